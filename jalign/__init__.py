@@ -1,0 +1,3 @@
+"""Functional alignment algorithms for language models in JAX."""
+
+__version__ = "0.1.0"

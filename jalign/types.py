@@ -1,0 +1,206 @@
+"""Records that cross module borders, and the legend of shape letters.
+
+Shape letters, everywhere in jalign:
+
+  B batch rows          T tokens of a sequence    S cache slots
+  K responses a prompt  N new (generated) tokens  C tokens of one chunk
+  V vocabulary          D model width             F mlp width
+  H query heads         G key/value heads         E head width
+  L layers              M models of a mixture     P pairs (B = 2P rows)
+
+Conventions, true at every public border: sequences are right-padded; lengths
+and masks are data and are never inferred from token ids (pad may equal eos);
+log-probs are in nats, and a sequence's log-prob is the *sum* over its scored
+tokens.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+from flax import struct
+
+Array = jax.Array
+Params = Any  # a nested dict of arrays
+Cache = Any  # opaque to the decode loop
+
+
+class Policy(NamedTuple):
+  """All that decoding needs: two pure functions over a params tree.
+
+  Attributes:
+    init_cache: `(params, batch, size) -> Cache` for `batch` rows of at most
+      `size` tokens.
+    extend: `(params, tokens [B, C], lengths [B], Cache) -> (logits, Cache)`.
+      Appends the first `lengths[b]` of the C tokens to row b. C > 1 is a
+      prefill or a chunk of one, C == 1 a decode step. `logits` are float32
+      [B, V] after each row's last appended token, or `MixedLogits`.
+  """
+
+  init_cache: Callable[..., Cache]
+  extend: Callable[..., tuple[Any, Cache]]
+
+
+class MixedLogits(NamedTuple):
+  """What `extend` of a mixture returns in place of plain logits.
+
+  Attributes:
+    mixed: [B, V] float32 logits of the distribution to draw from.
+    parts: M arrays [B, V], each model's own logits; the first is the policy's.
+  """
+
+  mixed: Array
+  parts: tuple[Array, ...]
+
+
+class Head(struct.PyTreeNode):
+  """The map from hidden states to logits, kept apart so that it can stream.
+
+  Logits are `cap(scale * hidden @ weight.T)`, `cap(z) = soft_cap *
+  tanh(z / soft_cap)`; or `dense(hidden)` where `dense` is given.
+
+  Attributes:
+    weight: [V, D] output embedding, or None for a dense head.
+    dense: `hidden [..., D] -> logits [..., V]`; for adapted modules whose
+      output layer is not a matrix. It is not streamed over the vocabulary.
+    scale: factor on the logits.
+    soft_cap: bound on the logits; None for none.
+    vocab_axis: mesh axis (or axes) over which V is split, None for none.
+    batch_axes: mesh axes over which the rows of hidden states are split.
+  """
+
+  weight: Array | None
+  dense: Callable[[Array], Array] | None = struct.field(
+    pytree_node=False, default=None
+  )
+  scale: float = struct.field(pytree_node=False, default=1.0)
+  soft_cap: float | None = struct.field(pytree_node=False, default=None)
+  vocab_axis: Any = struct.field(pytree_node=False, default=None)
+  batch_axes: Any = struct.field(pytree_node=False, default=None)
+
+
+class Model(NamedTuple):
+  """A language model: to params what optax.GradientTransformation is to state.
+
+  Every `Model` is a `Policy` too (the last two fields).
+
+  Attributes:
+    init: `key -> params`.
+    forward: `(params, tokens [B, T], positions=None, segment_ids=None) ->
+      hidden [B, T, D]`. Never logits. Positions default to 0 .. T-1; tokens
+      attend causally, and only within their segment where ids are given.
+    head: `params -> Head`.
+    init_cache: as `Policy.init_cache`.
+    extend: as `Policy.extend`.
+  """
+
+  init: Callable[[Array], Params]
+  forward: Callable[..., Array]
+  head: Callable[[Params], Head]
+  init_cache: Callable[..., Cache]
+  extend: Callable[..., tuple[Any, Cache]]
+
+
+class Sequences(struct.PyTreeNode):
+  """Right-padded prompt-and-response rows.
+
+  Attributes:
+    tokens: [B, T] int32: prompt, response, end of sequence, padding.
+    mask: [B, T] bool, True on the scored tokens: the response with its end of
+      sequence. mask[:, 0] is False (the first token has no prediction).
+    lengths: [B] int32 tokens before the padding.
+  """
+
+  tokens: Array
+  mask: Array
+  lengths: Array
+
+
+class SequenceBatch(struct.PyTreeNode):
+  """Single responses, for likelihood losses.
+
+  Attributes:
+    sequences: B rows.
+    weights: [B] float32; 0 marks a row that only fills the batch.
+  """
+
+  sequences: Sequences
+  weights: Array
+
+
+class PairBatch(struct.PyTreeNode):
+  """Preference pairs.
+
+  Attributes:
+    sequences: 2P rows, interleaved: rows 0, 2, 4 ... are chosen and rows
+      1, 3, 5 ... rejected, so that a pair stays on one shard of the data.
+    weights: [P] float32; 0 marks a pair that only fills the batch.
+    preference: [P] float32 P(chosen > rejected) in [0, 1], for soft labels.
+    chosen_scores: [P] float32 reward of the chosen response.
+    rejected_scores: [P] float32 reward of the rejected response.
+    ref_logps: [2P] float32 reference log-probs, where they were precomputed.
+  """
+
+  sequences: Sequences
+  weights: Array
+  preference: Array | None = None
+  chosen_scores: Array | None = None
+  rejected_scores: Array | None = None
+  ref_logps: Array | None = None
+
+
+class ListBatch(struct.PyTreeNode):
+  """K responses to each prompt.
+
+  Attributes:
+    sequences: B * K rows, the K responses of a prompt adjacent.
+    weights: [B] float32; 0 marks a list that only fills the batch.
+    scores: [B, K] float32, higher is better.
+    valid: [B, K] bool, False where a list is shorter than K.
+    ref_logps: [B, K] float32, where they were precomputed.
+  """
+
+  sequences: Sequences
+  weights: Array
+  scores: Array
+  valid: Array
+  ref_logps: Array | None = None
+
+
+class UnpairedBatch(struct.PyTreeNode):
+  """Responses with a binary label.
+
+  Attributes:
+    sequences: B rows.
+    weights: [B] float32; 0 marks a row that only fills the batch.
+    desirable: [B] bool.
+    ref_logps: [B] float32, where they were precomputed.
+  """
+
+  sequences: Sequences
+  weights: Array
+  desirable: Array
+  ref_logps: Array | None = None
+
+
+class Rollout(struct.PyTreeNode):
+  """Prompts with sampled responses; every array shares the tokens' columns.
+
+  Attributes:
+    sequences: B rows; the mask is True on sampled tokens, the end of sequence
+      included.
+    prompt_lengths: [B] int32.
+    logps: [B, T] float32 log-prob of each sampled token under the
+      distribution that it was drawn from, after temperature, truncation and
+      mixture; 0 elsewhere.
+    model_logps: [M, B, T] float32 log-prob of the same tokens under each
+      model by itself, untempered and untruncated; the first is the policy.
+    finished: [B] bool, True where the response ended with a stop token rather
+      than at the length limit.
+  """
+
+  sequences: Sequences
+  prompt_lengths: Array
+  logps: Array
+  model_logps: Array
+  finished: Array

@@ -1,0 +1,24 @@
+"""Models: records of pure functions over plain nested dicts of parameters."""
+
+from jalign.models.adapters import from_apply, from_linen, from_nnx
+from jalign.models.config import ModelConfig
+from jalign.models.heads import ScoreHead, last_hidden, pairwise, scalar
+from jalign.models.spec import ParamSpec, init_params, param_specs, param_table
+from jalign.models.transformer import KVCache, transformer
+
+__all__ = [
+  "KVCache",
+  "ModelConfig",
+  "ParamSpec",
+  "ScoreHead",
+  "from_apply",
+  "from_linen",
+  "from_nnx",
+  "init_params",
+  "last_hidden",
+  "pairwise",
+  "param_specs",
+  "param_table",
+  "scalar",
+  "transformer",
+]

@@ -1,0 +1,64 @@
+"""Combinations of policies that are policies again."""
+
+import functools
+from typing import Any
+
+import chex
+from flax import struct
+
+from jalign.types import Array, MixedLogits, Params, Policy
+
+
+class MixtureParams(struct.PyTreeNode):
+  """Parameters of a mixture.
+
+  Attributes:
+    policy: params of the first model.
+    reference: params of the second.
+    mix_ref: [] weight of the reference in [0, 1]; traced, so that a schedule
+      never recompiles.
+  """
+
+  policy: Params
+  reference: Params
+  mix_ref: Array | float
+
+
+@functools.lru_cache  # the same pair gives the same functions: one jit cache
+def geometric(policy: Any, reference: Any) -> Policy:
+  """Token-level geometric mixture, the sampler of Nash-MD and IPO-MD.
+
+  pi_mix(y_t | x, y_<t) is proportional to
+  policy(y_t | ...)^(1 - mix_ref) * reference(y_t | ...)^mix_ref.
+
+  Both models read the same prefix in one loop, each with its own cache; they
+  may differ in size but share one vocabulary. The product of the token-level
+  mixtures is not the sequence-level mixture: the prefixes' normalisers differ
+  (both are in use; this one can be sampled).
+
+  Munos et al. 2023, "Nash Learning from Human Feedback", arXiv:2312.00886,
+  section 7; Calandriello et al. 2024, arXiv:2403.08635, section 5.
+
+  Args:
+    policy: a `Policy` (or `Model`).
+    reference: another, of the same vocabulary.
+
+  Returns:
+    A `Policy` whose params are `MixtureParams`.
+  """
+
+  def init_cache(params: MixtureParams, batch: int, size: int):
+    return (
+      policy.init_cache(params.policy, batch, size),
+      reference.init_cache(params.reference, batch, size),
+    )
+
+  def extend(params: MixtureParams, tokens: Array, lengths: Array, cache):
+    a, cache_a = policy.extend(params.policy, tokens, lengths, cache[0])
+    b, cache_b = reference.extend(params.reference, tokens, lengths, cache[1])
+    chex.assert_equal_shape([a, b])
+    # Unnormalised logits mix to the same distribution as log-probs.
+    mixed = (1.0 - params.mix_ref) * a + params.mix_ref * b
+    return MixedLogits(mixed, (a, b)), (cache_a, cache_b)
+
+  return Policy(init_cache, extend)

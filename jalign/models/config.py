@@ -1,0 +1,88 @@
+"""The shape of a transformer, with the field names of Hugging Face configs."""
+
+import dataclasses
+from typing import Any
+
+from jalign.errors import UserError
+from jalign.sharding import RULES, Rules
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """A decoder-only transformer of the Llama and Qwen shape.
+
+  Frozen and hashable: equal configs share one compiled program. The sharding
+  rules live here for that reason, since a context of rules would not be part
+  of the key of jit's cache.
+
+  Attributes:
+    vocab_size: V.
+    hidden_size: D.
+    intermediate_size: F.
+    num_hidden_layers: L.
+    num_attention_heads: H.
+    num_key_value_heads: G, a divisor of H.
+    head_dim: E, even; hidden_size / num_attention_heads by default.
+    rope_theta: base of the rotary frequencies.
+    rms_norm_eps: added to the mean square in every norm.
+    tie_word_embeddings: use the input embedding as the output embedding.
+    attention_bias: biases on the query, key and value projections.
+    qk_norm: RMS norm on queries and keys, per head, before the rotation.
+    initializer_range: standard deviation of the initial weights.
+    dtype: of activations and matrix products.
+    param_dtype: of the parameters.
+    remat: recompute each block in the backward pass.
+    rules: logical axis -> mesh axes.
+  """
+
+  vocab_size: int
+  hidden_size: int
+  intermediate_size: int
+  num_hidden_layers: int
+  num_attention_heads: int
+  num_key_value_heads: int
+  head_dim: int = 0
+  rope_theta: float = 10_000.0
+  rms_norm_eps: float = 1e-6
+  tie_word_embeddings: bool = True
+  attention_bias: bool = False
+  qk_norm: bool = False
+  initializer_range: float = 0.02
+  dtype: str = "float32"
+  param_dtype: str = "float32"
+  remat: bool = True
+  rules: Rules = RULES
+
+  def __post_init__(self):
+    if not self.head_dim:
+      width, rest = divmod(self.hidden_size, max(self.num_attention_heads, 1))
+      self._require(
+        not rest, "num_attention_heads", "must divide hidden_size"
+      )
+      object.__setattr__(self, "head_dim", width)
+    for name in (
+      "vocab_size",
+      "hidden_size",
+      "intermediate_size",
+      "num_hidden_layers",
+      "num_attention_heads",
+      "num_key_value_heads",
+    ):
+      self._require(getattr(self, name) >= 1, name, "must be at least 1")
+    self._require(
+      self.num_attention_heads % self.num_key_value_heads == 0,
+      "num_key_value_heads",
+      "must divide num_attention_heads",
+    )
+    self._require(self.head_dim % 2 == 0, "head_dim", "must be even (rotary)")
+    for name in ("dtype", "param_dtype"):
+      self._require(
+        getattr(self, name) in DTYPES, name, f"must be one of {DTYPES}"
+      )
+
+  def _require(self, condition: bool, name: str, rule: str) -> None:
+    if not condition:
+      value: Any = getattr(self, name)
+      raise UserError(f"{value!r} {rule}.", where=f"model.{name}")

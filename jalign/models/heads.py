@@ -1,0 +1,84 @@
+"""Heads that read a response's score off a model's hidden states."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jalign.types import Array, Params, Sequences
+
+
+class ScoreHead(NamedTuple):
+  """A head as a record of functions.
+
+  Attributes:
+    init: `key -> params`.
+    apply: `(params, ...) -> scores`; see the constructor for the arguments.
+  """
+
+  init: Callable[[Array], Params]
+  apply: Callable[..., Array]
+
+
+def last_hidden(hidden: Array, sequences: Sequences) -> Array:
+  """Hidden state [B, D] of each row's last token, out of [B, T, D]."""
+  chex.assert_equal_shape_prefix([hidden, sequences.tokens], 2)
+  last = jnp.maximum(sequences.lengths - 1, 0)[:, None, None]
+  return jnp.take_along_axis(hidden, last, axis=1)[:, 0]
+
+
+def scalar(hidden_size: int) -> ScoreHead:
+  """A reward model's head: one number a response.
+
+  `apply(params, features [B, D]) -> [B]` float32, where the features are
+  `last_hidden`. It starts at zero: every response scores the same.
+
+  Ouyang et al. 2022, arXiv:2203.02155, section 3.5.
+  """
+
+  def init(key):
+    del key
+    return {"weight": jnp.zeros(hidden_size), "bias": jnp.zeros(())}
+
+  def apply(params, features):
+    chex.assert_rank(features, 2)
+    return features.astype(jnp.float32) @ params["weight"] + params["bias"]
+
+  return ScoreHead(init, apply)
+
+
+def pairwise(hidden_size: int, rank: int = 4) -> ScoreHead:
+  """A preference model's head, antisymmetric by construction.
+
+  logit P(a > b) = r(a) - r(b) + sum_i [u_i(a) v_i(b) - v_i(a) u_i(b)]
+
+  The difference of scores is Bradley-Terry; the skew form adds cycles: rank 1
+  holds any preference cycle over three responses. Swapping the arguments
+  negates the logit exactly.
+
+  Zhang et al. 2024, "Beyond Bradley-Terry Models: A General Preference Model
+  for Language Model Alignment", arXiv:2410.02197 (the skew form).
+
+  Args:
+    hidden_size: D.
+    rank: number of skew planes.
+
+  Returns:
+    A head with `apply(params, a [B, D], b [B, D]) -> [B]` float32 logits.
+  """
+
+  def init(key):
+    planes = jax.random.normal(key, (2, hidden_size, rank)) / hidden_size**0.5
+    return {"score": jnp.zeros(hidden_size), "u": planes[0], "v": planes[1]}
+
+  def apply(params, a, b):
+    chex.assert_rank([a, b], [2, 2])
+    chex.assert_equal_shape([a, b])
+    a, b = a.astype(jnp.float32), b.astype(jnp.float32)
+    skew = lambda x, y: jnp.sum((x @ params["u"]) * (y @ params["v"]), -1)
+    score = lambda x: x @ params["score"]
+    return score(a) - score(b) + (skew(a, b) - skew(b, a))
+
+  return ScoreHead(init, apply)

@@ -1,0 +1,78 @@
+"""The six layers of a transformer, as functions. Letters: see jalign.types.
+
+R is the number of query heads that share a key/value head, H = G * R.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from jalign.types import Array
+
+NEG_INF = -1e30  # finite: a fully masked row gives a mean, not a NaN
+
+
+def einsum(spec: str, x: Array, weight: Array) -> Array:
+  """A product in x's dtype, accumulated in float32.
+
+  Without the float32 output XLA:CPU converts both bfloat16 operands first.
+  """
+  out = jnp.einsum(
+    spec, x, weight.astype(x.dtype), preferred_element_type=jnp.float32
+  )
+  return out.astype(x.dtype)
+
+
+def rms_norm(x: Array, scale: Array, eps: float) -> Array:
+  """Root mean square norm over the last axis, in float32."""
+  y = x.astype(jnp.float32)
+  y *= jax.lax.rsqrt(jnp.mean(jnp.square(y), -1, keepdims=True) + eps)
+  return y.astype(x.dtype) * scale.astype(x.dtype)
+
+
+def rope(x: Array, positions: Array, theta: float) -> Array:
+  """Rotates [B, T, H, E] by positions [B, T]; halves, not interleaved."""
+  width = x.shape[-1]
+  frequency = theta ** (-jnp.arange(0, width, 2, dtype=jnp.float32) / width)
+  angle = positions[..., None, None].astype(jnp.float32) * frequency
+  cos, sin = jnp.cos(angle), jnp.sin(angle)
+  a, b = jnp.split(x.astype(jnp.float32), 2, -1)
+  rotated = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
+  return rotated.astype(x.dtype)
+
+
+def attention(q: Array, k: Array, v: Array, mask: Array) -> Array:
+  """Grouped-query attention.
+
+  Args:
+    q: [B, T, H, E] queries.
+    k: [B, S, G, E] keys.
+    v: [B, S, G, E] values.
+    mask: [B, T, S] bool, True where a query may see a key.
+
+  Returns:
+    [B, T, H, E] in q's dtype; scores and softmax in float32.
+  """
+  batch, length, heads, width = q.shape
+  q = q.reshape(batch, length, k.shape[2], -1, width)
+  dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+  scores = dot("BTGRE,BSGE->BGRTS", q, k) * width**-0.5
+  scores = jnp.where(mask[:, None, None], scores, NEG_INF)
+  weights = jax.nn.softmax(scores, -1).astype(v.dtype)
+  out = dot("BGRTS,BSGE->BTGRE", weights, v)
+  return out.reshape(batch, length, heads, width).astype(q.dtype)
+
+
+def gated_mlp(x: Array, gate: Array, up: Array, down: Array) -> Array:
+  """SwiGLU: down(silu(gate x) * up x)."""
+  hidden = jax.nn.silu(einsum("BTD,DF->BTF", x, gate))
+  hidden *= einsum("BTD,DF->BTF", x, up)
+  return einsum("BTF,FD->BTD", hidden, down)
+
+
+def embed(table: Array, tokens: Array, dtype: str) -> Array:
+  """Rows [B, T, D] of the table [V, D]."""
+  rows = jnp.take(table, tokens, axis=0)
+  # The barrier keeps XLA from converting the whole table inside a loop.
+  return jax.lax.optimization_barrier(rows).astype(dtype)

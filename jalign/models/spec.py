@@ -1,0 +1,91 @@
+"""One tree of specs: every parameter's shape, logical axes and initialiser."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import traverse_util
+
+from jalign.models.config import ModelConfig
+from jalign.types import Array, Params
+
+_normal = jax.nn.initializers.normal
+_ones = jax.nn.initializers.ones
+_zeros = jax.nn.initializers.zeros
+
+
+@dataclasses.dataclass(frozen=True)  # not a pytree: a leaf of the spec tree
+class ParamSpec:
+  """Shape, logical axes (see jalign.sharding.RULES) and initialiser."""
+
+  shape: tuple[int, ...]
+  axes: tuple[str | None, ...]
+  init: Callable[..., Array]
+
+
+def param_specs(c: ModelConfig) -> Params:
+  """The one place that names every parameter; blocks are stacked [L, ...]."""
+  layers, d, f = c.num_hidden_layers, c.hidden_size, c.intermediate_size
+  h, g, e = c.num_attention_heads, c.num_key_value_heads, c.head_dim
+  normal = _normal(c.initializer_range)
+  # Residual branches start smaller, by the number of them (GPT-2).
+  residual = _normal(c.initializer_range * (2 * layers) ** -0.5)
+
+  def block(shape, axes, init=normal):
+    return ParamSpec((layers, *shape), ("layers", *axes), init)
+
+  blocks = {
+    "attn_norm": block((d,), (None,), _ones),
+    "wq": block((d, h, e), ("embed", "heads", None)),
+    "wk": block((d, g, e), ("embed", "kv_heads", None)),
+    "wv": block((d, g, e), ("embed", "kv_heads", None)),
+    "wo": block((h, e, d), ("heads", None, "embed"), residual),
+    "mlp_norm": block((d,), (None,), _ones),
+    "gate": block((d, f), ("embed", "mlp")),
+    "up": block((d, f), ("embed", "mlp")),
+    "down": block((f, d), ("mlp", "embed"), residual),
+  }
+  if c.attention_bias:
+    blocks["bq"] = block((h, e), ("heads", None), _zeros)
+    blocks["bk"] = block((g, e), ("kv_heads", None), _zeros)
+    blocks["bv"] = block((g, e), ("kv_heads", None), _zeros)
+  if c.qk_norm:
+    blocks["q_norm"] = block((e,), (None,), _ones)
+    blocks["k_norm"] = block((e,), (None,), _ones)
+  table = ParamSpec((c.vocab_size, d), ("vocab", "embed"), normal)
+  specs = {
+    "embed": table,
+    "blocks": blocks,
+    "norm": ParamSpec((d,), (None,), _ones),
+  }
+  if not c.tie_word_embeddings:
+    specs["unembed"] = table
+  return specs
+
+
+def init_params(specs: Params, key: Array, dtype: Any = jnp.float32) -> Params:
+  """Initialises a tree of specs; each parameter's key depends on its path."""
+  flat = traverse_util.flatten_dict(specs, sep="/")
+  keys = jax.random.split(key, len(flat))
+  return traverse_util.unflatten_dict(
+    {
+      path: flat[path].init(k, flat[path].shape, jnp.dtype(dtype))
+      for path, k in zip(sorted(flat), keys)
+    },
+    sep="/",
+  )
+
+
+def param_table(specs: Params) -> str:
+  """A line for each parameter: path, shape, axes, count; and the total."""
+  rows = []
+  for path, spec in traverse_util.flatten_dict(specs, sep="/").items():
+    count = 1
+    for size in spec.shape:
+      count *= size
+    rows.append((path, str(spec.shape), str(spec.axes), count))
+  total = sum(row[-1] for row in rows)
+  lines = [f"{p:<20} {s:<24} {a:<44} {n:>14,}" for p, s, a, n in rows]
+  return "\n".join([*lines, f"{'total':<90} {total:>14,}"])

@@ -1,0 +1,154 @@
+"""Meshes, rules from logical axes to mesh axes, and the checks on both.
+
+A parameter names its axes logically (`("embed", "heads", None)`); a table of
+rules maps the names to mesh axes; Flax translates. The mesh has three axes:
+
+  data    replicas of the parameters, each with its own rows of the batch
+  fsdp    rows of the batch too, and the parameters split along `embed`
+  tensor  heads, mlp and vocabulary split; every row of the batch on each
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax.linen import logical_to_mesh_axes
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jalign.errors import UserError
+
+Rules = tuple[tuple[str, Any], ...]
+
+MESH_AXES = ("data", "fsdp", "tensor")
+BATCH_AXES = ("data", "fsdp")
+RULES: Rules = (
+  ("batch", BATCH_AXES),
+  ("embed", "fsdp"),
+  ("heads", "tensor"),
+  ("kv_heads", "tensor"),
+  ("mlp", "tensor"),
+  ("vocab", "tensor"),
+)
+
+
+def make_mesh(
+  data: int = -1,
+  fsdp: int = 1,
+  tensor: int = 1,
+  *,
+  devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+  """Returns a mesh with axes `data`, `fsdp` and `tensor`, compiler-sharded.
+
+  Args:
+    data: devices along `data`; -1 takes all that the other two leave.
+    fsdp: devices along `fsdp`.
+    tensor: devices along `tensor`.
+    devices: those to use; all of the default backend by default.
+
+  Raises:
+    UserError: the sizes don't multiply to the number of devices.
+  """
+  devices = jax.devices() if devices is None else list(devices)
+  sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
+  for axis, size in sizes.items():
+    if size < 1 and not (axis == "data" and size == -1):
+      raise UserError(
+        f"a mesh axis needs at least 1 device, not {size}.",
+        where=f"mesh.{axis}",
+      )
+  if data == -1:
+    sizes["data"] = max(len(devices) // (fsdp * tensor), 1)
+  if math.prod(sizes.values()) != len(devices):
+    raise UserError(
+      f"{'x'.join(map(str, sizes.values()))} (data x fsdp x tensor) does not"
+      f" make {len(devices)} devices.",
+      where="mesh",
+      remedy="Choose sizes whose product is the number of devices, or data=-1"
+      " with fsdp * tensor a divisor of it.",
+    )
+  # make_mesh defaults to explicit axes, under which constraints are asserts.
+  return jax.make_mesh(
+    tuple(sizes.values()),
+    MESH_AXES,
+    axis_types=(AxisType.Auto,) * 3,
+    devices=np.asarray(devices).tolist(),
+  )
+
+
+def mesh_axes(axes: Sequence[str | None], rules: Rules) -> PartitionSpec:
+  """Translates logical axis names to a PartitionSpec over mesh axes."""
+  return logical_to_mesh_axes(tuple(axes), rules)
+
+
+def axis_size(mesh: Any, axes: Any) -> int:
+  """Devices along a mesh axis, a tuple of them, or None (1)."""
+  if axes is None:
+    return 1
+  names = (axes,) if isinstance(axes, str) else axes
+  return math.prod(mesh.shape[name] for name in names)
+
+
+def shardings(specs: Any, mesh: Mesh, rules: Rules = RULES) -> Any:
+  """Maps a tree of specs (`.shape`, `.axes`) to a tree of NamedSharding.
+
+  Raises:
+    UserError: a dimension is not divisible by its mesh axes, or two
+      dimensions of one parameter land on the same mesh axis; names the
+      parameter.
+  """
+
+  def one(path, spec):
+    name = "/".join(str(getattr(k, "key", k)) for k in path)
+    partition = mesh_axes(spec.axes, rules)
+    used: list[str] = []
+    for size, logical, axes in zip(spec.shape, spec.axes, partition):
+      if size % axis_size(mesh, axes):
+        raise UserError(
+          f"axis {logical!r} has size {size}, which the"
+          f" {axis_size(mesh, axes)} devices of mesh axis {axes!r} don't"
+          " divide.",
+          where=f"params {name}",
+          remedy="Choose a mesh that divides the model, or other rules.",
+        )
+      used += [] if axes is None else [axes] if isinstance(axes, str) else axes
+    if len(used) != len(set(used)):
+      raise UserError(
+        f"the rules put two of its axes {spec.axes} on one mesh axis.",
+        where=f"params {name}",
+      )
+    return NamedSharding(mesh, partition)
+
+  return jax.tree_util.tree_map_with_path(
+    one, specs, is_leaf=lambda x: hasattr(x, "axes")
+  )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """The sharding of a value that every device holds."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """The sharding of an array whose first axis is rows of the batch."""
+  return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def constrain(
+  x: jax.Array, axes: Sequence[str | None], rules: Rules = RULES
+) -> jax.Array:
+  """Pins the layout of an intermediate; the identity outside a mesh.
+
+  A dimension that its mesh axes don't divide is left replicated, so that a
+  single prompt can be decoded on any mesh.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return x
+  partition = [
+    None if size % axis_size(mesh, spec) else spec
+    for size, spec in zip(x.shape, mesh_axes(axes, rules))
+  ]
+  return jax.lax.with_sharding_constraint(x, PartitionSpec(*partition))

@@ -102,9 +102,10 @@ def shardings(specs: Any, mesh: Mesh, rules: Rules = RULES) -> Any:
 
   def one(path, spec):
     name = "/".join(str(getattr(k, "key", k)) for k in path)
-    partition = mesh_axes(spec.axes, rules)
     used: list[str] = []
-    for size, logical, axes in zip(spec.shape, spec.axes, partition):
+    for size, logical in zip(spec.shape, spec.axes):
+      # One at a time: on a collision Flax would drop the second in silence.
+      axes = mesh_axes((logical,), rules)[0]
       if size % axis_size(mesh, axes):
         raise UserError(
           f"axis {logical!r} has size {size}, which the"
@@ -119,7 +120,7 @@ def shardings(specs: Any, mesh: Mesh, rules: Rules = RULES) -> Any:
         f"the rules put two of its axes {spec.axes} on one mesh axis.",
         where=f"params {name}",
       )
-    return NamedSharding(mesh, partition)
+    return NamedSharding(mesh, mesh_axes(spec.axes, rules))
 
   return jax.tree_util.tree_map_with_path(
     one, specs, is_leaf=lambda x: hasattr(x, "axes")

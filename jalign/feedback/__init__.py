@@ -1,0 +1,5 @@
+"""Feedback: who judges responses."""
+
+from jalign.feedback.annotate import Annotator, from_preference, from_reward
+
+__all__ = ["Annotator", "from_preference", "from_reward"]

@@ -1,0 +1,137 @@
+"""Checkpoints: the state, the position in the data, and what made them."""
+
+import pathlib
+from typing import Any, NamedTuple
+
+import flax
+import jax
+import jaxlib
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+
+import jalign
+from jalign.errors import UserError
+from jalign.training.state import TrainState
+from jalign.types import Params
+
+
+class Restored(NamedTuple):
+  """A checkpoint read back.
+
+  Attributes:
+    state: the state, on the shardings that were asked for.
+    data: position in the data, as the loader gave it.
+    meta: `config`, `versions` and whatever else was saved beside them.
+  """
+
+  state: TrainState
+  data: Any
+  meta: dict[str, Any]
+
+
+def versions() -> dict[str, str]:
+  """Versions of what decides a run's numbers."""
+  modules = (jalign, jax, jaxlib, flax, optax, ocp, np)
+  return {m.__name__.split(".")[0]: m.__version__ for m in modules}
+
+
+class Checkpoints:
+  """A folder of checkpoints, written in the background.
+
+  Args:
+    folder: is created; one subfolder a step.
+    keep: newest checkpoints to keep.
+  """
+
+  def __init__(self, folder: str | pathlib.Path, *, keep: int = 2):
+    self.folder = pathlib.Path(folder).resolve()
+    self._manager = ocp.CheckpointManager(
+      self.folder,
+      options=ocp.CheckpointManagerOptions(max_to_keep=keep),
+      item_names=("params", "optimizer", "data", "meta"),
+    )
+
+  def save(self, state: TrainState, *, data: Any, meta: dict[str, Any]) -> None:
+    """Starts to save; the arrays are copied before this returns.
+
+    A step that is there already is left alone.
+    """
+    step = int(state.step)
+    if step in self._manager.all_steps():
+      return
+    # Host views of CPU arrays may alias buffers that the next step donates.
+    if jax.default_backend() == "cpu":
+      state = jax.tree.map(lambda x: x.copy(), state)
+    rest = {"step": state.step, "opt_state": state.opt_state}
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        params=ocp.args.StandardSave(state.params),
+        optimizer=ocp.args.StandardSave(rest),
+        data=ocp.args.JsonSave({"position": data}),
+        meta=ocp.args.JsonSave(dict(meta, versions=versions())),
+      ),
+    )
+
+  def latest(self) -> int | None:
+    """Step of the newest complete checkpoint, None without one."""
+    return self._manager.latest_step()
+
+  def restore(self, like: TrainState) -> Restored:
+    """Reads the newest checkpoint onto any mesh.
+
+    Args:
+      like: a state, or jax.ShapeDtypeStructs with shardings in its place:
+        shapes and placement of the result.
+
+    Raises:
+      UserError: there is none, or its shapes are not those of `like`.
+    """
+    rest = {"step": like.step, "opt_state": like.opt_state}
+    got = self._read(
+      params=ocp.args.StandardRestore(_abstract(like.params)),
+      optimizer=ocp.args.StandardRestore(_abstract(rest)),
+      data=ocp.args.JsonRestore(),
+      meta=ocp.args.JsonRestore(),
+    )
+    state = TrainState(params=got.params, **got.optimizer)
+    return Restored(state, got.data["position"], got.meta)
+
+  def restore_params(self, like: Params) -> Params:
+    """Reads the newest checkpoint's parameters alone.
+
+    Args:
+      like: params, or jax.ShapeDtypeStructs with shardings in their place.
+
+    Raises:
+      UserError: there is none, or its shapes are not those of `like`.
+    """
+    return self._read(params=ocp.args.StandardRestore(_abstract(like))).params
+
+  def _read(self, **items):
+    step = self.latest()
+    if step is None:
+      raise UserError("holds no complete checkpoint.", where=str(self.folder))
+    try:
+      return self._manager.restore(step, args=ocp.args.Composite(**items))
+    except (ValueError, KeyError) as e:
+      raise UserError(
+        f"the checkpoint of step {step} doesn't fit this model and optimiser"
+        f" ({str(e).splitlines()[0]}).",
+        where=str(self.folder),
+        remedy="Use the config that made it.",
+      ) from e
+
+  def wait(self) -> None:
+    """Blocks until what was started is on disk."""
+    self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Waits, and frees the background threads."""
+    self._manager.wait_until_finished()
+    self._manager.close()
+
+
+def _abstract(tree):
+  return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)

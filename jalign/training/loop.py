@@ -1,0 +1,195 @@
+"""The training loop: batches in, updates, probes, checkpoints, metrics out.
+
+It knows nothing of losses, models or algorithms: those are in the functions
+that it is given.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from jalign.errors import UserError
+from jalign.training import metrics
+from jalign.training.state import TrainState
+
+Values = dict[str, float]
+
+
+class NonFiniteLossError(UserError):
+  """The loss or the gradient stopped being a number."""
+
+
+class Interrupted(Exception):  # noqa: N818 - a request, not a failure
+  """The run was asked to stop; everything up to `step` is saved."""
+
+  def __init__(self, step: int):
+    super().__init__(f"stopped and saved at step {step}")
+    self.step = step
+
+
+class Prepared(NamedTuple):
+  """A batch as the update takes it.
+
+  Attributes:
+    data: the batch record, on the devices.
+    sources: where each example comes from, for error messages.
+    values: metrics known already, e.g. of sampling.
+  """
+
+  data: Any
+  sources: Sequence[str]
+  values: Values
+
+
+class Probe(NamedTuple):
+  """Something to measure while training, evaluation for example.
+
+  Attributes:
+    every: steps between two measurements; the last step is always one.
+    measure: `(step, state) -> values`; must not keep the state.
+  """
+
+  every: int
+  measure: Callable[[int, TrainState], Mapping[str, float]]
+
+
+class Batches(Protocol):
+  """An iterator that knows its position."""
+
+  def __next__(self) -> Any: ...
+
+  def get_state(self) -> Any: ...
+
+
+def run(
+  state: TrainState,
+  *,
+  steps: int,
+  batches: Batches,
+  prepare: Callable[[TrainState, Any], Prepared],
+  update: Callable[..., tuple[TrainState, dict[str, Any]]],
+  ref_params: Any = None,
+  write: Callable[[int, Values], None] = lambda step, values: None,
+  log_every: int = 10,
+  probes: Sequence[Probe] = (),
+  save: Callable[[TrainState, Any], None] = lambda state, position: None,
+  save_every: int = 0,
+  should_stop: Callable[[], bool] = lambda: False,
+  learning_rate: Callable[[int], Any] | None = None,
+  description: str = "",
+  progress: bool = True,
+) -> TrainState:
+  """Runs from the state's step up to `steps`.
+
+  Metrics of a step are fetched after the next one is dispatched. A checkpoint
+  or a probe sees only states whose every step was finite.
+
+  Args:
+    state: is donated.
+    steps: the step at which to end.
+    batches: what `prepare` is fed.
+    prepare: `(state, batch) -> Prepared`: places an offline batch on the
+      devices, or samples and annotates an online one.
+    update: `(state, data, ref_params) -> (state, sums)`.
+    ref_params: passed to `update`.
+    write: takes `(step, values)` every `log_every` steps and for each probe.
+    log_every: steps in a window of averaged metrics.
+    probes: run in order.
+    save: `(state, position in the data)`: starts a checkpoint.
+    save_every: steps between checkpoints, 0 for none; a last one at the end.
+    should_stop: asked after each step; True saves and raises Interrupted.
+    learning_rate: of each step, written beside the metrics.
+    description: of the progress bar.
+    progress: whether to draw it.
+
+  Returns:
+    The last state.
+
+  Raises:
+    NonFiniteLossError: names the step and the batch; what was saved before
+      stays.
+    Interrupted: after saving.
+  """
+  window: list[dict[str, Any]] = []
+  extra: list[Values] = []
+  pending: tuple[int, Any, Sequence[str]] | None = None
+  start = int(state.step)
+  clock = time.perf_counter()
+  bar = tqdm(
+    total=steps,
+    initial=start,
+    desc=description,
+    disable=None if progress else True,  # None: only on a terminal
+    unit="step",
+    dynamic_ncols=True,
+  )
+
+  def settle():
+    """Waits for the last dispatched step and checks it."""
+    nonlocal pending
+    if pending is None:
+      return
+    step, sums, sources = pending
+    pending = None
+    sums = jax.device_get(sums)
+    for name in ("loss", "grad_norm"):
+      if not np.isfinite(sums[name][0]):
+        raise NonFiniteLossError(
+          f"the {name.replace('_', ' ')} is {sums[name][0]} at step {step}, on"
+          f" the batch of {_some(sources)}.",
+          where=description or "training",
+          remedy="Checkpoints of earlier steps are kept: lower the learning"
+          " rate, or look at these examples.",
+        )
+    window.append(sums)
+
+  with bar:
+    for step in range(start + 1, steps + 1):
+      batch = prepare(state, next(batches))
+      state, sums = update(state, batch.data, ref_params)
+      settle()
+      pending = (step, sums, batch.sources)
+      extra.append(batch.values)
+      last = step == steps
+      stop = should_stop()
+      if step % log_every == 0 or last or stop:
+        settle()
+        now = time.perf_counter()
+        values = metrics.combine(window) | _means(extra)
+        values["seconds_per_step"] = (now - clock) / len(window)
+        if learning_rate is not None:
+          values["learning_rate"] = float(learning_rate(step - 1))
+        write(step, values)
+        bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
+        window, extra, clock = [], [], now
+      bar.update()
+      due = [p for p in probes if last or step % p.every == 0]
+      if due and not stop:
+        settle()
+        for probe in due:
+          write(step, dict(probe.measure(step, state)))
+        clock = time.perf_counter()
+      if last or stop or (save_every and step % save_every == 0):
+        settle()
+        save(state, batches.get_state())
+      if stop and not last:
+        raise Interrupted(step)
+  return state
+
+
+def _means(rows: Sequence[Values]) -> Values:
+  names = sorted({name for row in rows for name in row})
+  return {
+    name: float(np.mean([row[name] for row in rows if name in row]))
+    for name in names
+  }
+
+
+def _some(sources: Sequence[str], shown: int = 8) -> str:
+  rest = len(sources) - shown
+  listed = ", ".join(sources[:shown])
+  return f"{listed} and {rest} more" if rest > 0 else listed

@@ -1,0 +1,102 @@
+"""Optax chains from a few settings."""
+
+import dataclasses
+
+import jax
+import optax
+
+from jalign.errors import UserError
+from jalign.types import Params
+
+SCHEDULES = ("constant", "cosine", "linear")
+UNDECAYED = ("attn_norm", "mlp_norm", "q_norm", "k_norm", "norm") + (
+  "bq",
+  "bk",
+  "bv",
+  "bias",
+  "scale",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+  """AdamW with clipping and a schedule.
+
+  Attributes:
+    learning_rate: peak of the schedule.
+    schedule: "constant", "cosine" or "linear" decay after the warm-up.
+    warmup_steps: linear rise from 0.
+    final_fraction: of the peak, at the last step of a decay.
+    b1: decay of the first moment. 0 for preference games: momentum orbits
+      their equilibrium.
+    b2: decay of the second moment.
+    eps: added to the root of the second moment.
+    weight_decay: on matrices and embeddings, not on norms and biases.
+    max_grad_norm: global norm at which gradients are clipped.
+  """
+
+  learning_rate: float = 1e-3
+  schedule: str = "cosine"
+  warmup_steps: int = 0
+  final_fraction: float = 0.1
+  b1: float = 0.9
+  b2: float = 0.99
+  eps: float = 1e-8
+  weight_decay: float = 0.0
+  max_grad_norm: float = 1.0
+
+
+def make_schedule(c: OptimizerConfig, steps: int) -> optax.Schedule:
+  """Learning rate of each step, `steps` in all.
+
+  Raises:
+    UserError: the schedule is unknown, or the warm-up leaves no step.
+  """
+  if c.schedule not in SCHEDULES:
+    raise UserError(
+      f"unknown schedule {c.schedule!r}.",
+      where="optimizer.schedule",
+      remedy=f"Known: {', '.join(SCHEDULES)}.",
+    )
+  if c.warmup_steps and c.warmup_steps >= steps:
+    raise UserError(
+      f"{c.warmup_steps} steps of warm-up leave none of {steps} to train.",
+      where="optimizer.warmup_steps",
+    )
+  rest = max(steps - c.warmup_steps, 1)
+  peak, final = c.learning_rate, c.learning_rate * c.final_fraction
+  decay = {
+    "constant": lambda: optax.constant_schedule(peak),
+    "cosine": lambda: optax.cosine_decay_schedule(peak, rest, c.final_fraction),
+    "linear": lambda: optax.linear_schedule(peak, final, rest),
+  }[c.schedule]()
+  if not c.warmup_steps:
+    return decay
+  # The first step already moves: step s of the warm-up is (s + 1) / warm-up.
+  first = peak / c.warmup_steps
+  rise = optax.linear_schedule(first, peak, max(c.warmup_steps - 1, 1))
+  return optax.join_schedules([rise, decay], [c.warmup_steps])
+
+
+def make_optimizer(
+  c: OptimizerConfig, steps: int
+) -> optax.GradientTransformation:
+  """The chain: clip by global norm, then AdamW under the schedule."""
+  return optax.chain(
+    optax.clip_by_global_norm(c.max_grad_norm),
+    optax.adamw(
+      make_schedule(c, steps),
+      b1=c.b1,
+      b2=c.b2,
+      eps=c.eps,
+      weight_decay=c.weight_decay,
+      mask=decayed,
+    ),
+  )
+
+
+def decayed(params: Params) -> Params:
+  """True for the parameters that weight decay applies to."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, _: getattr(path[-1], "key", None) not in UNDECAYED, params
+  )

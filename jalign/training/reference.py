@@ -1,0 +1,120 @@
+"""Reference log-probs, computed once and kept with a fingerprint."""
+
+import hashlib
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jalign.errors import UserError
+from jalign.logprobs import sequence_logprobs
+from jalign.types import Model, Params
+
+Table = Mapping[str, np.ndarray]  # source of an example -> its rows' log-probs
+
+
+def fingerprint(params: Params, examples: Iterable[tuple]) -> str:
+  """A hash of the parameters' bits and of the examples' tokens.
+
+  Args:
+    params: reduced on the devices to two checksums an array; nothing is
+      gathered.
+    examples: tuples of a source and token ids, in any nesting.
+  """
+  digest = hashlib.sha256()
+  sums = jax.device_get(_checksums(params))
+  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    name = jax.tree_util.keystr(path)
+    digest.update(f"{name}{leaf.shape}{leaf.dtype}".encode())
+  for leaf in jax.tree.leaves(sums):
+    digest.update(np.asarray(leaf).tobytes())
+  for example in examples:
+    digest.update(repr(example).encode())
+  return digest.hexdigest()[:32]
+
+
+@jax.jit
+def _checksums(params):
+  def one(x):
+    bits = jax.lax.bitcast_convert_type(
+      x, {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[x.dtype.itemsize]
+    )
+    bits = bits.reshape(-1).astype(jnp.uint32)
+    place = jnp.arange(bits.size, dtype=jnp.uint32) * jnp.uint32(2654435761)
+    mixed = (bits ^ place) * jnp.uint32(2246822519)
+    return jnp.stack([jnp.sum(bits), jnp.sum(mixed ^ (mixed >> 15))])
+
+  return jax.tree.map(one, params)
+
+
+def compute(
+  model: Model,
+  params: Params,
+  batches: Iterable[Any],
+  place: Callable[[Any], Any],
+) -> dict[str, np.ndarray]:
+  """Log-probs of every row of every batch, by the source of its example.
+
+  Args:
+    model: the reference's functions.
+    params: its parameters.
+    batches: records with `.data.sequences` and `.sources`, one epoch.
+    place: puts a batch on the devices.
+  """
+  score = jax.jit(lambda p, s: sequence_logprobs(model, p, s))
+  table: dict[str, np.ndarray] = {}
+  for batch in batches:
+    data = place(batch.data)
+    logps = np.asarray(score(params, data.sequences))
+    logps = logps.reshape(batch.data.weights.shape[0], -1)
+    table |= dict(zip(batch.sources, logps))
+  return table
+
+
+def attach(data: Any, sources: Sequence[str], table: Table) -> Any:
+  """Fills a batch's `ref_logps`; rows that fill the batch get 0.
+
+  Raises:
+    UserError: an example isn't in the table.
+  """
+  missing = [source for source in sources if source not in table]
+  if missing:
+    raise UserError(
+      "no reference log-prob was computed for this example.",
+      where=missing[0],
+      remedy="Delete the run's reference_logps.npz; it is made again.",
+    )
+  examples = data.weights.shape[0]
+  rows = data.sequences.tokens.shape[0] // examples
+  logps = np.zeros((examples, rows), np.float32)
+  live = np.flatnonzero(np.asarray(data.weights) > 0)
+  if len(live) != len(sources):
+    raise ValueError(f"{len(live)} examples, {len(sources)} sources")
+  for at, source in zip(live, sources):
+    logps[at] = table[source]
+  return data.replace(ref_logps=logps.reshape(-1))
+
+
+def load(path: pathlib.Path, expected: str) -> dict[str, np.ndarray] | None:
+  """The table in a file, None where there is none or its fingerprint differs."""
+  if not path.exists():
+    return None
+  with np.load(path) as stored:
+    if str(stored["fingerprint"]) != expected:
+      return None
+    return dict(zip(stored["sources"].tolist(), stored["logps"]))
+
+
+def store(path: pathlib.Path, table: Table, made_of: str) -> None:
+  """Writes a table whole or not at all."""
+  partial = path.with_suffix(".partial.npz")
+  np.savez(
+    partial,
+    fingerprint=np.asarray(made_of),
+    sources=np.asarray(list(table)),
+    logps=np.stack(list(table.values())),
+  )
+  partial.replace(path)

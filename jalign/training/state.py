@@ -1,0 +1,79 @@
+"""The training state: a pytree of arrays, and its shardings."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jax.sharding import Mesh
+
+from jalign.sharding import replicated
+from jalign.types import Array, Params
+
+
+class TrainState(struct.PyTreeNode):
+  """All that a step changes.
+
+  Attributes:
+    step: [] int32 updates so far.
+    params: the policy's parameters.
+    opt_state: the optimiser's state.
+  """
+
+  step: Array
+  params: Params
+  opt_state: optax.OptState
+
+
+def state_shardings(
+  optimizer: optax.GradientTransformation,
+  params: Params,
+  param_shardings: Params,
+  mesh: Mesh,
+) -> TrainState:
+  """Shardings of a state: moments lie where their parameters lie.
+
+  Left to itself `jit(optimizer.init)` would replicate them.
+
+  Args:
+    optimizer: whose state it is.
+    params: the parameters, or their shapes.
+    param_shardings: a tree of NamedSharding of the same structure.
+    mesh: where everything else is replicated.
+  """
+  everywhere = replicated(mesh)
+  shapes = jax.eval_shape(optimizer.init, params)
+  moments = optax.tree_utils.tree_map_params(
+    optimizer,
+    lambda _, sharding: sharding,
+    shapes,
+    param_shardings,
+    transform_non_params=lambda _: everywhere,
+  )
+  return TrainState(everywhere, param_shardings, moments)
+
+
+def init_state(
+  init: Callable[[Any], Params],
+  argument: Any,
+  optimizer: optax.GradientTransformation,
+  shardings: TrainState,
+) -> TrainState:
+  """Builds a sharded state inside one jitted program.
+
+  Args:
+    init: gives the parameters: `model.init` on a key, or the identity on
+      parameters that exist (they are copied, so a donated state never takes
+      the caller's arrays along).
+    argument: what `init` is called on.
+    optimizer: whose state is made.
+    shardings: from `state_shardings`.
+  """
+
+  def build(argument):
+    params = jax.tree.map(jnp.copy, init(argument))
+    return TrainState(jnp.int32(0), params, optimizer.init(params))
+
+  return jax.jit(build, out_shardings=shardings)(argument)

@@ -1,0 +1,101 @@
+"""One update: gradients of sums, divided once, clipped and applied."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jalign.errors import UserError
+from jalign.training.objective import Objective
+from jalign.training.state import TrainState
+
+
+def make_update(
+  objective: Objective,
+  optimizer: optax.GradientTransformation,
+  shardings: TrainState | None = None,
+  *,
+  microbatches: int = 1,
+) -> Callable[..., tuple[TrainState, dict[str, Any]]]:
+  """The jitted update.
+
+  Microbatches add up unreduced sums of losses, gradients and counts, and the
+  division happens once: accumulation equals the full batch, whatever the
+  lengths and weights in it. The state is donated.
+
+  Args:
+    objective: from `make_objective`.
+    optimizer: clipping included (see jalign.training.optimizer).
+    shardings: of the state. They are pinned on the way out: otherwise the
+      compiler's choice comes back and every program compiles again.
+    microbatches: parts that a batch is cut into, a divisor of its examples.
+
+  Returns:
+    `(state, batch, ref_params=None) -> (state, sums)`; the sums are the
+    objective's metrics and `grad_norm` before clipping.
+
+  Raises:
+    UserError: a coupled loss with more than one microbatch.
+  """
+  if objective.coupled and microbatches > 1:
+    raise UserError(
+      "the loss couples the examples of a batch, so it can't be accumulated"
+      " over microbatches.",
+      where="microbatches",
+      remedy="Set microbatches to 1.",
+    )
+  gradient = jax.value_and_grad(objective.sums, has_aux=True)
+
+  def accumulate(params, batch, ref_params):
+    if microbatches == 1:
+      return gradient(params, batch, ref_params)
+    parts = split_batch(batch, microbatches)
+    one = lambda part: gradient(params, part, ref_params)
+    zeros = jax.tree.map(
+      lambda s: jnp.zeros(s.shape, s.dtype),
+      jax.eval_shape(one, jax.tree.map(lambda x: x[0], parts)),
+    )
+    add = lambda total, part: (jax.tree.map(jnp.add, total, one(part)), None)
+    return jax.lax.scan(add, zeros, parts)[0]
+
+  # None leaves the layout to the compiler: for a single device.
+  out = None if shardings is None else (shardings, None)
+
+  @functools.partial(jax.jit, donate_argnums=0, out_shardings=out)
+  def update(state: TrainState, batch: Any, ref_params: Any = None):
+    (_, (count, sums)), grads = accumulate(state.params, batch, ref_params)
+    grads = jax.tree.map(lambda g: g / jnp.maximum(count, 1e-30), grads)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    sums |= {"grad_norm": (optax.global_norm(grads), jnp.float32(1))}
+    return TrainState(state.step + 1, params, opt_state), sums
+
+  return update
+
+
+def split_batch(batch: Any, parts: int) -> Any:
+  """Cuts every leaf [R * X, ...] of R examples into [parts, R / parts * X].
+
+  Every `parts`-th example goes to the same part, so that an example stays on
+  the device that holds it; the rows of one example stay together.
+
+  Raises:
+    UserError: the examples don't divide.
+  """
+  examples = batch.weights.shape[0]
+  if examples % parts:
+    raise UserError(
+      f"a batch of {examples} examples doesn't divide into {parts} parts.",
+      where="microbatches",
+      remedy="Choose a divisor of the batch size.",
+    )
+
+  def cut(x):
+    rows = x.shape[0] // examples
+    x = x.reshape(examples // parts, parts, rows, *x.shape[1:])
+    return jnp.moveaxis(x, 1, 0).reshape(parts, -1, *x.shape[3:])
+
+  return jax.tree.map(cut, batch)

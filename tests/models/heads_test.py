@@ -1,0 +1,75 @@
+"""Score heads: antisymmetry, and what each family can express."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jalign.models import last_hidden, pairwise, scalar
+from jalign.types import Sequences
+
+
+def test_last_hidden_is_the_last_real_token():
+  hidden = jnp.arange(24.0).reshape(2, 4, 3)
+  sequences = Sequences(
+    jnp.zeros((2, 4), int), jnp.zeros((2, 4), bool), jnp.array([2, 4])
+  )
+  np.testing.assert_array_equal(
+    last_hidden(hidden, sequences), hidden[jnp.arange(2), jnp.array([1, 3])]
+  )
+
+
+def test_scalar_starts_indifferent_and_is_linear():
+  head = scalar(3)
+  params = head.init(jax.random.key(0))
+  x = jax.random.normal(jax.random.key(1), (5, 3))
+  np.testing.assert_array_equal(head.apply(params, x), np.zeros(5))
+  params = {"weight": jnp.array([1.0, 0.0, -2.0]), "bias": jnp.array(0.5)}
+  np.testing.assert_allclose(
+    head.apply(params, x), x[:, 0] - 2 * x[:, 2] + 0.5, rtol=1e-6
+  )
+
+
+def test_swapping_negates_the_preference():
+  head = pairwise(6)
+  params = head.init(jax.random.key(0))
+  params["score"] = jax.random.normal(jax.random.key(3), (6,))
+  a, b = jax.random.normal(jax.random.key(1), (2, 7, 6))
+  np.testing.assert_array_equal(
+    head.apply(params, a, b), -head.apply(params, b, a)
+  )
+  np.testing.assert_array_equal(head.apply(params, a, a), np.zeros(7))
+  assert np.abs(head.apply(params, a, b)).min() > 1e-3
+
+
+def _fit(head, params, features, target, steps=300):
+  """Mean squared error of the head's logits on all pairs of three items."""
+  i, j = jnp.array([0, 1, 2]), jnp.array([1, 2, 0])
+  loss = lambda p: jnp.mean(
+    (head.apply(p, features[i], features[j]) - target) ** 2
+  )
+  optimizer = optax.adam(0.05)
+  state = optimizer.init(params)
+
+  @jax.jit
+  def step(params, state):
+    updates, state = optimizer.update(jax.grad(loss)(params), state)
+    return optax.apply_updates(params, updates), state
+
+  for _ in range(steps):
+    params, state = step(params, state)
+  return float(loss(params))
+
+
+def test_rank_one_holds_a_cycle_that_scores_cannot():
+  features = jnp.eye(3)
+  cycle = jnp.ones(3)  # 0 > 1 > 2 > 0, each with logit 1
+  skew = pairwise(3, rank=1)
+  assert _fit(skew, skew.init(jax.random.key(0)), features, cycle) < 1e-4
+
+  scores = scalar(3)
+  as_pair = skew._replace(
+    apply=lambda p, a, b: scores.apply(p, a) - scores.apply(p, b)
+  )
+  error = _fit(as_pair, scores.init(jax.random.key(0)), features, cycle)
+  np.testing.assert_allclose(error, 1.0, atol=1e-4)  # the best is indifference

@@ -1,0 +1,34 @@
+"""Small models for tests."""
+
+import dataclasses
+
+import jax
+
+from jalign.models import ModelConfig, transformer
+
+TINY = ModelConfig(
+  vocab_size=64,
+  hidden_size=32,
+  intermediate_size=48,
+  num_hidden_layers=2,
+  num_attention_heads=4,
+  num_key_value_heads=2,
+  attention_bias=True,
+  qk_norm=True,
+  # Large enough that the logits, and so every error in them, are not small.
+  initializer_range=0.25,
+)
+
+
+def tiny(**changes):
+  """A (config, model, params) triple; biases are random rather than zero."""
+  config = dataclasses.replace(TINY, **changes)
+  model = transformer(config)
+  params = model.init(jax.random.key(0))
+  for i, name in enumerate(("bq", "bk", "bv")):
+    if name in params["blocks"]:
+      old = params["blocks"][name]
+      params["blocks"][name] = 0.3 * jax.random.normal(
+        jax.random.key(10 + i), old.shape
+      )
+  return config, model, params

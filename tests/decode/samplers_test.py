@@ -1,0 +1,125 @@
+"""Samplers: truncation against NumPy by sorting, draws against softmax."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jalign.decode import greedy, inverse_cdf, sampler
+from jalign.errors import UserError
+
+
+def _softmax(z):
+  p = np.exp(z - z.max(-1, keepdims=True))
+  return p / p.sum(-1, keepdims=True)
+
+
+def _reference(z, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0):
+  """Filtered distribution by sorting, in the order of `transformers`."""
+  z = z.astype(np.float64) / temperature
+  out = z.copy()
+  for row in out:
+    if top_k:
+      row[row < np.sort(row)[-top_k]] = -np.inf
+    if top_p < 1:
+      order = np.argsort(-row)
+      cumulative = np.cumsum(_softmax(row)[order])
+      # Stays: everything before the mass is reached, and what reaches it.
+      row[order[1:][cumulative[:-1] >= top_p]] = -np.inf
+    if min_p:
+      p = _softmax(row)
+      row[p < min_p * p.max()] = -np.inf
+  return _softmax(out)
+
+
+@pytest.mark.parametrize(
+  "settings",
+  [
+    dict(temperature=0.6),
+    dict(top_k=1),
+    dict(top_k=50),
+    dict(top_p=0.9),
+    dict(top_p=0.01),
+    dict(min_p=0.05),
+    dict(temperature=1.7, top_k=40, top_p=0.8, min_p=0.02),
+  ],
+)
+@pytest.mark.parametrize("vocab", [64, 1000])
+def test_filtered_distributions_equal_the_sorted_ones(settings, vocab):
+  z = 3 * np.asarray(jax.random.normal(jax.random.key(0), (16, vocab)))
+  got = jax.nn.softmax(sampler(**settings).filter(jnp.asarray(z)))
+  want = _reference(z, **settings)
+  np.testing.assert_array_equal(np.asarray(got) > 0, want > 0)
+  np.testing.assert_allclose(got, want, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+  st.lists(st.integers(-40, 40), min_size=2, max_size=40),
+  st.integers(1, 12),
+)
+def test_top_k_keeps_ties_with_the_threshold(values, k):
+  z = np.asarray([values], np.float32) / 4  # many ties, zeros, signs
+  kept = np.isfinite(sampler(top_k=k).filter(jnp.asarray(z)))[0]
+  threshold = np.sort(z[0])[-min(k, len(values))]
+  np.testing.assert_array_equal(kept, z[0] >= threshold)
+
+
+def test_greedy_takes_the_first_maximum():
+  z = jnp.array([[1.0, 3.0, 3.0], [2.0, -jnp.inf, 1.0]])
+  np.testing.assert_array_equal(greedy(z), [1, 0])
+  draw = sampler(temperature=0)
+  np.testing.assert_array_equal(draw.draw(draw.filter(z), jnp.zeros(2)), [1, 0])
+
+
+@pytest.mark.parametrize("vocab", [5, 256, 700])
+def test_draws_have_the_law_of_softmax(vocab):
+  rows = 40_000
+  z = 2 * jax.random.normal(jax.random.key(0), (vocab,))
+  uniforms = jax.random.uniform(jax.random.key(1), (rows,))
+  draws = jax.jit(inverse_cdf)(jnp.broadcast_to(z, (rows, vocab)), uniforms)
+  expected = rows * _softmax(np.asarray(z, np.float64))
+  big = expected > 5
+  counts = np.bincount(draws, minlength=vocab)
+  chi2 = ((counts - expected)[big] ** 2 / expected[big]).sum()
+  assert chi2 < big.sum() + 5 * np.sqrt(2 * big.sum())
+
+
+def test_the_draw_is_the_inverse_of_the_cdf():
+  z = jax.random.normal(jax.random.key(0), (1, 600))
+  cumulative = np.cumsum(_softmax(np.asarray(z, np.float64))[0])
+  for u in np.linspace(0.001, 0.999, 37):
+    token = int(inverse_cdf(z, jnp.array([u], jnp.float32))[0])
+    low = cumulative[token - 1] if token else 0.0
+    assert low - 1e-6 <= u <= cumulative[token] + 1e-6
+
+
+@pytest.mark.parametrize("uniform", [0.0, 0.5, 1 - 2**-24])
+def test_a_token_without_mass_is_never_drawn(uniform):
+  z = jnp.full((300, 700), -jnp.inf)
+  alive = jnp.arange(300) * 2 + 1
+  z = z.at[jnp.arange(300), alive].set(jnp.linspace(-300.0, 300.0, 300))
+  draws = inverse_cdf(z, jnp.full(300, uniform, jnp.float32))
+  np.testing.assert_array_equal(draws, alive)
+
+
+@pytest.mark.parametrize(
+  "settings, key",
+  [
+    (dict(temperature=-1.0), "temperature"),
+    (dict(top_k=-1), "top_k"),
+    (dict(top_p=0.0), "top_p"),
+    (dict(top_p=1.5), "top_p"),
+    (dict(min_p=2.0), "min_p"),
+    (dict(temperature=0.0, top_k=5), "temperature"),
+  ],
+)
+def test_bad_settings_name_themselves(settings, key):
+  with pytest.raises(UserError, match=f"sampler.{key}"):
+    sampler(**settings)
+
+
+def test_equal_settings_are_one_sampler():
+  assert sampler(top_k=5) is sampler(top_k=5)

@@ -1,6 +1,7 @@
 """The decode loop: cached equals full, rollouts equal teacher forcing."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +33,7 @@ def _generate(model, params, prompts, **changes):
   return generate(model, params, prompts, lengths, keys, **settings)
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def _full_logits(model, params, tokens):
   return logprobs.logits(model.head(params), model.forward(params, tokens))
 

@@ -1,0 +1,351 @@
+"""Win rates from judged comparisons, with errors clustered by prompt.
+
+The input everywhere is the probability that the policy's response beats its
+opponent's: a judge's probability, a verdict (1 win, 1/2 tie, 0 loss), or NaN
+where the judge gave none. A NaN is left out of every estimate and counted.
+
+One estimator: the mean over prompts of each prompt's mean. A benchmark's
+unknown is the average over prompts; samples of one prompt share its
+difficulty, so they are not independent draws, and a prompt with more samples
+(or fewer failed judgements) should not weigh more. With one comparison a
+prompt this is the plain mean, and its error is the ddof-1 standard error.
+All in float64 NumPy; rates are fractions in [0, 1].
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from jalign.errors import UserError
+
+Z95 = 1.959963984540054  # the normal's 97.5 % point
+
+
+class WinRate(NamedTuple):
+  """How often the policy wins, and how sure that is.
+
+  Attributes:
+    win_rate: mean preference, a fraction in [0, 1]; NaN without comparisons.
+    standard_error: of `win_rate`, clustered by prompt; NaN for one prompt.
+    interval: 95 % normal interval, cut off at 0 and 1.
+    discrete_win_rate: the same mean with a win (> 1/2) as 1, a preference of
+      exactly 1/2 as 1/2, and a loss as 0.
+    prompts: prompts with at least one judged comparison.
+    comparisons: judged comparisons.
+    missing: comparisons left out because the judge gave no preference.
+  """
+
+  win_rate: float
+  standard_error: float
+  interval: tuple[float, float]
+  discrete_win_rate: float
+  prompts: int
+  comparisons: int
+  missing: int
+
+
+class LengthAdjusted(NamedTuple):
+  """A win rate at equal length.
+
+  Attributes:
+    win_rate: predicted preference at zero length difference, in [0, 1].
+    standard_error: of `win_rate`: cluster-robust, by the delta method.
+    interval: 95 %, normal on the logit scale, hence inside [0, 1].
+    length_effect: log odds per unit of the bounded length difference;
+      positive where longer responses win more.
+    length_effect_error: its cluster-robust standard error.
+    raw: the `WinRate` of the same comparisons without adjustment.
+  """
+
+  win_rate: float
+  standard_error: float
+  interval: tuple[float, float]
+  length_effect: float
+  length_effect_error: float
+  raw: WinRate
+
+
+class WinMatrix(NamedTuple):
+  """Everyone against everyone.
+
+  Attributes:
+    names: n contestants.
+    win_rate: [n, n] fraction of row beating column; 1/2 on the diagonal.
+    standard_error: [n, n] clustered by prompt; 0 on the diagonal.
+    comparisons: [n, n] judged comparisons; 0 on the diagonal.
+  """
+
+  names: tuple[str, ...]
+  win_rate: np.ndarray
+  standard_error: np.ndarray
+  comparisons: np.ndarray
+
+
+def _checked(preferences: ArrayLike) -> np.ndarray:
+  """Preferences as float64, all in [0, 1] or NaN."""
+  p = np.asarray(preferences, np.float64)
+  wrong = np.argwhere(~(np.isnan(p) | ((p >= 0) & (p <= 1))))
+  if wrong.size:
+    at = tuple(int(i) for i in wrong[0])
+    raise UserError(
+      f"{p[at]} is not a probability.",
+      where=f"preferences{list(at)}",
+      remedy="Give P(policy beats opponent) in [0, 1], or NaN for none.",
+    )
+  return p
+
+
+def _clusters(prompt_ids: Sequence[Any] | np.ndarray | None, n: int):
+  """[n] index of each comparison's prompt."""
+  if prompt_ids is None:
+    return np.arange(n)
+  if len(prompt_ids) != n:
+    raise UserError(f"{len(prompt_ids)} prompt ids for {n} comparisons.")
+  index: dict[Any, int] = {}
+  return np.array([index.setdefault(i, len(index)) for i in prompt_ids], int)
+
+
+def _prompt_means(values: np.ndarray, cluster: np.ndarray) -> np.ndarray:
+  """[G] from [N], prompts in order of their index."""
+  _, row, count = np.unique(cluster, return_inverse=True, return_counts=True)
+  return np.bincount(row, values) / count
+
+
+def _mean_and_error(means: np.ndarray) -> tuple[float, float]:
+  mean = means.mean() if means.size else np.nan
+  error = means.std(ddof=1) if means.size > 1 else np.nan
+  return float(mean), float(error / np.sqrt(max(means.size, 1)))
+
+
+def win_rate(
+  preferences: ArrayLike,
+  prompt_ids: Sequence[Any] | np.ndarray | None = None,
+) -> WinRate:
+  """The mean over prompts of each prompt's mean preference.
+
+  w = mean_g w_g,  w_g = mean_{i in g} p_i,  se = std_g(w_g, ddof 1) / sqrt(G)
+
+  Why not the ratio estimator (the mean over comparisons, with clustered
+  variance: Miller 2024, "Adding Error Bars to Evals", arXiv:2411.00640): see
+  the module's docstring; with equally many samples a prompt the rates are the
+  same. The interval is normal: do not trust it for few prompts or a rate near
+  0 or 1 (all wins give an error of 0).
+
+  On AlpacaEval 2's annotations this is the leaderboard's `win_rate`,
+  `standard_error` and `discrete_win_rate` (times 100): a tie is a preference
+  of exactly 1/2, and nearly every one is a response identical to the
+  baseline's.
+
+  Args:
+    preferences: [N] P(policy beats opponent) in [0, 1]; NaN for none.
+    prompt_ids: [N] hashable; comparisons of one prompt share an id. None: N
+      different prompts.
+
+  Returns:
+    A `WinRate`; NaN estimates where nothing was judged.
+
+  Raises:
+    UserError: a value outside [0, 1], or shapes that differ.
+  """
+  p = _checked(preferences)
+  if p.ndim != 1:
+    raise UserError(f"preferences have shape {p.shape}, not [N].")
+  cluster = _clusters(prompt_ids, p.size)
+  judged = ~np.isnan(p)
+  p, cluster = p[judged], cluster[judged]
+  means = _prompt_means(p, cluster)
+  mean, error = _mean_and_error(means)
+  verdicts = (np.sign(p - 0.5) + 1) / 2
+  discrete, _ = _mean_and_error(_prompt_means(verdicts, cluster))
+  low, high = np.clip([mean - Z95 * error, mean + Z95 * error], 0, 1)
+  return WinRate(
+    win_rate=mean,
+    standard_error=error,
+    interval=(float(low), float(high)),
+    discrete_win_rate=discrete,
+    prompts=means.size,
+    comparisons=p.size,
+    missing=int((~judged).sum()),
+  )
+
+
+def _logistic(x: np.ndarray) -> np.ndarray:
+  return (1 + np.tanh(x / 2)) / 2
+
+
+def _fit(design: np.ndarray, y: np.ndarray, weights: np.ndarray, scale: float):
+  """Fractional logistic regression by damped Newton: (coefficients, H)."""
+  prior = np.eye(design.shape[1]) / scale**2
+
+  def loss(b):
+    z = design @ b
+    return weights @ (np.logaddexp(0, z) - y * z) + b @ prior @ b / 2
+
+  b = np.zeros(design.shape[1])
+  for _ in range(200):
+    fitted = _logistic(design @ b)
+    gradient = design.T @ (weights * (fitted - y)) + prior @ b
+    curvature = weights * fitted * (1 - fitted)
+    hessian = (design.T * curvature) @ design + prior
+    step = np.linalg.solve(hessian, gradient)
+    if gradient @ step < 1e-20 * weights.sum():
+      break
+    size = 1.0
+    while loss(b - size * step) > loss(b) and size > 1e-6:
+      size /= 2
+    b -= size * step
+  return b, hessian
+
+
+def length_adjusted(
+  preferences: ArrayLike,
+  lengths: ArrayLike,
+  baseline_lengths: ArrayLike,
+  prompt_ids: Sequence[Any] | np.ndarray | None = None,
+  *,
+  scale: float = 10.0,
+) -> LengthAdjusted:
+  """The win rate that responses of the opponent's length would have.
+
+  P(win) = sigmoid(a + b tanh(d / std(d))),  d = length - baseline length,
+  fitted to the preferences with prompts of equal weight; reported: sigmoid(a).
+
+  This is jalign's simplified variant of the idea in Dubois et al. 2024,
+  "Length-Controlled AlpacaEval", arXiv:2404.04475. Their regression also has
+  terms for the model and for each instruction's difficulty, shared over a
+  leaderboard, so their LC numbers are not reproduced here. Where the policy
+  is nearly always the longer (or the shorter), zero difference is an
+  extrapolation: watch the interval.
+
+  Args:
+    preferences: [N] P(policy beats opponent) in [0, 1]; NaN for none.
+    lengths: [N] lengths of the policy's responses, in any one unit.
+    baseline_lengths: [N] lengths of the opponent's, in the same unit.
+    prompt_ids: [N] hashable; None: N different prompts.
+    scale: standard deviation, in log odds, of a normal prior about 0 on a and
+      b. It hardly moves a fit to a hundred prompts, and keeps the answer finite
+      where the verdicts are all alike or length separates them.
+
+  Returns:
+    A `LengthAdjusted`.
+
+  Raises:
+    UserError: as `win_rate`; a length that is not finite; no comparison was
+      judged; every comparison has the same length difference, not 0.
+  """
+  raw = win_rate(preferences, prompt_ids)
+  p = np.asarray(preferences, np.float64)
+  sides = [np.asarray(x, np.float64) for x in (lengths, baseline_lengths)]
+  if any(x.shape != p.shape or not np.isfinite(x).all() for x in sides):
+    raise UserError(f"needs {p.size} finite lengths of either side.")
+  judged = ~np.isnan(p)
+  if not judged.any():
+    raise UserError("no comparison was judged.", where="preferences")
+  difference = (sides[0] - sides[1])[judged]
+  spread = difference.std()
+  if spread == 0 and difference[0] != 0:
+    problem = f"length and quality are one: all differ by {difference[0]:g}."
+    raise UserError(problem, where="lengths", remedy="Use win_rate instead.")
+  bounded = np.tanh(difference / spread) if spread else difference
+  cluster = _clusters(prompt_ids, p.size)[judged]
+  _, row, count = np.unique(cluster, return_inverse=True, return_counts=True)
+  groups = count.size
+  design = np.stack([np.ones_like(bounded), bounded], axis=1)
+  weights = 1 / count[row]
+  coefficients, hessian = _fit(design, p[judged], weights, scale)
+
+  residual = weights * (p[judged] - _logistic(design @ coefficients))
+  scores = np.zeros((groups, 2))
+  np.add.at(scores, row, residual[:, None] * design)
+  bread = np.linalg.inv(hessian)
+  correction = groups / (groups - 1) if groups > 1 else float("nan")
+  covariance = correction * bread @ (scores.T @ scores) @ bread
+  errors = np.sqrt(np.diag(covariance))
+  logit = coefficients[0] + Z95 * errors[0] * np.array([-1, 0, 1])
+  low, rate, high = (float(v) for v in _logistic(logit))
+  return LengthAdjusted(
+    win_rate=rate,
+    standard_error=float(rate * (1 - rate) * errors[0]),
+    interval=(low, high),
+    length_effect=float(coefficients[1]),
+    length_effect_error=float(errors[1]),
+    raw=raw,
+  )
+
+
+def win_matrix(
+  names: Sequence[str],
+  preferences: ArrayLike,
+  prompt_ids: Sequence[Any] | np.ndarray | None = None,
+  *,
+  atol: float = 1e-5,
+) -> WinMatrix:
+  """Win rates of every row against every column.
+
+  Args:
+    names: n contestants.
+    preferences: [n, n, N] P(row beats column) on comparison N. The two orders
+      of a pair sum to 1 or are both NaN; the diagonal is ignored.
+    prompt_ids: [N] hashable; None: N different prompts.
+    atol: tolerance of the check that the two orders sum to 1.
+
+  Returns:
+    A `WinMatrix`.
+
+  Raises:
+    UserError: shapes differ, or P[i, j] + P[j, i] is not 1 somewhere.
+  """
+  n, p = len(names), _checked(preferences)
+  if p.ndim != 3 or p.shape[:2] != (n, n):
+    raise UserError(f"preferences have shape {p.shape}, not [{n}, {n}, N].")
+  rates, errors = np.full((n, n), 0.5), np.zeros((n, n))
+  comparisons = np.zeros((n, n), int)
+  for i in range(n):
+    for j in range(i + 1, n):
+      total = p[i, j] + p[j, i]
+      half = np.isnan(p[i, j]) != np.isnan(p[j, i])
+      wrong = np.flatnonzero(half | (np.abs(total - 1) > atol))
+      if wrong.size:
+        k = wrong[0]
+        raise UserError(
+          f"{names[i]} beats {names[j]} with {p[i, j, k]:g}, and the reverse "
+          f"with {p[j, i, k]:g}: the two should sum to 1.",
+          where=f"preferences[{i}, {j}, {k}]",
+          remedy="Judge each pair once, or average over the two orders.",
+        )
+      result = win_rate(p[i, j], prompt_ids)
+      rates[i, j], rates[j, i] = result.win_rate, 1 - result.win_rate
+      errors[i, j] = errors[j, i] = result.standard_error
+      comparisons[i, j] = comparisons[j, i] = result.comparisons
+  return WinMatrix(tuple(names), rates, errors, comparisons)
+
+
+def head_to_head(
+  responses: Mapping[str, Sequence[Any]],
+  preference_fn: Callable[[Sequence[Any], Sequence[Any]], ArrayLike],
+  prompt_ids: Sequence[Any] | np.ndarray | None = None,
+) -> WinMatrix:
+  """Judges every pair of contestants once, and tabulates who wins.
+
+  Args:
+    responses: name -> N responses, to the same prompts in the same order.
+    preference_fn: `(a, b) -> [N]` P(a beats b), NaN for none. It sees each
+      pair in one order: a judge with a position bias should average over both.
+    prompt_ids: [N] hashable; None: N different prompts.
+
+  Returns:
+    A `WinMatrix`. Raises UserError where response counts differ.
+  """
+  names, sizes = list(responses), {len(r) for r in responses.values()}
+  if len(sizes) != 1:
+    raise UserError(f"response counts differ: {sorted(sizes)}.")
+  p = np.full((len(names), len(names), sizes.pop()), 0.5)
+  for i, first in enumerate(names):
+    for j in range(i + 1, len(names)):
+      judged = _checked(preference_fn(responses[first], responses[names[j]]))
+      if judged.shape != p.shape[2:]:
+        raise UserError(f"preference_fn returned shape {judged.shape}.")
+      p[i, j], p[j, i] = judged, 1 - judged
+  return win_matrix(names, p, prompt_ids)

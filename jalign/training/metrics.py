@@ -1,0 +1,293 @@
+"""Metrics: exact means of sums, and the writers that keep them.
+
+A metric travels as a pair (total, count) and is divided once, by `combine`.
+A writer has three functions, `write(step, values)`, `truncate_after(step)` and
+`close()`; a training loop takes the first as its hook. With several processes
+let only process 0 have writers.
+"""
+
+import json
+import math
+import os
+import pathlib
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from jalign.errors import UserError
+
+RESERVED = ("step", "time")
+
+
+class MetricWriter(Protocol):
+  """Where metrics go."""
+
+  def write(self, step: int, values: Mapping[str, Any]) -> None:
+    """Keeps `values`, a scalar each, as of `step`."""
+
+  def truncate_after(self, step: int) -> None:
+    """Forgets what was written beyond `step`: a run resumes from there."""
+
+  def close(self) -> None:
+    """Nothing is written after this."""
+
+
+def combine(
+  sums: Sequence[Mapping[str, tuple[Any, Any]]],
+) -> dict[str, float]:
+  """Means over everything summed: microbatches, steps, hosts.
+
+  mean = sum_i total_i / sum_i count_i, added in float64 without rounding
+  error, so the result does not depend on how examples were cut into parts.
+
+  Args:
+    sums: of each part, name -> (total, count), scalars on host or device. A
+      part without a name adds nothing to it.
+
+  Returns:
+    name -> mean, names in order of appearance; NaN where the count is 0.
+
+  Raises:
+    UserError: a total or count is not a scalar.
+  """
+  totals: dict[str, list[float]] = {}
+  counts: dict[str, list[float]] = {}
+  for part in jax.device_get(list(sums)):
+    for name, (total, count) in part.items():
+      totals.setdefault(name, []).append(_scalar(name, total))
+      counts.setdefault(name, []).append(_scalar(name, count))
+  return {name: _ratio(totals[name], counts[name]) for name in totals}
+
+
+def _ratio(totals: Sequence[float], counts: Sequence[float]) -> float:
+  # fsum refuses inf - inf; the plain sum is NaN there.
+  finite = all(map(math.isfinite, totals))
+  total = math.fsum(totals) if finite else sum(totals)
+  count = math.fsum(counts)
+  return total / count if count else math.nan
+
+
+def _scalar(name: str, value: Any) -> float:
+  array = np.asarray(value)
+  if array.size != 1:
+    raise UserError(
+      f"a metric is a scalar, and this has shape {array.shape}.",
+      where=f"metric {name!r}",
+      remedy="Sum it, and give its count beside it.",
+    )
+  return float(array.reshape(()))
+
+
+def _scalars(values: Mapping[str, Any]) -> dict[str, float]:
+  """Python floats, fetched from the devices in one transfer."""
+  host = jax.device_get(dict(values))
+  return {name: _scalar(name, value) for name, value in host.items()}
+
+
+class JsonlWriter:
+  """Appends one JSON object per line: step, time (Unix seconds), values.
+
+  Each line is flushed. Strict JSON has no NaN or infinity: both become null,
+  and `read_jsonl` gives NaN back. A partial last line, left by a crash, is
+  dropped when the file is opened again.
+
+  Args:
+    path: of the file; its folder is made.
+  """
+
+  def __init__(self, path: str | os.PathLike[str]):
+    self._path = pathlib.Path(path)
+    self._path.parent.mkdir(parents=True, exist_ok=True)
+    self._file = self._path.open("ab")
+    whole = self._path.read_bytes().rfind(b"\n") + 1
+    self._file.truncate(whole)
+
+  def write(self, step: int, values: Mapping[str, Any]) -> None:
+    """Appends a line. UserError on a value named `step` or `time`."""
+    for name in RESERVED:
+      if name in values:
+        raise UserError(f"no metric can be named {name!r}.", where="metrics")
+    row: dict[str, Any] = {"step": int(step), "time": round(time.time(), 3)}
+    for name, value in _scalars(values).items():
+      row[name] = value if math.isfinite(value) else None
+    self._file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
+    self._file.flush()
+
+  def truncate_after(self, step: int) -> None:
+    """Drops the lines of later steps; the old file stays until the end."""
+    self._file.close()
+    kept = [
+      line
+      for line in self._path.read_bytes().splitlines(keepends=True)
+      if json.loads(line)["step"] <= step
+    ]
+    partial = self._path.with_name(self._path.name + ".partial")
+    partial.write_bytes(b"".join(kept))
+    partial.replace(self._path)
+    self._file = self._path.open("ab")
+
+  def close(self) -> None:
+    """Closes the file."""
+    self._file.close()
+
+
+def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+  """The rows that a `JsonlWriter` wrote, also while it writes.
+
+  Args:
+    path: of the file.
+
+  Returns:
+    A dict per line, in order: `step` (int), `time` (Unix seconds) and the
+    values, NaN where the file has null. A partial last line is left out.
+
+  Raises:
+    UserError: there is no such file, or a whole line is not a JSON object.
+  """
+  try:
+    data = pathlib.Path(path).read_bytes()
+  except OSError as error:
+    raise UserError(f"cannot be read: {error}.", where=str(path)) from error
+  rows = []
+  for number, line in enumerate(data.split(b"\n")[:-1], 1):
+    try:
+      items = json.loads(line).items()
+    except (ValueError, AttributeError) as error:
+      raise UserError(
+        "is not a JSON object.", where=f"{path}:{number}"
+      ) from error
+    rows.append({k: math.nan if v is None else v for k, v in items})
+  return rows
+
+
+class TensorBoardWriter:
+  """Writes scalars as TensorBoard event files, without TensorFlow.
+
+  Args:
+    folder: gets one event file per writer.
+  """
+
+  def __init__(self, folder: str | os.PathLike[str]):
+    self._writer = EventFileWriter(os.fspath(folder))
+
+  def write(self, step: int, values: Mapping[str, Any]) -> None:
+    """Adds one event and flushes it."""
+    scalars = [
+      summary_pb2.Summary.Value(tag=name, simple_value=value)
+      for name, value in _scalars(values).items()
+    ]
+    self._add(step, summary=summary_pb2.Summary(value=scalars))
+
+  def truncate_after(self, step: int) -> None:
+    """Marks a restart: TensorBoard hides what earlier files have beyond it."""
+    log = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    self._add(step + 1, session_log=log)
+
+  def close(self) -> None:
+    """Closes the file."""
+    self._writer.close()
+
+  def _add(self, step: int, **what: Any) -> None:
+    event = event_pb2.Event(wall_time=time.time(), step=int(step), **what)
+    self._writer.add_event(event)
+    self._writer.flush()
+
+
+class WandbWriter:
+  """Logs to Weights & Biases, with `step` as the charts' axis.
+
+  wandb's own step only grows, so the step is logged as a value: a resumed run
+  may write steps again.
+
+  Args:
+    project: the name of the project.
+    name: of the run.
+    folder: for wandb's files.
+    config: what to record with the run.
+    **options: passed to `wandb.init`: `id`, `resume`, `mode="offline"`, ...
+
+  Raises:
+    UserError: wandb is not installed, or not configured.
+  """
+
+  def __init__(
+    self,
+    project: str,
+    *,
+    name: str | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    config: Mapping[str, Any] | None = None,
+    **options: Any,
+  ):
+    try:
+      import wandb
+    except ImportError as error:
+      raise UserError(
+        "wandb is not installed.",
+        where="wandb",
+        remedy="Run pip install 'jalign[wandb]', or leave this writer out.",
+      ) from error
+    try:
+      self._run = wandb.init(
+        project=project,
+        name=name,
+        dir=None if folder is None else os.fspath(folder),
+        config=None if config is None else dict(config),
+        **options,
+      )
+    except wandb.Error as error:
+      raise UserError(
+        f"no run could be started: {error}",
+        where="wandb",
+        remedy="Run wandb login, or set WANDB_MODE=offline.",
+      ) from error
+    self._run.define_metric("step")
+    self._run.define_metric("*", step_metric="step")
+
+  def write(self, step: int, values: Mapping[str, Any]) -> None:
+    """Logs one row."""
+    self._run.log({"step": int(step), **_scalars(values)})
+
+  def truncate_after(self, step: int) -> None:
+    """Does nothing: wandb keeps what it got, and draws steps twice."""
+
+  def close(self) -> None:
+    """Finishes the run."""
+    self._run.finish()
+
+
+class _All:
+  """Writes to each of several writers."""
+
+  def __init__(self, writers: Iterable[MetricWriter]):
+    self._writers = tuple(writers)
+
+  def write(self, step: int, values: Mapping[str, Any]) -> None:
+    scalars = _scalars(values)
+    for writer in self._writers:
+      writer.write(step, scalars)
+
+  def truncate_after(self, step: int) -> None:
+    for writer in self._writers:
+      writer.truncate_after(step)
+
+  def close(self) -> None:
+    for writer in self._writers:
+      writer.close()
+
+
+def write_all(writers: Iterable[MetricWriter]) -> MetricWriter:
+  """One writer that writes to each of several, none included.
+
+  Args:
+    writers: in the order to write.
+
+  Returns:
+    A `MetricWriter`.
+  """
+  return _All(writers)

@@ -1,0 +1,63 @@
+"""What every loss does to its arguments: types, shapes, ranges, lengths."""
+
+import functools
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jalign.errors import UserError
+from jalign.types import Array
+
+
+def same_floats(*arrays: Array) -> tuple[Array, ...]:
+  """Arrays of one shape, cast to one float type: float32 at least."""
+  arrays = tuple(jnp.asarray(x) for x in arrays)
+  chex.assert_equal_shape(arrays)
+  with jax.numpy_dtype_promotion("standard"):
+    types = [x.dtype for x in arrays]
+    dtype = functools.reduce(jnp.promote_types, types, jnp.dtype("float32"))
+  return tuple(x.astype(dtype) for x in arrays)
+
+
+def per_token(logps: Array, lengths: Array) -> Array:
+  """Means over the scored tokens; a response without any has mean `logps`."""
+  return logps / jnp.maximum(lengths, 1)
+
+
+def check_range(
+  name: str,
+  value,
+  low: float,
+  high: float = math.inf,
+  *,
+  ends: str = "()",
+) -> None:
+  """Refuses a hyperparameter outside its interval.
+
+  Only Python's and NumPy's numbers are looked at: a jax array may be traced,
+  and reading one that isn't would wait for the device.
+
+  Args:
+    name: of the hyperparameter, for the message.
+    value: a number or a jax array.
+    low: lower end.
+    high: upper end.
+    ends: brackets of the interval; a square one includes its end.
+
+  Raises:
+    UserError: the number is outside, or it is no number.
+  """
+  if isinstance(value, np.ndarray) and value.ndim == 0:
+    value = value.item()
+  if isinstance(value, jax.Array | np.ndarray):
+    return
+  interval = f"{ends[0]}{low:g}, {high:g}{ends[1]}"
+  if not isinstance(value, int | float | np.integer | np.floating):
+    raise UserError(f"{name} must be a number in {interval}, not {value!r}.")
+  above = value >= low if ends[0] == "[" else value > low
+  below = value <= high if ends[1] == "]" else value < high
+  if not (above and below):  # also for NaN
+    raise UserError(f"{name} must be in {interval}, but is {value!r}.")

@@ -1,0 +1,90 @@
+"""Every loss by name; the README, the CLI and the property tests read this."""
+
+import difflib
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jalign.errors import UserError
+from jalign.losses import likelihood, pairwise
+from jalign.losses.signature import array_parameters, hyperparameters
+from jalign.types import Array
+
+
+class Entry(NamedTuple):
+  """A row of the catalogue.
+
+  Attributes:
+    function: arrays in, per-example losses out.
+    batch: kind of batch, a key of VOCABULARY.
+    paper: arXiv id.
+    denominator: what a batch's sum is divided by, "examples" or "tokens".
+    coupled: whether an example's loss depends on the rest of its batch.
+  """
+
+  function: Callable[..., Array]
+  batch: str
+  paper: str
+  denominator: str = "examples"
+  coupled: bool = False
+
+
+CATALOGUE: dict[str, Entry] = {
+  "dpo": Entry(pairwise.dpo, "pairs", "2305.18290"),
+  "robust_dpo": Entry(pairwise.robust_dpo, "pairs", "2403.00409"),
+  "ipo": Entry(pairwise.ipo, "pairs", "2310.12036"),
+  "ipo_avg": Entry(pairwise.ipo_avg, "pairs", "2310.12036"),
+  "ipo_soft": Entry(pairwise.ipo_soft, "pairs", "2403.08635"),
+  "dpop": Entry(pairwise.dpop, "pairs", "2402.13228"),
+  "slic_hf": Entry(pairwise.slic_hf, "pairs", "2305.10425"),
+  "simpo": Entry(pairwise.simpo, "pairs", "2405.14734"),
+  "cpo": Entry(pairwise.cpo, "pairs", "2401.08417"),
+  "orpo": Entry(pairwise.orpo, "pairs", "2403.07691"),
+  "sft": Entry(likelihood.sft, "sequences", "2203.02155", "tokens"),
+  "sft_avg": Entry(likelihood.sft_avg, "sequences", "2203.02155"),
+}
+
+
+def resolve(name: str, **settings: Any) -> tuple[Callable[..., Array], Entry]:
+  """A loss by name, with its hyperparameters bound.
+
+  Raises:
+    UserError: the name is unknown, or the loss takes no such hyperparameter.
+  """
+  if name not in CATALOGUE:
+    near = difflib.get_close_matches(name, CATALOGUE, n=1)
+    raise UserError(
+      f"unknown loss {name!r}."
+      + (f" Did you mean {near[0]!r}?" if near else ""),
+      where="loss.name",
+      remedy=f"Known: {', '.join(CATALOGUE)}.",
+    )
+  entry = CATALOGUE[name]
+  known = hyperparameters(entry.function)
+  for key in settings:
+    if key not in known:
+      takes = ", ".join(f"{k}={v}" for k, v in known.items()) or "none"
+      raise UserError(
+        f"{name} has no hyperparameter {key!r}.",
+        where=f"loss.{key}",
+        remedy=f"It has: {takes}.",
+      )
+  return functools.partial(entry.function, **settings), entry
+
+
+def markdown_table() -> str:
+  """The catalogue as a Markdown table."""
+  lines = [
+    "| loss | batch | arrays | hyperparameters | paper |",
+    "| --- | --- | --- | --- | --- |",
+  ]
+  for name, entry in CATALOGUE.items():
+    arrays = ", ".join(f"`{x}`" for x in array_parameters(entry.function))
+    settings = ", ".join(
+      f"`{k}={v}`" for k, v in hyperparameters(entry.function).items()
+    )
+    link = f"[{entry.paper}](https://arxiv.org/abs/{entry.paper})"
+    lines.append(
+      f"| `{name}` | {entry.batch} | {arrays} | {settings} | {link} |"
+    )
+  return "\n".join(lines) + "\n"

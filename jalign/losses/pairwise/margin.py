@@ -1,0 +1,43 @@
+"""Pairwise losses with a hinge."""
+
+import jax.numpy as jnp
+
+from jalign.losses._core import check_range, floats
+from jalign.types import Array
+
+
+def slic_hf(
+  chosen_logps: Array,
+  rejected_logps: Array,
+  *,
+  delta: float = 1.0,
+  lam: float = 0.1,
+) -> Array:
+  """Sequence likelihood calibration: a hinge on log-probs, plus SFT.
+
+  l = max(0, delta - log pi(y_w) + log pi(y_l)) - lam log pi(y_w)
+
+  The regulariser is the summed log-prob of the chosen response, which stands
+  for the SFT target of the paper. At the kink the hinge's sub-gradient is 0.
+
+  Zhao et al. 2023, "SLiC-HF: Sequence Likelihood Calibration with Human
+  Feedback", arXiv:2305.10425, eq. 1.
+
+  Args:
+    chosen_logps: [B] summed response log-probs (nats) under the policy.
+    rejected_logps: [B] the same for the dispreferred responses.
+    delta: margin in nats, >= 0.
+    lam: weight of the likelihood, >= 0.
+
+  Returns:
+    [B] float32 losses, not reduced.
+
+  Raises:
+    AssertionError: shapes differ.
+    UserError: a hyperparameter is out of range.
+  """
+  check_range("delta", delta, 0)
+  check_range("lam", lam, 0)
+  chosen, rejected = floats(chosen_logps, rejected_logps)
+  short = delta - chosen + rejected
+  return jnp.where(short > 0, short, 0.0) - lam * chosen

@@ -1,0 +1,292 @@
+"""Losses that put a margin through the logistic function."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from jalign.losses._arrays import check_range, per_token, same_floats
+from jalign.types import Array
+
+
+def _logistic(z: Array) -> Array:
+  """-log sigmoid(z), without overflow."""
+  return jax.nn.softplus(-z)
+
+
+def dpo(
+  chosen_logps: Array,
+  rejected_logps: Array,
+  ref_chosen_logps: Array,
+  ref_rejected_logps: Array,
+  *,
+  beta: float = 0.1,
+  label_smoothing: float = 0.0,
+) -> Array:
+  """Direct preference optimisation, and its conservative form (cDPO).
+
+  l = -(1 - e) log sigmoid(beta h) - e log sigmoid(-beta h),
+  h = (log pi/ref)(y_w) - (log pi/ref)(y_l),  e = label_smoothing
+
+  Rafailov et al. 2023, "Direct Preference Optimization: Your Language Model is
+  Secretly a Reward Model", arXiv:2305.18290, eq. 7. Label smoothing: E.
+  Mitchell 2023, "A note on DPO with noisy preferences & relationship to IPO".
+
+  Args:
+    chosen_logps: [B] summed response log-probs (nats) under the policy.
+    rejected_logps: [B] the same for the dispreferred responses.
+    ref_chosen_logps: [B] under the reference; a constant.
+    ref_rejected_logps: [B] under the reference; a constant.
+    beta: strength of the KL regularisation, > 0.
+    label_smoothing: assumed probability that a label is flipped, in [0, 0.5].
+      With it the loss is least at beta h = log((1 - e) / e).
+
+  Returns:
+    [B] float32 losses, not reduced.
+
+  Raises:
+    AssertionError: shapes differ.
+    UserError: a hyperparameter is out of range.
+  """
+  check_range("beta", beta, 0)
+  check_range("label_smoothing", label_smoothing, 0, 0.5, ends="[]")
+  chosen, rejected, ref_chosen, ref_rejected = same_floats(
+    chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
+  )
+  reference = jax.lax.stop_gradient(ref_chosen - ref_rejected)
+  z = beta * (chosen - rejected - reference)
+  return _logistic(z) + label_smoothing * z
+
+
+def robust_dpo(
+  chosen_logps: Array,
+  rejected_logps: Array,
+  ref_chosen_logps: Array,
+  ref_rejected_logps: Array,
+  *,
+  beta: float = 0.1,
+  label_smoothing: float = 0.1,
+) -> Array:
+  """Robust DPO: an unbiased estimate of DPO's loss from flipped labels.
+
+  l = (-(1 - e) log sigmoid(beta h) + e log sigmoid(-beta h)) / (1 - 2 e),
+  h = (log pi/ref)(y_w) - (log pi/ref)(y_l),  e = label_smoothing
+
+  The sign of the second term is opposite to cDPO's: the loss has no lower
+  bound, and its gradient stays at least e beta / (1 - 2 e).
+
+  Ray Chowdhury, Kini and Natarajan 2024, "Provably Robust DPO: Aligning
+  Language Models with Noisy Feedback", arXiv:2403.00409.
+
+  Args:
+    chosen_logps: [B] summed response log-probs (nats) under the policy.
+    rejected_logps: [B] the same for the dispreferred responses.
+    ref_chosen_logps: [B] under the reference; a constant.
+    ref_rejected_logps: [B] under the reference; a constant.
+    beta: strength of the KL regularisation, > 0.
+    label_smoothing: rate at which labels are flipped, in [0, 0.5).
+
+  Returns:
+    [B] float32 losses, not reduced.
+
+  Raises:
+    AssertionError: shapes differ.
+    UserError: a hyperparameter is out of range.
+  """
+  check_range("beta", beta, 0)
+  check_range("label_smoothing", label_smoothing, 0, 0.5, ends="[)")
+  chosen, rejected, ref_chosen, ref_rejected = same_floats(
+    chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
+  )
+  reference = jax.lax.stop_gradient(ref_chosen - ref_rejected)
+  z = beta * (chosen - rejected - reference)
+  return _logistic(z) - label_smoothing / (1 - 2 * label_smoothing) * z
+
+
+def dpop(
+  chosen_logps: Array,
+  rejected_logps: Array,
+  ref_chosen_logps: Array,
+  ref_rejected_logps: Array,
+  *,
+  beta: float = 0.3,
+  lam: float = 50.0,
+) -> Array:
+  """DPO-positive: DPO that pays for a chosen response below its reference.
+
+  l = -log sigmoid(beta (h - lam max(0, -r_w))),
+  r = log pi/ref,  h = r(y_w) - r(y_l)
+
+  The penalty stands inside the sigmoid, so it is scaled by beta too. At
+  pi = ref, where training starts, the max contributes no gradient.
+
+  Pal et al. 2024, "Smaug: Fixing Failure Modes of Preference Optimisation with
+  DPO-Positive", arXiv:2402.13228.
+
+  Args:
+    chosen_logps: [B] summed response log-probs (nats) under the policy.
+    rejected_logps: [B] the same for the dispreferred responses.
+    ref_chosen_logps: [B] under the reference; a constant.
+    ref_rejected_logps: [B] under the reference; a constant.
+    beta: strength of the KL regularisation, > 0.
+    lam: weight of the penalty, >= 0; the paper tries 5, 50 and 500.
+
+  Returns:
+    [B] float32 losses, not reduced.
+
+  Raises:
+    AssertionError: shapes differ.
+    UserError: a hyperparameter is out of range.
+  """
+  check_range("beta", beta, 0)
+  check_range("lam", lam, 0, ends="[)")
+  chosen, rejected, ref_chosen, ref_rejected = same_floats(
+    chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
+  )
+  up = chosen - jax.lax.stop_gradient(ref_chosen)
+  down = rejected - jax.lax.stop_gradient(ref_rejected)
+  return _logistic(beta * (up - down - lam * jax.nn.relu(-up)))
+
+
+def simpo(
+  chosen_logps: Array,
+  rejected_logps: Array,
+  chosen_lengths: Array,
+  rejected_lengths: Array,
+  *,
+  beta: float = 2.0,
+  gamma: float = 0.5,
+) -> Array:
+  """Simple preference optimisation: mean log-probs, a margin, no reference.
+
+  l = -log sigmoid(beta (log pi(y_w) / |y_w| - log pi(y_l) / |y_l|) - gamma)
+
+  `gamma` is the margin itself. The authors' configs give the ratio gamma /
+  beta (0.25 at beta = 2, the default here).
+
+  Meng, Xia and Chen 2024, "SimPO: Simple Preference Optimization with a
+  Reference-Free Reward", arXiv:2405.14734, eq. 6.
+
+  Args:
+    chosen_logps: [B] summed response log-probs (nats) under the policy.
+    rejected_logps: [B] the same for the dispreferred responses.
+    chosen_lengths: [B] scored tokens of the chosen responses.
+    rejected_lengths: [B] the same for the dispreferred responses.
+    beta: scale of the reward, > 0.
+    gamma: margin between the rewards, >= 0.
+
+  Returns:
+    [B] float32 losses, not reduced.
+
+  Raises:
+    AssertionError: shapes differ.
+    UserError: a hyperparameter is out of range.
+  """
+  check_range("beta", beta, 0)
+  check_range("gamma", gamma, 0, ends="[)")
+  chosen, rejected, chosen_lengths, rejected_lengths = same_floats(
+    chosen_logps, rejected_logps, chosen_lengths, rejected_lengths
+  )
+  margin = per_token(chosen, chosen_lengths)
+  margin -= per_token(rejected, rejected_lengths)
+  return _logistic(beta * margin - gamma)
+
+
+def cpo(
+  chosen_logps: Array,
+  rejected_logps: Array,
+  chosen_lengths: Array,
+  *,
+  beta: float = 0.1,
+  alpha: float = 1.0,
+) -> Array:
+  """Contrastive preference optimisation: DPO under a uniform reference, + NLL.
+
+  l = -log sigmoid(beta (log pi(y_w) - log pi(y_l)))
+      - alpha log pi(y_w) / |y_w|
+
+  Sums in the preference term, and in the likelihood term the mean over the
+  tokens of each response: a sum would outgrow the first term with the length,
+  and the authors' mean over the tokens of a batch is no function of an example.
+  The paper has no alpha: its weight is 1.
+
+  Xu et al. 2024, "Contrastive Preference Optimization: Pushing the Boundaries
+  of LLM Performance in Machine Translation", arXiv:2401.08417.
+
+  Args:
+    chosen_logps: [B] summed response log-probs (nats) under the policy.
+    rejected_logps: [B] the same for the dispreferred responses.
+    chosen_lengths: [B] scored tokens of the chosen responses.
+    beta: scale of the preference term's margin, > 0.
+    alpha: weight of the negative log-likelihood, >= 0.
+
+  Returns:
+    [B] float32 losses, not reduced.
+
+  Raises:
+    AssertionError: shapes differ.
+    UserError: a hyperparameter is out of range.
+  """
+  check_range("beta", beta, 0)
+  check_range("alpha", alpha, 0, ends="[)")
+  chosen, rejected, lengths = same_floats(
+    chosen_logps, rejected_logps, chosen_lengths
+  )
+  nll = -per_token(chosen, lengths)
+  return _logistic(beta * (chosen - rejected)) + alpha * nll
+
+
+# Mean log-probs above this count as this in the odds, which are then finite.
+_MAX_MEAN_LOGP = -1e-6
+
+
+def _log_odds(mean_logp: Array) -> Array:
+  """log(P / (1 - P)) of P = exp(mean_logp); no gradient where P is about 1."""
+  z = jnp.where(mean_logp >= _MAX_MEAN_LOGP, _MAX_MEAN_LOGP, mean_logp)
+  near = z > -math.log(2)
+  log_rest_near = jnp.log(-jnp.expm1(jnp.where(near, z, -0.5)))
+  log_rest_far = jnp.log1p(-jnp.exp(jnp.where(near, -1.0, z)))
+  return z - jnp.where(near, log_rest_near, log_rest_far)
+
+
+def orpo(
+  chosen_logps: Array,
+  rejected_logps: Array,
+  chosen_lengths: Array,
+  rejected_lengths: Array,
+  *,
+  lam: float = 0.1,
+) -> Array:
+  """Odds ratio preference optimisation: likelihood and a ratio of odds.
+
+  l = -log P_w - lam log sigmoid(log odds(P_w) - log odds(P_l)),
+  P = pi(y)^(1 / |y|),  odds(P) = P / (1 - P)
+
+  `lam` multiplies the second term and never enters the sigmoid. The likelihood
+  is the mean over the response's tokens; prompts are not part of it. In the
+  odds, log P is at most -1e-6, without gradient beyond.
+
+  Hong, Lee and Thorne 2024, "ORPO: Monolithic Preference Optimization without
+  Reference Model", arXiv:2403.07691, eq. 6 and 7.
+
+  Args:
+    chosen_logps: [B] summed response log-probs (nats) under the policy.
+    rejected_logps: [B] the same for the dispreferred responses.
+    chosen_lengths: [B] scored tokens of the chosen responses.
+    rejected_lengths: [B] the same for the dispreferred responses.
+    lam: weight of the odds ratio's term, >= 0.
+
+  Returns:
+    [B] float32 losses, not reduced.
+
+  Raises:
+    AssertionError: shapes differ.
+    UserError: a hyperparameter is out of range.
+  """
+  check_range("lam", lam, 0, ends="[)")
+  chosen, rejected, chosen_lengths, rejected_lengths = same_floats(
+    chosen_logps, rejected_logps, chosen_lengths, rejected_lengths
+  )
+  chosen = per_token(chosen, chosen_lengths)
+  rejected = per_token(rejected, rejected_lengths)
+  return lam * _logistic(_log_odds(chosen) - _log_odds(rejected)) - chosen

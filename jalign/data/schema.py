@@ -1,0 +1,141 @@
+"""The records that every source gives, and the report of what was read."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+# What a reason reads like in a sentence: "4 with an empty response".
+REASONS = {
+  "unreadable": "that are not UTF-8 text",
+  "json": "that are not JSON",
+  "object": "that are not a JSON object",
+  "missing": "with a field missing",
+  "type": "with a field of the wrong type",
+  "unicode": "with broken Unicode",
+  "range": "with a number out of range",
+  "empty_prompt": "with an empty prompt",
+  "empty_response": "with an empty response",
+  "identical": "whose two responses are equal",
+  "transcript": "that are not a transcript",
+  "diverging": "whose transcripts diverge",
+}
+
+_LISTED = 10  # lines that a summary names for each reason
+
+
+@dataclasses.dataclass(frozen=True)
+class PreferenceRecord:
+  """One prompt with a preferred and a dispreferred response, as text.
+
+  The model's input is `prompt` followed directly by a response: a space or
+  line break between the two belongs to one of them.
+
+  Attributes:
+    prompt: not empty.
+    chosen: the preferred response, not blank.
+    rejected: the other response, not blank.
+    source: "file:line", 1-based; errors and batches name it.
+    group: split key; records of one group never part (see `sources.split`).
+    preference: P(chosen > rejected) in [0, 1], where the source has it.
+    chosen_score: reward of the chosen response, where the source has it.
+    rejected_score: reward of the rejected response, where the source has it.
+  """
+
+  prompt: str
+  chosen: str
+  rejected: str
+  source: str
+  group: str
+  preference: float | None = None
+  chosen_score: float | None = None
+  rejected_score: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class PromptRecord:
+  """A prompt to generate from; the fields are `PreferenceRecord`'s."""
+
+  prompt: str
+  source: str
+  group: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Skipped:
+  """A row that was left out.
+
+  Attributes:
+    where: "file:line".
+    reason: a key of `REASONS`.
+  """
+
+  where: str
+  reason: str
+
+  @property
+  def line(self) -> int:
+    """The 1-based line number."""
+    return int(self.where.rpartition(":")[2])
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+  """What became of the rows of a file.
+
+  Attributes:
+    path: the file.
+    read: rows read; blank lines are not rows.
+    used: rows that became records; `read == used + len(skipped)`.
+    skipped: the others, in the order of the file.
+    ignored: (field, rows that have it) for every field that was not read.
+    noun: what a row is: "pairs" or "prompts".
+  """
+
+  path: str
+  read: int
+  used: int
+  skipped: tuple[Skipped, ...] = ()
+  ignored: tuple[tuple[str, int], ...] = ()
+  noun: str = "pairs"
+
+  def lines(self) -> dict[str, list[int]]:
+    """Skipped line numbers by reason, in the order of `REASONS`."""
+    found: dict[str, list[int]] = {}
+    for reason in REASONS:
+      numbers = [row.line for row in self.skipped if row.reason == reason]
+      if numbers:
+        found[reason] = numbers
+    return found
+
+  def summary(self) -> str:
+    """One line: rows read, used and skipped, why and where."""
+    text = f"read {self.read} {self.noun}, used {self.used}"
+    if self.skipped:
+      parts = [
+        f"{len(numbers)} {REASONS[reason]} ({_name_lines(numbers)})"
+        for reason, numbers in self.lines().items()
+      ]
+      text += f", skipped {len(self.skipped)}: {', '.join(parts)}"
+    if self.ignored:
+      fields = ", ".join(f"{name!r} in {n} rows" for name, n in self.ignored)
+      text += f"; fields not read: {fields}"
+    return text
+
+  def to_dict(self) -> dict[str, Any]:
+    """The same as plain values for a JSON file, with every line listed."""
+    return {
+      "path": self.path,
+      "noun": self.noun,
+      "read": self.read,
+      "used": self.used,
+      "skipped": self.lines(),
+      "ignored": dict(self.ignored),
+    }
+
+
+def _name_lines(numbers: Sequence[int]) -> str:
+  """ "lines 87, 517" or "lines 1, 2, ... and 40 more"."""
+  text = ", ".join(str(number) for number in numbers[:_LISTED])
+  if len(numbers) > _LISTED:
+    text += f" and {len(numbers) - _LISTED} more"
+  return f"line{'s' if len(numbers) > 1 else ''} {text}"

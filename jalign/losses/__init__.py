@@ -5,7 +5,7 @@ parameters are arrays with names out of VOCABULARY; its keyword-only
 parameters are hyperparameters.
 """
 
-from jalign.losses.catalogue import CATALOGUE, Entry, markdown_table, resolve
+from jalign.losses.catalogue import CATALOGUE, Entry, resolve
 from jalign.losses.compose import Term, weighted_sum
 from jalign.losses.likelihood import sft, sft_avg
 from jalign.losses.pairwise import (
@@ -26,6 +26,7 @@ from jalign.losses.signature import (
   hyperparameters,
   name_of,
 )
+from jalign.losses.table import markdown_table
 
 __all__ = [
   "CATALOGUE",

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from jalign.errors import UserError
 from jalign.losses import likelihood, pairwise
-from jalign.losses.signature import array_parameters, hyperparameters
+from jalign.losses.signature import hyperparameters
 from jalign.types import Array
 
 
@@ -71,20 +71,3 @@ def resolve(name: str, **settings: Any) -> tuple[Callable[..., Array], Entry]:
       )
   return functools.partial(entry.function, **settings), entry
 
-
-def markdown_table() -> str:
-  """The catalogue as a Markdown table."""
-  lines = [
-    "| loss | batch | arrays | hyperparameters | paper |",
-    "| --- | --- | --- | --- | --- |",
-  ]
-  for name, entry in CATALOGUE.items():
-    arrays = ", ".join(f"`{x}`" for x in array_parameters(entry.function))
-    settings = ", ".join(
-      f"`{k}={v}`" for k, v in hyperparameters(entry.function).items()
-    )
-    link = f"[{entry.paper}](https://arxiv.org/abs/{entry.paper})"
-    lines.append(
-      f"| `{name}` | {entry.batch} | {arrays} | {settings} | {link} |"
-    )
-  return "\n".join(lines) + "\n"

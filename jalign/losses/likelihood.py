@@ -1,6 +1,6 @@
 """Likelihood losses on single responses."""
 
-from jalign.losses._core import floats, per_token
+from jalign.losses._arrays import per_token, same_floats
 from jalign.types import Array
 
 
@@ -21,7 +21,7 @@ def sft(logps: Array) -> Array:
   Returns:
     [B] float32 losses, not reduced.
   """
-  return -floats(logps)[0]
+  return -same_floats(logps)[0]
 
 
 def sft_avg(logps: Array, lengths: Array) -> Array:
@@ -43,5 +43,5 @@ def sft_avg(logps: Array, lengths: Array) -> Array:
   Raises:
     AssertionError: shapes differ.
   """
-  logps, lengths = floats(logps, lengths)
+  logps, lengths = same_floats(logps, lengths)
   return -per_token(logps, lengths)

@@ -70,7 +70,7 @@ def make_update(
     grads = jax.tree.map(lambda g: g / jnp.maximum(count, 1e-30), grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    sums |= {"grad_norm": (optax.global_norm(grads), jnp.float32(1))}
+    sums |= {"grad_norm": (optax.tree.norm(grads), jnp.float32(1))}
     return TrainState(state.step + 1, params, opt_state), sums
 
   return update

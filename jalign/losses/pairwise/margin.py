@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from jalign.losses._core import check_range, floats
+from jalign.losses._arrays import check_range, same_floats
 from jalign.types import Array
 
 
@@ -36,8 +36,8 @@ def slic_hf(
     AssertionError: shapes differ.
     UserError: a hyperparameter is out of range.
   """
-  check_range("delta", delta, 0)
-  check_range("lam", lam, 0)
-  chosen, rejected = floats(chosen_logps, rejected_logps)
+  check_range("delta", delta, 0, ends="[)")
+  check_range("lam", lam, 0, ends="[)")
+  chosen, rejected = same_floats(chosen_logps, rejected_logps)
   short = delta - chosen + rejected
   return jnp.where(short > 0, short, 0.0) - lam * chosen

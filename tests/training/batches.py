@@ -1,0 +1,53 @@
+"""Random batches for tests of training."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jalign.types import PairBatch, SequenceBatch, Sequences
+
+
+def sequences(rows, length=12, seed=0, vocab=64):
+  """Ragged rows; every row scores at least two tokens."""
+  rng = np.random.default_rng(seed)
+  lengths = rng.integers(5, length + 1, rows)
+  starts = np.minimum(rng.integers(1, length - 3, rows), lengths - 2)
+  columns = np.arange(length)[None]
+  tokens = rng.integers(1, vocab, (rows, length))
+  live = columns < lengths[:, None]
+  return Sequences(
+    jnp.asarray(np.where(live, tokens, 0), jnp.int32),
+    jnp.asarray(live & (columns >= starts[:, None])),
+    jnp.asarray(lengths, jnp.int32),
+  )
+
+
+def pairs(count, seed=0, fill=0, **fields):
+  """P pairs, the last `fill` of them with weight 0."""
+  weights = np.ones(count, np.float32)
+  if fill:
+    weights[-fill:] = 0
+  return PairBatch(
+    sequences(2 * count, seed=seed), jnp.asarray(weights), **fields
+  )
+
+
+def singles(count, seed=0, fill=0):
+  """B single sequences, the last `fill` of them with weight 0."""
+  weights = np.ones(count, np.float32)
+  if fill:
+    weights[-fill:] = 0
+  return SequenceBatch(sequences(count, seed=seed), jnp.asarray(weights))
+
+
+def take(batch, index):
+  """The examples at some indices, as a batch."""
+  examples = batch.weights.shape[0]
+  index = np.asarray(index)
+
+  def rows(x):
+    per = x.shape[0] // examples
+    at = (index[:, None] * per + np.arange(per)).reshape(-1)
+    return x[at]
+
+  return jax.tree.map(rows, batch)

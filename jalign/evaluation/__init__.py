@@ -1,5 +1,20 @@
-"""Win rates with their errors."""
+"""Win rates with their errors, plots and reports."""
 
+from jalign.evaluation.plots import (
+  plot_bars_with_intervals,
+  plot_curves,
+  plot_metrics,
+  plot_panels,
+  plot_win_matrix,
+  run_colours,
+)
+from jalign.evaluation.report import (
+  Figure,
+  Samples,
+  Section,
+  Table,
+  write_report,
+)
 from jalign.evaluation.win_rate import (
   LengthAdjusted,
   WinMatrix,
@@ -11,11 +26,22 @@ from jalign.evaluation.win_rate import (
 )
 
 __all__ = [
+  "Figure",
   "LengthAdjusted",
+  "Samples",
+  "Section",
+  "Table",
   "WinMatrix",
   "WinRate",
   "head_to_head",
   "length_adjusted",
+  "plot_bars_with_intervals",
+  "plot_curves",
+  "plot_metrics",
+  "plot_panels",
+  "plot_win_matrix",
+  "run_colours",
   "win_matrix",
   "win_rate",
+  "write_report",
 ]

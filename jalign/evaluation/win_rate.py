@@ -130,8 +130,7 @@ def win_rate(
   Why not the ratio estimator (the mean over comparisons, with clustered
   variance: Miller 2024, "Adding Error Bars to Evals", arXiv:2411.00640): see
   the module's docstring; with equally many samples a prompt the rates are the
-  same. The interval is normal: do not trust it for few prompts or a rate near
-  0 or 1 (all wins give an error of 0).
+  same. Do not trust the normal interval for few prompts or a rate near 0 or 1.
 
   On AlpacaEval 2's annotations this is the leaderboard's `win_rate`,
   `standard_error` and `discrete_win_rate` (times 100): a tie is a preference

@@ -1,0 +1,92 @@
+"""From files to batches: records, tokenizers, token ids, loaders.
+
+  records, report = read("hh", path)
+  train, held_out = split(records, eval_fraction=0.1, seed=0)
+  tokenizer = train_bpe((r.prompt + r.chosen for r in train), vocab_size=4096)
+  pairs, cut = encode_pairs(train, tokenizer, Limits(max_tokens=512))
+  batches = make_loader(pairs, collate_pairs, batch_size=32, buckets=(256, 512))
+
+Everything here runs on the host, in NumPy, until the batch records.
+"""
+
+from jalign.data.collate import (
+  PromptTokens,
+  collate_chosen,
+  collate_pairs,
+  collate_prompts,
+  collate_rejected,
+)
+from jalign.data.encode import (
+  EncodedPair,
+  Limits,
+  Truncation,
+  chosen_length,
+  encode_pair,
+  encode_pairs,
+  encode_prompt,
+  pair_length,
+  rejected_length,
+)
+from jalign.data.loader import (
+  Batch,
+  Loader,
+  LoaderReport,
+  PlannedBatch,
+  batches_per_epoch,
+  make_loader,
+  plan,
+)
+from jalign.data.schema import (
+  PreferenceRecord,
+  PromptRecord,
+  Report,
+  Skipped,
+)
+from jalign.data.sources import (
+  SOURCES,
+  read,
+  read_hh,
+  read_jsonl,
+  read_prompts,
+  split,
+  unique_prompts,
+)
+from jalign.data.tokenizer import Tokenizer, load, train_bpe
+
+__all__ = [
+  "SOURCES",
+  "Batch",
+  "EncodedPair",
+  "Limits",
+  "Loader",
+  "LoaderReport",
+  "PlannedBatch",
+  "PreferenceRecord",
+  "PromptRecord",
+  "PromptTokens",
+  "Report",
+  "Skipped",
+  "Tokenizer",
+  "Truncation",
+  "batches_per_epoch",
+  "chosen_length",
+  "collate_chosen",
+  "collate_pairs",
+  "collate_prompts",
+  "collate_rejected",
+  "encode_pair",
+  "encode_pairs",
+  "encode_prompt",
+  "load",
+  "make_loader",
+  "pair_length",
+  "plan",
+  "read",
+  "read_hh",
+  "read_jsonl",
+  "read_prompts",
+  "rejected_length",
+  "split",
+  "train_bpe",
+  "unique_prompts",
+]

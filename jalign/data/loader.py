@@ -1,0 +1,349 @@
+"""Batches in a planned order: deterministic, sharded, exactly resumable.
+
+`plan` is a pure function of lengths, seed and epoch: it puts every example in
+the shortest bucket that holds it, shuffles within buckets, cuts batches of one
+size (the last of a bucket is filled up with weight 0) and shuffles the
+batches. So each example comes once an epoch, every batch of a bucket has one
+shape, and batch number i can be computed without its predecessors: grain reads
+it as a random-access source, and a position is one number.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jalign.data.encode import pair_length
+from jalign.errors import UserError
+
+
+class PlannedBatch(NamedTuple):
+  """A global batch.
+
+  Attributes:
+    length: T, tokens of its rows: a bucket.
+    examples: indices of its examples, at most the batch size; the rest of
+      the rows are fill.
+  """
+
+  length: int
+  examples: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Batch:
+  """What a loader yields: this process's rows of a global batch.
+
+  Attributes:
+    index: number of the batch since the start of the first epoch.
+    data: what the collate function made: NumPy arrays.
+    sources: "file:line" of the real rows, in their order.
+  """
+
+  index: int
+  data: Any
+  sources: tuple[str, ...]
+
+
+class LoaderReport(NamedTuple):
+  """The shapes of an epoch.
+
+  Attributes:
+    batches: bucket length -> batches an epoch.
+    examples: bucket length -> examples.
+    fill: rows an epoch that only fill batches.
+    padding: share of the tokens in an epoch's rows (fill rows included) that
+      aren't an example's own; of the longer row for pairs.
+  """
+
+  batches: dict[int, int]
+  examples: dict[int, int]
+  fill: int
+  padding: float
+
+  def summary(self) -> str:
+    """One line: batches by bucket, fill rows and padding."""
+    parts = [f"{n} of length {length}" for length, n in self.batches.items()]
+    return (
+      f"{sum(self.batches.values())} batches an epoch ({', '.join(parts)}), "
+      f"{self.fill} fill rows, {self.padding:.1%} of the tokens are padding"
+    )
+
+  def to_dict(self) -> dict[str, Any]:
+    """The same as plain values for a JSON file."""
+    return {
+      "batches": {str(k): v for k, v in self.batches.items()},
+      "examples": {str(k): v for k, v in self.examples.items()},
+      "fill": self.fill,
+      "padding": self.padding,
+    }
+
+
+def plan(
+  lengths: Sequence[int],
+  batch_size: int,
+  buckets: Sequence[int],
+  *,
+  seed: int = 0,
+  epoch: int = 0,
+  shuffle: bool = True,
+) -> list[PlannedBatch]:
+  """The batches of an epoch; every example is in exactly one.
+
+  Args:
+    lengths: tokens of each example.
+    batch_size: examples of a batch.
+    buckets: padded lengths, ascending.
+    seed: of the order, in [0, 2^32).
+    epoch: each has its own order; their number of batches is the same.
+    shuffle: False keeps the order of the examples within a bucket, and the
+      buckets ascending.
+
+  Raises:
+    UserError: an example is longer than the longest bucket; the buckets, the
+      batch size or the seed are out of range.
+  """
+  _check(batch_size, buckets, seed)
+  members = _members(lengths, buckets)
+  batches = []
+  for number, (length, examples) in enumerate(members.items(), 1):
+    if shuffle:
+      examples = np.random.default_rng([seed, epoch, number]).permutation(
+        examples
+      )
+    for start in range(0, len(examples), batch_size):
+      rows = tuple(examples[start : start + batch_size].tolist())
+      batches.append(PlannedBatch(length, rows))
+  if shuffle:
+    # Stream 0 orders the batches; streams 1, 2, ... are the buckets'.
+    order = np.random.default_rng([seed, epoch, 0]).permutation(len(batches))
+    batches = [batches[i] for i in order]
+  return batches
+
+
+def batches_per_epoch(
+  lengths: Sequence[int], batch_size: int, buckets: Sequence[int]
+) -> int:
+  """How many batches `plan` makes; arguments and errors as there."""
+  _check(batch_size, buckets, 0)
+  members = _members(lengths, buckets).values()
+  return sum(-(-len(examples) // batch_size) for examples in members)
+
+
+class Loader:
+  """An iterator over batches with a position that can be saved; see
+  `make_loader`.
+
+  Attributes:
+    report: the shapes of an epoch.
+  """
+
+  def __init__(self, dataset: Any, report: LoaderReport, fingerprint: str):
+    self._iterator = iter(dataset)
+    self._fingerprint = fingerprint
+    self.report = report
+
+  def __iter__(self) -> "Loader":
+    return self
+
+  def __next__(self) -> Batch:
+    return next(self._iterator)
+
+  def get_state(self) -> dict[str, Any]:
+    """The position after the last batch yielded, as JSON values.
+
+    It is the same on every process, and may be restored with another number
+    of processes.
+    """
+    return {
+      "position": self._iterator.get_state(),
+      "fingerprint": self._fingerprint,
+    }
+
+  def set_state(self, state: dict[str, Any]) -> None:
+    """Continues from a position: the next batch is the one that followed.
+
+    Raises:
+      UserError: the state is of other data, or of another order.
+    """
+    if state["fingerprint"] != self._fingerprint:
+      raise UserError(
+        "the saved position belongs to other data, or to another seed, batch "
+        "size or set of buckets.",
+        where="data loader",
+        remedy="Resume with the settings of the interrupted run, or start a "
+        "new one.",
+      )
+    self._iterator.set_state(state["position"])
+
+  def close(self) -> None:
+    """Stops the threads that read ahead; optional."""
+    self._iterator.close()
+
+
+def make_loader(
+  encoded: Sequence[Any],
+  collate_fn: Callable[..., Any],
+  *,
+  batch_size: int,
+  buckets: Sequence[int],
+  seed: int = 0,
+  epochs: int | None = None,
+  shuffle: bool = True,
+  length_of: Callable[[Any], int] = pair_length,
+  process_index: int = 0,
+  process_count: int = 1,
+  prefetch: int = 4,
+) -> Loader:
+  """An iterator over the batches of `plan`, epoch after epoch.
+
+  Process p of n has rows [p, p + 1) * batch_size / n of each global batch, so
+  that its pairs are whole and the processes' rows in order are the batch.
+
+  Args:
+    encoded: the examples, the same and in the same order on every process;
+      each has a `source`.
+    collate_fn: as `collate_pairs`: `(examples, rows, length, fill=example)`.
+      Give the padding id by `functools.partial(collate_pairs, pad_id=...)`.
+    batch_size: examples (pairs) of a global batch.
+    buckets: padded lengths, ascending.
+    seed: of the order.
+    epochs: None repeats forever.
+    shuffle: False for evaluation.
+    length_of: tokens of an example's row (the longer one, for pairs):
+      `pair_length`, `chosen_length`, `rejected_length`.
+    process_index: of this process.
+    process_count: processes that share a batch.
+    prefetch: batches that threads make ahead; 0 for none.
+
+  Raises:
+    UserError: as `plan`; no example; the batch does not divide over the
+      processes.
+  """
+  # Not at the top: encoding and collating work where grain isn't installed.
+  import grain
+
+  if not encoded:
+    raise UserError("there is no example to load.", remedy="Check the split.")
+  if batch_size % process_count or not 0 <= process_index < process_count:
+    raise UserError(
+      f"a batch of {batch_size} does not divide over {process_count} processes "
+      f"(this is process {process_index}).",
+      where="batch_size",
+      remedy=f"Choose a multiple of {process_count}.",
+    )
+  if epochs is not None and epochs < 1:
+    raise UserError(f"epochs is {epochs}.", remedy="Give 1 or more, or None.")
+  lengths = [length_of(example) for example in encoded]
+  buckets = tuple(buckets)
+  _check(batch_size, buckets, seed)
+  for example, length in zip(encoded, lengths):
+    if length > buckets[-1]:
+      raise _too_long(length, buckets, example.source)
+  count = batches_per_epoch(lengths, batch_size, buckets)
+  source = _Source(
+    encoded=encoded,
+    collate=functools.partial(
+      collate_fn, fill=encoded[int(np.argmin(lengths))]
+    ),
+    epoch=functools.lru_cache(maxsize=2)(
+      lambda epoch: plan(
+        lengths, batch_size, buckets, seed=seed, epoch=epoch, shuffle=shuffle
+      )
+    ),
+    rows=batch_size // process_count,
+    process=process_index,
+    per_epoch=count,
+    total=sys.maxsize if epochs is None else count * epochs,
+  )
+  source.epoch(0)  # errors come now rather than from a thread
+  threads = min(prefetch, 2)
+  dataset = grain.MapDataset.source(source).to_iter_dataset(
+    grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
+  )
+  sources = [example.source.replace("\\", "/") for example in encoded]
+  names = [name.rpartition("/")[2] for name in sources]
+  order = (names, lengths, batch_size, buckets, seed, bool(shuffle))
+  fingerprint = hashlib.sha256(repr(order).encode()).hexdigest()[:16]
+  report = _report(lengths, batch_size, buckets)
+  return Loader(dataset, report, fingerprint)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Source:
+  """Random access to the batches of one process, for grain."""
+
+  encoded: Sequence[Any]
+  collate: Callable[..., Any]
+  epoch: Callable[[int], list[PlannedBatch]]
+  rows: int
+  process: int
+  per_epoch: int
+  total: int
+
+  def __len__(self) -> int:
+    return self.total
+
+  def __getitem__(self, index: int) -> Batch:
+    epoch, at = divmod(index, self.per_epoch)
+    length, examples = self.epoch(epoch)[at]
+    start = self.process * self.rows
+    own = [self.encoded[i] for i in examples[start : start + self.rows]]
+    data = self.collate(own, self.rows, length)
+    return Batch(index, data, tuple(example.source for example in own))
+
+
+def _check(batch_size: int, buckets: Sequence[int], seed: int) -> None:
+  if batch_size < 1:
+    raise UserError(f"batch_size is {batch_size}.", remedy="Give 1 or more.")
+  ascending = all(a < b for a, b in zip(buckets, buckets[1:]))
+  if not buckets or buckets[0] < 1 or not ascending:
+    raise UserError(
+      f"buckets are {tuple(buckets)}.",
+      remedy="Give one or more lengths in tokens, ascending.",
+    )
+  if not 0 <= seed < 2**32:
+    raise UserError(f"seed is {seed}.", remedy="Give 0 .. 2^32 - 1.")
+
+
+def _too_long(length: int, buckets: Sequence[int], where: str) -> UserError:
+  return UserError(
+    f"the example has {length} tokens; the longest bucket has {buckets[-1]}.",
+    where=where,
+    remedy="Add a longer bucket, or truncate to it when encoding.",
+  )
+
+
+def _members(
+  lengths: Sequence[int], buckets: Sequence[int]
+) -> dict[int, np.ndarray]:
+  """Bucket length -> indices of its examples; only buckets that have some."""
+  sizes = np.asarray(lengths, np.int64)
+  bucket_of = np.searchsorted(np.asarray(buckets), sizes)
+  if len(sizes) and bucket_of.max() == len(buckets):
+    longest = int(sizes.argmax())
+    raise _too_long(int(sizes[longest]), buckets, f"example {longest}")
+  return {
+    int(length): np.flatnonzero(bucket_of == number)
+    for number, length in enumerate(buckets)
+    if (bucket_of == number).any()
+  }
+
+
+def _report(
+  lengths: Sequence[int], batch_size: int, buckets: Sequence[int]
+) -> LoaderReport:
+  members = _members(lengths, buckets)
+  batches = {k: -(-len(v) // batch_size) for k, v in members.items()}
+  rows = sum(batches.values()) * batch_size
+  tokens = sum(n * batch_size * length for length, n in batches.items())
+  return LoaderReport(
+    batches=batches,
+    examples={k: len(v) for k, v in members.items()},
+    fill=rows - len(lengths),
+    padding=1 - sum(lengths) / tokens,
+  )

@@ -20,6 +20,8 @@ class Entry(NamedTuple):
     paper: arXiv id.
     denominator: what a batch's sum is divided by, "examples" or "tokens".
     coupled: whether an example's loss depends on the rest of its batch.
+    monotone: whether, with its defaults, the loss never rises with the log-prob
+      of a good response nor falls with that of a bad one.
   """
 
   function: Callable[..., Array]
@@ -27,14 +29,15 @@ class Entry(NamedTuple):
   paper: str
   denominator: str = "examples"
   coupled: bool = False
+  monotone: bool = True
 
 
 CATALOGUE: dict[str, Entry] = {
   "dpo": Entry(pairwise.dpo, "pairs", "2305.18290"),
   "robust_dpo": Entry(pairwise.robust_dpo, "pairs", "2403.00409"),
-  "ipo": Entry(pairwise.ipo, "pairs", "2310.12036"),
-  "ipo_avg": Entry(pairwise.ipo_avg, "pairs", "2310.12036"),
-  "ipo_soft": Entry(pairwise.ipo_soft, "pairs", "2403.08635"),
+  "ipo": Entry(pairwise.ipo, "pairs", "2310.12036", monotone=False),
+  "ipo_avg": Entry(pairwise.ipo_avg, "pairs", "2310.12036", monotone=False),
+  "ipo_soft": Entry(pairwise.ipo_soft, "pairs", "2403.08635", monotone=False),
   "dpop": Entry(pairwise.dpop, "pairs", "2402.13228"),
   "slic_hf": Entry(pairwise.slic_hf, "pairs", "2305.10425"),
   "simpo": Entry(pairwise.simpo, "pairs", "2405.14734"),
@@ -70,4 +73,3 @@ def resolve(name: str, **settings: Any) -> tuple[Callable[..., Array], Entry]:
         remedy=f"It has: {takes}.",
       )
   return functools.partial(entry.function, **settings), entry
-

@@ -4,6 +4,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import chex
+
+from jalign.errors import UserError
 from jalign.losses.signature import array_parameters, name_of
 from jalign.types import Array
 
@@ -46,37 +49,48 @@ def weighted_sum(*terms: Term | tuple) -> Callable[..., Array]:
     the order in which they first appear.
 
   Raises:
-    ValueError: there is no term, or a term renames what it doesn't take.
+    UserError: there is no term, a term has no function, renames what it doesn't
+      take, or gives two arrays one name.
   """
   parts = [Term(*term) for term in terms]
   if not parts:
-    raise ValueError("a weighted sum needs a term")
+    raise UserError("a weighted sum needs a term.")
   names: list[str] = []
   inputs: list[tuple[str, ...]] = []
   for part in parts:
+    if not callable(part.loss):
+      raise UserError(f"a term is (weight, loss); {part.loss!r} is no loss.")
     own = array_parameters(part.loss)
     unknown = set(part.rename) - set(own)
     if unknown:
-      raise ValueError(
+      raise UserError(
         f"{name_of(part.loss)} takes {', '.join(own)}; it has no"
-        f" {', '.join(sorted(unknown))} to rename"
+        f" {', '.join(sorted(unknown))} to rename."
       )
     inputs.append(tuple(part.rename.get(name, name) for name in own))
+    if len(set(inputs[-1])) < len(own):
+      raise UserError(
+        f"two arrays of {name_of(part.loss)} have one name after renaming:"
+        f" {', '.join(inputs[-1])}."
+      )
     names += [name for name in inputs[-1] if name not in names]
-
-  def loss(*arrays: Array) -> Array:
-    given = dict(zip(names, arrays, strict=True))
-    values = [
-      part.weight * part.loss(*(given[name] for name in wanted))
-      for part, wanted in zip(parts, inputs)
-    ]
-    return sum(values[1:], values[0])
-
-  loss.__name__ = " + ".join(name_of(part.loss) for part in parts)
-  loss.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+  signature = inspect.Signature(
     [
       inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD)
       for name in names
     ]
   )
+
+  def loss(*args: Array, **kwargs: Array) -> Array:
+    given = signature.bind(*args, **kwargs).arguments
+    values = [
+      part.loss(*(given[name] for name in wanted))
+      for part, wanted in zip(parts, inputs)
+    ]
+    chex.assert_equal_shape(values)
+    weighted = [part.weight * value for part, value in zip(parts, values)]
+    return sum(weighted[1:], weighted[0])
+
+  loss.__name__ = " + ".join(name_of(part.loss) for part in parts)
+  loss.__signature__ = signature  # type: ignore[attr-defined]
   return loss

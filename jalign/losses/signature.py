@@ -25,11 +25,15 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
 
 
 def array_parameters(loss: Callable[..., Any]) -> tuple[str, ...]:
-  """Names of the positional parameters, in order; bound ones are gone."""
+  """Names of the positional parameters, in order; bound ones are gone.
+
+  A parameter with a default is no array: a loss needs all of its arrays.
+  """
   return tuple(
     p.name
     for p in inspect.signature(loss).parameters.values()
     if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    and p.default is inspect.Parameter.empty
   )
 
 

@@ -122,8 +122,8 @@ def ipo_soft(
   The mean of IPO over the label; least at h = (p - 1/2) / tau. Gradients do
   not flow into the preference.
 
-  Azar et al. 2023, "A General Theoretical Paradigm to Understand Learning from
-  Human Preferences", arXiv:2310.12036, eq. 17 averaged over the label.
+  Calandriello et al. 2024, "Human Alignment of Large Language Models through
+  Online Preference Optimisation", arXiv:2403.08635 (its Online IPO and IPO-MD).
 
   Args:
     chosen_logps: [B] summed log-probs (nats) of the first responses under the

@@ -1,0 +1,123 @@
+"""Values that other libraries' own functions gave on the same numbers.
+
+Where a peer's convention differs, the row says how its arguments become ours.
+"""
+
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jalign import losses
+
+
+def _load(shared):
+  golden = json.loads((shared / "golden" / "losses_peers.json").read_text())
+  as_arrays = lambda record: {
+    key: jnp.asarray(x, jnp.float64)
+    for key, x in record.items()
+    if isinstance(x, list)
+  }
+  sums = as_arrays(golden["inputs"])
+  averages = as_arrays(golden["inputs_avg"])
+  values = {key: row["values"] for key, row in golden["losses"].items()}
+  return sums, averages, values
+
+
+def _referenced(loss, **hyperparameters):
+  """Four sums, in the order that all peers share."""
+  return lambda c, r, rc, rr: loss(c, r, rc, rr, **hyperparameters)
+
+
+def _reference_free(loss, **hyperparameters):
+  """A reference that has log-prob 0 for everything."""
+  return lambda c, r, rc, rr: loss(c, r, 0 * c, 0 * r, **hyperparameters)
+
+
+def _ratios(loss, scale, **hyperparameters):
+  """A loss of two log-probs, on log-ratios times the peer's beta."""
+  return lambda c, r, rc, rr: loss(
+    scale * (c - rc), scale * (r - rr), **hyperparameters
+  )
+
+
+DPO = functools.partial(losses.dpo, beta=0.1)
+ROBUST = functools.partial(losses.robust_dpo, beta=0.1)
+HINGE = functools.partial(losses.slic_hf, delta=1.0, lam=0.0)
+ON_SUMS = {
+  "trl028/sigmoid": _referenced(DPO),
+  "trl028/sigmoid/ls=0.1": _referenced(DPO, label_smoothing=0.1),
+  "trl028/sigmoid/reference_free": _reference_free(DPO),
+  "trl028/robust": _referenced(ROBUST, label_smoothing=0.0),
+  "trl028/robust/ls=0.1": _referenced(ROBUST, label_smoothing=0.1),
+  # SLiC on log-ratios, with beta on them and a margin of 1.
+  "trl028/hinge": _ratios(HINGE, 0.1),
+  # Their beta is tau. The function was given sums, though TRL feeds averages.
+  "trl028/ipo": _referenced(losses.ipo, tau=0.1),
+  "em/dpo": _referenced(DPO),
+  "em/cdpo/ls=0.1": _referenced(DPO, label_smoothing=0.1),
+  "em/ipo": _referenced(losses.ipo, tau=0.1),
+  # DPOP; its authors' lambda is written into the code.
+  "humainlab/pdpo": _referenced(losses.dpop, beta=0.1, lam=50.0),
+  # Two segments with alpha = beta and no bias: DPO without a reference.
+  "cpl/logits/bias=1.0": _reference_free(DPO),
+}
+
+# On averages: one token a response makes the sum the average.
+ONE = lambda x: jnp.ones_like(x)
+ON_AVERAGES = {
+  # Their ratio of .25 is gamma / beta; ours is gamma.
+  "simpo/sigmoid": lambda c, r: losses.simpo(
+    c, r, ONE(c), ONE(r), beta=2.0, gamma=0.5
+  ),
+  "simpo/hinge": lambda c, r: losses.slic_hf(2 * c, 2 * r, delta=1.5, lam=0.0),
+  "trl_cpo/simpo": lambda c, r: losses.simpo(
+    c, r, ONE(c), ONE(r), beta=2.0, gamma=0.5
+  ),
+  # The preference term alone: their trainer adds the likelihood elsewhere.
+  "trl_cpo/sigmoid": lambda c, r: losses.cpo(c, r, ONE(c), beta=2.0, alpha=0.0),
+  "trl_cpo/hinge": lambda c, r: losses.slic_hf(
+    2 * c, 2 * r, delta=1.0, lam=0.0
+  ),
+  "trl_cpo/ipo": lambda c, r: losses.ipo(c, r, 0 * c, 0 * r, tau=2.0),
+}
+
+
+@pytest.mark.parametrize("name", ON_SUMS)
+def test_on_sums(shared, name):
+  with jax.enable_x64(True):
+    sums, _, values = _load(shared)
+    ours = ON_SUMS[name](*sums.values())
+    assert ours.dtype == jnp.float64
+    np.testing.assert_allclose(ours, values[name], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ON_AVERAGES)
+def test_on_averages(shared, name):
+  with jax.enable_x64(True):
+    _, averages, values = _load(shared)
+    ours = ON_AVERAGES[name](*averages.values())
+    assert ours.dtype == jnp.float64
+    np.testing.assert_allclose(ours, values[name], rtol=0, atol=1e-9)
+
+
+def test_averaged_ipo_at_ten_tokens(shared):
+  """TRL hands averages to its IPO: the same numbers, a tenth of the scale."""
+  with jax.enable_x64(True):
+    sums, _, values = _load(shared)
+    ten = jnp.full(4, 10.0)
+    ours = losses.ipo_avg(*(10 * x for x in sums.values()), ten, ten, tau=0.1)
+    np.testing.assert_allclose(ours, values["trl028/ipo"], rtol=1e-9)
+
+
+def test_odds_term(shared):
+  """TRL returns the odds term without the likelihood, in float32."""
+  with jax.enable_x64(True):
+    _, averages, values = _load(shared)
+    c, r = averages.values()
+    ours = losses.orpo(c, r, ONE(c), ONE(r), lam=0.1) + c
+    theirs = values["trl_orpo/minus_beta_logsigmoid(float32)"]
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)

@@ -195,11 +195,12 @@ def _tiles(static, weight):
   return jnp.minimum(begins, columns - static.tile), begins
 
 
-def _tile_logits(static, hidden, weight, start, begin, offset):
+def _tile_logits(static, hidden, weight, offset, bounds):
   """Logits [N, U], token ids [U] and weights [U, D] of one tile.
 
   Rows that the tile before it held have logit -inf and id -1.
   """
+  start, begin = bounds
   part = jax.lax.dynamic_slice_in_dim(weight, start, static.tile)
   part = part.astype(hidden.dtype)
   raw = jnp.einsum(
@@ -222,7 +223,7 @@ def _local_forward(static, hidden, weight, targets):
 
   def body(carry, bounds):
     top, total, picked, mean = carry
-    z, ids, _ = _tile_logits(static, hidden, weight, *bounds, offset)
+    z, ids, _ = _tile_logits(static, hidden, weight, offset, bounds)
     new_top = jnp.maximum(top, jnp.max(z, -1))
     shrink = jnp.exp(top - new_top)
     e = jnp.exp(z - new_top[:, None])
@@ -263,7 +264,7 @@ def _local_backward(
 
   def body(carry, bounds):
     d_hidden, d_weight = carry
-    z, ids, part = _tile_logits(static, hidden, weight, *bounds, offset)
+    z, ids, part = _tile_logits(static, hidden, weight, offset, bounds)
     p = jnp.exp(z - lse)
     dz = g_logp * ((ids == flat).astype(jnp.float32) - p)
     if static.entropy:

@@ -80,7 +80,8 @@ def make_mesh(
 
 def mesh_axes(axes: Sequence[str | None], rules: Rules) -> PartitionSpec:
   """Translates logical axis names to a PartitionSpec over mesh axes."""
-  return logical_to_mesh_axes(tuple(axes), rules)
+  partition = logical_to_mesh_axes(tuple(axes), rules)
+  return PartitionSpec() if partition is None else partition
 
 
 def axis_size(mesh: Any, axes: Any) -> int:

@@ -23,7 +23,7 @@ class NonFiniteLossError(UserError):
   """The loss or the gradient stopped being a number."""
 
 
-class Interrupted(Exception):  # noqa: N818 - a request, not a failure
+class Interrupted(Exception):
   """The run was asked to stop; everything up to `step` is saved."""
 
   def __init__(self, step: int):

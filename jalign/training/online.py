@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jalign import losses
 from jalign.decode import MixtureParams, Sampler, generate, geometric, sampler
 from jalign.feedback import Annotator
 from jalign.types import Array, Model, PairBatch, Params, Rollout
@@ -88,8 +87,9 @@ def make_sampling(
     draw: the sampler, temperature 1 by default.
 
   Returns:
-    `(params, ref_params, tokens [P, T], lengths [P], texts, key) -> Sampled`,
-    with the prompts right-padded and as P texts.
+    `(params, ref_params, tokens [P, T], lengths [P], weights [P], texts, key)
+    -> Sampled`, with the prompts right-padded and as P texts; weight 0 marks
+    a prompt that only fills the batch.
   """
   policy = geometric(model, model) if algorithm.mixture else model
   draw = draw or sampler()
@@ -99,6 +99,7 @@ def make_sampling(
     ref_params: Params,
     tokens: Array,
     lengths: Array,
+    weights: Array,
     texts: list[str],
     key: Array,
   ) -> Sampled:
@@ -119,11 +120,16 @@ def make_sampling(
     responses = response_texts(rollout, decode, stop_ids)
     a, b = responses[0::2], responses[1::2]
     preference = np.asarray(annotate(texts, a, b), np.float32)
+    live = np.asarray(weights) > 0
+    twice = np.repeat(live, 2)
+    counts = np.asarray(rollout.sequences.mask.sum(-1))
     values = {
-      "response_tokens": float(np.mean(rollout.sequences.mask.sum(-1))),
-      "finished": float(np.mean(rollout.finished)),
-      "preference_certainty": float(np.mean(np.abs(2 * preference - 1))),
-      "identical_pairs": float(np.mean([x == y for x, y in zip(a, b)])),
+      "response_tokens": float(np.mean(counts[twice])),
+      "finished": float(np.mean(np.asarray(rollout.finished)[twice])),
+      "preference_certainty": float(np.mean(np.abs(2 * preference - 1)[live])),
+      "identical_pairs": float(
+        np.mean([x == y for x, y, z in zip(a, b, live) if z])
+      ),
     }
     sequences = rollout.sequences
     soft = None
@@ -132,10 +138,9 @@ def make_sampling(
     else:
       uniforms = jax.random.uniform(label_key, (len(texts),))
       first_wins = np.asarray(uniforms) < preference
-      order = np.arange(2 * len(texts)).reshape(-1, 2)
-      order = np.where(first_wins[:, None], order, order[:, ::-1]).reshape(-1)
+      rows = np.arange(2 * len(texts)).reshape(-1, 2)
+      order = np.where(first_wins[:, None], rows, rows[:, ::-1]).reshape(-1)
       sequences = jax.tree.map(lambda x: x[order], sequences)
-    weights = jnp.ones(len(texts), jnp.float32)
     pairs = PairBatch(sequences, weights, preference=soft)
     return Sampled(pairs, rollout, values)
 
@@ -146,14 +151,11 @@ def response_texts(
   rollout: Rollout, decode: Decode, stop_ids: tuple[int, ...]
 ) -> list[str]:
   """The sampled responses as texts, without their stop token."""
-  tokens, mask = jax.device_get((rollout.sequences.tokens, rollout.sequences.mask))
+  tokens, mask = jax.device_get(
+    (rollout.sequences.tokens, rollout.sequences.mask)
+  )
   responses = []
   for row, live in zip(tokens, mask):
     ids = row[live].tolist()
     responses.append(decode(ids[:-1] if ids and ids[-1] in stop_ids else ids))
   return responses
-
-
-def loss_of(algorithm: Algorithm, **hyperparameters: Any):
-  """The loss of a row with its hyperparameters bound, and its entry."""
-  return losses.resolve(algorithm.loss, **hyperparameters)

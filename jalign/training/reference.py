@@ -99,7 +99,7 @@ def attach(data: Any, sources: Sequence[str], table: Table) -> Any:
 
 
 def load(path: pathlib.Path, expected: str) -> dict[str, np.ndarray] | None:
-  """The table in a file, None where there is none or its fingerprint differs."""
+  """The table in a file, None where none has the fingerprint."""
   if not path.exists():
     return None
   with np.load(path) as stored:

@@ -10,11 +10,11 @@ from flax import struct
 from jax.sharding import Mesh
 
 from jalign.sharding import replicated
-from jalign.types import Array, Params
+from jalign.types import Params
 
 
 class TrainState(struct.PyTreeNode):
-  """All that a step changes.
+  """All that a step changes; or the shardings of it, in the same tree.
 
   Attributes:
     step: [] int32 updates so far.
@@ -22,7 +22,7 @@ class TrainState(struct.PyTreeNode):
     opt_state: the optimiser's state.
   """
 
-  step: Array
+  step: Any
   params: Params
   opt_state: optax.OptState
 

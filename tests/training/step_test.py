@@ -190,7 +190,7 @@ def test_schedules_have_their_corners():
   cosine = OptimizerConfig(
     learning_rate=2.0, warmup_steps=10, final_fraction=0.1
   )
-  np.testing.assert_allclose(at(cosine, 0), 0.2)
+  np.testing.assert_allclose(at(cosine, 0), 0.2, rtol=1e-6)
   np.testing.assert_allclose(at(cosine, 9), 2.0, rtol=1e-6)
   np.testing.assert_allclose(at(cosine, 55), 1.1, rtol=1e-6)
   np.testing.assert_allclose(at(cosine, 100), 0.2, rtol=1e-6)

@@ -1,0 +1,5 @@
+"""`python -m jalign`."""
+
+from jalign.cli import main
+
+main()

@@ -1,0 +1,182 @@
+"""The command line: `jalign {train, sample, evaluate}`.
+
+Bad input prints one paragraph and exits with code 2; a run that was asked to
+stop (SIGTERM, or Ctrl-C once) saves first and exits with code 0.
+"""
+
+import os
+import pathlib
+import signal
+import sys
+import textwrap
+from collections.abc import Sequence
+
+from absl import flags
+from ml_collections import config_flags
+
+from jalign.errors import UserError
+
+USAGE = """\
+usage: jalign COMMAND [flags]
+
+  train     --config=FILE[:ARG] --workdir=DIR [--config.KEY=VALUE ...]
+            Trains every stage of a config, evaluates, writes DIR/report.md.
+            Run it again to resume.
+  sample    --run=DIR [--prompt=TEXT ...] [--count=1] [--max_new_tokens=64]
+            [--temperature=1] [--top_k=0] [--top_p=1] [--min_p=0] [--seed=0]
+            Samples responses from a run's policy; prompts come from standard
+            input, a line each, where none is given.
+  evaluate  --run=DIR [--against=DIR] [--data=FILE]
+            Held-out preference accuracy of a run's policy, and its win rate
+            over another run's where the config names an annotator.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Entry point of the `jalign` command; exits."""
+  arguments = list(sys.argv[1:] if argv is None else argv)
+  commands = {"train": _train, "sample": _sample, "evaluate": _evaluate}
+  if not arguments or arguments[0] in ("-h", "--help", "help"):
+    print(USAGE)
+    sys.exit(0 if arguments else 2)
+  command = commands.get(arguments[0])
+  try:
+    if command is None:
+      raise UserError(
+        f"unknown command {arguments[0]!r}.",
+        remedy=f"Known: {', '.join(commands)}. See jalign --help.",
+      )
+    command(arguments[1:])
+  except UserError as e:
+    message = " ".join(str(e).split())
+    print(textwrap.fill(f"jalign: error: {message}", 79), file=sys.stderr)
+    sys.exit(2)
+
+
+def _parse(values: flags.FlagValues, arguments: Sequence[str]) -> None:
+  """Parses flags; whatever is wrong with them is the user's."""
+  try:
+    rest = values(["jalign", *arguments])[1:]
+  except FileNotFoundError as e:
+    raise UserError(
+      "doesn't exist.", where=str(e.filename or e), remedy="Check --config."
+    ) from e
+  except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as e:
+    text = str(e.args[0]) if e.args else str(e)
+    raise UserError(text, where="flags") from e
+  if rest:
+    raise UserError(
+      f"{rest[0]!r} is not a flag.", remedy="Flags begin with --."
+    )
+
+
+class _Signals:
+  """Turns the first SIGTERM or SIGINT into a request to stop."""
+
+  def __init__(self):
+    self.requested = False
+    for number in (signal.SIGTERM, signal.SIGINT):
+      signal.signal(number, self._request)
+
+  def _request(self, number, frame):
+    del frame
+    if self.requested and number == signal.SIGINT:
+      raise KeyboardInterrupt
+    self.requested = True
+    print("\njalign: stopping after this step ...", file=sys.stderr)
+
+  def __call__(self) -> bool:
+    return self.requested
+
+
+def _train(arguments: Sequence[str]) -> None:
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file(
+    "config", None, "config file", flag_values=values
+  )
+  flags.DEFINE_string("workdir", None, "run folder", flag_values=values)
+  _parse(values, arguments)
+  if not values.config or not values.workdir:
+    raise UserError("train needs --config=FILE and --workdir=DIR.")
+
+  sys.path.insert(0, os.getcwd())  # configs may import their neighbours
+  # Heavy imports wait until the flags are right.
+  from jalign.experiment.report import write_comparison
+  from jalign.experiment.run import run_one
+  from jalign.experiment.settings import expand, parse
+  from jalign.training.loop import Interrupted
+
+  runs = expand(values.config.to_dict())
+  parsed = [(name, config, parse(config)) for name, config in runs]
+  workdir = pathlib.Path(values.workdir)
+  stop = _Signals()
+  try:
+    for name, config, settings in parsed:
+      if name:
+        print(f"=== {name}")
+      report = run_one(settings, config, workdir / name, should_stop=stop)
+      print(f"report: {report}")
+  except Interrupted as e:
+    print(f"jalign: {e}; run the same command to resume.")
+    return
+  if len(runs) > 1:
+    report = write_comparison(workdir, [name for name, _ in runs])
+    print(f"comparison of {len(runs)} runs: {report}")
+
+
+def _sample(arguments: Sequence[str]) -> None:
+  values = flags.FlagValues()
+  flags.DEFINE_string("run", None, "run folder", flag_values=values)
+  flags.DEFINE_multi_string("prompt", [], "prompt", flag_values=values)
+  flags.DEFINE_integer("count", 1, "samples a prompt", flag_values=values)
+  flags.DEFINE_integer("max_new_tokens", 64, "at most", flag_values=values)
+  flags.DEFINE_float("temperature", 1.0, "0: greedy", flag_values=values)
+  flags.DEFINE_integer("top_k", 0, "0: all", flag_values=values)
+  flags.DEFINE_float("top_p", 1.0, "1: all", flag_values=values)
+  flags.DEFINE_float("min_p", 0.0, "0: all", flag_values=values)
+  flags.DEFINE_integer("seed", 0, "of the draws", flag_values=values)
+  _parse(values, arguments)
+  if not values.run:
+    raise UserError("sample needs --run=DIR.")
+  prompts = values.prompt or [line.rstrip("\n") for line in sys.stdin]
+  prompts = [prompt.replace("\\n", "\n") for prompt in prompts if prompt]
+  if not prompts:
+    raise UserError("no prompt.", remedy="Give --prompt=TEXT.")
+
+  from jalign.experiment.inspect import sample_run
+  from jalign.experiment.settings import SamplerSettings
+
+  settings = SamplerSettings(
+    prompts=len(prompts),
+    per_prompt=int(values["count"].value or 1),
+    max_new_tokens=values.max_new_tokens,
+    temperature=values.temperature,
+    top_k=values.top_k,
+    top_p=values.top_p,
+    min_p=values.min_p,
+  )
+  for prompt, responses in sample_run(
+    pathlib.Path(values.run), prompts, settings, values.seed
+  ):
+    print(f"> {prompt}")
+    for response in responses:
+      print(f"  {response.strip()}")
+
+
+def _evaluate(arguments: Sequence[str]) -> None:
+  values = flags.FlagValues()
+  flags.DEFINE_string("run", None, "run folder", flag_values=values)
+  flags.DEFINE_string("against", None, "another run", flag_values=values)
+  flags.DEFINE_string("data", None, "pairs to score", flag_values=values)
+  _parse(values, arguments)
+  if not values.run:
+    raise UserError("evaluate needs --run=DIR.")
+
+  from jalign.experiment.inspect import evaluate_run
+
+  against = pathlib.Path(values.against) if values.against else None
+  print(evaluate_run(pathlib.Path(values.run), against, values.data or ""))
+
+
+if __name__ == "__main__":
+  main()

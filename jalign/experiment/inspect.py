@@ -1,0 +1,181 @@
+"""What `jalign sample` and `jalign evaluate` do with a finished run."""
+
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jalign import data
+from jalign.errors import UserError
+from jalign.evaluation import likelihood
+from jalign.evaluation.win_rate import WinRate, win_rate
+from jalign.experiment import folder as folders
+from jalign.experiment.prepare import place, prepare
+from jalign.experiment.run import load_annotator
+from jalign.experiment.sampling import sample_texts
+from jalign.experiment.settings import SamplerSettings, parse
+from jalign.models import param_specs, transformer
+from jalign.sharding import make_mesh, shardings
+from jalign.types import Model, Params
+
+
+class Loaded(NamedTuple):
+  """A run's last policy.
+
+  Attributes:
+    model: its functions.
+    params: its parameters.
+    tokenizer: its tokenizer.
+    stage: name of the stage that it comes from.
+  """
+
+  model: Model
+  params: Params
+  tokenizer: data.Tokenizer
+  stage: str
+
+
+def load_run(run: pathlib.Path, mesh: jax.sharding.Mesh) -> Loaded:
+  """Loads the policy of a run's last stage onto a mesh.
+
+  Raises:
+    UserError: the folder is not a run, or none of its stages is trained.
+  """
+  config = folders.model_of(run)
+  model = transformer(config)
+  layout = shardings(param_specs(config), mesh, config.rules)
+  like = jax.tree.map(
+    lambda s, at: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=at),
+    jax.eval_shape(model.init, jax.random.key(0)),
+    layout,
+  )
+  stage = folders.last_stage(run)
+  params = folders.load_params(stage, like)
+  return Loaded(model, params, data.load(run / "tokenizer"), stage.name)
+
+
+def sample_run(
+  run: pathlib.Path,
+  prompts: Sequence[str],
+  settings: SamplerSettings,
+  seed: int,
+) -> Iterator[tuple[str, list[str]]]:
+  """Yields each prompt with its sampled responses."""
+  mesh = make_mesh()
+  with jax.set_mesh(mesh):
+    loaded = load_run(run, mesh)
+    records = [
+      data.PromptRecord(text, f"prompt {i + 1}", text)
+      for i, text in enumerate(prompts)
+    ]
+    ids = [data.encode_prompt(r, loaded.tokenizer) for r in records]
+    samples = sample_texts(
+      loaded.model,
+      loaded.params,
+      loaded.tokenizer,
+      ids,
+      settings,
+      seed=seed,
+      rows=min(64, len(ids) * settings.per_prompt),
+    )
+  for i, prompt in enumerate(prompts):
+    at = i * settings.per_prompt
+    yield prompt, samples.texts[at : at + settings.per_prompt]
+
+
+def evaluate_run(
+  run: pathlib.Path, against: pathlib.Path | None, path: str = ""
+) -> str:
+  """Held-out results of a run as text.
+
+  Args:
+    run: its folder.
+    against: another run, to compare with.
+    path: pairs to score instead of the run's own held-out ones; all of the
+      file's pairs are used.
+
+  Raises:
+    UserError: a folder is not a run; or the data is bad.
+  """
+  config: dict[str, Any] = folders.read_json(run / "config.json")
+  settings = parse(config)
+  mesh = make_mesh()
+  lines = []
+  with jax.set_mesh(mesh):
+    loaded = load_run(run, mesh)
+    prepared = prepare(settings, run, None)
+    if path:
+      prepared = prepared.with_pairs(path, settings)
+    size = settings.stages[-1].batch_size
+
+    def score(which: Loaded) -> likelihood.PairScores:
+      return likelihood.make_scorer(which.model)(
+        which.params,
+        prepared.loader("pairs", "eval", size, epochs=1, shuffle=False),
+        lambda record: place(record, mesh),
+      )
+
+    scores = score(loaded)
+    groups = prepared.groups(scores.sources)
+    lines.append(
+      f"{run} ({loaded.stage}): {len(scores.sources)} held-out pairs"
+    )
+    lines.append(
+      _line("ranking accuracy", likelihood.ranking_accuracy(scores, groups))
+    )
+    lines.append(
+      _line(
+        "per-token ranking accuracy",
+        likelihood.normalized_ranking_accuracy(scores, groups),
+      )
+    )
+    if against is not None:
+      other = load_run(against, mesh)
+      if not _same_tokenizer(loaded.tokenizer, other.tokenizer):
+        raise UserError(
+          "has another tokenizer: its log-probs don't compare.",
+          where=str(against),
+          remedy="Compare runs of one tokenizer, e.g. by init_from.",
+        )
+      lines.append(
+        _line(
+          f"reward accuracy over {against}",
+          likelihood.reward_accuracy(scores, score(other), groups),
+        )
+      )
+      annotator = load_annotator(settings.annotator)
+      if annotator is not None:
+        prompts = prepared.sample_prompts(settings.sample.prompts)
+        count = settings.sample.per_prompt
+        a, b = (
+          sample_texts(
+            which.model,
+            which.params,
+            which.tokenizer,
+            [prompt.ids for prompt in prompts],
+            settings.sample,
+            seed=seed,
+          )
+          for which, seed in ((loaded, 0), (other, 1))
+        )
+        texts = [prompt.text for prompt in prompts for _ in range(count)]
+        rate = win_rate(
+          annotator(texts, a.texts, b.texts),
+          np.repeat(np.arange(len(prompts)), count),
+        )
+        lines.append(_line(f"win rate over {against}", rate))
+  return "\n".join(lines)
+
+
+def _line(name: str, rate: WinRate) -> str:
+  low, high = (100 * x for x in rate.interval)
+  return (
+    f"  {name}: {100 * rate.win_rate:.1f} %"
+    f" (95 % interval {low:.1f} to {high:.1f}, {rate.prompts} prompts)"
+  )
+
+
+def _same_tokenizer(a: data.Tokenizer, b: data.Tokenizer) -> bool:
+  return a.backend.to_str() == b.backend.to_str()

@@ -1,0 +1,90 @@
+"""Texts sampled for held-out prompts."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jalign import data
+from jalign.decode import generate, sampler
+from jalign.experiment.settings import SamplerSettings
+from jalign.training.online import response_texts
+from jalign.types import Model, Params
+
+
+class Samples(NamedTuple):
+  """K responses to each prompt, the responses of a prompt adjacent.
+
+  Attributes:
+    texts: N * K responses.
+    tokens: [N * K] lengths in tokens, the stop token included.
+    finished: share that ended with a stop token.
+    logps: [N * K] log-probs under the model, nats.
+  """
+
+  texts: list[str]
+  tokens: np.ndarray
+  finished: float
+  logps: np.ndarray
+
+
+def sample_texts(
+  model: Model,
+  params: Params,
+  tokenizer: Any,
+  prompts: Sequence[Any],
+  settings: SamplerSettings,
+  *,
+  seed: int,
+  rows: int = 64,
+) -> Samples:
+  """Samples `settings.per_prompt` responses to each prompt.
+
+  Args:
+    model: the policy's functions.
+    params: its parameters.
+    tokenizer: of `jalign.data`.
+    prompts: token ids of each.
+    settings: how to draw.
+    seed: of the draws; row i uses the i-th key whatever `rows` is.
+    rows: rows decoded at once.
+  """
+  draw = sampler(
+    temperature=settings.temperature,
+    top_k=settings.top_k,
+    top_p=settings.top_p,
+    min_p=settings.min_p,
+  )
+  repeated = [ids for ids in prompts for _ in range(settings.per_prompt)]
+  keys = jax.random.split(jax.random.key(seed), len(repeated))
+  tokens, lengths = data.collate_prompts(repeated, tokenizer.pad_id)
+  texts: list[str] = []
+  counts, logps, finished = [], [], []
+  for start in range(0, len(repeated), rows):
+    # The last part is filled with the first rows, so that one shape serves.
+    at = np.arange(start, start + rows) % len(repeated)
+    live = min(rows, len(repeated) - start)
+    rollout = generate(
+      model,
+      params,
+      jnp.asarray(tokens[at]),
+      jnp.asarray(lengths[at]),
+      keys[at],
+      max_new_tokens=settings.max_new_tokens,
+      stop_ids=(tokenizer.eos_id,),
+      pad_id=tokenizer.pad_id,
+      draw=draw,
+    )
+    found = response_texts(rollout, tokenizer.decode, (tokenizer.eos_id,))
+    texts += found[:live]
+    counts.append(np.asarray(rollout.sequences.mask.sum(-1))[:live])
+    logps.append(np.asarray(rollout.model_logps[0].sum(-1))[:live])
+    finished.append(np.asarray(rollout.finished)[:live])
+  return Samples(
+    texts,
+    np.concatenate(counts),
+    float(np.mean(np.concatenate(finished))),
+    np.concatenate(logps),
+  )

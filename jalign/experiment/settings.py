@@ -1,0 +1,360 @@
+"""From a ConfigDict to frozen dataclasses; ConfigDict goes no further.
+
+Every key is either a field here or an error. A run is a list of stages (`sft`,
+then `dpo`): the top level of the config describes the last one, and a section
+with the name of an earlier stage overrides what differs there.
+"""
+
+import dataclasses
+import itertools
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from jalign.data import SOURCES
+from jalign.errors import UserError
+from jalign.models import ModelConfig
+from jalign.training.online import ALGORITHMS
+from jalign.training.optimizer import OptimizerConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings:
+  """Where preference pairs come from and how they become tokens.
+
+  Attributes:
+    source: name of a reader in `jalign.data.SOURCES`.
+    path: file to read.
+    on_error: "error" stops at a bad record, "skip" counts and lists it; ""
+      is the source's own policy.
+    eval_fraction: share of the prompts held out.
+    max_prompt_tokens: older tokens of a longer prompt are cut, and counted.
+    max_response_tokens: later tokens of a longer response are cut, and
+      counted.
+    buckets: padded lengths in tokens, ascending.
+  """
+
+  source: str = "jsonl"
+  path: str = ""
+  on_error: str = ""
+  eval_fraction: float = 0.1
+  max_prompt_tokens: int = 128
+  max_response_tokens: int = 128
+  buckets: tuple[int, ...] = (64, 128, 256)
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerSettings:
+  """A folder to load, or the size of a byte-level BPE to train.
+
+  Attributes:
+    path: folder with a tokenizer; "" trains one on the training split.
+    vocab_size: of the trained one.
+  """
+
+  path: str = ""
+  vocab_size: int = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshSettings:
+  """Devices along each axis; data=-1 takes the rest."""
+
+  data: int = -1
+  fsdp: int = 1
+  tensor: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplerSettings:
+  """How samples are drawn for the report and by `jalign sample`.
+
+  Attributes:
+    prompts: held-out prompts to sample for.
+    per_prompt: samples of each, K.
+    max_new_tokens: of a response at most.
+    temperature: 0 is greedy.
+    top_k: 0 keeps all.
+    top_p: 1 keeps all.
+    min_p: 0 keeps all.
+  """
+
+  prompts: int = 64
+  per_prompt: int = 1
+  max_new_tokens: int = 64
+  temperature: float = 1.0
+  top_k: int = 0
+  top_p: float = 1.0
+  min_p: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class AnnotatorSettings:
+  """Who judges: a Python function of texts.
+
+  Attributes:
+    function: "file.py:name" or "package.module:name"; "" for none.
+    kind: "reward" for `(prompt, response) -> float`, "preference" for
+      `(prompt, a, b) -> P(a is preferred)`.
+    scale: of a reward's Bradley-Terry preferences.
+  """
+
+  function: str = ""
+  kind: str = "reward"
+  scale: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class StageSettings:
+  """One stage of training.
+
+  Attributes:
+    name: of the stage and its folder.
+    loss: `name` and hyperparameters; or `terms`, a tuple of such with a
+      `weight` each. An algorithm has a loss of its own and takes only its
+      hyperparameters.
+    algorithm: "" for offline training, else a row of `ALGORITHMS`.
+    mix_ref: weight of the reference in an algorithm's mixture.
+    optimizer: see OptimizerConfig.
+    steps: updates; 0 counts `epochs` instead.
+    epochs: passes over the data, where steps is 0.
+    batch_size: examples (pairs, sequences or prompts) of an update.
+    microbatches: parts of a batch that are accumulated.
+    reference: "step" scores the reference in each step, "precompute" once,
+      into the run folder.
+    eval_every: steps between evaluations, 0 for the end alone.
+    save_every: steps between checkpoints, 0 for the end alone.
+    log_every: steps averaged in one line of metrics.
+    select: held-out metric whose best checkpoint the next stage starts from;
+      "" takes the last.
+    select_mode: "min" or "max".
+  """
+
+  name: str
+  loss: Mapping[str, Any]
+  optimizer: OptimizerConfig = OptimizerConfig()
+  algorithm: str = ""
+  mix_ref: float = 0.125
+  steps: int = 0
+  epochs: int = 1
+  batch_size: int = 32
+  microbatches: int = 1
+  reference: str = "step"
+  eval_every: int = 0
+  save_every: int = 0
+  log_every: int = 10
+  select: str = ""
+  select_mode: str = "min"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """One run.
+
+  Attributes:
+    seed: of everything random.
+    title: first line of the report.
+    init_from: run folder whose model, tokenizer and parameters to start
+      from; "" starts afresh.
+    model: fields of ModelConfig but vocab_size, which the tokenizer gives.
+    wandb_project: also log to Weights & Biases, where it is installed.
+  """
+
+  seed: int
+  title: str
+  init_from: str
+  data: DataSettings
+  tokenizer: TokenizerSettings
+  model: Mapping[str, Any]
+  mesh: MeshSettings
+  sample: SamplerSettings
+  annotator: AnnotatorSettings
+  wandb_project: str
+  stages: tuple[StageSettings, ...]
+
+
+_SECTIONS = {
+  "data": DataSettings,
+  "tokenizer": TokenizerSettings,
+  "mesh": MeshSettings,
+  "sample": SamplerSettings,
+  "annotator": AnnotatorSettings,
+}
+_PLAIN = ("title", "init_from", "wandb_project")
+_STAGE = tuple(
+  f.name for f in dataclasses.fields(StageSettings) if f.name != "name"
+)
+_MODEL = tuple(
+  f.name
+  for f in dataclasses.fields(ModelConfig)
+  if f.name not in ("vocab_size", "rules")
+)
+
+
+def expand(config: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+  """The runs of a config: `seeds` times the product of `sweep`.
+
+  Args:
+    config: with optional `seeds` (a tuple) and `sweep` (a mapping from a
+      dotted key to a tuple of values).
+
+  Returns:
+    A list of (name of the run, config without seeds and sweep); the name is
+    "" for a config of a single run.
+
+  Raises:
+    UserError: a swept key isn't in the config.
+  """
+  config = dict(config)
+  seeds = tuple(config.pop("seeds", ()) or ())
+  sweep = dict(config.pop("sweep", {}) or {})
+  if seeds:
+    sweep = {"seed": seeds} | sweep
+  runs = []
+  for values in itertools.product(*sweep.values()):
+    one, parts = _copy(config), []
+    for key, value in zip(sweep, values):
+      *path, last = key.split(".")
+      section = one
+      for name in path:
+        section = section.get(name) if isinstance(section, dict) else None
+      if not isinstance(section, dict) or (last not in section and path):
+        raise UserError(
+          "is not a key of this config.", where=f"config.sweep[{key!r}]"
+        )
+      section[last] = value
+      parts.append(f"{key}={value}")
+    runs.append((",".join(parts), one))
+  return runs
+
+
+def parse(config: Mapping[str, Any]) -> Settings:
+  """Reads one run's config.
+
+  Raises:
+    UserError: an unknown key, a value of the wrong type or out of range;
+      names the key.
+  """
+  config = dict(config)
+  sections = {
+    name: _section(cls, config.pop(name, {}), f"config.{name}")
+    for name, cls in _SECTIONS.items()
+  }
+  _check_data(sections["data"])
+  model = dict(config.pop("model", {}))
+  _refuse_unknown(model, _MODEL, "config.model")
+  seed = config.pop("seed", 0)
+  plain = {name: config.pop(name, "") for name in _PLAIN}
+  names = tuple(config.pop("stages", ("train",)))
+  top = {name: config.pop(name) for name in _STAGE if name in config}
+  stages = []
+  for name in names:
+    own = dict(config.pop(name, {}))
+    _refuse_unknown(own, _STAGE, f"config.{name}")
+    stages.append(_stage(name, top, own, f"config.{name}"))
+  known = (*_SECTIONS, "model", "seed", "seeds", "sweep", "stages", *_PLAIN)
+  _refuse_unknown(config, (*known, *_STAGE), "config")
+  return Settings(
+    seed=int(seed), model=model, stages=tuple(stages), **plain, **sections
+  )
+
+
+def _stage(name, top, own, where) -> StageSettings:
+  merged = top | own
+  optimizer = dict(top.get("optimizer", {})) | dict(own.get("optimizer", {}))
+  merged["optimizer"] = _section(
+    OptimizerConfig, optimizer, f"{where}.optimizer"
+  )
+  merged["loss"] = _copy(merged.get("loss", {}))  # replaced whole, not merged
+  stage = _section(StageSettings, merged | {"name": name}, where)
+  if stage.algorithm and stage.algorithm not in ALGORITHMS:
+    raise UserError(
+      f"unknown algorithm {stage.algorithm!r}.",
+      where=f"{where}.algorithm",
+      remedy=f"Known: {', '.join(ALGORITHMS)}.",
+    )
+  for key, allowed in (
+    ("reference", ("step", "precompute")),
+    ("select_mode", ("min", "max")),
+  ):
+    if getattr(stage, key) not in allowed:
+      raise UserError(
+        f"{getattr(stage, key)!r} is not one of {allowed}.",
+        where=f"{where}.{key}",
+      )
+  for key in ("batch_size", "microbatches", "log_every"):
+    if getattr(stage, key) < 1:
+      raise UserError("must be at least 1.", where=f"{where}.{key}")
+  if stage.steps < 1 and stage.epochs < 1:
+    raise UserError("asks for no step.", where=f"{where}.steps")
+  return stage
+
+
+def _check_data(data: DataSettings) -> None:
+  if data.source not in SOURCES:
+    raise UserError(
+      f"unknown source {data.source!r}.",
+      where="config.data.source",
+      remedy=f"Known: {', '.join(SOURCES)}.",
+    )
+  if data.on_error not in ("", "error", "skip"):
+    raise UserError(
+      f"{data.on_error!r} is not 'error' or 'skip'.",
+      where="config.data.on_error",
+    )
+  if not data.path:
+    raise UserError(
+      "names no file.",
+      where="config.data.path",
+      remedy="Set it: --config.data.path=FILE.",
+    )
+
+
+def _refuse_unknown(section, known, where):
+  for key in section:
+    if key not in known:
+      raise UserError(
+        "is not a key that anything reads.",
+        where=f"{where}.{key}",
+        remedy=f"Known here: {', '.join(sorted(known))}.",
+      )
+
+
+def _section(cls, values, where):
+  """Builds a dataclass from a mapping, with types checked."""
+  values = dict(values)
+  hints = typing.get_type_hints(cls)
+  _refuse_unknown(values, tuple(hints), where)
+  converted = {
+    key: _convert(value, hints[key], f"{where}.{key}")
+    for key, value in values.items()
+  }
+  return cls(**converted)
+
+
+def _convert(value, hint, where):
+  origin = typing.get_origin(hint) or hint
+  if origin is tuple:
+    if isinstance(value, (tuple, list)):
+      inner = typing.get_args(hint)[0]
+      return tuple(_convert(v, inner, where) for v in value)
+  elif origin is float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+      return float(value)
+  elif origin is int:
+    if isinstance(value, int) and not isinstance(value, bool):
+      return value
+  elif isinstance(origin, type) and isinstance(value, origin):
+    return value
+  expected = getattr(hint, "__name__", str(hint))
+  if isinstance(hint, types.GenericAlias):
+    expected = str(hint)
+  raise UserError(f"{value!r} is not of type {expected}.", where=where)
+
+
+def _copy(value):
+  """Nested plain dicts out of nested mappings."""
+  if isinstance(value, Mapping):
+    return {key: _copy(item) for key, item in value.items()}
+  return value

@@ -1,0 +1,340 @@
+"""One stage: from parameters to better parameters, inside its folder."""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from jalign import data
+from jalign.decode import sampler
+from jalign.errors import UserError
+from jalign.experiment.loss import BoundLoss, bind
+from jalign.experiment.prepare import Prepared, place
+from jalign.experiment.settings import StageSettings
+from jalign.feedback import Annotator
+from jalign.models import param_specs, transformer
+from jalign.sharding import batch_sharding, shardings
+from jalign.training import loop, metrics, online, reference
+from jalign.training.checkpoint import Checkpoints
+from jalign.training.objective import make_evaluation, make_objective
+from jalign.training.optimizer import make_optimizer, make_schedule
+from jalign.training.state import init_state, state_shardings
+from jalign.training.step import make_update
+
+
+class StageResult(NamedTuple):
+  """What a stage leaves.
+
+  Attributes:
+    params: that the next stage starts from.
+    step: of these parameters.
+    evaluation: last or best held-out metrics.
+    loss: title of the loss.
+  """
+
+  params: Any
+  step: int
+  evaluation: dict[str, float]
+  loss: str
+
+
+class Run(NamedTuple):
+  """What all stages of a run share.
+
+  Attributes:
+    folder: of the run.
+    prepared: data and tokenizer.
+    model_config: of policy and reference.
+    mesh: that everything lies on.
+    seed: of the run.
+    annotator: None where the config names none.
+    max_new_tokens: of an online response.
+    should_stop: polled after each step.
+    extra_writers: metric writers beside the run's own.
+  """
+
+  folder: pathlib.Path
+  prepared: Prepared
+  model_config: Any
+  mesh: Any
+  seed: int
+  annotator: Annotator | None
+  max_new_tokens: int
+  should_stop: Callable[[], bool]
+  extra_writers: Callable[[str], list[Any]]
+
+
+def total_steps(stage: StageSettings, prepared: Prepared) -> int:
+  """Updates of a stage: its steps, or its epochs times batches an epoch."""
+  if stage.steps:
+    return stage.steps
+  if stage.algorithm:
+    raise UserError(
+      "online training has no epochs.",
+      where=f"config.{stage.name}.steps",
+      remedy="Set the number of steps.",
+    )
+  per_epoch = data.batches_per_epoch(
+    prepared.lengths(bind(stage).batch, "train"),
+    stage.batch_size,
+    prepared.buckets,
+  )
+  return per_epoch * stage.epochs
+
+
+def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
+  """Trains one stage, resuming from its newest checkpoint if there is one.
+
+  Args:
+    run: what the stages share.
+    stage: this one's settings.
+    params: to start from; also the reference of a loss that has one.
+  """
+  folder = run.folder / stage.name
+  model = transformer(run.model_config)
+  loss = bind(stage)
+  steps = total_steps(stage, run.prepared)
+  optimizer = make_optimizer(stage.optimizer, steps)
+  placement = state_shardings(
+    optimizer,
+    params,
+    shardings(param_specs(run.model_config), run.mesh, run.model_config.rules),
+    run.mesh,
+  )
+  _check_divisible(stage, run.mesh)
+  objective = make_objective(
+    loss.function,
+    model,
+    batch=loss.batch,
+    denominator=loss.denominator,
+    coupled=loss.coupled,
+  )
+  update = make_update(
+    objective, optimizer, placement, microbatches=stage.microbatches
+  )
+  ref_params = params if objective.needs_reference or stage.algorithm else None
+
+  checkpoints = Checkpoints(folder / "checkpoints")
+  best = Checkpoints(folder / "best", keep=1) if stage.select else None
+  state = init_state(lambda p: p, params, optimizer, placement)
+  batches = _batches(run, stage, loss)
+  if checkpoints.latest() is not None:
+    restored = checkpoints.restore(state)
+    state = restored.state
+    batches.set_state(restored.data)
+    print(f"[{stage.name}] resumes at step {int(state.step)} of {steps}")
+  table = None
+  if stage.reference == "precompute" and objective.needs_reference:
+    if stage.algorithm:
+      raise UserError(
+        "samples of an online stage can't be scored in advance.",
+        where=f"config.{stage.name}.reference",
+        remedy="Use reference='step'.",
+      )
+    table = _reference_table(run, stage, loss, model, params)
+    ref_params = None
+
+  evaluate = _Evaluation(run, stage, loss, objective, params, best, folder)
+  writers = [
+    metrics.JsonlWriter(folder / "metrics.jsonl"),
+    metrics.TensorBoardWriter(folder / "tensorboard"),
+    *run.extra_writers(stage.name),
+  ]
+  writer = metrics.write_all(writers)
+  writer.truncate_after(int(state.step))
+  save = lambda state, position: checkpoints.save(
+    state, data=position, meta={"stage": dataclasses.asdict(stage)}
+  )
+  with contextlib.ExitStack() as stack:
+    stack.callback(writer.close)
+    stack.callback(checkpoints.close)
+    if best is not None:
+      stack.callback(best.close)
+    if int(state.step) == 0:
+      writer.write(0, evaluate(0, state))
+    state = loop.run(
+      state,
+      steps=steps,
+      batches=batches,
+      prepare=_prepare(run, stage, loss, model, ref_params, table),
+      update=update,
+      ref_params=ref_params,
+      write=writer.write,
+      log_every=stage.log_every,
+      probes=[loop.Probe(stage.eval_every or steps, evaluate)],
+      save=save,
+      save_every=stage.save_every,
+      should_stop=run.should_stop,
+      learning_rate=make_schedule(stage.optimizer, steps),
+      description=stage.name,
+    )
+    step, chosen = int(state.step), state.params
+    best_step = best.latest() if best is not None else None
+    if best is not None and best_step is not None:
+      step, chosen = best_step, best.restore_params(state.params)
+    evaluation = evaluate.last(step)
+  return StageResult(chosen, step, evaluation, loss.title)
+
+
+def _check_divisible(stage, mesh):
+  ways = mesh.shape["data"] * mesh.shape["fsdp"]
+  size = stage.batch_size // stage.microbatches
+  if stage.batch_size % stage.microbatches or size % ways:
+    raise UserError(
+      f"{stage.batch_size} examples in {stage.microbatches} microbatches don't"
+      f" divide over the {ways} devices of the mesh's data and fsdp axes.",
+      where=f"config.{stage.name}.batch_size",
+      remedy=f"Choose a multiple of {ways * stage.microbatches}.",
+    )
+
+
+def _batches(run: Run, stage: StageSettings, loss: BoundLoss):
+  p = run.prepared
+  if stage.algorithm:
+    return p.prompt_loader(stage.batch_size, seed=run.seed)
+  return p.loader(loss.batch, "train", stage.batch_size, seed=run.seed)
+
+
+def _prepare(run, stage, loss, model, ref_params, table):
+  """`(state, batch) -> loop.Prepared` of an offline or an online stage."""
+  del loss
+  if not stage.algorithm:
+
+    def offline(state, batch):
+      del state
+      record = batch.data
+      if table is not None:
+        record = reference.attach(record, batch.sources, table)
+      return loop.Prepared(place(record, run.mesh), batch.sources, {})
+
+    return offline
+
+  if run.annotator is None:
+    raise UserError(
+      f"{stage.algorithm} needs an annotator.",
+      where="config.annotator.function",
+      remedy="Name a Python function, as FILE.py:NAME.",
+    )
+  tokenizer = run.prepared.tokenizer
+  sample = online.make_sampling(
+    online.ALGORITHMS[stage.algorithm],
+    model,
+    run.annotator,
+    tokenizer.decode,
+    max_new_tokens=run.max_new_tokens,
+    stop_ids=(tokenizer.eos_id,),
+    pad_id=tokenizer.pad_id,
+    mix_ref=stage.mix_ref,
+    draw=sampler(),
+  )
+  root = jax.random.key(run.seed)
+
+  def prepare(state, batch):
+    # A key of the step: a resumed run draws what the uninterrupted one drew.
+    key = jax.random.fold_in(root, state.step)
+    prompts = batch.data
+    sampled = sample(
+      state.params,
+      ref_params,
+      *place((prompts.tokens, prompts.lengths, prompts.weights), run.mesh),
+      prompts.texts,
+      key,
+    )
+    pairs = jax.device_put(sampled.pairs, batch_sharding(run.mesh))
+    return loop.Prepared(pairs, batch.sources, sampled.values)
+
+  return prepare
+
+
+def _reference_table(run, stage, loss, model, params):
+  examples = run.prepared.examples("train")
+  mark = reference.fingerprint(params, examples)
+  path = run.folder / stage.name / "reference_logps.npz"
+  table = reference.load(path, mark)
+  if table is None:
+    batches = run.prepared.loader(
+      loss.batch, "train", stage.batch_size, epochs=1, shuffle=False
+    )
+    table = reference.compute(
+      model, params, batches, lambda record: place(record, run.mesh)
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    reference.store(path, table, mark)
+  return table
+
+
+class _Evaluation:
+  """Held-out loss and metrics; keeps the best checkpoint."""
+
+  def __init__(self, run, stage, loss, objective, ref_params, best, folder):
+    self._run, self._stage, self._best = run, stage, best
+    self._path = folder / "evaluation.jsonl"
+    self._ref_params = ref_params if objective.needs_reference else None
+    self._evaluate = make_evaluation(objective)
+    self._loss = loss
+
+  def __call__(self, step: int, state: Any) -> dict[str, float]:
+    run, stage = self._run, self._stage
+    if stage.algorithm:
+      return {}
+    batches = run.prepared.loader(
+      self._loss.batch, "eval", stage.batch_size, epochs=1, shuffle=False
+    )
+    sums = [
+      jax.device_get(
+        self._evaluate(state.params, place(b.data, run.mesh), self._ref_params)
+      )
+      for b in batches
+    ]
+    values = {f"eval/{k}": v for k, v in metrics.combine(sums).items()}
+    if self._best is not None:
+      self._select(step, state, values)
+    self._path.parent.mkdir(parents=True, exist_ok=True)
+    with self._path.open("a") as f:
+      f.write(json.dumps({"step": step} | values) + "\n")
+    return values
+
+  def _select(self, step, state, values):
+    stage = self._stage
+    if stage.select not in values:
+      raise UserError(
+        f"{stage.select!r} is not measured.",
+        where=f"config.{stage.name}.select",
+        remedy=f"Known: {', '.join(sorted(values))}.",
+      )
+    sign = 1.0 if stage.select_mode == "max" else -1.0
+    past = [sign * row[stage.select] for row in self._rows()]
+    if not past or sign * values[stage.select] > max(past):
+      self._best.save(state, data=None, meta={"evaluation": values})
+      self._best.wait()
+
+  def _rows(self):
+    if not self._path.exists():
+      return []
+    return [json.loads(line) for line in self._path.read_text().splitlines()]
+
+  def last(self, step: int) -> dict[str, float]:
+    """The metrics measured at a step, {} where none were."""
+    rows = [row for row in self._rows() if row.pop("step") == step]
+    return rows[-1] if rows else {}
+
+
+def initial_params(run: Run, init_from: Callable[[Any], Any] | None) -> Any:
+  """Fresh parameters, or another run's, laid out on the mesh."""
+  specs = param_specs(run.model_config)
+  layout = shardings(specs, run.mesh, run.model_config.rules)
+  model = transformer(run.model_config)
+  build = jax.jit(model.init, out_shardings=layout)
+  if init_from is None:
+    return build(jax.random.key(run.seed))
+  shapes = jax.eval_shape(model.init, jax.random.key(0))
+  like = jax.tree.map(
+    lambda s, at: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=at),
+    shapes,
+    layout,
+  )
+  return init_from(like)

@@ -58,9 +58,7 @@ class ModelConfig:
   def __post_init__(self):
     if not self.head_dim:
       width, rest = divmod(self.hidden_size, max(self.num_attention_heads, 1))
-      self._require(
-        not rest, "num_attention_heads", "must divide hidden_size"
-      )
+      self._require(not rest, "num_attention_heads", "must divide hidden_size")
       object.__setattr__(self, "head_dim", width)
     for name in (
       "vocab_size",

@@ -52,6 +52,10 @@ def test_bos_and_eos_are_not_doubled():
   pair = data.encode_pair(marked, loaded, WIDE)
   assert pair.prompt.tolist().count(BPE.bos_id) == 1
   assert pair.chosen.tolist().count(BPE.eos_id) == 1
+  twice = _record(chosen=" sat on<eos><eos>")  # as written, and no third
+  assert data.encode_pair(twice, loaded, WIDE).chosen.tolist() == (
+    loaded.encode(" sat on<eos>")
+  )
 
 
 def test_pad_equal_to_eos_keeps_the_scored_end():

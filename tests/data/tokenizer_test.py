@@ -92,7 +92,8 @@ def test_hugging_face_folder_without_pad(tmp_path, padding):
   assert tokenizer.pad_id == tokenizer.eos_id == BPE.eos_id
   assert tokenizer.bos_id is None
   text = "the cat sat on the mat and the frog"
-  assert tokenizer.encode(text) == BPE.encode(text)  # not cut, not padded
+  assert tokenizer.encode(text) == BPE.encode(text)  # not cut
+  assert tokenizer.encode("a") == BPE.encode("a")  # not padded
   assert tokenizer.decode(tokenizer.encode(text)) == text
   assert tokenizer.encode("a<eos>")[-1] == tokenizer.eos_id
   tokenizer.save(tmp_path / "copy")

@@ -155,7 +155,7 @@ def run(
       pending = (step, sums, batch.sources)
       extra.append(batch.values)
       last = step == steps
-      stop = should_stop()
+      stop = should_stop() and not last  # at the end there is nothing to stop
       if step % log_every == 0 or last or stop:
         settle()
         now = time.perf_counter()
@@ -176,7 +176,7 @@ def run(
       if last or stop or (save_every and step % save_every == 0):
         settle()
         save(state, batches.get_state())
-      if stop and not last:
+      if stop:
         raise Interrupted(step)
   return state
 

@@ -1,0 +1,208 @@
+"""The loop: windows, probes, stops, and losses that are no numbers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jalign.training import loop
+from jalign.training.checkpoint import Checkpoints
+from jalign.training.state import TrainState
+
+
+class Count:
+  """Batches 0, 1, 2, ..., with a position."""
+
+  def __init__(self, at=0):
+    self.at = at
+
+  def __next__(self):
+    self.at += 1
+    return self.at - 1
+
+  def get_state(self):
+    return self.at
+
+
+def start(step=0):
+  return TrainState(jnp.int32(step), {"w": jnp.zeros(3)}, ())
+
+
+def prepare(state, batch):
+  del state
+  sources = (f"data.jsonl:{2 * batch + 1}", f"data.jsonl:{2 * batch + 2}")
+  return loop.Prepared(jnp.float32(batch), sources, {"fed": float(batch)})
+
+
+@jax.jit
+def _step(state, data):
+  # The count differs between steps, so that a mean of means would be wrong.
+  sums = {"loss": (data * (data + 1), data + 1), "grad_norm": (data, 1.0)}
+  params = {"w": state.params["w"] + 1 + data}
+  return TrainState(state.step + 1, params, ()), sums
+
+
+def update(state, data, ref_params):
+  del ref_params
+  return _step(state, data)
+
+
+def run(state=None, **options):
+  """Runs the loop; returns (state, rows written)."""
+  rows = []
+  options = {
+    "steps": 7,
+    "batches": Count(),
+    "prepare": prepare,
+    "update": update,
+    "write": lambda step, values: rows.append((step, values)),
+    "log_every": 3,
+    "progress": False,
+  } | options
+  state = loop.run(start() if state is None else state, **options)
+  return state, rows
+
+
+def test_a_window_is_the_mean_over_its_examples_and_the_last_may_be_short():
+  state, rows = run(learning_rate=lambda step: 10 * step)
+  assert int(state.step) == 7
+  assert [step for step, _ in rows] == [3, 6, 7]
+  want = []
+  for window in ((0, 1, 2), (3, 4, 5), (6,)):
+    counts = np.add(window, 1)
+    want.append(np.dot(window, counts) / counts.sum())
+  np.testing.assert_allclose([v["loss"] for _, v in rows], want, rtol=1e-6)
+  assert [v["grad_norm"] for _, v in rows] == [1, 4, 6]
+  assert [v["fed"] for _, v in rows] == [1, 4, 6]
+  assert [v["learning_rate"] for _, v in rows] == [20, 50, 60]
+  assert all(v["seconds_per_step"] > 0 for _, v in rows)
+
+
+def test_a_resumed_run_goes_on_from_its_step():
+  whole, rows = run(log_every=1)
+  half, first = run(steps=4, log_every=1)
+  resumed, second = run(half, batches=Count(4), log_every=1)
+  np.testing.assert_array_equal(whole.params["w"], resumed.params["w"])
+  losses = lambda rows: [(step, v["loss"]) for step, v in rows]
+  assert losses(rows) == losses(first + second)
+  again, none = run(resumed)
+  assert int(again.step) == 7 and none == []
+
+
+def test_probes_run_at_their_steps_and_at_the_last():
+  seen = []
+
+  def measure(step, state):
+    seen.append((step, int(state.step), float(state.params["w"][0])))
+    return {"probed": float(step)}
+
+  probes = (loop.Probe(2, measure), loop.Probe(7, lambda s, _: {"rare": s}))
+  _, rows = run(probes=probes)
+  after = lambda step: step * (step + 1) / 2  # the sum of 1 + batch
+  assert seen == [(s, s, after(s)) for s in (2, 4, 6, 7)]
+  assert [step for step, v in rows if "probed" in v] == [2, 4, 6, 7]
+  assert [step for step, v in rows if "rare" in v] == [7]
+
+
+def test_checkpoints_are_due_at_their_steps_and_at_the_end():
+  saved = []
+  save = lambda state, position: saved.append((int(state.step), position))
+  run(save=save, save_every=3)
+  assert saved == [(3, 3), (6, 6), (7, 7)]
+  saved.clear()
+  run(save=save)
+  assert saved == [(7, 7)]
+
+
+@pytest.mark.parametrize("name", ["loss", "grad_norm"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_loss_that_is_no_number_names_step_and_batch(tmp_path, name, bad):
+  """And the checkpoint before it is whole; no probe or save sees the step."""
+  checkpoints, probed = Checkpoints(tmp_path), []
+
+  def breaks(state, data, ref_params):
+    state, sums = update(state, data, ref_params)
+    if int(data) == 5:  # the sixth step
+      sums[name] = (jnp.float32(bad), jnp.float32(1))
+      state = state.replace(params={"w": jnp.full(3, np.nan)})
+    return state, sums
+
+  def measure(step, state):
+    assert np.isfinite(state.params["w"]).all()
+    probed.append(step)
+    return {}
+
+  with pytest.raises(loop.NonFiniteLossError) as caught:
+    run(
+      update=breaks,
+      probes=(loop.Probe(3, measure),),
+      save=lambda state, at: checkpoints.save(state, data=at, meta={}),
+      save_every=2,
+      description="dpo",
+    )
+  message = str(caught.value)
+  assert f"the {name.replace('_', ' ')} is {bad} at step 6" in message
+  assert "data.jsonl:11, data.jsonl:12" in message
+  assert message.startswith("dpo: ") and "learning rate" in message
+  checkpoints.close()
+  assert probed == [3]
+
+  checkpoints = Checkpoints(tmp_path)
+  restored = checkpoints.restore(start())
+  checkpoints.close()
+  assert int(restored.state.step) == 4 and restored.data == 4
+  np.testing.assert_array_equal(restored.state.params["w"], np.full(3, 10.0))
+
+
+def test_a_failing_step_is_found_before_another_one_is_logged():
+  """Steps are fetched late; the error still names the one that failed."""
+
+  def breaks(state, data, ref_params):
+    state, sums = update(state, data, ref_params)
+    if int(data) >= 2:
+      sums["loss"] = (jnp.float32(np.nan), jnp.float32(1))
+    return state, sums
+
+  rows = []
+  with pytest.raises(loop.NonFiniteLossError, match=r"at step 3\b"):
+    run(update=breaks, log_every=5, write=lambda step, _: rows.append(step))
+  assert rows == []
+
+
+def test_a_request_to_stop_saves_and_says_where():
+  saved, asked = [], []
+
+  def should_stop():
+    asked.append(None)
+    return len(asked) == 5
+
+  def measure(step, state):
+    raise AssertionError("nothing is measured on the way out")
+
+  rows = []
+  with pytest.raises(loop.Interrupted) as caught:
+    run(
+      should_stop=should_stop,
+      save=lambda state, at: saved.append((int(state.step), at)),
+      probes=(loop.Probe(5, measure),),
+      write=lambda step, _: rows.append(step),
+    )
+  assert caught.value.step == 5 and "step 5" in str(caught.value)
+  assert saved == [(5, 5)]
+  assert rows == [3, 5]  # what was trained is logged
+
+
+def test_a_request_at_the_last_step_comes_too_late():
+  asked, saved = [], []
+
+  def should_stop():
+    asked.append(None)
+    return len(asked) == 7
+
+  state, rows = run(
+    should_stop=should_stop,
+    save=lambda state, at: saved.append((int(state.step), at)),
+    probes=(loop.Probe(100, lambda *_: {"probed": 1.0}),),
+  )
+  assert int(state.step) == 7 and saved == [(7, 7)]
+  assert rows[-1] == (7, {"probed": 1.0})

@@ -243,10 +243,9 @@ _MAX_MEAN_LOGP = -1e-6
 def _log_odds(mean_logp: Array) -> Array:
   """log(P / (1 - P)) of P = exp(mean_logp); no gradient where P is about 1."""
   z = jnp.where(mean_logp >= _MAX_MEAN_LOGP, _MAX_MEAN_LOGP, mean_logp)
-  near = z > -math.log(2)
-  log_rest_near = jnp.log(-jnp.expm1(jnp.where(near, z, -0.5)))
-  log_rest_far = jnp.log1p(-jnp.exp(jnp.where(near, -1.0, z)))
-  return z - jnp.where(near, log_rest_near, log_rest_far)
+  # log(1 - P); below the bound on z both forms and their slopes are finite
+  near, far = jnp.log(-jnp.expm1(z)), jnp.log1p(-jnp.exp(z))
+  return z - jnp.where(z > -math.log(2), near, far)
 
 
 def orpo(

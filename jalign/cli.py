@@ -57,12 +57,16 @@ def _parse(values: flags.FlagValues, arguments: Sequence[str]) -> None:
   """Parses flags; whatever is wrong with them is the user's."""
   try:
     rest = values(["jalign", *arguments])[1:]
-  except FileNotFoundError as e:
-    raise UserError(
-      "doesn't exist.", where=str(e.filename or e), remedy="Check --config."
-    ) from e
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as e:
     text = str(e.args[0]) if e.args else str(e)
+    for argument in arguments:
+      key = argument.lstrip("-").partition("=")[0]
+      if key.startswith("config.") and key.rpartition(".")[2] in text:
+        raise UserError(
+          f"can't be set ({text}).",
+          where=key,
+          remedy="Keys and their defaults: experiments/configs/base.py.",
+        ) from e
     raise UserError(text, where="flags") from e
   if rest:
     raise UserError(
@@ -95,18 +99,26 @@ def _train(arguments: Sequence[str]) -> None:
     "config", None, "config file", flag_values=values
   )
   flags.DEFINE_string("workdir", None, "run folder", flag_values=values)
+  sys.path.insert(0, os.getcwd())  # configs may import their neighbours
   _parse(values, arguments)
-  if not values.config or not values.workdir:
+  try:
+    config = values.config and values.config.to_dict()
+  except OSError as e:  # ml_collections tells of a missing file only now
+    raise UserError(
+      str(e).splitlines()[-1].strip(),
+      where="--config",
+      remedy="Name a Python file with a get_config function.",
+    ) from e
+  if not config or not values.workdir:
     raise UserError("train needs --config=FILE and --workdir=DIR.")
 
-  sys.path.insert(0, os.getcwd())  # configs may import their neighbours
   # Heavy imports wait until the flags are right.
   from jalign.experiment.report import write_comparison
   from jalign.experiment.run import run_one
   from jalign.experiment.settings import expand, parse
   from jalign.training.loop import Interrupted
 
-  runs = expand(values.config.to_dict())
+  runs = expand(config)
   parsed = [(name, config, parse(config)) for name, config in runs]
   workdir = pathlib.Path(values.workdir)
   stop = _Signals()

@@ -6,7 +6,7 @@ DPO: arXiv:2305.18290. Online IPO: Calandriello et al. 2024, arXiv:2403.08635.
 
 or, to change something:
 
-  jalign train --config=experiments/configs/demo.py --workdir=runs/mine \\
+  jalign train --config=experiments/configs/demo.py --workdir=runs/mine \
     --config.loss.tau=0.3
 
 Cost: COST_LINE
@@ -15,26 +15,23 @@ Expect: EXPECT_LINE
 
 from ml_collections import ConfigDict
 
-from experiments.configs import dpo
+from experiments.configs import base, dpo
 
 
 def get_config() -> ConfigDict:
   """Returns the config."""
   c = dpo.get_config()
-  c.title = "jalign demo: customer notes, restated"
+  c.title = "jalign demo: an order desk learns to confirm orders"
   c.stages = ("sft", "dpo", "online_ipo")
-  c.annotator.function = "experiments/data/demo_reward.py:reward"
 
-  # The last stage samples, asks the reward function, and steps.
-  offline = dict(loss=c.loss, epochs=c.epochs, eval_every=c.eval_every)
-  c.dpo = ConfigDict(offline)
+  c.dpo = base.stage(dict(name="dpo", beta=0.1), epochs=3, eval_every=25)
+  c.dpo.optimizer = c.optimizer.copy_and_resolve_references()
+
+  # The last stage samples two answers a prompt, asks the reward, and steps.
   c.algorithm = "online_ipo"
+  c.annotator.function = "experiments/data/demo_reward.py:reward"
   c.loss = ConfigDict(dict(tau=0.1))
-  c.mix_ref = 0.125
-  c.steps = 60
-  c.sft.steps = 0
-  c.sft.algorithm = c.dpo.algorithm = ""
-  c.dpo.steps = 0
-  c.save_every = 20
+  c.steps = 80
+  c.save_every = 40
   c.log_every = 5
   return c

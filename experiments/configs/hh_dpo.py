@@ -3,8 +3,8 @@
 Rafailov et al. 2023, "Direct Preference Optimization", arXiv:2305.18290.
 Data: Bai et al. 2022, arXiv:2204.05862 (hh-rlhf, MIT licence).
 
-  jalign train --config=experiments/configs/hh_dpo.py \\
-    --config.data.path=FILE/harmless-base-test.jsonl.gz --workdir=runs/hh
+  jalign train --config=experiments/configs/hh_dpo.py \
+    --config.data.path=FILE/hh_harmless_base_test.jsonl.gz --workdir=runs/hh
 
 Trains a tokenizer, then SFT on the chosen responses, then DPO; 10 % of the
 first human turns are held out, whole.
@@ -15,28 +15,21 @@ Expect: EXPECT_LINE
 
 from ml_collections import ConfigDict
 
+from experiments.configs import base
+
 
 def get_config() -> ConfigDict:
   """Returns the config."""
-  c = ConfigDict()
+  c = base.get_config()
   c.title = "DPO on hh-rlhf harmless-base"
-  c.seed = 0
   c.stages = ("sft", "dpo")
 
-  c.data = ConfigDict()
   c.data.source = "hh"
-  c.data.path = ""
-  c.data.on_error = ""
-  c.data.eval_fraction = 0.1
   c.data.max_prompt_tokens = 160
   c.data.max_response_tokens = 96
   c.data.buckets = (64, 128, 256)
-
-  c.tokenizer = ConfigDict()
-  c.tokenizer.path = ""
   c.tokenizer.vocab_size = 4096
 
-  c.model = ConfigDict()
   c.model.hidden_size = 192
   c.model.intermediate_size = 512
   c.model.num_hidden_layers = 4
@@ -45,34 +38,25 @@ def get_config() -> ConfigDict:
   c.model.qk_norm = True
   c.model.initializer_range = 0.05
 
-  c.mesh = ConfigDict(dict(data=-1, fsdp=1, tensor=1))
-
-  # The last stage; an earlier one overrides what differs.
+  # The last stage; the reference never changes, so it is scored once.
   c.loss = ConfigDict(dict(name="dpo", beta=0.1))
+  c.reference = "precompute"
   c.batch_size = 32
   c.epochs = 2
-  c.reference = "precompute"
+  c.eval_every = 20
+  c.save_every = 40
   c.select = "eval/loss"
-  c.eval_every = 32
-  c.save_every = 32
-  c.optimizer = ConfigDict()
   c.optimizer.learning_rate = 1e-4
-  c.optimizer.schedule = "cosine"
   c.optimizer.warmup_steps = 10
-  c.optimizer.b2 = 0.99
 
-  c.sft = ConfigDict()
-  c.sft.loss = ConfigDict(dict(name="sft"))
-  c.sft.epochs = 8
-  c.sft.eval_every = 100
-  c.sft.save_every = 100
+  c.sft = base.stage(dict(name="sft"), epochs=8)
+  c.sft.eval_every = 66
+  c.sft.save_every = 66
   c.sft.select = "eval/nll_per_token"
-  c.sft.optimizer = ConfigDict()
   c.sft.optimizer.learning_rate = 2e-3
   c.sft.optimizer.weight_decay = 0.1
   c.sft.optimizer.warmup_steps = 20
 
-  c.sample = ConfigDict()
   c.sample.prompts = 16
   c.sample.max_new_tokens = 64
   c.sample.temperature = 0.7

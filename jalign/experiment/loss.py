@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
+
 from jalign import losses
 from jalign.errors import UserError
 from jalign.experiment.settings import StageSettings
@@ -69,6 +71,7 @@ def _single(section: Mapping[str, Any], where: str) -> BoundLoss:
     function, entry = losses.resolve(name, **section)
   except UserError as e:
     raise UserError(e.problem, where=where, remedy=e.remedy) from e
+  _try(function, where)
   settings = ", ".join(f"{k}={v}" for k, v in section.items())
   return BoundLoss(
     function,
@@ -77,6 +80,15 @@ def _single(section: Mapping[str, Any], where: str) -> BoundLoss:
     entry.coupled,
     f"{name}({settings})",
   )
+
+
+def _try(function, where):
+  """Traces the loss once, so that a bad hyperparameter shows before a run."""
+  row = jax.ShapeDtypeStruct((2,), "float32")
+  try:
+    jax.eval_shape(function, *(row for _ in losses.array_parameters(function)))
+  except UserError as e:
+    raise UserError(e.problem, where=where, remedy=e.remedy) from e
 
 
 def _sum(terms, where: str) -> BoundLoss:

@@ -22,6 +22,7 @@ from jalign.experiment.settings import AnnotatorSettings, Settings
 from jalign.experiment.stage import (
   Run,
   StageResult,
+  check_stage,
   initial_params,
   run_stage,
 )
@@ -70,6 +71,8 @@ def run_one(
     should_stop=should_stop,
     extra_writers=_extra_writers(settings, folder),
   )
+  for stage in settings.stages:
+    check_stage(run, stage)
   with jax.set_mesh(mesh):
     evaluate = _Judge(run, settings)
     params = initial_params(
@@ -139,7 +142,7 @@ def _model_config(
       "num_attention_heads",
       "num_key_value_heads",
     )
-    missing = [name for name in needed if name not in settings.model]
+    missing = [name for name in needed if not settings.model.get(name)]
     if missing:
       raise UserError(f"lacks {', '.join(missing)}.", where="config.model")
     return ModelConfig(
@@ -147,7 +150,7 @@ def _model_config(
     )
   there = folders.model_of(base)
   for name, value in settings.model.items():
-    if getattr(there, name) != value:
+    if value and getattr(there, name) != value:
       raise UserError(
         f"{value!r} differs from {getattr(there, name)!r} of {base}.",
         where=f"config.model.{name}",

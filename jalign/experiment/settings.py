@@ -192,6 +192,28 @@ _MODEL = tuple(
 )
 
 
+def defaults() -> dict[str, Any]:
+  """Every key of a config of one stage, with its default."""
+  stage = dataclasses.asdict(StageSettings(name="", loss={"name": "dpo"}))
+  del stage["name"]
+  required = {"vocab_size", "rules"}
+  model = {
+    f.name: 0 if f.default is dataclasses.MISSING else f.default
+    for f in dataclasses.fields(ModelConfig)
+    if f.name not in required
+  }
+  return {
+    "seed": 0,
+    "seeds": (),
+    "sweep": {},
+    "stages": ("train",),
+    **dict.fromkeys(_PLAIN, ""),
+    **{name: dataclasses.asdict(cls()) for name, cls in _SECTIONS.items()},
+    "model": model,
+    **stage,
+  }
+
+
 def expand(config: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
   """The runs of a config: `seeds` times the product of `sweep`.
 

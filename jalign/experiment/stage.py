@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jalign import data
+from jalign import data, losses
 from jalign.decode import sampler
 from jalign.errors import UserError
 from jalign.experiment.loss import BoundLoss, bind
@@ -86,6 +86,51 @@ def total_steps(stage: StageSettings, prepared: Prepared) -> int:
   return per_epoch * stage.epochs
 
 
+def check_stage(run: Run, stage: StageSettings) -> None:
+  """Finds what is wrong with a stage before any stage has run.
+
+  Raises:
+    UserError: names the key.
+  """
+  at = f"config.{stage.name}"
+  loss = bind(stage)
+  make_schedule(stage.optimizer, total_steps(stage, run.prepared))
+  _check_divisible(stage, run.mesh)
+  if loss.coupled and stage.microbatches > 1:
+    raise UserError(
+      f"{loss.title} couples the examples of a batch: it can't be accumulated.",
+      where=f"{at}.microbatches",
+      remedy="Set it to 1.",
+    )
+  if stage.algorithm:
+    if run.annotator is None:
+      raise UserError(
+        f"{stage.algorithm} needs an annotator.",
+        where="config.annotator.function",
+        remedy="Name a Python function, as FILE.py:NAME.",
+      )
+    if stage.reference == "precompute":
+      raise UserError(
+        "samples of an online stage can't be scored in advance.",
+        where=f"{at}.reference",
+        remedy="Use reference='step'.",
+      )
+    return
+  pair = run.prepared.train[0]
+  for name in losses.array_parameters(loss.function):
+    field = {
+      "preference": pair.preference,
+      "chosen_scores": pair.chosen_score,
+      "rejected_scores": pair.rejected_score,
+    }
+    if name in field and field[name] is None:
+      raise UserError(
+        f"{loss.title} takes {name}, which the data doesn't hold.",
+        where=f"{at}.loss",
+        remedy="Give every record that field, or choose another loss.",
+      )
+
+
 def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
   """Trains one stage, resuming from its newest checkpoint if there is one.
 
@@ -105,7 +150,6 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     shardings(param_specs(run.model_config), run.mesh, run.model_config.rules),
     run.mesh,
   )
-  _check_divisible(stage, run.mesh)
   objective = make_objective(
     loss.function,
     model,
@@ -129,12 +173,6 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     print(f"[{stage.name}] resumes at step {int(state.step)} of {steps}")
   table = None
   if stage.reference == "precompute" and objective.needs_reference:
-    if stage.algorithm:
-      raise UserError(
-        "samples of an online stage can't be scored in advance.",
-        where=f"config.{stage.name}.reference",
-        remedy="Use reference='step'.",
-      )
     table = _reference_table(run, stage, loss, model, params)
     ref_params = None
 
@@ -213,12 +251,7 @@ def _prepare(run, stage, loss, model, ref_params, table):
 
     return offline
 
-  if run.annotator is None:
-    raise UserError(
-      f"{stage.algorithm} needs an annotator.",
-      where="config.annotator.function",
-      remedy="Name a Python function, as FILE.py:NAME.",
-    )
+  assert run.annotator is not None  # check_stage saw to it
   tokenizer = run.prepared.tokenizer
   sample = online.make_sampling(
     online.ALGORITHMS[stage.algorithm],

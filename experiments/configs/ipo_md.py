@@ -1,0 +1,35 @@
+"""SFT, then IPO-MD against a reward function.
+
+Calandriello et al. 2024, "Human Alignment of Large Language Models through
+Online Preference Optimisation", arXiv:2403.08635: online IPO whose samples
+come from the geometric mixture with the reference (weight 0.125).
+
+  jalign train --config=experiments/configs/ipo_md.py --workdir=runs/ipo_md
+
+`--config=experiments/configs/ipo_md.py:online_ipo` and `:online_dpo` are the
+two neighbours; they differ in this one word.
+
+Cost: as demo.py without DPO.
+Expect: a win rate over SFT well above 50 %.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import dpo
+
+
+def get_config(algorithm: str = "ipo_md") -> ConfigDict:
+  """Returns the config.
+
+  Args:
+    algorithm: a row of jalign.training.online.ALGORITHMS.
+  """
+  c = dpo.get_config()
+  c.title = f"{algorithm} against a reward"
+  c.algorithm = algorithm
+  c.annotator.function = "experiments/data/demo_reward.py:reward"
+  is_dpo = algorithm == "online_dpo"
+  c.loss = ConfigDict(dict(beta=0.1) if is_dpo else dict(tau=0.1))
+  c.steps = 80
+  c.log_every = 5
+  return c

@@ -1,0 +1,33 @@
+"""Writes the losses' table into README.md, from the catalogue.
+
+python experiments/readme_table.py
+"""
+
+import pathlib
+import re
+
+from jalign import losses
+
+README = pathlib.Path(__file__).resolve().parents[1] / "README.md"
+BEGIN, END = "<!-- losses -->\n", "<!-- /losses -->"
+
+
+def with_table(text: str) -> str:
+  """The README's text with the table of the present catalogue.
+
+  Args:
+    text: a Markdown text with the two markers, once.
+
+  Raises:
+    ValueError: the markers aren't there.
+  """
+  pattern = re.escape(BEGIN) + ".*?" + re.escape(END)
+  table = f"{BEGIN}{losses.markdown_table()}{END}"
+  text, found = re.subn(pattern, lambda _: table, text, flags=re.DOTALL)
+  if found != 1:
+    raise ValueError(f"{found} tables between {BEGIN.strip()} and {END}.")
+  return text
+
+
+if __name__ == "__main__":
+  README.write_text(with_table(README.read_text()))

@@ -48,7 +48,12 @@ def write_json(path: pathlib.Path, value: Any) -> None:
 
 
 def claim(folder: pathlib.Path, config: Mapping[str, Any]) -> None:
-  """Makes the folder this config's, or checks that it is.
+  """Makes the folder this config's."""
+  write_json(folder / "config.json", config)
+
+
+def check(folder: pathlib.Path, config: Mapping[str, Any]) -> None:
+  """Checks that the folder is this config's, or nobody's.
 
   Raises:
     UserError: it holds another config's run; names the keys that differ.
@@ -71,7 +76,6 @@ def claim(folder: pathlib.Path, config: Mapping[str, Any]) -> None:
       where=str(folder),
       remedy="Choose another --workdir.",
     )
-  write_json(path, config)
 
 
 def _differences(a: Any, b: Any, at: str = "") -> set[str]:
@@ -123,10 +127,12 @@ def load_params(stage: pathlib.Path, like: Any) -> Any:
     stage: its folder.
     like: tree of jax.ShapeDtypeStruct with shardings.
   """
-  best = stage / "best"
-  source = best if best.exists() else stage / "checkpoints"
-  checkpoints = Checkpoints(source)
-  try:
-    return checkpoints.restore_params(like)
-  finally:
-    checkpoints.close()
+  for name in ("best", "checkpoints"):
+    if (stage / name).exists():
+      checkpoints = Checkpoints(stage / name)
+      try:
+        if checkpoints.latest() is not None:
+          return checkpoints.restore_params(like)
+      finally:
+        checkpoints.close()
+  raise UserError("holds no complete checkpoint.", where=str(stage))

@@ -82,6 +82,11 @@ class Prepared:
     """A few lines on what was read, held out and cut."""
     return "\n".join(f"[data] {line}" for line in self.lines)
 
+  def save(self, folder: pathlib.Path) -> None:
+    """Keeps tokenizer/ and data.json in the folder."""
+    self.tokenizer.save(folder / "tokenizer")
+    folders.write_json(folder / "data.json", self.facts)
+
   def pairs(self, part: str) -> list[data.EncodedPair]:
     """The "train" or the "eval" part."""
     return {"train": self.train, "eval": self.held_out}[part]
@@ -170,11 +175,11 @@ class Prepared:
 def prepare(
   settings: Settings, folder: pathlib.Path, base: pathlib.Path | None
 ) -> Prepared:
-  """Reads, splits, tokenises; keeps tokenizer/ and data.json in the folder.
+  """Reads, splits, tokenises; writes nothing.
 
   Args:
     settings: of the run.
-    folder: of the run.
+    folder: of the run, whose tokenizer is used if there is one.
     base: run whose tokenizer to use, or None.
 
   Raises:
@@ -202,7 +207,6 @@ def prepare(
     "eval": eval_cut.to_dict(),
     "vocab_size": tokenizer.vocab_size,
   }
-  folders.write_json(folder / "data.json", facts)
   return Prepared(
     tokenizer=tokenizer,
     train=train_pairs,
@@ -260,7 +264,6 @@ def _tokenizer(settings, folder, base, train) -> data.Tokenizer:
   else:
     texts = (t for r in train for t in (r.prompt, r.chosen, r.rejected))
     tokenizer = data.train_bpe(texts, settings.tokenizer.vocab_size)
-  tokenizer.save(own)
   return tokenizer
 
 

@@ -12,6 +12,7 @@ from jalign.evaluation.report import (
   Table,
   write_report,
 )
+from jalign.evaluation.win_rate import WinMatrix
 from jalign.experiment import folder as folders
 from jalign.experiment.prepare import Prepared
 from jalign.experiment.settings import Settings
@@ -48,6 +49,7 @@ def write_run_report(
   prepared: Prepared,
   model: ModelConfig,
   rows: Sequence[Mapping[str, Any]],
+  matrix: WinMatrix | None,
   facts: Mapping[str, Any],
 ) -> pathlib.Path:
   """Writes report.md and plots/ into the run's folder; returns its path.
@@ -58,6 +60,7 @@ def write_run_report(
     prepared: its data.
     model: config of the model.
     rows: held-out results, the start first, then each stage.
+    matrix: of their samples under the annotator, None without one.
     facts: seconds, peak_memory_gib, devices.
   """
   count = sum(_size(spec.shape) for spec in _leaves(param_specs(model)))
@@ -77,6 +80,13 @@ def write_run_report(
       ],
     ),
   ]
+  if matrix is not None:
+    path = plots.plot_win_matrix(matrix, folder / "plots" / "win_matrix.png")
+    caption = (
+      "Win rates of sampled responses under the annotator, standard errors"
+      " clustered by prompt."
+    )
+    sections.append(Section("Head to head", Figure(path, caption)))
   sections += _curves(folder, settings)
   sections.append(Section("Samples", Samples(_samples(rows))))
   sections.append(
@@ -174,25 +184,35 @@ def _results(rows):
   )
 
 
+def summary(row: Mapping[str, Any]) -> str:
+  """One line on a policy's held-out results, for the terminal."""
+  parts = [
+    f"{label} {_percent(row[key])}" for key, label in ACCURACIES if key in row
+  ]
+  return f"[{row['name']}] held out: {', '.join(parts)}"
+
+
 def _percent(rate: Mapping[str, float]) -> str:
   half = 50 * (rate["high"] - rate["low"])
   return f"{100 * rate['mean']:.1f} ± {half:.1f} %"
 
 
 def _accuracy_plot(folder, rows):
-  bars = {}
+  colours = plots.run_colours([row["name"] for row in rows])
+  bars, looks = {}, {}
   for row in rows:
     for key, label in ACCURACIES:
       if key in row:
         rate = row[key]
-        bars[f"{row['name']}: {label.split(' over')[0]}"] = tuple(
-          100 * rate[k] for k in ("mean", "low", "high")
-        )
+        bar = f"{row['name']}: {label.split(' over')[0]}"
+        bars[bar] = tuple(100 * rate[k] for k in ("mean", "low", "high"))
+        looks[bar] = colours[row["name"]]
   path = plots.plot_bars_with_intervals(
     bars,
     folder / "plots" / "accuracy.png",
     xlabel="% (95 % interval, clustered by prompt)",
     reference=50,
+    looks=looks,
   )
   return [Figure(path, "Held-out accuracies and win rates of each stage.")]
 

@@ -13,10 +13,15 @@ import numpy as np
 
 from jalign.errors import UserError
 from jalign.evaluation import likelihood
-from jalign.evaluation.win_rate import WinRate, win_rate
+from jalign.evaluation.win_rate import (
+  WinMatrix,
+  WinRate,
+  head_to_head,
+  win_rate,
+)
 from jalign.experiment import folder as folders
 from jalign.experiment.prepare import Prepared, place, prepare
-from jalign.experiment.report import write_run_report
+from jalign.experiment.report import summary, write_run_report
 from jalign.experiment.sampling import Samples, sample_texts
 from jalign.experiment.settings import AnnotatorSettings, Settings
 from jalign.experiment.stage import (
@@ -54,12 +59,11 @@ def run_one(
   started = time.time()
   annotator = load_annotator(settings.annotator)
   mesh = make_mesh(**vars(settings.mesh))
-  folders.claim(folder, config)
+  folders.check(folder, config)
   base = pathlib.Path(settings.init_from) if settings.init_from else None
   prepared = prepare(settings, folder, base)
   print(prepared.summary())
   model_config = _model_config(settings, prepared, base)
-  folders.describe(folder, model_config, tuple(s.name for s in settings.stages))
   run = Run(
     folder=folder,
     prepared=prepared,
@@ -73,6 +77,10 @@ def run_one(
   )
   for stage in settings.stages:
     check_stage(run, stage)
+  # Nothing is written before everything that can be checked is.
+  folders.claim(folder, config)
+  folders.describe(folder, model_config, tuple(s.name for s in settings.stages))
+  prepared.save(folder)
   with jax.set_mesh(mesh):
     evaluate = _Judge(run, settings)
     params = initial_params(
@@ -86,13 +94,16 @@ def run_one(
       result = run_stage(run, stage, params)
       params = result.params
       rows.append(evaluate(stage.name, params, result))
+    matrix = evaluate.matrix(rows)
   facts = {
     "seconds": time.time() - started,
     "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     / 2**20,
     "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
   }
-  return write_run_report(folder, settings, prepared, model_config, rows, facts)
+  return write_run_report(
+    folder, settings, prepared, model_config, rows, matrix, facts
+  )
 
 
 def load_annotator(settings: AnnotatorSettings) -> Annotator | None:
@@ -223,10 +234,23 @@ class _Judge:
     row["prompts"] = [prompt.text for prompt in prompts]
     row["samples"] = samples.texts
     self._past = (name, scores, samples)
+    print(summary(row))
     if result is not None:
       target = run.folder / name
       folders.write_json(target / "results.json", row)
     return row
+
+  def matrix(self, rows: list[dict[str, Any]]) -> WinMatrix | None:
+    """Every policy's samples against every other's, under the annotator."""
+    annotator, count = self._run.annotator, self._settings.sample.per_prompt
+    if annotator is None:
+      return None
+    texts = [text for text in rows[0]["prompts"] for _ in range(count)]
+    return head_to_head(
+      {row["name"]: row["samples"] for row in rows},
+      lambda a, b: annotator(texts, a, b),
+      np.repeat(np.arange(len(rows[0]["prompts"])), count),
+    )
 
   def _duel(self, samples: Samples, past: Samples) -> dict[str, Any]:
     """Win rate over the policy before, where there is an annotator."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -114,6 +113,12 @@ def check_stage(run: Run, stage: StageSettings) -> None:
         "samples of an online stage can't be scored in advance.",
         where=f"{at}.reference",
         remedy="Use reference='step'.",
+      )
+    if stage.select:
+      raise UserError(
+        "an online stage measures nothing held out while it trains.",
+        where=f"{at}.select",
+        remedy="Leave it empty: the last policy is taken.",
       )
     return
   pair = run.prepared.train[0]
@@ -305,7 +310,7 @@ class _Evaluation:
 
   def __init__(self, run, stage, loss, objective, ref_params, best, folder):
     self._run, self._stage, self._best = run, stage, best
-    self._path = folder / "evaluation.jsonl"
+    self._metrics = folder / "metrics.jsonl"
     self._ref_params = ref_params if objective.needs_reference else None
     self._evaluate = make_evaluation(objective)
     self._loss = loss
@@ -326,9 +331,6 @@ class _Evaluation:
     values = {f"eval/{k}": v for k, v in metrics.combine(sums).items()}
     if self._best is not None:
       self._select(step, state, values)
-    self._path.parent.mkdir(parents=True, exist_ok=True)
-    with self._path.open("a") as f:
-      f.write(json.dumps({"step": step} | values) + "\n")
     return values
 
   def _select(self, step, state, values):
@@ -340,20 +342,23 @@ class _Evaluation:
         remedy=f"Known: {', '.join(sorted(values))}.",
       )
     sign = 1.0 if stage.select_mode == "max" else -1.0
-    past = [sign * row[stage.select] for row in self._rows()]
+    past = [sign * row[stage.select] for _, row in self._measured()]
     if not past or sign * values[stage.select] > max(past):
       self._best.save(state, data=None, meta={"evaluation": values})
       self._best.wait()
 
-  def _rows(self):
-    if not self._path.exists():
-      return []
-    return [json.loads(line) for line in self._path.read_text().splitlines()]
+  def _measured(self) -> list[tuple[int, dict[str, float]]]:
+    """(step, held-out metrics) so far, out of the run's metrics."""
+    rows = metrics.read_jsonl(self._metrics)
+    return [
+      (row["step"], {k: v for k, v in row.items() if k.startswith("eval/")})
+      for row in rows
+      if "eval/loss" in row
+    ]
 
   def last(self, step: int) -> dict[str, float]:
     """The metrics measured at a step, {} where none were."""
-    rows = [row for row in self._rows() if row.pop("step") == step]
-    return rows[-1] if rows else {}
+    return dict(self._measured()).get(step, {})
 
 
 def initial_params(run: Run, init_from: Callable[[Any], Any] | None) -> Any:

@@ -22,7 +22,7 @@ class Restored(NamedTuple):
   Attributes:
     state: the state, on the shardings that were asked for.
     data: position in the data, as the loader gave it.
-    meta: `config`, `versions` and whatever else was saved beside them.
+    meta: `versions`, `shapes` and whatever else was saved beside them.
   """
 
   state: TrainState
@@ -70,7 +70,16 @@ class Checkpoints:
         params=ocp.args.StandardSave(state.params),
         optimizer=ocp.args.StandardSave(rest),
         data=ocp.args.JsonSave({"position": data}),
-        meta=ocp.args.JsonSave(dict(meta, versions=versions())),
+        meta=ocp.args.JsonSave(
+          dict(
+            meta,
+            versions=versions(),
+            shapes={
+              "params": _shapes(state.params),
+              "optimizer": _shapes(rest),
+            },
+          )
+        ),
       ),
     )
 
@@ -90,10 +99,7 @@ class Checkpoints:
     """
     rest = {"step": like.step, "opt_state": like.opt_state}
     got = self._read(
-      params=ocp.args.StandardRestore(_abstract(like.params)),
-      optimizer=ocp.args.StandardRestore(_abstract(rest)),
-      data=ocp.args.JsonRestore(),
-      meta=ocp.args.JsonRestore(),
+      {"params": like.params, "optimizer": rest}, data=ocp.args.JsonRestore()
     )
     state = TrainState(params=got.params, **got.optimizer)
     return Restored(state, got.data["position"], got.meta)
@@ -107,21 +113,30 @@ class Checkpoints:
     Raises:
       UserError: there is none, or its shapes are not those of `like`.
     """
-    return self._read(params=ocp.args.StandardRestore(_abstract(like))).params
+    return self._read({"params": like}).params
 
-  def _read(self, **items):
+  def _read(self, trees, **items):
     step = self.latest()
     if step is None:
       raise UserError("holds no complete checkpoint.", where=str(self.folder))
-    try:
-      return self._manager.restore(step, args=ocp.args.Composite(**items))
-    except (ValueError, KeyError) as e:
-      raise UserError(
-        f"the checkpoint of step {step} doesn't fit this model and optimiser"
-        f" ({str(e).splitlines()[0]}).",
-        where=str(self.folder),
-        remedy="Use the config that made it.",
-      ) from e
+    read = lambda **items: self._manager.restore(
+      step, args=ocp.args.Composite(**items)
+    )
+    meta = read(meta=ocp.args.JsonRestore()).meta
+    # Compared before reading: a read that fails half way leaves its threads.
+    for name, like in trees.items():
+      there, here = meta["shapes"][name], _shapes(like)
+      for path in sorted(there.keys() | here.keys()):
+        if there.get(path) != here.get(path):
+          raise UserError(
+            f"the checkpoint of step {step} doesn't fit this model and"
+            f" optimiser: {name}{path} has shape {there.get(path)} there and"
+            f" {here.get(path)} here (None: there is no such array).",
+            where=str(self.folder),
+            remedy="Use the config that made it.",
+          )
+      items[name] = ocp.args.StandardRestore(_abstract(like))
+    return read(meta=ocp.args.JsonRestore(), **items)
 
   def wait(self) -> None:
     """Blocks until what was started is on disk."""
@@ -131,6 +146,13 @@ class Checkpoints:
     """Waits, and frees the background threads."""
     self._manager.wait_until_finished()
     self._manager.close()
+
+
+def _shapes(tree) -> dict[str, list[int]]:
+  return {
+    jax.tree_util.keystr(path): list(leaf.shape)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
 
 
 def _abstract(tree):

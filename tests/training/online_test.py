@@ -1,0 +1,250 @@
+"""Online alignment: who is sampled, what is chosen, which way it goes."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jalign import losses
+from jalign.data import PromptBatch
+from jalign.decode import generate
+from jalign.feedback import from_preference, from_reward
+from jalign.training.objective import make_objective
+from jalign.training.online import ALGORITHMS, make_sampling
+from jalign.training.state import init_state
+from jalign.training.step import make_update
+from tests.models.tiny import tiny
+
+VOCAB, WIDTH, NEW, LIKED = 8, 3, 2, 5
+
+
+@functools.cache
+def _model():
+  # A small spread, so that every token has a chance.
+  return tiny(
+    vocab_size=VOCAB, num_hidden_layers=1, initializer_range=0.1, remat=False
+  )[1:]
+
+
+def _prompts(count, fill=0):
+  rng = np.random.default_rng(0)
+  lengths = rng.integers(1, WIDTH + 1, count)
+  tokens = rng.integers(1, VOCAB, (count, WIDTH))
+  tokens = np.where(np.arange(WIDTH) < lengths[:, None], tokens, 0)
+  weights = np.ones(count, np.float32)
+  if fill:
+    weights[-fill:] = 0
+  texts = [f"prompt {i}" for i in range(count)]
+  return PromptBatch(
+    tokens.astype(np.int32), lengths.astype(np.int32), weights, texts
+  )
+
+
+def _decode(ids):
+  return " ".join(map(str, ids))
+
+
+def _sampling(name, annotate, **options):
+  options = {"max_new_tokens": NEW, "stop_ids": ()} | options
+  return make_sampling(
+    ALGORITHMS[name], _model()[0], annotate, _decode, **options
+  )
+
+
+def _likes(token, sign=1.0, scale=4.0):
+  count = lambda prompt, response: sign * response.split().count(str(token))
+  return from_reward(count, scale=scale)
+
+
+def _same(a, b):
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def _rows(tree, order):
+  return jax.tree.map(lambda x: np.asarray(x)[order], tree)
+
+
+def test_one_draw_orders_a_pair_with_the_annotators_probability():
+  count, wanted = 512, 0.8
+  annotate = from_preference(lambda prompt, a, b: wanted)
+  sample = _sampling("online_dpo", annotate)
+  _, params = _model()
+  prompts = _prompts(count)
+  kept = []
+  for seed in range(2):
+    got = sample(params, None, prompts, jax.random.key(seed))
+    assert got.pairs.preference is None
+    sampled = got.rollout.sequences
+    # A pair is its prompt's two rows, whole, in one order or in the other.
+    chosen_first = np.all(
+      np.asarray(got.pairs.sequences.tokens)[0::2]
+      == np.asarray(sampled.tokens)[0::2],
+      axis=1,
+    )
+    order = np.arange(2 * count).reshape(-1, 2)
+    order = np.where(chosen_first[:, None], order, order[:, ::-1]).reshape(-1)
+    _same(_rows(sampled, order), got.pairs.sequences)
+    different = np.any(
+      np.asarray(sampled.tokens)[0::2] != np.asarray(sampled.tokens)[1::2],
+      axis=1,
+    )
+    assert different.sum() > 400
+    share = chosen_first[different].mean()
+    error = np.sqrt(wanted * (1 - wanted) / different.sum())
+    assert abs(share - wanted) < 4 * error
+    kept.append((chosen_first, np.asarray(sampled.tokens)))
+  assert not np.array_equal(kept[0][0], kept[1][0])
+  assert not np.array_equal(kept[0][1], kept[1][1])
+
+
+@pytest.mark.parametrize("preference", [1.0, 0.0])
+def test_a_certain_preference_always_orders(preference):
+  sample = _sampling("online_dpo", from_preference(lambda *_: preference))
+  got = sample(_model()[1], None, _prompts(16), jax.random.key(0))
+  order = np.arange(32).reshape(-1, 2)
+  order = (order if preference else order[:, ::-1]).reshape(-1)
+  _same(_rows(got.rollout.sequences, order), got.pairs.sequences)
+
+
+@pytest.mark.parametrize("name", ["online_ipo", "ipo_md"])
+def test_a_soft_label_keeps_the_order(name):
+  judge = lambda prompt, a, b: 0.9 if a < b else 0.2 if a > b else 0.5
+  sample = _sampling(name, from_preference(judge))
+  model, params = _model()
+  reference = model.init(jax.random.key(4))
+  got = sample(params, reference, _prompts(16), jax.random.key(0))
+  _same(got.rollout.sequences, got.pairs.sequences)
+  responses = [
+    _decode(np.asarray(row)[np.asarray(live)])
+    for row, live in zip(got.pairs.sequences.tokens, got.pairs.sequences.mask)
+  ]
+  want = [judge("", *ab) for ab in zip(responses[0::2], responses[1::2])]
+  np.testing.assert_allclose(got.pairs.preference, want, rtol=1e-6)
+  assert len(set(want)) > 1
+
+
+def test_the_annotator_sees_prompts_and_responses_without_the_stop_token():
+  seen = []
+
+  def annotate(prompts, a, b):
+    seen.append((list(prompts), list(a), list(b)))
+    return np.full(len(prompts), 0.5)
+
+  stop = LIKED
+  sample = _sampling("online_ipo", annotate, stop_ids=(stop,), max_new_tokens=6)
+  got = sample(_model()[1], None, _prompts(32), jax.random.key(0))
+  ((prompts, a, b),) = seen
+  assert prompts == [f"prompt {i}" for i in range(32)]
+  rows = [
+    np.asarray(row)[np.asarray(live)].tolist()
+    for row, live in zip(
+      got.rollout.sequences.tokens, got.rollout.sequences.mask
+    )
+  ]
+  ended = [row[-1] == stop for row in rows]
+  assert 0 < sum(ended) < len(rows)
+  texts = [_decode(r[:-1] if e else r) for r, e in zip(rows, ended)]
+  assert (a, b) == (texts[0::2], texts[1::2])
+  # The two responses of a prompt share it.
+  width = np.asarray(got.rollout.sequences.tokens)
+  for i, length in enumerate(np.asarray(got.rollout.prompt_lengths)[0::2]):
+    np.testing.assert_array_equal(
+      width[2 * i, :length], width[2 * i + 1, :length]
+    )
+  assert got.values["finished"] == pytest.approx(np.mean(ended))
+  assert got.values["response_tokens"] == pytest.approx(
+    np.mean([len(r) for r in rows])
+  )
+
+
+def test_fill_rows_have_no_weight_and_count_nowhere():
+  judge = lambda prompt, a, b: 0.9 if int(prompt.split()[1]) < 5 else 0.5
+  sample = _sampling("online_ipo", from_preference(judge))
+  got = sample(_model()[1], None, _prompts(8, fill=3), jax.random.key(0))
+  np.testing.assert_array_equal(got.pairs.weights, [1, 1, 1, 1, 1, 0, 0, 0])
+  assert got.values["preference_certainty"] == pytest.approx(0.8)
+  assert got.values["response_tokens"] == NEW
+
+
+def test_ipo_md_samples_the_mixture():
+  """Its ends are the policy and the reference, with the same keys."""
+  model, params = _model()
+  reference = model.init(jax.random.key(4))
+  annotate = from_preference(lambda *_: 0.5)
+  prompts, key = _prompts(16), jax.random.key(7)
+  tokens, lengths, _, texts = prompts
+  keys = jax.random.split(jax.random.split(key)[0], 2 * len(texts))
+
+  def alone(params):
+    return generate(
+      model,
+      params,
+      jnp.repeat(tokens, 2, axis=0),
+      jnp.repeat(lengths, 2, axis=0),
+      keys,
+      max_new_tokens=NEW,
+      stop_ids=(),
+    )
+
+  ends = {0.0: alone(params), 1.0: alone(reference)}
+  drawn = {
+    mix: _sampling("ipo_md", annotate, mix_ref=mix)(
+      params, reference, prompts, key
+    ).rollout
+    for mix in (0.0, 0.5, 1.0)
+  }
+  for mix, want in ends.items():
+    _same(drawn[mix].sequences, want.sequences)
+    np.testing.assert_allclose(drawn[mix].logps, want.logps, atol=1e-5)
+  assert not np.array_equal(
+    ends[0.0].sequences.tokens, ends[1.0].sequences.tokens
+  )
+  # Between them neither alone: the log-probs as drawn are the mixture's.
+  between = drawn[0.5]
+  assert not np.allclose(between.logps, between.model_logps[0], atol=1e-3)
+  assert not np.allclose(between.logps, between.model_logps[1], atol=1e-3)
+  # Online algorithms without a mixture don't look at the reference.
+  online = _sampling("online_ipo", annotate)(params, None, prompts, key)
+  _same(online.rollout.sequences, ends[0.0].sequences)
+
+
+@functools.cache
+def _update(name):
+  loss = functools.partial(
+    getattr(losses, ALGORITHMS[name].loss),
+    **({"beta": 0.1} if name == "online_dpo" else {"tau": 0.1}),
+  )
+  objective = make_objective(loss, _model()[0], batch="pairs")
+  optimizer = optax.adam(1e-2)
+  return optimizer, make_update(objective, optimizer)
+
+
+def _liked(params):
+  """Mean probability of the liked token right after the prompts."""
+  model, _ = _model()
+  tokens, lengths, _, _ = _prompts(32)
+  hidden = model.forward(params, tokens)
+  last = hidden[jnp.arange(len(tokens)), lengths - 1]
+  logits = last @ model.head(params).weight.T
+  return float(jnp.mean(jax.nn.softmax(logits)[:, LIKED]))
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_what_is_rewarded_becomes_likelier(name):
+  """And the opposite reward makes the same token rarer."""
+  _, params = _model()
+  before, after = _liked(params), {}
+  optimizer, update = _update(name)
+  prompts = _prompts(32)
+  for sign in (1.0, -1.0):
+    sample = _sampling(name, _likes(LIKED, sign))
+    state = init_state(params, optimizer)
+    for step in range(20):
+      got = sample(state.params, params, prompts, jax.random.key(step))
+      state, _ = update(state, got.pairs, params)
+    after[sign] = _liked(state.params)
+  assert after[1.0] > 1.5 * before
+  assert after[-1.0] < before / 1.5

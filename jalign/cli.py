@@ -113,9 +113,9 @@ def _train(arguments: Sequence[str]) -> None:
     raise UserError("train needs --config=FILE and --workdir=DIR.")
 
   # Heavy imports wait until the flags are right.
+  from jalign.experiment.parse import expand, parse
   from jalign.experiment.report import write_comparison
   from jalign.experiment.run import run_one
-  from jalign.experiment.settings import expand, parse
   from jalign.training.loop import Interrupted
 
   runs = expand(config)

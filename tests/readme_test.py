@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jalign import cli, losses
-from jalign.experiment.settings import expand, parse
+from jalign.experiment.parse import expand, parse
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text()

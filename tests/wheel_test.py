@@ -25,7 +25,9 @@ def test_the_wheel_holds_the_whole_package(tmp_path):
   assert not (site / "tests").exists() and not (site / "experiments").exists()
 
   environment = os.environ | {"PYTHONPATH": str(site)}
-  code = "import jalign, jalign.cli as c; print(jalign.__file__); c.main(['-h'])"
+  code = (
+    "import jalign, jalign.cli as c; print(jalign.__file__); c.main(['-h'])"
+  )
   said = run(
     sys.executable, "-c", code, cwd=str(tmp_path), env=environment
   ).stdout

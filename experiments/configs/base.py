@@ -7,12 +7,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jalign.experiment import settings
+from jalign.experiment import parse
 
 
 def get_config() -> ConfigDict:
   """Returns a config of one stage with every default."""
-  return ConfigDict(settings.defaults())
+  return ConfigDict(parse.defaults())
 
 
 def stage(loss: dict[str, Any], **changes: Any) -> ConfigDict:
@@ -24,7 +24,7 @@ def stage(loss: dict[str, Any], **changes: Any) -> ConfigDict:
   """
   section = ConfigDict(changes)
   section.loss = ConfigDict(loss)
-  section.optimizer = ConfigDict(settings.defaults()["optimizer"])
+  section.optimizer = ConfigDict(parse.defaults()["optimizer"])
   section.algorithm = changes.get("algorithm", "")
   section.steps = changes.get("steps", 0)
   return section

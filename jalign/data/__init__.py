@@ -10,7 +10,7 @@ Everything here runs on the host, in NumPy, until the batch records.
 """
 
 from jalign.data.collate import (
-  PromptTokens,
+  PromptBatch,
   collate_chosen,
   collate_pairs,
   collate_prompts,
@@ -18,13 +18,15 @@ from jalign.data.collate import (
 )
 from jalign.data.encode import (
   EncodedPair,
+  EncodedPrompt,
   Limits,
   Truncation,
   chosen_length,
   encode_pair,
   encode_pairs,
-  encode_prompt,
+  encode_prompts,
   pair_length,
+  prompt_length,
   rejected_length,
 )
 from jalign.data.loader import (
@@ -57,13 +59,14 @@ __all__ = [
   "SOURCES",
   "Batch",
   "EncodedPair",
+  "EncodedPrompt",
   "Limits",
   "Loader",
   "LoaderReport",
   "PlannedBatch",
   "PreferenceRecord",
   "PromptRecord",
-  "PromptTokens",
+  "PromptBatch",
   "Report",
   "Skipped",
   "Tokenizer",
@@ -76,10 +79,11 @@ __all__ = [
   "collate_rejected",
   "encode_pair",
   "encode_pairs",
-  "encode_prompt",
+  "encode_prompts",
   "load",
   "make_loader",
   "pair_length",
+  "prompt_length",
   "plan",
   "read",
   "read_hh",

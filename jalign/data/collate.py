@@ -5,24 +5,30 @@ the end of sequence.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from jalign.data.encode import EncodedPair, all_or_none
+from jalign.data.encode import EncodedPair, EncodedPrompt, all_or_none
 from jalign.types import PairBatch, SequenceBatch, Sequences
 
+Example = TypeVar("Example", EncodedPair, EncodedPrompt)
 
-class PromptTokens(NamedTuple):
-  """Right-padded prompts.
+
+class PromptBatch(NamedTuple):
+  """Right-padded prompts to generate from.
 
   Attributes:
-    tokens: [B, T] int32.
-    lengths: [B] int32.
+    tokens: [P, T] int32.
+    lengths: [P] int32.
+    weights: [P] float32; 0 marks a prompt that only fills the batch.
+    texts: P prompts as annotators see them.
   """
 
   tokens: np.ndarray
   lengths: np.ndarray
+  weights: np.ndarray
+  texts: list[str]
 
 
 def collate_pairs(
@@ -110,39 +116,46 @@ def collate_rejected(
 
 
 def collate_prompts(
-  prompts: Sequence[Sequence[int] | np.ndarray],
-  pad_id: int,
+  encoded: Sequence[EncodedPrompt],
+  rows: int | None = None,
   length: int | None = None,
-) -> PromptTokens:
-  """Right-padded prompts to generate from.
+  *,
+  pad_id: int = 0,
+  fill: EncodedPrompt | None = None,
+) -> PromptBatch:
+  """A batch of prompts; rows, fill and errors as `collate_pairs`.
 
   Args:
-    prompts: B sequences of token ids, none empty.
-    pad_id: any id of the vocabulary.
+    encoded: at most `rows` prompts.
+    rows: P; default as many as there are.
     length: T; default the longest prompt.
-
-  Returns:
-    (tokens [B, T], lengths [B]), int32.
-
-  Raises:
-    ValueError: an empty prompt, or one longer than `length`.
+    pad_id: any id of the vocabulary.
+    fill: prompt that fills the batch; default the first of `encoded`.
   """
-  lengths = np.array([len(ids) for ids in prompts], np.int32)
-  if not len(lengths) or lengths.min() < 1:
-    raise ValueError("collate_prompts needs prompts, none of them empty.")
-  length = int(lengths.max()) if length is None else length
-  return PromptTokens(_padded(prompts, length, pad_id), lengths)
+  rows = len(encoded) if rows is None else rows
+  prompts = _filled(encoded, rows, fill)
+  lengths = np.array([len(prompt.ids) for prompt in prompts], np.int32)
+  return PromptBatch(
+    _padded(
+      [prompt.ids for prompt in prompts],
+      int(lengths.max(initial=0)) if length is None else length,
+      pad_id,
+    ),
+    lengths,
+    _weights(len(encoded), rows),
+    [prompt.text for prompt in prompts],
+  )
 
 
 def _filled(
-  encoded: Sequence[EncodedPair], rows: int, fill: EncodedPair | None
-) -> list[EncodedPair]:
-  pairs = list(encoded)
-  if len(pairs) > rows:
-    raise ValueError(f"{len(pairs)} pairs do not fit in {rows} rows.")
-  if len(pairs) < rows and fill is None and not pairs:
-    raise ValueError("an empty batch needs a pair to fill it: pass fill=.")
-  return pairs + [pairs[0] if fill is None else fill] * (rows - len(pairs))
+  encoded: Sequence[Example], rows: int, fill: Example | None
+) -> list[Example]:
+  found = list(encoded)
+  if len(found) > rows:
+    raise ValueError(f"{len(found)} examples do not fit in {rows} rows.")
+  if not found and fill is None:
+    raise ValueError("an empty batch needs an example to fill it: pass fill=.")
+  return found + [found[0] if fill is None else fill] * (rows - len(found))
 
 
 def _weights(real: int, rows: int) -> Any:

@@ -83,6 +83,21 @@ class EncodedPair:
   cut: tuple[int, int, int] = (0, 0, 0)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class EncodedPrompt:
+  """A prompt to generate from.
+
+  Attributes:
+    ids: [n] int32 with the beginning of sequence, n > 0; cut to the limit.
+    text: the whole prompt, as annotators and reports see it.
+    source: "file:line" of the record.
+  """
+
+  ids: np.ndarray
+  text: str
+  source: str
+
+
 @dataclasses.dataclass(frozen=True)
 class Truncation:
   """What the limits cut from some pairs.
@@ -128,22 +143,29 @@ class Truncation:
     }
 
 
-def encode_prompt(
-  record: PreferenceRecord | PromptRecord,
+def encode_prompts(
+  records: Iterable[PreferenceRecord | PromptRecord],
   tokenizer: Tokenizer,
   max_prompt_tokens: int | None = None,
-) -> np.ndarray:
-  """Token ids of a record's prompt: [n] int32, n > 0.
+) -> list[EncodedPrompt]:
+  """Token ids of the records' prompts.
 
   Args:
-    record: anything with `prompt` and `source`.
+    records: anything with `prompt` and `source`.
     tokenizer: its beginning of sequence comes first, once, if it has one.
     max_prompt_tokens: the oldest tokens beyond it are dropped; None for all.
 
   Raises:
-    UserError: the prompt has no token.
+    UserError: a prompt has no token.
   """
-  return _prompt(record, tokenizer, max_prompt_tokens)[0]
+  return [
+    EncodedPrompt(
+      _prompt(record, tokenizer, max_prompt_tokens)[0],
+      record.prompt,
+      record.source,
+    )
+    for record in records
+  ]
 
 
 def encode_pair(
@@ -218,6 +240,11 @@ def chosen_length(pair: EncodedPair) -> int:
 def rejected_length(pair: EncodedPair) -> int:
   """Tokens of the prompt with the rejected response."""
   return len(pair.prompt) + len(pair.rejected)
+
+
+def prompt_length(prompt: EncodedPrompt) -> int:
+  """Tokens of a prompt."""
+  return len(prompt.ids)
 
 
 def _prompt(

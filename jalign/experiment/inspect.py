@@ -12,12 +12,14 @@ from jalign.errors import UserError
 from jalign.evaluation import likelihood
 from jalign.evaluation.win_rate import WinRate, win_rate
 from jalign.experiment import folder as folders
+from jalign.experiment.params import trained_params
+from jalign.experiment.parse import parse
 from jalign.experiment.prepare import place, prepare
 from jalign.experiment.run import load_annotator
 from jalign.experiment.sampling import sample_texts
-from jalign.experiment.settings import SamplerSettings, parse
-from jalign.models import param_specs, transformer
-from jalign.sharding import make_mesh, shardings
+from jalign.experiment.settings import SamplerSettings
+from jalign.models import transformer
+from jalign.sharding import make_mesh
 from jalign.types import Model, Params
 
 
@@ -44,16 +46,10 @@ def load_run(run: pathlib.Path, mesh: jax.sharding.Mesh) -> Loaded:
     UserError: the folder is not a run, or none of its stages is trained.
   """
   config = folders.model_of(run)
-  model = transformer(config)
-  layout = shardings(param_specs(config), mesh, config.rules)
-  like = jax.tree.map(
-    lambda s, at: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=at),
-    jax.eval_shape(model.init, jax.random.key(0)),
-    layout,
-  )
   stage = folders.last_stage(run)
-  params = folders.load_params(stage, like)
-  return Loaded(model, params, data.load(run / "tokenizer"), stage.name)
+  params = trained_params(config, mesh, stage)
+  tokenizer = data.load(run / "tokenizer")
+  return Loaded(transformer(config), params, tokenizer, stage.name)
 
 
 def sample_run(
@@ -70,15 +66,15 @@ def sample_run(
       data.PromptRecord(text, f"prompt {i + 1}", text)
       for i, text in enumerate(prompts)
     ]
-    ids = [data.encode_prompt(r, loaded.tokenizer) for r in records]
+    encoded = data.encode_prompts(records, loaded.tokenizer)
     samples = sample_texts(
       loaded.model,
       loaded.params,
       loaded.tokenizer,
-      ids,
+      encoded,
       settings,
       seed=seed,
-      rows=min(64, len(ids) * settings.per_prompt),
+      rows=min(64, len(encoded) * settings.per_prompt),
     )
   for i, prompt in enumerate(prompts):
     at = i * settings.per_prompt
@@ -154,7 +150,7 @@ def evaluate_run(
             which.model,
             which.params,
             which.tokenizer,
-            [prompt.ids for prompt in prompts],
+            prompts,
             settings.sample,
             seed=seed,
           )

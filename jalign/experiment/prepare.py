@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,38 +13,6 @@ from jalign import data, sharding
 from jalign.errors import UserError
 from jalign.experiment import folder as folders
 from jalign.experiment.settings import Settings
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class EncodedPrompt:
-  """A prompt to generate from.
-
-  Attributes:
-    ids: [n] int32 token ids, cut to the limit.
-    text: what annotators and reports see: the whole prompt.
-    source: "file:line".
-  """
-
-  ids: np.ndarray
-  text: str
-  source: str
-
-
-class PromptBatch(NamedTuple):
-  """P prompts, as the loader yields them.
-
-  Attributes:
-    tokens: [P, T] int32, right-padded.
-    lengths: [P] int32.
-    weights: [P] float32; 0 marks a prompt that only fills the batch.
-    texts: P prompts.
-  """
-
-  tokens: np.ndarray
-  lengths: np.ndarray
-  weights: np.ndarray
-  texts: list[str]
-
 
 _KINDS = {
   "pairs": (data.collate_pairs, data.pair_length),
@@ -71,8 +39,8 @@ class Prepared:
   tokenizer: data.Tokenizer
   train: list[data.EncodedPair]
   held_out: list[data.EncodedPair]
-  train_prompts: list[EncodedPrompt]
-  eval_prompts: list[EncodedPrompt]
+  train_prompts: list[data.EncodedPrompt]
+  eval_prompts: list[data.EncodedPrompt]
   group_of: dict[str, str]
   buckets: tuple[int, ...]
   facts: dict[str, Any]
@@ -122,23 +90,13 @@ class Prepared:
 
   def prompt_loader(self, batch_size: int, *, seed: int = 0) -> data.Loader:
     """Batches of training prompts, all of one width."""
-    pad_id = self.tokenizer.pad_id
-
-    def collate(prompts, rows, length, *, fill):
-      live = (np.arange(rows) < len(prompts)).astype(np.float32)
-      prompts = [*prompts, *[fill] * (rows - len(prompts))]
-      tokens, lengths = data.collate_prompts(
-        [p.ids for p in prompts], pad_id, length
-      )
-      return PromptBatch(tokens, lengths, live, [p.text for p in prompts])
-
     return data.make_loader(
       self.train_prompts,
-      collate,
+      functools.partial(data.collate_prompts, pad_id=self.tokenizer.pad_id),
       batch_size=batch_size,
-      buckets=(max(len(p.ids) for p in self.train_prompts),),
+      buckets=(max(map(data.prompt_length, self.train_prompts)),),
       seed=seed,
-      length_of=lambda prompt: len(prompt.ids),
+      length_of=data.prompt_length,
       process_index=jax.process_index(),
       process_count=jax.process_count(),
     )
@@ -167,7 +125,7 @@ class Prepared:
       lines=(report.summary(), cut.summary()),
     )
 
-  def sample_prompts(self, count: int) -> list[EncodedPrompt]:
+  def sample_prompts(self, count: int) -> list[data.EncodedPrompt]:
     """The first held-out prompts, as many as there are."""
     return self.eval_prompts[:count]
 
@@ -235,16 +193,10 @@ def _limits(settings) -> data.Limits:
   )
 
 
-def _prompts(records, tokenizer, settings) -> list[EncodedPrompt]:
-  limit = settings.data.max_prompt_tokens
-  return [
-    EncodedPrompt(
-      data.encode_prompt(record, tokenizer, limit),
-      record.prompt,
-      record.source,
-    )
-    for record in data.unique_prompts(records)
-  ]
+def _prompts(records, tokenizer, settings) -> list[data.EncodedPrompt]:
+  return data.encode_prompts(
+    data.unique_prompts(records), tokenizer, settings.data.max_prompt_tokens
+  )
 
 
 def _tokenizer(settings, folder, base, train) -> data.Tokenizer:

@@ -20,6 +20,7 @@ from jalign.evaluation.win_rate import (
   win_rate,
 )
 from jalign.experiment import folder as folders
+from jalign.experiment.params import fresh_params, trained_params
 from jalign.experiment.prepare import Prepared, place, prepare
 from jalign.experiment.report import summary, write_run_report
 from jalign.experiment.sampling import Samples, sample_texts
@@ -28,7 +29,6 @@ from jalign.experiment.stage import (
   Run,
   StageResult,
   check_stage,
-  initial_params,
   run_stage,
 )
 from jalign.feedback import Annotator, from_preference, from_reward
@@ -83,11 +83,10 @@ def run_one(
   prepared.save(folder)
   with jax.set_mesh(mesh):
     evaluate = _Judge(run, settings)
-    params = initial_params(
-      run,
-      (lambda like: folders.load_params(folders.last_stage(base), like))
+    params = (
+      trained_params(model_config, mesh, folders.last_stage(base))
       if base
-      else None,
+      else fresh_params(model_config, mesh, settings.seed)
     )
     rows = [evaluate("start", params, None)]
     for stage in settings.stages:
@@ -216,7 +215,7 @@ class _Judge:
       self._model,
       params,
       prepared.tokenizer,
-      [prompt.ids for prompt in prompts],
+      prompts,
       settings.sample,
       seed=run.seed,
     )

@@ -34,7 +34,7 @@ def sample_texts(
   model: Model,
   params: Params,
   tokenizer: Any,
-  prompts: Sequence[Any],
+  prompts: Sequence[data.EncodedPrompt],
   settings: SamplerSettings,
   *,
   seed: int,
@@ -46,7 +46,7 @@ def sample_texts(
     model: the policy's functions.
     params: its parameters.
     tokenizer: of `jalign.data`.
-    prompts: token ids of each.
+    prompts: encoded.
     settings: how to draw.
     seed: of the draws; row i uses the i-th key whatever `rows` is.
     rows: rows decoded at once.
@@ -57,9 +57,9 @@ def sample_texts(
     top_p=settings.top_p,
     min_p=settings.min_p,
   )
-  repeated = [ids for ids in prompts for _ in range(settings.per_prompt)]
+  repeated = [p for p in prompts for _ in range(settings.per_prompt)]
   keys = jax.random.split(jax.random.key(seed), len(repeated))
-  tokens, lengths = data.collate_prompts(repeated, tokenizer.pad_id)
+  batch = data.collate_prompts(repeated, pad_id=tokenizer.pad_id)
   texts: list[str] = []
   counts, logps, finished = [], [], []
   for start in range(0, len(repeated), rows):
@@ -69,8 +69,8 @@ def sample_texts(
     rollout = generate(
       model,
       params,
-      jnp.asarray(tokens[at]),
-      jnp.asarray(lengths[at]),
+      jnp.asarray(batch.tokens[at]),
+      jnp.asarray(batch.lengths[at]),
       keys[at],
       max_new_tokens=settings.max_new_tokens,
       stop_ids=(tokenizer.eos_id,),

@@ -11,15 +11,17 @@ import jax
 from jalign import data, losses
 from jalign.decode import sampler
 from jalign.errors import UserError
+from jalign.experiment.held_out import Evaluation
 from jalign.experiment.loss import BoundLoss, bind
+from jalign.experiment.params import layout
 from jalign.experiment.prepare import Prepared, place
 from jalign.experiment.settings import StageSettings
 from jalign.feedback import Annotator
-from jalign.models import param_specs, transformer
-from jalign.sharding import batch_sharding, shardings
+from jalign.models import transformer
+from jalign.sharding import batch_sharding
 from jalign.training import loop, metrics, online, reference
 from jalign.training.checkpoint import Checkpoints
-from jalign.training.objective import make_evaluation, make_objective
+from jalign.training.objective import make_objective
 from jalign.training.optimizer import make_optimizer, make_schedule
 from jalign.training.state import init_state, state_shardings
 from jalign.training.step import make_update
@@ -152,7 +154,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
   placement = state_shardings(
     optimizer,
     params,
-    shardings(param_specs(run.model_config), run.mesh, run.model_config.rules),
+    layout(run.model_config, run.mesh),
     run.mesh,
   )
   objective = make_objective(
@@ -169,7 +171,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
 
   checkpoints = Checkpoints(folder / "checkpoints")
   best = Checkpoints(folder / "best", keep=1) if stage.select else None
-  state = init_state(lambda p: p, params, optimizer, placement)
+  state = init_state(params, optimizer, placement)
   batches = _batches(run, stage, loss)
   if checkpoints.latest() is not None:
     restored = checkpoints.restore(state)
@@ -181,7 +183,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     table = _reference_table(run, stage, loss, model, params)
     ref_params = None
 
-  evaluate = _Evaluation(run, stage, loss, objective, params, best, folder)
+  evaluate = Evaluation(run, stage, loss.batch, objective, params, best, folder)
   writers = [
     metrics.JsonlWriter(folder / "metrics.jsonl"),
     metrics.TensorBoardWriter(folder / "tensorboard"),
@@ -274,14 +276,7 @@ def _prepare(run, stage, loss, model, ref_params, table):
   def prepare(state, batch):
     # A key of the step: a resumed run draws what the uninterrupted one drew.
     key = jax.random.fold_in(root, state.step)
-    prompts = batch.data
-    sampled = sample(
-      state.params,
-      ref_params,
-      *place((prompts.tokens, prompts.lengths, prompts.weights), run.mesh),
-      prompts.texts,
-      key,
-    )
+    sampled = sample(state.params, ref_params, batch.data, key)
     pairs = jax.device_put(sampled.pairs, batch_sharding(run.mesh))
     return loop.Prepared(pairs, batch.sources, sampled.values)
 
@@ -303,76 +298,3 @@ def _reference_table(run, stage, loss, model, params):
     path.parent.mkdir(parents=True, exist_ok=True)
     reference.store(path, table, mark)
   return table
-
-
-class _Evaluation:
-  """Held-out loss and metrics; keeps the best checkpoint."""
-
-  def __init__(self, run, stage, loss, objective, ref_params, best, folder):
-    self._run, self._stage, self._best = run, stage, best
-    self._metrics = folder / "metrics.jsonl"
-    self._ref_params = ref_params if objective.needs_reference else None
-    self._evaluate = make_evaluation(objective)
-    self._loss = loss
-
-  def __call__(self, step: int, state: Any) -> dict[str, float]:
-    run, stage = self._run, self._stage
-    if stage.algorithm:
-      return {}
-    batches = run.prepared.loader(
-      self._loss.batch, "eval", stage.batch_size, epochs=1, shuffle=False
-    )
-    sums = [
-      jax.device_get(
-        self._evaluate(state.params, place(b.data, run.mesh), self._ref_params)
-      )
-      for b in batches
-    ]
-    values = {f"eval/{k}": v for k, v in metrics.combine(sums).items()}
-    if self._best is not None:
-      self._select(step, state, values)
-    return values
-
-  def _select(self, step, state, values):
-    stage = self._stage
-    if stage.select not in values:
-      raise UserError(
-        f"{stage.select!r} is not measured.",
-        where=f"config.{stage.name}.select",
-        remedy=f"Known: {', '.join(sorted(values))}.",
-      )
-    sign = 1.0 if stage.select_mode == "max" else -1.0
-    past = [sign * row[stage.select] for _, row in self._measured()]
-    if not past or sign * values[stage.select] > max(past):
-      self._best.save(state, data=None, meta={"evaluation": values})
-      self._best.wait()
-
-  def _measured(self) -> list[tuple[int, dict[str, float]]]:
-    """(step, held-out metrics) so far, out of the run's metrics."""
-    rows = metrics.read_jsonl(self._metrics)
-    return [
-      (row["step"], {k: v for k, v in row.items() if k.startswith("eval/")})
-      for row in rows
-      if "eval/loss" in row
-    ]
-
-  def last(self, step: int) -> dict[str, float]:
-    """The metrics measured at a step, {} where none were."""
-    return dict(self._measured()).get(step, {})
-
-
-def initial_params(run: Run, init_from: Callable[[Any], Any] | None) -> Any:
-  """Fresh parameters, or another run's, laid out on the mesh."""
-  specs = param_specs(run.model_config)
-  layout = shardings(specs, run.mesh, run.model_config.rules)
-  model = transformer(run.model_config)
-  build = jax.jit(model.init, out_shardings=layout)
-  if init_from is None:
-    return build(jax.random.key(run.seed))
-  shapes = jax.eval_shape(model.init, jax.random.key(0))
-  like = jax.tree.map(
-    lambda s, at: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=at),
-    shapes,
-    layout,
-  )
-  return init_from(like)

@@ -5,7 +5,7 @@ parameters are arrays with names out of VOCABULARY; its keyword-only
 parameters are hyperparameters.
 """
 
-from jalign.losses.catalogue import CATALOGUE, Entry, resolve
+from jalign.losses.catalogue import CATALOGUE, Entry, entry_of, resolve
 from jalign.losses.compose import Term, weighted_sum
 from jalign.losses.likelihood import sft, sft_avg
 from jalign.losses.pairwise import (
@@ -37,6 +37,7 @@ __all__ = [
   "cpo",
   "dpo",
   "dpop",
+  "entry_of",
   "hyperparameters",
   "ipo",
   "ipo_avg",

@@ -73,3 +73,18 @@ def resolve(name: str, **settings: Any) -> tuple[Callable[..., Array], Entry]:
         remedy=f"It has: {takes}.",
       )
   return functools.partial(entry.function, **settings), entry
+
+
+def entry_of(loss: Callable[..., Array]) -> Entry:
+  """The catalogue's row of a loss, through functools.partial.
+
+  A loss that isn't in the catalogue counts as one on pairs, divided by
+  examples and not coupled.
+  """
+  function = loss
+  while isinstance(function, functools.partial):
+    function = function.func
+  for entry in CATALOGUE.values():
+    if entry.function is function:
+      return entry
+  return Entry(loss, "pairs", paper="")

@@ -38,9 +38,9 @@ def make_objective(
   loss: Callable[..., Array],
   model: Model,
   *,
-  batch: str,
-  denominator: str = "examples",
-  coupled: bool = False,
+  batch: str | None = None,
+  denominator: str | None = None,
+  coupled: bool | None = None,
 ) -> Objective:
   """Joins a loss to a model.
 
@@ -49,7 +49,9 @@ def make_objective(
       (functools.partial). The names of its positional parameters say what it
       is given: see `losses.VOCABULARY`.
     model: the policy's and the reference's functions.
-    batch: kind of batch, "pairs" or "sequences".
+    batch: kind of batch, "pairs" or "sequences". This and the next two are by
+      default what the CATALOGUE says of the loss; of one that it doesn't
+      hold, "pairs", "examples" and False.
     denominator: what the summed loss is divided by: "examples" or "tokens".
     coupled: see `Objective`.
 
@@ -57,6 +59,10 @@ def make_objective(
     UserError: the kind of batch is unknown, or the loss names an array that
       such a batch doesn't give.
   """
+  entry = losses.entry_of(loss)
+  batch = entry.batch if batch is None else batch
+  denominator = entry.denominator if denominator is None else denominator
+  coupled = entry.coupled if coupled is None else coupled
   if batch not in _ARRAYS:
     raise UserError(
       f"batches of kind {batch!r} have no objective.",

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jalign.data import PromptBatch
 from jalign.decode import MixtureParams, Sampler, generate, geometric, sampler
 from jalign.feedback import Annotator
 from jalign.types import Array, Model, PairBatch, Params, Rollout
@@ -87,30 +88,24 @@ def make_sampling(
     draw: the sampler, temperature 1 by default.
 
   Returns:
-    `(params, ref_params, tokens [P, T], lengths [P], weights [P], texts, key)
-    -> Sampled`, with the prompts right-padded and as P texts; weight 0 marks
-    a prompt that only fills the batch.
+    `(params, ref_params, prompts, key) -> Sampled`, with P prompts as a
+    jalign.data.PromptBatch.
   """
   policy = geometric(model, model) if algorithm.mixture else model
   draw = draw or sampler()
 
   def sample(
-    params: Params,
-    ref_params: Params,
-    tokens: Array,
-    lengths: Array,
-    weights: Array,
-    texts: list[str],
-    key: Array,
+    params: Params, ref_params: Params, prompts: PromptBatch, key: Array
   ) -> Sampled:
+    texts = prompts.texts
     if algorithm.mixture:
       params = MixtureParams(params, ref_params, jnp.float32(mix_ref))
     sample_key, label_key = jax.random.split(key)
     rollout = generate(
       policy,
       params,
-      jnp.repeat(tokens, 2, axis=0),
-      jnp.repeat(lengths, 2, axis=0),
+      jnp.repeat(jnp.asarray(prompts.tokens), 2, axis=0),
+      jnp.repeat(jnp.asarray(prompts.lengths), 2, axis=0),
       jax.random.split(sample_key, 2 * len(texts)),
       max_new_tokens=max_new_tokens,
       stop_ids=stop_ids,
@@ -120,7 +115,7 @@ def make_sampling(
     responses = response_texts(rollout, decode, stop_ids)
     a, b = responses[0::2], responses[1::2]
     preference = np.asarray(annotate(texts, a, b), np.float32)
-    live = np.asarray(weights) > 0
+    live = prompts.weights > 0
     twice = np.repeat(live, 2)
     counts = np.asarray(rollout.sequences.mask.sum(-1))
     values = {
@@ -141,7 +136,7 @@ def make_sampling(
       rows = np.arange(2 * len(texts)).reshape(-1, 2)
       order = np.where(first_wins[:, None], rows, rows[:, ::-1]).reshape(-1)
       sequences = jax.tree.map(lambda x: x[order], sequences)
-    pairs = PairBatch(sequences, weights, preference=soft)
+    pairs = PairBatch(sequences, jnp.asarray(prompts.weights), preference=soft)
     return Sampled(pairs, rollout, values)
 
   return sample

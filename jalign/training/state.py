@@ -1,6 +1,5 @@
 """The training state: a pytree of arrays, and its shardings."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -56,24 +55,23 @@ def state_shardings(
 
 
 def init_state(
-  init: Callable[[Any], Params],
-  argument: Any,
+  params: Params,
   optimizer: optax.GradientTransformation,
-  shardings: TrainState,
+  shardings: TrainState | None = None,
 ) -> TrainState:
-  """Builds a sharded state inside one jitted program.
+  """The state at step 0, built by one jitted program.
+
+  The parameters are copied: updates donate the state, and the caller's arrays
+  may serve as the reference.
 
   Args:
-    init: gives the parameters: `model.init` on a key, or the identity on
-      parameters that exist (they are copied, so a donated state never takes
-      the caller's arrays along).
-    argument: what `init` is called on.
+    params: to start from.
     optimizer: whose state is made.
-    shardings: from `state_shardings`.
+    shardings: from `state_shardings`; None on a single device.
   """
 
-  def build(argument):
-    params = jax.tree.map(jnp.copy, init(argument))
+  def build(params):
+    params = jax.tree.map(jnp.copy, params)
     return TrainState(jnp.int32(0), params, optimizer.init(params))
 
-  return jax.jit(build, out_shardings=shardings)(argument)
+  return jax.jit(build, out_shardings=shardings)(params)

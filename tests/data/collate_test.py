@@ -204,28 +204,34 @@ def test_prompt_without_a_token_is_named():
 
   silent = dataclasses.replace(BPE, backend=Nothing())
   with pytest.raises(UserError, match="f.jsonl:7: the prompt has no token"):
-    data.encode_prompt(_record(), silent)
+    data.encode_prompts([_record()], silent)
 
 
 def test_prompts():
   record = data.PromptRecord("0123456789", "f:1", "g")
-  ids = [data.encode_prompt(record, BPE, limit) for limit in (None, 4)]
-  assert [len(i) for i in ids] == [11, 4]
-  tokens, lengths = data.collate_prompts(ids, BPE.pad_id)
-  assert tokens.shape == (2, 11) and tokens.dtype == lengths.dtype == np.int32
-  assert lengths.tolist() == [11, 4]
-  assert BPE.decode(tokens[1, :4]) == "789"
-  assert (tokens[1, 4:] == BPE.pad_id).all()
-  assert data.collate_prompts(ids, 0, length=16).tokens.shape == (2, 16)
+  prompts = [
+    data.encode_prompts([record], BPE, limit)[0] for limit in (None, 4)
+  ]
+  assert [data.prompt_length(p) for p in prompts] == [11, 4]
+  assert prompts[1].text == "0123456789" and prompts[1].source == "f:1"
+  batch = data.collate_prompts(prompts, pad_id=BPE.pad_id)
+  assert batch.tokens.shape == (2, 11)
+  assert batch.tokens.dtype == batch.lengths.dtype == np.int32
+  assert batch.lengths.tolist() == [11, 4]
+  assert BPE.decode(batch.tokens[1, :4]) == "789"
+  assert (batch.tokens[1, 4:] == BPE.pad_id).all()
+  wide = data.collate_prompts(prompts, 3, 16, fill=prompts[1])
+  assert wide.tokens.shape == (3, 16) and wide.lengths.tolist() == [11, 4, 4]
+  assert wide.weights.tolist() == [1, 1, 0]
   with pytest.raises(ValueError, match="11 tokens do not fit in 8"):
-    data.collate_prompts(ids, 0, length=8)
-  with pytest.raises(ValueError, match="none of them empty"):
-    data.collate_prompts([[1], []], 0)
+    data.collate_prompts(prompts, length=8)
+  with pytest.raises(ValueError, match="3 examples do not fit in 2"):
+    data.collate_prompts([*prompts, prompts[0]], 2)
 
 
 def test_too_many_or_too_long():
   pairs, _ = data.encode_pairs([_record()] * 2, BPE, WIDE)
-  with pytest.raises(ValueError, match="2 pairs do not fit in 1 rows"):
+  with pytest.raises(ValueError, match="2 examples do not fit in 1 rows"):
     data.collate_pairs(pairs, 1, 16)
   with pytest.raises(ValueError, match="tokens do not fit in 3"):
     data.collate_pairs(pairs, 2, 3)

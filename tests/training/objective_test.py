@@ -149,7 +149,7 @@ def test_flax_modules_train_through_the_same_objective(make):
   objective = make_objective(loss, model, batch="pairs")
   optimizer = optax.adam(1e-2)
   update = make_update(objective, optimizer)
-  state = init_state(lambda p: p, params, optimizer, None)
+  state = init_state(params, optimizer)
   batch = batches.pairs(8)
   for _ in range(20):
     state, sums = update(state, batch, params)

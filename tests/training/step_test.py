@@ -40,7 +40,7 @@ def _make(name, optimizer=SGD, mesh=None, **settings):
       optimizer, params, sharding.shardings(param_specs(config), mesh), mesh
     )
   update = make_update(objective, optimizer, shardings, **settings)
-  start = lambda: init_state(lambda p: p, params, optimizer, shardings)
+  start = lambda: init_state(params, optimizer, shardings)
   reference = model.init(jax.random.key(5))
   return update, start, reference
 

@@ -1,0 +1,235 @@
+"""From a ConfigDict to settings; every key is a field there, or an error.
+
+ConfigDict goes no further than this. The top level of a config describes the
+last stage of a run, and a section with the name of an earlier stage overrides
+what differs there.
+"""
+
+import dataclasses
+import itertools
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from jalign.data import SOURCES
+from jalign.errors import UserError
+from jalign.experiment.settings import (
+  AnnotatorSettings,
+  DataSettings,
+  MeshSettings,
+  SamplerSettings,
+  Settings,
+  StageSettings,
+  TokenizerSettings,
+)
+from jalign.models import ModelConfig
+from jalign.training.online import ALGORITHMS
+from jalign.training.optimizer import OptimizerConfig
+
+_SECTIONS = {
+  "data": DataSettings,
+  "tokenizer": TokenizerSettings,
+  "mesh": MeshSettings,
+  "sample": SamplerSettings,
+  "annotator": AnnotatorSettings,
+}
+_PLAIN = ("title", "init_from", "wandb_project")
+_STAGE = tuple(
+  f.name for f in dataclasses.fields(StageSettings) if f.name != "name"
+)
+_MODEL = tuple(
+  f.name
+  for f in dataclasses.fields(ModelConfig)
+  if f.name not in ("vocab_size", "rules")
+)
+
+
+def defaults() -> dict[str, Any]:
+  """Every key of a config of one stage, with its default."""
+  stage = dataclasses.asdict(StageSettings(name="", loss={"name": "dpo"}))
+  del stage["name"]
+  required = {"vocab_size", "rules"}
+  model = {
+    f.name: 0 if f.default is dataclasses.MISSING else f.default
+    for f in dataclasses.fields(ModelConfig)
+    if f.name not in required
+  }
+  return {
+    "seed": 0,
+    "seeds": (),
+    "sweep": (),
+    "stages": ("train",),
+    **dict.fromkeys(_PLAIN, ""),
+    **{name: dataclasses.asdict(cls()) for name, cls in _SECTIONS.items()},
+    "model": model,
+    **stage,
+  }
+
+
+def expand(config: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+  """The runs of a config: `seeds` times the product of `sweep`.
+
+  Args:
+    config: with optional `seeds`, a tuple, and `sweep`, a tuple of (dotted
+      key, tuple of values).
+
+  Returns:
+    A list of (name of the run, config without seeds and sweep); the name is
+    "" for a config of a single run.
+
+  Raises:
+    UserError: a swept key isn't in the config.
+  """
+  config = dict(config)
+  seeds = tuple(config.pop("seeds", ()) or ())
+  sweep = dict(config.pop("sweep", ()))
+  if seeds:
+    sweep = {"seed": seeds} | sweep
+  runs = []
+  for values in itertools.product(*sweep.values()):
+    one, parts = _copy(config), []
+    for key, value in zip(sweep, values):
+      *path, last = key.split(".")
+      section = one
+      for name in path:
+        section = section.get(name) if isinstance(section, dict) else None
+      if not isinstance(section, dict) or (last not in section and path):
+        raise UserError(
+          "is not a key of this config.", where=f"config.sweep[{key!r}]"
+        )
+      section[last] = value
+      parts.append(f"{key}={value}")
+    runs.append((",".join(parts), one))
+  return runs
+
+
+def parse(config: Mapping[str, Any]) -> Settings:
+  """Reads one run's config.
+
+  Raises:
+    UserError: an unknown key, a value of the wrong type or out of range;
+      names the key.
+  """
+  config = dict(config)
+  sections = {
+    name: _section(cls, config.pop(name, {}), f"config.{name}")
+    for name, cls in _SECTIONS.items()
+  }
+  _check_data(sections["data"])
+  model = dict(config.pop("model", {}))
+  _refuse_unknown(model, _MODEL, "config.model")
+  seed = config.pop("seed", 0)
+  plain = {name: config.pop(name, "") for name in _PLAIN}
+  names = tuple(config.pop("stages", ("train",)))
+  top = {name: config.pop(name) for name in _STAGE if name in config}
+  stages = []
+  for name in names:
+    own = dict(config.pop(name, {}))
+    _refuse_unknown(own, _STAGE, f"config.{name}")
+    stages.append(_stage(name, top, own, f"config.{name}"))
+  known = (*_SECTIONS, "model", "seed", "seeds", "sweep", "stages", *_PLAIN)
+  _refuse_unknown(config, (*known, *_STAGE), "config")
+  return Settings(
+    seed=int(seed), model=model, stages=tuple(stages), **plain, **sections
+  )
+
+
+def _stage(name, top, own, where) -> StageSettings:
+  merged = top | own
+  optimizer = dict(top.get("optimizer", {})) | dict(own.get("optimizer", {}))
+  merged["optimizer"] = _section(
+    OptimizerConfig, optimizer, f"{where}.optimizer"
+  )
+  merged["loss"] = _copy(merged.get("loss", {}))  # replaced whole, not merged
+  stage = _section(StageSettings, merged | {"name": name}, where)
+  if stage.algorithm and stage.algorithm not in ALGORITHMS:
+    raise UserError(
+      f"unknown algorithm {stage.algorithm!r}.",
+      where=f"{where}.algorithm",
+      remedy=f"Known: {', '.join(ALGORITHMS)}.",
+    )
+  for key, allowed in (
+    ("reference", ("step", "precompute")),
+    ("select_mode", ("min", "max")),
+  ):
+    if getattr(stage, key) not in allowed:
+      raise UserError(
+        f"{getattr(stage, key)!r} is not one of {allowed}.",
+        where=f"{where}.{key}",
+      )
+  for key in ("batch_size", "microbatches", "log_every"):
+    if getattr(stage, key) < 1:
+      raise UserError("must be at least 1.", where=f"{where}.{key}")
+  if stage.steps < 1 and stage.epochs < 1:
+    raise UserError("asks for no step.", where=f"{where}.steps")
+  return stage
+
+
+def _check_data(data: DataSettings) -> None:
+  if data.source not in SOURCES:
+    raise UserError(
+      f"unknown source {data.source!r}.",
+      where="config.data.source",
+      remedy=f"Known: {', '.join(SOURCES)}.",
+    )
+  if data.on_error not in ("", "error", "skip"):
+    raise UserError(
+      f"{data.on_error!r} is not 'error' or 'skip'.",
+      where="config.data.on_error",
+    )
+  if not data.path:
+    raise UserError(
+      "names no file.",
+      where="config.data.path",
+      remedy="Set it: --config.data.path=FILE.",
+    )
+
+
+def _refuse_unknown(section, known, where):
+  for key in section:
+    if key not in known:
+      raise UserError(
+        "is not a key that anything reads.",
+        where=f"{where}.{key}",
+        remedy=f"Known here: {', '.join(sorted(known))}.",
+      )
+
+
+def _section(cls, values, where):
+  """Builds a dataclass from a mapping, with types checked."""
+  values = dict(values)
+  hints = typing.get_type_hints(cls)
+  _refuse_unknown(values, tuple(hints), where)
+  converted = {
+    key: _convert(value, hints[key], f"{where}.{key}")
+    for key, value in values.items()
+  }
+  return cls(**converted)
+
+
+def _convert(value, hint, where):
+  origin = typing.get_origin(hint) or hint
+  if origin is tuple:
+    if isinstance(value, (tuple, list)):
+      inner = typing.get_args(hint)[0]
+      return tuple(_convert(v, inner, where) for v in value)
+  elif origin is float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+      return float(value)
+  elif origin is int:
+    if isinstance(value, int) and not isinstance(value, bool):
+      return value
+  elif isinstance(origin, type) and isinstance(value, origin):
+    return value
+  expected = getattr(hint, "__name__", str(hint))
+  if isinstance(hint, types.GenericAlias):
+    expected = str(hint)
+  raise UserError(f"{value!r} is not of type {expected}.", where=where)
+
+
+def _copy(value):
+  """Nested plain dicts out of nested mappings."""
+  if isinstance(value, Mapping):
+    return {key: _copy(item) for key, item in value.items()}
+  return value

@@ -117,30 +117,40 @@ def parse(config: Mapping[str, Any]) -> Settings:
     for name, cls in _SECTIONS.items()
   }
   _check_data(sections["data"])
-  model = dict(config.pop("model", {}))
-  _refuse_unknown(model, _MODEL, "config.model")
-  seed = config.pop("seed", 0)
-  plain = {name: config.pop(name, "") for name in _PLAIN}
-  names = tuple(config.pop("stages", ("train",)))
+  model = _typed(ModelConfig, config.pop("model", {}), "config.model", _MODEL)
+  seed = _convert(config.pop("seed", 0), int, "config.seed")
+  plain = {
+    name: _convert(config.pop(name, ""), str, f"config.{name}")
+    for name in _PLAIN
+  }
+  names = _convert(
+    config.pop("stages", ("train",)), tuple[str, ...], "config.stages"
+  )
   top = {name: config.pop(name) for name in _STAGE if name in config}
+  known = (*_SECTIONS, "model", "seed", "seeds", "sweep", "stages", *_PLAIN)
+  known = (*known, *_STAGE)
+  if not names or len(set(names)) < len(names) or set(names) & set(known):
+    raise UserError(
+      f"{names} must be one or more different names, none of them a key.",
+      where="config.stages",
+    )
   stages = []
   for name in names:
-    own = dict(config.pop(name, {}))
+    own = _dict(config.pop(name, {}), f"config.{name}")
     _refuse_unknown(own, _STAGE, f"config.{name}")
     stages.append(_stage(name, top, own, f"config.{name}"))
-  known = (*_SECTIONS, "model", "seed", "seeds", "sweep", "stages", *_PLAIN)
-  _refuse_unknown(config, (*known, *_STAGE), "config")
+  _refuse_unknown(config, known, "config")
   return Settings(
-    seed=int(seed), model=model, stages=tuple(stages), **plain, **sections
+    seed=seed, model=model, stages=tuple(stages), **plain, **sections
   )
 
 
 def _stage(name, top, own, where) -> StageSettings:
   merged = top | own
-  optimizer = dict(top.get("optimizer", {})) | dict(own.get("optimizer", {}))
-  merged["optimizer"] = _section(
-    OptimizerConfig, optimizer, f"{where}.optimizer"
-  )
+  at = f"{where}.optimizer"
+  optimizer = _dict(top.get("optimizer", {}), at)
+  optimizer |= _dict(own.get("optimizer", {}), at)
+  merged["optimizer"] = _section(OptimizerConfig, optimizer, at)
   merged["loss"] = _copy(merged.get("loss", {}))  # replaced whole, not merged
   stage = _section(StageSettings, merged | {"name": name}, where)
   if stage.algorithm and stage.algorithm not in ALGORITHMS:
@@ -198,14 +208,23 @@ def _refuse_unknown(section, known, where):
 
 def _section(cls, values, where):
   """Builds a dataclass from a mapping, with types checked."""
-  values = dict(values)
-  hints = typing.get_type_hints(cls)
-  _refuse_unknown(values, tuple(hints), where)
-  converted = {
+  return cls(**_typed(cls, values, where))
+
+
+def _typed(cls, values, where, known=None):
+  """The values of a mapping as a dataclass types them."""
+  values, hints = _dict(values, where), typing.get_type_hints(cls)
+  _refuse_unknown(values, tuple(hints) if known is None else known, where)
+  return {
     key: _convert(value, hints[key], f"{where}.{key}")
     for key, value in values.items()
   }
-  return cls(**converted)
+
+
+def _dict(value, where):
+  if not isinstance(value, Mapping):
+    raise UserError(f"{value!r} is not a section of keys.", where=where)
+  return dict(value)
 
 
 def _convert(value, hint, where):

@@ -49,7 +49,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     command(arguments[1:])
   except UserError as e:
     message = " ".join(str(e).split())
-    print(textwrap.fill(f"jalign: error: {message}", 79), file=sys.stderr)
+    paragraph = textwrap.fill(
+      f"jalign: error: {message}",
+      79,
+      break_long_words=False,  # paths stay whole
+      break_on_hyphens=False,
+    )
+    print(paragraph, file=sys.stderr)
     sys.exit(2)
 
 
@@ -96,7 +102,11 @@ class _Signals:
 def _train(arguments: Sequence[str]) -> None:
   values = flags.FlagValues()
   config_flags.DEFINE_config_file(
-    "config", None, "config file", flag_values=values
+    "config",
+    None,
+    "config file",
+    flag_values=values,
+    sys_argv=["jalign", *arguments],  # not sys.argv: main takes its own
   )
   flags.DEFINE_string("workdir", None, "run folder", flag_values=values)
   sys.path.insert(0, os.getcwd())  # configs may import their neighbours

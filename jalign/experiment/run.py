@@ -20,7 +20,11 @@ from jalign.evaluation.win_rate import (
   win_rate,
 )
 from jalign.experiment import folder as folders
-from jalign.experiment.params import fresh_params, trained_params
+from jalign.experiment.params import (
+  fresh_params,
+  layout,
+  trained_params,
+)
 from jalign.experiment.prepare import Prepared, place, prepare
 from jalign.experiment.report import summary, write_run_report
 from jalign.experiment.sampling import Samples, sample_texts
@@ -61,6 +65,8 @@ def run_one(
   mesh = make_mesh(**vars(settings.mesh))
   folders.check(folder, config)
   base = pathlib.Path(settings.init_from) if settings.init_from else None
+  if base is not None:
+    folders.last_stage(base)  # or an error, before the data is read
   prepared = prepare(settings, folder, base)
   print(prepared.summary())
   model_config = _model_config(settings, prepared, base)
@@ -75,6 +81,7 @@ def run_one(
     should_stop=should_stop,
     extra_writers=_extra_writers(settings, folder),
   )
+  layout(model_config, mesh)
   for stage in settings.stages:
     check_stage(run, stage)
   # Nothing is written before everything that can be checked is.

@@ -199,7 +199,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     stack.callback(checkpoints.close)
     if best is not None:
       stack.callback(best.close)
-    if int(state.step) == 0:
+    if int(state.step) == 0 and not stage.algorithm:
       writer.write(0, evaluate(0, state))
     state = loop.run(
       state,

@@ -168,10 +168,12 @@ def run(
         window, extra, clock = [], [], now
       bar.update()
       due = [p for p in probes if last or step % p.every == 0]
-      if due and not stop:
+      if due:  # when stopping too: a resumed run goes on after this step
         settle()
         for probe in due:
-          write(step, dict(probe.measure(step, state)))
+          values = dict(probe.measure(step, state))
+          if values:
+            write(step, values)
         clock = time.perf_counter()
       if last or stop or (save_every and step % save_every == 0):
         settle()

@@ -1,0 +1,97 @@
+"""A tiny data set and config, and a way to run the command line."""
+
+import json
+import pathlib
+import signal
+
+import numpy as np
+import pytest
+
+from jalign import cli
+
+CONFIG = """
+from experiments.configs import base
+
+
+def get_config():
+  c = base.get_config()
+  c.title = "tiny"
+  c.stages = ("sft", "align")
+  c.data.path = {path!r}
+  c.data.eval_fraction = 0.3
+  c.data.max_prompt_tokens = 16
+  c.data.max_response_tokens = 16
+  c.data.buckets = (32,)
+  c.tokenizer.vocab_size = 272
+  c.model.hidden_size = 16
+  c.model.intermediate_size = 16
+  c.model.num_hidden_layers = 1
+  c.model.num_attention_heads = 2
+  c.model.num_key_value_heads = 2
+  c.loss.beta = 0.1
+  c.batch_size = 8
+  c.steps = 4
+  c.save_every = 2
+  c.log_every = 1
+  c.sft = base.stage(dict(name="sft"), steps=2)
+  c.sample.prompts = 4
+  c.sample.max_new_tokens = 4
+  return c
+"""
+
+
+def pairs(count=40):
+  """Chosen responses say a, rejected ones b."""
+  rng = np.random.default_rng(0)
+  for i in range(count):
+    a, b = rng.integers(1, 5, 2)
+    yield {"prompt": f"q{i}:", "chosen": " a" * a, "rejected": " b" * b}
+
+
+class Workplace:
+  """A folder with data, a config, and the command line."""
+
+  def __init__(self, folder, capsys):
+    self.folder, self._capsys = folder, capsys
+    self.data, self.config = folder / "pairs.jsonl", folder / "config.py"
+    self.write_data(pairs())
+    self.config.write_text(CONFIG.format(path=str(self.data)))
+
+  def write_data(self, rows):
+    """Rows are objects, or lines as they stand."""
+    lines = [r if isinstance(r, str) else json.dumps(r) for r in rows]
+    self.data.write_text("\n".join(lines) + "\n")
+
+  def command(self, *flags, workdir="run"):
+    """Arguments of `jalign train`."""
+    return [
+      "train",
+      f"--config={self.config}",
+      f"--workdir={self.folder / workdir}",
+      *flags,
+    ]
+
+  def train(self, *flags, workdir="run"):
+    """Trains; returns the run's folder and what was printed."""
+    cli.main(self.command(*flags, workdir=workdir))
+    return self.folder / workdir, self._capsys.readouterr().out
+
+  def fails(self, arguments):
+    """Runs what must exit with code 2; returns its one paragraph."""
+    self._capsys.readouterr()
+    with pytest.raises(SystemExit) as e:
+      cli.main(arguments)
+    said = self._capsys.readouterr().err
+    assert e.value.code == 2
+    assert said.startswith("jalign: error:") and "Traceback" not in said
+    assert said.count("jalign: error") == 1
+    return " ".join(said.split())
+
+
+@pytest.fixture
+def place(tmp_path, capsys, monkeypatch):
+  monkeypatch.chdir(pathlib.Path(__file__).resolve().parents[2])
+  handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+  yield Workplace(tmp_path, capsys)
+  for number, handler in handlers.items():
+    signal.signal(number, handler)

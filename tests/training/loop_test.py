@@ -104,6 +104,11 @@ def test_probes_run_at_their_steps_and_at_the_last():
   assert [step for step, v in rows if "rare" in v] == [7]
 
 
+def test_a_probe_without_values_writes_nothing():
+  _, rows = run(probes=(loop.Probe(1, lambda *_: {}),))
+  assert [step for step, _ in rows] == [3, 6, 7]
+
+
 def test_checkpoints_are_due_at_their_steps_and_at_the_end():
   saved = []
   save = lambda state, position: saved.append((int(state.step), position))
@@ -176,20 +181,22 @@ def test_a_request_to_stop_saves_and_says_where():
     asked.append(None)
     return len(asked) == 5
 
-  def measure(step, state):
-    raise AssertionError("nothing is measured on the way out")
-
+  # A probe that is due isn't lost: the resumed run wouldn't measure it.
+  probes = (
+    loop.Probe(5, lambda step, _: {"due": step}),
+    loop.Probe(4, lambda step, _: {"earlier": step}),
+  )
   rows = []
   with pytest.raises(loop.Interrupted) as caught:
     run(
       should_stop=should_stop,
       save=lambda state, at: saved.append((int(state.step), at)),
-      probes=(loop.Probe(5, measure),),
-      write=lambda step, _: rows.append(step),
+      probes=probes,
+      write=lambda step, values: rows.append((step, sorted(values)[0])),
     )
   assert caught.value.step == 5 and "step 5" in str(caught.value)
   assert saved == [(5, 5)]
-  assert rows == [3, 5]  # what was trained is logged
+  assert rows == [(3, "fed"), (4, "earlier"), (5, "fed"), (5, "due")]
 
 
 def test_a_request_at_the_last_step_comes_too_late():

@@ -1,0 +1,146 @@
+"""The command line: stopping and resuming within it, and how it refuses."""
+
+import jax
+import numpy as np
+import pytest
+
+from jalign import cli
+from jalign.experiment import folder as folders
+from jalign.experiment.params import trained_params
+from jalign.sharding import make_mesh
+from jalign.training.metrics import read_jsonl
+from tests.experiment.conftest import pairs
+
+REWARD = """
+import os, signal
+
+left = int(os.environ.get("STOP_AFTER_REWARDS", "0"))
+
+
+def reward(prompt, response):
+  global left
+  left -= 1
+  if not left:
+    os.kill(os.getpid(), signal.SIGTERM)
+  return float(response.count("e")) + len(response) / 100
+"""
+
+
+def _params(run):
+  config = folders.model_of(run)
+  return jax.device_get(trained_params(config, make_mesh(), run / "align"))
+
+
+def _rows(run):
+  """Metrics of the last stage, clocks apart."""
+  clocks = ("time", "seconds_per_step")
+  return [
+    {k: v for k, v in row.items() if k not in clocks}
+    for row in read_jsonl(run / "align" / "metrics.jsonl")
+  ]
+
+
+def test_an_online_run_that_was_stopped_ends_as_if_it_were_not(
+  place, capsys, monkeypatch
+):
+  """Prompts, samples and the annotator's draws are those of the step."""
+  (place.folder / "reward.py").write_text(REWARD)
+  flags = [
+    "--config.algorithm=online_dpo",
+    f"--config.annotator.function={place.folder / 'reward.py'}:reward",
+  ]
+  lines = place.config.read_text().replace('("sft", "align")', '("align",)')
+  lines = [line for line in lines.splitlines() if "c.sft" not in line]
+  place.config.write_text("\n".join(lines) + "\n")
+  whole, _ = place.train(*flags, workdir="whole")
+  # 8 prompts and so 16 rewards a step: the signal comes within the second.
+  monkeypatch.setenv("STOP_AFTER_REWARDS", "20")
+  cut, said = place.train(*flags, workdir="cut")
+  assert "saved at step 2; run the same command to resume" in said
+  assert not (cut / "report.md").exists()
+  monkeypatch.delenv("STOP_AFTER_REWARDS")
+  _, said = place.train(*flags, workdir="cut")
+  assert "[align] resumes at step 2 of 4" in said
+  jax.tree.map(np.testing.assert_array_equal, _params(whole), _params(cut))
+  assert _rows(whole) == _rows(cut) and len(_rows(whole)) == 4
+  # Samples follow from policy, prompt and seed.
+  sample = ["sample", f"--run={cut}", "--prompt=q1:", "--max_new_tokens=6"]
+  said = []
+  for seed in (0, 0, 1):
+    cli.main([*sample, f"--seed={seed}"])
+    said.append(capsys.readouterr().out)
+  assert said[0] == said[1] != said[2]
+
+
+@pytest.mark.parametrize(
+  "flags, texts",
+  [
+    (["--config.batch_size=many"], ("config.batch_size", "many")),
+    (["--confg.steps=1"], ("confg.steps",)),
+    (["stray"], ("'stray' is not a flag", "begin with --")),
+    (
+      ["--config.sft.loss.name=dpoo"],
+      ("config.sft.loss: unknown loss 'dpoo'", "mean 'dpo'", "Known: dpo"),
+    ),
+    (["--config.loss.name=ipo"], ("no hyperparameter 'beta'", "It has: tau")),
+    (
+      ["--config.mesh.tensor=4"],  # two heads
+      ("params blocks/wk", "'kv_heads' has size 2", "Choose a mesh"),
+    ),
+    (["--config.tokenizer.vocab_size=9"], ("vocab_size is 9", "at least 259")),
+    (["--config.optimizer.warmup_steps=9"], ("optimizer.warmup_steps",)),
+    (["--config.seed=one"], ("config.seed", "one")),
+  ],
+  ids=lambda x: x[0] if isinstance(x, list) else "",
+)
+def test_a_refusal_says_what_to_do_and_leaves_nothing(place, flags, texts):
+  message = place.fails(place.command(*flags))
+  for text in texts:
+    assert text in message, message
+  assert not (place.folder / "run").exists()
+
+
+@pytest.mark.parametrize(
+  "change, texts",
+  [
+    (lambda r: '["tea"]', ("not an object", "Write each line as")),
+    (lambda r: {"prompt": "q:", "chosen": "a"}, ("is missing", "Add it")),
+    (lambda r: r | {"chosen": " "}, ("response is empty", "Write a response")),
+    (lambda r: r | {"preference": 2}, ("outside [0, 1]", "probability")),
+  ],
+  ids=["object", "missing", "empty", "range"],
+)
+def test_a_bad_line_comes_with_its_remedy(place, change, texts):
+  """And with its whole path, whatever the terminal's width."""
+  place.data = place.folder / f"{'a-long-name-of-pairs-' * 5}.jsonl"
+  rows = list(pairs())
+  rows[4] = change(rows[4])
+  place.write_data(rows)
+  message = place.fails(place.command(f"--config.data.path={place.data}"))
+  for text in (f"{place.data}:5: ", *texts):
+    assert text in message, message
+
+
+def test_a_metric_that_nothing_measures_cannot_select(place):
+  message = place.fails(place.command("--config.select=eval/nope"))
+  assert "config.sft.select: 'eval/nope' is not measured" in message
+  assert "Known: eval/loss" in message
+
+
+def test_a_folder_that_is_no_run_is_named(place):
+  for command in (["sample", "--prompt=x"], ["evaluate"]):
+    message = place.fails([*command, f"--run={place.folder}"])
+    assert str(place.folder) in message and "`jalign train`" in message
+    assert "needs --run" in place.fails(command)
+  assert "unknown command 'tarin'. Known: train" in place.fails(["tarin"])
+
+
+@pytest.mark.parametrize("arguments, code", [(["--help"], 0), ([], 2)])
+def test_help_names_the_commands(capsys, arguments, code):
+  with pytest.raises(SystemExit) as caught:
+    cli.main(arguments)
+  assert caught.value.code == code
+  said = capsys.readouterr()
+  assert said.err == ""
+  for word in ("train", "sample", "evaluate", "--workdir"):
+    assert word in said.out

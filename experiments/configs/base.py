@@ -27,4 +27,5 @@ def stage(loss: dict[str, Any], **changes: Any) -> ConfigDict:
   section.optimizer = ConfigDict(parse.defaults()["optimizer"])
   section.algorithm = changes.get("algorithm", "")
   section.steps = changes.get("steps", 0)
+  section.select = changes.get("select", "")
   return section

@@ -32,6 +32,7 @@ def get_config() -> ConfigDict:
   c.annotator.function = "experiments/data/demo_reward.py:reward"
   c.loss = ConfigDict(dict(tau=0.1))
   c.steps = 80
+  c.eval_every = 20
   c.save_every = 40
   c.log_every = 5
   return c

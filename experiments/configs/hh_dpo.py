@@ -49,7 +49,7 @@ def get_config() -> ConfigDict:
   c.optimizer.learning_rate = 1e-4
   c.optimizer.warmup_steps = 10
 
-  c.sft = base.stage(dict(name="sft"), epochs=8)
+  c.sft = base.stage(dict(name="sft"), epochs=4)
   c.sft.eval_every = 66
   c.sft.save_every = 66
   c.sft.select = "eval/nll_per_token"

@@ -1,75 +1,158 @@
-"""Evaluation while a stage trains."""
+"""Held-out metrics while a stage trains, and the best of its states."""
 
-from typing import Any
+import pathlib
+from collections.abc import Callable
 
 import jax
+import numpy as np
 
-from jalign.errors import UserError
-from jalign.experiment.prepare import place
+from jalign.evaluation.win_rate import win_rate
+from jalign.experiment.prepare import Prepared, place
+from jalign.experiment.sampling import Samples, sample_texts
+from jalign.experiment.settings import SamplerSettings, StageSettings
+from jalign.feedback import Annotator
 from jalign.training import metrics
-from jalign.training.objective import make_evaluation
+from jalign.training.checkpoint import Checkpoints
+from jalign.training.objective import Objective, make_evaluation
+from jalign.training.state import TrainState
+from jalign.types import Model, Params
+
+Measure = Callable[[Params], dict[str, float]]
+
+ONLINE_METRICS = ("eval/win_rate", "eval/response_tokens", "eval/finished")
+
+
+def measure_loss(
+  prepared: Prepared,
+  mesh: jax.sharding.Mesh,
+  objective: Objective,
+  batch: str,
+  batch_size: int,
+  ref_params: Params | None,
+) -> Measure:
+  """Loss and metrics of an objective on the held-out pairs.
+
+  Args:
+    prepared: the data.
+    mesh: where batches go.
+    objective: of the stage's loss.
+    batch: kind of batch that it takes.
+    batch_size: examples.
+    ref_params: the reference, where the objective needs one.
+  """
+  evaluate = make_evaluation(objective)
+
+  def measure(params: Params) -> dict[str, float]:
+    batches = prepared.loader(
+      batch, "eval", batch_size, epochs=1, shuffle=False
+    )
+    sums = [
+      jax.device_get(evaluate(params, place(b.data, mesh), ref_params))
+      for b in batches
+    ]
+    return {f"eval/{k}": v for k, v in metrics.combine(sums).items()}
+
+  return measure
+
+
+def loss_metrics(
+  prepared: Prepared,
+  model: Model,
+  objective: Objective,
+  batch: str,
+  batch_size: int,
+) -> list[str]:
+  """Names of what `measure_loss` will measure, without computing anything."""
+  params = jax.eval_shape(model.init, jax.random.key(0))
+  example = next(
+    prepared.loader(batch, "eval", batch_size, epochs=1, shuffle=False)
+  )
+  _, (_, sums) = jax.eval_shape(objective.sums, params, example.data, params)
+  return sorted(f"eval/{name}" for name in sums)
+
+
+def measure_wins(
+  prepared: Prepared,
+  model: Model,
+  annotator: Annotator,
+  settings: SamplerSettings,
+  ref_params: Params,
+  seed: int,
+) -> Measure:
+  """Win rate of sampled responses over the reference's, on held-out prompts.
+
+  Args:
+    prepared: the data.
+    model: functions of both policies.
+    annotator: the judge.
+    settings: how many prompts and how to draw.
+    ref_params: the reference; it is sampled once.
+    seed: of the draws, the same at every step.
+  """
+  prompts = prepared.sample_prompts(settings.prompts)
+  texts = [
+    prompt.text for prompt in prompts for _ in range(settings.per_prompt)
+  ]
+  ids = np.repeat(np.arange(len(prompts)), settings.per_prompt)
+  draw = lambda params, seed: sample_texts(
+    model, params, prepared.tokenizer, prompts, settings, seed=seed
+  )
+  reference: list[Samples] = []
+
+  def measure(params: Params) -> dict[str, float]:
+    if not reference:
+      reference.append(draw(ref_params, seed + 1))
+    samples = draw(params, seed)
+    preference = annotator(texts, samples.texts, reference[0].texts)
+    values = (
+      win_rate(preference, ids).win_rate,
+      float(np.mean(samples.tokens)),
+      samples.finished,
+    )
+    return dict(zip(ONLINE_METRICS, values))
+
+  return measure
 
 
 class Evaluation:
-  """A probe: held-out metrics of a stage's loss; keeps the best checkpoint.
+  """A probe that measures, and keeps the state that is best by one metric.
 
   Args:
-    run: what the stages share.
-    stage: its settings.
-    batch: kind of batch that its loss takes.
-    objective: of its loss.
-    ref_params: the reference, where the objective needs one.
+    measure: params to held-out metrics.
+    stage: its settings: the metric and its mode.
+    folder: of the stage, with the metrics so far.
     best: where the best state goes, None where the stage doesn't select.
-    folder: of the stage.
   """
 
-  def __init__(self, run, stage, batch, objective, ref_params, best, folder):
-    self._run, self._stage, self._best = run, stage, best
+  def __init__(
+    self,
+    measure: Measure,
+    stage: StageSettings,
+    folder: pathlib.Path,
+    best: Checkpoints | None,
+  ):
+    self._measure, self._stage, self._best = measure, stage, best
     self._metrics = folder / "metrics.jsonl"
-    self._ref_params = ref_params if objective.needs_reference else None
-    self._evaluate = make_evaluation(objective)
-    self._batch = batch
 
-  def __call__(self, step: int, state: Any) -> dict[str, float]:
-    run, stage = self._run, self._stage
-    if stage.algorithm:
-      return {}
-    batches = run.prepared.loader(
-      self._batch, "eval", stage.batch_size, epochs=1, shuffle=False
-    )
-    sums = [
-      jax.device_get(
-        self._evaluate(state.params, place(b.data, run.mesh), self._ref_params)
-      )
-      for b in batches
-    ]
-    values = {f"eval/{k}": v for k, v in metrics.combine(sums).items()}
+  def __call__(self, step: int, state: TrainState) -> dict[str, float]:
+    values = self._measure(state.params)
     if self._best is not None:
-      self._select(step, state, values)
+      name = self._stage.select
+      sign = 1.0 if self._stage.select_mode == "max" else -1.0
+      past = [sign * row[name] for _, row in self._measured()]
+      if not past or sign * values[name] > max(past):
+        self._best.save(state, data=None, meta={"evaluation": values})
+        self._best.wait()
     return values
-
-  def _select(self, step, state, values):
-    stage = self._stage
-    if stage.select not in values:
-      raise UserError(
-        f"{stage.select!r} is not measured.",
-        where=f"config.{stage.name}.select",
-        remedy=f"Known: {', '.join(sorted(values))}.",
-      )
-    sign = 1.0 if stage.select_mode == "max" else -1.0
-    past = [sign * row[stage.select] for _, row in self._measured()]
-    if not past or sign * values[stage.select] > max(past):
-      self._best.save(state, data=None, meta={"evaluation": values})
-      self._best.wait()
 
   def _measured(self) -> list[tuple[int, dict[str, float]]]:
     """(step, held-out metrics) so far, out of the run's metrics."""
-    rows = metrics.read_jsonl(self._metrics)
-    return [
-      (row["step"], {k: v for k, v in row.items() if k.startswith("eval/")})
-      for row in rows
-      if "eval/loss" in row
-    ]
+    found = []
+    for row in metrics.read_jsonl(self._metrics):
+      held_out = {k: v for k, v in row.items() if k.startswith("eval/")}
+      if held_out:
+        found.append((row["step"], held_out))
+    return found
 
   def last(self, step: int) -> dict[str, float]:
     """The metrics measured at a step, {} where none were."""

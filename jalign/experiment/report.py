@@ -31,6 +31,7 @@ CURVES = {
   "eval/reward_accuracy": "held-out reward accuracy",
   "chosen_log_ratio": "chosen log pi/ref (nats)",
   "rejected_log_ratio": "rejected log pi/ref (nats)",
+  "eval/win_rate": "held-out win rate over the stage before",
   "response_tokens": "response length (tokens)",
   "grad_norm": "gradient norm",
 }
@@ -40,6 +41,7 @@ ACCURACIES = (
   ("normalized_ranking_accuracy", "per-token ranking accuracy"),
   ("reward_accuracy", "reward accuracy over the stage before"),
   ("win_rate", "win rate over the stage before"),
+  ("length_adjusted", "length-adjusted win rate"),
 )
 
 
@@ -74,7 +76,9 @@ def write_run_report(
       [
         "Ranking accuracy: share of held-out pairs whose chosen response is"
         " likelier. Reward accuracy: whose chosen response gained more over"
-        " the stage before. 95 % intervals, clustered by prompt.",
+        " the stage before. Win rate: of sampled responses, under the"
+        " annotator; at equal length by our regression on the difference of"
+        " lengths. 95 % intervals, clustered by prompt.",
         _results(rows),
         *_accuracy_plot(folder, rows),
       ],

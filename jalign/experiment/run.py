@@ -14,9 +14,11 @@ import numpy as np
 from jalign.errors import UserError
 from jalign.evaluation import likelihood
 from jalign.evaluation.win_rate import (
+  LengthAdjusted,
   WinMatrix,
   WinRate,
   head_to_head,
+  length_adjusted,
   win_rate,
 )
 from jalign.experiment import folder as folders
@@ -77,7 +79,7 @@ def run_one(
     mesh=mesh,
     seed=settings.seed,
     annotator=annotator,
-    max_new_tokens=settings.sample.max_new_tokens,
+    sample=settings.sample,
     should_stop=should_stop,
     extra_writers=_extra_writers(settings, folder),
   )
@@ -267,10 +269,14 @@ class _Judge:
     texts = [prompt.text for prompt in prompts for _ in range(count)]
     preference = run.annotator(texts, samples.texts, past.texts)
     ids = np.repeat(np.arange(len(prompts)), count)
-    return {"win_rate": _as_dict(win_rate(preference, ids))}
+    adjusted = length_adjusted(preference, samples.tokens, past.tokens, ids)
+    return {
+      "win_rate": _as_dict(win_rate(preference, ids)),
+      "length_adjusted": _as_dict(adjusted),
+    }
 
 
-def _as_dict(rate: WinRate) -> dict[str, float]:
+def _as_dict(rate: WinRate | LengthAdjusted) -> dict[str, float]:
   return {
     "mean": float(rate.win_rate),
     "low": float(rate.interval[0]),

@@ -11,11 +11,17 @@ import jax
 from jalign import data, losses
 from jalign.decode import sampler
 from jalign.errors import UserError
-from jalign.experiment.held_out import Evaluation
+from jalign.experiment.held_out import (
+  ONLINE_METRICS,
+  Evaluation,
+  loss_metrics,
+  measure_loss,
+  measure_wins,
+)
 from jalign.experiment.loss import BoundLoss, bind
 from jalign.experiment.params import layout
 from jalign.experiment.prepare import Prepared, place
-from jalign.experiment.settings import StageSettings
+from jalign.experiment.settings import SamplerSettings, StageSettings
 from jalign.feedback import Annotator
 from jalign.models import transformer
 from jalign.sharding import batch_sharding
@@ -53,7 +59,7 @@ class Run(NamedTuple):
     mesh: that everything lies on.
     seed: of the run.
     annotator: None where the config names none.
-    max_new_tokens: of an online response.
+    sample: how responses are drawn for evaluation, and their length.
     should_stop: polled after each step.
     extra_writers: metric writers beside the run's own.
   """
@@ -64,7 +70,7 @@ class Run(NamedTuple):
   mesh: Any
   seed: int
   annotator: Annotator | None
-  max_new_tokens: int
+  sample: SamplerSettings
   should_stop: Callable[[], bool]
   extra_writers: Callable[[str], list[Any]]
 
@@ -116,13 +122,17 @@ def check_stage(run: Run, stage: StageSettings) -> None:
         where=f"{at}.reference",
         remedy="Use reference='step'.",
       )
-    if stage.select:
-      raise UserError(
-        "an online stage measures nothing held out while it trains.",
-        where=f"{at}.select",
-        remedy="Leave it empty: the last policy is taken.",
-      )
+    _check_select(stage, ONLINE_METRICS)
     return
+  if stage.select:
+    model = transformer(run.model_config)
+    objective = make_objective(loss.function, model, batch=loss.batch)
+    _check_select(
+      stage,
+      loss_metrics(
+        run.prepared, model, objective, loss.batch, stage.batch_size
+      ),
+    )
   pair = run.prepared.train[0]
   for name in losses.array_parameters(loss.function):
     field = {
@@ -136,6 +146,15 @@ def check_stage(run: Run, stage: StageSettings) -> None:
         where=f"{at}.loss",
         remedy="Give every record that field, or choose another loss.",
       )
+
+
+def _check_select(stage, measured):
+  if stage.select and stage.select not in measured:
+    raise UserError(
+      f"{stage.select!r} is not measured.",
+      where=f"config.{stage.name}.select",
+      remedy=f"Measured: {', '.join(measured)}.",
+    )
 
 
 def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
@@ -183,7 +202,21 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     table = _reference_table(run, stage, loss, model, params)
     ref_params = None
 
-  evaluate = Evaluation(run, stage, loss.batch, objective, params, best, folder)
+  if stage.algorithm:
+    assert run.annotator is not None  # check_stage saw to it
+    measure = measure_wins(
+      run.prepared, model, run.annotator, run.sample, params, run.seed
+    )
+  else:
+    measure = measure_loss(
+      run.prepared,
+      run.mesh,
+      objective,
+      loss.batch,
+      stage.batch_size,
+      params if objective.needs_reference else None,
+    )
+  evaluate = Evaluation(measure, stage, folder, best)
   writers = [
     metrics.JsonlWriter(folder / "metrics.jsonl"),
     metrics.TensorBoardWriter(folder / "tensorboard"),
@@ -199,7 +232,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     stack.callback(checkpoints.close)
     if best is not None:
       stack.callback(best.close)
-    if int(state.step) == 0 and not stage.algorithm:
+    if int(state.step) == 0:
       writer.write(0, evaluate(0, state))
     state = loop.run(
       state,
@@ -265,7 +298,7 @@ def _prepare(run, stage, loss, model, ref_params, table):
     model,
     run.annotator,
     tokenizer.decode,
-    max_new_tokens=run.max_new_tokens,
+    max_new_tokens=run.sample.max_new_tokens,
     stop_ids=(tokenizer.eos_id,),
     pad_id=tokenizer.pad_id,
     mix_ref=stage.mix_ref,

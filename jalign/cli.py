@@ -25,7 +25,7 @@ usage: jalign COMMAND [flags]
   sample    --run=DIR [--prompt=TEXT ...] [--count=1] [--max_new_tokens=64]
             [--temperature=1] [--top_k=0] [--top_p=1] [--min_p=0] [--seed=0]
             Samples responses from a run's policy; prompts come from standard
-            input, a line each, where none is given.
+            input, a line each, where none is given; \\n is a line break.
   evaluate  --run=DIR [--against=DIR] [--data=FILE]
             Held-out preference accuracy of a run's policy, and its win rate
             over another run's where the config names an annotator.
@@ -126,24 +126,37 @@ def _train(arguments: Sequence[str]) -> None:
   from jalign.experiment.parse import expand, parse
   from jalign.experiment.report import write_comparison
   from jalign.experiment.run import run_one
-  from jalign.training.loop import Interrupted
+  from jalign.training.loop import Interrupted, NonFiniteLossError
 
   runs = expand(config)
   parsed = [(name, config, parse(config)) for name, config in runs]
   workdir = pathlib.Path(values.workdir)
   stop = _Signals()
+  failed: dict[str, NonFiniteLossError] = {}
   try:
     for name, config, settings in parsed:
       if name:
         print(f"=== {name}")
-      report = run_one(settings, config, workdir / name, should_stop=stop)
+      try:
+        report = run_one(settings, config, workdir / name, should_stop=stop)
+      except NonFiniteLossError as e:
+        if not name:
+          raise
+        failed[name] = e  # the others of a sweep go on
+        print(f"jalign: {name} failed: {e}", file=sys.stderr)
+        continue
       print(f"report: {report}")
   except Interrupted as e:
     print(f"jalign: {e}; run the same command to resume.")
     return
-  if len(runs) > 1:
-    report = write_comparison(workdir, [name for name, _ in runs])
-    print(f"comparison of {len(runs)} runs: {report}")
+  done = [name for name, _ in runs if name and name not in failed]
+  if done:
+    report = write_comparison(workdir, done)
+    print(f"comparison of {len(done)} runs: {report}")
+  if failed:
+    raise UserError(
+      f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}."
+    )
 
 
 def _sample(arguments: Sequence[str]) -> None:

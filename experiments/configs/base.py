@@ -7,12 +7,25 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from jalign import losses
 from jalign.experiment import parse
 
 
 def get_config() -> ConfigDict:
   """Returns a config of one stage with every default."""
   return ConfigDict(parse.defaults())
+
+
+def loss(name: str) -> ConfigDict:
+  """The section of a loss, with its default hyperparameters.
+
+  Args:
+    name: in the catalogue; an unknown one is reported by `jalign train`.
+  """
+  section = ConfigDict(dict(name=name))
+  if name in losses.CATALOGUE:
+    section.update(losses.hyperparameters(losses.CATALOGUE[name].function))
+  return section
 
 
 def stage(loss: dict[str, Any], **changes: Any) -> ConfigDict:
@@ -28,4 +41,5 @@ def stage(loss: dict[str, Any], **changes: Any) -> ConfigDict:
   section.algorithm = changes.get("algorithm", "")
   section.steps = changes.get("steps", 0)
   section.select = changes.get("select", "")
+  section.select_mode = changes.get("select_mode", "min")
   return section

@@ -43,10 +43,7 @@ def get_config(loss: str = "dpo") -> ConfigDict:
   c.model.initializer_range = 0.05
 
   # The last stage.
-  c.loss = ConfigDict(dict(name=loss))
-  if loss == "dpo":
-    c.loss.beta = 0.1
-    c.loss.label_smoothing = 0.0
+  c.loss = base.loss(loss)
   c.batch_size = 32
   c.epochs = 3
   c.eval_every = 25
@@ -60,5 +57,5 @@ def get_config(loss: str = "dpo") -> ConfigDict:
 
   c.sample.prompts = 100
   c.sample.per_prompt = 2
-  c.sample.max_new_tokens = 48
+  c.max_new_tokens = c.sample.max_new_tokens = 48
   return c

@@ -42,7 +42,7 @@ def get_config() -> ConfigDict:
   c.loss = ConfigDict(dict(name="dpo", beta=0.1))
   c.reference = "precompute"
   c.batch_size = 32
-  c.epochs = 2
+  c.epochs = 1
   c.eval_every = 20
   c.save_every = 40
   c.select = "eval/loss"

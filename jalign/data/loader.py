@@ -11,6 +11,7 @@ it as a random-access source, and a position is one number.
 import dataclasses
 import functools
 import hashlib
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -265,12 +266,13 @@ def make_loader(
   dataset = grain.MapDataset.source(source).to_iter_dataset(
     grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
   )
-  sources = [example.source.replace("\\", "/") for example in encoded]
-  names = [name.rpartition("/")[2] for name in sources]
+  names = [re.split(r"[/\\]", example.source)[-1] for example in encoded]
   order = (names, lengths, batch_size, buckets, seed, bool(shuffle))
-  fingerprint = hashlib.sha256(repr(order).encode()).hexdigest()[:16]
+  digest = hashlib.sha256(repr(order).encode())
+  for value in (v for example in encoded for v in vars(example).values()):
+    digest.update(value.tobytes() if isinstance(value, np.ndarray) else b"")
   report = _report(lengths, batch_size, buckets)
-  return Loader(dataset, report, fingerprint)
+  return Loader(dataset, report, digest.hexdigest()[:16])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -3,10 +3,10 @@
 config.json           the resolved config
 run.json              model config, stages, versions: what init_from reads
 tokenizer/            the tokenizer
-data.json             records read, used, skipped; truncation; buckets
+data.json             records read, used, skipped; truncation
 STAGE/checkpoints/    newest states        STAGE/best/   best by `select`
 STAGE/metrics.jsonl   and STAGE/tensorboard/
-STAGE/results.json    held-out results     STAGE/samples.jsonl
+STAGE/results.json    held-out results and samples of a finished stage
 report.md, plots/     the report
 """
 
@@ -115,7 +115,8 @@ def last_stage(folder: pathlib.Path) -> pathlib.Path:
     UserError: none has.
   """
   for name in reversed(read_json(folder / "run.json")["stages"]):
-    if (folder / name / "checkpoints").exists():
+    saved = folder / name / "checkpoints"
+    if saved.exists() and any(p.name.isdigit() for p in saved.iterdir()):
       return folder / name
   raise UserError("has no trained stage.", where=str(folder))
 

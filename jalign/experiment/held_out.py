@@ -10,6 +10,7 @@ from jalign.evaluation.win_rate import win_rate
 from jalign.experiment.prepare import Prepared, place
 from jalign.experiment.sampling import Samples, sample_texts
 from jalign.experiment.settings import SamplerSettings, StageSettings
+from jalign.experiment.streams import stream
 from jalign.feedback import Annotator
 from jalign.training import metrics
 from jalign.training.checkpoint import Checkpoints
@@ -87,7 +88,8 @@ def measure_wins(
     annotator: the judge.
     settings: how many prompts and how to draw.
     ref_params: the reference; it is sampled once.
-    seed: of the draws, the same at every step.
+    seed: of the policy's draws, the same at every step; the reference has a
+      stream of its own.
   """
   prompts = prepared.sample_prompts(settings.prompts)
   texts = [
@@ -101,7 +103,7 @@ def measure_wins(
 
   def measure(params: Params) -> dict[str, float]:
     if not reference:
-      reference.append(draw(ref_params, seed + 1))
+      reference.append(draw(ref_params, stream(seed, "reference")))
     samples = draw(params, seed)
     preference = annotator(texts, samples.texts, reference[0].texts)
     values = (
@@ -140,6 +142,7 @@ class Evaluation:
       name = self._stage.select
       sign = 1.0 if self._stage.select_mode == "max" else -1.0
       past = [sign * row[name] for _, row in self._measured()]
+      past = [value for value in past if np.isfinite(value)]
       if not past or sign * values[name] > max(past):
         self._best.save(state, data=None, meta={"evaluation": values})
         self._best.wait()

@@ -98,12 +98,13 @@ def evaluate_run(
   config: dict[str, Any] = folders.read_json(run / "config.json")
   settings = parse(config)
   mesh = make_mesh()
-  lines = []
+  lines: list[str] = []
   with jax.set_mesh(mesh):
     loaded = load_run(run, mesh)
     prepared = prepare(settings, run, None)
     if path:
       prepared = prepared.with_pairs(path, settings)
+      lines += prepared.lines
     size = settings.stages[-1].batch_size
 
     def score(which: Loaded) -> likelihood.PairScores:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from jalign.experiment import folder as folders
+from jalign.experiment.streams import stream
 from jalign.models import ModelConfig, param_specs, transformer
 from jalign.sharding import shardings
 from jalign.types import Params
@@ -21,7 +22,7 @@ def fresh_params(
 ) -> Params:
   """Random parameters, made where they lie."""
   init = jax.jit(transformer(config).init, out_shardings=layout(config, mesh))
-  return init(jax.random.key(seed))
+  return init(jax.random.key(stream(seed, "params")))
 
 
 def trained_params(

@@ -14,6 +14,7 @@ from typing import Any
 
 from jalign.data import SOURCES
 from jalign.errors import UserError
+from jalign.experiment.sampling import draw_of
 from jalign.experiment.settings import (
   AnnotatorSettings,
   DataSettings,
@@ -117,6 +118,7 @@ def parse(config: Mapping[str, Any]) -> Settings:
     for name, cls in _SECTIONS.items()
   }
   _check_data(sections["data"])
+  _check_sample(sections["sample"])
   model = _typed(ModelConfig, config.pop("model", {}), "config.model", _MODEL)
   seed = _convert(config.pop("seed", 0), int, "config.seed")
   plain = {
@@ -171,6 +173,13 @@ def _stage(name, top, own, where) -> StageSettings:
   for key in ("batch_size", "microbatches", "log_every"):
     if getattr(stage, key) < 1:
       raise UserError("must be at least 1.", where=f"{where}.{key}")
+  for key in ("steps", "epochs", "eval_every", "save_every"):
+    if getattr(stage, key) < 0:
+      raise UserError("must not be negative.", where=f"{where}.{key}")
+  if not 0 <= stage.mix_ref <= 1:
+    raise UserError(
+      f"{stage.mix_ref} is outside [0, 1].", where=f"{where}.mix_ref"
+    )
   if stage.steps < 1 and stage.epochs < 1:
     raise UserError("asks for no step.", where=f"{where}.steps")
   return stage
@@ -194,6 +203,13 @@ def _check_data(data: DataSettings) -> None:
       where="config.data.path",
       remedy="Set it: --config.data.path=FILE.",
     )
+
+
+def _check_sample(sample: SamplerSettings) -> None:
+  for key in ("prompts", "per_prompt", "max_new_tokens"):
+    if getattr(sample, key) < 1:
+      raise UserError("must be at least 1.", where=f"config.sample.{key}")
+  draw_of(sample)  # checks the rest
 
 
 def _refuse_unknown(section, known, where):

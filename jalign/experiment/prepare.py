@@ -145,7 +145,7 @@ def prepare(
   """
   records, report = _read(settings, settings.data.path)
   train, held_out = data.split(
-    records, settings.data.eval_fraction, settings.seed
+    records, settings.data.eval_fraction, settings.data.split_seed
   )
   tokenizer = _tokenizer(settings, folder, base, train)
   limits = _limits(settings)

@@ -238,6 +238,8 @@ def _curves(folder, settings):
 
 def _present(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
   seen = {key for rows in runs.values() for row in rows for key in row}
+  if "nll_per_token" in seen:  # the same curves, with a unit
+    seen -= {"loss", "eval/loss"}
   return {key: label for key, label in CURVES.items() if key in seen}
 
 

@@ -1,5 +1,6 @@
 """A run: its stages one after another, each evaluated, then the report."""
 
+import dataclasses
 import importlib
 import importlib.util
 import pathlib
@@ -37,6 +38,7 @@ from jalign.experiment.stage import (
   check_stage,
   run_stage,
 )
+from jalign.experiment.streams import stream
 from jalign.feedback import Annotator, from_preference, from_reward
 from jalign.models import ModelConfig, transformer
 from jalign.sharding import make_mesh
@@ -68,7 +70,13 @@ def run_one(
   folders.check(folder, config)
   base = pathlib.Path(settings.init_from) if settings.init_from else None
   if base is not None:
-    folders.last_stage(base)  # or an error, before the data is read
+    stage_of_base = folders.last_stage(base)
+    if not (stage_of_base / "results.json").exists():
+      raise UserError(
+        f"its stage {stage_of_base.name} isn't finished.",
+        where=str(base),
+        remedy="Finish that run first: the same command resumes it.",
+      )
   prepared = prepare(settings, folder, base)
   print(prepared.summary())
   model_config = _model_config(settings, prepared, base)
@@ -81,7 +89,7 @@ def run_one(
     annotator=annotator,
     sample=settings.sample,
     should_stop=should_stop,
-    extra_writers=_extra_writers(settings, folder),
+    extra_writers=_extra_writers(settings, config, folder),
   )
   layout(model_config, mesh)
   for stage in settings.stages:
@@ -168,8 +176,10 @@ def _model_config(
       vocab_size=prepared.tokenizer.vocab_size, **settings.model
     )
   there = folders.model_of(base)
+  defaults = {f.name: f.default for f in dataclasses.fields(ModelConfig)}
   for name, value in settings.model.items():
-    if value and getattr(there, name) != value:
+    given = value not in (defaults[name], 0)  # 0: what base.py has for none
+    if given and getattr(there, name) != value:
       raise UserError(
         f"{value!r} differs from {getattr(there, name)!r} of {base}.",
         where=f"config.model.{name}",
@@ -178,12 +188,18 @@ def _model_config(
   return there
 
 
-def _extra_writers(settings: Settings, folder: pathlib.Path):
+def _extra_writers(
+  settings: Settings, config: Mapping[str, Any], folder: pathlib.Path
+):
   if not settings.wandb_project:
     return lambda stage: []
   return lambda stage: [
     metrics.WandbWriter(
-      project=settings.wandb_project, name=f"{folder.name}/{stage}"
+      settings.wandb_project,
+      name=f"{folder.name}/{stage}",
+      config=config,
+      id=f"{folder.name}-{stage}",
+      resume="allow",
     )
   ]
 
@@ -226,7 +242,7 @@ class _Judge:
       prepared.tokenizer,
       prompts,
       settings.sample,
-      seed=run.seed,
+      seed=stream(run.seed, "report", name),
     )
     row |= {
       "response_tokens": float(np.mean(samples.tokens)),
@@ -269,11 +285,12 @@ class _Judge:
     texts = [prompt.text for prompt in prompts for _ in range(count)]
     preference = run.annotator(texts, samples.texts, past.texts)
     ids = np.repeat(np.arange(len(prompts)), count)
-    adjusted = length_adjusted(preference, samples.tokens, past.tokens, ids)
-    return {
-      "win_rate": _as_dict(win_rate(preference, ids)),
-      "length_adjusted": _as_dict(adjusted),
-    }
+    found = {"win_rate": _as_dict(win_rate(preference, ids))}
+    if len(set(samples.tokens - past.tokens)) > 1:  # or there is no effect
+      found["length_adjusted"] = _as_dict(
+        length_adjusted(preference, samples.tokens, past.tokens, ids)
+      )
+    return found
 
 
 def _as_dict(rate: WinRate | LengthAdjusted) -> dict[str, float]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jalign import data
-from jalign.decode import generate, sampler
+from jalign.decode import Sampler, generate, sampler
 from jalign.experiment.settings import SamplerSettings
 from jalign.training.online import response_texts
 from jalign.types import Model, Params
@@ -28,6 +28,16 @@ class Samples(NamedTuple):
   tokens: np.ndarray
   finished: float
   logps: np.ndarray
+
+
+def draw_of(settings: SamplerSettings) -> Sampler:
+  """The sampler of some settings."""
+  return sampler(
+    temperature=settings.temperature,
+    top_k=settings.top_k,
+    top_p=settings.top_p,
+    min_p=settings.min_p,
+  )
 
 
 def sample_texts(
@@ -51,12 +61,7 @@ def sample_texts(
     seed: of the draws; row i uses the i-th key whatever `rows` is.
     rows: rows decoded at once.
   """
-  draw = sampler(
-    temperature=settings.temperature,
-    top_k=settings.top_k,
-    top_p=settings.top_p,
-    min_p=settings.min_p,
-  )
+  draw = draw_of(settings)
   repeated = [p for p in prompts for _ in range(settings.per_prompt)]
   keys = jax.random.split(jax.random.key(seed), len(repeated))
   batch = data.collate_prompts(repeated, pad_id=tokenizer.pad_id)

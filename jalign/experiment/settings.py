@@ -20,6 +20,9 @@ class DataSettings:
     on_error: "error" stops at a bad record, "skip" counts and lists it; ""
       is the source's own policy.
     eval_fraction: share of the prompts held out.
+    split_seed: of the choice of prompts to hold out. It isn't the run's seed:
+      runs of several seeds, and runs that start from each other, hold out the
+      same prompts.
     max_prompt_tokens: older tokens of a longer prompt are cut, and counted.
     max_response_tokens: later tokens of a longer response are cut, and
       counted.
@@ -30,6 +33,7 @@ class DataSettings:
   path: str = ""
   on_error: str = ""
   eval_fraction: float = 0.1
+  split_seed: int = 0
   max_prompt_tokens: int = 128
   max_response_tokens: int = 128
   buckets: tuple[int, ...] = (64, 128, 256)
@@ -59,7 +63,7 @@ class MeshSettings:
 
 @dataclasses.dataclass(frozen=True)
 class SamplerSettings:
-  """How samples are drawn for the report and by `jalign sample`.
+  """How samples are drawn for held-out evaluation and the report.
 
   Attributes:
     prompts: held-out prompts to sample for.
@@ -106,7 +110,8 @@ class StageSettings:
       `weight` each. An algorithm has a loss of its own and takes only its
       hyperparameters.
     algorithm: "" for offline training, else a row of `ALGORITHMS`.
-    mix_ref: weight of the reference in an algorithm's mixture.
+    mix_ref: weight of the reference in an algorithm's mixture, in [0, 1].
+    max_new_tokens: of a response that an algorithm samples, at most.
     optimizer: see OptimizerConfig.
     steps: updates; 0 counts `epochs` instead.
     epochs: passes over the data, where steps is 0.
@@ -127,6 +132,7 @@ class StageSettings:
   optimizer: OptimizerConfig = OptimizerConfig()
   algorithm: str = ""
   mix_ref: float = 0.125
+  max_new_tokens: int = 64
   steps: int = 0
   epochs: int = 1
   batch_size: int = 32

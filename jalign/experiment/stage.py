@@ -22,6 +22,7 @@ from jalign.experiment.loss import BoundLoss, bind
 from jalign.experiment.params import layout
 from jalign.experiment.prepare import Prepared, place
 from jalign.experiment.settings import SamplerSettings, StageSettings
+from jalign.experiment.streams import stream
 from jalign.feedback import Annotator
 from jalign.models import transformer
 from jalign.sharding import batch_sharding
@@ -192,11 +193,15 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
   best = Checkpoints(folder / "best", keep=1) if stage.select else None
   state = init_state(params, optimizer, placement)
   batches = _batches(run, stage, loss)
-  if checkpoints.latest() is not None:
+  resumed = checkpoints.latest() is not None
+  if resumed:
     restored = checkpoints.restore(state)
     state = restored.state
     batches.set_state(restored.data)
+    if best is not None:
+      best.discard_after(int(state.step))
     print(f"[{stage.name}] resumes at step {int(state.step)} of {steps}")
+  print(f"[{stage.name}] {steps} steps; {batches.report.summary()}")
   table = None
   if stage.reference == "precompute" and objective.needs_reference:
     table = _reference_table(run, stage, loss, model, params)
@@ -205,7 +210,12 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
   if stage.algorithm:
     assert run.annotator is not None  # check_stage saw to it
     measure = measure_wins(
-      run.prepared, model, run.annotator, run.sample, params, run.seed
+      run.prepared,
+      model,
+      run.annotator,
+      run.sample,
+      params,
+      stream(run.seed, "held out", stage.name),
     )
   else:
     measure = measure_loss(
@@ -223,7 +233,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     *run.extra_writers(stage.name),
   ]
   writer = metrics.write_all(writers)
-  writer.truncate_after(int(state.step))
+  writer.truncate_after(int(state.step) if resumed else -1)
   save = lambda state, position: checkpoints.save(
     state, data=position, meta={"stage": dataclasses.asdict(stage)}
   )
@@ -271,10 +281,10 @@ def _check_divisible(stage, mesh):
 
 
 def _batches(run: Run, stage: StageSettings, loss: BoundLoss):
-  p = run.prepared
+  p, seed = run.prepared, stream(run.seed, "data", stage.name)
   if stage.algorithm:
-    return p.prompt_loader(stage.batch_size, seed=run.seed)
-  return p.loader(loss.batch, "train", stage.batch_size, seed=run.seed)
+    return p.prompt_loader(stage.batch_size, seed=seed)
+  return p.loader(loss.batch, "train", stage.batch_size, seed=seed)
 
 
 def _prepare(run, stage, loss, model, ref_params, table):
@@ -298,13 +308,13 @@ def _prepare(run, stage, loss, model, ref_params, table):
     model,
     run.annotator,
     tokenizer.decode,
-    max_new_tokens=run.sample.max_new_tokens,
+    max_new_tokens=stage.max_new_tokens,
     stop_ids=(tokenizer.eos_id,),
     pad_id=tokenizer.pad_id,
     mix_ref=stage.mix_ref,
     draw=sampler(),
   )
-  root = jax.random.key(run.seed)
+  root = jax.random.key(stream(run.seed, "online", stage.name))
 
   def prepare(state, batch):
     # A key of the step: a resumed run draws what the uninterrupted one drew.

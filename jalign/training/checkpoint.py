@@ -138,6 +138,12 @@ class Checkpoints:
       items[name] = ocp.args.StandardRestore(_abstract(like))
     return read(meta=ocp.args.JsonRestore(), **items)
 
+  def discard_after(self, step: int) -> None:
+    """Deletes checkpoints of later steps: a resumed run makes its own."""
+    for later in self._manager.all_steps():
+      if later > step:
+        self._manager.delete(later)
+
   def wait(self) -> None:
     """Blocks until what was started is on disk."""
     self._manager.wait_until_finished()

@@ -156,7 +156,9 @@ def run(
       extra.append(batch.values)
       last = step == steps
       stop = should_stop() and not last  # at the end there is nothing to stop
-      if step % log_every == 0 or last or stop:
+      saving = last or stop or (save_every and step % save_every == 0)
+      # A window ends at a checkpoint: what is written is what is resumed from.
+      if step % log_every == 0 or saving:
         settle()
         now = time.perf_counter()
         values = metrics.combine(window) | _means(extra)
@@ -175,7 +177,7 @@ def run(
           if values:
             write(step, values)
         clock = time.perf_counter()
-      if last or stop or (save_every and step % save_every == 0):
+      if saving:
         settle()
         save(state, batches.get_state())
       if stop:

@@ -63,6 +63,14 @@ def make_objective(
   batch = entry.batch if batch is None else batch
   denominator = entry.denominator if denominator is None else denominator
   coupled = entry.coupled if coupled is None else coupled
+  if denominator not in ("examples", "tokens") or (
+    denominator == "tokens" and batch == "pairs"
+  ):
+    raise UserError(
+      f"a loss on {batch} can't be divided by {denominator!r}.",
+      where="loss",
+      remedy="Pairs are divided by 'examples'; sequences by that or 'tokens'.",
+    )
   if batch not in _ARRAYS:
     raise UserError(
       f"batches of kind {batch!r} have no objective.",
@@ -70,7 +78,7 @@ def make_objective(
       remedy=f"Known kinds: {', '.join(_ARRAYS)}.",
     )
   names = losses.array_parameters(loss)
-  given = {"pairs": _PAIRS, "sequences": _SEQUENCES}[batch]
+  given = losses.VOCABULARY[batch]
   unknown = [name for name in names if name not in given]
   if unknown:
     raise UserError(
@@ -87,6 +95,12 @@ def make_objective(
     )
     per_example = loss(*(arrays[name] for name in names))
     weights = data.weights
+    if per_example.shape != weights.shape:
+      raise UserError(
+        f"{losses.name_of(loss)} gave shape {per_example.shape} for"
+        f" {weights.shape[0]} examples; a loss doesn't reduce.",
+        where="loss",
+      )
     # A row that fills the batch may hold anything: drop it, don't weigh it.
     total = jnp.sum(jnp.where(weights > 0, per_example * weights, 0.0))
     if denominator == "tokens":
@@ -130,19 +144,6 @@ def _optional(data: Any, name: str) -> Array:
       remedy=f"Give every record a {name!r} field, or choose another loss.",
     )
   return value
-
-
-_PAIRS = (
-  "chosen_logps",
-  "rejected_logps",
-  "ref_chosen_logps",
-  "ref_rejected_logps",
-  "chosen_lengths",
-  "rejected_lengths",
-  "chosen_scores",
-  "rejected_scores",
-  "preference",
-)
 
 
 def _pair_arrays(model, params, data: PairBatch, ref_params, names):
@@ -189,9 +190,6 @@ def _pair_metrics(arrays, weights) -> Sums:
 
 def _wins(margin):
   return jnp.where(margin > 0, 1.0, jnp.where(margin == 0, 0.5, 0.0))
-
-
-_SEQUENCES = ("logps", "lengths")
 
 
 def _sequence_arrays(model, params, data: SequenceBatch, ref_params, names):

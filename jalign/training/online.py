@@ -129,10 +129,14 @@ def make_sampling(
     sequences = rollout.sequences
     soft = None
     if algorithm.soft:
-      soft = jnp.asarray(preference)
+      # The likelier response first, so that "chosen" in the metrics means it;
+      # a loss of soft labels doesn't change under the swap.
+      soft = jnp.asarray(np.maximum(preference, 1.0 - preference))
+      first_wins = preference >= 0.5
     else:
       uniforms = jax.random.uniform(label_key, (len(texts),))
       first_wins = np.asarray(uniforms) < preference
+    if not first_wins.all():
       rows = np.arange(2 * len(texts)).reshape(-1, 2)
       order = np.where(first_wins[:, None], rows, rows[:, ::-1]).reshape(-1)
       sequences = jax.tree.map(lambda x: x[order], sequences)

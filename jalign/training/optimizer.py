@@ -32,7 +32,7 @@ class OptimizerConfig:
     b2: decay of the second moment.
     eps: added to the root of the second moment.
     weight_decay: on matrices and embeddings, not on norms and biases.
-    max_grad_norm: global norm at which gradients are clipped.
+    max_grad_norm: global norm at which gradients are clipped; 0 for never.
   """
 
   learning_rate: float = 1e-3
@@ -44,6 +44,22 @@ class OptimizerConfig:
   eps: float = 1e-8
   weight_decay: float = 0.0
   max_grad_norm: float = 1.0
+
+  def __post_init__(self):
+    for name, valid in (
+      ("learning_rate", self.learning_rate > 0),
+      ("warmup_steps", self.warmup_steps >= 0),
+      ("final_fraction", 0 <= self.final_fraction <= 1),
+      ("b1", 0 <= self.b1 < 1),
+      ("b2", 0 <= self.b2 < 1),
+      ("eps", self.eps > 0),
+      ("weight_decay", self.weight_decay >= 0),
+      ("max_grad_norm", self.max_grad_norm >= 0),
+    ):
+      if not valid:
+        raise UserError(
+          f"{getattr(self, name)} is out of range.", where=f"optimizer.{name}"
+        )
 
 
 def make_schedule(c: OptimizerConfig, steps: int) -> optax.Schedule:
@@ -82,8 +98,13 @@ def make_optimizer(
   c: OptimizerConfig, steps: int
 ) -> optax.GradientTransformation:
   """The chain: clip by global norm, then AdamW under the schedule."""
+  clip = (
+    optax.clip_by_global_norm(c.max_grad_norm)
+    if c.max_grad_norm
+    else optax.identity()
+  )
   return optax.chain(
-    optax.clip_by_global_norm(c.max_grad_norm),
+    clip,
     optax.adamw(
       make_schedule(c, steps),
       b1=c.b1,

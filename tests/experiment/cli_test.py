@@ -53,8 +53,9 @@ def test_an_online_run_that_was_stopped_ends_as_if_it_were_not(
   lines = [line for line in lines.splitlines() if "c.sft" not in line]
   place.config.write_text("\n".join(lines) + "\n")
   whole, _ = place.train(*flags, workdir="whole")
-  # 8 prompts and so 16 rewards a step: the signal comes within the second.
-  monkeypatch.setenv("STOP_AFTER_REWARDS", "20")
+  # 8 rewards for the held-out prompts before the first step, then 8 prompts
+  # and so 16 rewards a step: the signal comes within the second.
+  monkeypatch.setenv("STOP_AFTER_REWARDS", "28")
   cut, said = place.train(*flags, workdir="cut")
   assert "saved at step 2; run the same command to resume" in said
   assert not (cut / "report.md").exists()
@@ -123,8 +124,8 @@ def test_a_bad_line_comes_with_its_remedy(place, change, texts):
 
 def test_a_metric_that_nothing_measures_cannot_select(place):
   message = place.fails(place.command("--config.select=eval/nope"))
-  assert "config.sft.select: 'eval/nope' is not measured" in message
-  assert "Known: eval/loss" in message
+  assert "config.align.select: 'eval/nope' is not measured" in message
+  assert "eval/loss" in message
 
 
 def test_a_folder_that_is_no_run_is_named(place):

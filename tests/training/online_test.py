@@ -110,20 +110,26 @@ def test_a_certain_preference_always_orders(preference):
 
 
 @pytest.mark.parametrize("name", ["online_ipo", "ipo_md"])
-def test_a_soft_label_keeps_the_order(name):
+def test_a_soft_pair_has_the_likelier_response_first(name):
   judge = lambda prompt, a, b: 0.9 if a < b else 0.2 if a > b else 0.5
   sample = _sampling(name, from_preference(judge))
   model, params = _model()
   reference = model.init(jax.random.key(4))
   got = sample(params, reference, _prompts(16), jax.random.key(0))
-  _same(got.rollout.sequences, got.pairs.sequences)
+  sampled = got.rollout.sequences
   responses = [
     _decode(np.asarray(row)[np.asarray(live)])
-    for row, live in zip(got.pairs.sequences.tokens, got.pairs.sequences.mask)
+    for row, live in zip(sampled.tokens, sampled.mask)
   ]
-  want = [judge("", *ab) for ab in zip(responses[0::2], responses[1::2])]
+  said = np.array(
+    [judge("", *ab) for ab in zip(responses[0::2], responses[1::2])]
+  )
+  order = np.arange(32).reshape(-1, 2)
+  order = np.where(said[:, None] >= 0.5, order, order[:, ::-1]).reshape(-1)
+  _same(_rows(sampled, order), got.pairs.sequences)
+  want = np.maximum(said, 1 - said)
   np.testing.assert_allclose(got.pairs.preference, want, rtol=1e-6)
-  assert len(set(want)) > 1
+  assert {0.2, 0.9} <= set(said)
 
 
 def test_the_annotator_sees_prompts_and_responses_without_the_stop_token():

@@ -271,8 +271,8 @@ def make_loader(
   digest = hashlib.sha256(repr(order).encode())
   for value in (v for example in encoded for v in vars(example).values()):
     digest.update(value.tobytes() if isinstance(value, np.ndarray) else b"")
-  report = _report(lengths, batch_size, buckets)
-  return Loader(dataset, report, digest.hexdigest()[:16])
+  shapes = _report(lengths, batch_size, buckets)
+  return Loader(dataset, shapes, digest.hexdigest()[:16])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -336,9 +336,7 @@ def _members(
   }
 
 
-def _report(
-  lengths: Sequence[int], batch_size: int, buckets: Sequence[int]
-) -> LoaderReport:
+def _report(lengths, batch_size, buckets) -> LoaderReport:
   members = _members(lengths, buckets)
   batches = {k: -(-len(v) // batch_size) for k, v in members.items()}
   rows = sum(batches.values()) * batch_size

@@ -63,7 +63,8 @@ def test_an_online_run_that_was_stopped_ends_as_if_it_were_not(
   _, said = place.train(*flags, workdir="cut")
   assert "[align] resumes at step 2 of 4" in said
   jax.tree.map(np.testing.assert_array_equal, _params(whole), _params(cut))
-  assert _rows(whole) == _rows(cut) and len(_rows(whole)) == 4
+  assert _rows(whole) == _rows(cut)
+  assert len(_rows(whole)) == 4 + 2  # the steps, and two evaluations
   # Samples follow from policy, prompt and seed.
   sample = ["sample", f"--run={cut}", "--prompt=q1:", "--max_new_tokens=6"]
   said = []

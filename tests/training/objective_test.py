@@ -94,6 +94,30 @@ def test_errors_name_what_is_missing():
     dpo.sums(params, batches.pairs(4), None)
 
 
+def test_a_loss_that_reduces_or_broadcasts_is_refused():
+  _, model, params = tiny()
+  for loss, shape in (
+    (lambda chosen_logps: chosen_logps.mean(), r"\(\)"),
+    (lambda chosen_logps: chosen_logps[:, None], r"\(4, 1\)"),
+  ):
+    objective = make_objective(loss, model)
+    with pytest.raises(UserError, match=f"gave shape {shape} for 4 examples"):
+      objective.sums(params, batches.pairs(4))
+
+
+def test_the_denominator_is_checked_and_comes_from_the_catalogue():
+  _, model, params = tiny()
+  with pytest.raises(UserError, match="can't be divided by 'token'"):
+    make_objective(losses.sft, model, denominator="token")
+  with pytest.raises(UserError, match="can't be divided by 'tokens'"):
+    make_objective(losses.dpo, model, denominator="tokens")
+  batch = batches.singles(4)
+  _, (count, _) = make_objective(losses.sft, model).sums(params, batch)
+  assert count == np.asarray(batch.sequences.mask)[:, 1:].sum()
+  _, (count, _) = make_objective(losses.sft_avg, model).sums(params, batch)
+  assert count == 4
+
+
 def test_metrics_have_their_signs():
   _, model, params = tiny()
   objective = make_objective(losses.dpo, model, batch="pairs")

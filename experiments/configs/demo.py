@@ -9,8 +9,10 @@ or, to change something:
   jalign train --config=experiments/configs/demo.py --workdir=runs/mine \
     --config.loss.tau=0.3
 
-Cost: COST_LINE
-Expect: EXPECT_LINE
+Cost: 50 s and 1.0 GiB on 2 CPU cores, after installation.
+Expect: win rates under the reward, over the stage before: DPO 62.3 ± 4.4 %,
+online IPO 58.6 ± 3.3 % (95 %, 100 held-out prompts x 2 samples, one seed); see
+experiments/RESULTS.md.
 """
 
 from ml_collections import ConfigDict

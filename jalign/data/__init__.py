@@ -14,7 +14,6 @@ from jalign.data.collate import (
   collate_chosen,
   collate_pairs,
   collate_prompts,
-  collate_rejected,
 )
 from jalign.data.encode import (
   EncodedPair,
@@ -27,7 +26,6 @@ from jalign.data.encode import (
   encode_prompts,
   pair_length,
   prompt_length,
-  rejected_length,
 )
 from jalign.data.loader import (
   Batch,
@@ -76,7 +74,6 @@ __all__ = [
   "collate_chosen",
   "collate_pairs",
   "collate_prompts",
-  "collate_rejected",
   "encode_pair",
   "encode_pairs",
   "encode_prompts",
@@ -89,7 +86,6 @@ __all__ = [
   "read_hh",
   "read_jsonl",
   "read_prompts",
-  "rejected_length",
   "split",
   "train_bpe",
   "unique_prompts",

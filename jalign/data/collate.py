@@ -95,26 +95,6 @@ def collate_chosen(
   )
 
 
-def collate_rejected(
-  encoded: Sequence[EncodedPair],
-  rows: int,
-  length: int,
-  *,
-  pad_id: int = 0,
-  fill: EncodedPair | None = None,
-) -> SequenceBatch:
-  """A batch of rejected responses; arguments and errors as `collate_pairs`.
-
-  Returns:
-    NumPy SequenceBatch: tokens and mask [B, T], lengths and weights [B].
-  """
-  pairs = _filled(encoded, rows, fill)
-  return SequenceBatch(
-    _sequences([(p.prompt, p.rejected) for p in pairs], length, pad_id),
-    _weights(len(encoded), rows),
-  )
-
-
 def collate_prompts(
   encoded: Sequence[EncodedPrompt],
   rows: int | None = None,

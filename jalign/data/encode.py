@@ -237,11 +237,6 @@ def chosen_length(pair: EncodedPair) -> int:
   return len(pair.prompt) + len(pair.chosen)
 
 
-def rejected_length(pair: EncodedPair) -> int:
-  """Tokens of the prompt with the rejected response."""
-  return len(pair.prompt) + len(pair.rejected)
-
-
 def prompt_length(prompt: EncodedPrompt) -> int:
   """Tokens of a prompt."""
   return len(prompt.ids)

@@ -216,7 +216,7 @@ def make_loader(
     epochs: None repeats forever.
     shuffle: False for evaluation.
     length_of: tokens of an example's row (the longer one, for pairs):
-      `pair_length`, `chosen_length`, `rejected_length`.
+      `pair_length`, `chosen_length`, `prompt_length`.
     process_index: of this process.
     process_count: processes that share a batch.
     prefetch: batches that threads make ahead; 0 for none.

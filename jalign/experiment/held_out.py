@@ -92,10 +92,6 @@ def measure_wins(
       stream of its own.
   """
   prompts = prepared.sample_prompts(settings.prompts)
-  texts = [
-    prompt.text for prompt in prompts for _ in range(settings.per_prompt)
-  ]
-  ids = np.repeat(np.arange(len(prompts)), settings.per_prompt)
   draw = lambda params, seed: sample_texts(
     model, params, prepared.tokenizer, prompts, settings, seed=seed
   )
@@ -105,9 +101,9 @@ def measure_wins(
     if not reference:
       reference.append(draw(ref_params, stream(seed, "reference")))
     samples = draw(params, seed)
-    preference = annotator(texts, samples.texts, reference[0].texts)
+    preference = annotator(samples.prompts, samples.texts, reference[0].texts)
     values = (
-      win_rate(preference, ids).win_rate,
+      win_rate(preference, samples.prompt_ids).win_rate,
       float(np.mean(samples.tokens)),
       samples.finished,
     )

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from jalign import data
 from jalign.errors import UserError
@@ -145,7 +144,6 @@ def evaluate_run(
       annotator = load_annotator(settings.annotator)
       if annotator is not None:
         prompts = prepared.sample_prompts(settings.sample.prompts)
-        count = settings.sample.per_prompt
         a, b = (
           sample_texts(
             which.model,
@@ -157,11 +155,8 @@ def evaluate_run(
           )
           for which, seed in ((loaded, 0), (other, 1))
         )
-        texts = [prompt.text for prompt in prompts for _ in range(count)]
-        rate = win_rate(
-          annotator(texts, a.texts, b.texts),
-          np.repeat(np.arange(len(prompts)), count),
-        )
+        preference = annotator(a.prompts, a.texts, b.texts)
+        rate = win_rate(preference, a.prompt_ids)
         lines.append(_line(f"win rate over {against}", rate))
   return "\n".join(lines)
 

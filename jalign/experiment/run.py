@@ -266,25 +266,22 @@ class _Judge:
 
   def matrix(self, rows: list[dict[str, Any]]) -> WinMatrix | None:
     """Every policy's samples against every other's, under the annotator."""
-    annotator, count = self._run.annotator, self._settings.sample.per_prompt
-    if annotator is None:
+    annotator = self._run.annotator
+    if annotator is None or self._past is None:
       return None
-    texts = [text for text in rows[0]["prompts"] for _ in range(count)]
+    samples = self._past[2]  # every policy answers the same prompts
     return head_to_head(
       {row["name"]: row["samples"] for row in rows},
-      lambda a, b: annotator(texts, a, b),
-      np.repeat(np.arange(len(rows[0]["prompts"])), count),
+      lambda a, b: annotator(samples.prompts, a, b),
+      samples.prompt_ids,
     )
 
   def _duel(self, samples: Samples, past: Samples) -> dict[str, Any]:
     """Win rate over the policy before, where there is an annotator."""
-    run, count = self._run, self._settings.sample.per_prompt
-    if run.annotator is None:
+    annotator, ids = self._run.annotator, samples.prompt_ids
+    if annotator is None:
       return {}
-    prompts = run.prepared.sample_prompts(self._settings.sample.prompts)
-    texts = [prompt.text for prompt in prompts for _ in range(count)]
-    preference = run.annotator(texts, samples.texts, past.texts)
-    ids = np.repeat(np.arange(len(prompts)), count)
+    preference = annotator(samples.prompts, samples.texts, past.texts)
     found = {"win_rate": _as_dict(win_rate(preference, ids))}
     if len(set(samples.tokens - past.tokens)) > 1:  # or there is no effect
       found["length_adjusted"] = _as_dict(

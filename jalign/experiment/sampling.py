@@ -18,12 +18,16 @@ class Samples(NamedTuple):
   """K responses to each prompt, the responses of a prompt adjacent.
 
   Attributes:
+    prompts: N * K prompts, as annotators see them.
+    prompt_ids: [N * K] number of each one's prompt.
     texts: N * K responses.
     tokens: [N * K] lengths in tokens, the stop token included.
     finished: share that ended with a stop token.
     logps: [N * K] log-probs under the model, nats.
   """
 
+  prompts: list[str]
+  prompt_ids: np.ndarray
   texts: list[str]
   tokens: np.ndarray
   finished: float
@@ -88,6 +92,8 @@ def sample_texts(
     logps.append(np.asarray(rollout.model_logps[0].sum(-1))[:live])
     finished.append(np.asarray(rollout.finished)[:live])
   return Samples(
+    batch.texts,
+    np.repeat(np.arange(len(prompts)), settings.per_prompt),
     texts,
     np.concatenate(counts),
     float(np.mean(np.concatenate(finished))),

@@ -192,10 +192,10 @@ def test_processes_together_are_the_batch(count):
 def test_single_responses_and_their_lengths():
   loader = data.make_loader(
     PAIRS,
-    functools.partial(data.collate_rejected, pad_id=9),
+    functools.partial(data.collate_chosen, pad_id=9),
     batch_size=5,
     buckets=(16, 32),
-    length_of=data.rejected_length,
+    length_of=data.chosen_length,
     epochs=1,
   )
   batches = list(loader)

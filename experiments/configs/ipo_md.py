@@ -9,8 +9,9 @@ come from the geometric mixture with the reference (weight 0.125).
 `--config=experiments/configs/ipo_md.py:online_ipo` and `:online_dpo` are the
 two neighbours; they differ in this one word.
 
-Cost: as demo.py without DPO.
-Expect: a win rate over SFT well above 50 %.
+Cost: 38 s on 2 CPU cores.
+Expect: win rate over SFT under the reward 70.7 ± 3.6 % (95 %, 100 held-out
+prompts x 2 samples, one seed).
 """
 
 from ml_collections import ConfigDict

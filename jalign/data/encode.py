@@ -84,6 +84,23 @@ class EncodedPair:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class EncodedSequence:
+  """A sequence with its scored tokens, for likelihood losses.
+
+  Attributes:
+    ids: [n] int32, from the beginning of sequence to the end.
+    mask: [n] bool, True on the tokens to learn from; mask[0] is False.
+    source: "file:line" of the record.
+    cut: tokens dropped from (prompt, response).
+  """
+
+  ids: np.ndarray
+  mask: np.ndarray
+  source: str
+  cut: tuple[int, int] = (0, 0)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class EncodedPrompt:
   """A prompt to generate from.
 

@@ -61,6 +61,47 @@ class PromptRecord:
 
 
 @dataclasses.dataclass(frozen=True)
+class DemonstrationRecord:
+  """A prompt with a response to imitate; shared fields are
+  `PreferenceRecord`'s."""
+
+  prompt: str
+  response: str
+  source: str
+  group: str
+
+
+@dataclasses.dataclass(frozen=True)
+class BinaryRecord:
+  """A prompt with a response that is desirable or not."""
+
+  prompt: str
+  response: str
+  desirable: bool
+  source: str
+  group: str
+
+
+@dataclasses.dataclass(frozen=True)
+class RankedRecord:
+  """A prompt with two or more responses and a score of each.
+
+  Attributes:
+    prompt: not empty.
+    responses: two or more, none blank.
+    scores: one each, higher is better; finite. Equal scores are a tie.
+    source: "file:line".
+    group: split key.
+  """
+
+  prompt: str
+  responses: tuple[str, ...]
+  scores: tuple[float, ...]
+  source: str
+  group: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Skipped:
   """A row that was left out.
 

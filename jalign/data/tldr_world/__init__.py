@@ -1,0 +1,109 @@
+"""The TL;DR world: a small language in which every question has an answer.
+
+Posts state facts about people; a cue word marks the salient ones. A good
+summary states these, briefly, and invents nothing. Attributes of a summary,
+rewards, and the preferences of several kinds of raters are exact functions,
+and the preferences of one population run in a circle.
+
+  language        words, facts, posts
+  summary         the attributes of any summary
+  raters          gold reward and cost, raters, the population
+  demonstrations  imperfect demonstrations with known shares; pure archetypes
+  ceiling         the best that any summary could do
+  dataset         the world as records; builder: as a TFDS data set
+
+The language, the raters and the shares were frozen on 2026-11-25, before any
+algorithm was tuned on them (seed 0 of `dataset`).
+"""
+
+from jalign.data.tldr_world.ceiling import (
+  attainable,
+  best_responses,
+  exploitability,
+)
+from jalign.data.tldr_world.dataset import (
+  CONFIGS,
+  post,
+  read_tldr_world,
+  records,
+)
+from jalign.data.tldr_world.demonstrations import (
+  ARCHETYPES,
+  SHARES,
+  archetype,
+  sample_demonstration,
+)
+from jalign.data.tldr_world.language import (
+  Fact,
+  Post,
+  read_post,
+  sample_post,
+  vocabulary,
+)
+from jalign.data.tldr_world.raters import (
+  GROUPS,
+  WEIGHTS,
+  annotator,
+  bradley_terry,
+  cost,
+  gold,
+  gold_cost,
+  gold_length_biased,
+  gold_noisy,
+  gold_rater,
+  gold_reward,
+  length_biased,
+  lexicographic,
+  mixture,
+  noisy,
+  population,
+  population_rater,
+  reward,
+  segment_rewards,
+)
+from jalign.data.tldr_world.summary import (
+  Attributes,
+  attributes,
+  read_summary,
+)
+
+__all__ = [
+  "ARCHETYPES",
+  "CONFIGS",
+  "GROUPS",
+  "SHARES",
+  "WEIGHTS",
+  "Attributes",
+  "Fact",
+  "Post",
+  "annotator",
+  "archetype",
+  "attainable",
+  "attributes",
+  "best_responses",
+  "bradley_terry",
+  "cost",
+  "exploitability",
+  "gold",
+  "gold_cost",
+  "gold_length_biased",
+  "gold_noisy",
+  "gold_rater",
+  "gold_reward",
+  "length_biased",
+  "lexicographic",
+  "mixture",
+  "noisy",
+  "population",
+  "population_rater",
+  "post",
+  "read_post",
+  "read_summary",
+  "read_tldr_world",
+  "records",
+  "reward",
+  "sample_demonstration",
+  "sample_post",
+  "segment_rewards",
+  "vocabulary",
+]

@@ -1,0 +1,105 @@
+"""Exact ceilings: the best that any summary could do, by enumeration.
+
+Raters see attributes alone, so the best summary of a post is found among the
+attribute vectors that some grammatical summary of it has.
+"""
+
+import functools
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from jalign.data.tldr_world.demonstrations import MAX_WORDS
+from jalign.data.tldr_world.language import Post, read_post
+from jalign.data.tldr_world.raters import Rater
+from jalign.data.tldr_world.summary import Attributes, attributes
+
+
+@functools.lru_cache
+def attainable(salient: int, max_words: int = MAX_WORDS) -> Attributes:
+  """Attributes of every grammatical summary of a post, each once.
+
+  Args:
+    salient: number of salient facts of the post. (How many others there are
+      doesn't matter: repeating counts like stating them.)
+    max_words: of a summary.
+
+  Returns:
+    Attributes of arrays [N].
+  """
+  found = set()
+  most = max_words // 4
+  for new, redundant, false in itertools.product(
+    range(salient + 1), range(most + 1), range(most + 1)
+  ):
+    clauses, true = new + redundant + false, new + redundant
+    if not 1 <= clauses <= most:
+      continue
+    # A false clause may have a detail too: it adds a word, as one does to a
+    # true clause, but no source.
+    for sourced, extra, filler in itertools.product(
+      range(true + 1), range(false + 1), range(clauses + 1)
+    ):
+      words = 4 * clauses + sourced + extra + 3 * filler
+      if words <= max_words:
+        coverage, share = new / salient, sourced / clauses
+        found.add(
+          (1, coverage, false, redundant, filler, words, share, clauses)
+        )
+  return Attributes(*np.array(sorted(found), np.float64).T)
+
+
+def best_responses(
+  rater: Rater, posts: Sequence[Post], opponents: Sequence[Sequence[str]]
+) -> np.ndarray:
+  """The highest win rate that any response has, post by post.
+
+  Args:
+    rater: the exact annotator.
+    posts: G posts.
+    opponents: K responses to each; the response plays against their mixture.
+
+  Returns:
+    [G] max over summaries y of mean_k P(y > opponents_k): no policy, whatever
+    it was trained on, has a higher win rate over these opponents.
+  """
+  return np.array(
+    [
+      _against(rater, post, texts).mean(1).max()
+      for post, texts in zip(posts, opponents, strict=True)
+    ]
+  )
+
+
+def _against(rater: Rater, post: Post, texts: Sequence[str]) -> np.ndarray:
+  """[N, K] P of every attainable summary over each text."""
+  mine = attainable(len(post.salient))
+  theirs = attributes([post.text] * len(texts), texts)
+  return rater(
+    Attributes(*(x[:, None] for x in mine)),
+    Attributes(*(x[None] for x in theirs)),
+  )
+
+
+def exploitability(
+  rater: Rater, posts: Sequence[str], summaries: Sequence[str]
+) -> float:
+  """How much a best response wins beyond one half against a policy.
+
+  max_y P(y > policy) - 1/2, averaged over posts, where the policy is the
+  mixture of its responses to a post; 0 for a Nash policy. With few responses
+  a post it is an upper bound: the best response knows the draws.
+
+  Args:
+    rater: the exact annotator.
+    posts: N texts; equal texts are one post.
+    summaries: N texts.
+  """
+  by_post: dict[str, list[str]] = {}
+  for post, text in zip(posts, summaries, strict=True):
+    by_post.setdefault(post, []).append(text)
+  values = best_responses(
+    rater, [read_post(post) for post in by_post], list(by_post.values())
+  )
+  return float(values.mean() - 0.5)

@@ -1,0 +1,167 @@
+"""The world as records: post number i is the same in every configuration.
+
+Post i of seed s is drawn from the generator of (s, "post", i), its summaries
+from others, so that the first n records never depend on how many there are.
+"""
+
+import functools
+import re
+from collections.abc import Callable
+from typing import Any
+
+from jalign.data.schema import (
+  BinaryRecord,
+  DemonstrationRecord,
+  PreferenceRecord,
+  PromptRecord,
+  RankedRecord,
+  Report,
+)
+from jalign.data.tldr_world import language, raters
+from jalign.data.tldr_world.demonstrations import sample_demonstration
+from jalign.data.tldr_world.language import Post, rng, sample_post
+from jalign.errors import UserError
+
+POSTS = 10_000  # records of a configuration unless fewer are asked for
+RANKED = 4  # summaries of a ranked list
+ECHO_WORDS = 12
+
+
+def sft_record(post: Post, seed: int, i: int) -> DemonstrationRecord:
+  """One imperfect demonstration."""
+  _, text = sample_demonstration(post, rng(seed, "sft", i))
+  return DemonstrationRecord(post.text, text, _source("sft", i), post.text)
+
+
+def preference_record(post: Post, seed: int, i: int) -> PreferenceRecord:
+  """Two different demonstrations, ordered by one draw of the population.
+
+  `preference` is the exact P(chosen > rejected) under the population, the
+  scores are gold rewards: they needn't agree with the order.
+  """
+  generator = rng(seed, "preferences", i)
+  _, a = sample_demonstration(post, generator)
+  b = a
+  while b == a:
+    _, b = sample_demonstration(post, generator)
+  p = float(raters.population([post.text], [a], [b])[0])
+  if generator.random() >= p:
+    a, b, p = b, a, 1 - p
+  return PreferenceRecord(
+    prompt=post.text,
+    chosen=a,
+    rejected=b,
+    source=_source("preferences", i),
+    group=post.text,
+    preference=p,
+    chosen_score=raters.gold_reward(post.text, a),
+    rejected_score=raters.gold_reward(post.text, b),
+  )
+
+
+def ranked_record(post: Post, seed: int, i: int) -> RankedRecord:
+  """Different demonstrations with their gold rewards, best first."""
+  generator = rng(seed, "ranked", i)
+  found: dict[str, float] = {}
+  while len(found) < RANKED:
+    _, text = sample_demonstration(post, generator)
+    found[text] = raters.gold_reward(post.text, text)
+  order = sorted(found, key=lambda text: -found[text])
+  return RankedRecord(
+    post.text,
+    tuple(order),
+    tuple(found[text] for text in order),
+    _source("ranked", i),
+    post.text,
+  )
+
+
+def binary_record(post: Post, seed: int, i: int) -> BinaryRecord:
+  """A demonstration, desirable if its gold cost is negative."""
+  _, text = sample_demonstration(post, rng(seed, "binary", i))
+  good = raters.gold_cost(post.text, text) < 0
+  return BinaryRecord(post.text, text, good, _source("binary", i), post.text)
+
+
+def prompt_record(post: Post, seed: int, i: int) -> PromptRecord:
+  """A post alone."""
+  del seed
+  return PromptRecord(post.text, _source("prompts", i), post.text)
+
+
+def echo_record(seed: int, i: int) -> DemonstrationRecord:
+  """Words in random order, to be repeated from a random one on.
+
+  Language models that are to summarise must copy first; on this list they
+  learn it ten times faster than on posts. It has nothing of the posts.
+  """
+  generator = rng(seed, "echo", i)
+  words = generator.permutation(
+    language.NAMES + language.VERBS + language.OBJECTS + language.DETAILS
+  )[:ECHO_WORDS].tolist()
+  at = int(generator.integers(ECHO_WORDS))
+  prompt = " ".join(words) + " "
+  response = " ".join(words[at:] + words[:at])
+  return DemonstrationRecord(prompt, response, _source("echo", i), prompt)
+
+
+_OF_POST: dict[str, Callable[[Post, int, int], Any]] = {
+  "sft": sft_record,
+  "preferences": preference_record,
+  "ranked": ranked_record,
+  "binary": binary_record,
+  "prompts": prompt_record,
+}
+CONFIGS = (*_OF_POST, "echo")
+
+
+def post(i: int, seed: int = 0) -> Post:
+  """Post number i of a world, from 0."""
+  return sample_post(rng(seed, "post", i))
+
+
+@functools.cache  # several stages read the same records
+def records(config: str, count: int = POSTS, seed: int = 0) -> tuple[Any, ...]:
+  """The first records of a configuration.
+
+  Args:
+    config: "sft", "preferences", "ranked", "binary", "prompts" or "echo".
+    count: how many; one a post.
+    seed: of the world; 0 is the frozen one that results are reported on.
+  """
+  if config == "echo":
+    return tuple(echo_record(seed, i) for i in range(count))
+  make = _OF_POST[config]
+  return tuple(make(post(i, seed), seed, i) for i in range(count))
+
+
+def read_tldr_world(
+  path: str, on_error: str = "error"
+) -> tuple[list[Any], Report]:
+  """The world as a data source.
+
+  Args:
+    path: a configuration, with the number of records if not `POSTS`: "sft",
+      "preferences[:6000]".
+    on_error: taken as every reader does; no row is ever bad.
+
+  Raises:
+    UserError: there is no such configuration.
+  """
+  del on_error
+  found = re.fullmatch(r"(\w+)(?:\[:(\d+)\])?", str(path))
+  name, count = found.groups() if found else ("", None)
+  if name not in CONFIGS or count == "0":
+    raise UserError(
+      f"{str(path)!r} is not a part of the TL;DR world.",
+      where="config.data.path",
+      remedy=f"Give one of {', '.join(CONFIGS)}, with a number of records as"
+      " in 'sft[:6000]'.",
+    )
+  rows = list(records(name, int(count) if count else POSTS))
+  noun = {"preferences": "pairs", "prompts": "prompts"}.get(name, "records")
+  return rows, Report(f"tldr_world/{name}", len(rows), len(rows), noun=noun)
+
+
+def _source(config: str, i: int) -> str:
+  return f"tldr_world/{config}:{i + 1}"

@@ -40,6 +40,9 @@ def stage(loss: dict[str, Any], **changes: Any) -> ConfigDict:
   section.optimizer = ConfigDict(parse.defaults()["optimizer"])
   section.algorithm = changes.get("algorithm", "")
   section.steps = changes.get("steps", 0)
+  section.data = ConfigDict()
+  section.start = changes.get("start", "")
+  section.judge = changes.get("judge", True)
   section.select = changes.get("select", "")
   section.select_mode = changes.get("select_mode", "min")
   return section

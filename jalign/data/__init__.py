@@ -51,7 +51,12 @@ from jalign.data.sources import (
   split,
   unique_prompts,
 )
-from jalign.data.tokenizer import Tokenizer, load, train_bpe
+from jalign.data.tokenizer import (
+  Tokenizer,
+  load,
+  train_bpe,
+  train_words,
+)
 
 __all__ = [
   "SOURCES",
@@ -88,5 +93,6 @@ __all__ = [
   "read_prompts",
   "split",
   "train_bpe",
+  "train_words",
   "unique_prompts",
 ]

@@ -12,6 +12,7 @@ import tokenizers
 from jalign.errors import UserError
 
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"  # of the tokenizers trained here
+_SPECIAL = (PAD, BOS, EOS)
 SMALLEST_VOCAB = 256 + 3  # bytes and the three above
 
 _MARK = "jalign"  # key in tokenizer_config.json of the folders written here
@@ -46,7 +47,14 @@ class Tokenizer:
     (a user who types "<eos>") as plain text. Those of a Hugging Face folder
     read them as special tokens, as their chat formats need.
     """
-    return self.backend.encode(text, add_special_tokens=False).ids
+    try:
+      return self.backend.encode(text, add_special_tokens=False).ids
+    except Exception as error:  # a tokenizer of whole words meets a new one
+      raise UserError(
+        f"{text[:60]!r} can't be encoded ({error}).",
+        where="tokenizer",
+        remedy="Use words that it was trained on, or another tokenizer.",
+      ) from None
 
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
     """`encode` of each text, in parallel."""
@@ -110,11 +118,30 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
   backend.decoder = tokenizers.decoders.ByteLevel()
   trainer = tokenizers.trainers.BpeTrainer(
     vocab_size=vocab_size,
-    special_tokens=[PAD, BOS, EOS],
+    special_tokens=list(_SPECIAL),
     initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()),
     show_progress=False,
   )
   backend.train_from_iterator(texts, trainer)
+  backend.encode_special_tokens = True
+  return _wrap(backend, bos=BOS, eos=EOS, pad=PAD, where="")
+
+
+def train_words(texts: Iterable[str]) -> Tokenizer:
+  """A tokenizer of whole words, cut at white space: for small languages.
+
+  Decoding joins words by single spaces. A word that is in none of the texts
+  can't be encoded and is an error: there is no unknown token.
+
+  Args:
+    texts: every word of them becomes an id, in alphabetical order after
+      padding, beginning and end of sequence.
+  """
+  words = sorted({word for text in texts for word in text.split()})
+  vocab = {word: i for i, word in enumerate(dict.fromkeys([*_SPECIAL, *words]))}
+  backend = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocab))
+  backend.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+  backend.add_special_tokens(list(_SPECIAL))
   backend.encode_special_tokens = True
   return _wrap(backend, bos=BOS, eos=EOS, pad=PAD, where="")
 

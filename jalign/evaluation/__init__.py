@@ -1,5 +1,8 @@
 """Win rates with their errors, plots and reports."""
 
+from jalign.evaluation.best_of_n import best_of_n
+from jalign.evaluation.clustered import Mean, clustered_mean
+from jalign.evaluation.diversity import distinct_n
 from jalign.evaluation.plots import (
   plot_bars_with_intervals,
   plot_curves,
@@ -28,11 +31,15 @@ from jalign.evaluation.win_rate import (
 __all__ = [
   "Figure",
   "LengthAdjusted",
+  "Mean",
   "Samples",
   "Section",
   "Table",
   "WinMatrix",
   "WinRate",
+  "best_of_n",
+  "clustered_mean",
+  "distinct_n",
   "head_to_head",
   "length_adjusted",
   "plot_bars_with_intervals",

@@ -19,8 +19,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jalign.errors import UserError
-
-Z95 = 1.959963984540054  # the normal's 97.5 % point
+from jalign.evaluation.clustered import (
+  Z95,
+  clusters,
+  mean_and_error,
+  prompt_means,
+)
 
 
 class WinRate(NamedTuple):
@@ -97,28 +101,6 @@ def _checked(preferences: ArrayLike) -> np.ndarray:
   return p
 
 
-def _clusters(prompt_ids: Sequence[Any] | np.ndarray | None, n: int):
-  """[n] index of each comparison's prompt."""
-  if prompt_ids is None:
-    return np.arange(n)
-  if len(prompt_ids) != n:
-    raise UserError(f"{len(prompt_ids)} prompt ids for {n} comparisons.")
-  index: dict[Any, int] = {}
-  return np.array([index.setdefault(i, len(index)) for i in prompt_ids], int)
-
-
-def _prompt_means(values: np.ndarray, cluster: np.ndarray) -> np.ndarray:
-  """[G] from [N], prompts in order of their index."""
-  _, row, count = np.unique(cluster, return_inverse=True, return_counts=True)
-  return np.bincount(row, values) / count
-
-
-def _mean_and_error(means: np.ndarray) -> tuple[float, float]:
-  mean = means.mean() if means.size else np.nan
-  error = means.std(ddof=1) if means.size > 1 else np.nan
-  return float(mean), float(error / np.sqrt(max(means.size, 1)))
-
-
 def win_rate(
   preferences: ArrayLike,
   prompt_ids: Sequence[Any] | np.ndarray | None = None,
@@ -151,13 +133,13 @@ def win_rate(
   p = _checked(preferences)
   if p.ndim != 1:
     raise UserError(f"preferences have shape {p.shape}, not [N].")
-  cluster = _clusters(prompt_ids, p.size)
+  cluster = clusters(prompt_ids, p.size)
   judged = ~np.isnan(p)
   p, cluster = p[judged], cluster[judged]
-  means = _prompt_means(p, cluster)
-  mean, error = _mean_and_error(means)
+  means = prompt_means(p, cluster)
+  mean, error = mean_and_error(means)
   verdicts = (np.sign(p - 0.5) + 1) / 2
-  discrete, _ = _mean_and_error(_prompt_means(verdicts, cluster))
+  discrete, _ = mean_and_error(prompt_means(verdicts, cluster))
   low, high = np.clip([mean - Z95 * error, mean + Z95 * error], 0, 1)
   return WinRate(
     win_rate=mean,
@@ -248,7 +230,7 @@ def length_adjusted(
     problem = f"length and quality are one: all differ by {difference[0]:g}."
     raise UserError(problem, where="lengths", remedy="Use win_rate instead.")
   bounded = np.tanh(difference / spread) if spread else difference
-  cluster = _clusters(prompt_ids, p.size)[judged]
+  cluster = clusters(prompt_ids, p.size)[judged]
   _, row, count = np.unique(cluster, return_inverse=True, return_counts=True)
   groups = count.size
   design = np.stack([np.ones_like(bounded), bounded], axis=1)

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from jalign.evaluation.win_rate import win_rate
+from jalign.experiment.dataset import Dataset
 from jalign.experiment.prepare import Prepared, place
 from jalign.experiment.sampling import Samples, sample_texts
 from jalign.experiment.settings import SamplerSettings, StageSettings
@@ -20,21 +21,26 @@ from jalign.types import Model, Params
 
 Measure = Callable[[Params], dict[str, float]]
 
-ONLINE_METRICS = ("eval/win_rate", "eval/response_tokens", "eval/finished")
+ONLINE_METRICS = (
+  "eval/win_rate",
+  "eval/kl",
+  "eval/response_tokens",
+  "eval/finished",
+)
 
 
 def measure_loss(
-  prepared: Prepared,
+  dataset: Dataset,
   mesh: jax.sharding.Mesh,
   objective: Objective,
   batch: str,
   batch_size: int,
   ref_params: Params | None,
 ) -> Measure:
-  """Loss and metrics of an objective on the held-out pairs.
+  """Loss and metrics of an objective on the held-out records.
 
   Args:
-    prepared: the data.
+    dataset: of the stage.
     mesh: where batches go.
     objective: of the stage's loss.
     batch: kind of batch that it takes.
@@ -44,7 +50,7 @@ def measure_loss(
   evaluate = make_evaluation(objective)
 
   def measure(params: Params) -> dict[str, float]:
-    batches = prepared.loader(
+    batches = dataset.loader(
       batch, "eval", batch_size, epochs=1, shuffle=False
     )
     sums = [
@@ -57,7 +63,7 @@ def measure_loss(
 
 
 def loss_metrics(
-  prepared: Prepared,
+  dataset: Dataset,
   model: Model,
   objective: Objective,
   batch: str,
@@ -66,7 +72,7 @@ def loss_metrics(
   """Names of what `measure_loss` will measure, without computing anything."""
   params = jax.eval_shape(model.init, jax.random.key(0))
   example = next(
-    prepared.loader(batch, "eval", batch_size, epochs=1, shuffle=False)
+    dataset.loader(batch, "eval", batch_size, epochs=1, shuffle=False)
   )
   _, (_, sums) = jax.eval_shape(objective.sums, params, example.data, params)
   return sorted(f"eval/{name}" for name in sums)
@@ -91,9 +97,17 @@ def measure_wins(
     seed: of the policy's draws, the same at every step; the reference has a
       stream of its own.
   """
-  prompts = prepared.sample_prompts(settings.prompts)
+  prompts = prepared.main.sample_prompts(
+    settings.eval_prompts or settings.prompts
+  )
   draw = lambda params, seed: sample_texts(
-    model, params, prepared.tokenizer, prompts, settings, seed=seed
+    model,
+    params,
+    prepared.tokenizer,
+    prompts,
+    settings,
+    seed=seed,
+    ref_params=ref_params,
   )
   reference: list[Samples] = []
 
@@ -104,6 +118,7 @@ def measure_wins(
     preference = annotator(samples.prompts, samples.texts, reference[0].texts)
     values = (
       win_rate(preference, samples.prompt_ids).win_rate,
+      float(np.mean(samples.logps - samples.ref_logps)),
       float(np.mean(samples.tokens)),
       samples.finished,
     )

@@ -35,10 +35,11 @@ _SECTIONS = {
   "sample": SamplerSettings,
   "annotator": AnnotatorSettings,
 }
-_PLAIN = ("title", "init_from", "wandb_project")
+_PLAIN = ("title", "init_from", "wandb_project", "report")
 _STAGE = tuple(
   f.name for f in dataclasses.fields(StageSettings) if f.name != "name"
 )
+_OF_ONE = {"start": "", "judge": True}  # never taken over from the top level
 _MODEL = tuple(
   f.name
   for f in dataclasses.fields(ModelConfig)
@@ -49,7 +50,7 @@ _MODEL = tuple(
 def defaults() -> dict[str, Any]:
   """Every key of a config of one stage, with its default."""
   stage = dataclasses.asdict(StageSettings(name="", loss={"name": "dpo"}))
-  del stage["name"]
+  del stage["name"], stage["data"]
   required = {"vocab_size", "rules"}
   model = {
     f.name: 0 if f.default is dataclasses.MISSING else f.default
@@ -113,12 +114,18 @@ def parse(config: Mapping[str, Any]) -> Settings:
       names the key.
   """
   config = dict(config)
+  main_data = _dict(config.get("data", {}), "config.data")
   sections = {
     name: _section(cls, config.pop(name, {}), f"config.{name}")
     for name, cls in _SECTIONS.items()
   }
-  _check_data(sections["data"])
+  _check_data(sections["data"], "config.data")
   _check_sample(sections["sample"])
+  if sections["tokenizer"].kind not in ("bpe", "words"):
+    raise UserError(
+      f"{sections['tokenizer'].kind!r} is not 'bpe' or 'words'.",
+      where="config.tokenizer.kind",
+    )
   model = _typed(ModelConfig, config.pop("model", {}), "config.model", _MODEL)
   seed = _convert(config.pop("seed", 0), int, "config.seed")
   plain = {
@@ -136,11 +143,21 @@ def parse(config: Mapping[str, Any]) -> Settings:
       f"{names} must be one or more different names, none of them a key.",
       where="config.stages",
     )
-  stages = []
+  top["data"] = main_data
+  stages: list[StageSettings] = []
   for name in names:
     own = _dict(config.pop(name, {}), f"config.{name}")
     _refuse_unknown(own, _STAGE, f"config.{name}")
-    stages.append(_stage(name, top, own, f"config.{name}"))
+    inherited = top if name == names[-1] else top | _OF_ONE
+    stage = _stage(name, inherited, own, f"config.{name}")
+    earlier = [s.name for s in stages]
+    if stage.start and stage.start not in earlier:
+      raise UserError(
+        f"{stage.start!r} is not a stage before this one.",
+        where=f"config.{name}.start",
+        remedy=f"Earlier ones: {', '.join(earlier) or 'none'}.",
+      )
+    stages.append(stage)
   _refuse_unknown(config, known, "config")
   return Settings(
     seed=seed, model=model, stages=tuple(stages), **plain, **sections
@@ -154,6 +171,9 @@ def _stage(name, top, own, where) -> StageSettings:
   optimizer |= _dict(own.get("optimizer", {}), at)
   merged["optimizer"] = _section(OptimizerConfig, optimizer, at)
   merged["loss"] = _copy(merged.get("loss", {}))  # replaced whole, not merged
+  data = top["data"] | _dict(own.get("data", {}), f"{where}.data")
+  merged["data"] = _section(DataSettings, data, f"{where}.data")
+  _check_data(merged["data"], f"{where}.data")
   stage = _section(StageSettings, merged | {"name": name}, where)
   if stage.algorithm and stage.algorithm not in ALGORITHMS:
     raise UserError(
@@ -185,23 +205,23 @@ def _stage(name, top, own, where) -> StageSettings:
   return stage
 
 
-def _check_data(data: DataSettings) -> None:
+def _check_data(data: DataSettings, where: str) -> None:
   if data.source not in SOURCES:
     raise UserError(
       f"unknown source {data.source!r}.",
-      where="config.data.source",
+      where=f"{where}.source",
       remedy=f"Known: {', '.join(SOURCES)}.",
     )
   if data.on_error not in ("", "error", "skip"):
     raise UserError(
       f"{data.on_error!r} is not 'error' or 'skip'.",
-      where="config.data.on_error",
+      where=f"{where}.on_error",
     )
   if not data.path:
     raise UserError(
       "names no file.",
-      where="config.data.path",
-      remedy="Set it: --config.data.path=FILE.",
+      where=f"{where}.path",
+      remedy=f"Set it: --{where}.path=FILE.",
     )
 
 
@@ -209,6 +229,9 @@ def _check_sample(sample: SamplerSettings) -> None:
   for key in ("prompts", "per_prompt", "max_new_tokens"):
     if getattr(sample, key) < 1:
       raise UserError("must be at least 1.", where=f"config.sample.{key}")
+  for key in ("best_of", "eval_prompts"):
+    if getattr(sample, key) < 0:
+      raise UserError("must not be negative.", where=f"config.sample.{key}")
   draw_of(sample)  # checks the rest
 
 

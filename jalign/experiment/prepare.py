@@ -1,9 +1,9 @@
-"""Records, tokenizer and encoded pairs of a run."""
+"""Records, tokenizer and encoded data of a run and of each of its stages."""
 
 import dataclasses
-import functools
+import itertools
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -12,12 +12,10 @@ import numpy as np
 from jalign import data, sharding
 from jalign.errors import UserError
 from jalign.experiment import folder as folders
-from jalign.experiment.settings import Settings
+from jalign.experiment.dataset import Dataset
+from jalign.experiment.settings import DataSettings, Settings
 
-_KINDS = {
-  "pairs": (data.collate_pairs, data.pair_length),
-  "sequences": (data.collate_chosen, data.chosen_length),
-}
+_TEXTS = ("prompt", "chosen", "rejected", "response")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,24 +24,14 @@ class Prepared:
 
   Attributes:
     tokenizer: loaded or trained.
-    train: encoded training pairs.
-    held_out: encoded held-out pairs.
-    train_prompts: different training prompts.
-    eval_prompts: different held-out prompts.
-    group_of: source of a record -> its split key.
-    buckets: padded lengths, ascending.
-    facts: what data.json says.
-    lines: the same for people.
+    main: what is held out and judged.
+    stages: what each stage is trained on, by its name.
+    lines: what was read, held out and cut, for people.
   """
 
   tokenizer: data.Tokenizer
-  train: list[data.EncodedPair]
-  held_out: list[data.EncodedPair]
-  train_prompts: list[data.EncodedPrompt]
-  eval_prompts: list[data.EncodedPrompt]
-  group_of: dict[str, str]
-  buckets: tuple[int, ...]
-  facts: dict[str, Any]
+  main: Dataset
+  stages: dict[str, Dataset]
   lines: tuple[str, ...]
 
   def summary(self) -> str:
@@ -53,81 +41,31 @@ class Prepared:
   def save(self, folder: pathlib.Path) -> None:
     """Keeps tokenizer/ and data.json in the folder."""
     self.tokenizer.save(folder / "tokenizer")
-    folders.write_json(folder / "data.json", self.facts)
-
-  def pairs(self, part: str) -> list[data.EncodedPair]:
-    """The "train" or the "eval" part."""
-    return {"train": self.train, "eval": self.held_out}[part]
-
-  def lengths(self, kind: str, part: str) -> list[int]:
-    """Tokens of each example of a part, as batches of a kind have them."""
-    return [_KINDS[kind][1](pair) for pair in self.pairs(part)]
-
-  def loader(
-    self,
-    kind: str,
-    part: str,
-    batch_size: int,
-    *,
-    seed: int = 0,
-    epochs: int | None = None,
-    shuffle: bool = True,
-  ) -> data.Loader:
-    """Batches of "pairs" or of chosen "sequences"."""
-    collate, length_of = _KINDS[kind]
-    return data.make_loader(
-      self.pairs(part),
-      functools.partial(collate, pad_id=self.tokenizer.pad_id),
-      batch_size=batch_size,
-      buckets=self.buckets,
-      seed=seed,
-      epochs=epochs,
-      shuffle=shuffle,
-      length_of=length_of,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
+    own = {
+      name: dataset.facts
+      for name, dataset in self.stages.items()
+      if dataset is not self.main
+    }
+    facts = {**self.main.facts, "vocab_size": self.tokenizer.vocab_size}
+    folders.write_json(
+      folder / "data.json", facts | ({"stages": own} if own else {})
     )
-
-  def prompt_loader(self, batch_size: int, *, seed: int = 0) -> data.Loader:
-    """Batches of training prompts, all of one width."""
-    return data.make_loader(
-      self.train_prompts,
-      functools.partial(data.collate_prompts, pad_id=self.tokenizer.pad_id),
-      batch_size=batch_size,
-      buckets=(max(map(data.prompt_length, self.train_prompts)),),
-      seed=seed,
-      length_of=data.prompt_length,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
-    )
-
-  def examples(self, part: str) -> Iterable[tuple]:
-    """Source and token ids of each pair, for a fingerprint."""
-    for p in self.pairs(part):
-      ids = (p.prompt.tolist(), p.chosen.tolist(), p.rejected.tolist())
-      yield (p.source.replace("\\", "/").rpartition("/")[2], *ids)
-
-  def groups(self, sources: Sequence[str]) -> list[str]:
-    """The split key of each source: the cluster of an interval."""
-    return [self.group_of[source] for source in sources]
 
   def with_pairs(self, path: str, settings: Settings) -> "Prepared":
     """The same with all pairs of another file held out."""
-    records, report = _read(settings, path)
+    records, report = _read(settings.data, path)
     held_out, cut = data.encode_pairs(
-      records, self.tokenizer, _limits(settings)
+      records, self.tokenizer, _limits(settings.data)
+    )
+    main = dataclasses.replace(
+      self.main,
+      held_out=held_out,
+      eval_prompts=_prompts(records, self.tokenizer, settings.data),
+      group_of={r.source: r.group for r in records},
     )
     return dataclasses.replace(
-      self,
-      held_out=held_out,
-      eval_prompts=_prompts(records, self.tokenizer, settings),
-      group_of={r.source: r.group for r in records},
-      lines=(report.summary(), cut.summary()),
+      self, main=main, lines=(report.summary(), cut.summary())
     )
-
-  def sample_prompts(self, count: int) -> list[data.EncodedPrompt]:
-    """The first held-out prompts, as many as there are."""
-    return self.eval_prompts[:count]
 
 
 def prepare(
@@ -143,63 +81,102 @@ def prepare(
   Raises:
     UserError: bad data, or settings that contradict each other.
   """
-  records, report = _read(settings, settings.data.path)
-  train, held_out = data.split(
-    records, settings.data.eval_fraction, settings.data.split_seed
+  wanted = [settings.data, *(stage.data for stage in settings.stages)]
+  read = {each: _split(each) for each in dict.fromkeys(wanted)}
+  texts = itertools.chain.from_iterable(
+    _texts(train) for train, _, _ in read.values()
   )
-  tokenizer = _tokenizer(settings, folder, base, train)
-  limits = _limits(settings)
-  train_pairs, train_cut = data.encode_pairs(train, tokenizer, limits)
-  eval_pairs, eval_cut = data.encode_pairs(held_out, tokenizer, limits)
-  lines = (
-    report.summary(),
-    f"{len(train)} pairs to train on, {len(held_out)} held out"
-    f" ({len({r.group for r in held_out})} groups of prompts, none in both)",
-    f"tokenizer of {tokenizer.vocab_size} tokens",
-    f"training: {train_cut.summary()}",
-    f"held out: {eval_cut.summary()}",
-  )
-  facts: dict[str, Any] = {
-    "source": report.to_dict(),
-    "train": train_cut.to_dict(),
-    "eval": eval_cut.to_dict(),
-    "vocab_size": tokenizer.vocab_size,
+  tokenizer = _tokenizer(settings, folder, base, texts)
+  datasets = {
+    each: _encode(each, tokenizer, *parts) for each, parts in read.items()
   }
   return Prepared(
-    tokenizer=tokenizer,
-    train=train_pairs,
-    held_out=eval_pairs,
-    train_prompts=_prompts(train, tokenizer, settings),
-    eval_prompts=_prompts(held_out, tokenizer, settings),
-    group_of={r.source: r.group for r in records},
-    buckets=settings.data.buckets,
-    facts=facts,
-    lines=lines,
+    tokenizer,
+    datasets[settings.data],
+    {stage.name: datasets[stage.data] for stage in settings.stages},
+    (
+      *itertools.chain.from_iterable(d.lines for d in datasets.values()),
+      f"tokenizer of {tokenizer.vocab_size} tokens",
+    ),
   )
 
 
-def _read(settings, path):
-  d = settings.data
-  options = {"on_error": d.on_error} if d.on_error else {}
-  return data.read(d.source, path, **options)
+def _split(settings: DataSettings):
+  """(training records, held-out records, report) of one source."""
+  records, report = _read(settings, settings.path)
+  parts = data.split(records, settings.eval_fraction, settings.split_seed)
+  return *parts, report
 
 
-def _limits(settings) -> data.Limits:
-  d = settings.data
+def _encode(
+  settings: DataSettings, tokenizer: data.Tokenizer, train, held_out, report
+) -> Dataset:
+  kind, encode = {
+    data.PreferenceRecord: ("pairs", data.encode_pairs),
+    data.DemonstrationRecord: ("sequences", data.encode_demonstrations),
+    data.PromptRecord: ("prompts", None),
+  }.get(type(train[0]), ("", None))
+  if not kind:
+    raise UserError(
+      f"nothing can be trained on {type(train[0]).__name__} yet.",
+      where="config.data.source",
+      remedy="Choose a source of pairs, demonstrations or prompts.",
+    )
+  groups = len({r.group for r in held_out})
+  lines = [
+    report.summary(),
+    f"{len(train)} {report.noun} to train on, {len(held_out)} held out"
+    f" ({groups} groups of prompts, none in both)",
+  ]
+  facts: dict[str, Any] = {"source": report.to_dict()}
+  parts: list[list[Any]] = [[], []]
+  if encode is not None:
+    for i, (name, records) in enumerate((("train", train), ("eval", held_out))):
+      parts[i], cut = encode(records, tokenizer, _limits(settings))
+      facts[name] = cut.to_dict()
+      place = {"train": "training", "eval": "held out"}[name]
+      lines.append(f"{place}: {cut.summary()}")
+  return Dataset(
+    kind=kind,
+    train=parts[0],
+    held_out=parts[1],
+    train_prompts=_prompts(train, tokenizer, settings),
+    eval_prompts=_prompts(held_out, tokenizer, settings),
+    group_of={r.source: r.group for r in (*train, *held_out)},
+    buckets=settings.buckets,
+    pad_id=tokenizer.pad_id,
+    facts=facts,
+    lines=tuple(lines),
+  )
+
+
+def _texts(records: Sequence[Any]) -> Iterator[str]:
+  for record in records:
+    for field in _TEXTS:
+      if hasattr(record, field):
+        yield getattr(record, field)
+
+
+def _read(settings: DataSettings, path: str):
+  options = {"on_error": settings.on_error} if settings.on_error else {}
+  return data.read(settings.source, path, **options)
+
+
+def _limits(settings: DataSettings) -> data.Limits:
   return data.Limits(
-    max_tokens=max(d.buckets),
-    max_prompt_tokens=d.max_prompt_tokens,
-    max_response_tokens=d.max_response_tokens,
+    max_tokens=max(settings.buckets),
+    max_prompt_tokens=settings.max_prompt_tokens,
+    max_response_tokens=settings.max_response_tokens,
   )
 
 
 def _prompts(records, tokenizer, settings) -> list[data.EncodedPrompt]:
   return data.encode_prompts(
-    data.unique_prompts(records), tokenizer, settings.data.max_prompt_tokens
+    data.unique_prompts(records), tokenizer, settings.max_prompt_tokens
   )
 
 
-def _tokenizer(settings, folder, base, train) -> data.Tokenizer:
+def _tokenizer(settings: Settings, folder, base, texts) -> data.Tokenizer:
   own = folder / "tokenizer"
   if base is not None:
     if settings.tokenizer.path:
@@ -208,15 +185,14 @@ def _tokenizer(settings, folder, base, train) -> data.Tokenizer:
         where="config.tokenizer.path",
         remedy="Leave it empty.",
       )
-    tokenizer = data.load(base / "tokenizer")
-  elif own.exists():
+    return data.load(base / "tokenizer")
+  if own.exists():
     return data.load(own)
-  elif settings.tokenizer.path:
-    tokenizer = data.load(settings.tokenizer.path)
-  else:
-    texts = (t for r in train for t in (r.prompt, r.chosen, r.rejected))
-    tokenizer = data.train_bpe(texts, settings.tokenizer.vocab_size)
-  return tokenizer
+  if settings.tokenizer.path:
+    return data.load(settings.tokenizer.path)
+  if settings.tokenizer.kind == "words":
+    return data.train_words(texts)
+  return data.train_bpe(texts, settings.tokenizer.vocab_size)
 
 
 def place(record: Any, mesh: jax.sharding.Mesh) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 from jalign import data
 from jalign.decode import Sampler, generate, sampler
 from jalign.experiment.settings import SamplerSettings
+from jalign.logprobs import sequence_logprobs
 from jalign.training.online import response_texts
 from jalign.types import Model, Params
 
@@ -24,6 +25,8 @@ class Samples(NamedTuple):
     tokens: [N * K] lengths in tokens, the stop token included.
     finished: share that ended with a stop token.
     logps: [N * K] log-probs under the model, nats.
+    ref_logps: [N * K] the same responses' under the reference; None without
+      one.
   """
 
   prompts: list[str]
@@ -32,6 +35,7 @@ class Samples(NamedTuple):
   tokens: np.ndarray
   finished: float
   logps: np.ndarray
+  ref_logps: np.ndarray | None = None
 
 
 def draw_of(settings: SamplerSettings) -> Sampler:
@@ -52,6 +56,7 @@ def sample_texts(
   settings: SamplerSettings,
   *,
   seed: int,
+  ref_params: Params | None = None,
   rows: int = 64,
 ) -> Samples:
   """Samples `settings.per_prompt` responses to each prompt.
@@ -63,6 +68,7 @@ def sample_texts(
     prompts: encoded.
     settings: how to draw.
     seed: of the draws; row i uses the i-th key whatever `rows` is.
+    ref_params: parameters of a reference that scores the samples too.
     rows: rows decoded at once.
   """
   draw = draw_of(settings)
@@ -70,7 +76,7 @@ def sample_texts(
   keys = jax.random.split(jax.random.key(seed), len(repeated))
   batch = data.collate_prompts(repeated, pad_id=tokenizer.pad_id)
   texts: list[str] = []
-  counts, logps, finished = [], [], []
+  counts, logps, ref_logps, finished = [], [], [], []
   for start in range(0, len(repeated), rows):
     # The last part is filled with the first rows, so that one shape serves.
     at = np.arange(start, start + rows) % len(repeated)
@@ -90,6 +96,9 @@ def sample_texts(
     texts += found[:live]
     counts.append(np.asarray(rollout.sequences.mask.sum(-1))[:live])
     logps.append(np.asarray(rollout.model_logps[0].sum(-1))[:live])
+    if ref_params is not None:
+      scored = _score(model, ref_params, rollout.sequences)
+      ref_logps.append(np.asarray(scored)[:live])
     finished.append(np.asarray(rollout.finished)[:live])
   return Samples(
     batch.texts,
@@ -98,4 +107,8 @@ def sample_texts(
     np.concatenate(counts),
     float(np.mean(np.concatenate(finished))),
     np.concatenate(logps),
+    np.concatenate(ref_logps) if ref_logps else None,
   )
+
+
+_score = jax.jit(sequence_logprobs, static_argnums=0)

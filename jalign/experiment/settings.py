@@ -41,14 +41,16 @@ class DataSettings:
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerSettings:
-  """A folder to load, or the size of a byte-level BPE to train.
+  """A folder to load, or what to train on the training splits.
 
   Attributes:
-    path: folder with a tokenizer; "" trains one on the training split.
-    vocab_size: of the trained one.
+    path: folder with a tokenizer; "" trains one.
+    kind: of the trained one: "bpe" on bytes, or "words" for small languages.
+    vocab_size: of a trained BPE.
   """
 
   path: str = ""
+  kind: str = "bpe"
   vocab_size: int = 4096
 
 
@@ -67,16 +69,21 @@ class SamplerSettings:
 
   Attributes:
     prompts: held-out prompts to sample for.
+    eval_prompts: the same while an online stage trains; 0 for as many.
     per_prompt: samples of each, K.
     max_new_tokens: of a response at most.
     temperature: 0 is greedy.
     top_k: 0 keeps all.
     top_p: 1 keeps all.
     min_p: 0 keeps all.
+    best_of: n of best-of-n of the policy that the last stage starts from,
+      chosen by the annotator; 0 for none.
   """
 
   prompts: int = 64
+  eval_prompts: int = 0
   per_prompt: int = 1
+  best_of: int = 0
   max_new_tokens: int = 64
   temperature: float = 1.0
   top_k: int = 0
@@ -86,18 +93,27 @@ class SamplerSettings:
 
 @dataclasses.dataclass(frozen=True)
 class AnnotatorSettings:
-  """Who judges: a Python function of texts.
+  """Who judges: Python functions of texts.
+
+  Each is named as "file.py:name" or "package.module:name"; "" for none.
 
   Attributes:
-    function: "file.py:name" or "package.module:name"; "" for none.
+    function: the annotator.
     kind: "reward" for `(prompt, response) -> float`, "preference" for
-      `(prompt, a, b) -> P(a is preferred)`.
+      `(prompt, a, b) -> P(a is preferred)`, "batch" for the same on lists of
+      N texts, giving [N].
     scale: of a reward's Bradley-Terry preferences.
+    measures: `(prompts, responses) -> {name: [N] numbers}`, what else is
+      measured on held-out samples: their means are reported.
+    opponents: `(prompts) -> {name: responses}`, fixed contestants of the
+      held-out win matrix.
   """
 
   function: str = ""
   kind: str = "reward"
   scale: float = 1.0
+  measures: str = ""
+  opponents: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +122,11 @@ class StageSettings:
 
   Attributes:
     name: of the stage and its folder.
+    start: earlier stage whose parameters this one starts from; they are also
+      its reference. "" takes the stage before.
+    data: what this stage is trained on.
+    judge: whether the report compares this stage with others; False for
+      one that only prepares, such as a warm-up.
     loss: `name` and hyperparameters; or `terms`, a tuple of such with a
       `weight` each. An algorithm has a loss of its own and takes only its
       hyperparameters.
@@ -129,6 +150,9 @@ class StageSettings:
 
   name: str
   loss: Mapping[str, Any]
+  data: DataSettings = DataSettings()
+  start: str = ""
+  judge: bool = True
   optimizer: OptimizerConfig = OptimizerConfig()
   algorithm: str = ""
   mix_ref: float = 0.125
@@ -155,7 +179,11 @@ class Settings:
     init_from: run folder whose model, tokenizer and parameters to start
       from; "" starts afresh.
     model: fields of ModelConfig but vocab_size, which the tokenizer gives.
+    data: of the run: what is held out and judged, and what a stage is
+      trained on unless it has data of its own.
     wandb_project: also log to Weights & Biases, where it is installed.
+    report: "file.py:name" or "package.module:name" of a function
+      `(experiment.report.Outcome) -> sections` that adds to the report.
   """
 
   seed: int
@@ -168,4 +196,5 @@ class Settings:
   sample: SamplerSettings
   annotator: AnnotatorSettings
   wandb_project: str
+  report: str
   stages: tuple[StageSettings, ...]

@@ -86,10 +86,10 @@ def total_steps(stage: StageSettings, prepared: Prepared) -> int:
       where=f"config.{stage.name}.steps",
       remedy="Set the number of steps.",
     )
+  dataset, batch = prepared.stages[stage.name], bind(stage).batch
+  dataset.check(batch, f"config.{stage.name}.data")
   per_epoch = data.batches_per_epoch(
-    prepared.lengths(bind(stage).batch, "train"),
-    stage.batch_size,
-    prepared.buckets,
+    dataset.lengths(batch, "train"), stage.batch_size, dataset.buckets
   )
   return per_epoch * stage.epochs
 
@@ -101,7 +101,9 @@ def check_stage(run: Run, stage: StageSettings) -> None:
     UserError: names the key.
   """
   at = f"config.{stage.name}"
-  loss = bind(stage)
+  loss, dataset = bind(stage), run.prepared.stages[stage.name]
+  if not stage.algorithm:
+    dataset.check(loss.batch, f"{at}.data")
   make_schedule(stage.optimizer, total_steps(stage, run.prepared))
   _check_divisible(stage, run.mesh)
   if loss.coupled and stage.microbatches > 1:
@@ -130,11 +132,11 @@ def check_stage(run: Run, stage: StageSettings) -> None:
     objective = make_objective(loss.function, model, batch=loss.batch)
     _check_select(
       stage,
-      loss_metrics(
-        run.prepared, model, objective, loss.batch, stage.batch_size
-      ),
+      loss_metrics(dataset, model, objective, loss.batch, stage.batch_size),
     )
-  pair = run.prepared.train[0]
+  if dataset.kind != "pairs":
+    return
+  pair = dataset.train[0]
   for name in losses.array_parameters(loss.function):
     field = {
       "preference": pair.preference,
@@ -219,7 +221,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     )
   else:
     measure = measure_loss(
-      run.prepared,
+      run.prepared.stages[stage.name],
       run.mesh,
       objective,
       loss.batch,
@@ -242,7 +244,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     stack.callback(checkpoints.close)
     if best is not None:
       stack.callback(best.close)
-    if int(state.step) == 0:
+    if int(state.step) == 0 and stage.judge:
       writer.write(0, evaluate(0, state))
     state = loop.run(
       state,
@@ -281,10 +283,11 @@ def _check_divisible(stage, mesh):
 
 
 def _batches(run: Run, stage: StageSettings, loss: BoundLoss):
-  p, seed = run.prepared, stream(run.seed, "data", stage.name)
+  dataset = run.prepared.stages[stage.name]
+  seed = stream(run.seed, "data", stage.name)
   if stage.algorithm:
-    return p.prompt_loader(stage.batch_size, seed=seed)
-  return p.loader(loss.batch, "train", stage.batch_size, seed=seed)
+    return dataset.prompt_loader(stage.batch_size, seed=seed)
+  return dataset.loader(loss.batch, "train", stage.batch_size, seed=seed)
 
 
 def _prepare(run, stage, loss, model, ref_params, table):
@@ -327,12 +330,13 @@ def _prepare(run, stage, loss, model, ref_params, table):
 
 
 def _reference_table(run, stage, loss, model, params):
-  examples = run.prepared.examples("train")
+  dataset = run.prepared.stages[stage.name]
+  examples = dataset.examples("train")
   mark = reference.fingerprint(params, examples)
   path = run.folder / stage.name / "reference_logps.npz"
   table = reference.load(path, mark)
   if table is None:
-    batches = run.prepared.loader(
+    batches = dataset.loader(
       loss.batch, "train", stage.batch_size, epochs=1, shuffle=False
     )
     table = reference.compute(

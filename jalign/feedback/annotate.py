@@ -51,6 +51,20 @@ def from_preference(preference: Callable[[str, str, str], float]) -> Annotator:
   return annotate
 
 
+def from_batch(preferences: Annotator) -> Annotator:
+  """An annotator of a function of many prompts at once.
+
+  Args:
+    preferences: `(prompts, a, b) -> [P] P(a is preferred)` in [0, 1].
+  """
+
+  def annotate(prompts: Texts, a: Texts, b: Texts) -> np.ndarray:
+    values = np.asarray(preferences(prompts, a, b), np.float64)
+    return _checked(values, len(prompts))
+
+  return annotate
+
+
 def _checked(preferences: np.ndarray, count: int) -> np.ndarray:
   if preferences.shape != (count,):
     raise UserError(

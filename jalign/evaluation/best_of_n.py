@@ -1,0 +1,45 @@
+"""Best-of-n under a preference, which has no reward to maximise."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from jalign.errors import UserError
+
+
+def best_of_n(
+  responses: Sequence[Any],
+  n: int,
+  preference_fn: Callable[[Sequence[Any], Sequence[Any]], ArrayLike],
+) -> np.ndarray:
+  """Of n responses to each prompt, the one with most wins over the others.
+
+  argmax_j mean_{k != j} P(y_j > y_k), the first of several equal ones: the
+  Borda winner. Under a Bradley-Terry preference it is the response of highest
+  reward, up to nearly equal rewards.
+
+  Args:
+    responses: P * n responses, those of a prompt adjacent.
+    n: responses a prompt, at least 2.
+    preference_fn: `(a, b) -> [P * n]` P(a beats b), in the same order; it is
+      called n - 1 times.
+
+  Returns:
+    [P] indices into `responses`.
+
+  Raises:
+    UserError: n doesn't divide the number of responses, or is below 2.
+  """
+  if n < 2 or len(responses) % n:
+    raise UserError(f"{len(responses)} responses aren't {n} (>= 2) a prompt.")
+  order = np.arange(len(responses)).reshape(-1, n)
+  wins = np.zeros(order.shape)
+  for shift in range(1, n):
+    others = np.roll(order, -shift, axis=1).reshape(-1)
+    p = preference_fn(responses, [responses[i] for i in others])
+    wins += np.asarray(p, np.float64).reshape(order.shape)
+  # Sums in another order differ in the last bits; they are ties.
+  best = np.round(wins, 6).argmax(1)
+  return order[np.arange(len(order)), best]

@@ -1,0 +1,131 @@
+"""Encoded records of one source, and the batches that stages ask of them."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+
+from jalign import data
+from jalign.errors import UserError
+
+# (what the records are, what a loss takes) -> (collate, tokens of a row).
+_BATCHES: dict[tuple[str, str], tuple[Callable[..., Any], Any]] = {
+  ("pairs", "pairs"): (data.collate_pairs, data.pair_length),
+  ("pairs", "sequences"): (data.collate_chosen, data.chosen_length),
+  ("sequences", "sequences"): (data.collate_sequences, data.sequence_length),
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+  """What a stage is trained on, or a run is judged by.
+
+  Attributes:
+    kind: of the records: "pairs", "sequences" or "prompts".
+    train: encoded training records.
+    held_out: encoded held-out records.
+    train_prompts: different training prompts.
+    eval_prompts: different held-out prompts.
+    group_of: source of a record -> its split key.
+    buckets: padded lengths, ascending.
+    pad_id: of the tokenizer.
+    facts: what data.json says.
+    lines: the same for people.
+  """
+
+  kind: str
+  train: list[Any]
+  held_out: list[Any]
+  train_prompts: list[data.EncodedPrompt]
+  eval_prompts: list[data.EncodedPrompt]
+  group_of: dict[str, str]
+  buckets: tuple[int, ...]
+  pad_id: int
+  facts: dict[str, Any]
+  lines: tuple[str, ...]
+
+  def check(self, batch: str, where: str) -> None:
+    """Raises UserError if the records can't make batches of a kind."""
+    if (self.kind, batch) not in _BATCHES:
+      takers = [b for kind, b in _BATCHES if kind == self.kind]
+      raise UserError(
+        f"the loss takes {batch}, and the data has {self.kind}.",
+        where=where,
+        remedy="This data serves online algorithms alone."
+        if not takers
+        else f"This data serves losses on {' or '.join(takers)}.",
+      )
+
+  def part(self, name: str) -> list[Any]:
+    """The "train" or the "eval" part."""
+    return {"train": self.train, "eval": self.held_out}[name]
+
+  def lengths(self, batch: str, part: str) -> list[int]:
+    """Tokens of each record of a part, as batches of a kind have them."""
+    length_of = _BATCHES[self.kind, batch][1]
+    return [length_of(record) for record in self.part(part)]
+
+  def loader(
+    self,
+    batch: str,
+    part: str,
+    batch_size: int,
+    *,
+    seed: int = 0,
+    epochs: int | None = None,
+    shuffle: bool = True,
+  ) -> data.Loader:
+    """Batches of "pairs" or of "sequences" (the chosen ones of pairs)."""
+    collate, length_of = _BATCHES[self.kind, batch]
+    return self._load(
+      self.part(part),
+      collate,
+      length_of,
+      batch_size,
+      buckets=self.buckets,
+      seed=seed,
+      epochs=epochs,
+      shuffle=shuffle,
+    )
+
+  def prompt_loader(self, batch_size: int, *, seed: int = 0) -> data.Loader:
+    """Batches of training prompts, all of one width."""
+    return self._load(
+      self.train_prompts,
+      data.collate_prompts,
+      data.prompt_length,
+      batch_size,
+      buckets=(max(map(data.prompt_length, self.train_prompts)),),
+      seed=seed,
+    )
+
+  def _load(self, encoded, collate, length_of, batch_size, **options):
+    return data.make_loader(
+      encoded,
+      functools.partial(collate, pad_id=self.pad_id),
+      batch_size=batch_size,
+      length_of=length_of,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+      **options,
+    )
+
+  def examples(self, part: str) -> Iterable[tuple]:
+    """Source and token ids of each record, for a fingerprint."""
+    for record in self.part(part):
+      ids = [
+        value.tolist()
+        for value in vars(record).values()
+        if hasattr(value, "tolist")
+      ]
+      yield (record.source.replace("\\", "/").rpartition("/")[2], *ids)
+
+  def groups(self, sources: Iterable[str]) -> list[str]:
+    """The split key of each source: the cluster of an interval."""
+    return [self.group_of[source] for source in sources]
+
+  def sample_prompts(self, count: int) -> list[data.EncodedPrompt]:
+    """The first held-out prompts, as many as there are."""
+    return self.eval_prompts[:count]

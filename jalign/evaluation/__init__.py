@@ -1,12 +1,13 @@
 """Win rates with their errors, plots and reports."""
 
+from jalign.evaluation.cycle import plot_cycle
+from jalign.evaluation.frontier import FrontierPoint, plot_frontier
 from jalign.evaluation.plots import (
   plot_bars_with_intervals,
   plot_curves,
   plot_metrics,
   plot_panels,
   plot_win_matrix,
-  run_colours,
 )
 from jalign.evaluation.report import (
   Figure,
@@ -15,6 +16,7 @@ from jalign.evaluation.report import (
   Table,
   write_report,
 )
+from jalign.evaluation.style import run_colours
 from jalign.evaluation.win_rate import (
   LengthAdjusted,
   WinMatrix,
@@ -27,6 +29,7 @@ from jalign.evaluation.win_rate import (
 
 __all__ = [
   "Figure",
+  "FrontierPoint",
   "LengthAdjusted",
   "Samples",
   "Section",
@@ -37,6 +40,8 @@ __all__ = [
   "length_adjusted",
   "plot_bars_with_intervals",
   "plot_curves",
+  "plot_cycle",
+  "plot_frontier",
   "plot_metrics",
   "plot_panels",
   "plot_win_matrix",

@@ -2,14 +2,15 @@
 
 from jalign.evaluation.best_of_n import best_of_n
 from jalign.evaluation.clustered import Mean, clustered_mean
+from jalign.evaluation.cycle import plot_cycle
 from jalign.evaluation.diversity import distinct_n
+from jalign.evaluation.frontier import FrontierPoint, plot_frontier
 from jalign.evaluation.plots import (
   plot_bars_with_intervals,
   plot_curves,
   plot_metrics,
   plot_panels,
   plot_win_matrix,
-  run_colours,
 )
 from jalign.evaluation.report import (
   Figure,
@@ -18,6 +19,7 @@ from jalign.evaluation.report import (
   Table,
   write_report,
 )
+from jalign.evaluation.style import run_colours
 from jalign.evaluation.win_rate import (
   LengthAdjusted,
   WinMatrix,
@@ -30,6 +32,7 @@ from jalign.evaluation.win_rate import (
 
 __all__ = [
   "Figure",
+  "FrontierPoint",
   "LengthAdjusted",
   "Mean",
   "Samples",
@@ -44,6 +47,8 @@ __all__ = [
   "length_adjusted",
   "plot_bars_with_intervals",
   "plot_curves",
+  "plot_cycle",
+  "plot_frontier",
   "plot_metrics",
   "plot_panels",
   "plot_win_matrix",

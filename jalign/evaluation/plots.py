@@ -1,84 +1,38 @@
 """Plots for reports: pure data in, a PNG file out, no display needed.
 
-One look: the Okabe-Ito palette, which the colour-blind can tell apart (dashes
-join in after seven curves), labels beside the data, a light grid. A run keeps
-its colour over a report's plots where they all get one `run_colours`. A plot
-makes its folder and returns its path.
+Curves, small multiples, a matrix of win rates, bars. A plot makes its folder
+and returns its path.
 """
 
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from jalign.errors import UserError
-from jalign.evaluation.win_rate import WinMatrix
+from jalign.evaluation.style import (
+  PALETTE,
+  STYLE,
+  Looks,
+  Path,
+  label_ends,
+  new_figure,
+  run_colours,
+  save_figure,
+  wrapped,
+)
+from jalign.evaluation.win_rate import Z95, WinMatrix
 
-Path = str | os.PathLike[str]
-Looks = Mapping[str, tuple[Any, Any]]  # name -> (colour, line style)
 Series = Mapping[str, tuple[ArrayLike, ArrayLike]]  # name -> (steps, values)
 
-# Okabe-Ito: blue, vermilion, green, pink, orange, sky; and grey.
-PALETTE: tuple[str, ...] = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
-PALETTE += ("#E69F00", "#56B4E9", "#4D4D4D")
-DASHES = ("-", "--", ":", "-.")
-STYLE: dict[Any, Any] = {
-  "axes.titlesize": "medium",
-  "axes.titlelocation": "left",
-  "figure.titleweight": "bold",
-  "axes.spines.top": False,
-  "axes.spines.right": False,
-  "axes.edgecolor": "#888888",
-  "axes.grid": True,
-  "axes.axisbelow": True,
-  "grid.color": "#E6E6E6",
-  "grid.linewidth": 0.8,
-  "xtick.color": "#555555",
-  "ytick.color": "#555555",
-  "lines.linewidth": 1.8,
-  "lines.markersize": 4,
-  "text.parse_math": False,
-}
 
-
-def run_colours(names: Sequence[str]) -> Looks:
-  """A colour and a dash pattern for each run, by its place in the list.
-
-  Args:
-    names: of all the runs of a report; repeats keep the first place.
-
-  Returns:
-    name -> (colour, line style); distinct for up to 28 names.
-  """
-  n = len(PALETTE)
-  return {
-    name: (PALETTE[i % n], DASHES[i // n % len(DASHES)])
-    for i, name in enumerate(dict.fromkeys(names))
-  }
-
-
-def _figure(width: float, height: float, title: str) -> Figure:
-  figure = Figure(figsize=(width, height), layout="constrained")
-  if title:
-    figure.suptitle(title, x=0.01, ha="left")
-  return figure
-
-
-def _save(figure: Figure, path: Path) -> pathlib.Path:
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  figure.savefig(path, format="png", dpi=150)
-  return path
-
-
-def _xy(name: str, curve: tuple[ArrayLike, ArrayLike]):
+def checked_curve(name: str, curve: tuple[ArrayLike, ArrayLike]):
+  """([N], [N]) float64 from a curve; UserError where their shapes differ."""
   steps, values = (np.asarray(x, np.float64) for x in curve)
   if steps.shape != values.shape or steps.ndim != 1:
     raise UserError(
@@ -101,7 +55,7 @@ def _draw(axes, series: Series, looks, window: int) -> dict[str, float]:
   """Curves on one pair of axes; name -> where each ends."""
   ends = {}
   for name, curve in series.items():
-    steps, values = _xy(name, curve)
+    steps, values = checked_curve(name, curve)
     colour, dashes = looks[name]
     if window > 1 and values.size >= 4 * window:
       axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.9)
@@ -115,25 +69,6 @@ def _draw(axes, series: Series, looks, window: int) -> dict[str, float]:
   axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
   axes.ticklabel_format(axis="y", scilimits=(-3, 5))
   return ends
-
-
-def _label_ends(axes, ends: Mapping[str, float], looks, gap: float = 0.065):
-  """Writes each curve's name right of the axes, near where it ends."""
-  low, high = axes.get_ylim()
-  names = sorted(ends, key=lambda name: ends[name])
-  y = np.array([(ends[name] - low) / (high - low) for name in names])
-  # Halfway between pushing up and pushing down keeps every distance; so do
-  # the two bounds.
-  rank = gap * np.arange(y.size)
-  up = np.maximum.accumulate(y - rank) + rank
-  down = np.minimum.accumulate((y - rank)[::-1])[::-1] + rank
-  at = np.maximum(np.minimum((up + down) / 2, 1 - rank[::-1]), rank)
-  style = {"transform": axes.transAxes, "clip_on": False}
-  for name, start, end in zip(names, y, at):
-    colour, dashes = looks[name]
-    axes.plot([1, 1.02], [start, end], color=colour, linewidth=0.8, **style)
-    axes.plot([1.02, 1.06], [end, end], color=colour, linestyle=dashes, **style)
-    axes.text(1.07, end, name, color=colour, va="center", **style)
 
 
 def plot_curves(
@@ -163,12 +98,12 @@ def plot_curves(
   """
   looks = run_colours(list(series)) if looks is None else looks
   with matplotlib.rc_context(STYLE):
-    figure = _figure(7, 3.8, title)
+    figure = new_figure(7, 3.8, title)
     axes = figure.subplots()
     ends = _draw(axes, series, looks, window)
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    _label_ends(axes, ends, looks)
-    return _save(figure, path)
+    label_ends(axes, ends, looks)
+    return save_figure(figure, path)
 
 
 def plot_panels(
@@ -202,7 +137,7 @@ def plot_panels(
   columns = min(3, len(panels))
   rows = -(-len(panels) // columns)
   with matplotlib.rc_context(STYLE):
-    figure = _figure(max(3.3 * columns, 4.5), 2.4 * rows + 0.5, title)
+    figure = new_figure(max(3.3 * columns, 4.5), 2.4 * rows + 0.5, title)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (quantity, series) in zip(grid, panels.items()):
       _draw(axes, series, looks, window)
@@ -217,7 +152,7 @@ def plot_panels(
         for run in runs
       ]
       figure.legend(lines, runs, loc="outside right upper", frameon=False)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_metrics(
@@ -265,41 +200,64 @@ def plot_metrics(
 
 
 def plot_win_matrix(
-  matrix: WinMatrix, path: Path, *, title: str = "Row beats column"
+  matrix: WinMatrix,
+  path: Path,
+  *,
+  title: str = "Row beats column",
+  separators: Sequence[int] = (),
 ) -> pathlib.Path:
-  """Win rates in per cent, with standard errors, one cell a pair.
+  """Win rates in per cent with 95 % half-widths, one cell a pair.
 
   Args:
     matrix: from `win_matrix` or `head_to_head`.
     path: of the PNG file.
     title: above the plot.
+    separators: places in `matrix.names` before which a new group begins: 5
+      where five policies come first and fixed responses after them.
+
+  Raises:
+    UserError: a separator with no contestant on one of its sides.
   """
   n = len(matrix.names)
+  for place in separators:
+    if not 0 < place < n:
+      raise UserError(
+        f"a separator at {place}.",
+        where=str(path),
+        remedy=f"Between {n} contestants they go from 1 to {n - 1}.",
+      )
   rates = 100 * np.array(matrix.win_rate)
+  halves = 100 * Z95 * np.array(matrix.standard_error)
   np.fill_diagonal(rates, np.nan)
-  with matplotlib.rc_context(STYLE | {"axes.grid": False}):
-    figure = _figure(2.6 + 0.85 * n, 1.5 + 0.7 * n, title)
+  names = [wrapped(name, 12) for name in matrix.names]
+  with matplotlib.rc_context(STYLE | {"axes.grid": False, "font.size": 9}):
+    figure = new_figure(max(1.3 + 0.78 * n, 4.2), 1.2 + 0.52 * n, title)
     axes = figure.subplots()
     colours = matplotlib.colormaps["RdBu"].with_extremes(bad="#F2F2F2")
-    image = axes.imshow(rates, cmap=colours, vmin=0, vmax=100, aspect="auto")
+    axes.imshow(rates, cmap=colours, vmin=0, vmax=100, aspect="auto")
     for (i, j), rate in np.ndenumerate(rates):
+      colour = "w" if abs(rate - 50) > 33 else "#222222"
+      style: Any = {"ha": "center", "color": colour, "linespacing": 1}
       if np.isnan(rate):
-        text = "" if i == j else "–"
-      else:
-        text = f"{rate:.1f}\n±{100 * matrix.standard_error[i, j]:.1f}"
-      dark = abs(rate - 50) > 33
-      axes.text(
-        j, i, text, ha="center", va="center", color="w" if dark else "#222222"
-      )
-    axes.set_xticks(range(n), matrix.names)
-    axes.set_yticks(range(n), matrix.names)
-    if max(map(len, matrix.names), default=0) > 10:
-      for label in axes.get_xticklabels():
-        label.set(rotation=35, ha="right", rotation_mode="anchor")
-    axes.tick_params(length=0)
+        axes.text(j, i, "" if i == j else "–", va="center", **style)
+        continue
+      axes.text(j, i + 0.06, f"{rate:.1f}", va="bottom", **style)
+      half = f"±{halves[i, j]:.1f}"
+      axes.text(j, i + 0.1, half, va="top", fontsize=6.5, **style)
+    # White rules keep neighbours apart; a dark one, groups.
+    for place in range(1, n):
+      group = place in separators
+      rule = {"color": "#333333" if group else "w", "linewidth": 1 + group}
+      axes.axhline(place - 0.5, **rule)
+      axes.axvline(place - 0.5, **rule)
+    axes.set_xticks(range(n), names, linespacing=1.05)
+    axes.set_yticks(range(n), names, linespacing=1.05)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0, labelcolor="#222222")
     axes.spines[:].set_visible(False)
-    figure.colorbar(image, ax=axes, label="win rate ± standard error (%)")
-    return _save(figure, path)
+    note = "Win rate (%) ± 95 % half-width (1.96 standard errors)"
+    axes.set_xlabel(note, fontsize=8, color="#555555", loc="left")
+    return save_figure(figure, path)
 
 
 def plot_bars_with_intervals(
@@ -324,7 +282,7 @@ def plot_bars_with_intervals(
     looks: from `run_colours`; by default all bars have one colour.
   """
   with matplotlib.rc_context(STYLE):
-    figure = _figure(7, 1.1 + 0.38 * len(values), title)
+    figure = new_figure(7, 1.1 + 0.38 * len(values), title)
     axes = figure.subplots()
     for i, (name, (value, low, high)) in enumerate(values.items()):
       colour = looks[name][0] if looks else PALETTE[0]
@@ -347,4 +305,4 @@ def plot_bars_with_intervals(
     if reference is not None:
       axes.axvline(reference, color="#888888", linestyle="--", linewidth=1)
     axes.set_xlabel(xlabel)
-    return _save(figure, path)
+    return save_figure(figure, path)

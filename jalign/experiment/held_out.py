@@ -50,9 +50,7 @@ def measure_loss(
   evaluate = make_evaluation(objective)
 
   def measure(params: Params) -> dict[str, float]:
-    batches = dataset.loader(
-      batch, "eval", batch_size, epochs=1, shuffle=False
-    )
+    batches = dataset.loader(batch, "eval", batch_size, epochs=1, shuffle=False)
     sums = [
       jax.device_get(evaluate(params, place(b.data, mesh), ref_params))
       for b in batches

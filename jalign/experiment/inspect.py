@@ -14,7 +14,7 @@ from jalign.experiment import folder as folders
 from jalign.experiment.params import trained_params
 from jalign.experiment.parse import parse
 from jalign.experiment.prepare import place, prepare
-from jalign.experiment.run import load_annotator
+from jalign.experiment.plugins import load_annotator
 from jalign.experiment.sampling import sample_texts
 from jalign.experiment.settings import SamplerSettings
 from jalign.models import transformer
@@ -109,12 +109,12 @@ def evaluate_run(
     def score(which: Loaded) -> likelihood.PairScores:
       return likelihood.make_scorer(which.model)(
         which.params,
-        prepared.loader("pairs", "eval", size, epochs=1, shuffle=False),
+        prepared.main.loader("pairs", "eval", size, epochs=1, shuffle=False),
         lambda record: place(record, mesh),
       )
 
     scores = score(loaded)
-    groups = prepared.groups(scores.sources)
+    groups = prepared.main.groups(scores.sources)
     lines.append(
       f"{run} ({loaded.stage}): {len(scores.sources)} held-out pairs"
     )
@@ -143,7 +143,7 @@ def evaluate_run(
       )
       annotator = load_annotator(settings.annotator)
       if annotator is not None:
-        prompts = prepared.sample_prompts(settings.sample.prompts)
+        prompts = prepared.main.sample_prompts(settings.sample.prompts)
         a, b = (
           sample_texts(
             which.model,

@@ -1,10 +1,11 @@
 """The report of a run, and the comparison of several."""
 
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from jalign.evaluation import plots
+from jalign.evaluation.frontier import plot_frontier
 from jalign.evaluation.report import (
   Figure,
   Samples,
@@ -16,6 +17,14 @@ from jalign.evaluation.win_rate import WinMatrix
 from jalign.experiment import folder as folders
 from jalign.experiment.prepare import Prepared
 from jalign.experiment.settings import Settings
+from jalign.experiment.tables import (
+  ACCURACIES,
+  headline,
+  percent,
+  results,
+  sampled,
+)
+from jalign.feedback import Annotator
 from jalign.models import ModelConfig, param_specs
 from jalign.training.metrics import read_jsonl
 
@@ -31,68 +40,86 @@ CURVES = {
   "eval/reward_accuracy": "held-out reward accuracy",
   "chosen_log_ratio": "chosen log pi/ref (nats)",
   "rejected_log_ratio": "rejected log pi/ref (nats)",
-  "eval/win_rate": "held-out win rate over the stage before",
+  "eval/win_rate": "held-out win rate over the start",
+  "eval/kl": "held-out KL to the start (nats)",
   "response_tokens": "response length (tokens)",
   "grad_norm": "gradient norm",
 }
 
-ACCURACIES = (
-  ("ranking_accuracy", "ranking accuracy"),
-  ("normalized_ranking_accuracy", "per-token ranking accuracy"),
-  ("reward_accuracy", "reward accuracy over the stage before"),
-  ("win_rate", "win rate over the stage before"),
-  ("length_adjusted", "length-adjusted win rate"),
-)
 
+class Outcome(NamedTuple):
+  """All that a report is written from.
 
-def write_run_report(
-  folder: pathlib.Path,
-  settings: Settings,
-  prepared: Prepared,
-  model: ModelConfig,
-  rows: Sequence[Mapping[str, Any]],
-  matrix: WinMatrix | None,
-  facts: Mapping[str, Any],
-) -> pathlib.Path:
-  """Writes report.md and plots/ into the run's folder; returns its path.
-
-  Args:
+  Attributes:
     folder: of the run.
     settings: of the run.
     prepared: its data.
     model: config of the model.
-    rows: held-out results, the start first, then each stage.
-    matrix: of their samples under the annotator, None without one.
+    rows: held-out results of the judged policies, in order.
+    contestants: names, samples and measures of those beside the policies.
+    matrix: of everybody's samples under the annotator, None without one.
+    annotator: the annotator, None without one.
     facts: seconds, peak_memory_gib, devices.
   """
+
+  folder: pathlib.Path
+  settings: Settings
+  prepared: Prepared
+  model: ModelConfig
+  rows: Sequence[Mapping[str, Any]]
+  contestants: Sequence[Mapping[str, Any]]
+  matrix: WinMatrix | None
+  annotator: Annotator | None
+  facts: Mapping[str, Any]
+
+
+def write_run_report(
+  outcome: Outcome, more: Callable[[Outcome], Sequence[Section]] | None = None
+) -> pathlib.Path:
+  """Writes report.md and plots/ into the run's folder; returns its path.
+
+  Args:
+    outcome: of the run.
+    more: sections to lead with; by default the frontier alone.
+  """
+  folder, settings, prepared, model, rows, _, matrix, _, facts = outcome
   count = sum(_size(spec.shape) for spec in _leaves(param_specs(model)))
   sections = [
-    Section(
-      "Data",
-      "\n".join(f"- {line}" for line in prepared.lines),
-    ),
+    *(more(outcome) if more else frontier(outcome)),
     Section(
       "Held-out results",
       [
         "Ranking accuracy: share of held-out pairs whose chosen response is"
         " likelier. Reward accuracy: whose chosen response gained more over"
-        " the stage before. Win rate: of sampled responses, under the"
-        " annotator; at equal length by our regression on the difference of"
-        " lengths. 95 % intervals, clustered by prompt.",
-        _results(rows),
+        " the policy that the stage started from. Win rate over that policy: of"
+        " sampled responses, under the annotator; at equal length by our"
+        " regression on the difference of lengths. 95 % intervals, clustered"
+        " by prompt.",
+        results(rows),
         *_accuracy_plot(folder, rows),
+        "Samples of each policy. KL: to the policy that the stage started from,"
+        " in nats a response, estimated on the samples. distinct-n: different"
+        " n-grams of words, a share of all.",
+        sampled([*rows, *outcome.contestants]),
       ],
     ),
   ]
   if matrix is not None:
-    path = plots.plot_win_matrix(matrix, folder / "plots" / "win_matrix.png")
+    path = plots.plot_win_matrix(
+      matrix,
+      folder / "plots" / "win_matrix.png",
+      separators=(len(rows),) if outcome.contestants else (),
+    )
     caption = (
-      "Win rates of sampled responses under the annotator, standard errors"
+      "Win rates of sampled responses under the annotator, with 95 % intervals"
       " clustered by prompt."
     )
     sections.append(Section("Head to head", Figure(path, caption)))
   sections += _curves(folder, settings)
   sections.append(Section("Samples", Samples(_samples(rows))))
+  sections.append(
+    Section("Data", "\n".join(f"- {line}" for line in prepared.lines))
+  )
   sections.append(
     Section(
       "Run",
@@ -112,23 +139,11 @@ def write_run_report(
       ),
     )
   )
-  first, last = rows[0], rows[-1]
-  summary = (
-    f"Held-out ranking accuracy {_percent(first['ranking_accuracy'])} at the"
-    f" start, {_percent(last['ranking_accuracy'])} after {last['name']}"
-  )
-  if "reward_accuracy" in last:
-    summary += (
-      f"; reward accuracy of {last['name']} over {last['against']}"
-      f" {_percent(last['reward_accuracy'])}"
-    )
-  if "win_rate" in last:
-    summary += f"; win rate over {last['against']} {_percent(last['win_rate'])}"
   return write_report(
     folder,
     title=settings.title or folder.name,
     sections=sections,
-    summary=summary + ".",
+    summary=headline(rows),
   )
 
 
@@ -144,7 +159,7 @@ def write_comparison(
       (
         name,
         *(
-          _percent(results[key]) if key in results else ""
+          percent(results[key]) if key in results else ""
           for key, _ in ACCURACIES
         ),
         results["evaluation"].get("eval/loss"),
@@ -166,39 +181,51 @@ def write_comparison(
   )
 
 
-def _results(rows):
-  header = (
-    *("stage", "loss", "step"),
-    *(label for _, label in ACCURACIES),
-    *("response tokens", "ended with eos"),
-  )
-  return Table(
-    header,
-    [
-      (
-        row["name"],
-        row["loss"],
-        row["step"],
-        *(_percent(row[key]) if key in row else "" for key, _ in ACCURACIES),
-        row["response_tokens"],
-        f"{100 * row['finished']:.0f} %",
+def frontier(
+  outcome: Outcome, references: Mapping[str, float] | None = None
+) -> list[Section]:
+  """Win rate against KL, with each online stage's path while it trained.
+
+  Args:
+    outcome: of the run.
+    references: label -> per cent to mark by a dashed line.
+
+  Returns:
+    One section, or none where no policy was compared with its start.
+  """
+  points = {
+    row["name"]: (
+      row["kl"]["mean"],
+      (row["kl"]["high"] - row["kl"]["low"]) / 2,
+      *(100 * row["win_rate"][k] for k in ("mean", "low", "high")),
+    )
+    for row in outcome.rows
+    if "kl" in row and "win_rate" in row
+  }
+  if not points:
+    return []
+  curves = {}
+  for name in points:
+    rows = read_jsonl(outcome.folder / name / "metrics.jsonl")
+    path = [r for r in rows if "eval/kl" in r]
+    if path:
+      curves[name] = (
+        [r["eval/kl"] for r in path],
+        [100 * r["eval/win_rate"] for r in path],
       )
-      for row in rows
-    ],
+  path = plot_frontier(
+    points,
+    outcome.folder / "plots" / "frontier.png",
+    xlabel="KL to the start (nats a response)",
+    ylabel="win rate over the start (%)",
+    curves=curves,
+    references=references,
   )
-
-
-def summary(row: Mapping[str, Any]) -> str:
-  """One line on a policy's held-out results, for the terminal."""
-  parts = [
-    f"{label} {_percent(row[key])}" for key, label in ACCURACIES if key in row
-  ]
-  return f"[{row['name']}] held out: {', '.join(parts)}"
-
-
-def _percent(rate: Mapping[str, float]) -> str:
-  half = 50 * (rate["high"] - rate["low"])
-  return f"{100 * rate['mean']:.1f} ± {half:.1f} %"
+  caption = (
+    "What each policy wins, and how far it went for it; lines are the paths of"
+    " online stages while they trained."
+  )
+  return [Section("Frontier", Figure(path, caption))]
 
 
 def _accuracy_plot(folder, rows):
@@ -244,11 +271,14 @@ def _present(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
 
 
 def _samples(rows, shown: int = 8):
+  if not rows:
+    return []
+  policies = [row for row in rows if row["name"] != "start"]
   per_prompt = len(rows[0]["samples"]) // len(rows[0]["prompts"])
   return [
     (
       prompt,
-      {row["name"]: row["samples"][i * per_prompt] for row in rows[1:]},
+      {row["name"]: row["samples"][i * per_prompt] for row in policies},
     )
     for i, prompt in enumerate(rows[0]["prompts"][:shown])
   ]

@@ -1,8 +1,6 @@
 """A run: its stages one after another, each evaluated, then the report."""
 
 import dataclasses
-import importlib
-import importlib.util
 import pathlib
 import resource
 import time
@@ -10,37 +8,21 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 
 from jalign.errors import UserError
-from jalign.evaluation import likelihood
-from jalign.evaluation.win_rate import (
-  LengthAdjusted,
-  WinMatrix,
-  WinRate,
-  head_to_head,
-  length_adjusted,
-  win_rate,
-)
 from jalign.experiment import folder as folders
+from jalign.experiment.judge import Judge
 from jalign.experiment.params import (
   fresh_params,
   layout,
   trained_params,
 )
-from jalign.experiment.prepare import Prepared, place, prepare
-from jalign.experiment.report import summary, write_run_report
-from jalign.experiment.sampling import Samples, sample_texts
-from jalign.experiment.settings import AnnotatorSettings, Settings
-from jalign.experiment.stage import (
-  Run,
-  StageResult,
-  check_stage,
-  run_stage,
-)
-from jalign.experiment.streams import stream
-from jalign.feedback import Annotator, from_preference, from_reward
-from jalign.models import ModelConfig, transformer
+from jalign.experiment.plugins import load_annotator, load_function
+from jalign.experiment.prepare import Prepared, prepare
+from jalign.experiment.report import Outcome, write_run_report
+from jalign.experiment.settings import Settings
+from jalign.experiment.stage import Run, check_stage, run_stage
+from jalign.models import ModelConfig
 from jalign.sharding import make_mesh
 from jalign.training import metrics
 
@@ -64,8 +46,11 @@ def run_one(
     UserError: bad input, or a folder that holds another config's run.
     Interrupted: after saving, when `should_stop` says so.
   """
-  started = time.time()
+  started = time.perf_counter()
   annotator = load_annotator(settings.annotator)
+  more = (
+    load_function(settings.report, "config.report") if settings.report else None
+  )
   mesh = make_mesh(**vars(settings.mesh))
   folders.check(folder, config)
   base = pathlib.Path(settings.init_from) if settings.init_from else None
@@ -94,68 +79,68 @@ def run_one(
   layout(model_config, mesh)
   for stage in settings.stages:
     check_stage(run, stage)
+  judge = Judge(run, settings)
   # Nothing is written before everything that can be checked is.
   folders.claim(folder, config)
   folders.describe(folder, model_config, tuple(s.name for s in settings.stages))
   prepared.save(folder)
   with jax.set_mesh(mesh):
-    evaluate = _Judge(run, settings)
-    params = (
-      trained_params(model_config, mesh, folders.last_stage(base))
+    policies = {
+      "start": trained_params(model_config, mesh, folders.last_stage(base))
       if base
       else fresh_params(model_config, mesh, settings.seed)
-    )
-    rows = [evaluate("start", params, None)]
-    for stage in settings.stages:
-      result = run_stage(run, stage, params)
-      params = result.params
-      rows.append(evaluate(stage.name, params, result))
-    matrix = evaluate.matrix(rows)
-  facts = {
-    "seconds": time.time() - started,
-    "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    / 2**20,
-    "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-  }
+    }
+    starts = _starts(settings)
+    judged = {s.name for s in settings.stages if s.judge}
+    rows = []
+    if "start" in {starts[name] for name in judged}:
+      rows.append(judge("start", policies["start"]))
+    for i, stage in enumerate(settings.stages):
+      start = starts[stage.name]
+      result = run_stage(run, stage, policies[start])
+      policies[stage.name] = result.params
+      if stage.judge:
+        rows.append(
+          judge(stage.name, result.params, start, policies[start], result)
+        )
+      else:
+        folders.write_json(
+          folder / stage.name / "results.json", {"step": result.step}
+        )
+      # The last start stays: best-of-n is drawn from it.
+      later = {starts[s.name] for s in settings.stages[i + 1 :]}
+      later.add(starts[settings.stages[-1].name])
+      policies = {k: v for k, v in policies.items() if k in later}
+    last = starts[settings.stages[-1].name]
+    added, matrix = judge.contestants(rows, policies[last])
   return write_run_report(
-    folder, settings, prepared, model_config, rows, matrix, facts
+    Outcome(
+      folder=folder,
+      settings=settings,
+      prepared=prepared,
+      model=model_config,
+      rows=rows,
+      contestants=added,
+      matrix=matrix,
+      annotator=annotator,
+      facts={
+        "seconds": time.perf_counter() - started,
+        "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        / 2**20,
+        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+      },
+    ),
+    more,
   )
 
 
-def load_annotator(settings: AnnotatorSettings) -> Annotator | None:
-  """The annotator that a config names, None for none.
-
-  Raises:
-    UserError: the file or function isn't there, or the kind is unknown.
-  """
-  where = "config.annotator.function"
-  if not settings.function:
-    return None
-  place_, _, name = settings.function.rpartition(":")
-  try:
-    if place_.endswith(".py"):
-      spec = importlib.util.spec_from_file_location("annotator", place_)
-      if spec is None or spec.loader is None:
-        raise ImportError(place_)
-      module = importlib.util.module_from_spec(spec)
-      spec.loader.exec_module(module)
-    else:
-      module = importlib.import_module(place_)
-    function = getattr(module, name)
-  except (ImportError, OSError, AttributeError, ValueError) as e:
-    raise UserError(
-      f"{settings.function!r} can't be loaded ({e}).",
-      where=where,
-      remedy="Write it as FILE.py:NAME or package.module:NAME.",
-    ) from e
-  if settings.kind == "reward":
-    return from_reward(function, scale=settings.scale)
-  if settings.kind == "preference":
-    return from_preference(function)
-  raise UserError(
-    f"{settings.kind!r} is not 'reward' or 'preference'.",
-    where="config.annotator.kind",
-  )
+def _starts(settings: Settings) -> dict[str, str]:
+  """Name of the policy that each stage starts from."""
+  before, starts = "start", {}
+  for stage in settings.stages:
+    starts[stage.name] = stage.start or before
+    before = stage.name
+  return starts
 
 
 def _model_config(
@@ -202,97 +187,3 @@ def _extra_writers(
       resume="allow",
     )
   ]
-
-
-class _Judge:
-  """Held-out results of each policy, compared with the one before it."""
-
-  def __init__(self, run: Run, settings: Settings):
-    self._run, self._settings = run, settings
-    self._model = transformer(run.model_config)
-    self._score = likelihood.make_scorer(self._model)
-    self._past: tuple[str, likelihood.PairScores, Samples] | None = None
-
-  def __call__(
-    self, name: str, params: Any, result: StageResult | None
-  ) -> dict[str, Any]:
-    run, settings = self._run, self._settings
-    prepared = run.prepared
-    size = settings.stages[-1].batch_size
-    scores = self._score(
-      params,
-      prepared.loader("pairs", "eval", size, epochs=1, shuffle=False),
-      lambda record: place(record, run.mesh),
-    )
-    groups = prepared.groups(scores.sources)
-    row: dict[str, Any] = {
-      "name": name,
-      "loss": result.loss if result else "",
-      "step": result.step if result else 0,
-      "evaluation": result.evaluation if result else {},
-      "ranking_accuracy": _as_dict(likelihood.ranking_accuracy(scores, groups)),
-      "normalized_ranking_accuracy": _as_dict(
-        likelihood.normalized_ranking_accuracy(scores, groups)
-      ),
-    }
-    prompts = prepared.sample_prompts(settings.sample.prompts)
-    samples = sample_texts(
-      self._model,
-      params,
-      prepared.tokenizer,
-      prompts,
-      settings.sample,
-      seed=stream(run.seed, "report", name),
-    )
-    row |= {
-      "response_tokens": float(np.mean(samples.tokens)),
-      "finished": samples.finished,
-    }
-    if self._past is not None:
-      before, past_scores, past_samples = self._past
-      row["against"] = before
-      row["reward_accuracy"] = _as_dict(
-        likelihood.reward_accuracy(scores, past_scores, groups)
-      )
-      row |= self._duel(samples, past_samples)
-    row["prompts"] = [prompt.text for prompt in prompts]
-    row["samples"] = samples.texts
-    self._past = (name, scores, samples)
-    print(summary(row))
-    if result is not None:
-      target = run.folder / name
-      folders.write_json(target / "results.json", row)
-    return row
-
-  def matrix(self, rows: list[dict[str, Any]]) -> WinMatrix | None:
-    """Every policy's samples against every other's, under the annotator."""
-    annotator = self._run.annotator
-    if annotator is None or self._past is None:
-      return None
-    samples = self._past[2]  # every policy answers the same prompts
-    return head_to_head(
-      {row["name"]: row["samples"] for row in rows},
-      lambda a, b: annotator(samples.prompts, a, b),
-      samples.prompt_ids,
-    )
-
-  def _duel(self, samples: Samples, past: Samples) -> dict[str, Any]:
-    """Win rate over the policy before, where there is an annotator."""
-    annotator, ids = self._run.annotator, samples.prompt_ids
-    if annotator is None:
-      return {}
-    preference = annotator(samples.prompts, samples.texts, past.texts)
-    found = {"win_rate": _as_dict(win_rate(preference, ids))}
-    if len(set(samples.tokens - past.tokens)) > 1:  # or there is no effect
-      found["length_adjusted"] = _as_dict(
-        length_adjusted(preference, samples.tokens, past.tokens, ids)
-      )
-    return found
-
-
-def _as_dict(rate: WinRate | LengthAdjusted) -> dict[str, float]:
-  return {
-    "mean": float(rate.win_rate),
-    "low": float(rate.interval[0]),
-    "high": float(rate.interval[1]),
-  }

@@ -6,10 +6,11 @@ import re
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import jalign.evaluation as ev
 from jalign.errors import UserError
-from jalign.evaluation import plots
+from jalign.evaluation import plots, style
 from jalign.training import metrics
 
 
@@ -58,16 +59,16 @@ def test_run_colours_are_distinct_and_stable():
 
 
 def test_end_labels_keep_their_distance_and_order():
-  figure = plots.Figure()
+  figure = Figure()
   axes = figure.subplots()
   axes.set_ylim(0, 1)
   ends = {"a": 0.98, "b": 0.97, "c": 0.99, "d": 0.1}
-  plots._label_ends(axes, ends, ev.run_colours(list(ends)), gap=0.1)
+  style.label_ends(axes, ends, ev.run_colours(list(ends)), gap=0.1)
   placed = {text.get_text(): text.get_position()[1] for text in axes.texts}
   assert placed["d"] < placed["b"] < placed["a"] < placed["c"] <= 1
   heights = np.diff(sorted(placed.values()))
   assert heights.min() > 0.1 - 1e-9
-  plots._label_ends(axes, {}, {})
+  style.label_ends(axes, {}, {})
 
 
 def test_running_mean_has_no_lag_and_keeps_gaps():
@@ -93,8 +94,8 @@ def test_metrics_of_written_rows_with_gaps_and_several_runs(tmp_path):
   keys = {"loss": "loss (nats)", "eval/kl": "KL (nats)"}
   two = ev.plot_metrics(runs, keys, tmp_path / "two.png", window=5)
   one = ev.plot_metrics(runs["a"], ["loss"], tmp_path / "one.png")
-  assert _has_colour(_pixels(two), plots.PALETTE[1])
-  assert not _has_colour(_pixels(one), plots.PALETTE[1])
+  assert _has_colour(_pixels(two), style.PALETTE[1])
+  assert not _has_colour(_pixels(one), style.PALETTE[1])
   with pytest.raises(UserError, match="'reward'.*eval/kl, learning_rate, loss"):
     ev.plot_metrics(runs, ["reward"], tmp_path / "x.png")
   with pytest.raises(UserError, match="nothing to plot"):
@@ -118,15 +119,15 @@ def test_win_matrix_and_bars(tmp_path):
   plain = _pixels(
     ev.plot_bars_with_intervals(values, path, xlabel="win rate (%)")
   )
-  assert _has_colour(plain, plots.PALETTE[0])
+  assert _has_colour(plain, style.PALETTE[0])
   looks = ev.run_colours(["x", "a", "b"])
   own = _pixels(
     ev.plot_bars_with_intervals(
       values, path, xlabel="win rate (%)", reference=50, looks=looks
     )
   )
-  assert _has_colour(own, plots.PALETTE[1])
-  assert not _has_colour(own, plots.PALETTE[0])
+  assert _has_colour(own, style.PALETTE[1])
+  assert not _has_colour(own, style.PALETTE[0])
 
 
 NASTY = """# not a heading

@@ -1,0 +1,98 @@
+"""The one look of a report's plots.
+
+The Okabe-Ito palette, which the colour-blind can tell apart (dashes join in
+after seven curves), labels beside the data, a light grid. A run keeps its
+colour over a report's plots where they all get one `run_colours`.
+"""
+
+import os
+import pathlib
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+Path = str | os.PathLike[str]
+Looks = Mapping[str, tuple[Any, Any]]  # name -> (colour, line style)
+
+# Okabe-Ito: blue, vermilion, green, pink, orange, sky; and grey.
+PALETTE: tuple[str, ...] = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+PALETTE += ("#E69F00", "#56B4E9", "#4D4D4D")
+DASHES = ("-", "--", ":", "-.")
+STYLE: dict[Any, Any] = {
+  "axes.titlesize": "medium",
+  "axes.titlelocation": "left",
+  "figure.titleweight": "bold",
+  "axes.spines.top": False,
+  "axes.spines.right": False,
+  "axes.edgecolor": "#888888",
+  "axes.grid": True,
+  "axes.axisbelow": True,
+  "grid.color": "#E6E6E6",
+  "grid.linewidth": 0.8,
+  "xtick.color": "#555555",
+  "ytick.color": "#555555",
+  "lines.linewidth": 1.8,
+  "lines.markersize": 4,
+  "text.parse_math": False,
+}
+
+
+def run_colours(names: Sequence[str]) -> Looks:
+  """A colour and a dash pattern for each run, by its place in the list.
+
+  Args:
+    names: of all the runs of a report; repeats keep the first place.
+
+  Returns:
+    name -> (colour, line style); distinct for up to 28 names.
+  """
+  n = len(PALETTE)
+  return {
+    name: (PALETTE[i % n], DASHES[i // n % len(DASHES)])
+    for i, name in enumerate(dict.fromkeys(names))
+  }
+
+
+def new_figure(width: float, height: float, title: str) -> Figure:
+  """An empty figure, in inches, with its title at the left."""
+  figure = Figure(figsize=(width, height), layout="constrained")
+  if title:
+    figure.suptitle(title, x=0.01, ha="left")
+  return figure
+
+
+def save_figure(figure: Figure, path: Path) -> pathlib.Path:
+  """Writes the PNG file, and its folder where missing."""
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  figure.savefig(path, format="png", dpi=150)
+  return path
+
+
+def wrapped(text: str, width: int, lines: int | None = None) -> str:
+  """Text on lines of at most `width` characters; a rest is cut with "…"."""
+  return "\n".join(
+    textwrap.wrap(text, width, max_lines=lines, placeholder=" …")
+  )
+
+
+def label_ends(axes, ends: Mapping[str, float], looks, gap: float = 0.065):
+  """Writes each curve's name right of the axes, near where it ends."""
+  low, high = axes.get_ylim()
+  names = sorted(ends, key=lambda name: ends[name])
+  y = np.array([(ends[name] - low) / (high - low) for name in names])
+  # Halfway between pushing up and pushing down keeps every distance; so do
+  # the two bounds.
+  rank = gap * np.arange(y.size)
+  up = np.maximum.accumulate(y - rank) + rank
+  down = np.minimum.accumulate((y - rank)[::-1])[::-1] + rank
+  at = np.maximum(np.minimum((up + down) / 2, 1 - rank[::-1]), rank)
+  style = {"transform": axes.transAxes, "clip_on": False}
+  for name, start, end in zip(names, y, at):
+    colour, dashes = looks[name]
+    axes.plot([1, 1.02], [start, end], color=colour, linewidth=0.8, **style)
+    axes.plot([1.02, 1.06], [end, end], color=colour, linestyle=dashes, **style)
+    axes.text(1.07, end, name, color=colour, va="center", **style)

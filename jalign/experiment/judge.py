@@ -1,0 +1,218 @@
+"""Held-out results of the policies of a run, and their win matrix."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jalign.evaluation import likelihood
+from jalign.evaluation.best_of_n import best_of_n
+from jalign.evaluation.clustered import clustered_mean
+from jalign.evaluation.diversity import distinct_n
+from jalign.evaluation.win_rate import (
+  WinMatrix,
+  head_to_head,
+  length_adjusted,
+  win_rate,
+)
+from jalign.experiment import folder as folders
+from jalign.experiment.plugins import load_measures, load_opponents
+from jalign.experiment.prepare import place
+from jalign.experiment.tables import summary
+from jalign.experiment.sampling import Samples, sample_texts
+from jalign.experiment.settings import Settings
+from jalign.experiment.stage import Run, StageResult
+from jalign.experiment.streams import stream
+from jalign.models import transformer
+
+
+@dataclasses.dataclass
+class _Judged:
+  """What is kept of a policy to compare others with it."""
+
+  scores: likelihood.PairScores | None
+  samples: Samples
+
+
+class Judge:
+  """Samples and scores policies, each compared with the one it started from.
+
+  Args:
+    run: what the stages share.
+    settings: of the run.
+  """
+
+  def __init__(self, run: Run, settings: Settings):
+    self._run, self._settings = run, settings
+    self._model = transformer(run.model_config)
+    self._score = likelihood.make_scorer(self._model)
+    self._measure = load_measures(settings.annotator)
+    self._oppose = load_opponents(settings.annotator)
+    self._judged: dict[str, _Judged] = {}
+    self._prompts = run.prepared.main.sample_prompts(settings.sample.prompts)
+
+  def __call__(
+    self,
+    name: str,
+    params: Any,
+    start: str = "",
+    start_params: Any = None,
+    result: StageResult | None = None,
+  ) -> dict[str, Any]:
+    """Judges a policy; writes results.json into a stage's folder.
+
+    Args:
+      name: of the stage, or "start".
+      params: of the policy.
+      start: policy that it started from; compared with if it was judged.
+      start_params: parameters of that.
+      result: the stage's `StageResult`, None for the start.
+    """
+    run, main = self._run, self._run.prepared.main
+    before = self._judged.get(start)
+    row = _described(name, result)
+    scores = None
+    if main.kind == "pairs":
+      scores = self._score(
+        params,
+        main.loader(
+          "pairs",
+          "eval",
+          self._settings.stages[-1].batch_size,
+          epochs=1,
+          shuffle=False,
+        ),
+        lambda record: place(record, run.mesh),
+      )
+      row |= self._accuracies(scores, before)
+    samples = self._sample(name, params, start_params if before else None)
+    row |= self._measures(samples.texts, samples.prompts, samples.prompt_ids)
+    row |= {
+      "response_tokens": float(np.mean(samples.tokens)),
+      "finished": samples.finished,
+    }
+    if before is not None:
+      row["against"] = start
+      row["kl"] = _interval(
+        clustered_mean(samples.logps - samples.ref_logps, samples.prompt_ids)
+      )
+      row |= self._duel(samples, before.samples)
+    row["prompts"] = [prompt.text for prompt in self._prompts]
+    row["samples"] = samples.texts
+    self._judged[name] = _Judged(scores, samples)
+    print(summary(row))
+    if result is not None:
+      folders.write_json(run.folder / name / "results.json", row)
+    return row
+
+  def contestants(
+    self, rows: list[dict[str, Any]], params: Any
+  ) -> tuple[list[dict[str, Any]], WinMatrix | None]:
+    """Adds best-of-n and the fixed opponents; judges everyone by everyone.
+
+    Args:
+      rows: of the judged policies.
+      params: of the policy that best-of-n is drawn from.
+
+    Returns:
+      (rows of those added, the win matrix or None without an annotator).
+    """
+    annotator, settings = self._run.annotator, self._settings
+    if annotator is None or not rows:
+      return [], None
+    samples = self._judged[rows[0]["name"]].samples
+    texts = {row["name"]: row["samples"] for row in rows}
+    n = settings.sample.best_of
+    if n:
+      texts[f"best of {n}"] = self._best_of(n, params)
+    texts |= self._oppose(samples.prompts)
+    added = [
+      {"name": name, "samples": found}
+      | self._measures(found, samples.prompts, samples.prompt_ids)
+      for name, found in texts.items()
+      if name not in {row["name"] for row in rows}
+    ]
+    matrix = head_to_head(
+      texts,
+      lambda a, b: annotator(samples.prompts, a, b),
+      samples.prompt_ids,
+    )
+    return added, matrix
+
+  def _best_of(self, n: int, params: Any) -> list[str]:
+    annotator, sample = self._run.annotator, self._settings.sample
+    assert annotator is not None  # `contestants` saw to it
+    many = dataclasses.replace(sample, per_prompt=n * sample.per_prompt)
+    drawn = self._sample(f"best of {n}", params, None, many)
+    best = best_of_n(
+      drawn.texts, n, lambda a, b: annotator(drawn.prompts, a, b)
+    )
+    return [drawn.texts[i] for i in best]
+
+  def _sample(self, name, params, ref_params, sample=None) -> Samples:
+    return sample_texts(
+      self._model,
+      params,
+      self._run.prepared.tokenizer,
+      self._prompts,
+      sample or self._settings.sample,
+      seed=stream(self._run.seed, "report", name),
+      ref_params=ref_params,
+    )
+
+  def _accuracies(self, scores, before: _Judged | None) -> dict[str, Any]:
+    groups = self._run.prepared.main.groups(scores.sources)
+    rates = {
+      "ranking_accuracy": likelihood.ranking_accuracy(scores, groups),
+      "normalized_ranking_accuracy": likelihood.normalized_ranking_accuracy(
+        scores, groups
+      ),
+    }
+    if before is not None:
+      rates["reward_accuracy"] = likelihood.reward_accuracy(
+        scores, before.scores, groups
+      )
+    return {name: _interval(rate) for name, rate in rates.items()}
+
+  def _measures(self, texts, prompts, ids) -> dict[str, Any]:
+    """Means of the config's measures, and the diversity of the texts."""
+    return {
+      "measures": {
+        name: _interval(clustered_mean(values, ids))
+        for name, values in self._measure(prompts, texts).items()
+      },
+      "distinct_1": distinct_n(texts, 1),
+      "distinct_2": distinct_n(texts, 2),
+    }
+
+  def _duel(self, samples: Samples, past: Samples) -> dict[str, Any]:
+    """Win rate over the policy before, where there is an annotator."""
+    annotator, ids = self._run.annotator, samples.prompt_ids
+    if annotator is None:
+      return {}
+    preference = annotator(samples.prompts, samples.texts, past.texts)
+    found = {"win_rate": _interval(win_rate(preference, ids))}
+    if len(set(samples.tokens - past.tokens)) > 1:  # or there is no effect
+      found["length_adjusted"] = _interval(
+        length_adjusted(preference, samples.tokens, past.tokens, ids)
+      )
+    return found
+
+
+def _described(name: str, result: StageResult | None) -> dict[str, Any]:
+  return {
+    "name": name,
+    "loss": result.loss if result else "",
+    "step": result.step if result else 0,
+    "evaluation": result.evaluation if result else {},
+  }
+
+
+def _interval(rate: Any) -> Mapping[str, float]:
+  mean = rate.win_rate if hasattr(rate, "win_rate") else rate.mean
+  return {
+    "mean": float(mean),
+    "low": float(rate.interval[0]),
+    "high": float(rate.interval[1]),
+  }

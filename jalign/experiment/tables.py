@@ -1,0 +1,101 @@
+"""Tables and sentences of a run's held-out results."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jalign.evaluation.report import Table
+
+Rows = Sequence[Mapping[str, Any]]
+
+ACCURACIES = (
+  ("ranking_accuracy", "ranking accuracy"),
+  ("normalized_ranking_accuracy", "per-token ranking accuracy"),
+  ("reward_accuracy", "reward accuracy over the start"),
+  ("win_rate", "win rate over the start"),
+  ("length_adjusted", "length-adjusted win rate"),
+)
+
+
+def headline(rows: Rows) -> str:
+  """A sentence on the last policy; all that changed over its start."""
+  if not rows:
+    return ""
+  last, parts = rows[-1], []
+  if "ranking_accuracy" in last:
+    parts.append(
+      f"held-out ranking accuracy {percent(rows[0]['ranking_accuracy'])} at"
+      f" {rows[0]['name']}, {percent(last['ranking_accuracy'])} after"
+      f" {last['name']}"
+    )
+  for key, label in (
+    ("reward_accuracy", "reward accuracy"),
+    ("win_rate", "win rate"),
+  ):
+    if key in last:
+      parts.append(
+        f"{label} of {last['name']} over {last['against']} {percent(last[key])}"
+      )
+  text = "; ".join(parts)
+  return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def results(rows: Rows) -> Table:
+  """Table of losses, steps and held-out accuracies of policies."""
+  keys = [(k, label) for k, label in ACCURACIES if any(k in r for r in rows)]
+  header = ("stage", "loss", "step", *(label for _, label in keys))
+  return Table(
+    header,
+    [
+      (
+        row["name"],
+        row["loss"],
+        row["step"],
+        *(percent(row[key]) if key in row else "" for key, _ in keys),
+      )
+      for row in rows
+    ],
+  )
+
+
+def sampled(rows: Rows) -> Table:
+  """Table of what was measured on samples, of policies and contestants."""
+  names = list(dict.fromkeys(n for row in rows for n in row["measures"]))
+  header = ("policy", "KL", "tokens", "ended with eos")
+  return Table(
+    (*header, *names, "distinct-1", "distinct-2"),
+    [
+      (
+        row["name"],
+        interval(row["kl"]) if "kl" in row else "",
+        row.get("response_tokens", ""),
+        f"{100 * row['finished']:.0f} %" if "finished" in row else "",
+        *(
+          interval(row["measures"][n]) if n in row["measures"] else ""
+          for n in names
+        ),
+        row["distinct_1"],
+        row["distinct_2"],
+      )
+      for row in rows
+    ],
+  )
+
+
+def summary(row: Mapping[str, Any]) -> str:
+  """One line on a policy's held-out results, for the terminal."""
+  parts = [
+    f"{label} {percent(row[key])}" for key, label in ACCURACIES if key in row
+  ]
+  return f"[{row['name']}] held out: {', '.join(parts)}"
+
+
+def interval(value: Mapping[str, float]) -> str:
+  """ "1.23 ± 0.04" of a mean with its interval."""
+  half = (value["high"] - value["low"]) / 2
+  return f"{value['mean']:.2f} ± {half:.2f}"
+
+
+def percent(rate: Mapping[str, float]) -> str:
+  """ "62.3 ± 4.4 %" of a fraction with its interval."""
+  half = 50 * (rate["high"] - rate["low"])
+  return f"{100 * rate['mean']:.1f} ± {half:.1f} %"

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from jalign.data import rows
 from jalign.data.schema import PreferenceRecord, PromptRecord, Report, Skipped
+from jalign.data.tldr_world.dataset import read_tldr_world
 from jalign.errors import UserError
 
 Path = str | os.PathLike[str]
@@ -92,7 +93,11 @@ def read_prompts(
   return _read(path, on_error, rows.prompt_record, ("prompt",), noun="prompts")
 
 
-SOURCES = {"jsonl": read_jsonl, "hh": read_hh}
+SOURCES: dict[str, Callable[..., tuple[list[Any], Report]]] = {
+  "jsonl": read_jsonl,
+  "hh": read_hh,
+  "tldr_world": read_tldr_world,
+}
 
 
 def read(

@@ -13,8 +13,8 @@ from jalign.evaluation.win_rate import WinRate, win_rate
 from jalign.experiment import folder as folders
 from jalign.experiment.params import trained_params
 from jalign.experiment.parse import parse
-from jalign.experiment.prepare import place, prepare
 from jalign.experiment.plugins import load_annotator
+from jalign.experiment.prepare import place, prepare
 from jalign.experiment.sampling import sample_texts
 from jalign.experiment.settings import SamplerSettings
 from jalign.models import transformer

@@ -19,11 +19,11 @@ from jalign.evaluation.win_rate import (
 from jalign.experiment import folder as folders
 from jalign.experiment.plugins import load_measures, load_opponents
 from jalign.experiment.prepare import place
-from jalign.experiment.tables import summary
 from jalign.experiment.sampling import Samples, sample_texts
 from jalign.experiment.settings import Settings
 from jalign.experiment.stage import Run, StageResult
 from jalign.experiment.streams import stream
+from jalign.experiment.tables import summary
 from jalign.models import transformer
 
 

@@ -31,6 +31,7 @@ from jalign.data.tldr_world.demonstrations import (
   ARCHETYPES,
   SHARES,
   archetype,
+  archetypes,
   sample_demonstration,
 )
 from jalign.data.tldr_world.language import (
@@ -54,6 +55,7 @@ from jalign.data.tldr_world.raters import (
   gold_reward,
   length_biased,
   lexicographic,
+  measures,
   mixture,
   noisy,
   population,
@@ -78,6 +80,7 @@ __all__ = [
   "Post",
   "annotator",
   "archetype",
+  "archetypes",
   "attainable",
   "attributes",
   "best_responses",
@@ -92,6 +95,7 @@ __all__ = [
   "gold_reward",
   "length_biased",
   "lexicographic",
+  "measures",
   "mixture",
   "noisy",
   "population",

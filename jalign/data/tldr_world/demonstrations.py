@@ -12,6 +12,7 @@ from jalign.data.tldr_world.language import (
   VERBS,
   Fact,
   Post,
+  read_post,
 )
 
 # Shares of the kinds of demonstrations, and of the ways to give details.
@@ -138,3 +139,21 @@ def archetype(name: str, post: Post) -> str:
     post: any post.
   """
   return _text(ARCHETYPES[name](post))
+
+
+# Contestants that show what can be won, and how: the three of the cycle, and
+# the shortest that says something.
+SHOWN = (
+  "complete plain",
+  "complete sourced",
+  "all but one sourced",
+  "one fact plain",
+)
+
+
+def archetypes(posts: Sequence[str]) -> dict[str, list[str]]:
+  """The summaries of the shown types: name -> one for each text of a post."""
+  return {
+    name: [archetype(name, read_post(post)) for post in posts]
+    for name in SHOWN
+  }

@@ -176,3 +176,18 @@ def gold_reward(post: str, summary: str) -> float:
 def gold_cost(post: str, summary: str) -> float:
   """The gold cost of one summary."""
   return float(cost(attributes([post], [summary]))[0])
+
+
+def measures(
+  posts: Sequence[str], summaries: Sequence[str]
+) -> dict[str, np.ndarray]:
+  """What a report shows of summaries: name -> [N] numbers."""
+  of = attributes(posts, summaries)
+  clauses = np.maximum(of.clauses, 1)
+  return {
+    "gold reward": reward(of),
+    "grammatical %": 100 * of.grammatical,
+    "true clauses %": 100 * (of.clauses - of.hallucinations) / clauses,
+    "coverage %": 100 * of.coverage,
+    "words": of.words,
+  }

@@ -10,6 +10,7 @@ from jalign.evaluation.plots import (
   plot_win_matrix,
 )
 from jalign.evaluation.report import (
+  Details,
   Figure,
   Samples,
   Section,
@@ -28,6 +29,7 @@ from jalign.evaluation.win_rate import (
 )
 
 __all__ = [
+  "Details",
   "Figure",
   "FrontierPoint",
   "LengthAdjusted",

@@ -34,6 +34,7 @@ LIBRARIES = {
   "tensorboard": 4,
   "tqdm": 4,
   "matplotlib": 5,
+  "markdown_it": 5,
   "ml_collections": 6,
   "absl": 6,
 }

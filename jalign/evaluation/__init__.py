@@ -13,6 +13,7 @@ from jalign.evaluation.plots import (
   plot_win_matrix,
 )
 from jalign.evaluation.report import (
+  Details,
   Figure,
   Samples,
   Section,
@@ -31,6 +32,7 @@ from jalign.evaluation.win_rate import (
 )
 
 __all__ = [
+  "Details",
   "Figure",
   "FrontierPoint",
   "LengthAdjusted",

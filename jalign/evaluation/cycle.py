@@ -2,7 +2,6 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -21,6 +20,7 @@ from jalign.evaluation.style import (
 # A diagram's coordinates are inches, so that text fits its box by counting.
 _LINE = 0.155  # height of a line of 8.5 pt
 _MARGIN = 0.25
+_PAD = 0.1  # of a box, within its size
 _BEND = 0.16  # of an arrow, per length
 
 
@@ -75,6 +75,68 @@ def _label_place(start, end, bend, size):
   return seen[len(seen) // 2], np.sign(bend) * normal / np.hypot(*over)
 
 
+def _draw_node(axes, centre, head, body, size):
+  """A box with a name and below it perhaps a text; returns the box."""
+  width, height = size
+  box = FancyBboxPatch(
+    centre - (width / 2 - _PAD, height / 2 - _PAD),
+    width - 2 * _PAD,
+    height - 2 * _PAD,
+    boxstyle=f"round,pad={_PAD},rounding_size=0.12",
+    facecolor="#F5F7F9",
+    edgecolor="#B8C2CC",
+    linewidth=1,
+    zorder=2,
+  )
+  axes.add_patch(box)
+  style = {"zorder": 3, "linespacing": 1.2}
+  x, y = centre
+  if not body:
+    axes.text(x, y, head, ha="center", va="center", weight="bold", **style)
+    return box
+  x, y = x + 0.14 - width / 2, y + height / 2 - 0.12
+  axes.text(x, y, head, va="top", weight="bold", **style)
+  y -= _LINE * (1.25 * (head.count("\n") + 1) + 0.4)
+  axes.text(x, y, body, va="top", fontsize=8.5, color="#444444", **style)
+  return box
+
+
+def _draw_arrow(axes, label, winner, loser, *, bend, colour):
+  """An arrow from box to box, its label on the outer side."""
+  size = np.array([winner.get_width(), winner.get_height()])
+  start, end = (
+    np.array([box.get_x(), box.get_y()]) + size / 2 for box in (winner, loser)
+  )
+  axes.add_patch(
+    FancyArrowPatch(
+      tuple(start),
+      tuple(end),
+      patchA=winner,
+      patchB=loser,
+      connectionstyle=f"arc3,rad={bend}",
+      arrowstyle="-|>,head_length=0.6,head_width=0.3",
+      mutation_scale=16,
+      shrinkA=5,
+      shrinkB=5,
+      linewidth=2.2,
+      color=colour,
+    )
+  )
+  (x, y), normal = _label_place(start, end, bend, size + 2 * _PAD)
+  side = np.round(normal).astype(int) + 1
+  axes.text(
+    x + 0.12 * normal[0],
+    y + 0.12 * normal[1],
+    label,
+    ha=("right", "center", "left")[side[0]],
+    va=("top", "center", "bottom")[side[1]],
+    weight="bold",
+    fontsize=11,
+    color=colour,
+    zorder=4,
+  )
+
+
 def plot_cycle(
   names: Sequence[str],
   win_rates: Sequence[float],
@@ -127,62 +189,21 @@ def plot_cycle(
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     axes.set_axis_off()
     boxes = []
-    for centre, head, body in zip(centres, heads, bodies):
-      corner = centre - (width / 2 - 0.1, height / 2 - 0.1)
-      box = FancyBboxPatch(
-        corner,
-        width - 0.2,
-        height - 0.2,
-        boxstyle="round,pad=0.1,rounding_size=0.12",
-        facecolor="#F5F7F9",
-        edgecolor="#B8C2CC",
-        linewidth=1,
-        zorder=2,
-      )
-      boxes.append(axes.add_patch(box))
-      style: Any = {"zorder": 3, "linespacing": 1.2}
-      if not body:
-        axes.text(
-          *centre, head, ha="center", va="center", weight="bold", **style
-        )
-        continue
-      x, y = centre + (0.14 - width / 2, height / 2 - 0.12)
-      axes.text(x, y, head, va="top", weight="bold", **style)
-      y -= _LINE * (1.25 * (head.count("\n") + 1) + 0.4)
-      axes.text(x, y, body, va="top", fontsize=8.5, color="#444444", **style)
+    boxes = [
+      _draw_node(axes, *each, (width, height))
+      for each in zip(centres, heads, bodies)
+    ]
     for i, rate in enumerate(rates):
-      wins = bool(rate >= 0.5)
-      pair = [i, (i + 1) % n] if wins else [(i + 1) % n, i]
-      (start, end), bend = centres[pair], _BEND if not wins else -_BEND
-      colour = PALETTE[0] if wins else PALETTE[1]
-      axes.add_patch(
-        FancyArrowPatch(
-          *(start, end),
-          patchA=boxes[pair[0]],
-          patchB=boxes[pair[1]],
-          connectionstyle=f"arc3,rad={bend}",
-          arrowstyle="-|>,head_length=0.6,head_width=0.3",
-          mutation_scale=16,
-          shrinkA=5,
-          shrinkB=5,
-          linewidth=2.2,
-          color=colour,
-        )
-      )
-      at, normal = _label_place(start, end, bend, np.array([width, height]))
+      j = (i + 1) % n
       label = f"{100 * max(rate, 1 - rate):.0f}"
       if half_widths is not None:
         label += f" ± {100 * half_widths[i]:.0f}"
-      axes.text(
-        *(at + 0.12 * normal),
-        f"{label} %",
-        ha=("right", "center", "left")[int(np.round(normal[0])) + 1],
-        va=("top", "center", "bottom")[int(np.round(normal[1])) + 1],
-        weight="bold",
-        fontsize=11,
-        color=colour,
-        zorder=4,
-      )
+      if rate >= 0.5:
+        style = {"bend": -_BEND, "colour": PALETTE[0]}
+        _draw_arrow(axes, f"{label} %", boxes[i], boxes[j], **style)
+      else:
+        style = {"bend": _BEND, "colour": PALETTE[1]}
+        _draw_arrow(axes, f"{label} %", boxes[j], boxes[i], **style)
     note = "Arrows point from the winner to the loser, with how often it wins."
     if half_widths is not None:
       note += " ± half-width of the interval."

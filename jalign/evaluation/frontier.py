@@ -163,8 +163,8 @@ def plot_frontier(
       axes.plot(x, y, color=colour, linestyle=dashes, alpha=0.45, linewidth=1.4)
       ink.append(_along(np.stack([x, y], 1), 60))
       if name not in places and len(ink[-1]):
-        end = FrontierPoint(*ink[-1][-1][:1], None, ink[-1][-1][1], 0, 0)
-        places[name] = end
+        kl, value = ink[-1][-1].tolist()
+        places[name] = FrontierPoint(kl, None, value, value, value)
     for name, point in places.items():
       if name not in points:
         continue

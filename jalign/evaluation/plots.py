@@ -247,7 +247,7 @@ def plot_win_matrix(
     # White rules keep neighbours apart; a dark one, groups.
     for place in range(1, n):
       group = place in separators
-      rule = {"color": "#333333" if group else "w", "linewidth": 1 + group}
+      rule: Any = {"color": "#333333" if group else "w", "linewidth": 1 + group}
       axes.axhline(place - 0.5, **rule)
       axes.axvline(place - 0.5, **rule)
     axes.set_xticks(range(n), names, linespacing=1.05)

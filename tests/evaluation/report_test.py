@@ -130,6 +130,30 @@ def test_win_matrix_and_bars(tmp_path):
   assert not _has_colour(own, style.PALETTE[0])
 
 
+def test_win_matrix_has_half_widths_and_groups(tmp_path, monkeypatch):
+  p = np.full((3, 3, 4), 0.5)
+  p[0, 1] = [0.6, 0.8, 0.7, 0.9]
+  p[1, 0] = 1 - p[0, 1]
+  matrix = ev.win_matrix(["a", "a name of many words", "c"], p)
+  with monkeypatch.context() as patch:
+    patch.setattr(plots, "save_figure", lambda figure, _: figure)
+    figure = ev.plot_win_matrix(matrix, "x.png", separators=[2])
+  (axes,) = figure.axes
+  texts = {text.get_text() for text in axes.texts}
+  half = 196 * p[0, 1].std(ddof=1) / 2
+  assert {"75.0", "25.0", "50.0", f"±{half:.1f}"} <= texts
+  assert "95 % half-width (1.96 standard errors)" in axes.get_xlabel()
+  dark = [x for x in axes.lines if x.get_color() != "w"]
+  assert len(dark) == 2 and all(
+    1.5 in x.get_data()[i] for i, x in zip((1, 0), dark)
+  )
+  assert [t.get_text() for t in axes.get_xticklabels()][
+    1
+  ] == "a name of\nmany words"
+  with pytest.raises(UserError, match="separator at 3"):
+    ev.plot_win_matrix(matrix, tmp_path / "x.png", separators=[3])
+
+
 NASTY = """# not a heading
 | not | a table |
 1. not a list <b>not bold</b> *nor* _this_ &amp; <|endoftext|>

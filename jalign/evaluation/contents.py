@@ -1,0 +1,147 @@
+"""What a report can hold, and how its data reads as text.
+
+Plain data. `markdown` and `webpage` render it; what both must agree on, how a
+number is written, which columns are numbers and where a long text ends, is
+decided here.
+"""
+
+import operator
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+from jalign.errors import UserError
+
+Path = str | os.PathLike[str]
+
+
+class Table(NamedTuple):
+  """A table. Columns of numbers are set to the right.
+
+  Attributes:
+    header: a name per column, with its unit.
+    rows: a cell per column; floats are shown with four significant digits,
+      None and NaN as a dash. Text such as "65.1 ± 2.3 %" counts as a number.
+  """
+
+  header: Sequence[str]
+  rows: Sequence[Sequence[Any]]
+
+
+class Figure(NamedTuple):
+  """A picture.
+
+  Attributes:
+    path: of the PNG file. From outside the report's folder it is copied in.
+    caption: one sentence, below the picture.
+  """
+
+  path: Path
+  caption: str = ""
+
+
+class Samples(NamedTuple):
+  """Prompts, each with the responses to it.
+
+  Attributes:
+    rows: (prompt, {name of the model: response}).
+    max_chars: longer texts are cut there, and say so.
+  """
+
+  rows: Sequence[tuple[str, Mapping[str, str]]]
+  max_chars: int = 1500
+
+
+class Details(NamedTuple):
+  """What most readers pass over: folded on the web page, below a heading in
+  Markdown.
+
+  Attributes:
+    title: plain text, always seen.
+    content: as of a `Section`, further Details included.
+  """
+
+  title: str
+  content: "Content | Sequence[Content]"
+
+
+Content = str | Table | Figure | Samples | Details
+
+
+class Section(NamedTuple):
+  """A heading and what stands below it.
+
+  Attributes:
+    title: plain text.
+    content: Markdown text, a Table, a Figure, Samples, Details, or a sequence
+      of them.
+  """
+
+  title: str
+  content: Content | Sequence[Content]
+
+
+def parts(content: Any, where: str) -> Sequence[Content]:
+  """The content as a sequence, its kinds checked.
+
+  Raises:
+    UserError: a part is of no kind that can be shown.
+  """
+  sequence = [content] if isinstance(content, Content) else content
+  for part in sequence if isinstance(sequence, Sequence) else [content]:
+    if not isinstance(part, Content):
+      raise UserError(
+        f"a {type(part).__name__} cannot be shown.",
+        where=where,
+        remedy="Give text, a Table, a Figure, Samples or Details.",
+      )
+  return cast(Sequence[Content], sequence)
+
+
+_NUMBER = r"[-+−]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?"
+_NUMERIC = re.compile(rf"({_NUMBER}( ?± ?{_NUMBER})?( ?%)?|–|)")
+
+
+def _cell(value: Any) -> str:
+  if value is None or value != value:
+    return "–"
+  if isinstance(value, str) or type(value).__name__.startswith("bool"):
+    return str(value)
+  try:
+    return str(operator.index(value))
+  except TypeError:
+    pass
+  try:
+    return f"{float(value):.4g}"
+  except (TypeError, ValueError):
+    return str(value)
+
+
+def cells(table: Table, where: str) -> tuple[list[list[str]], list[bool]]:
+  """A table's cells as plain text, and which columns hold numbers.
+
+  Raises:
+    UserError: a row does not fit the header.
+  """
+  for i, row in enumerate(table.rows):
+    if len(row) != len(table.header):
+      raise UserError(
+        f"row {i} has {len(row)} cells for {len(table.header)} columns.",
+        where=where,
+      )
+  texts = [[_cell(value) for value in row] for row in table.rows]
+  right = [
+    any(row[j] for row in texts)
+    and all(_NUMERIC.fullmatch(row[j]) for row in texts)
+    for j in range(len(table.header))
+  ]
+  return texts, right
+
+
+def shortened(text: str, max_chars: int) -> tuple[str, str]:
+  """The text, cut after `max_chars`, and a remark on what was left out."""
+  more = len(text) - max_chars
+  if more <= 0:
+    return text, ""
+  return text[:max_chars], f"({more:,} characters more)"

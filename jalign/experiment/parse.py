@@ -136,7 +136,7 @@ def parse(config: Mapping[str, Any]) -> Settings:
     config.pop("stages", ("train",)), tuple[str, ...], "config.stages"
   )
   top = {name: config.pop(name) for name in _STAGE if name in config}
-  known = (*_SECTIONS, "model", "seed", "seeds", "sweep", "stages", *_PLAIN)
+  known = ("start", *_SECTIONS, "model", "seed", "seeds", "sweep", "stages", *_PLAIN)
   known = (*known, *_STAGE)
   if not names or len(set(names)) < len(names) or set(names) & set(known):
     raise UserError(
@@ -150,12 +150,12 @@ def parse(config: Mapping[str, Any]) -> Settings:
     _refuse_unknown(own, _STAGE, f"config.{name}")
     inherited = top if name == names[-1] else top | _OF_ONE
     stage = _stage(name, inherited, own, f"config.{name}")
-    earlier = [s.name for s in stages]
+    earlier = ["start", *(s.name for s in stages)]
     if stage.start and stage.start not in earlier:
       raise UserError(
         f"{stage.start!r} is not a stage before this one.",
         where=f"config.{name}.start",
-        remedy=f"Earlier ones: {', '.join(earlier) or 'none'}.",
+        remedy=f"There are: {', '.join(earlier)}.",
       )
     stages.append(stage)
   _refuse_unknown(config, known, "config")

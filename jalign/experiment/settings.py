@@ -123,7 +123,8 @@ class StageSettings:
   Attributes:
     name: of the stage and its folder.
     start: earlier stage whose parameters this one starts from; they are also
-      its reference. "" takes the stage before.
+      its reference. "" takes the stage before, "start" what the run itself
+      starts from.
     data: what this stage is trained on.
     judge: whether the report compares this stage with others; False for
       one that only prepares, such as a warm-up.

@@ -27,6 +27,8 @@ class ModelConfig:
     head_dim: E, even; hidden_size / num_attention_heads by default.
     rope_theta: base of the rotary frequencies.
     rms_norm_eps: added to the mean square in every norm.
+    embedding_multiplier: factor on the input embeddings, not on the output
+      ones: sqrt(hidden_size) in Gemma, 1 in Llama.
     tie_word_embeddings: use the input embedding as the output embedding.
     attention_bias: biases on the query, key and value projections.
     qk_norm: RMS norm on queries and keys, per head, before the rotation.
@@ -34,6 +36,8 @@ class ModelConfig:
     dtype: of activations and matrix products.
     param_dtype: of the parameters.
     remat: recompute each block in the backward pass.
+    scan_unroll: layers of one iteration of the scan over layers. More make
+      a step faster where layers are small, and compiling slower.
     rules: logical axis -> mesh axes.
   """
 
@@ -46,6 +50,7 @@ class ModelConfig:
   head_dim: int = 0
   rope_theta: float = 10_000.0
   rms_norm_eps: float = 1e-6
+  embedding_multiplier: float = 1.0
   tie_word_embeddings: bool = True
   attention_bias: bool = False
   qk_norm: bool = False
@@ -53,6 +58,7 @@ class ModelConfig:
   dtype: str = "float32"
   param_dtype: str = "float32"
   remat: bool = True
+  scan_unroll: int = 1
   rules: Rules = RULES
 
   def __post_init__(self):
@@ -67,6 +73,7 @@ class ModelConfig:
       "num_hidden_layers",
       "num_attention_heads",
       "num_key_value_heads",
+      "scan_unroll",
     ):
       self._require(getattr(self, name) >= 1, name, "must be at least 1")
     self._require(

@@ -52,9 +52,9 @@ def _init(key: Array, *, c: ModelConfig) -> Params:
 def _block(p, x, positions, attend, c: ModelConfig):
   """One layer; `attend` maps (q, k, v) to ([B, T, H, E], its own carry)."""
   h = layers.rms_norm(x, p["attn_norm"], c.rms_norm_eps)
-  q = layers.einsum("BTD,DHE->BTHE", h, p["wq"])
-  k = layers.einsum("BTD,DGE->BTGE", h, p["wk"])
-  v = layers.einsum("BTD,DGE->BTGE", h, p["wv"])
+  q = layers.project(h, p["wq"])
+  k = layers.project(h, p["wk"])
+  v = layers.project(h, p["wv"])
   if c.attention_bias:
     q += p["bq"].astype(q.dtype)
     k += p["bk"].astype(k.dtype)
@@ -65,7 +65,7 @@ def _block(p, x, positions, attend, c: ModelConfig):
   q = layers.rope(q, positions, c.rope_theta)
   k = layers.rope(k, positions, c.rope_theta)
   attended, carry = attend(q, k, v)
-  x += layers.einsum("BTHE,HED->BTD", attended, p["wo"])
+  x += layers.project(attended, p["wo"], axes=2)
   h = layers.rms_norm(x, p["mlp_norm"], c.rms_norm_eps)
   x += layers.gated_mlp(h, p["gate"], p["up"], p["down"])
   return constrain(x, ("batch", None, None), c.rules), carry
@@ -75,7 +75,7 @@ def _embed(params, tokens, c: ModelConfig):
   # Gathered over fsdp first: a gather from a table split on both axes makes
   # the partitioner rematerialise it.
   table = constrain(params["embed"], ("vocab", None), c.rules)
-  x = layers.embed(table, tokens, c.dtype)
+  x = layers.embed(table, tokens, c.dtype) * c.embedding_multiplier
   return constrain(x, ("batch", None, None), c.rules)
 
 
@@ -103,7 +103,9 @@ def _forward(
     return _block(p, x, positions, attend, c)
 
   body = jax.checkpoint(body) if c.remat else body
-  x, _ = jax.lax.scan(body, _embed(params, tokens, c), params["blocks"])
+  x, _ = jax.lax.scan(
+    body, _embed(params, tokens, c), params["blocks"], unroll=c.scan_unroll
+  )
   return layers.rms_norm(x, params["norm"], c.rms_norm_eps)
 
 

@@ -14,12 +14,11 @@ from jalign.data.collate import (
   collate_chosen,
   collate_pairs,
   collate_prompts,
+  collate_sequences,
 )
 from jalign.data.encode import (
   EncodedPair,
   EncodedPrompt,
-  Limits,
-  Truncation,
   chosen_length,
   encode_pair,
   encode_pairs,
@@ -27,6 +26,7 @@ from jalign.data.encode import (
   pair_length,
   prompt_length,
 )
+from jalign.data.limits import Cut, Limits, Truncation
 from jalign.data.loader import (
   Batch,
   Loader,
@@ -37,10 +37,19 @@ from jalign.data.loader import (
   plan,
 )
 from jalign.data.schema import (
+  BinaryRecord,
+  DemonstrationRecord,
   PreferenceRecord,
   PromptRecord,
+  RankedRecord,
   Report,
   Skipped,
+)
+from jalign.data.sequences import (
+  EncodedSequence,
+  encode_demonstration,
+  encode_demonstrations,
+  sequence_length,
 )
 from jalign.data.sources import (
   SOURCES,
@@ -56,15 +65,20 @@ from jalign.data.tokenizer import Tokenizer, load, train_bpe
 __all__ = [
   "SOURCES",
   "Batch",
+  "BinaryRecord",
+  "Cut",
+  "DemonstrationRecord",
   "EncodedPair",
   "EncodedPrompt",
+  "EncodedSequence",
   "Limits",
   "Loader",
   "LoaderReport",
   "PlannedBatch",
   "PreferenceRecord",
-  "PromptRecord",
   "PromptBatch",
+  "PromptRecord",
+  "RankedRecord",
   "Report",
   "Skipped",
   "Tokenizer",
@@ -74,18 +88,22 @@ __all__ = [
   "collate_chosen",
   "collate_pairs",
   "collate_prompts",
+  "collate_sequences",
+  "encode_demonstration",
+  "encode_demonstrations",
   "encode_pair",
   "encode_pairs",
   "encode_prompts",
   "load",
   "make_loader",
   "pair_length",
-  "prompt_length",
   "plan",
+  "prompt_length",
   "read",
   "read_hh",
   "read_jsonl",
   "read_prompts",
+  "sequence_length",
   "split",
   "train_bpe",
   "unique_prompts",

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from jalign.data.encode import EncodedPair, EncodedPrompt, all_or_none
+from jalign.data.sequences import EncodedSequence
 from jalign.types import PairBatch, SequenceBatch, Sequences
 
-Example = TypeVar("Example", EncodedPair, EncodedPrompt)
+Example = TypeVar("Example", EncodedPair, EncodedPrompt, EncodedSequence)
 
 
 class PromptBatch(NamedTuple):
@@ -93,6 +94,33 @@ def collate_chosen(
     _sequences([(p.prompt, p.chosen) for p in pairs], length, pad_id),
     _weights(len(encoded), rows),
   )
+
+
+def collate_sequences(
+  encoded: Sequence[EncodedSequence],
+  rows: int,
+  length: int,
+  *,
+  pad_id: int = 0,
+  fill: EncodedSequence | None = None,
+) -> SequenceBatch:
+  """A batch of sequences with their own masks; arguments and errors as
+  `collate_pairs`.
+
+  Returns:
+    NumPy SequenceBatch: tokens and mask [B, T], lengths and weights [B].
+  """
+  found = _filled(encoded, rows, fill)
+  mask: Any = np.zeros((rows, length), bool)
+  for row, sequence in zip(mask, found):
+    row[: len(sequence.mask)] = sequence.mask[:length]
+  lengths: Any = np.array([len(sequence.ids) for sequence in found], np.int32)
+  sequences = Sequences(
+    tokens=_padded([sequence.ids for sequence in found], length, pad_id),
+    mask=mask,
+    lengths=lengths,
+  )
+  return SequenceBatch(sequences, _weights(len(encoded), rows))
 
 
 def collate_prompts(

@@ -1,15 +1,4 @@
-"""Records become token ids.
-
-Prompt and response are tokenised separately, so that the border between them
-is a border between tokens whatever the response. A row is
-
-    [bos] prompt response eos
-                 ^^^^^^^^^^^^ scored
-
-with one beginning-of-sequence token if the tokenizer has one, and the
-end-of-sequence token appended once. A text that already begins or ends with
-them gets no second one.
-"""
+"""Pairs and prompts become token ids; `limits` says how a row is built."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -17,45 +6,17 @@ from typing import Any
 
 import numpy as np
 
+from jalign.data.limits import (
+  Limits,
+  Truncation,
+  count_cuts,
+  prompt_ids,
+  response_ids,
+  response_room,
+)
 from jalign.data.schema import PreferenceRecord, PromptRecord
 from jalign.data.tokenizer import Tokenizer
 from jalign.errors import UserError
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-  """Where sequences are cut, in tokens.
-
-  A prompt keeps its end: its oldest tokens go first (never the beginning of
-  sequence). A response keeps its beginning; a cut response has no
-  end-of-sequence token, since it did not end there.
-
-  Attributes:
-    max_tokens: of prompt and response together: the longest bucket.
-    max_prompt_tokens: of a prompt with its beginning-of-sequence token; None
-      cuts no prompt.
-    max_response_tokens: of a response with its end-of-sequence token; None
-      for what the prompt leaves of `max_tokens`.
-  """
-
-  max_tokens: int
-  max_prompt_tokens: int | None = None
-  max_response_tokens: int | None = None
-
-  def __post_init__(self):
-    for field in dataclasses.fields(self):
-      value = getattr(self, field.name)
-      least = 1 if field.name == "max_response_tokens" else 2
-      if value is not None and value < least:
-        raise UserError(
-          f"{field.name} is {value}.", remedy=f"Give {least} or more."
-        )
-    if self.max_prompt_tokens and self.max_prompt_tokens >= self.max_tokens:
-      raise UserError(
-        f"max_prompt_tokens is {self.max_prompt_tokens}, which leaves no room "
-        f"for a response: the longest bucket has {self.max_tokens} tokens.",
-        remedy="Lower max_prompt_tokens or add a longer bucket.",
-      )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,23 +45,6 @@ class EncodedPair:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class EncodedSequence:
-  """A sequence with its scored tokens, for likelihood losses.
-
-  Attributes:
-    ids: [n] int32, from the beginning of sequence to the end.
-    mask: [n] bool, True on the tokens to learn from; mask[0] is False.
-    source: "file:line" of the record.
-    cut: tokens dropped from (prompt, response).
-  """
-
-  ids: np.ndarray
-  mask: np.ndarray
-  source: str
-  cut: tuple[int, int] = (0, 0)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
 class EncodedPrompt:
   """A prompt to generate from.
 
@@ -113,51 +57,6 @@ class EncodedPrompt:
   ids: np.ndarray
   text: str
   source: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Truncation:
-  """What the limits cut from some pairs.
-
-  Attributes:
-    pairs: pairs encoded.
-    cut: prompts, chosen and rejected responses that lost tokens.
-    tokens: tokens dropped from them.
-    identical: pairs whose two responses became equal: they teach nothing.
-  """
-
-  pairs: int
-  cut: tuple[int, int, int]
-  tokens: tuple[int, int, int]
-  identical: int
-
-  def summary(self) -> str:
-    """One line of counts and shares."""
-    if not any(self.cut):
-      return f"none of {self.pairs} pairs truncated"
-    names = ("prompts (oldest tokens)", "chosen responses (end)")
-    parts = [
-      f"{n} {name} ({n / self.pairs:.1%}, {tokens} tokens)"
-      for n, tokens, name in zip(
-        self.cut, self.tokens, (*names, "rejected responses (end)")
-      )
-      if n
-    ]
-    text = f"of {self.pairs} pairs, truncated {', '.join(parts)}"
-    if self.identical:
-      text += f"; {self.identical} pairs have equal responses once truncated"
-    return text
-
-  def to_dict(self) -> dict[str, Any]:
-    """The same as plain values for a JSON file."""
-    names = ("prompts", "chosen", "rejected")
-    return {
-      "pairs": self.pairs,
-      "cut": dict(zip(names, self.cut)),
-      "share": {n: c / self.pairs for n, c in zip(names, self.cut)},
-      "tokens": dict(zip(names, self.tokens)),
-      "identical": self.identical,
-    }
 
 
 def encode_prompts(
@@ -177,7 +76,7 @@ def encode_prompts(
   """
   return [
     EncodedPrompt(
-      _prompt(record, tokenizer, max_prompt_tokens)[0],
+      prompt_ids(record.prompt, tokenizer, max_prompt_tokens, record.source)[0],
       record.prompt,
       record.source,
     )
@@ -198,18 +97,12 @@ def encode_pair(
   Raises:
     UserError: the prompt has no token, or leaves no room for a response.
   """
-  prompt, prompt_cut = _prompt(record, tokenizer, limits.max_prompt_tokens)
-  room = limits.max_tokens - len(prompt)
-  if room < 1:
-    raise UserError(
-      f"the prompt has {len(prompt)} tokens, which leaves no room for a "
-      f"response: the longest bucket has {limits.max_tokens}.",
-      where=record.source,
-      remedy="Set max_prompt_tokens, or add a longer bucket.",
-    )
-  room = min(room, limits.max_response_tokens or room)
-  chosen, chosen_cut = _response(record.chosen, tokenizer, room)
-  rejected, rejected_cut = _response(record.rejected, tokenizer, room)
+  prompt, prompt_cut = prompt_ids(
+    record.prompt, tokenizer, limits.max_prompt_tokens, record.source
+  )
+  room = response_room(prompt, limits, record.source)
+  chosen, chosen_cut = response_ids(record.chosen, tokenizer, room)
+  rejected, rejected_cut = response_ids(record.rejected, tokenizer, room)
   return EncodedPair(
     prompt=prompt,
     chosen=chosen,
@@ -235,11 +128,13 @@ def encode_pairs(
   for field in ("preference", "chosen_score", "rejected_score"):
     all_or_none(records, field)
   pairs = [encode_pair(record, tokenizer, limits) for record in records]
-  cuts = np.array([pair.cut for pair in pairs], np.int64).reshape(-1, 3)
   return pairs, Truncation(
-    pairs=len(pairs),
-    cut=tuple((cuts > 0).sum(0).tolist()),
-    tokens=tuple(cuts.sum(0).tolist()),
+    noun="pairs",
+    count=len(pairs),
+    parts={
+      name: count_cuts(pair.cut[i] for pair in pairs)
+      for i, name in enumerate(("prompts", "chosen", "rejected"))
+    },
     identical=sum(np.array_equal(p.chosen, p.rejected) for p in pairs),
   )
 
@@ -257,38 +152,6 @@ def chosen_length(pair: EncodedPair) -> int:
 def prompt_length(prompt: EncodedPrompt) -> int:
   """Tokens of a prompt."""
   return len(prompt.ids)
-
-
-def _prompt(
-  record: PreferenceRecord | PromptRecord,
-  tokenizer: Tokenizer,
-  limit: int | None,
-) -> tuple[np.ndarray, int]:
-  """(ids, tokens dropped)."""
-  bos = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
-  text = record.prompt
-  if tokenizer.bos_text:
-    text = text.removeprefix(tokenizer.bos_text)
-  ids = tokenizer.encode(text)
-  if not ids:
-    raise UserError(
-      "the prompt has no token.",
-      where=record.source,
-      remedy="Write a prompt, or leave the row out.",
-    )
-  keep = len(ids) if limit is None else min(len(ids), limit - len(bos))
-  cut = len(ids) - keep
-  return np.array(bos + ids[cut:], np.int32), cut
-
-
-def _response(
-  text: str, tokenizer: Tokenizer, limit: int
-) -> tuple[np.ndarray, int]:
-  """(ids with the end of sequence unless cut, tokens dropped)."""
-  ids = tokenizer.encode(text.removesuffix(tokenizer.eos_text))
-  if not ids or ids[-1] != tokenizer.eos_id:
-    ids.append(tokenizer.eos_id)
-  return np.array(ids[:limit], np.int32), max(len(ids) - limit, 0)
 
 
 def all_or_none(records: Sequence[Any], field: str) -> np.ndarray | None:

@@ -151,7 +151,12 @@ def test_truncation():
   assert long.rejected.tolist() == BPE.encode("ab") + [BPE.eos_id]
   short = _record(prompt="0", chosen="abc", rejected="b")  # 4 with eos: fits
   pairs, cut = data.encode_pairs([record, short], BPE, limits)
-  assert (cut.pairs, cut.cut, cut.tokens) == (2, (1, 1, 0), (6, 3, 0))
+  assert (cut.noun, cut.count) == ("pairs", 2)
+  assert cut.parts == {
+    "prompts": (2, 1, 6),
+    "chosen": (2, 1, 3),
+    "rejected": (2, 0, 0),
+  }
   assert cut.identical == 0
   assert "1 prompts (oldest tokens) (50.0%, 6 tokens)" in cut.summary()
   assert cut.to_dict()["share"] == {

@@ -9,7 +9,7 @@
 Everything here runs on the host, in NumPy, until the batch records.
 """
 
-from jalign.data.chat import ChatTemplate, load_template
+from jalign.data.chat import PLAIN_CHAT, ChatTemplate, load_template
 from jalign.data.collate import (
   PromptBatch,
   collate_chosen,
@@ -82,6 +82,8 @@ from jalign.data.schema import (
 )
 from jalign.data.sequences import (
   EncodedSequence,
+  encode_conversation,
+  encode_conversations,
   encode_demonstration,
   encode_demonstrations,
   sequence_length,
@@ -91,6 +93,7 @@ from jalign.data.tokenizer import Tokenizer, load, train_bpe
 from jalign.data.trees import read_openassistant
 
 __all__ = [
+  "PLAIN_CHAT",
   "SOURCES",
   "Batch",
   "BinaryRecord",
@@ -129,6 +132,8 @@ __all__ = [
   "collate_sequences",
   "collate_unpaired",
   "encode_binary",
+  "encode_conversation",
+  "encode_conversations",
   "encode_demonstration",
   "encode_demonstrations",
   "encode_lists",

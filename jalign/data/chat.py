@@ -11,7 +11,6 @@ after it (ChatML's line break) opens the next turn and is not part of it.
 """
 
 import dataclasses
-import functools
 import os
 import pathlib
 import re
@@ -115,6 +114,19 @@ class ChatTemplate:
     return text, found
 
 
+# For data that come without a template: "user: ..." and "assistant: ..." by
+# paragraphs. A response begins with a space, which byte-level BPEs like.
+PLAIN_CHAT = ChatTemplate(
+  "{% for message in messages %}"
+  "{% if not loop.first %}\n\n{% endif %}"
+  "{{ message.role }}: {{ message.content }}"
+  "{% endfor %}"
+  "{% if add_generation_prompt %}\n\nassistant:{% endif %}",
+  {},
+  "jalign.data.PLAIN_CHAT",
+)
+
+
 def load_template(
   source: str | os.PathLike[str] | ChatTemplate, **variables: Any
 ) -> ChatTemplate:
@@ -194,15 +206,18 @@ def _from_folder(folder: pathlib.Path) -> ChatTemplate:
 
 def _check(template: ChatTemplate) -> None:
   import jinja2
+  from transformers.utils.chat_template_utils import render_jinja_template
 
   try:
-    _compiled(template.text)
-  except jinja2.TemplateError as error:
+    render_jinja_template([[]], chat_template=template.text)
+  except jinja2.TemplateSyntaxError as error:
     raise UserError(
       f"the chat template is not Jinja ({error}).",
       where=template.name,
       remedy="Mend it; see transformers' documentation of chat templates.",
     ) from None
+  except Exception:
+    pass  # it compiles: what it says to no message at all doesn't matter
   read = set(_SPECIAL.findall(template.text))
   unknown = sorted(read - set(template.variables))
   # Folders leave out the tokens that they don't have; their templates cope.
@@ -214,13 +229,6 @@ def _check(template: ChatTemplate) -> None:
       remedy="Give the tokenizer's folder as the template, or "
       f"load_template(..., {unknown[0]}=TEXT).",
     )
-
-
-@functools.lru_cache
-def _compiled(text: str) -> Any:
-  from transformers.utils import chat_template_utils
-
-  return chat_template_utils._compile_jinja_template(text)
 
 
 def _render(

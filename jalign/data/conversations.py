@@ -175,8 +175,8 @@ def no_template(where: str) -> UserError:
   return UserError(
     "the row holds messages, and there is no chat template to write them with.",
     where=where,
-    remedy="Give template=: a tokenizer's folder, a file of Jinja, or Jinja "
-    "itself.",
+    remedy="Give one as the template: a tokenizer's folder, a file of Jinja, "
+    "or jalign.data.PLAIN_CHAT.",
   )
 
 

@@ -71,7 +71,7 @@ def read_rows(
   records: list[Record] = []
   skipped: list[Skipped] = []
   left_out: list[Skipped] = []
-  ignored, count, first = Counter[str](), 0, ""
+  ignored, count = Counter[str](), 0
   rows = rows_of(path, data_dir)
   for where, row in regroup(rows) if regroup else rows:
     count += 1
@@ -84,8 +84,7 @@ def read_rows(
       reason, problem, remedy = bad.args
       if on_error == "error":
         raise UserError(problem, where=where, remedy=remedy) from None
-      skipped.append(Skipped(where, reason))
-      first = first or f"{where}: {problem}"
+      skipped.append(Skipped(where, reason, problem))
       continue
     records += found
     left_out += (Skipped(where, part) for part in parts)
@@ -104,8 +103,9 @@ def read_rows(
     records=None if len(records) == used else len(records),
   )
   if not records:
+    first = f" {skipped[0].where}: {skipped[0].problem}" if skipped else ""
     raise UserError(
-      f"no usable row ({report.summary()})." + (f" {first}" if first else ""),
+      f"no usable row ({report.summary()}).{first}",
       where=os.fspath(path),
       remedy="Check that it is the right file and the right source.",
     )

@@ -142,16 +142,17 @@ class Skipped:
   Attributes:
     where: "file:line", or "file:line#part" for a part.
     reason: a key of `REASONS`, or of `PARTS`.
+    problem: what was wrong with it, in a sentence.
   """
 
   where: str
   reason: str
+  problem: str = ""
 
   @property
   def line(self) -> int:
     """The 1-based line number."""
-    found = re.search(r":(\d+)(#.*)?$", self.where)
-    return int(found[1]) if found else 0
+    return line_of(self.where)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,13 +194,13 @@ class Report:
       text += f" ({self.records} records)"
     if self.skipped:
       parts = [
-        f"{len(numbers)} {REASONS[reason]} ({_name_lines(numbers)})"
+        f"{len(numbers)} {REASONS[reason]} ({name_lines(numbers)})"
         for reason, numbers in self.lines().items()
       ]
       text += f", skipped {len(self.skipped)}: {', '.join(parts)}"
     if self.left_out:
       parts = [
-        f"{len(numbers)} {PARTS[reason]} ({_name_lines(numbers)})"
+        f"{len(numbers)} {PARTS[reason]} ({name_lines(numbers)})"
         for reason, numbers in self.parts().items()
       ]
       text += f"; left out {', '.join(parts)}"
@@ -222,6 +223,12 @@ class Report:
     }
 
 
+def line_of(where: str) -> int:
+  """The line number of a place, "file:line" or "file:line#part"."""
+  found = re.search(r":(\d+)(#.*)?$", where)
+  return int(found[1]) if found else 0
+
+
 def _by_reason(
   found: Iterable[Skipped], reasons: Iterable[str]
 ) -> dict[str, list[int]]:
@@ -232,7 +239,7 @@ def _by_reason(
   return {reason: numbers for reason, numbers in lines.items() if numbers}
 
 
-def _name_lines(numbers: Sequence[int]) -> str:
+def name_lines(numbers: Sequence[int]) -> str:
   """ "lines 87, 517" or "lines 1, 2, ... and 40 more"."""
   different = list(dict.fromkeys(numbers))
   text = ", ".join(str(number) for number in different[:_LISTED])

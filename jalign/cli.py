@@ -239,7 +239,7 @@ def _data(arguments: Sequence[str]) -> None:
   flags.DEFINE_string("tokenizer", None, "its folder", flag_values=values)
   flags.DEFINE_string("template", None, "of chats", flag_values=values)
   flags.DEFINE_string("data_dir", None, "of TFDS", flag_values=values)
-  words = _parse(values, arguments, words=2)
+  words = _parse(values, arguments, words=len(arguments))
   if len(words) != 2 or words[0] != "check":
     raise UserError(
       "data needs the word check and one PATH.",

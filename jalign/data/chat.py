@@ -118,10 +118,10 @@ class ChatTemplate:
 # paragraphs. A response begins with a space, which byte-level BPEs like.
 PLAIN_CHAT = ChatTemplate(
   "{% for message in messages %}"
-  "{% if not loop.first %}\n\n{% endif %}"
+  "{% if not loop.first %}{{ '\n\n' }}{% endif %}"
   "{{ message.role }}: {{ message.content }}"
   "{% endfor %}"
-  "{% if add_generation_prompt %}\n\nassistant:{% endif %}",
+  "{% if add_generation_prompt %}{{ '\n\nassistant:' }}{% endif %}",
   {},
   "jalign.data.PLAIN_CHAT",
 )

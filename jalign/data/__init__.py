@@ -1,4 +1,4 @@
-"""From files to batches: records, tokenizers, token ids, loaders.
+"""From files to batches: records, templates, token ids, loaders.
 
   records, report = read("hh", path)
   train, held_out = split(records, eval_fraction=0.1, seed=0)
@@ -88,11 +88,12 @@ from jalign.data.sequences import (
   encode_demonstrations,
   sequence_length,
 )
-from jalign.data.sources import SOURCES, guess_source, read
+from jalign.data.sources import KINDS, SOURCES, guess_source, read
 from jalign.data.tokenizer import Tokenizer, load, train_bpe
 from jalign.data.trees import read_openassistant
 
 __all__ = [
+  "KINDS",
   "PLAIN_CHAT",
   "SOURCES",
   "Batch",

@@ -22,7 +22,15 @@ from jalign.data.preferences import (
 )
 from jalign.data.rankings import read_ranked, read_ultrafeedback
 from jalign.data.rows import HUMAN
-from jalign.data.schema import Report
+from jalign.data.schema import (
+  BinaryRecord,
+  ConversationRecord,
+  DemonstrationRecord,
+  PreferenceRecord,
+  PromptRecord,
+  RankedRecord,
+  Report,
+)
 from jalign.data.trees import read_openassistant
 from jalign.errors import UserError
 
@@ -52,7 +60,7 @@ def read(name: str, path: Path, **options: Any) -> tuple[list[Any], Report]:
     **options: the reader's own.
 
   Returns:
-    (records, report); the reader says of which kind the records are.
+    (records, report); `KINDS` says what the records are.
 
   Raises:
     UserError: no such source, or the reader's own.
@@ -63,6 +71,22 @@ def read(name: str, path: Path, **options: Any) -> tuple[list[Any], Report]:
       remedy=f"The sources are {', '.join(sorted(SOURCES))}.",
     )
   return SOURCES[name](path, **options)
+
+
+# What the records of a source are.
+KINDS: dict[str, type] = {
+  "pairs": PreferenceRecord,
+  "jsonl": PreferenceRecord,
+  "hh": PreferenceRecord,
+  "shp": PreferenceRecord,
+  "demonstrations": DemonstrationRecord,
+  "conversations": ConversationRecord,
+  "binary": BinaryRecord,
+  "ranked": RankedRecord,
+  "ultrafeedback": RankedRecord,
+  "openassistant": RankedRecord,
+  "prompts": PromptRecord,
+}
 
 
 def guess_source(row: dict[str, Any]) -> str:

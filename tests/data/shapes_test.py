@@ -204,7 +204,8 @@ def test_bad_trees(tmp_path):
   _bad(path, read, "no chat template")
 
 
-def test_guesses(tmp_path):
+def test_guesses():
+  assert list(data.KINDS) == list(data.SOURCES)
   turns = [{"role": "user", "content": "a"}]
   for row, name in (
     ({"chosen": "\n\nHuman: a", "rejected": "\n\nHuman: a"}, "hh"),
@@ -229,6 +230,7 @@ def test_guesses(tmp_path):
 def test_alpacaeval_as_lists_pairs_and_labels(shared):
   path = shared / "data" / "alpacaeval2_ranked.jsonl.gz"
   lists, report = data.read("ranked", path)
+  assert isinstance(lists[0], data.KINDS["ranked"])
   assert report.summary() == "read 805 lists, used 805"
   assert {len(one.scores) for one in lists} == {9}
   assert {one.scores[0] for one in lists} == {

@@ -246,6 +246,8 @@ def _data(arguments: Sequence[str]) -> None:
       remedy="jalign data check FILE.jsonl [--source=NAME ...]",
     )
 
+  # Its advice on installing PyTorch is no finding about the data.
+  os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
   from jalign import data
   from jalign.data.check import check
   from jalign.data.findings import describe

@@ -34,12 +34,12 @@ class ChatTemplate:
     text: the Jinja source.
     variables: special tokens ("eos_token": "</s>") and whatever else the
       template reads.
-    name: where it comes from, for errors.
+    name: where it comes from, for errors; "" for a string.
   """
 
   text: str
   variables: Mapping[str, Any]
-  name: str = "the chat template"
+  name: str = ""
 
   @property
   def marks_assistant(self) -> bool:
@@ -221,7 +221,7 @@ def _check(template: ChatTemplate) -> None:
   read = set(_SPECIAL.findall(template.text))
   unknown = sorted(read - set(template.variables))
   # Folders leave out the tokens that they don't have; their templates cope.
-  if unknown and not pathlib.Path(template.name).is_dir():
+  if unknown and not os.path.isdir(template.name):
     raise UserError(
       f"the chat template writes {', '.join(unknown)}, which Jinja would "
       "silently leave empty.",
@@ -266,7 +266,8 @@ def _no_prefix(template: ChatTemplate, start: str, whole: str) -> BadRow:
   at = len(os.path.commonprefix([start, whole]))
   return BadRow(
     "prefix",
-    f"{template.name} writes the prompt differently once a response follows: "
+    f"{template.name or 'the template'} writes the prompt differently once a "
+    "response follows: "
     f"{start[at : at + 30]!r} becomes {whole[at : at + 30]!r}.",
     "The model would be trained on prompts that it never sees. Use a template "
     "whose prompt, with its generation prompt, begins the whole "

@@ -133,7 +133,7 @@ def check(
     UserError: a file cannot be read, has no usable row, or has rows of no
       known shape.
   """
-  name = source or guess_source(_first_row(path, data_dir))
+  name = source or _guess(path, data_dir)
   options: dict[str, Any] = {"on_error": "skip", "data_dir": data_dir}
   plain_chat = False
   if name in _WITHOUT_TEMPLATE and template is not None:
@@ -164,18 +164,26 @@ def check(
   )
 
 
-def _first_row(path: Path, data_dir: Path | None) -> dict[str, Any]:
-  """The first row that the container can read."""
-  problem = ""
+def _guess(path: Path, data_dir: Path | None) -> str:
+  where, row = _first_row(path, data_dir)
+  try:
+    return guess_source(row)
+  except UserError as error:
+    raise UserError(error.problem, where=where, remedy=error.remedy) from None
+
+
+def _first_row(path: Path, data_dir: Path | None) -> tuple[str, dict[str, Any]]:
+  """(place, row) of the first row that the container can read."""
+  first: tuple[str, BadRow] | None = None
   for where, row in rows_of(path, data_dir):
     if not isinstance(row, BadRow):
-      return row
-    problem = problem or f" {where}: {row.args[1]}"
-  raise UserError(
-    f"no usable row.{problem}",
-    where=str(path),
-    remedy="Check that it is the right file.",
-  )
+      return where, row
+    first = first or (where, row)
+  if first is None:
+    raise UserError("the file is empty.", where=str(path))
+  where, bad = first
+  _, problem, remedy = bad.args
+  raise UserError(f"no usable row: {problem}", where=where, remedy=remedy)
 
 
 def _holds_messages(path: Path, data_dir: Path | None) -> bool:

@@ -34,8 +34,13 @@ _ROLES = {  # what data sets call the roles of chat templates
 }
 
 
-def messages_of(value: Any, field: str) -> Messages:
+def messages_of(value: Any, field: str, wanted: str = "") -> Messages:
   """The messages in a field, with the names that chat templates know.
+
+  Args:
+    value: what the field holds.
+    field: its name, for errors.
+    wanted: what else it might have been, for errors: "a string or ".
 
   Raises:
     BadRow: not a list of turns with a known role and a text each.
@@ -47,8 +52,8 @@ def messages_of(value: Any, field: str) -> Messages:
   if not isinstance(value, list) or not value:
     raise BadRow(
       "type",
-      f"field {field!r} is {_kind(value)}, not a string or a list of messages.",
-      "Write it as a string, or as "
+      f"field {field!r} is {_kind(value)}, not {wanted}a list of messages.",
+      f"Write it as {wanted}a list "
       f'[{{"role": ..., "content": ...}}, ...]. {SKIP}',
     )
   return [_message(turn, f"{field}[{i}]") for i, turn in enumerate(value)]
@@ -96,7 +101,7 @@ def turns(value: Any, field: str, role: str) -> str | Messages:
   """
   if isinstance(value, str):
     return check_unicode(value, field)
-  messages = messages_of(value, field)
+  messages = messages_of(value, field, "a string or ")
   if role == "user" and messages[-1]["role"] == "assistant":
     raise BadRow(
       "roles",

@@ -2,33 +2,31 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
-from jalign.data.schema import PromptRecord
+from jalign.data.schema import (
+  BinaryRecord,
+  ConversationRecord,
+  DemonstrationRecord,
+  PreferenceRecord,
+  Prompted,
+  PromptRecord,
+  RankedRecord,
+)
 from jalign.errors import UserError
 
-
-class _Grouped(Protocol):
-  """Anything with a split key."""
-
-  @property
-  def group(self) -> str:
-    """Records of one group never part."""
-
-
-class _Prompted(Protocol):
-  @property
-  def prompt(self) -> str: ...
-  @property
-  def source(self) -> str: ...
-  @property
-  def group(self) -> str: ...
+Record = TypeVar(
+  "Record",
+  PreferenceRecord,
+  PromptRecord,
+  DemonstrationRecord,
+  ConversationRecord,
+  BinaryRecord,
+  RankedRecord,
+)
 
 
-Grouped = TypeVar("Grouped", bound=_Grouped)
-
-
-def unique_prompts(records: Iterable[_Prompted]) -> list[PromptRecord]:
+def unique_prompts(records: Iterable[Prompted]) -> list[PromptRecord]:
   """The different prompts of some records, in order of first appearance."""
   found: dict[str, PromptRecord] = {}
   for row in records:
@@ -39,8 +37,8 @@ def unique_prompts(records: Iterable[_Prompted]) -> list[PromptRecord]:
 
 
 def split(
-  records: Sequence[Grouped], eval_fraction: float, seed: int
-) -> tuple[list[Grouped], list[Grouped]]:
+  records: Sequence[Record], eval_fraction: float, seed: int
+) -> tuple[list[Record], list[Record]]:
   """Splits records by group into training and evaluation parts.
 
   A group goes to evaluation if the hash of (seed, group) falls below
@@ -64,7 +62,7 @@ def split(
       f"eval_fraction is {eval_fraction}.",
       remedy="Give a number above 0 and below 1.",
     )
-  parts: tuple[list[Grouped], list[Grouped]] = ([], [])
+  parts: tuple[list[Record], list[Record]] = ([], [])
   for record in records:
     parts[_uniform(seed, record.group) < eval_fraction].append(record)
   for part, name in zip(parts, ("training", "evaluation")):

@@ -210,7 +210,7 @@ def _side(row: dict[str, Any], field: str) -> str | Messages:
   value = require(row, field)
   if isinstance(value, str):
     return check_unicode(value, field)
-  return messages_of(value, field)
+  return messages_of(value, field, "a string or ")
 
 
 def _whole(side: str | Messages) -> TypeGuard[Messages]:

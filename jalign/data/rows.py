@@ -31,7 +31,9 @@ def parse_object(line: bytes) -> dict[str, Any]:
     raise BadRow(
       "json",
       f"the line is not JSON ({error}).",
-      f"Each line must be one whole JSON object. {SKIP}",
+      "The file may be one JSON array: write each of its objects on a line."
+      if line.lstrip().startswith(b"[")
+      else f"Each line must be one whole JSON object. {SKIP}",
     ) from None
   if not isinstance(row, dict):
     raise BadRow(

@@ -135,6 +135,15 @@ class RankedRecord:
   group: str
 
 
+Prompted = (
+  PreferenceRecord
+  | PromptRecord
+  | DemonstrationRecord
+  | BinaryRecord
+  | RankedRecord
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Skipped:
   """A row, or a part of one, that was left out.

@@ -103,7 +103,7 @@ def guess_source(row: dict[str, Any]) -> str:
   for name, fields in _SHAPES:
     if fields <= has:
       return name
-  have = ", ".join(repr(key) for key in row) or "no field"
+  have = ", ".join(repr(key) for key in row if key in has) or "no field"
   raise UserError(
     f"a row with {have} has the shape of no source.",
     remedy=f"Rename its fields, or name the source: {', '.join(SOURCES)}.",

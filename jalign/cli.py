@@ -1,4 +1,4 @@
-"""The command line: `jalign {train, sample, evaluate}`.
+"""The command line: `jalign {train, sample, evaluate, data}`.
 
 Bad input prints one paragraph and exits with code 2; a run that was asked to
 stop (SIGTERM, or Ctrl-C once) saves first and exits with code 0.
@@ -29,13 +29,24 @@ usage: jalign COMMAND [flags]
   evaluate  --run=DIR [--against=DIR] [--data=FILE]
             Held-out preference accuracy of a run's policy, and its win rate
             over another run's where the config names an annotator.
+  data      check PATH [--source=NAME] [--against=PATH] [--tokenizer=DIR]
+            [--template=DIR_OR_FILE] [--data_dir=DIR]
+            What is in a file of data and what may be wrong with it: rows that
+            can't be read, lengths, repeated rows, labels, and prompts that
+            are in the other file, too. PATH is JSON lines, parquet, a saved
+            Hugging Face dataset or tfds:NAME[/CONFIG][:SPLIT].
 """
 
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Entry point of the `jalign` command; exits."""
   arguments = list(sys.argv[1:] if argv is None else argv)
-  commands = {"train": _train, "sample": _sample, "evaluate": _evaluate}
+  commands = {
+    "train": _train,
+    "sample": _sample,
+    "evaluate": _evaluate,
+    "data": _data,
+  }
   if not arguments or arguments[0] in ("-h", "--help", "help"):
     print(USAGE)
     sys.exit(0 if arguments else 2)
@@ -59,8 +70,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     sys.exit(2)
 
 
-def _parse(values: flags.FlagValues, arguments: Sequence[str]) -> None:
-  """Parses flags; whatever is wrong with them is the user's."""
+def _parse(
+  values: flags.FlagValues, arguments: Sequence[str], words: int = 0
+) -> list[str]:
+  """Parses flags; whatever is wrong with them is the user's.
+
+  Returns:
+    At most `words` arguments that are no flags.
+  """
+  values.set_gnu_getopt()  # flags may follow the words
   try:
     rest = values(["jalign", *arguments])[1:]
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as e:
@@ -74,10 +92,11 @@ def _parse(values: flags.FlagValues, arguments: Sequence[str]) -> None:
           remedy="Keys and their defaults: experiments/configs/base.py.",
         ) from e
     raise UserError(text, where="flags") from e
-  if rest:
+  if len(rest) > words:
     raise UserError(
-      f"{rest[0]!r} is not a flag.", remedy="Flags begin with --."
+      f"{rest[words]!r} is not a flag.", remedy="Flags begin with --."
     )
+  return rest
 
 
 class _Signals:
@@ -211,6 +230,37 @@ def _evaluate(arguments: Sequence[str]) -> None:
 
   against = pathlib.Path(values.against) if values.against else None
   print(evaluate_run(pathlib.Path(values.run), against, values.data or ""))
+
+
+def _data(arguments: Sequence[str]) -> None:
+  values = flags.FlagValues()
+  flags.DEFINE_string("source", None, "of the rows", flag_values=values)
+  flags.DEFINE_string("against", None, "another file", flag_values=values)
+  flags.DEFINE_string("tokenizer", None, "its folder", flag_values=values)
+  flags.DEFINE_string("template", None, "of chats", flag_values=values)
+  flags.DEFINE_string("data_dir", None, "of TFDS", flag_values=values)
+  words = _parse(values, arguments, words=len(arguments))
+  if len(words) != 2 or words[0] != "check":
+    raise UserError(
+      "data needs the word check and one PATH.",
+      remedy="jalign data check FILE.jsonl [--source=NAME ...]",
+    )
+
+  # Its advice on installing PyTorch is no finding about the data.
+  os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+  from jalign import data
+  from jalign.data.check import check
+  from jalign.data.findings import describe
+
+  found = check(
+    words[1],
+    values.source,
+    values.against,
+    tokenizer=data.load(values.tokenizer) if values.tokenizer else None,
+    template=values.template,
+    data_dir=values.data_dir,
+  )
+  print("\n".join(describe(found)))
 
 
 if __name__ == "__main__":

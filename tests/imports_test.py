@@ -9,11 +9,13 @@ import textwrap
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 HIDDEN = (
+  "datasets",
   "grain",
   "matplotlib",
   "ml_collections",
   "optax",
   "orbax",
+  "pyarrow",
   "tensorboard",
   "tensorflow_datasets",
   "tokenizers",

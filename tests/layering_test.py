@@ -29,6 +29,8 @@ LIBRARIES = {
   "tokenizers": 2,
   "grain": 2,
   "tensorflow_datasets": 2,
+  "datasets": 2,
+  "pyarrow": 2,
   "optax": 4,
   "orbax": 4,
   "tensorboard": 4,

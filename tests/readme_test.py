@@ -71,8 +71,9 @@ def test_commands_exist(capsys):
   shown = set(re.findall(r"^jalign (\w+)", SHELL, flags=re.M))
   with pytest.raises(SystemExit):
     cli.main(["--help"])
-  known = set(re.findall(r"^  (\w+) +--", capsys.readouterr().out, flags=re.M))
-  assert shown == known == {"train", "sample", "evaluate"}
+  usage = capsys.readouterr().out
+  known = set(re.findall(r"^  (\w+) +(?:--|check )", usage, flags=re.M))
+  assert shown == known == {"train", "sample", "evaluate", "data"}
   for (
     command
   ) in known:  # not only in the usage: no flags is an error of its own

@@ -1,4 +1,4 @@
-"""From files to batches: records, tokenizers, token ids, loaders.
+"""From files to batches: records, templates, token ids, loaders.
 
   records, report = read("hh", path)
   train, held_out = split(records, eval_fraction=0.1, seed=0)
@@ -9,12 +9,28 @@
 Everything here runs on the host, in NumPy, until the batch records.
 """
 
+from jalign.data.chat import PLAIN_CHAT, ChatTemplate, load_template
 from jalign.data.collate import (
   PromptBatch,
   collate_chosen,
+  collate_lists,
   collate_pairs,
   collate_prompts,
   collate_sequences,
+  collate_unpaired,
+)
+from jalign.data.completions import (
+  read_binary,
+  read_conversations,
+  read_demonstrations,
+)
+from jalign.data.convert import (
+  all_ordered,
+  best_and_worst,
+  best_demonstrations,
+  chosen_demonstrations,
+  label_by_score,
+  label_by_side,
 )
 from jalign.data.encode import (
   EncodedPair,
@@ -26,6 +42,16 @@ from jalign.data.encode import (
   pair_length,
   prompt_length,
 )
+from jalign.data.groups import split, unique_prompts
+from jalign.data.labelled import (
+  EncodedBinary,
+  EncodedList,
+  binary_length,
+  encode_binary,
+  encode_lists,
+  list_length,
+  list_size,
+)
 from jalign.data.limits import Cut, Limits, Truncation
 from jalign.data.loader import (
   Batch,
@@ -36,8 +62,17 @@ from jalign.data.loader import (
   make_loader,
   plan,
 )
+from jalign.data.preferences import (
+  read_hh,
+  read_jsonl,
+  read_pairs,
+  read_prompts,
+  read_shp,
+)
+from jalign.data.rankings import read_ranked, read_ultrafeedback
 from jalign.data.schema import (
   BinaryRecord,
+  ConversationRecord,
   DemonstrationRecord,
   PreferenceRecord,
   PromptRecord,
@@ -47,32 +82,33 @@ from jalign.data.schema import (
 )
 from jalign.data.sequences import (
   EncodedSequence,
+  encode_conversation,
+  encode_conversations,
   encode_demonstration,
   encode_demonstrations,
   sequence_length,
 )
-from jalign.data.sources import (
-  SOURCES,
-  read,
-  read_hh,
-  read_jsonl,
-  read_prompts,
-  split,
-  unique_prompts,
-)
+from jalign.data.sources import KINDS, SOURCES, guess_source, read
 from jalign.data.tokenizer import (
   Tokenizer,
   load,
   train_bpe,
   train_words,
 )
+from jalign.data.trees import read_openassistant
 
 __all__ = [
+  "KINDS",
+  "PLAIN_CHAT",
   "SOURCES",
   "Batch",
   "BinaryRecord",
+  "ChatTemplate",
+  "ConversationRecord",
   "Cut",
   "DemonstrationRecord",
+  "EncodedBinary",
+  "EncodedList",
   "EncodedPair",
   "EncodedPrompt",
   "EncodedSequence",
@@ -88,26 +124,51 @@ __all__ = [
   "Skipped",
   "Tokenizer",
   "Truncation",
+  "all_ordered",
   "batches_per_epoch",
+  "best_and_worst",
+  "best_demonstrations",
+  "binary_length",
+  "chosen_demonstrations",
   "chosen_length",
   "collate_chosen",
+  "collate_lists",
   "collate_pairs",
   "collate_prompts",
   "collate_sequences",
+  "collate_unpaired",
+  "encode_binary",
+  "encode_conversation",
+  "encode_conversations",
   "encode_demonstration",
   "encode_demonstrations",
+  "encode_lists",
   "encode_pair",
   "encode_pairs",
   "encode_prompts",
+  "guess_source",
+  "label_by_score",
+  "label_by_side",
+  "list_length",
+  "list_size",
   "load",
+  "load_template",
   "make_loader",
   "pair_length",
   "plan",
   "prompt_length",
   "read",
+  "read_binary",
+  "read_conversations",
+  "read_demonstrations",
   "read_hh",
   "read_jsonl",
+  "read_openassistant",
+  "read_pairs",
   "read_prompts",
+  "read_ranked",
+  "read_shp",
+  "read_ultrafeedback",
   "sequence_length",
   "split",
   "train_bpe",

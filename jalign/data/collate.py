@@ -10,10 +10,17 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from jalign.data.encode import EncodedPair, EncodedPrompt, all_or_none
+from jalign.data.labelled import EncodedBinary, EncodedList
 from jalign.data.sequences import EncodedSequence
-from jalign.types import PairBatch, SequenceBatch, Sequences
+from jalign.types import (
+  ListBatch,
+  PairBatch,
+  SequenceBatch,
+  Sequences,
+  UnpairedBatch,
+)
 
-Example = TypeVar("Example", EncodedPair, EncodedPrompt, EncodedSequence)
+Example = TypeVar("Example")
 
 
 class PromptBatch(NamedTuple):
@@ -121,6 +128,78 @@ def collate_sequences(
     lengths=lengths,
   )
   return SequenceBatch(sequences, _weights(len(encoded), rows))
+
+
+def collate_lists(
+  encoded: Sequence[EncodedList],
+  rows: int,
+  length: int,
+  *,
+  size: int,
+  pad_id: int = 0,
+  fill: EncodedList | None = None,
+) -> ListBatch:
+  """A batch of ranked lists, the responses of a prompt adjacent.
+
+  Args:
+    encoded: at most `rows` lists.
+    rows: B, lists of the batch; fill as `collate_pairs`.
+    length: T, tokens of a row with padding.
+    size: K, responses of the longest list of all batches (`list_size`).
+      Shorter lists repeat their first response, with score 0, not valid.
+    pad_id: any id of the vocabulary.
+    fill: list that fills the batch; default the first of `encoded`.
+
+  Returns:
+    NumPy ListBatch: tokens and mask [B * K, T], lengths [B * K], weights [B],
+    scores and valid [B, K].
+
+  Raises:
+    ValueError: as `collate_pairs`; or a list is longer than `size`.
+  """
+  lists = _filled(encoded, rows, fill)
+  scores: Any = np.zeros((rows, size), np.float32)
+  valid: Any = np.zeros((rows, size), bool)
+  sides = []
+  for row, one in enumerate(lists):
+    count = len(one.responses)
+    if count > size:
+      raise ValueError(f"{count} responses do not fit in {size}.")
+    scores[row, :count] = one.scores
+    valid[row, :count] = True
+    padding = (one.responses[0],) * (size - count)
+    sides += [(one.prompt, ids) for ids in one.responses + padding]
+  return ListBatch(
+    sequences=_sequences(sides, length, pad_id),
+    weights=_weights(len(encoded), rows),
+    scores=scores,
+    valid=valid,
+  )
+
+
+def collate_unpaired(
+  encoded: Sequence[EncodedBinary],
+  rows: int,
+  length: int,
+  *,
+  pad_id: int = 0,
+  fill: EncodedBinary | None = None,
+) -> UnpairedBatch:
+  """A batch of labelled responses; arguments and errors as `collate_pairs`.
+
+  Returns:
+    NumPy UnpairedBatch: tokens and mask [B, T], lengths, weights and
+    desirable [B].
+  """
+  found = _filled(encoded, rows, fill)
+  desirable: Any = np.array([one.desirable for one in found], bool)
+  return UnpairedBatch(
+    sequences=_sequences(
+      [(one.prompt, one.response) for one in found], length, pad_id
+    ),
+    weights=_weights(len(encoded), rows),
+    desirable=desirable,
+  )
 
 
 def collate_prompts(

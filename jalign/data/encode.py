@@ -14,7 +14,7 @@ from jalign.data.limits import (
   response_ids,
   response_room,
 )
-from jalign.data.schema import PreferenceRecord, PromptRecord
+from jalign.data.schema import PreferenceRecord, Prompted
 from jalign.data.tokenizer import Tokenizer
 from jalign.errors import UserError
 
@@ -60,14 +60,14 @@ class EncodedPrompt:
 
 
 def encode_prompts(
-  records: Iterable[PreferenceRecord | PromptRecord],
+  records: Iterable[Prompted],
   tokenizer: Tokenizer,
   max_prompt_tokens: int | None = None,
 ) -> list[EncodedPrompt]:
   """Token ids of the records' prompts.
 
   Args:
-    records: anything with `prompt` and `source`.
+    records: of any kind that has a prompt.
     tokenizer: its beginning of sequence comes first, once, if it has one.
     max_prompt_tokens: the oldest tokens beyond it are dropped; None for all.
 

@@ -25,6 +25,7 @@ _SAID = {  # what a part of an example is called in a sentence
   "chosen": "chosen responses (end)",
   "rejected": "rejected responses (end)",
   "responses": "responses (end)",
+  "conversations": "conversations (end)",
 }
 
 

@@ -215,8 +215,7 @@ def make_loader(
     seed: of the order.
     epochs: None repeats forever.
     shuffle: False for evaluation.
-    length_of: tokens of an example's row (the longer one, for pairs):
-      `pair_length`, `chosen_length`, `prompt_length`.
+    length_of: tokens of an example's longest row: `list_length` ...
     process_index: of this process.
     process_count: processes that share a batch.
     prefetch: batches that threads make ahead; 0 for none.
@@ -270,7 +269,9 @@ def make_loader(
   order = (names, lengths, batch_size, buckets, seed, bool(shuffle))
   digest = hashlib.sha256(repr(order).encode())
   for value in (v for example in encoded for v in vars(example).values()):
-    digest.update(value.tobytes() if isinstance(value, np.ndarray) else b"")
+    for array in value if isinstance(value, tuple) else (value,):
+      if isinstance(array, np.ndarray | bool):  # ids, scores and labels
+        digest.update(np.asarray(array).tobytes())
   shapes = _report(lengths, batch_size, buckets)
   return Loader(dataset, shapes, digest.hexdigest()[:16])
 

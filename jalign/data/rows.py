@@ -1,17 +1,13 @@
-"""What one row must be: JSON objects become records, or a `BadRow`."""
+"""What one field of a row must be; anything else is a `BadRow`."""
 
 import json
 import math
 from typing import Any
 
-from jalign.data.schema import PreferenceRecord, PromptRecord
-
 HUMAN = "\n\nHuman:"
 ASSISTANT = "\n\nAssistant:"
-TEXTS = ("prompt", "chosen", "rejected")
-NUMBERS = ("preference", "chosen_score", "rejected_score")
 
-_SKIP = 'Mend the line, or read with on_error="skip" to leave such rows out.'
+SKIP = 'Mend the line, or read with on_error="skip" to leave such rows out.'
 
 
 class BadRow(Exception):
@@ -35,7 +31,9 @@ def parse_object(line: bytes) -> dict[str, Any]:
     raise BadRow(
       "json",
       f"the line is not JSON ({error}).",
-      f"Each line must be one whole JSON object. {_SKIP}",
+      "The file may be one JSON array: write each of its objects on a line."
+      if line.lstrip().startswith(b"[")
+      else f"Each line must be one whole JSON object. {SKIP}",
     ) from None
   if not isinstance(row, dict):
     raise BadRow(
@@ -46,34 +44,19 @@ def parse_object(line: bytes) -> dict[str, Any]:
   return row
 
 
-def _text(row: dict[str, Any], field: str) -> str:
+def text(row: dict[str, Any], field: str) -> str:
   """The string in a field."""
-  if field not in row:
-    have = ", ".join(repr(key) for key in row) or "none"
-    raise BadRow(
-      "missing",
-      f"field {field!r} is missing (the line has {have}).",
-      f"Add it, or choose the source that fits the file. {_SKIP}",
-    )
-  value = row[field]
+  value = require(row, field)
   if not isinstance(value, str):
     raise BadRow(
       "type",
       f"field {field!r} is a {type(value).__name__}, not a string.",
-      f"Write it as a string. {_SKIP}",
+      f"Write it as a string. {SKIP}",
     )
-  try:
-    value.encode()
-  except UnicodeEncodeError:
-    raise BadRow(
-      "unicode",
-      f"field {field!r} has a lone surrogate, which no text can have.",
-      rf"Write whole \uXXXX\uXXXX pairs. {_SKIP}",
-    ) from None
-  return value
+  return check_unicode(value, field)
 
 
-def _number(row: dict[str, Any], field: str) -> float | None:
+def number(row: dict[str, Any], field: str) -> float | None:
   """The finite number in a field; None if the field is missing or null."""
   value = row.get(field)
   if value is None:
@@ -82,104 +65,85 @@ def _number(row: dict[str, Any], field: str) -> float | None:
     raise BadRow(
       "type",
       f"field {field!r} is a {type(value).__name__}, not a number.",
-      f"Write it as a number, or leave it out of every line. {_SKIP}",
+      f"Write it as a number, or leave it out of every line. {SKIP}",
     )
   probability = field == "preference"
   if probability and not 0 <= value <= 1:
     raise BadRow(
       "range",
       f"field 'preference' is {value}, outside [0, 1].",
-      f"It is the probability that chosen is the better one. {_SKIP}",
+      f"It is the probability that chosen is the better one. {SKIP}",
     )
   if abs(value) > 3e38 or not math.isfinite(value):
     raise BadRow(
-      "range", f"field {field!r} is {value}.", f"Give a finite number. {_SKIP}"
+      "range", f"field {field!r} is {value}.", f"Give a finite number. {SKIP}"
     )
   return float(value)
 
 
-def _prompt_text(row: dict[str, Any]) -> str:
-  prompt = _text(row, "prompt")
+def check_prompt(prompt: str) -> str:
+  """The prompt, if it isn't blank."""
   if not prompt.strip():
     raise BadRow(
-      "empty_prompt", "the prompt is empty.", f"Write a prompt. {_SKIP}"
+      "empty_prompt", "the prompt is empty.", f"Write a prompt. {SKIP}"
     )
   return prompt
 
 
-def _check_responses(chosen: str, rejected: str) -> None:
-  for name, response in (("chosen", chosen), ("rejected", rejected)):
-    if not response.strip():
-      raise BadRow(
-        "empty_response",
-        f"the {name} response is empty.",
-        f"Write a response. {_SKIP}",
-      )
+def check_response(response: str, name: str = "") -> str:
+  """The response, if it isn't blank."""
+  if not response.strip():
+    raise BadRow(
+      "empty_response",
+      f"the {name + ' ' if name else ''}response is empty.",
+      f"Write a response. {SKIP}",
+    )
+  return response
+
+
+def check_two(chosen: str, rejected: str) -> None:
+  """Neither response is blank, and they differ."""
+  check_response(chosen, "chosen")
+  check_response(rejected, "rejected")
   if chosen == rejected:
     raise BadRow(
       "identical",
       "the chosen and the rejected response are equal.",
-      f"A pair needs two responses. {_SKIP}",
+      f"A pair needs two responses. {SKIP}",
     )
 
 
-def prompt_record(row: dict[str, Any], where: str) -> PromptRecord:
-  """A row of a file of prompts."""
-  prompt = _prompt_text(row)
-  return PromptRecord(prompt, where, _group(prompt))
-
-
-def pair_record(row: dict[str, Any], where: str) -> PreferenceRecord:
-  """A row with prompt, chosen and rejected."""
-  prompt = _prompt_text(row)
-  chosen, rejected = _text(row, "chosen"), _text(row, "rejected")
-  _check_responses(chosen, rejected)
-  preference, chosen_score, rejected_score = (_number(row, n) for n in NUMBERS)
-  return PreferenceRecord(
-    prompt=prompt,
-    chosen=chosen,
-    rejected=rejected,
-    source=where,
-    group=_group(prompt),
-    preference=preference,
-    chosen_score=chosen_score,
-    rejected_score=rejected_score,
-  )
-
-
-def transcript_record(row: dict[str, Any], where: str) -> PreferenceRecord:
-  """A row with two whole HH transcripts."""
-  prompt, chosen = _last_turn(row, "chosen")
-  other, rejected = _last_turn(row, "rejected")
-  if prompt != other:
+def check_unicode(value: str, field: str) -> str:
+  """The text, if it can be encoded."""
+  try:
+    value.encode()
+  except UnicodeEncodeError:
     raise BadRow(
-      "diverging",
-      "the two transcripts part before the last assistant turn.",
-      f"Both must share everything but the last assistant turn. {_SKIP}",
-    )
-  _check_responses(chosen, rejected)
-  return PreferenceRecord(prompt, chosen, rejected, where, _group(prompt))
+      "unicode",
+      f"field {field!r} has a lone surrogate, which no text can have.",
+      rf"Write whole \uXXXX\uXXXX pairs. {SKIP}",
+    ) from None
+  return value
 
 
-def _last_turn(row: dict[str, Any], field: str) -> tuple[str, str]:
-  r"""(all up to and with the last "\n\nAssistant:", what follows it)."""
-  head, mark, response = _text(row, field).rpartition(ASSISTANT)
-  if not mark or HUMAN in response or not head.startswith(HUMAN):
+def require(row: dict[str, Any], field: str) -> Any:
+  """What a field holds, whatever its type."""
+  if field not in row:
+    have = ", ".join(repr(key) for key in row) or "none"
     raise BadRow(
-      "transcript",
-      f"field {field!r} is not a transcript that begins with a human turn and "
-      "ends with an assistant turn.",
-      r'Write "\n\nHuman: ...\n\nAssistant: ...", or use the source "jsonl". '
-      f"{_SKIP}",
+      "missing",
+      f"field {field!r} is missing (the line has {have}).",
+      f"Add it, or choose the source that fits the file. {SKIP}",
     )
-  if not head.removeprefix(HUMAN).strip():
-    raise BadRow(
-      "empty_prompt", "the prompt is empty.", f"Write a human turn. {_SKIP}"
-    )
-  return head + mark, response
+  return row[field]
 
 
-def _group(prompt: str) -> str:
+def first_of(row: dict[str, Any], *fields: str) -> str:
+  """The first of some names that the row has a value for; else the first."""
+  return next((f for f in fields if row.get(f) is not None), fields[0])
+
+
+def group_of(prompt: str) -> str:
   """The first human turn of an HH prompt; else the prompt."""
   if not prompt.startswith(HUMAN):
     return prompt.strip()

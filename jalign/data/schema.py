@@ -1,7 +1,8 @@
 """The records that every source gives, and the report of what was read."""
 
 import dataclasses
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 # What a reason reads like in a sentence: "4 with an empty response".
@@ -18,6 +19,23 @@ REASONS = {
   "identical": "whose two responses are equal",
   "transcript": "that are not a transcript",
   "diverging": "whose transcripts diverge",
+  "roles": "whose turns are not a conversation",
+  "mismatch": "whose prompt is not that of their conversations",
+  "template": "that the chat template refuses",
+  "prefix": "whose prompt the chat template changes once a response follows",
+  "label": "with a label that is neither true nor false",
+  "few": "with fewer than two scored responses",
+  "orphan": "whose parents are missing",
+  "repeated": "whose id comes twice",
+  "tie": "whose scores tie",
+}
+
+# The same for parts of rows that were used without them.
+PARTS = {
+  "unscored": "responses without a score",
+  "blank": "empty responses",
+  "deleted": "deleted messages",
+  "alone": "prompts with fewer than two ranked replies",
 }
 
 _LISTED = 10  # lines that a summary names for each reason
@@ -72,6 +90,22 @@ class DemonstrationRecord:
 
 
 @dataclasses.dataclass(frozen=True)
+class ConversationRecord:
+  """A conversation whose assistant turns are all to be imitated.
+
+  Attributes:
+    messages: its turns, each with a "role" ("system", "user", "assistant" or
+      "tool") and a "content" that is text; one or more is the assistant's.
+    source: "file:line".
+    group: split key: the first user turn.
+  """
+
+  messages: tuple[Mapping[str, Any], ...]
+  source: str
+  group: str
+
+
+@dataclasses.dataclass(frozen=True)
 class BinaryRecord:
   """A prompt with a response that is desirable or not."""
 
@@ -101,22 +135,33 @@ class RankedRecord:
   group: str
 
 
+Prompted = (
+  PreferenceRecord
+  | PromptRecord
+  | DemonstrationRecord
+  | BinaryRecord
+  | RankedRecord
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Skipped:
-  """A row that was left out.
+  """A row, or a part of one, that was left out.
 
   Attributes:
-    where: "file:line".
-    reason: a key of `REASONS`.
+    where: "file:line", or "file:line#part" for a part.
+    reason: a key of `REASONS`, or of `PARTS`.
+    problem: what was wrong with it, in a sentence.
   """
 
   where: str
   reason: str
+  problem: str = ""
 
   @property
   def line(self) -> int:
     """The 1-based line number."""
-    return int(self.where.rpartition(":")[2])
+    return line_of(self.where)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +174,9 @@ class Report:
     used: rows that became records; `read == used + len(skipped)`.
     skipped: the others, in the order of the file.
     ignored: (field, rows that have it) for every field that was not read.
-    noun: what a row is: "pairs" or "prompts".
+    noun: what a row is: "pairs", "prompts", "lists" ...
+    left_out: parts of used rows that were not used.
+    records: records made, where a row may become several; None for one each.
   """
 
   path: str
@@ -138,25 +185,34 @@ class Report:
   skipped: tuple[Skipped, ...] = ()
   ignored: tuple[tuple[str, int], ...] = ()
   noun: str = "pairs"
+  left_out: tuple[Skipped, ...] = ()
+  records: int | None = None
 
   def lines(self) -> dict[str, list[int]]:
     """Skipped line numbers by reason, in the order of `REASONS`."""
-    found: dict[str, list[int]] = {}
-    for reason in REASONS:
-      numbers = [row.line for row in self.skipped if row.reason == reason]
-      if numbers:
-        found[reason] = numbers
-    return found
+    return _by_reason(self.skipped, REASONS)
+
+  def parts(self) -> dict[str, list[int]]:
+    """Line numbers of `left_out` by reason, one for each part."""
+    return _by_reason(self.left_out, PARTS)
 
   def summary(self) -> str:
     """One line: rows read, used and skipped, why and where."""
     text = f"read {self.read} {self.noun}, used {self.used}"
+    if self.records is not None:
+      text += f" ({self.records} records)"
     if self.skipped:
       parts = [
-        f"{len(numbers)} {REASONS[reason]} ({_name_lines(numbers)})"
+        f"{len(numbers)} {REASONS[reason]} ({name_lines(numbers)})"
         for reason, numbers in self.lines().items()
       ]
       text += f", skipped {len(self.skipped)}: {', '.join(parts)}"
+    if self.left_out:
+      parts = [
+        f"{len(numbers)} {PARTS[reason]} ({name_lines(numbers)})"
+        for reason, numbers in self.parts().items()
+      ]
+      text += f"; left out {', '.join(parts)}"
     if self.ignored:
       fields = ", ".join(f"{name!r} in {n} rows" for name, n in self.ignored)
       text += f"; fields not read: {fields}"
@@ -169,14 +225,33 @@ class Report:
       "noun": self.noun,
       "read": self.read,
       "used": self.used,
+      "records": self.used if self.records is None else self.records,
       "skipped": self.lines(),
+      "left_out": self.parts(),
       "ignored": dict(self.ignored),
     }
 
 
-def _name_lines(numbers: Sequence[int]) -> str:
+def line_of(where: str) -> int:
+  """The line number of a place, "file:line" or "file:line#part"."""
+  found = re.search(r":(\d+)(#.*)?$", where)
+  return int(found[1]) if found else 0
+
+
+def _by_reason(
+  found: Iterable[Skipped], reasons: Iterable[str]
+) -> dict[str, list[int]]:
+  """Line numbers by reason, in the order of `reasons`."""
+  lines: dict[str, list[int]] = {reason: [] for reason in reasons}
+  for skipped in found:
+    lines[skipped.reason].append(skipped.line)
+  return {reason: numbers for reason, numbers in lines.items() if numbers}
+
+
+def name_lines(numbers: Sequence[int]) -> str:
   """ "lines 87, 517" or "lines 1, 2, ... and 40 more"."""
-  text = ", ".join(str(number) for number in numbers[:_LISTED])
-  if len(numbers) > _LISTED:
-    text += f" and {len(numbers) - _LISTED} more"
-  return f"line{'s' if len(numbers) > 1 else ''} {text}"
+  different = list(dict.fromkeys(numbers))
+  text = ", ".join(str(number) for number in different[:_LISTED])
+  if len(different) > _LISTED:
+    text += f" and {len(different) - _LISTED} more"
+  return f"line{'s' if len(different) > 1 else ''} {text}"

@@ -1,10 +1,11 @@
-"""Demonstrations become token ids: one sequence, some of it scored."""
+"""Texts to imitate become token ids: one sequence, some of it scored."""
 
 import dataclasses
 from collections.abc import Iterable
 
 import numpy as np
 
+from jalign.data.chat import ChatTemplate
 from jalign.data.limits import (
   Limits,
   Truncation,
@@ -13,8 +14,10 @@ from jalign.data.limits import (
   response_ids,
   response_room,
 )
-from jalign.data.schema import DemonstrationRecord
+from jalign.data.rows import BadRow
+from jalign.data.schema import ConversationRecord, DemonstrationRecord
 from jalign.data.tokenizer import Tokenizer
+from jalign.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,6 +83,107 @@ def encode_demonstrations(
       name: count_cuts(sequence.cut[i] for sequence in found)
       for i, name in enumerate(("prompts", "responses"))
     },
+  )
+
+
+def encode_conversation(
+  record: ConversationRecord,
+  tokenizer: Tokenizer,
+  template: ChatTemplate,
+  limits: Limits,
+) -> EncodedSequence:
+  """Token ids of a conversation; all assistant turns are scored.
+
+  A turn is scored to its end: the end-of-sequence token that closes it is. As
+  everywhere, what is scored is tokenised apart from what comes before it, so
+  that the tokens are those of generation: a conversation of one turn is its
+  demonstration. The last turn gets an end-of-sequence token if the template
+  writes none.
+
+  Args:
+    record: the conversation.
+    tokenizer: of all its parts.
+    template: writes it; see `ChatTemplate.spans`.
+    limits: `max_tokens` alone applies; a long conversation loses its end.
+
+  Raises:
+    UserError: the template refuses the conversation, or writes a turn
+      differently once others follow; or no scored token is left.
+  """
+  try:
+    text, spans = template.spans(record.messages)
+  except BadRow as bad:
+    _, problem, remedy = bad.args
+    raise UserError(problem, where=record.source, remedy=remedy) from None
+  ids: list[int] = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+  mask = [False] * len(ids)
+  at = len(tokenizer.bos_text) if text.startswith(tokenizer.bos_text) else 0
+  for start, stop in spans:
+    for piece, scored in ((text[at:start], False), (text[start:stop], True)):
+      found = tokenizer.encode(piece)
+      ids += found
+      mask += [scored] * len(found)
+    at = stop
+  rest = tokenizer.encode(text[at:]) if text[at:].strip() else []
+  ids += rest
+  mask += [False] * len(rest)
+  answered = record.messages[-1]["role"] == "assistant"
+  if answered and ids[-1] != tokenizer.eos_id:
+    ids.append(tokenizer.eos_id)
+    mask.append(True)
+  mask[0] = False  # nothing predicts the first token
+  length = min(len(ids), limits.max_tokens)
+  if not any(mask[:length]):
+    raise UserError(
+      f"no assistant token is left in the first {length} of {len(ids)} tokens.",
+      where=record.source,
+      remedy="Add a longer bucket, or leave the conversation out.",
+    )
+  return EncodedSequence(
+    ids=np.array(ids[:length], np.int32),
+    mask=np.array(mask[:length], bool),
+    source=record.source,
+    cut=(0, len(ids) - length),
+  )
+
+
+def encode_conversations(
+  records: Iterable[ConversationRecord],
+  tokenizer: Tokenizer,
+  template: ChatTemplate,
+  limits: Limits,
+) -> tuple[list[EncodedSequence], Truncation]:
+  """`encode_conversation` of each record, and what was cut.
+
+  Raises:
+    UserError: as `encode_conversation`; or the template ends turns with a
+      token that the tokenizer reads as plain text, or that isn't its own.
+  """
+  end = tokenizer.eos_text
+  if template.end not in ("", end):
+    raise UserError(
+      f"the template ends turns with {template.end!r}, the tokenizer "
+      f"sequences with {end!r}.",
+      where=template.name,
+      remedy="Take both from one folder.",
+    )
+  if ("eos_token" in template.text or end in template.text) and (
+    tokenizer.encode(end) != [tokenizer.eos_id]
+  ):
+    raise UserError(
+      f"the template writes {end!r}, which the tokenizer reads as plain text.",
+      where=template.name,
+      remedy="Use a template without special tokens (the end of sequence is "
+      "added), or a Hugging Face tokenizer.",
+    )
+  found = [
+    encode_conversation(record, tokenizer, template, limits)
+    for record in records
+  ]
+  return found, Truncation(
+    noun="conversations",
+    count=len(found),
+    parts={"conversations": count_cuts(one.cut[1] for one in found)},
   )
 
 

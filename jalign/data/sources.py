@@ -1,117 +1,68 @@
-"""Readers: a file becomes records and a report; and the split by group.
+"""Sources by name: a shape of rows and its reader.
 
-Every reader names file and line in its errors. With `on_error="error"` the
-first bad row raises; with "skip" bad rows are counted and listed, by reason,
-in the report. A file that cannot be read, or that has no usable row, always
-raises. Blank lines are passed over; line numbers count them.
+Every reader is `(path, on_error, ...) -> (records, report)`; `reading` says
+what the arguments are.
 """
 
-import gzip
-import hashlib
-import os
-import zlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
-from jalign.data import rows
-from jalign.data.schema import PreferenceRecord, PromptRecord, Report, Skipped
+from jalign.data.completions import (
+  read_binary,
+  read_conversations,
+  read_demonstrations,
+)
+from jalign.data.containers import Path
+from jalign.data.preferences import (
+  read_hh,
+  read_jsonl,
+  read_pairs,
+  read_prompts,
+  read_shp,
+)
+from jalign.data.rankings import read_ranked, read_ultrafeedback
+from jalign.data.rows import HUMAN
+from jalign.data.schema import (
+  BinaryRecord,
+  ConversationRecord,
+  DemonstrationRecord,
+  PreferenceRecord,
+  PromptRecord,
+  RankedRecord,
+  Report,
+)
 from jalign.data.tldr_world.dataset import read_tldr_world
+from jalign.data.trees import read_openassistant
 from jalign.errors import UserError
 
-Path = str | os.PathLike[str]
-Record = TypeVar("Record", PreferenceRecord, PromptRecord)
+Reader = Callable[..., tuple[list[Any], Report]]
 
-
-def read_jsonl(
-  path: Path, on_error: str = "error"
-) -> tuple[list[PreferenceRecord], Report]:
-  """Reads pairs from a JSON-lines file, gzipped if its name ends in .gz.
-
-  A line is an object with the strings "prompt", "chosen" and "rejected" and,
-  optionally, the numbers "preference" (in [0, 1]), "chosen_score" and
-  "rejected_score". Other fields are not read; the report counts them. Text is
-  kept as it is, with its leading and trailing spaces. The split key is the
-  prompt, or its first human turn if the prompt is an HH transcript.
-
-  Args:
-    path: the file.
-    on_error: "error" or "skip".
-
-  Returns:
-    (records, report), records in the order of the file.
-
-  Raises:
-    UserError: the file cannot be read or has no usable row, or, with
-      on_error="error", a row is bad.
-  """
-  return _read(path, on_error, rows.pair_record, rows.TEXTS + rows.NUMBERS)
-
-
-def read_hh(
-  path: Path, on_error: str = "skip"
-) -> tuple[list[PreferenceRecord], Report]:
-  r"""Reads pairs of Anthropic HH transcripts.
-
-  A line is an object whose strings "chosen" and "rejected" are whole
-  transcripts, "\n\nHuman: ...\n\nAssistant: ..." and so on. The prompt is what
-  they share, up to and including the last "\n\nAssistant:"; the responses are
-  what follows it, with their leading space. Two turns of one role in a row are
-  fine. Rows that part before the last assistant turn are bad rows. The split
-  key is the first human turn.
-
-  Args:
-    path: the file, gzipped if its name ends in .gz.
-    on_error: "error" or "skip".
-
-  Returns:
-    (records, report), records in the order of the file.
-
-  Raises:
-    UserError: as `read_jsonl`.
-  """
-  return _read(path, on_error, rows.transcript_record, ("chosen", "rejected"))
-
-
-def read_prompts(
-  path: Path, on_error: str = "error"
-) -> tuple[list[PromptRecord], Report]:
-  """Reads the "prompt" of every line of a JSON-lines file.
-
-  Files of pairs serve too: their other fields are counted as not read.
-
-  Args:
-    path: the file, gzipped if its name ends in .gz.
-    on_error: "error" or "skip".
-
-  Returns:
-    (records, report), records in the order of the file.
-
-  Raises:
-    UserError: as `read_jsonl`.
-  """
-  return _read(path, on_error, rows.prompt_record, ("prompt",), noun="prompts")
-
-
-SOURCES: dict[str, Callable[..., tuple[list[Any], Report]]] = {
+SOURCES: dict[str, Reader] = {
+  "pairs": read_pairs,
   "jsonl": read_jsonl,
   "hh": read_hh,
+  "shp": read_shp,
+  "demonstrations": read_demonstrations,
+  "conversations": read_conversations,
+  "binary": read_binary,
+  "ranked": read_ranked,
+  "ultrafeedback": read_ultrafeedback,
+  "openassistant": read_openassistant,
+  "prompts": read_prompts,
   "tldr_world": read_tldr_world,
 }
 
 
-def read(
-  name: str, path: Path, **options: Any
-) -> tuple[list[PreferenceRecord], Report]:
+def read(name: str, path: Path, **options: Any) -> tuple[list[Any], Report]:
   """Reads `path` with the source called `name`.
 
   Args:
     name: a key of `SOURCES`.
-    path: the file.
+    path: a file, a folder, or "tfds:...".
     **options: the reader's own.
 
   Returns:
-    (records, report).
+    (records, report); `KINDS` says what the records are.
 
   Raises:
     UserError: no such source, or the reader's own.
@@ -124,133 +75,55 @@ def read(
   return SOURCES[name](path, **options)
 
 
-def unique_prompts(records: Iterable[PreferenceRecord]) -> list[PromptRecord]:
-  """The different prompts of some pairs, in order of first appearance."""
-  found: dict[str, PromptRecord] = {}
-  for row in records:
-    found.setdefault(
-      row.prompt, PromptRecord(row.prompt, row.source, row.group)
-    )
-  return list(found.values())
+# What the records of a source are.
+KINDS: dict[str, type] = {
+  "pairs": PreferenceRecord,
+  "jsonl": PreferenceRecord,
+  "hh": PreferenceRecord,
+  "shp": PreferenceRecord,
+  "demonstrations": DemonstrationRecord,
+  "conversations": ConversationRecord,
+  "binary": BinaryRecord,
+  "ranked": RankedRecord,
+  "ultrafeedback": RankedRecord,
+  "openassistant": RankedRecord,
+  "prompts": PromptRecord,
+}
 
 
-def split(
-  records: Sequence[Record], eval_fraction: float, seed: int
-) -> tuple[list[Record], list[Record]]:
-  """Splits records by group into training and evaluation parts.
-
-  A group goes to evaluation if the hash of (seed, group) falls below
-  `eval_fraction`. So where a record goes depends on nothing but its group, the
-  fraction and the seed: not on the order, nor on the other records; and a
-  smaller fraction gives a subset of the evaluation records of a larger one.
-
-  Args:
-    records: anything with a `group`.
-    eval_fraction: expected share of the groups, in (0, 1).
-    seed: any integer.
-
-  Returns:
-    (train, evaluation), each in the given order.
+def guess_source(row: dict[str, Any]) -> str:
+  """The name of the source whose shape a row has.
 
   Raises:
-    UserError: the fraction is out of range, or a part is empty.
+    UserError: it has none of them.
   """
-  if not 0 < eval_fraction < 1:
-    raise UserError(
-      f"eval_fraction is {eval_fraction}.",
-      remedy="Give a number above 0 and below 1.",
-    )
-  parts: tuple[list[Record], list[Record]] = ([], [])
-  for record in records:
-    parts[_uniform(seed, record.group) < eval_fraction].append(record)
-  for part, name in zip(parts, ("training", "evaluation")):
-    if not part:
-      groups = len({record.group for record in records})
-      raise UserError(
-        f"the {name} part of the split is empty: {len(records)} records in "
-        f"{groups} groups, eval_fraction {eval_fraction}, seed {seed}.",
-        remedy="Give more data, another fraction or another seed; records "
-        "with the same prompt (or first human turn) always stay together.",
-      )
-  return parts
-
-
-def _uniform(seed: int, group: str) -> float:
-  """A number in [0, 1) that depends on seed and group alone."""
-  digest = hashlib.sha256(f"{seed}\0{group}".encode()).digest()
-  return int.from_bytes(digest[:8], "big") / 2**64
-
-
-def _read(
-  path: Path,
-  on_error: str,
-  parse: Callable[[dict[str, Any], str], Record],
-  fields: Sequence[str],
-  noun: str = "pairs",
-) -> tuple[list[Record], Report]:
-  """Applies `parse` to the rows of a file and keeps the books."""
-  if on_error not in ("error", "skip"):
-    raise UserError(
-      f"on_error is {on_error!r}.", remedy='Give "error" or "skip".'
-    )
-  records, skipped, ignored, count = [], [], Counter[str](), 0
-  first = ""
-  for number, line in _lines(path):
-    where = f"{os.fspath(path)}:{number}"
-    count += 1
-    try:
-      row = rows.parse_object(line)
-      record = parse(row, where)
-    except rows.BadRow as bad:
-      reason, problem, remedy = bad.args
-      if on_error == "error":
-        raise UserError(problem, where=where, remedy=remedy) from None
-      skipped.append(Skipped(where, reason))
-      first = first or f"{where}: {problem}"
-      continue
-    records.append(record)
-    ignored.update(key for key in row if key not in fields)
-  report = Report(
-    path=os.fspath(path),
-    read=count,
-    used=len(records),
-    skipped=tuple(skipped),
-    ignored=tuple(sorted(ignored.items())),
-    noun=noun,
+  has = {key for key, value in row.items() if value is not None}
+  if {"chosen", "rejected"} <= has:
+    side = row["chosen"]
+    transcript = isinstance(side, str) and side.startswith(HUMAN)
+    return "hh" if transcript and "prompt" not in has else "pairs"
+  for name, fields in _SHAPES:
+    if fields <= has:
+      return name
+  have = ", ".join(repr(key) for key in row if key in has) or "no field"
+  raise UserError(
+    f"a row with {have} has the shape of no source.",
+    remedy=f"Rename its fields, or name the source: {', '.join(SOURCES)}.",
   )
-  if not records:
-    raise UserError(
-      f"no usable row ({report.summary()})." + (f" {first}" if first else ""),
-      where=os.fspath(path),
-      remedy="Check that it is the right file and the right source.",
-    )
-  return records, report
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-  """Yields (1-based number, bytes) of the lines that are not blank."""
-  name = os.fspath(path)
-  opener = gzip.open if name.endswith(".gz") else open
-  try:
-    with opener(name, "rb") as file:
-      for number, line in enumerate(file, 1):
-        if line.strip():
-          yield number, line
-  except FileNotFoundError:
-    raise UserError(
-      "there is no such file.",
-      where=name,
-      remedy=f"Check the path; the working directory is {os.getcwd()}.",
-    ) from None
-  except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-    raise UserError(
-      f"the file is not a whole gzip file ({error}).",
-      where=name,
-      remedy="Fetch it again, or take .gz off its name if it is plain text.",
-    ) from None
-  except OSError as error:
-    raise UserError(
-      f"the file cannot be read ({error.strerror or error}).",
-      where=name,
-      remedy="Give a file (not a folder) that you may read.",
-    ) from None
+# Fields that tell a shape, the most telling first.
+_SHAPES = (
+  ("shp", {"history", "human_ref_A", "human_ref_B"}),
+  ("ultrafeedback", {"instruction", "completions"}),
+  ("openassistant", {"prompt", "message_tree_id"}),
+  ("openassistant", {"message_id", "text", "role"}),
+  ("ranked", {"prompt", "responses"}),
+  ("binary", {"prompt", "response", "label"}),
+  ("binary", {"prompt", "completion", "label"}),
+  ("conversations", {"messages"}),
+  ("conversations", {"conversations"}),
+  ("demonstrations", {"prompt", "response"}),
+  ("demonstrations", {"prompt", "completion"}),
+  ("prompts", {"prompt"}),
+)

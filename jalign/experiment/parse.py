@@ -136,7 +136,16 @@ def parse(config: Mapping[str, Any]) -> Settings:
     config.pop("stages", ("train",)), tuple[str, ...], "config.stages"
   )
   top = {name: config.pop(name) for name in _STAGE if name in config}
-  known = ("start", *_SECTIONS, "model", "seed", "seeds", "sweep", "stages", *_PLAIN)
+  known = (
+    "start",
+    *_SECTIONS,
+    "model",
+    "seed",
+    "seeds",
+    "sweep",
+    "stages",
+    *_PLAIN,
+  )
   known = (*known, *_STAGE)
   if not names or len(set(names)) < len(names) or set(names) & set(known):
     raise UserError(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from jalign.data.sources import split
+from jalign.data.groups import split
 from jalign.data.tldr_world import dataset
 
 

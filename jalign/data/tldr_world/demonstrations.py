@@ -154,6 +154,5 @@ SHOWN = (
 def archetypes(posts: Sequence[str]) -> dict[str, list[str]]:
   """The summaries of the shown types: name -> one for each text of a post."""
   return {
-    name: [archetype(name, read_post(post)) for post in posts]
-    for name in SHOWN
+    name: [archetype(name, read_post(post)) for post in posts] for name in SHOWN
   }

@@ -1,0 +1,298 @@
+"""What is in a file of data, and what is wrong with it, before training.
+
+`check` reads a file as training would, leaving bad rows out, and looks for
+what spoils a run quietly: repeated rows, pairs labelled both ways, prompts
+that are also in the evaluation data, a preference for the longer response.
+Nothing that it finds is an error: that is for the reader to judge.
+"""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from jalign.data.balance import Spread, balance, spread
+from jalign.data.chat import PLAIN_CHAT
+from jalign.data.containers import Path, rows_of
+from jalign.data.reading import Template
+from jalign.data.rows import BadRow
+from jalign.data.schema import (
+  BinaryRecord,
+  ConversationRecord,
+  PreferenceRecord,
+  RankedRecord,
+  Report,
+  Skipped,
+)
+from jalign.data.sources import guess_source, read
+from jalign.data.tokenizer import Tokenizer
+from jalign.errors import UserError
+
+_WITHOUT_TEMPLATE = ("hh", "conversations")  # their readers take none
+
+
+class Example(NamedTuple):
+  """A record of any kind, as far as checking goes.
+
+  Attributes:
+    source: "file:line".
+    group: split key.
+    prompt: its text.
+    responses: their texts.
+    row: equal for records that are exact duplicates.
+    asked: equal for records that label the same thing; None if none can
+      contradict it.
+    label: what it says about that.
+  """
+
+  source: str
+  group: str
+  prompt: str
+  responses: tuple[str, ...]
+  row: Hashable
+  asked: Hashable = None
+  label: Hashable = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Overlap:
+  """What a file shares with another.
+
+  Attributes:
+    path: the other file.
+    report: of reading it.
+    prompts: places of the records whose prompt is in the other, too.
+    groups: the same for split keys.
+    rows: the same for whole rows.
+    conflicts: (place, place in the other) with opposite labels.
+  """
+
+  path: str
+  report: Report
+  prompts: tuple[str, ...]
+  groups: tuple[str, ...]
+  rows: tuple[str, ...]
+  conflicts: tuple[tuple[str, str], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+  """What `check` found.
+
+  Attributes:
+    source: name of the source that read the file.
+    guessed: whether it was guessed from the first row.
+    plain_chat: conversations were written with `PLAIN_CHAT`, for want of a
+      template.
+    report: of reading the file.
+    lengths: ("prompts" or "responses", "characters" or "tokens") -> spread.
+    duplicates: (place, place of the first) of every repeated row.
+    different_prompts: of all of them.
+    conflicts: (place, earlier place) with opposite labels.
+    balance: facts about labels and scores, by name.
+    overlap: with the other file, if one was given.
+  """
+
+  source: str
+  guessed: bool
+  plain_chat: bool
+  report: Report
+  lengths: dict[tuple[str, str], Spread]
+  duplicates: tuple[tuple[str, str], ...]
+  different_prompts: int
+  conflicts: tuple[tuple[str, str], ...]
+  balance: dict[str, float | Spread]
+  overlap: Overlap | None = None
+
+  @property
+  def problems(self) -> tuple[Skipped, ...]:
+    """Rows that were skipped, and why, in the order of the file."""
+    return self.report.skipped
+
+
+def check(
+  path: Path,
+  source: str | None = None,
+  against: Path | None = None,
+  *,
+  tokenizer: Tokenizer | None = None,
+  template: Template = None,
+  data_dir: Path | None = None,
+) -> Check:
+  """Reads a file and describes it.
+
+  Args:
+    path: what to read; see `containers`.
+    source: a key of `SOURCES`; None guesses it from the first good row.
+    against: another file of the same source, such as the evaluation data.
+    tokenizer: to count tokens, too.
+    template: for conversations; None writes them with `PLAIN_CHAT`.
+    data_dir: of prepared TFDS data.
+
+  Raises:
+    UserError: a file cannot be read, has no usable row, or has rows of no
+      known shape.
+  """
+  name = source or _guess(path, data_dir)
+  options: dict[str, Any] = {"on_error": "skip", "data_dir": data_dir}
+  plain_chat = False
+  if name in _WITHOUT_TEMPLATE and template is not None:
+    raise UserError(
+      f"the source {name!r} takes no template.",
+      remedy="Leave it out, or name another source.",
+    )
+  if name not in _WITHOUT_TEMPLATE:
+    plain_chat = template is None and _holds_messages(path, data_dir)
+    options["template"] = PLAIN_CHAT if plain_chat else template
+  records, report = read(name, path, **options)
+  examples = [_example(record) for record in records]
+  overlap = None
+  if against is not None:
+    others, other_report = read(name, against, **options)
+    overlap = _overlap(examples, [_example(r) for r in others], other_report)
+  return Check(
+    source=name,
+    guessed=source is None,
+    plain_chat=plain_chat,
+    report=report,
+    lengths=_lengths(examples, tokenizer),
+    duplicates=_duplicates(examples),
+    different_prompts=len({example.prompt for example in examples}),
+    conflicts=_conflicts(examples),
+    balance=balance(records),
+    overlap=overlap,
+  )
+
+
+def _guess(path: Path, data_dir: Path | None) -> str:
+  where, row = _first_row(path, data_dir)
+  try:
+    return guess_source(row)
+  except UserError as error:
+    raise UserError(error.problem, where=where, remedy=error.remedy) from None
+
+
+def _first_row(path: Path, data_dir: Path | None) -> tuple[str, dict[str, Any]]:
+  """(place, row) of the first row that the container can read."""
+  first: tuple[str, BadRow] | None = None
+  for where, row in rows_of(path, data_dir):
+    if not isinstance(row, BadRow):
+      return where, row
+    first = first or (where, row)
+  if first is None:
+    raise UserError("the file is empty.", where=str(path))
+  where, bad = first
+  _, problem, remedy = bad.args
+  raise UserError(f"no usable row: {problem}", where=where, remedy=remedy)
+
+
+def _holds_messages(path: Path, data_dir: Path | None) -> bool:
+  """Whether any row of a file has a list of messages, or is a tree's."""
+  return any(
+    "parent_id" in row or any(_is_message(value) for value in row.values())
+    for _, row in rows_of(path, data_dir)
+    if isinstance(row, dict)
+  )
+
+
+def _is_message(value: Any) -> bool:
+  if isinstance(value, list):
+    return bool(value) and _is_message(value[0])
+  return isinstance(value, dict) and ("role" in value or "from" in value)
+
+
+def _example(record: Any) -> Example:
+  found: dict[str, Any] = {"asked": None, "label": None}
+  if isinstance(record, ConversationRecord):
+    turns = [(m["role"], m["content"]) for m in record.messages]
+    prompt = "\n\n".join(f"{role}: {text}" for role, text in turns[:-1])
+    responses = tuple(text for role, text in turns if role == "assistant")
+    found["row"] = tuple(turns)
+  else:
+    prompt = record.prompt
+    if isinstance(record, PreferenceRecord):
+      responses = (record.chosen, record.rejected)
+      found |= {
+        "asked": (prompt, frozenset(responses)),
+        "label": record.chosen,
+      }
+    elif isinstance(record, RankedRecord):
+      responses = record.responses
+      found["row"] = (prompt, responses, record.scores)
+    elif isinstance(record, BinaryRecord):
+      responses = (record.response,)
+      found |= {
+        "asked": (prompt, record.response),
+        "label": record.desirable,
+      }
+    else:
+      answer = getattr(record, "response", None)
+      responses = () if answer is None else (answer,)
+  row = found.pop("row", (prompt, responses, found["label"]))
+  return Example(record.source, record.group, prompt, responses, row, **found)
+
+
+def _duplicates(examples: Iterable[Example]) -> tuple[tuple[str, str], ...]:
+  first: dict[Hashable, str] = {}
+  found = []
+  for example in examples:
+    if example.row in first:
+      found.append((example.source, first[example.row]))
+    first.setdefault(example.row, example.source)
+  return tuple(found)
+
+
+def _conflicts(
+  examples: Iterable[Example], before: Iterable[Example] = ()
+) -> tuple[tuple[str, str], ...]:
+  """(place, earlier place) of opposite labels: among the examples, or between
+  them and those `before`."""
+  said: defaultdict[Hashable, dict[Hashable, str]] = defaultdict(dict)
+  before = list(before)
+  for example in before:
+    said[example.asked].setdefault(example.label, example.source)
+  found = []
+  for example in examples:
+    if example.asked is None:
+      continue
+    for label, source in said[example.asked].items():
+      if label != example.label:
+        found.append((example.source, source))
+    if not before:
+      said[example.asked].setdefault(example.label, example.source)
+  return tuple(found)
+
+
+def _overlap(
+  examples: Sequence[Example], others: Sequence[Example], report: Report
+) -> Overlap:
+  def shared(field: str) -> tuple[str, ...]:
+    theirs = {getattr(other, field) for other in others}
+    return tuple(e.source for e in examples if getattr(e, field) in theirs)
+
+  return Overlap(
+    path=report.path,
+    report=report,
+    prompts=shared("prompt"),
+    groups=shared("group"),
+    rows=shared("row"),
+    conflicts=_conflicts(examples, others),
+  )
+
+
+def _lengths(
+  examples: Sequence[Example], tokenizer: Tokenizer | None
+) -> dict[tuple[str, str], Spread]:
+  found = {}
+  texts = {
+    "prompts": list(dict.fromkeys(example.prompt for example in examples)),
+    "responses": [r for example in examples for r in example.responses],
+  }
+  for name, some in texts.items():
+    if not some:
+      continue
+    found[name, "characters"] = spread([len(text) for text in some])
+    if tokenizer is not None:
+      ids = tokenizer.encode_batch(some)
+      found[name, "tokens"] = spread([len(one) for one in ids])
+  return found

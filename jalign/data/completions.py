@@ -1,0 +1,141 @@
+"""Rows with one response: to imitate, or labelled."""
+
+from typing import Any
+
+from jalign.data.chat import ChatTemplate
+from jalign.data.conversations import (
+  exchange,
+  group_of_turns,
+  last_turn,
+  messages_of,
+  turns,
+)
+from jalign.data.reading import Path, Template, one, read_rows
+from jalign.data.rows import SKIP, BadRow, first_of, require
+from jalign.data.schema import (
+  BinaryRecord,
+  ConversationRecord,
+  DemonstrationRecord,
+  Report,
+)
+
+RESPONSE = ("response", "completion")  # what data sets call it
+CONVERSATION = ("messages", "conversations")
+
+
+def read_demonstrations(
+  path: Path,
+  on_error: str = "error",
+  *,
+  template: Template = None,
+  data_dir: Path | None = None,
+) -> tuple[list[DemonstrationRecord], Report]:
+  """Reads responses to imitate.
+
+  A row has "messages" (or "conversations"), of which the last turn is the
+  response and the others are the prompt; or "prompt" and "response" (or
+  "completion"), as texts or messages.
+
+  Args, Returns, Raises: as at the top of `reading`.
+  """
+  return read_rows(
+    path,
+    on_error,
+    one(demonstration_record, template),
+    ("prompt", *RESPONSE, *CONVERSATION),
+    "demonstrations",
+    data_dir,
+  )
+
+
+def read_conversations(
+  path: Path, on_error: str = "error", *, data_dir: Path | None = None
+) -> tuple[list[ConversationRecord], Report]:
+  """Reads "messages" (or "conversations") of which every assistant turn is to
+  be imitated; `encode_conversations` takes the template.
+
+  Args, Returns, Raises: as at the top of `reading`.
+  """
+  return read_rows(
+    path,
+    on_error,
+    lambda row, where, note: [conversation_record(row, where)],
+    CONVERSATION,
+    "conversations",
+    data_dir,
+  )
+
+
+def read_binary(
+  path: Path,
+  on_error: str = "error",
+  *,
+  template: Template = None,
+  data_dir: Path | None = None,
+) -> tuple[list[BinaryRecord], Report]:
+  """Reads "prompt", "response" (or "completion") and "label": true or 1 where
+  the response is desirable, false or 0 where it isn't.
+
+  Args, Returns, Raises: as at the top of `reading`.
+  """
+  return read_rows(
+    path,
+    on_error,
+    one(binary_record, template),
+    ("prompt", "label", *RESPONSE),
+    "responses",
+    data_dir,
+  )
+
+
+def conversation_record(row: dict[str, Any], where: str) -> ConversationRecord:
+  """A row of messages with one or more assistant turns."""
+  field = first_of(row, *CONVERSATION)
+  messages = messages_of(require(row, field), field)
+  last_turn(messages, field)
+  for turn, message in enumerate(messages):
+    if message["role"] == "assistant" and not message["content"].strip():
+      raise BadRow(
+        "empty_response",
+        f"{field}[{turn}] is an empty assistant turn.",
+        f"Write it, or leave it out. {SKIP}",
+      )
+  return ConversationRecord(tuple(messages), where, group_of_turns(messages))
+
+
+def demonstration_record(
+  row: dict[str, Any], where: str, template: ChatTemplate | None
+) -> DemonstrationRecord:
+  """A row of messages, or of a prompt and a response."""
+  if any(row.get(field) is not None for field in CONVERSATION):
+    field = first_of(row, *CONVERSATION)
+    prompt: Any
+    prompt, response = last_turn(messages_of(row[field], field), field)
+  else:
+    prompt, response = _prompt_and_response(row)
+  written, answer = exchange(prompt, response, template, where)
+  return DemonstrationRecord(written, answer, where, group_of_turns(prompt))
+
+
+def binary_record(
+  row: dict[str, Any], where: str, template: ChatTemplate | None
+) -> BinaryRecord:
+  """A row of a prompt, a response and whether it is desirable."""
+  prompt, response = _prompt_and_response(row)
+  label = require(row, "label")
+  if not isinstance(label, bool | int | float) or label not in (0, 1):
+    raise BadRow(
+      "label",
+      f"field 'label' is {label!r}.",
+      f"Write true (or 1) where the response is desirable, else false. {SKIP}",
+    )
+  written, answer = exchange(prompt, response, template, where)
+  return BinaryRecord(
+    written, answer, bool(label), where, group_of_turns(prompt)
+  )
+
+
+def _prompt_and_response(row: dict[str, Any]) -> tuple[Any, Any]:
+  prompt = turns(require(row, "prompt"), "prompt", "user")
+  field = first_of(row, *RESPONSE)
+  return prompt, turns(require(row, field), field, "assistant")

@@ -1,0 +1,237 @@
+"""Rows of conversations: lists of turns, as messages or as plain text.
+
+A prompt or a response is a text, or a list of messages `{"role", "content"}`
+(ShareGPT's `{"from", "value"}` is the same). Messages need a chat template;
+plain texts go through it where one is given, and stay as they are otherwise.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jalign.data.chat import ChatTemplate
+from jalign.data.rows import (
+  SKIP,
+  BadRow,
+  check_prompt,
+  check_response,
+  check_unicode,
+  group_of,
+)
+from jalign.errors import UserError
+
+Messages = list[dict[str, Any]]
+
+_ROLES = {  # what data sets call the roles of chat templates
+  "system": "system",
+  "developer": "developer",
+  "user": "user",
+  "human": "user",
+  "prompter": "user",
+  "assistant": "assistant",
+  "gpt": "assistant",
+  "model": "assistant",
+  "tool": "tool",
+}
+
+
+def messages_of(value: Any, field: str, wanted: str = "") -> Messages:
+  """The messages in a field, with the names that chat templates know.
+
+  Args:
+    value: what the field holds.
+    field: its name, for errors.
+    wanted: what else it might have been, for errors: "a string or ".
+
+  Raises:
+    BadRow: not a list of turns with a known role and a text each.
+  """
+  if isinstance(value, dict) and all(
+    isinstance(v, list) for v in value.values()
+  ):  # columns instead of rows, as TFDS gives sequences of dicts
+    value = [dict(zip(value, turn)) for turn in zip(*value.values())]
+  if not isinstance(value, list) or not value:
+    raise BadRow(
+      "type",
+      f"field {field!r} is {_kind(value)}, not {wanted}a list of messages.",
+      f"Write it as {wanted}a list "
+      f'[{{"role": ..., "content": ...}}, ...]. {SKIP}',
+    )
+  return [_message(turn, f"{field}[{i}]") for i, turn in enumerate(value)]
+
+
+def _message(turn: Any, field: str) -> dict[str, Any]:
+  if not isinstance(turn, dict):
+    raise BadRow(
+      "type",
+      f"{field} is {_kind(turn)}, not a message.",
+      f'Write it as {{"role": ..., "content": ...}}. {SKIP}',
+    )
+  role = turn.get("role", turn.get("from"))
+  content = turn.get("content", turn.get("value"))
+  if role not in _ROLES:
+    raise BadRow(
+      "roles",
+      f"{field} has the role {role!r}.",
+      f"The roles are {', '.join(dict.fromkeys(_ROLES.values()))}. {SKIP}",
+    )
+  if not isinstance(content, str):
+    raise BadRow(
+      "type",
+      f"the content of {field} is {_kind(content)}, not a string.",
+      f"Write it as a string. {SKIP}",
+    )
+  check_unicode(content, field)
+  # Containers of columns give every message every key, most of them null.
+  others = {
+    key: v
+    for key, v in turn.items()
+    if key not in ("role", "from", "content", "value") and v is not None
+  }
+  return {"role": _ROLES[role], "content": content, **others}
+
+
+def turns(value: Any, field: str, role: str) -> str | Messages:
+  """A plain text, or the messages in a field.
+
+  Args:
+    value: what the field holds.
+    field: its name, for errors.
+    role: "user" where the last turn must be someone else's than the
+      assistant's, "assistant" where all must be the assistant's.
+  """
+  if isinstance(value, str):
+    return check_unicode(value, field)
+  messages = messages_of(value, field, "a string or ")
+  if role == "user" and messages[-1]["role"] == "assistant":
+    raise BadRow(
+      "roles",
+      f"field {field!r} ends with an assistant turn.",
+      f"A prompt ends with a turn that asks for an answer. {SKIP}",
+    )
+  if role == "assistant" and any(m["role"] != "assistant" for m in messages):
+    raise BadRow(
+      "roles",
+      f"field {field!r} has turns that are not the assistant's.",
+      f"Its prompt is a field of its own. {SKIP}",
+    )
+  return messages
+
+
+def group_of_turns(prompt: str | Sequence[dict[str, Any]]) -> str:
+  """The split key: the first user turn, or what a plain prompt gives."""
+  if isinstance(prompt, str):
+    return group_of(prompt)
+  users = [m["content"] for m in prompt if m["role"] == "user"]
+  return users[0].strip() if users else prompt[0]["content"].strip()
+
+
+def exchange(
+  prompt: str | Messages,
+  response: str | Messages,
+  template: ChatTemplate | None,
+  where: str,
+  name: str = "",
+) -> tuple[str, str]:
+  """(prompt, response) as the model reads them.
+
+  Args:
+    prompt: not blank; checked.
+    response: not blank; checked.
+    template: None keeps plain texts as they are.
+    where: "file:line".
+    name: "chosen", for errors on the response.
+
+  Raises:
+    UserError: messages without a template: no setting of the reader's can
+      skip all rows of a file.
+    BadRow: a blank text, or the template refuses.
+  """
+  asked = prompt if isinstance(prompt, str) else prompt[-1]["content"]
+  answered = response if isinstance(response, str) else response[-1]["content"]
+  check_prompt(asked)
+  check_response(answered, name)
+  if template is None:
+    if isinstance(prompt, str) and isinstance(response, str):
+      return prompt, response
+    raise no_template(where)
+  if isinstance(prompt, str):
+    prompt = [{"role": "user", "content": prompt}]
+  if isinstance(response, str):
+    response = [{"role": "assistant", "content": response}]
+  return template.exchange(prompt, response)
+
+
+def opening(
+  prompt: str | Messages, template: ChatTemplate | None, where: str
+) -> str:
+  """A prompt without a response; arguments and errors as `exchange`."""
+  check_prompt(prompt if isinstance(prompt, str) else prompt[-1]["content"])
+  if template is None:
+    if isinstance(prompt, str):
+      return prompt
+    raise no_template(where)
+  if isinstance(prompt, str):
+    prompt = [{"role": "user", "content": prompt}]
+  return template.render(prompt, prompt=True)
+
+
+def no_template(where: str) -> UserError:
+  """Messages are no text until a template says how to write them."""
+  return UserError(
+    "the row holds messages, and there is no chat template to write them with.",
+    where=where,
+    remedy="Give one as the template: a tokenizer's folder, a file of Jinja, "
+    "or jalign.data.PLAIN_CHAT.",
+  )
+
+
+def last_turn(messages: Messages, field: str) -> tuple[Messages, Messages]:
+  """(all but the last turn, the last turn, which is the assistant's)."""
+  if len(messages) < 2 or messages[-1]["role"] != "assistant":
+    raise BadRow(
+      "roles",
+      f"field {field!r} does not end with an assistant turn that answers one.",
+      f"Write the whole conversation, its last turn the assistant's. {SKIP}",
+    )
+  return messages[:-1], messages[-1:]
+
+
+def shared_prompt(
+  chosen: Messages, rejected: Messages
+) -> tuple[Messages, Messages, Messages]:
+  """(prompt, chosen, rejected) of two whole conversations.
+
+  Raises:
+    BadRow: they part before the last assistant turn.
+  """
+  prompt, good = last_turn(chosen, "chosen")
+  other, bad = last_turn(rejected, "rejected")
+  if prompt != other:
+    raise BadRow(
+      "diverging",
+      "the two conversations part before the last assistant turn.",
+      f"Both must share everything but the last assistant turn. {SKIP}",
+    )
+  return prompt, good, bad
+
+
+def check_same_prompt(prompt: Any, messages: Messages) -> None:
+  """A prompt beside whole conversations must be theirs."""
+  if isinstance(prompt, str):
+    same = any(m["content"].strip() == prompt.strip() for m in messages)
+  else:
+    same = messages_of(prompt, "prompt") == messages
+  if not same:
+    raise BadRow(
+      "mismatch",
+      "field 'prompt' is not what the conversations begin with.",
+      f"Leave it out, or mend the conversations. {SKIP}",
+    )
+
+
+def _kind(value: Any) -> str:
+  """ "a list", "an empty list", "nothing": what a value is, in words."""
+  if value is None:
+    return "nothing"
+  empty = isinstance(value, list | dict) and not value
+  return f"{'an empty' if empty else 'a'} {type(value).__name__}"

@@ -1,0 +1,112 @@
+"""What `check` found, as lines to read."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from jalign.data.check import Check, Overlap, Spread
+from jalign.data.schema import line_of, name_lines
+
+_SHOWN = 5  # of the things that are listed one by one
+
+
+def describe(found: Check) -> list[str]:
+  """Lines that say what a file holds and what may be wrong with it."""
+  return [
+    f"{name:<11}{text}"
+    for name, texts in (
+      ("source", _source(found)),
+      ("rows", [found.report.summary()]),
+      ("lengths", _lengths(found)),
+      ("duplicates", _duplicates(found)),
+      ("labels", _labels(found)),
+      ("against", _against(found.overlap)),
+      ("problems", _problems(found)),
+    )
+    for name, text in zip([name, *[""] * 100], texts)
+  ]
+
+
+def _source(found: Check) -> Iterator[str]:
+  yield found.source + (
+    " (guessed from the first row; --source names another)"
+    if found.guessed
+    else ""
+  )
+  if found.plain_chat:
+    yield (
+      "conversations are written plainly here, as 'user: ...'; training needs "
+      "a template"
+    )
+
+
+def _lengths(found: Check) -> Iterator[str]:
+  for (name, unit), spread in found.lengths.items():
+    yield f"{name}, {unit}: {_spread(spread)}"
+
+
+def _duplicates(found: Check) -> Iterator[str]:
+  repeated = found.duplicates
+  if not repeated:
+    yield "no row comes twice"
+  else:
+    yield f"{_count(len(repeated), 'row')} that came before: " + _listed(
+      f"line {line_of(a)} is line {line_of(b)}" for a, b in repeated
+    )
+  used = found.report.records or found.report.used
+  yield f"{found.different_prompts} different prompts in {used} records"
+
+
+def _labels(found: Check) -> Iterator[str]:
+  if found.conflicts:
+    yield f"{len(found.conflicts)} with opposite labels: " + _listed(
+      f"line {line_of(a)} against line {line_of(b)}" for a, b in found.conflicts
+    )
+  for name, value in found.balance.items():
+    if isinstance(value, Spread):
+      yield f"{name}: {_spread(value)}"
+    else:
+      yield f"{name}: {value:.1%}"
+
+
+def _against(overlap: Overlap | None) -> Iterator[str]:
+  if overlap is None:
+    return
+  yield f"{overlap.path}: {overlap.report.summary()}"
+  for name, places in (
+    ("whole row", overlap.rows),
+    ("prompt", overlap.prompts),
+    ("split key (first human turn)", overlap.groups),
+  ):
+    text = f"{len(places)} records with their {name} in both"
+    yield text + (f" ({_lines(places)})" if places else "")
+  if overlap.conflicts:
+    yield f"{len(overlap.conflicts)} with the opposite label there: " + _listed(
+      f"line {line_of(a)} against its line {line_of(b)}"
+      for a, b in overlap.conflicts
+    )
+
+
+def _problems(found: Check) -> Iterator[str]:
+  for skipped in found.problems[:_SHOWN]:
+    yield f"{skipped.where}: {skipped.problem}"
+  rest = len(found.problems) - _SHOWN
+  if rest > 0:
+    yield f"and {rest} more; the lines are above, by reason"
+
+
+def _spread(spread: Spread) -> str:
+  least, median, p95, most = (f"{value:.6g}" for value in spread)
+  return f"min {least}, median {median}, p95 {p95}, max {most}"
+
+
+def _count(number: int, noun: str) -> str:
+  return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _lines(places: Sequence[str]) -> str:
+  return name_lines([line_of(place) for place in places])
+
+
+def _listed(texts: Iterable[str]) -> str:
+  found = list(texts)
+  more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
+  return ", ".join(found[:_SHOWN] + more)

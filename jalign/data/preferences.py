@@ -1,0 +1,284 @@
+"""Rows that prefer one response to another, and prompts by themselves."""
+
+from typing import Any, TypeGuard
+
+from jalign.data.chat import ChatTemplate
+from jalign.data.conversations import (
+  Messages,
+  check_same_prompt,
+  exchange,
+  group_of_turns,
+  messages_of,
+  opening,
+  shared_prompt,
+  turns,
+)
+from jalign.data.reading import Path, Template, one, read_rows
+from jalign.data.rows import (
+  ASSISTANT,
+  HUMAN,
+  SKIP,
+  BadRow,
+  check_prompt,
+  check_two,
+  check_unicode,
+  first_of,
+  group_of,
+  number,
+  require,
+  text,
+)
+from jalign.data.schema import PreferenceRecord, PromptRecord, Report
+
+PAIR_FIELDS = (
+  "prompt",
+  "chosen",
+  "rejected",
+  "preference",
+  "chosen_score",
+  "rejected_score",
+  "score_chosen",
+  "score_rejected",
+)
+SHP_FIELDS = (
+  "history",
+  "human_ref_A",
+  "human_ref_B",
+  "labels",
+  "score_A",
+  "score_B",
+  "post_id",
+)
+
+
+def read_pairs(
+  path: Path,
+  on_error: str = "error",
+  *,
+  template: Template = None,
+  data_dir: Path | None = None,
+) -> tuple[list[PreferenceRecord], Report]:
+  """Reads pairs: "chosen" and "rejected", with their prompt.
+
+  Texts, or lists of messages. A "prompt" stands beside the responses; or
+  "chosen" and "rejected" are whole conversations, and the prompt is all but
+  their last turn, which must be the assistant's. Conversations that part
+  earlier are bad rows. Optional numbers: "preference" (P(chosen > rejected),
+  in [0, 1]), "chosen_score" and "rejected_score" (or "score_chosen" and
+  "score_rejected", as in binarized UltraFeedback). The split key is the
+  prompt, or its first user turn.
+
+  Args, Returns, Raises: as at the top of `reading`.
+  """
+  return read_rows(
+    path,
+    on_error,
+    one(pair_record, template),
+    PAIR_FIELDS,
+    "pairs",
+    data_dir,
+  )
+
+
+def read_jsonl(
+  path: Path,
+  on_error: str = "error",
+  *,
+  template: Template = None,
+  data_dir: Path | None = None,
+) -> tuple[list[PreferenceRecord], Report]:
+  """`read_pairs` by its first name, which configs use."""
+  return read_pairs(path, on_error, template=template, data_dir=data_dir)
+
+
+def read_hh(
+  path: Path, on_error: str = "skip", *, data_dir: Path | None = None
+) -> tuple[list[PreferenceRecord], Report]:
+  r"""Reads pairs of Anthropic HH transcripts; skips bad rows by default.
+
+  A row's strings "chosen" and "rejected" are whole transcripts,
+  "\n\nHuman: ...\n\nAssistant: ..." and so on. The prompt is what they share,
+  up to and including the last "\n\nAssistant:"; the responses are what follows
+  it, with their leading space. Two turns of one role in a row are fine. Rows
+  that part before the last assistant turn are bad rows. The split key is the
+  first human turn.
+
+  Args, Returns, Raises: as at the top of `reading`.
+  """
+  return read_rows(
+    path,
+    on_error,
+    lambda row, where, note: [transcript_record(row, where)],
+    ("chosen", "rejected"),
+    "pairs",
+    data_dir,
+  )
+
+
+def read_shp(
+  path: Path,
+  on_error: str = "error",
+  *,
+  template: Template = None,
+  data_dir: Path | None = None,
+) -> tuple[list[PreferenceRecord], Report]:
+  """Reads pairs of Stanford Human Preferences.
+
+  "history" is the prompt, "human_ref_A" and "human_ref_B" are the responses,
+  "labels" is 1 where A is preferred and 0 where B is, "score_A" and "score_B"
+  are their scores. The split key is "post_id", or the history without one.
+
+  Args, Returns, Raises: as at the top of `reading`.
+  """
+  return read_rows(
+    path,
+    on_error,
+    one(shp_record, template),
+    SHP_FIELDS,
+    "pairs",
+    data_dir,
+  )
+
+
+def read_prompts(
+  path: Path,
+  on_error: str = "error",
+  *,
+  template: Template = None,
+  data_dir: Path | None = None,
+) -> tuple[list[PromptRecord], Report]:
+  """Reads the "prompt" of every row, text or messages.
+
+  Files of pairs serve too: their other fields are counted as not read.
+
+  Args, Returns, Raises: as at the top of `reading`.
+  """
+  return read_rows(
+    path,
+    on_error,
+    one(prompt_record, template),
+    ("prompt",),
+    "prompts",
+    data_dir,
+  )
+
+
+def prompt_record(
+  row: dict[str, Any], where: str, template: ChatTemplate | None
+) -> PromptRecord:
+  """A row of a file of prompts."""
+  prompt = turns(require(row, "prompt"), "prompt", "user")
+  return PromptRecord(
+    opening(prompt, template, where), where, group_of_turns(prompt)
+  )
+
+
+def pair_record(
+  row: dict[str, Any], where: str, template: ChatTemplate | None = None
+) -> PreferenceRecord:
+  """A row with chosen and rejected, and a prompt beside or within them."""
+  prompt: str | Messages
+  good: str | Messages
+  bad: str | Messages
+  good, bad = (_side(row, name) for name in ("chosen", "rejected"))
+  if _whole(good) and _whole(bad):
+    prompt, good, bad = shared_prompt(good, bad)
+    if row.get("prompt") is not None:
+      check_same_prompt(row["prompt"], prompt)
+  else:
+    prompt = turns(require(row, "prompt"), "prompt", "user")
+    good = turns(good, "chosen", "assistant")
+    bad = turns(bad, "rejected", "assistant")
+  written, chosen = exchange(prompt, good, template, where, "chosen")
+  other, rejected = exchange(prompt, bad, template, where, "rejected")
+  check_two(chosen, rejected)
+  return PreferenceRecord(
+    prompt=written,
+    chosen=chosen,
+    rejected=rejected,
+    source=where,
+    group=group_of_turns(prompt),
+    preference=number(row, "preference"),
+    chosen_score=number(row, first_of(row, "chosen_score", "score_chosen")),
+    rejected_score=number(
+      row, first_of(row, "rejected_score", "score_rejected")
+    ),
+  )
+
+
+def _side(row: dict[str, Any], field: str) -> str | Messages:
+  value = require(row, field)
+  if isinstance(value, str):
+    return check_unicode(value, field)
+  return messages_of(value, field, "a string or ")
+
+
+def _whole(side: str | Messages) -> TypeGuard[Messages]:
+  """Whether a side holds more of a conversation than its response."""
+  return not isinstance(side, str) and any(
+    message["role"] != "assistant" for message in side
+  )
+
+
+def transcript_record(row: dict[str, Any], where: str) -> PreferenceRecord:
+  """A row with two whole HH transcripts."""
+  prompt, chosen = _last_turn(row, "chosen")
+  other, rejected = _last_turn(row, "rejected")
+  if prompt != other:
+    raise BadRow(
+      "diverging",
+      "the two transcripts part before the last assistant turn.",
+      f"Both must share everything but the last assistant turn. {SKIP}",
+    )
+  check_two(chosen, rejected)
+  return PreferenceRecord(prompt, chosen, rejected, where, group_of(prompt))
+
+
+def shp_record(
+  row: dict[str, Any], where: str, template: ChatTemplate | None
+) -> PreferenceRecord:
+  """A row of the Stanford Human Preferences data."""
+  prompt = check_prompt(text(row, "history"))
+  label = require(row, "labels")
+  if isinstance(label, bool) or label not in (0, 1):
+    raise BadRow(
+      "label",
+      f"field 'labels' is {label!r}.",
+      f"It is 1 where A is preferred and 0 where B is. {SKIP}",
+    )
+  best, worst = ("A", "B") if label else ("B", "A")
+  written, chosen = exchange(
+    prompt, text(row, f"human_ref_{best}"), template, where, "chosen"
+  )
+  _, rejected = exchange(
+    prompt, text(row, f"human_ref_{worst}"), template, where, "rejected"
+  )
+  check_two(chosen, rejected)
+  post = row.get("post_id")
+  return PreferenceRecord(
+    prompt=written,
+    chosen=chosen,
+    rejected=rejected,
+    source=where,
+    group=post if isinstance(post, str) and post else prompt.strip(),
+    chosen_score=number(row, f"score_{best}"),
+    rejected_score=number(row, f"score_{worst}"),
+  )
+
+
+def _last_turn(row: dict[str, Any], field: str) -> tuple[str, str]:
+  r"""(all up to and with the last "\n\nAssistant:", what follows it)."""
+  head, mark, response = text(row, field).rpartition(ASSISTANT)
+  if not mark or HUMAN in response or not head.startswith(HUMAN):
+    raise BadRow(
+      "transcript",
+      f"field {field!r} is not a transcript that begins with a human turn and "
+      "ends with an assistant turn.",
+      r'Write "\n\nHuman: ...\n\nAssistant: ...", or use the source "pairs". '
+      f"{SKIP}",
+    )
+  if not head.removeprefix(HUMAN).strip():
+    raise BadRow(
+      "empty_prompt", "the prompt is empty.", f"Write a human turn. {SKIP}"
+    )
+  return head + mark, response

@@ -1,0 +1,127 @@
+"""Rows of TFDS data that was prepared on this machine; nothing is fetched.
+
+Records are read from array_record files, which needs no TensorFlow.
+"""
+
+import os
+import pathlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from jalign.data.rows import BadRow
+from jalign.errors import UserError
+
+_NAME = re.compile(r"tfds:([\w.]+)((?:/[\w.-]+)*)(?::(.+))?")
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
+
+
+def tfds_rows(
+  name: str, data_dir: str | os.PathLike[str] | None = None
+) -> Iterator[tuple[str, dict[str, Any] | BadRow]]:
+  """Yields (place, row) of "tfds:NAME[/CONFIG][/VERSION][:SPLIT]".
+
+  Text is decoded and numbers become Python's. The split is any that TFDS
+  takes, "train" or "train[:10%]"; it may be left out where there is only one.
+
+  Args:
+    name: what to read. Without a version, the newest that is prepared.
+    data_dir: folder with NAME in it; default $TFDS_DATA_DIR, then
+      ~/tensorflow_datasets.
+
+  Raises:
+    UserError: not prepared there, or in a form that needs TensorFlow; no such
+      config or split.
+  """
+  found = _NAME.fullmatch(name)
+  if not found:
+    raise UserError(
+      f"{name!r} names no prepared data.",
+      remedy="Write tfds:NAME, tfds:NAME/CONFIG or tfds:NAME/CONFIG:SPLIT.",
+    )
+  dataset, inner, split = found.groups()
+  root = pathlib.Path(
+    data_dir
+    or os.environ.get("TFDS_DATA_DIR")
+    or pathlib.Path.home() / "tensorflow_datasets"
+  )
+  folder = _version_folder(root / dataset / inner.strip("/"), name, root)
+
+  import tensorflow_datasets as tfds  # slow to import
+
+  try:
+    builder = tfds.builder_from_directory(str(folder))
+    splits = sorted(builder.info.splits)
+    if split is None and len(splits) == 1:
+      split = splits[0]
+    if split is not None:
+      source = builder.as_data_source(split=split)
+  except Exception as error:  # whatever foreign files make it raise
+    raise UserError(
+      f"the data in {folder} cannot be read "
+      f"({(str(error).splitlines() or [type(error).__name__])[0]}).",
+      where=name,
+      remedy="Prepare it with file_format=array_record: other forms need "
+      "TensorFlow.",
+    ) from None
+  if split is None:
+    raise UserError(
+      f"it has the splits {', '.join(splits)}.",
+      where=name,
+      remedy=f"Name one: {name}:{splits[0]}.",
+    )
+  for number in range(len(source)):
+    try:
+      row: dict[str, Any] | BadRow = _plain(source[number])
+    except UnicodeDecodeError as error:
+      row = BadRow(
+        "unreadable",
+        f"a text is not UTF-8 ({error.reason}).",
+        "Prepare the data again from UTF-8 text.",
+      )
+    yield f"{name}:{number + 1}", row
+
+
+def _version_folder(
+  folder: pathlib.Path, name: str, root: pathlib.Path
+) -> pathlib.Path:
+  """The folder of the newest version in `folder`, or itself if it is one."""
+  if (folder / "dataset_info.json").is_file():
+    return folder
+  inside = [p for p in folder.glob("*") if p.is_dir()]
+  versions = [
+    p
+    for p in inside
+    if _VERSION.fullmatch(p.name) and (p / "dataset_info.json").is_file()
+  ]
+  if versions:
+    return max(versions, key=lambda p: [int(n) for n in p.name.split(".")])
+  configs = sorted(p.name for p in inside if any(p.glob("*/dataset_info.json")))
+  if configs:
+    raise UserError(
+      f"it has the configs {', '.join(configs)}.",
+      where=name,
+      remedy=f"Name one: tfds:{folder.relative_to(root)}/{configs[0]}.",
+    )
+  raise UserError(
+    f"it is not prepared: there is no {folder}.",
+    where=name,
+    remedy="Prepare it where there is a network, by tfds.builder(NAME, "
+    'data_dir=DIR, file_format="array_record").download_and_prepare(), and '
+    "give that folder as data_dir or in TFDS_DATA_DIR.",
+  )
+
+
+def _plain(value: Any) -> Any:
+  """Bytes become text; arrays and their scalars Python's values."""
+  if isinstance(value, bytes):
+    return value.decode()
+  if isinstance(value, dict):
+    return {key: _plain(v) for key, v in value.items()}
+  if isinstance(value, np.ndarray):
+    return _plain(value.tolist())
+  if isinstance(value, list | tuple):
+    return [_plain(v) for v in value]
+  return value.item() if isinstance(value, np.generic) else value

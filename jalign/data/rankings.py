@@ -1,0 +1,210 @@
+"""Rows with several responses to a prompt, and a score of each."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jalign.data.chat import ChatTemplate
+from jalign.data.completions import RESPONSE
+from jalign.data.conversations import exchange, group_of_turns, turns
+from jalign.data.reading import Note, Path, Template, as_template, read_rows
+from jalign.data.rows import SKIP, BadRow, first_of, number, require
+from jalign.data.schema import RankedRecord, Report
+
+SCORE = ("score", "win_probability", "overall_score")
+ULTRAFEEDBACK_FIELDS = ("instruction", "completions")
+
+
+def read_ranked(
+  path: Path,
+  on_error: str = "error",
+  *,
+  score: str | None = None,
+  template: Template = None,
+  data_dir: Path | None = None,
+) -> tuple[list[RankedRecord], Report]:
+  """Reads "prompt" and "responses" with a score each, higher is better.
+
+  Responses are texts beside a list "scores"; or objects with a "text" (or
+  "response", "completion") and a score. A response whose score is null, or
+  whose text is blank, is left out of its list, and the report counts it.
+
+  Args:
+    path: as at the top of `reading`.
+    on_error: the same.
+    score: field of the scores; default "scores" for a list of texts, and the
+      first of "score", "win_probability", "overall_score" for objects.
+    template: as at the top of `reading`.
+    data_dir: the same.
+
+  Returns, Raises: as at the top of `reading`.
+  """
+  chat = as_template(template)
+  return read_rows(
+    path,
+    on_error,
+    lambda row, where, note: [ranked_record(row, where, note, chat, score)],
+    ("prompt", "responses", score or "scores"),
+    "lists",
+    data_dir,
+  )
+
+
+def read_ultrafeedback(
+  path: Path,
+  on_error: str = "error",
+  *,
+  score: str = "overall_score",
+  template: Template = None,
+  data_dir: Path | None = None,
+) -> tuple[list[RankedRecord], Report]:
+  """Reads raw UltraFeedback: "instruction" and "completions" with scores.
+
+  Binarized UltraFeedback is read by `read_pairs`.
+
+  Args:
+    path: as at the top of `reading`.
+    on_error: the same.
+    score: field of a completion, higher is better: "overall_score", or
+      "fine-grained_score".
+    template: as at the top of `reading`.
+    data_dir: the same.
+
+  Returns, Raises: as at the top of `reading`.
+  """
+  chat = as_template(template)
+  return read_rows(
+    path,
+    on_error,
+    lambda row, where, note: [
+      ultrafeedback_record(row, where, note, chat, score)
+    ],
+    ULTRAFEEDBACK_FIELDS,
+    "lists",
+    data_dir,
+  )
+
+
+def ranked_record(
+  row: dict[str, Any],
+  where: str,
+  note: Note,
+  template: ChatTemplate | None,
+  score: str | None,
+) -> RankedRecord:
+  """A row of a prompt and a list of responses with their scores."""
+  responses = _listed(row, "responses")
+  if all(isinstance(response, dict) for response in responses):
+    names = (score,) if score else SCORE
+    scored = [_scored(r, ("text", *RESPONSE), names) for r in responses]
+  else:
+    scores = _listed(row, score or "scores")
+    if len(scores) != len(responses):
+      raise BadRow(
+        "few",
+        f"there are {len(responses)} responses and {len(scores)} scores.",
+        f"Give each response a score; null where it has none. {SKIP}",
+      )
+    scored = [
+      (response, number({"scores": s}, "scores"))
+      for response, s in zip(responses, scores)
+    ]
+  prompt = turns(require(row, "prompt"), "prompt", "user")
+  return ranked(prompt, scored, where, note, template)
+
+
+def ultrafeedback_record(
+  row: dict[str, Any],
+  where: str,
+  note: Note,
+  template: ChatTemplate | None,
+  score: str,
+) -> RankedRecord:
+  """A row of raw UltraFeedback: an instruction and its completions."""
+  scored = [
+    _scored(completion, RESPONSE, (score,))
+    for completion in _listed(row, "completions")
+  ]
+  prompt = turns(require(row, "instruction"), "instruction", "user")
+  return ranked(prompt, scored, where, note, template)
+
+
+def ranked(
+  prompt: Any,
+  scored: Sequence[tuple[Any, float | None]],
+  where: str,
+  note: Note,
+  template: ChatTemplate | None,
+  group: str | None = None,
+) -> RankedRecord:
+  """A list of the responses that have a score and a text.
+
+  Args:
+    prompt: text or messages.
+    scored: (response as text or messages, score or None).
+    where: "file:line".
+    note: is told of every response that is left out.
+    template: as `exchange`.
+    group: split key; default the prompt's.
+
+  Raises:
+    BadRow: fewer than two are left.
+  """
+  written, found, scores = "", [], []
+  for response, score in scored:
+    turn = turns(response, "responses", "assistant")
+    blank = not (turn if isinstance(turn, str) else turn[-1]["content"]).strip()
+    if score is None or blank:
+      note("unscored" if score is None else "blank")
+      continue
+    written, answer = exchange(prompt, turn, template, where)
+    found.append(answer)
+    scores.append(score)
+  if len(found) < 2:
+    raise BadRow(
+      "few",
+      f"{len(found)} of {len(scored)} responses have a score and a text.",
+      f"A list needs two or more. {SKIP}",
+    )
+  return RankedRecord(
+    prompt=written,
+    responses=tuple(found),
+    scores=tuple(scores),
+    source=where,
+    group=group or group_of_turns(prompt),
+  )
+
+
+def _listed(row: dict[str, Any], field: str) -> list[Any]:
+  value = require(row, field)
+  if isinstance(value, dict) and all(
+    isinstance(v, list) for v in value.values()
+  ):  # columns instead of rows, as TFDS gives sequences of dicts
+    value = [dict(zip(value, one)) for one in zip(*value.values())]
+  if not isinstance(value, list):
+    raise BadRow(
+      "type",
+      f"field {field!r} is a {type(value).__name__}, not a list.",
+      f"Write it as a list. {SKIP}",
+    )
+  return value
+
+
+def _scored(
+  item: Any, texts: Sequence[str], scores: Sequence[str]
+) -> tuple[Any, float | None]:
+  """(response, score or None) of one item of a list."""
+  if not isinstance(item, dict):
+    raise BadRow(
+      "type",
+      f"a response is a {type(item).__name__}, not an object.",
+      f"Write each as an object with its text and its score. {SKIP}",
+    )
+  if not any(name in item for name in scores):
+    raise BadRow(
+      "missing",
+      f"a response has no {' or '.join(map(repr, scores))} "
+      f"(it has {', '.join(map(repr, item))}).",
+      f"Name the field of the score by score=. {SKIP}",
+    )
+  response = require(item, first_of(item, *texts))
+  return response, number(item, first_of(item, *scores))

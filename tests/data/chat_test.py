@@ -1,0 +1,214 @@
+"""Chat templates: what is prompt, what is response, what is scored."""
+
+import pytest
+import transformers
+
+from jalign import data
+from jalign.data.rows import BadRow
+from jalign.errors import UserError
+from tests.data import chat_tokenizer
+
+WIDE = data.Limits(max_tokens=1000)
+ASK = [{"role": "user", "content": "Hi"}]
+TALK = [
+  {"role": "system", "content": "S"},
+  {"role": "user", "content": "a"},
+  {"role": "assistant", "content": "bc"},
+  {"role": "user", "content": "d"},
+  {"role": "assistant", "content": "e"},
+]
+# Writes earlier answers shorter, as templates that hide reasoning do.
+FORGETFUL = (
+  "{% for m in messages %}[{{ m.role }}] "
+  "{% if m.role != 'assistant' or loop.last %}{{ m.content }}{% endif %}\n"
+  "{% endfor %}{% if add_generation_prompt %}[assistant] {% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  return chat_tokenizer.write(tmp_path_factory.mktemp("chat"))
+
+
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("marked")
+  return chat_tokenizer.write(folder, chat_tokenizer.MARKED)
+
+
+def _talk(messages=TALK):
+  return data.ConversationRecord(tuple(messages), "f.jsonl:7", "a")
+
+
+def test_prompt_and_response_are_those_of_apply_chat_template(folder):
+  template = data.load_template(folder)
+  answer = [{"role": "assistant", "content": "Yes."}]
+  prompt, response = template.exchange(ASK, answer)
+  theirs = transformers.AutoTokenizer.from_pretrained(str(folder))
+  assert prompt == theirs.apply_chat_template(
+    ASK, tokenize=False, add_generation_prompt=True
+  )
+  assert prompt == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+  # The line break after the end opens the next turn: no response has it.
+  assert response == "Yes.<|im_end|>"
+  whole = theirs.apply_chat_template(ASK + answer, tokenize=False)
+  assert prompt + response + "\n" == whole
+
+
+def test_one_end_of_sequence(folder):
+  template, tokenizer = data.load_template(folder), data.load(folder)
+  prompt, response = template.exchange(
+    ASK, [{"role": "assistant", "content": "Yes."}]
+  )
+  record = data.DemonstrationRecord(prompt, response, "f:1", "g")
+  encoded = data.encode_demonstration(record, tokenizer, WIDE)
+  scored = encoded.ids[encoded.mask].tolist()
+  assert scored == [*tokenizer.encode("Yes."), tokenizer.eos_id]
+
+
+@pytest.mark.parametrize("kind", ["folder", "marked"])
+def test_masks_by_hand(kind, request):
+  folder = request.getfixturevalue(kind)
+  tokenizer = data.load(folder)
+  template = data.load_template(folder)
+  assert template.marks_assistant == (kind == "marked")
+  (encoded,), cut = data.encode_conversations(
+    [_talk()], tokenizer, template, WIDE
+  )
+  text = tokenizer.backend.decode(
+    encoded.ids.tolist(), skip_special_tokens=False
+  )
+  short = text.replace("<|im_start|>", "<").replace("<|im_end|>", ">")
+  assert short == (
+    "<system\nS>\n<user\na>\n<assistant\nbc>\n<user\nd>\n<assistant\ne>"
+  )
+  # One token a character, one a mark: positions counted in `short`.
+  scored = [i for i, on in enumerate(encoded.mask) if on]
+  first = len("<system\nS>\n<user\na>\n<assistant\n")
+  last = len(short) - len("e>")
+  assert len(encoded.ids) == len(short)
+  assert scored == [first, first + 1, first + 2, last, last + 1]
+  assert cut.summary() == "none of 1 conversations truncated"
+
+
+def test_marked_masks_are_transformers_own(marked):
+  theirs = transformers.AutoTokenizer.from_pretrained(str(marked))
+  want = theirs.apply_chat_template(
+    TALK, return_assistant_tokens_mask=True, return_dict=True
+  )
+  encoded = data.encode_conversation(
+    _talk(), data.load(marked), data.load_template(marked), WIDE
+  )
+  length = len(encoded.ids)  # theirs goes on with the line break
+  assert want["input_ids"][:length] == encoded.ids.tolist()
+  assert want["assistant_masks"][:length] == encoded.mask.astype(int).tolist()
+  assert not any(want["assistant_masks"][length:])
+
+
+def test_one_turn_is_its_demonstration(folder):
+  template, tokenizer = data.load_template(folder), data.load(folder)
+  answer = {"role": "assistant", "content": "\nYes."}
+  one = data.encode_conversation(
+    _talk([*ASK, answer]), tokenizer, template, WIDE
+  )
+  prompt, response = template.exchange(ASK, [answer])
+  other = data.encode_demonstration(
+    data.DemonstrationRecord(prompt, response, "f:1", "g"), tokenizer, WIDE
+  )
+  assert one.ids.tolist() == other.ids.tolist()
+  assert one.mask.tolist() == other.mask.tolist()
+
+
+def test_without_an_end_in_the_template_the_last_turn_gets_one():
+  bpe = data.train_bpe(["user: a assistant: bc"] * 5, 280)
+  encoded = data.encode_conversation(_talk(), bpe, data.PLAIN_CHAT, WIDE)
+  assert encoded.ids[0] == bpe.bos_id and encoded.ids[-1] == bpe.eos_id
+  assert bpe.decode(encoded.ids[encoded.mask]) == " bc e"
+  assert encoded.mask[-1] and not encoded.mask[0]
+
+
+def test_bos_comes_once(tmp_path):
+  folder = chat_tokenizer.write(
+    tmp_path, "{{ bos_token }}" + chat_tokenizer.CHATML, bos="<s>"
+  )
+  template, tokenizer = data.load_template(folder), data.load(folder)
+  encoded = data.encode_conversation(_talk(), tokenizer, template, WIDE)
+  assert encoded.ids[0] == tokenizer.bos_id
+  assert encoded.ids.tolist().count(tokenizer.bos_id) == 1
+
+
+def test_long_conversations_lose_their_end(folder):
+  template, tokenizer = data.load_template(folder), data.load(folder)
+  whole = data.encode_conversation(_talk(), tokenizer, template, WIDE)
+  limits = data.Limits(max_tokens=40)
+  (short,), cut = data.encode_conversations(
+    [_talk()], tokenizer, template, limits
+  )
+  assert short.ids.tolist() == whole.ids[:40].tolist()
+  assert short.mask.tolist() == whole.mask[:40].tolist()
+  lost = len(whole.ids) - 40
+  assert cut.parts == {"conversations": (1, 1, lost)}
+  assert "1 conversations (end) (100.0%" in cut.summary()
+  with pytest.raises(UserError, match="f.jsonl:7: no assistant token is left"):
+    data.encode_conversation(_talk(), tokenizer, template, data.Limits(10))
+
+
+def test_a_template_that_changes_the_past_is_refused():
+  template = data.load_template(FORGETFUL)
+  with pytest.raises(UserError, match="f.jsonl:7: .*differently once") as e:
+    data.encode_conversation(
+      _talk(), data.train_bpe(["a"], 260), template, WIDE
+    )
+  assert "'bc' becomes" in str(e.value)
+  opening = data.load_template(
+    "{% if add_generation_prompt %}x{% else %}y{% endif %}"
+  )
+  with pytest.raises(BadRow, match="prefix"):
+    opening.exchange(ASK, [{"role": "assistant", "content": "b"}])
+
+
+def test_templates_that_refuse_say_why(tmp_path):
+  strict = data.load_template(
+    "{% if messages[0].role != 'user' %}"
+    "{{ raise_exception('no system turn, please') }}{% endif %}"
+    "{% for m in messages %}{{ m.content }}{% endfor %}"
+  )
+  with pytest.raises(BadRow, match="no system turn, please"):
+    strict.exchange(TALK[:1], TALK[2:3])
+
+
+def test_where_templates_come_from(tmp_path, folder):
+  file = tmp_path / "chat.jinja"
+  file.write_text(chat_tokenizer.CHATML)
+  assert data.load_template(file).text == data.load_template(folder).text
+  assert data.load_template(folder).end == "<|im_end|>"
+  ended = "{{ messages[0].content }}{{ eos_token }}"
+  assert data.load_template(ended, eos_token="</s>").render(ASK) == "Hi</s>"
+  bare = chat_tokenizer.write(tmp_path / "bare", template=None)
+  for source, problem in (
+    (tmp_path / "none.jinja", "no chat template can be read"),
+    (bare, "has no chat template"),
+    (tmp_path, "no tokenizer can be loaded"),
+    ("{% if %}", "is not Jinja"),
+    (ended, "writes eos_token, which Jinja would silently leave empty"),
+  ):
+    with pytest.raises(UserError, match=problem) as caught:
+      data.load_template(source)
+    assert caught.value.remedy
+
+
+def test_templates_are_sandboxed():
+  template = data.load_template("{{ messages.__class__.__mro__ }}")
+  with pytest.raises(BadRow, match="refuses"):
+    template.render(ASK)
+
+
+def test_template_and_tokenizer_must_agree(folder):
+  bpe = data.train_bpe(["a"], 260)
+  with pytest.raises(UserError, match="ends turns with '<|im_end|>'"):
+    data.encode_conversations([_talk()], bpe, data.load_template(folder), WIDE)
+  ended = data.load_template(
+    "{{ messages[0].content }}{{ eos_token }}", eos_token="<eos>"
+  )
+  with pytest.raises(UserError, match="reads as plain text"):
+    data.encode_conversations([_talk()], bpe, ended, WIDE)

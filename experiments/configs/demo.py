@@ -102,6 +102,7 @@ def get_config() -> ConfigDict:
   c.annotator.kind = "batch"
   c.annotator.measures = "jalign.data.tldr_world:measures"
   c.annotator.opponents = "jalign.data.tldr_world:archetypes"
+  c.report = "experiments.tldr_report:sections"
   c.sample.prompts = 500
   c.sample.eval_prompts = 128
   c.sample.best_of = 16

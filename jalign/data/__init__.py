@@ -25,10 +25,12 @@ from jalign.data.completions import (
   read_demonstrations,
 )
 from jalign.data.convert import (
+  CONVERSIONS,
   all_ordered,
   best_and_worst,
   best_demonstrations,
   chosen_demonstrations,
+  convert,
   label_by_score,
   label_by_side,
 )
@@ -98,6 +100,7 @@ from jalign.data.tokenizer import (
 from jalign.data.trees import read_openassistant
 
 __all__ = [
+  "CONVERSIONS",
   "KINDS",
   "PLAIN_CHAT",
   "SOURCES",
@@ -130,6 +133,7 @@ __all__ = [
   "best_demonstrations",
   "binary_length",
   "chosen_demonstrations",
+  "convert",
   "chosen_length",
   "collate_chosen",
   "collate_lists",

@@ -7,6 +7,7 @@ its place, "file:3#2-1", so that places stay different.
 
 import itertools
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from jalign.data.schema import (
   BinaryRecord,
@@ -151,6 +152,53 @@ def best_demonstrations(
     )
     for r in records
   ]
+
+
+# What turns the records of a source into those that a loss takes.
+CONVERSIONS = {
+  "best_and_worst": best_and_worst,
+  "all_ordered": all_ordered,
+  "chosen_demonstrations": lambda records: (
+    chosen_demonstrations(records),
+    None,
+  ),
+  "best_demonstrations": lambda records: (best_demonstrations(records), None),
+}
+
+
+def convert(
+  name: str, records: Sequence[Any]
+) -> tuple[list[Any], Report | None]:
+  """Applies a conversion by its name.
+
+  Args:
+    name: a key of `CONVERSIONS`.
+    records: of the kind that it takes.
+
+  Returns:
+    (records, report of what was left out; None where nothing can be).
+
+  Raises:
+    UserError: there is no such conversion, it takes other records, or nothing
+      is left.
+  """
+  if name not in CONVERSIONS:
+    raise UserError(
+      f"there is no conversion {name!r}.",
+      remedy=f"The conversions are {', '.join(CONVERSIONS)}.",
+    )
+  try:
+    found, report = CONVERSIONS[name](records)
+  except AttributeError:
+    raise UserError(
+      f"{name!r} doesn't take {type(records[0]).__name__}s.",
+      remedy="best_and_worst, all_ordered and best_demonstrations take ranked"
+      " lists, chosen_demonstrations takes pairs.",
+    ) from None
+  if not found:
+    left_out = f" ({report.summary()})" if report else ""
+    raise UserError(f"{name} leaves no record{left_out}.")
+  return found, report
 
 
 def _report(used: int, skipped: Sequence[Skipped], noun: str) -> Report:

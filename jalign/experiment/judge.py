@@ -108,7 +108,7 @@ class Judge:
 
   def contestants(
     self, rows: list[dict[str, Any]], params: Any
-  ) -> tuple[list[dict[str, Any]], WinMatrix | None]:
+  ) -> tuple[list[dict[str, Any]], WinMatrix | None, Samples | None]:
     """Adds best-of-n and the fixed opponents; judges everyone by everyone.
 
     Args:
@@ -116,16 +116,17 @@ class Judge:
       params: of the policy that best-of-n is drawn from.
 
     Returns:
-      (rows of those added, the win matrix or None without an annotator).
+      (rows of those added, the win matrix or None without an annotator, the
+      samples that best-of-n chose from or None).
     """
     annotator, settings = self._run.annotator, self._settings
     if annotator is None or not rows:
-      return [], None
+      return [], None, None
     samples = self._judged[rows[0]["name"]].samples
     texts = {row["name"]: row["samples"] for row in rows}
-    n = settings.sample.best_of
+    n, drawn = settings.sample.best_of, None
     if n:
-      texts[f"best of {n}"] = self._best_of(n, params)
+      texts[f"best of {n}"], drawn = self._best_of(n, params)
     texts |= self._oppose(samples.prompts)
     added = [
       {"name": name, "samples": found}
@@ -138,9 +139,9 @@ class Judge:
       lambda a, b: annotator(samples.prompts, a, b),
       samples.prompt_ids,
     )
-    return added, matrix
+    return added, matrix, drawn
 
-  def _best_of(self, n: int, params: Any) -> list[str]:
+  def _best_of(self, n: int, params: Any) -> tuple[list[str], Samples]:
     annotator, sample = self._run.annotator, self._settings.sample
     assert annotator is not None  # `contestants` saw to it
     many = dataclasses.replace(sample, per_prompt=n * sample.per_prompt)
@@ -148,7 +149,7 @@ class Judge:
     best = best_of_n(
       drawn.texts, n, lambda a, b: annotator(drawn.prompts, a, b)
     )
-    return [drawn.texts[i] for i in best]
+    return [drawn.texts[i] for i in best], drawn
 
   def _sample(self, name, params, ref_params, sample=None) -> Samples:
     return sample_texts(

@@ -53,7 +53,7 @@ class Prepared:
 
   def with_pairs(self, path: str, settings: Settings) -> "Prepared":
     """The same with all pairs of another file held out."""
-    records, report = _read(settings.data, path)
+    records, reports = _read(settings.data, path, settings.tokenizer.path)
     held_out, cut = data.encode_pairs(
       records, self.tokenizer, _limits(settings.data)
     )
@@ -64,7 +64,7 @@ class Prepared:
       group_of={r.source: r.group for r in records},
     )
     return dataclasses.replace(
-      self, main=main, lines=(report.summary(), cut.summary())
+      self, main=main, lines=(*(r.summary() for r in reports), cut.summary())
     )
 
 
@@ -82,13 +82,17 @@ def prepare(
     UserError: bad data, or settings that contradict each other.
   """
   wanted = [settings.data, *(stage.data for stage in settings.stages)]
-  read = {each: _split(each) for each in dict.fromkeys(wanted)}
+  read = {
+    each: _split(each, settings.tokenizer.path)
+    for each in dict.fromkeys(wanted)
+  }
   texts = itertools.chain.from_iterable(
     _texts(train) for train, _, _ in read.values()
   )
   tokenizer = _tokenizer(settings, folder, base, texts)
   datasets = {
-    each: _encode(each, tokenizer, *parts) for each, parts in read.items()
+    each: _encode(each, settings.tokenizer.path, tokenizer, *parts)
+    for each, parts in read.items()
   }
   return Prepared(
     tokenizer,
@@ -101,34 +105,50 @@ def prepare(
   )
 
 
-def _split(settings: DataSettings):
-  """(training records, held-out records, report) of one source."""
-  records, report = _read(settings, settings.path)
+def _split(settings: DataSettings, folder: str):
+  """(training records, held-out records, reports) of one source."""
+  records, reports = _read(settings, settings.path, folder)
   parts = data.split(records, settings.eval_fraction, settings.split_seed)
-  return *parts, report
+  return *parts, reports
 
 
 def _encode(
-  settings: DataSettings, tokenizer: data.Tokenizer, train, held_out, report
+  settings: DataSettings,
+  folder: str,
+  tokenizer: data.Tokenizer,
+  train: list[Any],
+  held_out: list[Any],
+  reports: list[data.Report],
 ) -> Dataset:
-  kind, encode = {
+  template = _template(settings, folder)
+  conversations = lambda records, tokenizer, limits: data.encode_conversations(
+    records, tokenizer, template or data.PLAIN_CHAT, limits
+  )
+  encoders: dict[type, tuple[str, Any]] = {
     data.PreferenceRecord: ("pairs", data.encode_pairs),
     data.DemonstrationRecord: ("sequences", data.encode_demonstrations),
+    data.ConversationRecord: ("sequences", conversations),
     data.PromptRecord: ("prompts", None),
-  }.get(type(train[0]), ("", None))
-  if not kind:
+  }
+  record = type(train[0])
+  if record not in encoders:
     raise UserError(
-      f"nothing can be trained on {type(train[0]).__name__} yet.",
+      f"no loss takes {record.__name__}s yet.",
       where="config.data.source",
-      remedy="Choose a source of pairs, demonstrations or prompts.",
+      remedy="Convert them by data.convert, to one of"
+      f" {', '.join(data.CONVERSIONS)}, or choose another source.",
     )
+  kind, encode = encoders[record]
   groups = len({r.group for r in held_out})
+  noun = reports[-1].noun
   lines = [
-    report.summary(),
-    f"{len(train)} {report.noun} to train on, {len(held_out)} held out"
+    *(report.summary() for report in reports),
+    f"{len(train)} {noun} to train on, {len(held_out)} held out"
     f" ({groups} groups of prompts, none in both)",
   ]
-  facts: dict[str, Any] = {"source": report.to_dict()}
+  facts: dict[str, Any] = {"source": reports[0].to_dict()}
+  if len(reports) > 1:
+    facts["convert"] = reports[1].to_dict()
   parts: list[list[Any]] = [[], []]
   if encode is not None:
     for i, (name, records) in enumerate((("train", train), ("eval", held_out))):
@@ -136,12 +156,16 @@ def _encode(
       facts[name] = cut.to_dict()
       place = {"train": "training", "eval": "held out"}[name]
       lines.append(f"{place}: {cut.summary()}")
+  has_prompts = hasattr(train[0], "prompt")
+  prompts = lambda records: (
+    _prompts(records, tokenizer, settings) if has_prompts else []
+  )
   return Dataset(
     kind=kind,
     train=parts[0],
     held_out=parts[1],
-    train_prompts=_prompts(train, tokenizer, settings),
-    eval_prompts=_prompts(held_out, tokenizer, settings),
+    train_prompts=prompts(train),
+    eval_prompts=prompts(held_out),
     group_of={r.source: r.group for r in (*train, *held_out)},
     buckets=settings.buckets,
     pad_id=tokenizer.pad_id,
@@ -151,15 +175,52 @@ def _encode(
 
 
 def _texts(records: Sequence[Any]) -> Iterator[str]:
+  """Texts to train a tokenizer on."""
   for record in records:
     for field in _TEXTS:
       if hasattr(record, field):
         yield getattr(record, field)
+    for message in getattr(record, "messages", ()):
+      yield message["content"]
 
 
-def _read(settings: DataSettings, path: str):
-  options = {"on_error": settings.on_error} if settings.on_error else {}
-  return data.read(settings.source, path, **options)
+def _template(settings: DataSettings, folder: str):
+  """The chat template that a config names, None for none."""
+  if settings.template == "plain":
+    return data.PLAIN_CHAT
+  if settings.template == "tokenizer":
+    if not folder:
+      raise UserError(
+        "names no folder, and data.template takes its template.",
+        where="config.tokenizer.path",
+        remedy="Name one, or set data.template to 'plain' or a file.",
+      )
+    return data.load_template(folder)
+  return data.load_template(settings.template) if settings.template else None
+
+
+def _read(settings: DataSettings, path: str, folder: str):
+  """(records, reports: of the reading and, if there is one, the conversion)."""
+  options = {
+    "on_error": settings.on_error,
+    "data_dir": settings.data_dir,
+    "template": _template(settings, folder),
+  }
+  if settings.source == "conversations":
+    del options["template"]  # needed later, where they are encoded
+  records, report = data.read(
+    settings.source, path, **{k: v for k, v in options.items() if v}
+  )
+  reports = [report]
+  if settings.convert:
+    try:
+      records, more = data.convert(settings.convert, records)
+    except UserError as e:
+      raise UserError(
+        e.problem, where="config.data.convert", remedy=e.remedy
+      ) from e
+    reports += [more] if more else []
+  return records, reports
 
 
 def _limits(settings: DataSettings) -> data.Limits:

@@ -16,6 +16,7 @@ from jalign.evaluation.report import (
 from jalign.evaluation.win_rate import WinMatrix
 from jalign.experiment import folder as folders
 from jalign.experiment.prepare import Prepared
+from jalign.experiment.sampling import Samples as Drawn
 from jalign.experiment.settings import Settings
 from jalign.experiment.tables import (
   ACCURACIES,
@@ -58,6 +59,7 @@ class Outcome(NamedTuple):
     rows: held-out results of the judged policies, in order.
     contestants: names, samples and measures of those beside the policies.
     matrix: of everybody's samples under the annotator, None without one.
+    drawn: the samples that best-of-n chose from, None without it.
     annotator: the annotator, None without one.
     facts: seconds, peak_memory_gib, devices.
   """
@@ -69,6 +71,7 @@ class Outcome(NamedTuple):
   rows: Sequence[Mapping[str, Any]]
   contestants: Sequence[Mapping[str, Any]]
   matrix: WinMatrix | None
+  drawn: Drawn | None
   annotator: Annotator | None
   facts: Mapping[str, Any]
 
@@ -82,7 +85,9 @@ def write_run_report(
     outcome: of the run.
     more: sections to lead with; by default the frontier alone.
   """
-  folder, settings, prepared, model, rows, _, matrix, _, facts = outcome
+  folder, settings, rows = outcome.folder, outcome.settings, outcome.rows
+  prepared, model, matrix = outcome.prepared, outcome.model, outcome.matrix
+  facts = outcome.facts
   count = sum(_size(spec.shape) for spec in _leaves(param_specs(model)))
   sections = [
     *(more(outcome) if more else frontier(outcome)),

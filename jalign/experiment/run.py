@@ -112,7 +112,7 @@ def run_one(
       later.add(starts[settings.stages[-1].name])
       policies = {k: v for k, v in policies.items() if k in later}
     last = starts[settings.stages[-1].name]
-    added, matrix = judge.contestants(rows, policies[last])
+    added, matrix, drawn = judge.contestants(rows, policies[last])
   return write_run_report(
     Outcome(
       folder=folder,
@@ -122,6 +122,7 @@ def run_one(
       rows=rows,
       contestants=added,
       matrix=matrix,
+      drawn=drawn,
       annotator=annotator,
       facts={
         "seconds": time.perf_counter() - started,

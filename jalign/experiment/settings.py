@@ -16,7 +16,13 @@ class DataSettings:
 
   Attributes:
     source: name of a reader in `jalign.data.SOURCES`.
-    path: file to read.
+    path: file or folder to read, or "tfds:NAME[/CONFIG][:SPLIT]".
+    convert: name of a conversion in `jalign.data.CONVERSIONS`, such as
+      "best_and_worst" for pairs out of ranked lists; "" for none.
+    template: how conversations are written: "plain", "tokenizer" for the
+      template of `tokenizer.path`, another tokenizer's folder, or a file of
+      Jinja; "" for data without messages.
+    data_dir: folder of prepared TFDS data; "" is TFDS's own.
     on_error: "error" stops at a bad record, "skip" counts and lists it; ""
       is the source's own policy.
     eval_fraction: share of the prompts held out.
@@ -31,6 +37,9 @@ class DataSettings:
 
   source: str = "jsonl"
   path: str = ""
+  convert: str = ""
+  template: str = ""
+  data_dir: str = ""
   on_error: str = ""
   eval_fraction: float = 0.1
   split_seed: int = 0

@@ -30,6 +30,7 @@ from jalign.data.tldr_world.dataset import (
 from jalign.data.tldr_world.demonstrations import (
   ARCHETYPES,
   SHARES,
+  SHOWN,
   archetype,
   archetypes,
   sample_demonstration,
@@ -74,6 +75,7 @@ __all__ = [
   "CONFIGS",
   "GROUPS",
   "SHARES",
+  "SHOWN",
   "WEIGHTS",
   "Attributes",
   "Fact",

@@ -1,0 +1,215 @@
+"""What the demo's report leads with: the world, the cycle, the ceilings.
+
+Named by `config.report`; see `jalign.experiment.report.Outcome`.
+"""
+
+import numpy as np
+from scipy.optimize import linprog
+
+from jalign.data import tldr_world as world
+from jalign.evaluation import Figure, Section, Table, plot_cycle
+from jalign.experiment.report import Outcome, frontier
+from jalign.experiment.tables import interval, percent
+
+CYCLE = ("complete plain", "complete sourced", "all but one sourced")
+
+
+def sections(outcome: Outcome) -> list[Section]:
+  """Returns the sections, in order."""
+  found = [_what(outcome), _cycle(outcome)]
+  if outcome.matrix is None:  # without an annotator there is nothing to win
+    return found
+  ceiling, references = _ceilings(outcome)
+  return [*found, _nash(outcome), *frontier(outcome, references), ceiling]
+
+
+def _what(outcome: Outcome) -> Section:
+  rows = [row for row in outcome.rows if "win_rate" in row]
+  base = outcome.rows[0]
+  text = (
+    "A post tells who did what; cue words (importantly, notably, surprisingly,"
+    " finally) mark the facts that matter. A good summary states these,"
+    " briefly, and invents nothing. A small transformer first learns to summarise from"
+    " imperfect demonstrations (SFT). Then each method starts from that same"
+    " policy and learns from the same judge: a population of three groups of"
+    " readers, whose preference is known exactly."
+  )
+  header = ("policy", "wins over sft", "KL (nats)", "grammatical %")
+  header += ("true clauses %", "words", "worst opponent", "loses to it")
+  return Section(
+    "What happened",
+    [
+      text,
+      Table(
+        header,
+        [
+          (
+            row["name"],
+            percent(row["win_rate"]) if "win_rate" in row else "",
+            interval(row["kl"]) if "kl" in row else "",
+            *(
+              f"{row['measures'][name]['mean']:.1f}"
+              for name in ("grammatical %", "true clauses %", "words")
+            ),
+            *_worst(outcome, row["name"]),
+          )
+          for row in (base, *rows)
+        ],
+      ),
+      "Win rates over the SFT policy on held-out posts, 95 % intervals"
+      " clustered by post. Worst opponent: of all policies and fixed summaries in the"
+      " matrix below, who beats this policy most; a lower bound on how far it"
+      " can be exploited.",
+    ],
+  )
+
+
+def _worst(outcome: Outcome, name: str) -> tuple[str, str]:
+  matrix = outcome.matrix
+  if matrix is None:
+    return "", ""
+  column = matrix.win_rate[:, matrix.names.index(name)].copy()
+  column[matrix.names.index(name)] = 0
+  worst = int(column.argmax())
+  return matrix.names[worst], f"{100 * column[worst]:.1f} %"
+
+
+def _cycle(outcome: Outcome) -> Section:
+  """The cycle on one held-out post, with everybody's verdict."""
+  prompts = outcome.rows[0]["prompts"]
+  text = next(x for x in prompts if len(world.read_post(x).salient) == 2)
+  post = world.read_post(text)
+  texts = [world.archetype(name, post) for name in CYCLE]
+  nexts = texts[1:] + texts[:1]
+  rates = world.population([text] * 3, texts, nexts)
+  path = plot_cycle(
+    CYCLE,
+    rates.tolist(),
+    outcome.folder / "plots" / "cycle.png",
+    texts=texts,
+    title="What the population prefers",
+  )
+  rows = [
+    (
+      group,
+      *(
+        f"{100 * world.annotator(rater)([text], [a], [b])[0]:.0f} %"
+        for a, b in zip(texts, nexts)
+      ),
+    )
+    for group, rater in world.GROUPS.items()
+  ]
+  rows.append(("the population", *(f"{100 * rate:.0f} %" for rate in rates)))
+  pairs = [f"{a} over {b}" for a, b in zip(CYCLE, (*CYCLE[1:], CYCLE[0]))]
+  return Section(
+    "A preference that runs in a circle",
+    [
+      f"*{text.strip()}*",
+      Figure(path, "An arrow points from the winner to the loser."),
+      "Each group is consistent: it looks at one thing first (coverage,"
+      " brevity, or being faithful and sourced). Their average isn't: whatever"
+      " you answer, another answer wins. No reward can express that.",
+      Table(("group of a third each", *pairs), rows),
+    ],
+  )
+
+
+def _nash(outcome: Outcome) -> Section:
+  """The game over pure types, solved exactly."""
+  posts = outcome.rows[0]["prompts"]
+  names = tuple(world.ARCHETYPES)
+  texts = {
+    name: [world.archetype(name, world.read_post(x)) for x in posts]
+    for name in names
+  }
+  game = np.array(
+    [
+      [world.population(posts, texts[a], texts[b]).mean() for b in names]
+      for a in names
+    ]
+  )
+  nash = _solve(game)
+  best = int(game.mean(1).argmax())
+  pure = np.eye(len(names))[best]
+  table = [
+    (label, _mix(mix, names), f"{100 * ((game @ mix).max() - 0.5):.1f}")
+    for label, mix in (
+      ("maximise a fitted reward", pure),
+      ("play the Nash equilibrium", nash),
+    )
+  ]
+  return Section(
+    "Why Nash methods exist",
+    [
+      "Fit a Bradley-Terry reward to this population and maximise it: you get"
+      " one type of summary, and some other type beats it. The Nash equilibrium"
+      " of the preference mixes types, and nothing beats it. Exact, over"
+      f" {len(names)} pure types of summaries and the held-out posts:",
+      Table(("strategy", "summaries", "beaten beyond one half by, %"), table),
+      "Against each other the two tie, as any two do whose types run in a"
+      " circle: the gain of Nash methods is that nobody can exploit them, not a"
+      " higher win rate over a given opponent. The policies above are trained"
+      " for minutes; how close each comes is in the column 'loses to it'.",
+    ],
+  )
+
+
+def _mix(weights, names) -> str:
+  parts = [
+    f"{100 * w:.0f} % {name}" for w, name in zip(weights, names) if w > 0.005
+  ]
+  return ", ".join(parts)
+
+
+def _solve(game: np.ndarray) -> np.ndarray:
+  """A maximin mixture of a symmetric zero-sum game, by linear programming."""
+  n = len(game)
+  found = linprog(
+    np.r_[np.zeros(n), -1],
+    A_ub=np.c_[-(game - 0.5).T, np.ones(n)],
+    b_ub=np.zeros(n),
+    A_eq=np.r_[np.ones(n), 0][None],
+    b_eq=[1],
+    bounds=[(0, 1)] * n + [(None, None)],
+  )
+  return found.x[:n]
+
+
+def _ceilings(outcome: Outcome) -> tuple[Section, dict[str, float]]:
+  """What could be won at most over the policy that all started from."""
+  matrix, drawn = outcome.matrix, outcome.drawn
+  assert matrix is not None
+  start = matrix.names.index(outcome.rows[0]["name"])
+  beaten = {
+    name: float(matrix.win_rate[i, start])
+    for i, name in enumerate(matrix.names)
+  }
+  fixed = max(world.SHOWN, key=lambda name: beaten.get(name, 0.0))
+  rows = [(f"the best fixed type: {fixed}", f"{100 * beaten[fixed]:.1f} %")]
+  references = {}
+  if drawn is not None:
+    n = len(drawn.texts) // len(outcome.rows[0]["prompts"])
+    groups = [drawn.texts[i : i + n] for i in range(0, len(drawn.texts), n)]
+    best = f"best of {n}"
+    posts = [world.read_post(x) for x in drawn.prompts[::n]]
+    top = world.best_responses(world.population_rater, posts, groups).mean()
+    rows += [
+      (
+        f"{best} samples of {matrix.names[start]}",
+        f"{100 * beaten[best]:.1f} %",
+      ),
+      (f"the exact ceiling, over {n} samples a post", f"{100 * top:.1f} %"),
+    ]
+    references = {"exact ceiling": 100 * top, best: 100 * beaten[best]}
+  return (
+    Section(
+      "Ceilings",
+      [
+        "What could be won over the SFT policy at all. The exact ceiling is the"
+        " mean over posts of the best win rate of any grammatical summary,"
+        " found by enumerating what raters see.",
+        Table(("answer", "wins over sft"), rows),
+      ],
+    ),
+    references,
+  )

@@ -29,10 +29,10 @@ def _what(outcome: Outcome) -> Section:
   text = (
     "A post tells who did what; cue words (importantly, notably, surprisingly,"
     " finally) mark the facts that matter. A good summary states these,"
-    " briefly, and invents nothing. A small transformer first learns to summarise from"
-    " imperfect demonstrations (SFT). Then each method starts from that same"
-    " policy and learns from the same judge: a population of three groups of"
-    " readers, whose preference is known exactly."
+    " briefly, and invents nothing. A small transformer first learns to"
+    " summarise from imperfect demonstrations (SFT). Then each method starts"
+    " from that same policy and learns from the same judge: a population of"
+    " three groups of readers, whose preference is known exactly."
   )
   header = ("policy", "wins over sft", "KL (nats)", "grammatical %")
   header += ("true clauses %", "words", "worst opponent", "loses to it")
@@ -57,9 +57,9 @@ def _what(outcome: Outcome) -> Section:
         ],
       ),
       "Win rates over the SFT policy on held-out posts, 95 % intervals"
-      " clustered by post. Worst opponent: of all policies and fixed summaries in the"
-      " matrix below, who beats this policy most; a lower bound on how far it"
-      " can be exploited.",
+      " clustered by post. Worst opponent: of all policies and fixed summaries"
+      " in the matrix below, who beats this policy most; a lower bound on how"
+      " far it can be exploited.",
     ],
   )
 

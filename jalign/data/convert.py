@@ -6,7 +6,7 @@ its place, "file:3#2-1", so that places stay different.
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from jalign.data.schema import (
@@ -155,7 +155,7 @@ def best_demonstrations(
 
 
 # What turns the records of a source into those that a loss takes.
-CONVERSIONS = {
+CONVERSIONS: dict[str, Callable[[Any], tuple[list[Any], Report | None]]] = {
   "best_and_worst": best_and_worst,
   "all_ordered": all_ordered,
   "chosen_demonstrations": lambda records: (

@@ -38,7 +38,7 @@ def best_of_n(
   wins = np.zeros(order.shape)
   for shift in range(1, n):
     others = np.roll(order, -shift, axis=1).reshape(-1)
-    p = preference_fn(responses, [responses[i] for i in others])
+    p = preference_fn(responses, [responses[int(i)] for i in others])
     wins += np.asarray(p, np.float64).reshape(order.shape)
   # Sums in another order differ in the last bits; they are ties.
   best = np.round(wins, 6).argmax(1)

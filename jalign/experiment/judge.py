@@ -170,7 +170,7 @@ class Judge:
         scores, groups
       ),
     }
-    if before is not None:
+    if before is not None and before.scores is not None:
       rates["reward_accuracy"] = likelihood.reward_accuracy(
         scores, before.scores, groups
       )

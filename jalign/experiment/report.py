@@ -218,7 +218,7 @@ def frontier(
         [r["eval/kl"] for r in path],
         [100 * r["eval/win_rate"] for r in path],
       )
-  path = plot_frontier(
+  picture = plot_frontier(
     points,
     outcome.folder / "plots" / "frontier.png",
     xlabel="KL to the start (nats a response)",
@@ -230,7 +230,7 @@ def frontier(
     "What each policy wins, and how far it went for it; lines are the paths of"
     " online stages while they trained."
   )
-  return [Section("Frontier", Figure(path, caption))]
+  return [Section("Frontier", Figure(picture, caption))]
 
 
 def _accuracy_plot(folder, rows):

@@ -24,10 +24,12 @@ class TldrConfig(tfds.core.BuilderConfig):
   """A configuration of the world.
 
   Attributes:
+    records: what they are, for a name that doesn't say it.
     posts: records, both splits together.
     seed: of the world.
   """
 
+  records: str = ""
   posts: int = dataset.POSTS
   seed: int = 0
 
@@ -48,6 +50,10 @@ class TldrWorld(tfds.core.GeneratorBasedBuilder):
   BUILDER_CONFIGS = [
     TldrConfig(name=name, description=text) for name, text in _DESCRIBED.items()
   ]
+
+  @property
+  def _records(self) -> str:
+    return self.builder_config.records or self.builder_config.name
 
   def _info(self) -> tfds.core.DatasetInfo:
     text = tfds.features.Text()
@@ -70,7 +76,7 @@ class TldrWorld(tfds.core.GeneratorBasedBuilder):
         "desirable": tfds.features.Scalar(np.bool_),
       },
       "prompts": {},
-    }[self.builder_config.name]
+    }[self._records]
     return self.dataset_info_from_configs(
       features=tfds.features.FeaturesDict({"prompt": text, **features})
     )
@@ -78,7 +84,7 @@ class TldrWorld(tfds.core.GeneratorBasedBuilder):
   def _split_generators(self, dl_manager):
     del dl_manager
     config = self.builder_config
-    rows = dataset.records(config.name, config.posts, config.seed)
+    rows = dataset.records(self._records, config.posts, config.seed)
     train, test = split(rows, 0.1, 0)
     return {"train": self._generate(train), "test": self._generate(test)}
 

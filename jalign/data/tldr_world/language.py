@@ -157,7 +157,10 @@ def read_post(text: str) -> Post:
       where="prompt",
       remedy=f"Posts begin with {BEGIN!r} and end with {TLDR!r}.",
     )
-  salient, others, facts, sentence = [], [], [], []
+  salient: list[Fact] = []
+  others: list[Fact] = []
+  facts: list[Fact] = []
+  sentence: list[str] = []
   for word in words[1:-1]:
     if word != STOP:
       sentence.append(word)

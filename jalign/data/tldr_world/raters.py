@@ -130,7 +130,9 @@ def lexicographic(*criteria: tuple[str, int], tremble: float = 0.05) -> Rater:
 
 def mixture(raters: Sequence[Rater], weights: Sequence[float]) -> Rater:
   """The mean preference of a population, groups weighed by their sizes."""
-  return lambda a, b: sum(w * r(a, b) for w, r in zip(weights, raters))
+  return lambda a, b: np.add.reduce(
+    [w * rater(a, b) for w, rater in zip(weights, raters)]
+  )
 
 
 def annotator(rater: Rater) -> Annotator:

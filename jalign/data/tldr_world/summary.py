@@ -73,7 +73,7 @@ def read_summary(post: str, summary: str) -> tuple[list[Clause], bool]:
     UserError: the post is no post.
   """
   there = read_post(post)
-  by_core = {(f.name, f.verb, f.object): f for f in there.facts}
+  by_core = {f.plain[:3]: f for f in there.facts}
   open_ = set(there.salient)
   words = summary.split()
   clauses: list[Clause] = []

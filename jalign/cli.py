@@ -10,6 +10,7 @@ import signal
 import sys
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
@@ -123,18 +124,26 @@ def _train(arguments: Sequence[str]) -> None:
     raise UserError("train needs --config=FILE and --workdir=DIR.")
 
   # Heavy imports wait until the flags are right.
+  from jalign.experiment import folder, lock
   from jalign.experiment.parse import expand, parse
+  from jalign.files import telling
+
+  runs = [(name, one, parse(one)) for name, one in expand(config)]
+  workdir = pathlib.Path(values.workdir)
+  with lock.hold(workdir), telling(workdir, lambda: folder.saved(workdir)):
+    _train_all(runs, workdir)
+
+
+def _train_all(runs: Sequence[Any], workdir: pathlib.Path) -> None:
+  """Trains (name, config, settings) one after another, and compares them."""
   from jalign.experiment.report import write_comparison
   from jalign.experiment.run import run_one
   from jalign.training.loop import Interrupted, NonFiniteLossError
 
-  runs = expand(config)
-  parsed = [(name, config, parse(config)) for name, config in runs]
-  workdir = pathlib.Path(values.workdir)
   stop = _Signals()
   failed: dict[str, NonFiniteLossError] = {}
   try:
-    for name, config, settings in parsed:
+    for name, config, settings in runs:
       if name:
         print(f"=== {name}")
       try:
@@ -149,7 +158,7 @@ def _train(arguments: Sequence[str]) -> None:
   except Interrupted as e:
     print(f"jalign: {e}; run the same command to resume.")
     return
-  done = [name for name, _ in runs if name and name not in failed]
+  done = [name for name, _, _ in runs if name and name not in failed]
   if done:
     report = write_comparison(workdir, done)
     print(f"comparison of {len(done)} runs: {report}")

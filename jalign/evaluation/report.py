@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jalign.errors import UserError
+from jalign.files import write_whole
 
 Path = str | os.PathLike[str]
 
@@ -207,5 +208,6 @@ def write_report(
     contents: Sequence[Any] = [content] if one else content
     parts.extend(_markdown(part, folder, where) for part in contents)
   path = folder / "report.md"
-  path.write_text("\n\n".join(p for p in parts if p) + "\n", encoding="utf-8")
+  text = "\n\n".join(p for p in parts if p) + "\n"
+  write_whole(path, text.encode())
   return path

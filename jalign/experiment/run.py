@@ -64,7 +64,7 @@ def run_one(
     UserError: bad input, or a folder that holds another config's run.
     Interrupted: after saving, when `should_stop` says so.
   """
-  started = time.time()
+  started = time.perf_counter()
   annotator = load_annotator(settings.annotator)
   mesh = make_mesh(**vars(settings.mesh))
   folders.check(folder, config)
@@ -112,7 +112,7 @@ def run_one(
       rows.append(evaluate(stage.name, params, result))
     matrix = evaluate.matrix(rows)
   facts = {
-    "seconds": time.time() - started,
+    "seconds": time.perf_counter() - started,
     "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     / 2**20,
     "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",

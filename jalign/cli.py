@@ -4,6 +4,7 @@ Bad input prints one paragraph and exits with code 2; a run that was asked to
 stop (SIGTERM, or Ctrl-C once) saves first and exits with code 0.
 """
 
+import logging
 import os
 import pathlib
 import signal
@@ -134,12 +135,24 @@ def _train(arguments: Sequence[str]) -> None:
     _train_all(runs, workdir)
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+  """Whether a log record is other than an exception of a save."""
+  return not (record.exc_info and {"orbax", "asyncio"} & _parts(record))
+
+
+def _parts(record: logging.LogRecord) -> set[str]:
+  return set(pathlib.PurePath(record.pathname).parts)
+
+
 def _train_all(runs: Sequence[Any], workdir: pathlib.Path) -> None:
   """Trains (name, config, settings) one after another, and compares them."""
   from jalign.experiment.report import write_comparison
   from jalign.experiment.run import run_one
   from jalign.training.loop import Interrupted, NonFiniteLossError
 
+  # Orbax also logs the stack traces of what it raises.
+  for name in ("absl", "asyncio"):
+    logging.getLogger(name).addFilter(_is_news)
   stop = _Signals()
   failed: dict[str, NonFiniteLossError] = {}
   try:

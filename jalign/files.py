@@ -13,6 +13,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
+class Unwritable(UserError):
+  """Something couldn't be written; what was there before is kept."""
+
+
 def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
   """Writes a file whole or not at all; what was there stays until the end.
 
@@ -27,7 +31,7 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
   partial = path.with_name(path.name + ".partial")
   try:
-    with partial.open("wb") as file:
+    with naming(path), partial.open("wb") as file:
       file.write(data)
       file.flush()
       os.fsync(file.fileno())  # or a power cut leaves the name without the data
@@ -38,23 +42,31 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
     raise
 
 
-def unwritable(
-  error: Exception, what: str, folder: pathlib.Path, saved: str
-) -> UserError:
+@contextlib.contextmanager
+def naming(path: pathlib.Path) -> Iterator[None]:
+  """Gives an OSError the name of a file: those of a full disk have none."""
+  try:
+    yield
+  except OSError as e:
+    if e.filename is None and e.errno is not None:
+      e.filename = str(path)
+    raise
+
+
+def unwritable(error: Exception, what: str, folder: pathlib.Path) -> Unwritable:
   """The error of something that couldn't be written.
 
   Args:
     error: what was raised.
     what: that couldn't be written.
     folder: that it belongs in.
-    saved: a sentence on what is kept.
   """
-  reason = getattr(error, "strerror", None) or _first_line(error)
+  reason = getattr(error, "strerror", None) or _reason(str(error))
   remedy = "Make the folder writable"
   if is_full(error):
     remedy = "Free some space"
-  return UserError(
-    f"{what} can't be written ({reason}; {_free(folder)}). {saved}",
+  return Unwritable(
+    f"{what} can't be written ({reason}; {_free(folder)}).",
     where=str(folder),
     remedy=f"{remedy}, then run the same command: it goes on from there.",
   )
@@ -70,7 +82,8 @@ def is_full(error: Exception) -> bool:
 
 @contextlib.contextmanager
 def telling(folder: pathlib.Path, saved: Callable[[], str]) -> Iterator[None]:
-  """Turns an OSError of writing below a folder into a UserError.
+  """Turns an OSError of writing below a folder into Unwritable, and adds what
+  is kept.
 
   Other OSErrors, of an annotator that talks to a server say, pass.
 
@@ -85,7 +98,14 @@ def telling(folder: pathlib.Path, saved: Callable[[], str]) -> Iterator[None]:
     inside = bool(name) and _below(pathlib.Path(name), folder)
     if not inside and e.errno not in (*FULL, errno.EROFS):
       raise
-    raise unwritable(e, name or "a file", folder, saved()) from e
+    raise _with(unwritable(e, name or "a file", folder), saved()) from e
+  except Unwritable as told:
+    raise _with(told, saved()) from told
+
+
+def _with(told: Unwritable, saved: str) -> Unwritable:
+  problem = f"{told.problem} {saved}"
+  return Unwritable(problem, where=told.where, remedy=told.remedy)
 
 
 def _below(path: pathlib.Path, folder: pathlib.Path) -> bool:
@@ -99,6 +119,9 @@ def _free(folder: pathlib.Path) -> str:
   return "free space unknown"
 
 
-def _first_line(error: Exception) -> str:
-  lines = [line for line in str(error).splitlines() if line.strip()]
-  return lines[0].strip() if lines else type(error).__name__
+def _reason(said: str) -> str:
+  """What the system said, out of what a library made of it."""
+  for text in map(os.strerror, (*FULL, *CLOSED)):
+    if text in said:
+      return text
+  return said.strip().partition("\n")[0]

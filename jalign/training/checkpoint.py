@@ -1,6 +1,7 @@
 """Checkpoints: the state, the position in the data, and what made them."""
 
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -22,6 +23,8 @@ from jalign.training import manifest
 from jalign.training.state import TrainState
 from jalign.types import Params
 
+_CENTURY = 3_155_760_000  # seconds
+_OVERHEAD = 2**20  # bytes of a checkpoint beside its arrays, amply
 _UNFINISHED = ".orbax-checkpoint-tmp"  # in the names of orbax's own folders
 
 
@@ -85,6 +88,7 @@ class Checkpoints:
         state = jax.tree.map(lambda x: x.copy(), state)
       rest = {"step": state.step, "opt_state": state.opt_state}
       self._saving = step
+      self._check_space(state)
       manager.save(
         step,
         args=ocp.args.Composite(
@@ -249,11 +253,22 @@ class Checkpoints:
         self.folder,
         options=ocp.CheckpointManagerOptions(
           max_to_keep=self._keep,
-          async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
+          async_options=ocp.AsyncOptions(
+            post_finalization_callback=self._seal, **_timeout()
+          ),
         ),
         item_names=("params", "optimizer", "data", "meta"),
       )
     return self._manager
+
+  def _check_space(self, state: TrainState) -> None:
+    """Finds a full disk before half a checkpoint is on it."""
+    needed = sum(x.nbytes for x in jax.tree.leaves(state)) + _OVERHEAD
+    free = shutil.disk_usage(self.folder).free
+    if free < needed:
+      text = os.strerror(errno.ENOSPC)
+      text += f": {needed / 2**20:,.1f} MiB are needed"
+      raise OSError(errno.ENOSPC, text)
 
   def _seal(self) -> None:
     """Writes the manifest; orbax calls this just before its rename."""
@@ -271,10 +286,16 @@ class Checkpoints:
     except Exception as e:
       if not isinstance(e, OSError) and not is_full(e) and not _is_closed(e):
         raise
-      kept = [step for step in self.steps() if step != self._saving]
-      saved = f"Saved up to step {kept[-1]}." if kept else "Nothing is saved."
       what = f"the checkpoint of step {self._saving}"
-      raise unwritable(e, what, self.folder, saved) from e
+      raise unwritable(e, what, self.folder) from e
+
+
+def _timeout() -> dict[str, int]:
+  """Orbax takes its time limit from the wall clock, which may be set.
+
+  Several hosts keep the limit: there it ends the wait for one that is gone.
+  """
+  return {"timeout_secs": _CENTURY} if jax.process_count() == 1 else {}
 
 
 def _is_closed(error: Exception) -> bool:

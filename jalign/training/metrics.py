@@ -21,7 +21,7 @@ from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from jalign.errors import UserError
-from jalign.files import write_whole
+from jalign.files import naming, write_whole
 
 RESERVED = ("step", "time")
 
@@ -117,8 +117,10 @@ class JsonlWriter:
     row: dict[str, Any] = {"step": int(step), "time": round(time.time(), 3)}
     for name, value in _scalars(values).items():
       row[name] = value if math.isfinite(value) else None
-    self._file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
-    self._file.flush()
+    line = json.dumps(row, allow_nan=False).encode() + b"\n"
+    with naming(self._path):
+      self._file.write(line)
+      self._file.flush()
 
   def truncate_after(self, step: int) -> None:
     """Drops the lines of later steps; the old file stays until the end."""
@@ -134,7 +136,8 @@ class JsonlWriter:
 
   def close(self) -> None:
     """Closes the file."""
-    self._file.close()
+    with naming(self._path):
+      self._file.close()
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -214,12 +217,14 @@ class TensorBoardWriter:
 
   def close(self) -> None:
     """Closes the file."""
-    self._file.close()
+    with naming(pathlib.Path(self._file.name)):
+      self._file.close()
 
   def _add(self, step: int, **what: Any) -> None:
     event = event_pb2.Event(wall_time=time.time(), step=int(step), **what)
-    self._records.write(event.SerializeToString())
-    self._records.flush()
+    with naming(pathlib.Path(self._file.name)):
+      self._records.write(event.SerializeToString())
+      self._records.flush()
 
 
 class WandbWriter:

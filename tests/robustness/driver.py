@@ -1,5 +1,8 @@
 """Runs the command line in a process that kills itself at a given point.
 
+Or, where the point has an "error" number, that gets this OSError there; or
+whose clock jumps.
+
     python -m tests.robustness.driver POINT train --config=... --workdir=...
 
 POINT is a JSON object, see `points.py`. The product has no hook for it: the
@@ -14,21 +17,28 @@ import json
 import os
 import pathlib
 import pkgutil
+import random
 import signal
 import sys
+import time
 
 import jalign
 from jalign import cli
 
 
-def die(*_):
+def die(point):
+  number = point.get("error")
+  if number:
+    raise OSError(number, os.strerror(number))
   os.kill(os.getpid(), signal.SIGKILL)
 
 
 def install(point):
   """Replaces the function that a point names by one that kills."""
   if point["target"] == "files":
-    return _at_file_operation(point["about"], point["call"])
+    return _at_file_operation(point)
+  if point["target"] == "clock":
+    return _unsteady_clock(point["seed"])
   module, _, path = point["target"].partition(":")
   *owners, name = path.split(".")
   holder = importlib.import_module(module)
@@ -66,10 +76,10 @@ def _mortal(original, point):
       return original(*args, **kwargs)
     if point["when"] == "inside":
       _half(original, args)
-      die()
+      die(point)
     if point["when"] == "after":
       original(*args, **kwargs)
-    die()
+    die(point)
 
   @functools.wraps(original)
   async def later(*args, **kwargs):
@@ -77,7 +87,7 @@ def _mortal(original, point):
       return await original(*args, **kwargs)
     if point["when"] == "after":
       await original(*args, **kwargs)
-    die()
+    die(point)
 
   return later if inspect.iscoroutinefunction(original) else mortal
 
@@ -102,9 +112,9 @@ def _half(original, args):
       path.unlink()
 
 
-def _at_file_operation(below, call):
+def _at_file_operation(point):
   """Dies at the n-th opening, renaming, making or deleting below a folder."""
-  count = itertools.count(1)
+  below, call, count = point["about"], point["call"], itertools.count(1)
   events = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir"}
 
   def watch(event, args):
@@ -116,9 +126,17 @@ def _at_file_operation(below, call):
     if call == 0:
       pathlib.Path(below + ".operations").write_text(str(number))
     if number == call:
-      die()
+      die(point)
 
   sys.addaudithook(watch)
+
+
+def _unsteady_clock(seed):
+  """Wall-clock time jumps by up to thirty years, both ways, all the time."""
+  draw, true = random.Random(seed), time.time
+  jumped = lambda: max(0.0, true() + draw.uniform(-1e9, 1e9))
+  time.time = jumped
+  time.time_ns = lambda: int(jumped() * 1e9)
 
 
 if __name__ == "__main__":

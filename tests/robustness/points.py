@@ -91,11 +91,11 @@ POINTS = {
     modes=("offline",),
   ),
   "held-out samples": Point(_SAMPLE, call=4, modes=("online",)),
-  "between the best state and its metrics": Point(
-    "jalign.training.checkpoint:Checkpoints.save",
-    call=2,
-    when="after",
-    about="/best",
+  "between the first best state and its metrics": Point(
+    _SAVE, when="after", about="/best"
+  ),
+  "between a best state and its metrics": Point(
+    _SAVE, call=2, when="after", about="/best", modes=("offline",)
   ),
   "judging a finished stage": Point("jalign.experiment.report:summary", call=2),
   "half of results.json": Point(_WRITE, when="inside", about="results.json"),

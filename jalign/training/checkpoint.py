@@ -224,9 +224,10 @@ class Checkpoints:
 
   def check(self) -> None:
     """Raises the error of a save in the background, if there was one."""
-    if self._manager is not None:
-      with self._telling():
-        self._manager.check_for_errors()
+    manager = self._manager
+    # Orbax's own check_for_errors finds none: its thread has taken the error.
+    if manager is not None and not manager.is_saving_in_progress():
+      self.wait()
 
   def wait(self) -> None:
     """Blocks until what was started is on disk.

@@ -4,12 +4,14 @@ Bad input prints one paragraph and exits with code 2; a run that was asked to
 stop (SIGTERM, or Ctrl-C once) saves first and exits with code 0.
 """
 
+import logging
 import os
 import pathlib
 import signal
 import sys
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 from ml_collections import config_flags
@@ -142,18 +144,38 @@ def _train(arguments: Sequence[str]) -> None:
     raise UserError("train needs --config=FILE and --workdir=DIR.")
 
   # Heavy imports wait until the flags are right.
+  from jalign.experiment import folder, lock
   from jalign.experiment.parse import expand, parse
+  from jalign.files import telling
+
+  runs = [(name, one, parse(one)) for name, one in expand(config)]
+  workdir = pathlib.Path(values.workdir)
+  with lock.hold(workdir), telling(workdir, lambda: folder.saved(workdir)):
+    _train_all(runs, workdir)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+  """Whether a log record is other than an exception of a save."""
+  return not (record.exc_info and {"orbax", "asyncio"} & _parts(record))
+
+
+def _parts(record: logging.LogRecord) -> set[str]:
+  return set(pathlib.PurePath(record.pathname).parts)
+
+
+def _train_all(runs: Sequence[Any], workdir: pathlib.Path) -> None:
+  """Trains (name, config, settings) one after another, and compares them."""
   from jalign.experiment.report import write_comparison
   from jalign.experiment.run import run_one
   from jalign.training.loop import Interrupted, NonFiniteLossError
 
-  runs = expand(config)
-  parsed = [(name, config, parse(config)) for name, config in runs]
-  workdir = pathlib.Path(values.workdir)
+  # Orbax also logs the stack traces of what it raises.
+  for name in ("absl", "asyncio"):
+    logging.getLogger(name).addFilter(_is_news)
   stop = _Signals()
   failed: dict[str, NonFiniteLossError] = {}
   try:
-    for name, config, settings in parsed:
+    for name, config, settings in runs:
       if name:
         print(f"=== {name}")
       try:
@@ -168,7 +190,7 @@ def _train(arguments: Sequence[str]) -> None:
   except Interrupted as e:
     print(f"jalign: {e}; run the same command to resume.")
     return
-  done = [name for name, _ in runs if name and name not in failed]
+  done = [name for name, _, _ in runs if name and name not in failed]
   if done:
     report = write_comparison(workdir, done)
     print(f"comparison of {len(done)} runs: {report}")

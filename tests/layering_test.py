@@ -9,6 +9,7 @@ LAYERS = {
   "types": 0,
   "sharding": 0,
   "errors": 0,
+  "files": 0,
   "losses": 1,
   "logprobs": 1,
   "decode": 1,

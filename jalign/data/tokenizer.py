@@ -4,12 +4,14 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import tokenizers
 
 from jalign.errors import UserError
+from jalign.files import write_whole
 
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"  # of the tokenizers trained here
 _SPECIAL = (PAD, BOS, EOS)
@@ -76,8 +78,6 @@ class Tokenizer:
       path: folder, made if missing: tokenizer.json, tokenizer_config.json.
     """
     folder = pathlib.Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    self.backend.save(str(folder / "tokenizer.json"))
     config: dict[str, Any] = {
       "tokenizer_class": "PreTrainedTokenizerFast",
       "eos_token": self.eos_text,
@@ -87,8 +87,16 @@ class Tokenizer:
     }
     if self.bos_id is not None:
       config["bos_token"] = self.bos_text
+    # A folder that is there is whole: what is killed half-way leaves another.
+    target = folder
+    if not folder.exists():
+      target = folder.with_name(folder.name + ".partial")
+      shutil.rmtree(target, ignore_errors=True)
+    write_whole(target / "tokenizer.json", self.backend.to_str(True).encode())
     text = json.dumps(config, indent=2) + "\n"
-    (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
+    write_whole(target / "tokenizer_config.json", text.encode())
+    if target != folder:
+      target.replace(folder)
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:

@@ -18,6 +18,7 @@ from jalign.evaluation.contents import (
 )
 from jalign.evaluation.markdown import markdown_page
 from jalign.evaluation.webpage import web_page
+from jalign.files import write_whole
 
 __all__ = [
   "Content",
@@ -55,5 +56,5 @@ def write_report(
     "report.html": web_page(title, summary, sections),
   }
   for name, text in pages.items():
-    (folder / name).write_text(text, encoding="utf-8")
+    write_whole(folder / name, text.encode())
   return folder / "report.md"

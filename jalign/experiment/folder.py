@@ -4,10 +4,12 @@ config.json           the resolved config
 run.json              model config, stages, versions: what init_from reads
 tokenizer/            the tokenizer
 data.json             records read, used, skipped; truncation
-STAGE/checkpoints/    newest states        STAGE/best/   best by `select`
+STAGE/checkpoints/    newest states        STAGE/best/   best by `select`,
+                      each with a manifest.json of its files' hashes
 STAGE/metrics.jsonl   and STAGE/tensorboard/
 STAGE/results.json    held-out results and samples of a finished stage
 report.md, plots/     the report
+lock                  who is writing, while someone is (see lock.py)
 """
 
 import dataclasses
@@ -17,6 +19,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from jalign.errors import UserError
+from jalign.experiment import lock
+from jalign.files import write_whole
 from jalign.models import ModelConfig
 from jalign.training.checkpoint import Checkpoints, versions
 
@@ -35,16 +39,15 @@ def read_json(path: pathlib.Path) -> Any:
       where=str(path),
       remedy="Name the folder of a run that `jalign train` made.",
     ) from e
-  except json.JSONDecodeError as e:
+  except OSError as e:
+    raise UserError(f"can't be read ({e.strerror}).", where=str(path)) from e
+  except (ValueError, RecursionError) as e:
     raise UserError(f"is not JSON ({e}).", where=str(path)) from e
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
   """Writes a JSON file whole or not at all."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(path.name + ".partial")
-  partial.write_text(json.dumps(value, indent=2) + "\n")
-  partial.replace(path)
+  write_whole(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def claim(folder: pathlib.Path, config: Mapping[str, Any]) -> None:
@@ -70,7 +73,8 @@ def check(folder: pathlib.Path, config: Mapping[str, Any]) -> None:
         remedy="Choose another --workdir, or delete this one.",
       )
     return
-  if folder.exists() and any(folder.iterdir()):
+  ours = {lock.NAME, "config.json.partial"}  # of a run killed as it began
+  if folder.exists() and {p.name for p in folder.iterdir()} - ours:
     raise UserError(
       "is not empty and not a run.",
       where=str(folder),
@@ -104,8 +108,23 @@ def describe(
 
 
 def model_of(folder: pathlib.Path) -> ModelConfig:
-  """The model config of a run."""
-  return ModelConfig(**read_json(folder / "run.json")["model"])
+  """The model config of a run.
+
+  Raises:
+    UserError: run.json is missing or damaged.
+  """
+  model = _description(folder)["model"]
+  fields = {f.name: f for f in dataclasses.fields(ModelConfig)}
+  fields.pop("rules")
+  needed = {k for k, f in fields.items() if f.default is dataclasses.MISSING}
+  if not needed <= model.keys() <= fields.keys():
+    wrong = needed - model.keys() or model.keys() - fields.keys()
+    raise _damaged(folder, f"model lacks or doesn't know {sorted(wrong)}")
+  for name, value in model.items():
+    kind = fields[name].type
+    if type(value) is not kind and not (kind is float and type(value) is int):
+      raise _damaged(folder, f"model.{name} is {value!r}")
+  return ModelConfig(**model)
 
 
 def last_stage(folder: pathlib.Path) -> pathlib.Path:
@@ -114,11 +133,49 @@ def last_stage(folder: pathlib.Path) -> pathlib.Path:
   Raises:
     UserError: none has.
   """
-  for name in reversed(read_json(folder / "run.json")["stages"]):
+  for name in reversed(_description(folder)["stages"]):
     saved = folder / name / "checkpoints"
     if saved.exists() and any(p.name.isdigit() for p in saved.iterdir()):
       return folder / name
   raise UserError("has no trained stage.", where=str(folder))
+
+
+def _description(folder: pathlib.Path) -> dict[str, Any]:
+  """run.json, with the types of its entries checked."""
+  value = read_json(folder / "run.json")
+  if not isinstance(value, dict) or not isinstance(value.get("model"), dict):
+    raise _damaged(folder, "model is missing")
+  stages = value.get("stages")
+  if not isinstance(stages, list) or not all(map(_is_name, stages)):
+    raise _damaged(folder, "stages are missing")
+  return value
+
+
+def _is_name(value: Any) -> bool:
+  """Whether a value can be the name of a stage's folder."""
+  return isinstance(value, str) and bool(value) and not set(value) & {"/", "\0"}
+
+
+def _damaged(folder: pathlib.Path, problem: str) -> UserError:
+  return UserError(
+    f"is damaged: {problem}.",
+    where=str(folder / "run.json"),
+    remedy="The command that trained the run writes it anew.",
+  )
+
+
+def saved(folder: pathlib.Path) -> str:
+  """A sentence on the checkpoints of a run or a sweep."""
+  newest = {
+    path.parent: max(Checkpoints(path).steps(), default=None)
+    for path in sorted(folder.glob("**/checkpoints"))
+  }
+  parts = [
+    f"{stage.relative_to(folder)} up to step {step}"
+    for stage, step in newest.items()
+    if step is not None
+  ]
+  return f"Saved: {', '.join(parts)}." if parts else "Nothing is saved."
 
 
 def load_params(stage: pathlib.Path, like: Any) -> Any:
@@ -127,13 +184,12 @@ def load_params(stage: pathlib.Path, like: Any) -> Any:
   Args:
     stage: its folder.
     like: tree of jax.ShapeDtypeStruct with shardings.
+
+  Raises:
+    UserError: there is no checkpoint, no whole one, or none that fits.
   """
   for name in ("best", "checkpoints"):
-    if (stage / name).exists():
-      checkpoints = Checkpoints(stage / name)
-      try:
-        if checkpoints.latest() is not None:
-          return checkpoints.restore_params(like)
-      finally:
-        checkpoints.close()
+    checkpoints = Checkpoints(stage / name)
+    if checkpoints.steps():
+      return checkpoints.restore_params(like)
   raise UserError("holds no complete checkpoint.", where=str(stage))

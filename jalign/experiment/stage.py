@@ -192,7 +192,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
   ref_params = params if objective.needs_reference or stage.algorithm else None
 
   checkpoints = Checkpoints(folder / "checkpoints")
-  best = Checkpoints(folder / "best", keep=1) if stage.select else None
+  best = Checkpoints(folder / "best") if stage.select else None
   state = init_state(params, optimizer, placement)
   batches = _batches(run, stage, loss)
   resumed = checkpoints.latest() is not None
@@ -200,9 +200,12 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     restored = checkpoints.restore(state)
     state = restored.state
     batches.set_state(restored.data)
-    if best is not None:
-      best.discard_after(int(state.step))
     print(f"[{stage.name}] resumes at step {int(state.step)} of {steps}")
+  reached = int(state.step) if resumed else -1
+  checkpoints.discard_after(reached)  # damaged ones, for one
+  if best is not None:
+    best.discard_after(reached)
+    best.latest()  # if all are damaged, that's better known now
   print(f"[{stage.name}] {steps} steps; {batches.report.summary()}")
   table = None
   if stage.reference == "precompute" and objective.needs_reference:
@@ -235,10 +238,15 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     *run.extra_writers(stage.name),
   ]
   writer = metrics.write_all(writers)
-  writer.truncate_after(int(state.step) if resumed else -1)
+  writer.truncate_after(reached)
   save = lambda state, position: checkpoints.save(
     state, data=position, meta={"stage": dataclasses.asdict(stage)}
   )
+
+  def should_stop() -> bool:
+    checkpoints.check()  # a save that failed is told of at the next step
+    return run.should_stop()
+
   with contextlib.ExitStack() as stack:
     stack.callback(writer.close)
     stack.callback(checkpoints.close)
@@ -258,7 +266,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
       probes=[loop.Probe(stage.eval_every or steps, evaluate)],
       save=save,
       save_every=stage.save_every,
-      should_stop=run.should_stop,
+      should_stop=should_stop,
       learning_rate=make_schedule(stage.optimizer, steps),
       description=stage.name,
     )
@@ -342,6 +350,5 @@ def _reference_table(run, stage, loss, model, params):
     table = reference.compute(
       model, params, batches, lambda record: place(record, run.mesh)
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
     reference.store(path, table, mark)
   return table

@@ -1,6 +1,12 @@
 """Checkpoints: the state, the position in the data, and what made them."""
 
+import contextlib
+import errno
+import json
+import os
 import pathlib
+import shutil
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import flax
@@ -12,8 +18,14 @@ import orbax.checkpoint as ocp
 
 import jalign
 from jalign.errors import UserError
+from jalign.files import CLOSED, is_full, unwritable
+from jalign.training import manifest
 from jalign.training.state import TrainState
 from jalign.types import Params
+
+_CENTURY = 3_155_760_000  # seconds
+_OVERHEAD = 2**20  # bytes of a checkpoint beside its arrays, amply
+_UNFINISHED = ".orbax-checkpoint-tmp"  # in the names of orbax's own folders
 
 
 class Restored(NamedTuple):
@@ -39,56 +51,108 @@ def versions() -> dict[str, str]:
 class Checkpoints:
   """A folder of checkpoints, written in the background.
 
+  Each has a manifest of its files' hashes, and none is read that differs from
+  it: the newest whole one is taken instead, and a line is printed. Nothing is
+  made or deleted before the first `save` or `discard_after`.
+
   Args:
-    folder: is created; one subfolder a step.
-    keep: newest checkpoints to keep.
+    folder: one subfolder a step.
+    keep: newest checkpoints to keep, 2 or more: one to fall back on.
   """
 
   def __init__(self, folder: str | pathlib.Path, *, keep: int = 2):
+    if keep < 2:
+      raise ValueError(f"keep is {keep}: nothing is left to fall back on")
     self.folder = pathlib.Path(folder).resolve()
-    self._manager = ocp.CheckpointManager(
-      self.folder,
-      options=ocp.CheckpointManagerOptions(max_to_keep=keep),
-      item_names=("params", "optimizer", "data", "meta"),
-    )
+    self._keep = keep
+    self._manager: ocp.CheckpointManager | None = None
+    self._saving = -1
+    self._whole: set[int] = set()
 
   def save(self, state: TrainState, *, data: Any, meta: dict[str, Any]) -> None:
     """Starts to save; the arrays are copied before this returns.
 
     A step that is there already is left alone.
+
+    Raises:
+      UserError: this checkpoint or the one before can't be written.
     """
     step = int(state.step)
-    if step in self._manager.all_steps():
-      return
-    # Host views of CPU arrays may alias buffers that the next step donates.
-    if jax.default_backend() == "cpu":
-      state = jax.tree.map(lambda x: x.copy(), state)
-    rest = {"step": state.step, "opt_state": state.opt_state}
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        params=ocp.args.StandardSave(state.params),
-        optimizer=ocp.args.StandardSave(rest),
-        data=ocp.args.JsonSave({"position": data}),
-        meta=ocp.args.JsonSave(
-          dict(
-            meta,
-            versions=versions(),
-            shapes={
-              "params": _shapes(state.params),
-              "optimizer": _shapes(rest),
-            },
-          )
+    with self._telling():
+      manager = self._open()
+      manager.wait_until_finished()
+      if step in manager.all_steps():
+        return
+      # Host views of CPU arrays may alias buffers that the next step donates.
+      if jax.default_backend() == "cpu":
+        state = jax.tree.map(lambda x: x.copy(), state)
+      rest = {"step": state.step, "opt_state": state.opt_state}
+      self._saving = step
+      self._check_space(state)
+      manager.save(
+        step,
+        args=ocp.args.Composite(
+          params=ocp.args.StandardSave(state.params),
+          optimizer=ocp.args.StandardSave(rest),
+          data=ocp.args.JsonSave({"position": data}),
+          meta=ocp.args.JsonSave(
+            dict(
+              meta,
+              versions=versions(),
+              shapes={
+                "params": _shapes(state.params),
+                "optimizer": _shapes(rest),
+              },
+            )
+          ),
         ),
-      ),
+      )
+
+  def steps(self) -> list[int]:
+    """Steps of the checkpoints there are, damaged ones too; ascending."""
+    if not self.folder.is_dir():
+      return []
+    return sorted(
+      int(path.name)
+      for path in self.folder.iterdir()
+      if path.name.isdecimal() and path.is_dir()
     )
 
-  def latest(self) -> int | None:
-    """Step of the newest complete checkpoint, None without one."""
-    return self._manager.latest_step()
+  def latest(self, items: Sequence[str] = ()) -> int | None:
+    """Step of the newest whole checkpoint, None where none was ever saved.
+
+    Prints a line on each that is damaged.
+
+    Args:
+      items: parts of a checkpoint that will be read; all where none is named.
+
+    Raises:
+      UserError: there are checkpoints, and all are damaged.
+    """
+    steps = self.steps()
+    found: list[str] = []
+    for step in reversed(steps):
+      problem = None
+      if step not in self._whole:
+        problem = manifest.damage(self.folder / str(step), items)
+      if problem is None:
+        if not items:
+          self._whole.add(step)
+        for line in found:
+          print(f"{self.folder}: {line}; step {step} is used instead")
+        return step
+      found.append(f"the checkpoint of step {step} is damaged: {problem}")
+    if not steps:
+      return None
+    raise UserError(
+      f"no whole checkpoint is left: {'; '.join(found)}.",
+      where=str(self.folder),
+      remedy="Bring back a copy of this folder; or delete the folder of its"
+      " stage, and the same command trains the stage again.",
+    )
 
   def restore(self, like: TrainState) -> Restored:
-    """Reads the newest checkpoint onto any mesh.
+    """Reads the newest whole checkpoint onto any mesh.
 
     Args:
       like: a state, or jax.ShapeDtypeStructs with shardings in its place:
@@ -98,14 +162,14 @@ class Checkpoints:
       UserError: there is none, or its shapes are not those of `like`.
     """
     rest = {"step": like.step, "opt_state": like.opt_state}
-    got = self._read(
-      {"params": like.params, "optimizer": rest}, data=ocp.args.JsonRestore()
-    )
-    state = TrainState(params=got.params, **got.optimizer)
-    return Restored(state, got.data["position"], got.meta)
+    step = self._existing(self.latest())
+    got = self._read(step, {"params": like.params, "optimizer": rest})
+    state = TrainState(params=got["params"], **got["optimizer"])
+    data = self._json(step, "data")["position"]
+    return Restored(state, data, self._json(step, "meta"))
 
   def restore_params(self, like: Params) -> Params:
-    """Reads the newest checkpoint's parameters alone.
+    """Reads the newest whole checkpoint's parameters alone.
 
     Args:
       like: params, or jax.ShapeDtypeStructs with shardings in their place.
@@ -113,19 +177,22 @@ class Checkpoints:
     Raises:
       UserError: there is none, or its shapes are not those of `like`.
     """
-    return self._read({"params": like}).params
+    step = self._existing(self.latest(("params", "meta")))
+    return self._read(step, {"params": like})["params"]
 
-  def _read(self, trees, **items):
-    step = self.latest()
+  def _existing(self, step: int | None) -> int:
     if step is None:
       raise UserError("holds no complete checkpoint.", where=str(self.folder))
-    read = lambda **items: self._manager.restore(
-      step, args=ocp.args.Composite(**items)
-    )
-    meta = read(meta=ocp.args.JsonRestore()).meta
+    return step
+
+  def _json(self, step: int, item: str) -> dict[str, Any]:
+    return json.loads((self.folder / str(step) / item / "metadata").read_text())
+
+  def _read(self, step: int, trees: dict[str, Any]) -> dict[str, Any]:
+    shapes = self._json(step, "meta")["shapes"]
     # Compared before reading: a read that fails half way leaves its threads.
     for name, like in trees.items():
-      there, here = meta["shapes"][name], _shapes(like)
+      there, here = shapes[name], _shapes(like)
       for path in sorted(there.keys() | here.keys()):
         if there.get(path) != here.get(path):
           raise UserError(
@@ -135,23 +202,106 @@ class Checkpoints:
             where=str(self.folder),
             remedy="Use the config that made it.",
           )
-      items[name] = ocp.args.StandardRestore(_abstract(like))
-    return read(meta=ocp.args.JsonRestore(), **items)
+    # Item by item: what orbax keeps beside them has no hash in the manifest.
+    with ocp.StandardCheckpointer() as reader:
+      return {
+        name: reader.restore(self.folder / str(step) / name, _abstract(like))
+        for name, like in trees.items()
+      }
 
   def discard_after(self, step: int) -> None:
     """Deletes checkpoints of later steps: a resumed run makes its own."""
-    for later in self._manager.all_steps():
-      if later > step:
-        self._manager.delete(later)
+    self.wait()
+    if jax.process_index() == 0:
+      for later in self.steps():
+        path = self.folder / str(later)
+        if later > step or not (path / manifest.NAME).exists():
+          shutil.rmtree(path)
+    ocp.multihost.sync_global_processes("jalign discards checkpoints")
+    self._whole = {there for there in self._whole if there <= step}
+    if self._manager is not None:
+      self._manager.reload()
+
+  def check(self) -> None:
+    """Raises the error of a save in the background, if there was one."""
+    manager = self._manager
+    # Orbax's own check_for_errors finds none: its thread has taken the error.
+    if manager is not None and not manager.is_saving_in_progress():
+      self.wait()
 
   def wait(self) -> None:
-    """Blocks until what was started is on disk."""
-    self._manager.wait_until_finished()
+    """Blocks until what was started is on disk.
+
+    Raises:
+      UserError: it can't be written.
+    """
+    if self._manager is not None:
+      with self._telling():
+        self._manager.wait_until_finished()
 
   def close(self) -> None:
     """Waits, and frees the background threads."""
-    self._manager.wait_until_finished()
-    self._manager.close()
+    self.wait()
+    if self._manager is not None:
+      self._manager.close()
+
+  def _open(self) -> ocp.CheckpointManager:
+    if self._manager is None:
+      if jax.process_index() == 0:
+        for left in self.folder.glob(f"*{_UNFINISHED}*"):
+          shutil.rmtree(left)  # by a process that was killed
+      self._manager = ocp.CheckpointManager(
+        self.folder,
+        options=ocp.CheckpointManagerOptions(
+          max_to_keep=self._keep,
+          async_options=ocp.AsyncOptions(
+            post_finalization_callback=self._seal, **_timeout()
+          ),
+        ),
+        item_names=("params", "optimizer", "data", "meta"),
+      )
+    return self._manager
+
+  def _check_space(self, state: TrainState) -> None:
+    """Finds a full disk before half a checkpoint is on it."""
+    needed = sum(x.nbytes for x in jax.tree.leaves(state)) + _OVERHEAD
+    free = shutil.disk_usage(self.folder).free
+    if free < needed:
+      text = os.strerror(errno.ENOSPC)
+      text += f": {needed / 2**20:,.1f} MiB are needed"
+      raise OSError(errno.ENOSPC, text)
+
+  def _seal(self) -> None:
+    """Writes the manifest; orbax calls this just before its rename."""
+    if jax.process_index():
+      return
+    unfinished = list(self.folder.glob(f"{self._saving}{_UNFINISHED}*"))
+    manifest.write((unfinished or [self.folder / str(self._saving)])[0])
+
+  @contextlib.contextmanager
+  def _telling(self) -> Iterator[None]:
+    try:
+      yield
+    except UserError:
+      raise
+    except Exception as e:
+      if not isinstance(e, OSError) and not is_full(e) and not _is_closed(e):
+        raise
+      what = f"the checkpoint of step {self._saving}"
+      raise unwritable(e, what, self.folder) from e
+
+
+def _timeout() -> dict[str, int]:
+  """Orbax takes its time limit from the wall clock, which may be set.
+
+  Several hosts keep the limit: there it ends the wait for one that is gone.
+  """
+  return {"timeout_secs": _CENTURY} if jax.process_count() == 1 else {}
+
+
+def _is_closed(error: Exception) -> bool:
+  """Whether the text of an error says that a file can't be written."""
+  return any(os.strerror(code) in str(error) for code in CLOSED)
 
 
 def _shapes(tree) -> dict[str, list[int]]:

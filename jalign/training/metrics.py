@@ -10,6 +10,7 @@ import json
 import math
 import os
 import pathlib
+import socket
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -17,9 +18,10 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 from tensorboard.compat.proto import event_pb2, summary_pb2
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from jalign.errors import UserError
+from jalign.files import naming, write_whole
 
 RESERVED = ("step", "time")
 
@@ -115,25 +117,27 @@ class JsonlWriter:
     row: dict[str, Any] = {"step": int(step), "time": round(time.time(), 3)}
     for name, value in _scalars(values).items():
       row[name] = value if math.isfinite(value) else None
-    self._file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
-    self._file.flush()
+    line = json.dumps(row, allow_nan=False).encode() + b"\n"
+    with naming(self._path):
+      self._file.write(line)
+      self._file.flush()
 
   def truncate_after(self, step: int) -> None:
     """Drops the lines of later steps; the old file stays until the end."""
     self._file.close()
+    lines = self._path.read_bytes().split(b"\n")[:-1]
     kept = [
-      line
-      for line in self._path.read_bytes().splitlines(keepends=True)
-      if json.loads(line)["step"] <= step
+      line + b"\n"
+      for number, line in enumerate(lines, 1)
+      if _row(line, f"{self._path}:{number}")["step"] <= step
     ]
-    partial = self._path.with_name(self._path.name + ".partial")
-    partial.write_bytes(b"".join(kept))
-    partial.replace(self._path)
+    write_whole(self._path, b"".join(kept))
     self._file = self._path.open("ab")
 
   def close(self) -> None:
     """Closes the file."""
-    self._file.close()
+    with naming(self._path):
+      self._file.close()
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -147,7 +151,7 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     values, NaN where the file has null. A partial last line is left out.
 
   Raises:
-    UserError: there is no such file, or a whole line is not a JSON object.
+    UserError: there is no such file, or a whole line is not what was written.
   """
   try:
     data = pathlib.Path(path).read_bytes()
@@ -155,14 +159,26 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     raise UserError(f"cannot be read: {error}.", where=str(path)) from error
   rows = []
   for number, line in enumerate(data.split(b"\n")[:-1], 1):
-    try:
-      items = json.loads(line).items()
-    except (ValueError, AttributeError) as error:
-      raise UserError(
-        "is not a JSON object.", where=f"{path}:{number}"
-      ) from error
+    items = _row(line, f"{path}:{number}").items()
     rows.append({k: math.nan if v is None else v for k, v in items})
   return rows
+
+
+def _row(line: bytes, where: str) -> dict[str, Any]:
+  """The object in a line: an integer step, and numbers or nulls."""
+  remedy = "Mend or delete the line."
+  try:
+    row = json.loads(line)
+  except (ValueError, RecursionError) as error:
+    raise UserError("is not JSON.", where=where, remedy=remedy) from error
+  if not isinstance(row, dict):
+    raise UserError("is not a JSON object.", where=where, remedy=remedy)
+  if type(row.get("step")) is not int:
+    raise UserError("has no integer step.", where=where, remedy=remedy)
+  for name, value in row.items():
+    if value is not None and type(value) not in (int, float):
+      raise UserError(f"{name!r} is no number.", where=where, remedy=remedy)
+  return row
 
 
 class TensorBoardWriter:
@@ -173,7 +189,18 @@ class TensorBoardWriter:
   """
 
   def __init__(self, folder: str | os.PathLike[str]):
-    self._writer = EventFileWriter(os.fspath(folder))
+    # TensorBoard reads files in the order of their names, seconds first: the
+    # newest comes last even where the clock was set back. Its own writer has
+    # a thread, in which a full disk would go by unseen.
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    there = [p.name.split(".") for p in folder.glob("events.out.tfevents.*")]
+    past = [int(parts[3]) for parts in there if parts[3].isdecimal()]
+    seconds = max([int(time.time()), *(second + 1 for second in past)])
+    name = f"events.out.tfevents.{seconds:010d}.{socket.gethostname()}"
+    self._file = (folder / f"{name}.{os.getpid()}").open("ab")
+    self._records = RecordWriter(self._file)
+    self._add(0, file_version="brain.Event:2")
 
   def write(self, step: int, values: Mapping[str, Any]) -> None:
     """Adds one event and flushes it."""
@@ -190,12 +217,14 @@ class TensorBoardWriter:
 
   def close(self) -> None:
     """Closes the file."""
-    self._writer.close()
+    with naming(pathlib.Path(self._file.name)):
+      self._file.close()
 
   def _add(self, step: int, **what: Any) -> None:
     event = event_pb2.Event(wall_time=time.time(), step=int(step), **what)
-    self._writer.add_event(event)
-    self._writer.flush()
+    with naming(pathlib.Path(self._file.name)):
+      self._records.write(event.SerializeToString())
+      self._records.flush()
 
 
 class WandbWriter:

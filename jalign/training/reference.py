@@ -1,6 +1,7 @@
 """Reference log-probs, computed once and kept with a fingerprint."""
 
 import hashlib
+import io
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jalign.errors import UserError
+from jalign.files import write_whole
 from jalign.logprobs import sequence_logprobs
 from jalign.types import Model, Params
 
@@ -99,22 +101,30 @@ def attach(data: Any, sources: Sequence[str], table: Table) -> Any:
 
 
 def load(path: pathlib.Path, expected: str) -> dict[str, np.ndarray] | None:
-  """The table in a file, None where none has the fingerprint."""
+  """The table in a file, None where none has the fingerprint.
+
+  A damaged file is none: the table is computed again, and a line is printed.
+  """
   if not path.exists():
     return None
-  with np.load(path) as stored:
-    if str(stored["fingerprint"]) != expected:
-      return None
-    return dict(zip(stored["sources"].tolist(), stored["logps"]))
+  try:
+    with np.load(path, allow_pickle=False) as stored:
+      if str(stored["fingerprint"]) != expected:
+        return None
+      sources, logps = stored["sources"].tolist(), stored["logps"]
+  except Exception as e:  # zip, zlib and NumPy have their own each
+    print(f"{path}: is damaged ({type(e).__name__}); computed again")
+    return None
+  return dict(zip(sources, logps))
 
 
 def store(path: pathlib.Path, table: Table, made_of: str) -> None:
   """Writes a table whole or not at all."""
-  partial = path.with_suffix(".partial.npz")
+  buffer = io.BytesIO()
   np.savez(
-    partial,
+    buffer,
     fingerprint=np.asarray(made_of),
     sources=np.asarray(list(table)),
     logps=np.stack(list(table.values())),
   )
-  partial.replace(path)
+  write_whole(path, buffer.getvalue())

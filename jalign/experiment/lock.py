@@ -1,0 +1,97 @@
+"""One process at a time writes to a work folder."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import socket
+import time
+from collections.abc import Iterator
+from typing import IO
+
+from jalign.errors import UserError
+from jalign.files import telling
+
+NAME = "lock"
+
+
+@contextlib.contextmanager
+def hold(folder: pathlib.Path) -> Iterator[None]:
+  """Holds a folder while the context lasts; makes it if it isn't there.
+
+  The lock is the kernel's, on an open file: it ends with the process, however
+  that ends, and a file that a killed process left locks nothing. The file's
+  text only says who holds it. At the end the file is removed, and the folders
+  that were made here if they are still empty.
+
+  Args:
+    folder: of a run or a sweep.
+
+  Raises:
+    UserError: another process holds it, it can't be made, or it is a file.
+  """
+  made = [p for p in (folder, *folder.absolute().parents) if not p.exists()]
+  with telling(folder, lambda: "Nothing was changed."):
+    try:
+      folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as e:
+      raise UserError(
+        "is a file, or lies below one.",
+        where=str(folder),
+        remedy="Choose another --workdir.",
+      ) from e
+    file = _take(folder / NAME)
+  try:
+    yield
+  finally:
+    # Removed while it is held: who waits for it sees that its file is gone.
+    with contextlib.suppress(OSError):
+      (folder / NAME).unlink()
+    file.close()
+    for path in made:
+      with contextlib.suppress(OSError):
+        path.rmdir()
+
+
+def _take(path: pathlib.Path) -> IO[bytes]:
+  while True:
+    file = path.open("a+b")
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      with file:
+        raise _held(path, file) from None
+    except OSError as e:  # a file system without locks
+      print(f"{path}: can't be locked ({e.strerror}): start no second process")
+    try:
+      same = os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+      same = False
+    if same:
+      break
+    file.close()  # its holder removed it in between
+  owner = {
+    "pid": os.getpid(),
+    "host": socket.gethostname(),
+    "started": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
+  }
+  file.truncate(0)
+  file.write(json.dumps(owner).encode())
+  file.flush()
+  return file
+
+
+def _held(path: pathlib.Path, file: IO[bytes]) -> UserError:
+  file.seek(0)
+  who = "another process"
+  with contextlib.suppress(ValueError, KeyError, TypeError):  # being written
+    owner = json.loads(file.read())
+    who = (
+      f"process {owner['pid']} on {owner['host']}, started {owner['started']},"
+    )
+  return UserError(
+    f"{who} is writing to it.",
+    where=str(path.parent),
+    remedy="Wait for it or stop it, or choose another --workdir.",
+  )

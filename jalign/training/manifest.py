@@ -1,0 +1,87 @@
+"""The manifest of a checkpoint: the size and SHA-256 of each of its files.
+
+Orbax doesn't check what it reads: a flipped bit in an array would be trained
+on. The manifest is written into the checkpoint's temporary folder, before the
+rename that makes it a checkpoint, so that no checkpoint is without one.
+"""
+
+import concurrent.futures
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterable
+
+from jalign.files import write_whole
+
+NAME = "manifest.json"
+# Written by the rename's own code, after the manifest; nothing is read there.
+_UNLISTED = (NAME, "_CHECKPOINT_METADATA", "commit_success.txt")
+
+
+def write(folder: pathlib.Path) -> None:
+  """Writes the manifest of everything below a folder."""
+  names = sorted(
+    path.relative_to(folder).as_posix()
+    for path in folder.rglob("*")
+    if path.is_file()
+  )
+  names = [name for name in names if name not in _UNLISTED]
+  facts = _map(lambda name: _facts(folder / name), names)
+  files = {
+    name: {"bytes": size, "sha256": digest}
+    for name, (size, digest) in zip(names, facts)
+  }
+  text = json.dumps({"files": files}, indent=1) + "\n"
+  write_whole(folder / NAME, text.encode())
+
+
+def damage(folder: pathlib.Path, items: Iterable[str] = ()) -> str | None:
+  """What is wrong with a folder, None where it is as it was written.
+
+  Args:
+    folder: of a checkpoint.
+    items: its subfolders to look at; all files where none is named.
+  """
+  try:
+    files = json.loads((folder / NAME).read_bytes())["files"]
+    listed = {
+      str(name): (int(fact["bytes"]), str(fact["sha256"]))
+      for name, fact in files.items()
+    }
+  except OSError as e:
+    return f"{NAME} can't be read: {e.strerror}"
+  except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    return f"{NAME} is damaged"
+  wanted = tuple(f"{item}/" for item in items) or ("",)
+  names = [name for name in listed if name.startswith(wanted)]
+  for prefix in wanted:
+    if not any(name.startswith(prefix) for name in names):
+      return f"{NAME} doesn't list {prefix or 'any file'}"
+
+  def look(name: str) -> str | None:
+    size, digest = listed[name]
+    try:
+      found = (folder / name).stat().st_size
+      if found != size:
+        return f"{name} has {found} bytes instead of {size}"
+      if _facts(folder / name)[1] != digest:
+        return f"{name} has another SHA-256 than when it was written"
+    except FileNotFoundError:
+      return f"{name} is missing"
+    except (OSError, ValueError) as e:  # ValueError: a name no path can have
+      return f"{name} can't be read: {e}"
+    return None
+
+  return next((problem for problem in _map(look, names) if problem), None)
+
+
+def _facts(path: pathlib.Path) -> tuple[int, str]:
+  with path.open("rb") as file:
+    digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return file.tell(), digest
+
+
+def _map(function, values):
+  """In threads: hashing lets go of the interpreter's lock."""
+  with concurrent.futures.ThreadPoolExecutor() as pool:
+    return list(pool.map(function, values))

@@ -1,0 +1,148 @@
+"""Runs the command line in a process that kills itself at a given point.
+
+Or, where the point has an "error" number, that gets this OSError there; or
+whose clock jumps.
+
+    python -m tests.robustness.driver POINT train --config=... --workdir=...
+
+POINT is a JSON object, see `points.py`. The product has no hook for it: the
+functions are replaced here, in every module that took them by name.
+"""
+
+import functools
+import importlib
+import inspect
+import itertools
+import json
+import os
+import pathlib
+import pkgutil
+import random
+import signal
+import sys
+import time
+
+import jalign
+from jalign import cli
+
+
+def die(point):
+  number = point.get("error")
+  if number:
+    raise OSError(number, os.strerror(number))
+  os.kill(os.getpid(), signal.SIGKILL)
+
+
+def install(point):
+  """Replaces the function that a point names by one that kills."""
+  if point["target"] == "files":
+    return _at_file_operation(point)
+  if point["target"] == "clock":
+    return _unsteady_clock(point["seed"])
+  module, _, path = point["target"].partition(":")
+  *owners, name = path.split(".")
+  holder = importlib.import_module(module)
+  for owner in owners:
+    holder = getattr(holder, owner)
+  original = getattr(holder, name)
+  mortal = _mortal(original, point)
+  if owners:
+    setattr(holder, name, mortal)
+    return
+  for found in pkgutil.walk_packages(jalign.__path__, "jalign."):
+    if not found.name.endswith("__main__"):
+      importlib.import_module(found.name)
+  for other in [m for n, m in sys.modules.items() if n.startswith("jalign")]:
+    for key, value in list(vars(other).items()):
+      if value is original:
+        setattr(other, key, mortal)
+  setattr(holder, name, mortal)
+
+
+def _mortal(original, point):
+  """`original`, but for one of its calls."""
+  count = itertools.count(1)
+
+  def due(arguments):
+    said = f"{arguments} {[getattr(a, 'folder', '') for a in arguments]}"
+    return point["about"] in said and next(count) == point["call"]
+
+  @functools.wraps(original)
+  def mortal(*args, **kwargs):
+    if point["when"] == "result":  # a function that is made here
+      made = dict(point, when=point["of_result"])
+      return _mortal(original(*args, **kwargs), made)
+    if not due(args):
+      return original(*args, **kwargs)
+    if point["when"] == "inside":
+      _half(original, args)
+      die(point)
+    if point["when"] == "after":
+      original(*args, **kwargs)
+    die(point)
+
+  @functools.wraps(original)
+  async def later(*args, **kwargs):
+    if not due(args):
+      return await original(*args, **kwargs)
+    if point["when"] == "after":
+      await original(*args, **kwargs)
+    die(point)
+
+  return later if inspect.iscoroutinefunction(original) else mortal
+
+
+def _half(original, args):
+  """Half of what a call would have written or deleted."""
+  if original.__name__ == "write_whole":
+    path, data = args
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_name(path.name + ".partial").write_bytes(data[: len(data) // 2])
+  elif original.__name__ == "write":  # a row of metrics
+    writer, step, _ = args
+    writer._file.write(b'{"step": %d, "ti' % step)
+    writer._file.flush()
+  else:  # a deletion: (self, step) or (folder,)
+    folder = args[0]
+    if len(args) > 1:
+      folder = pathlib.Path(str(args[0]._directory), str(args[1]))
+    files = sorted(p for p in pathlib.Path(folder).rglob("*") if p.is_file())
+    for path in files[::2]:
+      path.unlink()
+
+
+def _at_file_operation(point):
+  """Dies at the n-th opening, renaming, making or deleting below a folder."""
+  below, call, count = point["about"], point["call"], itertools.count(1)
+  events = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir"}
+
+  def watch(event, args):
+    if event not in events or not str(args[0]).startswith(f"{below}/"):
+      return
+    if event == "open" and not args[2] & (os.O_WRONLY | os.O_RDWR):
+      return
+    number = next(count)
+    if call == 0:
+      pathlib.Path(below + ".operations").write_text(str(number))
+    if number == call:
+      die(point)
+
+  sys.addaudithook(watch)
+
+
+def _unsteady_clock(seed):
+  """Several times a second the clock is set, by up to thirty years."""
+  true, since = time.time, time.monotonic
+
+  def jumped():
+    offset = random.Random(f"{seed} {int(since() / 0.2)}").uniform(-5e8, 5e8)
+    return true() + offset
+
+  time.time = jumped
+  time.time_ns = lambda: int(jumped() * 1e9)
+
+
+if __name__ == "__main__":
+  install(json.loads(sys.argv[1]))
+  cli.main(sys.argv[2:])

@@ -1,0 +1,75 @@
+"""`kill -9` anywhere; the same command then ends as if nothing had been."""
+
+import random
+import signal
+import time
+
+import pytest
+
+from tests.robustness.points import POINTS
+from tests.robustness.runs import check_equal
+
+KILLED = -signal.SIGKILL
+FIXED = [(name, mode) for name, point in POINTS.items() for mode in point.modes]
+# Of a run's file operations, and of its seconds; a seed is a test's name, and
+# `pytest -k` runs it again.
+SEEDS = [(seed, mode) for seed in range(8) for mode in ("offline", "online")]
+
+# A run is killed at each of these in turn, resumed each time, so that the fast
+# tests have six points for the price of two comparisons.
+CHAINS = {
+  "offline": (
+    "half of tokenizer_config.json",
+    "half of reference_logps.npz",
+    "before the rename",
+  ),
+  "online": ("decoding", "held-out samples", "half of an old one deleted"),
+}
+
+
+@pytest.mark.parametrize("mode", CHAINS)
+def test_a_run_that_is_killed_again_and_again(runs, mode):
+  for name in CHAINS[mode]:
+    code, said = runs.drive(POINTS[name].to_dict(), mode, f"chain-{mode}")
+    assert code == KILLED, f"{name}: {said}"
+  runs.train(mode, f"chain-{mode}")
+  check_equal(runs.whole(mode), runs.folder / f"chain-{mode}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point, mode", FIXED)
+def test_killed_at_a_point(runs, point, mode):
+  whole, name = runs.whole(mode), f"{mode} {point}"
+  code, said = runs.drive(POINTS[point].to_dict(), mode, name)
+  assert code == KILLED, said
+  runs.train(mode, name)
+  check_equal(whole, runs.folder / name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed, mode", SEEDS)
+def test_killed_at_a_random_file_operation(runs, seed, mode):
+  whole, name = runs.whole(mode), f"{mode} operation {seed}"
+  call = random.Random(f"{seed} {mode}").randint(1, runs.operations(mode) - 5)
+  print(f"killed at file operation {call} of {runs.operations(mode)}")
+  folder = runs.folder / name
+  point = {"target": "files", "about": str(folder), "call": call}
+  code, said = runs.drive(point, mode, name)
+  assert code == KILLED, said
+  runs.train(mode, name)
+  check_equal(whole, folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed, mode", SEEDS)
+def test_killed_at_a_random_time(runs, seed, mode):
+  """Threads included: nothing says what they were doing."""
+  whole, name = runs.whole(mode), f"{mode} time {seed}"
+  seconds = random.Random(seed).uniform(0.2, 1.0) * runs.seconds(mode)
+  process = runs.start("jalign", *runs.command(mode, name))
+  time.sleep(seconds)
+  process.kill()
+  said, _ = process.communicate(timeout=60)
+  print(f"killed after {seconds:.2f} s ({process.returncode}): {said[-500:]}")
+  runs.train(mode, name)
+  check_equal(whole, runs.folder / name)

@@ -1,0 +1,115 @@
+"""No data, checkpoint or tokenizer can bring code with it."""
+
+import ast
+import pathlib
+
+import numpy as np
+import pytest
+
+from jalign.training import reference
+
+ROOT = pathlib.Path(__file__).resolve().parents[2] / "jalign"
+MODULES = {
+  "pickle",
+  "cPickle",
+  "_pickle",
+  "cloudpickle",
+  "dill",
+  "joblib",
+  "marshal",
+  "shelve",
+  "torch",
+  "yaml",
+}
+CALLS = {"eval", "exec", "compile", "__import__"}
+# The annotator that a user names on the command line.
+LOADERS = {("experiment/run.py", "load_annotator")}
+
+
+def _name(node):
+  if isinstance(node, ast.Attribute):
+    return f"{_name(node.value)}.{node.attr}"
+  return node.id if isinstance(node, ast.Name) else ""
+
+
+def _found(source, where="x.py"):
+  """What a module does that may run code out of data: (line, what)."""
+  found, tree = [], ast.parse(source)
+  allowed = {
+    node
+    for function in ast.walk(tree)
+    if isinstance(function, ast.FunctionDef)
+    and (where, function.name) in LOADERS
+    for node in ast.walk(function)
+  }
+  for node in ast.walk(tree):
+    names = []
+    if isinstance(node, ast.Import):
+      names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+      names = [node.module or ""]
+    for name in names:
+      if name.partition(".")[0] in MODULES:
+        found.append((node.lineno, name))
+    if not isinstance(node, ast.Call):
+      continue
+    called = _name(node.func)
+    given = {k.arg: k.value for k in node.keywords}
+    if called in CALLS:
+      found.append((node.lineno, called))
+    loads = called.startswith("importlib.") or called.endswith(".exec_module")
+    if loads and node not in allowed:
+      found.append((node.lineno, called))
+    if called in ("np.load", "numpy.load", "jnp.load"):
+      value = given.get("allow_pickle")
+      if not (isinstance(value, ast.Constant) and value.value is False):
+        found.append((node.lineno, called))
+    if called.endswith(".from_pretrained"):
+      value = given.get("trust_remote_code")
+      if not (isinstance(value, ast.Constant) and value.value is False):
+        found.append((node.lineno, called))
+    value = given.get("trust_remote_code")
+    if isinstance(value, ast.Constant) and value.value:
+      found.append((node.lineno, "trust_remote_code"))
+  return found
+
+
+def test_the_package_runs_no_code_but_its_own():
+  files = sorted(ROOT.rglob("*.py"))
+  assert len(files) > 50
+  for path in files:
+    where = path.relative_to(ROOT).as_posix()
+    assert not _found(path.read_text(), where), where
+
+
+@pytest.mark.parametrize(
+  "line",
+  [
+    "import pickle",
+    "from joblib import load",
+    "import torch.serialization",
+    "import yaml",
+    "eval(text)",
+    "np.load(path)",
+    "np.load(path, allow_pickle=True)",
+    "AutoTokenizer.from_pretrained(path)",
+    "f(trust_remote_code=True)",
+    "importlib.import_module(name)",
+    "spec.loader.exec_module(module)",
+  ],
+)
+def test_the_scan_sees_what_it_should(line):
+  assert _found(line)
+
+
+class _Bomb:
+  def __reduce__(self):
+    return (pytest.fail, ("code in a file was run",))
+
+
+def test_a_table_with_pickled_objects_is_not_read(tmp_path, capsys):
+  path = tmp_path / "reference_logps.npz"
+  bomb = np.array([_Bomb()], dtype=object)
+  np.savez(path, fingerprint="f", sources=bomb, logps=np.zeros(1))
+  assert reference.load(path, "f") is None
+  assert "is damaged" in capsys.readouterr().out

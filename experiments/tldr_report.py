@@ -86,7 +86,7 @@ def _cycle(outcome: Outcome) -> Section:
     CYCLE,
     rates.tolist(),
     outcome.folder / "plots" / "cycle.png",
-    texts=texts,
+    texts=dict(zip(CYCLE, texts)),
     title="What the population prefers",
   )
   rows = [

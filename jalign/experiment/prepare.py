@@ -86,8 +86,11 @@ def prepare(
     each: _split(each, settings.tokenizer.path)
     for each in dict.fromkeys(wanted)
   }
+  # Merges are learnt from training texts alone; the words of a small language
+  # are all listed, or held-out ones could not be encoded.
+  parts = slice(2 if settings.tokenizer.kind == "words" else 1)
   texts = itertools.chain.from_iterable(
-    _texts(train) for train, _, _ in read.values()
+    _texts(part) for each in read.values() for part in each[parts]
   )
   tokenizer = _tokenizer(settings, folder, base, texts)
   datasets = {

@@ -11,6 +11,7 @@ import jax
 
 from jalign.errors import UserError
 from jalign.experiment import folder as folders
+from jalign.experiment.check import check_stage
 from jalign.experiment.judge import Judge
 from jalign.experiment.params import (
   fresh_params,
@@ -21,7 +22,7 @@ from jalign.experiment.plugins import load_annotator, load_function
 from jalign.experiment.prepare import Prepared, prepare
 from jalign.experiment.report import Outcome, write_run_report
 from jalign.experiment.settings import Settings
-from jalign.experiment.stage import Run, check_stage, run_stage
+from jalign.experiment.stage import Run, run_stage
 from jalign.models import ModelConfig
 from jalign.sharding import make_mesh
 from jalign.training import metrics

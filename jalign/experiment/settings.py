@@ -54,7 +54,8 @@ class TokenizerSettings:
 
   Attributes:
     path: folder with a tokenizer; "" trains one.
-    kind: of the trained one: "bpe" on bytes, or "words" for small languages.
+    kind: of the trained one: "bpe" on bytes, or "words" for small languages:
+      every word of the data, the held-out part included.
     vocab_size: of a trained BPE.
   """
 

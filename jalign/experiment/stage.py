@@ -8,13 +8,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jalign import data, losses
+from jalign import data
 from jalign.decode import sampler
 from jalign.errors import UserError
 from jalign.experiment.held_out import (
-  ONLINE_METRICS,
   Evaluation,
-  loss_metrics,
   measure_loss,
   measure_wins,
 )
@@ -92,72 +90,6 @@ def total_steps(stage: StageSettings, prepared: Prepared) -> int:
     dataset.lengths(batch, "train"), stage.batch_size, dataset.buckets
   )
   return per_epoch * stage.epochs
-
-
-def check_stage(run: Run, stage: StageSettings) -> None:
-  """Finds what is wrong with a stage before any stage has run.
-
-  Raises:
-    UserError: names the key.
-  """
-  at = f"config.{stage.name}"
-  loss, dataset = bind(stage), run.prepared.stages[stage.name]
-  if not stage.algorithm:
-    dataset.check(loss.batch, f"{at}.data")
-  make_schedule(stage.optimizer, total_steps(stage, run.prepared))
-  _check_divisible(stage, run.mesh)
-  if loss.coupled and stage.microbatches > 1:
-    raise UserError(
-      f"{loss.title} couples the examples of a batch: it can't be accumulated.",
-      where=f"{at}.microbatches",
-      remedy="Set it to 1.",
-    )
-  if stage.algorithm:
-    if run.annotator is None:
-      raise UserError(
-        f"{stage.algorithm} needs an annotator.",
-        where="config.annotator.function",
-        remedy="Name a Python function, as FILE.py:NAME.",
-      )
-    if stage.reference == "precompute":
-      raise UserError(
-        "samples of an online stage can't be scored in advance.",
-        where=f"{at}.reference",
-        remedy="Use reference='step'.",
-      )
-    _check_select(stage, ONLINE_METRICS)
-    return
-  if stage.select:
-    model = transformer(run.model_config)
-    objective = make_objective(loss.function, model, batch=loss.batch)
-    _check_select(
-      stage,
-      loss_metrics(dataset, model, objective, loss.batch, stage.batch_size),
-    )
-  if dataset.kind != "pairs":
-    return
-  pair = dataset.train[0]
-  for name in losses.array_parameters(loss.function):
-    field = {
-      "preference": pair.preference,
-      "chosen_scores": pair.chosen_score,
-      "rejected_scores": pair.rejected_score,
-    }
-    if name in field and field[name] is None:
-      raise UserError(
-        f"{loss.title} takes {name}, which the data doesn't hold.",
-        where=f"{at}.loss",
-        remedy="Give every record that field, or choose another loss.",
-      )
-
-
-def _check_select(stage, measured):
-  if stage.select and stage.select not in measured:
-    raise UserError(
-      f"{stage.select!r} is not measured.",
-      where=f"config.{stage.name}.select",
-      remedy=f"Measured: {', '.join(measured)}.",
-    )
 
 
 def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
@@ -276,18 +208,6 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
       step, chosen = best_step, best.restore_params(state.params)
     evaluation = evaluate.last(step)
   return StageResult(chosen, step, evaluation, loss.title)
-
-
-def _check_divisible(stage, mesh):
-  ways = mesh.shape["data"] * mesh.shape["fsdp"]
-  size = stage.batch_size // stage.microbatches
-  if stage.batch_size % stage.microbatches or size % ways:
-    raise UserError(
-      f"{stage.batch_size} examples in {stage.microbatches} microbatches don't"
-      f" divide over the {ways} devices of the mesh's data and fsdp axes.",
-      where=f"config.{stage.name}.batch_size",
-      remedy=f"Choose a multiple of {ways * stage.microbatches}.",
-    )
 
 
 def _batches(run: Run, stage: StageSettings, loss: BoundLoss):

@@ -27,8 +27,6 @@ class ModelConfig:
     head_dim: E, even; hidden_size / num_attention_heads by default.
     rope_theta: base of the rotary frequencies.
     rms_norm_eps: added to the mean square in every norm.
-    embedding_multiplier: factor on the input embeddings, not on the output
-      ones: sqrt(hidden_size) in Gemma, 1 in Llama.
     tie_word_embeddings: use the input embedding as the output embedding.
     attention_bias: biases on the query, key and value projections.
     qk_norm: RMS norm on queries and keys, per head, before the rotation.
@@ -50,7 +48,6 @@ class ModelConfig:
   head_dim: int = 0
   rope_theta: float = 10_000.0
   rms_norm_eps: float = 1e-6
-  embedding_multiplier: float = 1.0
   tie_word_embeddings: bool = True
   attention_bias: bool = False
   qk_norm: bool = False

@@ -75,7 +75,7 @@ def _embed(params, tokens, c: ModelConfig):
   # Gathered over fsdp first: a gather from a table split on both axes makes
   # the partitioner rematerialise it.
   table = constrain(params["embed"], ("vocab", None), c.rules)
-  x = layers.embed(table, tokens, c.dtype) * c.embedding_multiplier
+  x = layers.embed(table, tokens, c.dtype)
   return constrain(x, ("batch", None, None), c.rules)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jalign.errors import UserError
-from jalign.feedback import from_preference, from_reward
+from jalign.feedback import from_batch, from_preference, from_reward
 
 PROMPTS = ["p", "q", "r", "s"]
 REWARDS = {"a": 1.0, "b": -0.5, "far": 40.0, "near": 1.0 + 1e-9}
@@ -82,3 +82,14 @@ def test_rewards_that_are_no_numbers_are_refused(bad):
 def test_a_scale_must_be_positive(scale):
   with pytest.raises(UserError, match="annotator.scale"):
     from_reward(_reward, scale=scale)
+
+
+def test_a_batch_function_is_checked_like_the_others():
+  got = from_batch(lambda p, a, b: np.linspace(0, 1, len(p)))(
+    PROMPTS, "abcd", "efgh"
+  )
+  np.testing.assert_allclose(got, [0, 1 / 3, 2 / 3, 1], rtol=1e-6)
+  assert got.dtype == np.float32
+  for bad in (lambda p, a, b: [0.5], lambda p, a, b: [0.5, 1.2, 0, 1]):
+    with pytest.raises(UserError, match="annotator"):
+      from_batch(bad)(PROMPTS, "abcd", "efgh")

@@ -52,11 +52,14 @@ def test_segments_do_not_see_each_other():
   )
 
 
-def test_remat_changes_no_gradient():
+@pytest.mark.parametrize(
+  "changes", [dict(remat=False), dict(scan_unroll=2), dict(scan_unroll=3)]
+)
+def test_how_layers_are_run_changes_no_gradient(changes):
   tokens = jax.random.randint(jax.random.key(1), (2, 8), 0, 64)
   grads = []
-  for remat in (True, False):
-    _, model, params = tiny(remat=remat)
+  for how in ({}, changes):
+    _, model, params = tiny(**how)
     grads.append(
       jax.grad(lambda p, m=model: jnp.sum(m.forward(p, tokens) ** 2))(params)
     )

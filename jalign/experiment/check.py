@@ -1,0 +1,95 @@
+"""What is wrong with a stage, found before any stage has run."""
+
+from jalign import losses
+from jalign.errors import UserError
+from jalign.experiment.held_out import ONLINE_METRICS, loss_metrics
+from jalign.experiment.loss import bind
+from jalign.experiment.settings import StageSettings
+from jalign.experiment.stage import Run, total_steps
+from jalign.models import transformer
+from jalign.training.objective import make_objective
+from jalign.training.optimizer import make_schedule
+
+
+def check_stage(run: Run, stage: StageSettings) -> None:
+  """Finds what is wrong with a stage before any stage has run.
+
+  Raises:
+    UserError: names the key.
+  """
+  at = f"config.{stage.name}"
+  loss, dataset = bind(stage), run.prepared.stages[stage.name]
+  if not stage.algorithm:
+    dataset.check(loss.batch, f"{at}.data")
+  make_schedule(stage.optimizer, total_steps(stage, run.prepared))
+  _check_divisible(stage, run.mesh)
+  if loss.coupled and stage.microbatches > 1:
+    raise UserError(
+      f"{loss.title} couples the examples of a batch: it can't be accumulated.",
+      where=f"{at}.microbatches",
+      remedy="Set it to 1.",
+    )
+  if stage.algorithm:
+    if run.annotator is None:
+      raise UserError(
+        f"{stage.algorithm} needs an annotator.",
+        where="config.annotator.function",
+        remedy="Name a Python function, as FILE.py:NAME.",
+      )
+    if stage.reference == "precompute":
+      raise UserError(
+        "samples of an online stage can't be scored in advance.",
+        where=f"{at}.reference",
+        remedy="Use reference='step'.",
+      )
+    if not dataset.train_prompts:
+      raise UserError(
+        f"{stage.algorithm} needs prompts, and the data has none by itself.",
+        where=f"{at}.data",
+        remedy="Choose a source whose rows have a prompt.",
+      )
+    _check_select(stage, ONLINE_METRICS)
+    return
+  if stage.select:
+    model = transformer(run.model_config)
+    objective = make_objective(loss.function, model, batch=loss.batch)
+    _check_select(
+      stage,
+      loss_metrics(dataset, model, objective, loss.batch, stage.batch_size),
+    )
+  if dataset.kind != "pairs":
+    return
+  pair = dataset.train[0]
+  for name in losses.array_parameters(loss.function):
+    field = {
+      "preference": pair.preference,
+      "chosen_scores": pair.chosen_score,
+      "rejected_scores": pair.rejected_score,
+    }
+    if name in field and field[name] is None:
+      raise UserError(
+        f"{loss.title} takes {name}, which the data doesn't hold.",
+        where=f"{at}.loss",
+        remedy="Give every record that field, or choose another loss.",
+      )
+
+
+def _check_select(stage, measured):
+  if stage.select and stage.select not in measured:
+    raise UserError(
+      f"{stage.select!r} is not measured.",
+      where=f"config.{stage.name}.select",
+      remedy=f"Measured: {', '.join(measured)}.",
+    )
+
+
+def _check_divisible(stage, mesh):
+  ways = mesh.shape["data"] * mesh.shape["fsdp"]
+  size = stage.batch_size // stage.microbatches
+  if stage.batch_size % stage.microbatches or size % ways:
+    raise UserError(
+      f"{stage.batch_size} examples in {stage.microbatches} microbatches don't"
+      f" divide over the {ways} devices of the mesh's data and fsdp axes.",
+      where=f"config.{stage.name}.batch_size",
+      remedy=f"Choose a multiple of {ways * stage.microbatches}.",
+    )

@@ -1,0 +1,147 @@
+"""Stages that branch, have their own data, and are judged together."""
+
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from jalign.experiment import folder as folders
+from jalign.experiment.params import trained_params
+from jalign.sharding import make_mesh
+from jalign.training.metrics import read_jsonl
+
+CONFIG = """
+from experiments.configs import base
+
+
+def get_config():
+  c = base.get_config()
+  c.stages = ("warmup", "sft", "dpo", "online")
+  c.data.source = "tldr_world"
+  c.data.path = "preferences[:60]"
+  c.data.eval_fraction = 0.3
+  c.data.max_prompt_tokens = 48
+  c.data.max_response_tokens = 24
+  c.data.buckets = (72,)
+  c.tokenizer.kind = "words"
+  c.model.hidden_size = 16
+  c.model.intermediate_size = 16
+  c.model.num_hidden_layers = 1
+  c.model.num_attention_heads = 2
+  c.model.num_key_value_heads = 2
+  c.batch_size = 8
+  c.warmup = base.stage(dict(name="sft"), steps=2, judge=False)
+  c.warmup.data.path = "echo[:40]"
+  c.sft = base.stage(dict(name="sft"), steps=2)
+  c.sft.data.path = "sft[:60]"
+  c.dpo = base.stage(dict(name="dpo", beta=0.1), steps=2, start="sft")
+  c.start = "sft"
+  c.algorithm = "online_ipo"
+  c.loss = dict(tau=0.1)
+  c.steps = 2
+  c.annotator.function = "jalign.data.tldr_world:population"
+  c.annotator.kind = "batch"
+  c.annotator.measures = "jalign.data.tldr_world:measures"
+  c.annotator.opponents = "jalign.data.tldr_world:archetypes"
+  c.report = "experiments.tldr_report:sections"
+  c.sample.prompts = 8
+  c.sample.eval_prompts = 4
+  c.sample.best_of = 2
+  c.max_new_tokens = c.sample.max_new_tokens = 8
+  return c
+"""
+
+
+@pytest.fixture
+def branching(place):
+  place.config.write_text(CONFIG)
+  return place
+
+
+def test_branches_start_from_one_policy_and_meet_in_one_matrix(branching):
+  folder, said = branching.train()
+  for stage in ("dpo", "online"):
+    results = json.loads((folder / stage / "results.json").read_text())
+    assert results["against"] == "sft"
+    # Each began at the SFT policy: no log-ratio, no divergence.
+    first = read_jsonl(folder / stage / "metrics.jsonl")[0]
+    assert first["step"] == 0
+    if stage == "dpo":
+      np.testing.assert_allclose(first["eval/loss"], np.log(2), rtol=1e-5)
+    else:
+      np.testing.assert_allclose(first["eval/kl"], 0, atol=1e-5)
+    assert {"gold reward", "grammatical %"} <= set(results["measures"])
+  assert json.loads((folder / "warmup" / "results.json").read_text()) == {
+    "step": 2
+  }
+  page = (folder / "report.html").read_text()
+  for name in ("sft", "dpo", "online", "best of 2", "complete sourced"):
+    assert name in page
+  assert "exact ceiling" in page and "warmup] held out" not in said
+  facts = json.loads((folder / "data.json").read_text())
+  assert facts["source"]["path"] == "tldr_world/preferences"
+  assert facts["stages"]["warmup"]["source"]["path"] == "tldr_world/echo"
+
+  params = lambda stage: jax.device_get(
+    trained_params(folders.model_of(folder), make_mesh(), folder / stage)
+  )
+  sft, dpo, online = params("sft"), params("dpo"), params("online")
+  moved = lambda a, b: max(
+    float(np.abs(x - y).max())
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b))
+  )
+  assert 0 < moved(sft, dpo) < 0.1 and 0 < moved(sft, online) < 0.1
+  branching.train()  # nothing is left to do
+  jax.tree.map(np.testing.assert_array_equal, online, params("online"))
+
+
+@pytest.mark.parametrize(
+  "old, new, said",
+  [
+    ('start="sft"', 'start="nope"', "config.dpo.start: 'nope' is not a stage"),
+    ('c.start = "sft"', 'c.start = "online"', "config.online.start"),
+    (
+      '"sft[:60]"',
+      '"ranked[:60]"',
+      "no loss takes RankedRecords yet.*data.convert",
+    ),
+    ('"sft[:60]"', '"prompts[:60]"', "takes sequences, and the data has prom"),
+    (
+      "c.dpo = base.stage",
+      'c.sft.data.convert = "best_and_worst"\n  c.dpo = base.stage',
+      "config.data.convert.*doesn't take Demonstration",
+    ),
+    ('"batch"', '"many"', "config.annotator.kind: 'many' is not one of"),
+    (":measures", ":nothing", "config.annotator.measures.*can't be loaded"),
+    ('kind = "words"', 'kind = "letters"', "config.tokenizer.kind"),
+    ("best_of = 2", "best_of = -1", "config.sample.best_of"),
+    (":sections", ":nothing", "config.report.*can't be loaded"),
+    ('c.stages = ("warmup",', 'c.stages = ("start",', "config.stages"),
+  ],
+)
+def test_a_bad_branch_names_its_key(branching, old, new, said):
+  text = branching.config.read_text()
+  assert old in text
+  branching.config.write_text(text.replace(old, new))
+  message = branching.fails(branching.command())
+  assert re.search(said, message), message
+  assert not (branching.folder / "run").exists()
+
+
+def test_ranked_lists_become_pairs(branching):
+  text = branching.config.read_text().replace(
+    '"preferences[:60]"', '"ranked[:60]"\n  c.data.convert = "best_and_worst"'
+  )
+  lines = [x for x in text.splitlines() if "c.warmup" not in x]
+  text = "\n".join(x for x in lines if "c.sft" not in x and "c.dpo" not in x)
+  text = text.replace('("warmup", "sft", "dpo", "online")', '("dpo",)')
+  text = text.replace('c.start = "sft"', "pass")
+  text = text.replace('c.algorithm = "online_ipo"', "pass")
+  text = text.replace("dict(tau=0.1)", 'dict(name="dpo", beta=0.1)')
+  branching.config.write_text(text)
+  folder, said = branching.train("--config.report=")
+  assert "read 60 pairs, used 60" in said
+  results = json.loads((folder / "dpo" / "results.json").read_text())
+  assert results["against"] == "start" and "reward_accuracy" in results

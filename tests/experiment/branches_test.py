@@ -142,6 +142,6 @@ def test_ranked_lists_become_pairs(branching):
   text = text.replace("dict(tau=0.1)", 'dict(name="dpo", beta=0.1)')
   branching.config.write_text(text)
   folder, said = branching.train("--config.report=")
-  assert "read 60 pairs, used 60" in said
+  assert re.search(r"read 60 records, used 60\n.*read 60 pairs, used \d+", said)
   results = json.loads((folder / "dpo" / "results.json").read_text())
   assert results["against"] == "start" and "reward_accuracy" in results

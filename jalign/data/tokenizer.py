@@ -186,25 +186,29 @@ def _read_config(folder: pathlib.Path) -> dict[str, Any]:
     return {}
   try:
     config = json.loads(path.read_text(encoding="utf-8"))
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     raise _broken(path, error) from None
   return config if isinstance(config, dict) else {}
 
 
 def _load_own(folder: pathlib.Path, config: dict[str, Any]) -> Tokenizer:
   path = folder / "tokenizer.json"
+  mark = config[_MARK]
+  plain = mark.get("plain_specials") if isinstance(mark, dict) else None
+  texts = [config.get(f"{name}_token") for name in ("bos", "eos", "pad")]
+  if not isinstance(plain, bool) or not all(
+    isinstance(text, str | None) for text in texts
+  ):
+    error = ValueError("a special token or how to read it is missing")
+    raise _broken(folder / "tokenizer_config.json", error)
   try:
     backend = tokenizers.Tokenizer.from_file(str(path))
+    "".join(filter(None, texts)).encode()  # a lone surrogate is no text
   except Exception as error:  # the library raises plain Exception
     raise _broken(path, error) from None
-  backend.encode_special_tokens = config[_MARK]["plain_specials"]
-  return _wrap(
-    backend,
-    bos=config.get("bos_token"),
-    eos=config["eos_token"],
-    pad=config["pad_token"],
-    where=str(folder),
-  )
+  backend.encode_special_tokens = plain
+  bos, eos, pad = texts
+  return _wrap(backend, bos=bos, eos=eos, pad=pad, where=str(folder))
 
 
 def _load_hugging_face(folder: pathlib.Path) -> Tokenizer:

@@ -81,11 +81,22 @@ def expand(config: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     "" for a config of a single run.
 
   Raises:
-    UserError: a swept key isn't in the config.
+    UserError: a swept key isn't in the config, or has no values.
   """
   config = dict(config)
-  seeds = tuple(config.pop("seeds", ()) or ())
-  sweep = dict(config.pop("sweep", ()))
+  seeds, sweep = config.pop("seeds", ()) or (), config.pop("sweep", ()) or ()
+  try:
+    seeds, sweep = tuple(seeds), dict(sweep)
+    if not all(
+      isinstance(key, str) and isinstance(values, tuple | list)
+      for key, values in sweep.items()
+    ):
+      raise TypeError
+  except (TypeError, ValueError) as e:
+    raise UserError(
+      "seeds must be numbers; sweep, pairs of a key and its values.",
+      where="config.sweep",
+    ) from e
   if seeds:
     sweep = {"seed": seeds} | sweep
   runs = []

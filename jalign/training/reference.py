@@ -108,7 +108,7 @@ def load(path: pathlib.Path, expected: str) -> dict[str, np.ndarray] | None:
   if not path.exists():
     return None
   try:
-    with np.load(path, allow_pickle=False) as stored:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
       if str(stored["fingerprint"]) != expected:
         return None
       sources, logps = stored["sources"].tolist(), stored["logps"]

@@ -29,7 +29,8 @@ def get_config() -> ConfigDict:
   c.stages = ("warmup", "sft", "dpo", "online_dpo", "online_ipo", "ipo_md")
 
   c.data.source = "tldr_world"
-  c.data.path = "preferences[:8000]"
+  c.data.path = "preferences[:16000]"
+  c.data.eval_fraction = 0.05
   c.data.max_prompt_tokens = 48
   c.data.max_response_tokens = 24
   c.data.buckets = (56, 72)
@@ -72,18 +73,18 @@ def get_config() -> ConfigDict:
   c.sft.log_every = 50
 
   c.dpo = base.stage(
-    dict(name="dpo", beta=0.1), start="sft", epochs=1, batch_size=64
+    dict(name="dpo", beta=0.3), start="sft", epochs=1, batch_size=64
   )
   c.dpo.optimizer.learning_rate = 3e-4
   c.dpo.optimizer.warmup_steps = 10
 
   c.online_dpo = base.stage(
-    dict(beta=0.1), algorithm="online_dpo", start="sft", steps=100
+    dict(beta=0.1), algorithm="online_dpo", start="sft", steps=120
   )
   c.online_dpo.optimizer.learning_rate = 1e-3
   c.online_dpo.optimizer.warmup_steps = 10
   c.online_ipo = base.stage(
-    dict(tau=0.03), algorithm="online_ipo", start="sft", steps=100
+    dict(tau=0.03), algorithm="online_ipo", start="sft", steps=120
   )
   c.online_ipo.optimizer = c.online_dpo.optimizer.copy_and_resolve_references()
   c.online_ipo.optimizer.b1 = 0.0
@@ -93,9 +94,9 @@ def get_config() -> ConfigDict:
   c.loss = ConfigDict(dict(tau=0.03))
   c.start = "sft"
   c.optimizer = c.online_ipo.optimizer.copy_and_resolve_references()
-  c.steps = 100
+  c.steps = 120
   c.batch_size = 32
-  c.eval_every = 25
+  c.eval_every = 40
   c.max_new_tokens = c.sample.max_new_tokens = 24
 
   c.annotator.function = "jalign.data.tldr_world:population"
@@ -104,6 +105,6 @@ def get_config() -> ConfigDict:
   c.annotator.opponents = "jalign.data.tldr_world:archetypes"
   c.report = "experiments.tldr_report:sections"
   c.sample.prompts = 500
-  c.sample.eval_prompts = 128
+  c.sample.eval_prompts = 256
   c.sample.best_of = 16
   return c

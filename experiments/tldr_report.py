@@ -105,7 +105,7 @@ def _cycle(outcome: Outcome) -> Section:
     "A preference that runs in a circle",
     [
       f"*{text.strip()}*",
-      Figure(path, "An arrow points from the winner to the loser."),
+      Figure(path, "Three summaries of this post."),
       "Each group is consistent: it looks at one thing first (coverage,"
       " brevity, or being faithful and sourced). Their average isn't: whatever"
       " you answer, another answer wins. No reward can express that.",
@@ -141,10 +141,11 @@ def _nash(outcome: Outcome) -> Section:
   return Section(
     "Why Nash methods exist",
     [
-      "Fit a Bradley-Terry reward to this population and maximise it: you get"
-      " one type of summary, and some other type beats it. The Nash equilibrium"
-      " of the preference mixes types, and nothing beats it. Exact, over"
-      f" {len(names)} pure types of summaries and the held-out posts:",
+      "Fit a Bradley-Terry reward to this population's verdicts on all pairs of"
+      " types of summaries and maximise it: you get one type, and some other"
+      " type beats it. The Nash equilibrium of the preference mixes types, and"
+      f" none of them beats it. Exact, over {len(names)} pure types of summaries"
+      " and the held-out posts:",
       Table(("strategy", "summaries", "beaten beyond one half by, %"), table),
       "Against each other the two tie, as any two do whose types run in a"
       " circle: the gain of Nash methods is that nobody can exploit them, not a"

@@ -120,8 +120,8 @@ def write_run_report(
       " clustered by prompt."
     )
     sections.append(Section("Head to head", Figure(path, caption)))
-  sections += _curves(folder, settings)
   sections.append(Section("Samples", Samples(_samples(rows))))
+  sections += _curves(folder, settings)
   sections.append(
     Section("Data", "\n".join(f"- {line}" for line in prepared.lines))
   )
@@ -233,16 +233,21 @@ def frontier(
   return [Section("Frontier", Figure(picture, caption))]
 
 
+_BARS = ("ranking_accuracy", "reward_accuracy", "win_rate")
+
+
 def _accuracy_plot(folder, rows):
   colours = plots.run_colours([row["name"] for row in rows])
   bars, looks = {}, {}
   for row in rows:
     for key, label in ACCURACIES:
-      if key in row:
+      if key in row and key in _BARS:
         rate = row[key]
         bar = f"{row['name']}: {label.split(' over')[0]}"
         bars[bar] = tuple(100 * rate[k] for k in ("mean", "low", "high"))
         looks[bar] = colours[row["name"]]
+  if not bars:
+    return []
   path = plots.plot_bars_with_intervals(
     bars,
     folder / "plots" / "accuracy.png",

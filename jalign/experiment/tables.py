@@ -17,26 +17,28 @@ ACCURACIES = (
 
 
 def headline(rows: Rows) -> str:
-  """A sentence on the last policy; all that changed over its start."""
-  if not rows:
+  """A sentence or two: what each policy won, or how well it ranks."""
+  judged = [row for row in rows if "win_rate" in row]
+  if judged:
+    wins = [
+      f"{row['name']} {percent(row['win_rate'])} over {row['against']}"
+      for row in judged
+    ]
+    return f"Held-out win rates: {', '.join(wins)}."
+  if not rows or "ranking_accuracy" not in rows[-1]:
     return ""
-  last, parts = rows[-1], []
-  if "ranking_accuracy" in last:
-    parts.append(
-      f"held-out ranking accuracy {percent(rows[0]['ranking_accuracy'])} at"
-      f" {rows[0]['name']}, {percent(last['ranking_accuracy'])} after"
-      f" {last['name']}"
+  last = rows[-1]
+  text = (
+    f"Held-out ranking accuracy {percent(rows[0]['ranking_accuracy'])} at"
+    f" {rows[0]['name']}, {percent(last['ranking_accuracy'])} after"
+    f" {last['name']}"
+  )
+  if "reward_accuracy" in last:
+    text += (
+      f"; reward accuracy of {last['name']} over {last['against']}"
+      f" {percent(last['reward_accuracy'])}"
     )
-  for key, label in (
-    ("reward_accuracy", "reward accuracy"),
-    ("win_rate", "win rate"),
-  ):
-    if key in last:
-      parts.append(
-        f"{label} of {last['name']} over {last['against']} {percent(last[key])}"
-      )
-  text = "; ".join(parts)
-  return f"{text[:1].upper()}{text[1:]}." if text else ""
+  return text + "."
 
 
 def results(rows: Rows) -> Table:

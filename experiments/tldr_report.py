@@ -144,8 +144,8 @@ def _nash(outcome: Outcome) -> Section:
       "Fit a Bradley-Terry reward to this population's verdicts on all pairs of"
       " types of summaries and maximise it: you get one type, and some other"
       " type beats it. The Nash equilibrium of the preference mixes types, and"
-      f" none of them beats it. Exact, over {len(names)} pure types of summaries"
-      " and the held-out posts:",
+      f" none of them beats it. Exact, over {len(names)} pure types and the"
+      " held-out posts:",
       Table(("strategy", "summaries", "beaten beyond one half by, %"), table),
       "Against each other the two tie, as any two do whose types run in a"
       " circle: the gain of Nash methods is that nobody can exploit them, not a"

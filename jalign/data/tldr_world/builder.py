@@ -73,7 +73,7 @@ class TldrWorld(tfds.core.GeneratorBasedBuilder):
       },
       "binary": {
         "response": text,
-        "desirable": tfds.features.Scalar(np.bool_),
+        "label": tfds.features.Scalar(np.bool_),
       },
       "prompts": {},
     }[self._records]
@@ -92,6 +92,8 @@ class TldrWorld(tfds.core.GeneratorBasedBuilder):
     for row in rows:
       example = dataclasses.asdict(row)
       del example["group"]
+      if "desirable" in example:  # fields are named as `jalign.data` reads them
+        example["label"] = example.pop("desirable")
       yield int(example.pop("source").rpartition(":")[2]), example
 
   _generate_examples = _generate

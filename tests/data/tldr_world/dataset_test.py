@@ -1,5 +1,6 @@
 """The world as records, as a source, and as a TFDS data set."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -106,7 +107,25 @@ def test_tfds_builds_the_same_records(config, tmp_path):
       assert [t.decode() for t in example["responses"]] == list(row.responses)
       np.testing.assert_allclose(example["scores"], row.scores, rtol=1e-6)
     if config == "binary":
-      assert bool(example["desirable"]) == row.desirable
+      assert bool(example["label"]) == row.desirable
+  # The prepared data is a source like any other.
+  kind = {"sft": "demonstrations", "preferences": "pairs"}.get(config, config)
+  read, report = data.read(
+    kind, f"tfds:tldr_world/small_{config}:train", data_dir=tmp_path
+  )
+  assert not report.skipped and not report.ignored
+  fields = [f.name for f in dataclasses.fields(rows[0])]
+  texts = [n for n in fields if n not in ("source", "group")]
+  pick = lambda row: [getattr(row, n) for n in texts]
+  found = {row.prompt: pick(row) for row in read}
+  for row in train:
+    for got, want in zip(found[row.prompt], pick(row)):
+      if isinstance(want, float) or (
+        isinstance(want, tuple) and isinstance(want[0], float)
+      ):
+        np.testing.assert_allclose(got, want, rtol=1e-6)  # stored as float32
+      else:
+        assert got == want
 
 
 def test_tfds_needs_no_tensorflow():

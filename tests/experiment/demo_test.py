@@ -1,0 +1,39 @@
+"""The demo as a user runs it keeps what its page promises."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+ALIGNED = ("dpo", "online_dpo", "online_ipo", "ipo_md")
+
+
+@pytest.mark.slow
+def test_every_aligned_policy_beats_a_competent_start(tmp_path):
+  environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+  subprocess.run(
+    [sys.executable, "experiments/demo.py", f"--workdir={tmp_path / 'demo'}"],
+    cwd=ROOT,
+    env=environment,
+    check=True,
+  )
+  read = lambda stage: json.loads(
+    (tmp_path / "demo" / stage / "results.json").read_text()
+  )
+  sft = read("sft")["measures"]
+  assert sft["grammatical %"]["mean"] > 90
+  assert sft["true clauses %"]["mean"] > 75
+  for stage in ALIGNED:
+    row = read(stage)
+    assert row["against"] == "sft"
+    assert row["win_rate"]["low"] > 0.5
+    grammatical = row["measures"]["grammatical %"]["mean"]
+    assert grammatical > sft["grammatical %"]["mean"] - 5
+    assert 0.1 < row["kl"]["mean"] < 4
+  page = (tmp_path / "demo" / "report.html").read_text()
+  assert 'src="http' not in page and "<script" not in page
+  assert page.count("data:image/png;base64,") >= 6

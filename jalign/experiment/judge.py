@@ -160,6 +160,7 @@ class Judge:
       sample or self._settings.sample,
       seed=stream(self._run.seed, "report", name),
       ref_params=ref_params,
+      description=f"{name}: samples",
     )
 
   def _accuracies(self, scores, before: _Judged | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from tqdm import tqdm
 
 from jalign import data, sharding
 from jalign.errors import UserError
@@ -82,9 +83,12 @@ def prepare(
     UserError: bad data, or settings that contradict each other.
   """
   wanted = [settings.data, *(stage.data for stage in settings.stages)]
+  bar = lambda items, what: tqdm(
+    items, desc=what, disable=None, unit="source", leave=False
+  )
   read = {
     each: _split(each, settings.tokenizer.path)
-    for each in dict.fromkeys(wanted)
+    for each in bar(dict.fromkeys(wanted), "reading data")
   }
   # Merges are learnt from training texts alone; the words of a small language
   # are all listed, or held-out ones could not be encoded.
@@ -95,7 +99,7 @@ def prepare(
   tokenizer = _tokenizer(settings, folder, base, texts)
   datasets = {
     each: _encode(each, settings.tokenizer.path, tokenizer, *parts)
-    for each, parts in read.items()
+    for each, parts in bar(read.items(), "encoding data")
   }
   return Prepared(
     tokenizer,

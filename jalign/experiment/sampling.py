@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
 from jalign import data
 from jalign.decode import Sampler, generate, sampler
@@ -58,6 +59,7 @@ def sample_texts(
   seed: int,
   ref_params: Params | None = None,
   rows: int = 64,
+  description: str = "",
 ) -> Samples:
   """Samples `settings.per_prompt` responses to each prompt.
 
@@ -70,6 +72,7 @@ def sample_texts(
     seed: of the draws; row i uses the i-th key whatever `rows` is.
     ref_params: parameters of a reference that scores the samples too.
     rows: rows decoded at once.
+    description: of a progress bar, drawn on a terminal; "" for none.
   """
   draw = draw_of(settings)
   repeated = [p for p in prompts for _ in range(settings.per_prompt)]
@@ -77,7 +80,15 @@ def sample_texts(
   batch = data.collate_prompts(repeated, pad_id=tokenizer.pad_id)
   texts: list[str] = []
   counts, logps, ref_logps, finished = [], [], [], []
-  for start in range(0, len(repeated), rows):
+  starts = tqdm(
+    range(0, len(repeated), rows),
+    desc=description,
+    disable=None if description else True,
+    unit="batch",
+    leave=False,
+    dynamic_ncols=True,
+  )
+  for start in starts:
     # The last part is filled with the first rows, so that one shape serves.
     at = np.arange(start, start + rows) % len(repeated)
     live = min(rows, len(repeated) - start)

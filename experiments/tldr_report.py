@@ -11,14 +11,18 @@ from jalign.evaluation import Figure, Section, Table, plot_cycle
 from jalign.experiment.report import Outcome, frontier
 from jalign.experiment.tables import interval, percent
 
+MEASURES = ("grammatical %", "true clauses %", "words")
 CYCLE = ("complete plain", "complete sourced", "all but one sourced")
 
 
 def sections(outcome: Outcome) -> list[Section]:
-  """Returns the sections, in order."""
+  """Returns the sections, in order; of another config the frontier alone."""
+  rows, matrix = outcome.rows, outcome.matrix
+  shown = matrix is not None and set(world.SHOWN) <= set(matrix.names)
+  measured = all(set(MEASURES) <= set(row["measures"]) for row in rows)
+  if not rows or not shown or not measured:
+    return frontier(outcome)
   found = [_what(outcome), _cycle(outcome)]
-  if outcome.matrix is None:  # without an annotator there is nothing to win
-    return found
   ceiling, references = _ceilings(outcome)
   return [*found, _nash(outcome), *frontier(outcome, references), ceiling]
 
@@ -34,8 +38,8 @@ def _what(outcome: Outcome) -> Section:
     " from that same policy and learns from the same judge: a population of"
     " three groups of readers, whose preference is known exactly."
   )
-  header = ("policy", "wins over sft", "KL (nats)", "grammatical %")
-  header += ("true clauses %", "words", "worst opponent", "loses to it")
+  header = ("policy", f"wins over {base['name']}", "KL (nats)", *MEASURES)
+  header += ("worst opponent", "loses to it")
   return Section(
     "What happened",
     [
@@ -47,16 +51,13 @@ def _what(outcome: Outcome) -> Section:
             row["name"],
             percent(row["win_rate"]) if "win_rate" in row else "",
             interval(row["kl"]) if "kl" in row else "",
-            *(
-              f"{row['measures'][name]['mean']:.1f}"
-              for name in ("grammatical %", "true clauses %", "words")
-            ),
+            *(f"{row['measures'][name]['mean']:.1f}" for name in MEASURES),
             *_worst(outcome, row["name"]),
           )
           for row in (base, *rows)
         ],
       ),
-      "Win rates over the SFT policy on held-out posts, 95 % intervals"
+      f"Win rates over {base['name']} on held-out posts, 95 % intervals"
       " clustered by post. Worst opponent: of all policies and fixed summaries"
       " in the matrix below, who beats this policy most; a lower bound on how"
       " far it can be exploited.",
@@ -77,7 +78,7 @@ def _worst(outcome: Outcome, name: str) -> tuple[str, str]:
 def _cycle(outcome: Outcome) -> Section:
   """The cycle on one held-out post, with everybody's verdict."""
   prompts = outcome.rows[0]["prompts"]
-  text = next(x for x in prompts if len(world.read_post(x).salient) == 2)
+  text = min(prompts, key=lambda x: len(world.read_post(x).salient))
   post = world.read_post(text)
   texts = [world.archetype(name, post) for name in CYCLE]
   nexts = texts[1:] + texts[:1]
@@ -180,36 +181,38 @@ def _ceilings(outcome: Outcome) -> tuple[Section, dict[str, float]]:
   """What could be won at most over the policy that all started from."""
   matrix, drawn = outcome.matrix, outcome.drawn
   assert matrix is not None
-  start = matrix.names.index(outcome.rows[0]["name"])
-  beaten = {
-    name: float(matrix.win_rate[i, start])
-    for i, name in enumerate(matrix.names)
-  }
-  fixed = max(world.SHOWN, key=lambda name: beaten.get(name, 0.0))
+  base = outcome.rows[0]["name"]
+  start = matrix.names.index(base)
+  beaten = dict(zip(matrix.names, matrix.win_rate[:, start].tolist()))
+  fixed = max(world.SHOWN, key=lambda name: beaten[name])
   rows = [(f"the best fixed type: {fixed}", f"{100 * beaten[fixed]:.1f} %")]
   references = {}
   if drawn is not None:
-    n = len(drawn.texts) // len(outcome.rows[0]["prompts"])
+    n = outcome.settings.sample.best_of
     groups = [drawn.texts[i : i + n] for i in range(0, len(drawn.texts), n)]
     best = f"best of {n}"
     posts = [world.read_post(x) for x in drawn.prompts[::n]]
-    top = world.best_responses(world.population_rater, posts, groups).mean()
+    rater = world.population_rater
+    top = world.best_responses(rater, posts, groups).mean()
+    fitted = world.cross_fitted(rater, posts, groups).mean()
     rows += [
+      (f"{best} of its own samples", f"{100 * beaten[best]:.1f} %"),
       (
-        f"{best} samples of {matrix.names[start]}",
-        f"{100 * beaten[best]:.1f} %",
+        "a best response to half of its samples, over the other half",
+        f"{100 * fitted:.1f} %",
       ),
-      (f"the exact ceiling, over {n} samples a post", f"{100 * top:.1f} %"),
+      (f"no response more than, over {n} samples", f"{100 * top:.1f} %"),
     ]
-    references = {"exact ceiling": 100 * top, best: 100 * beaten[best]}
+    references = {"upper bound": 100 * top, best: 100 * beaten[best]}
   return (
     Section(
       "Ceilings",
       [
-        "What could be won over the SFT policy at all. The exact ceiling is the"
-        " mean over posts of the best win rate of any grammatical summary,"
-        " found by enumerating what raters see.",
-        Table(("answer", "wins over sft"), rows),
+        f"What could be won over {base} at all. Best responses are exact: all"
+        " that raters see of any grammatical summary is enumerated, post by"
+        f" post. The best response to {base} itself lies between the last two"
+        " rows.",
+        Table(("answer", f"wins over {base}"), rows),
       ],
     ),
     references,

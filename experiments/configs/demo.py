@@ -64,7 +64,6 @@ def get_config() -> ConfigDict:
 
   c.sft = base.stage(dict(name="sft"), steps=2200, batch_size=32)
   c.sft.data.path = "sft[:20000]"
-  c.sft.data.eval_fraction = 0.04
   c.sft.optimizer.learning_rate = 3e-3
   c.sft.optimizer.final_fraction = 0.05
   c.sft.optimizer.warmup_steps = 50

@@ -51,7 +51,7 @@ class Dataset:
     if (self.kind, batch) not in _BATCHES:
       takers = [b for kind, b in _BATCHES if kind == self.kind]
       raise UserError(
-        f"the loss takes {batch}, and the data has {self.kind}.",
+        f"{batch} are needed, and the data has {self.kind}.",
         where=where,
         remedy="This data serves online algorithms alone."
         if not takers

@@ -140,6 +140,11 @@ def last_stage(folder: pathlib.Path) -> pathlib.Path:
   raise UserError("has no trained stage.", where=str(folder))
 
 
+def stages_of(folder: pathlib.Path) -> list[str]:
+  """Names of a run's stages, begun or not."""
+  return list(_description(folder)["stages"])
+
+
 def _description(folder: pathlib.Path) -> dict[str, Any]:
   """run.json, with the types of its entries checked."""
   value = read_json(folder / "run.json")

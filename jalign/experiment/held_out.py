@@ -116,7 +116,9 @@ def measure_wins(
     preference = annotator(samples.prompts, samples.texts, reference[0].texts)
     values = (
       win_rate(preference, samples.prompt_ids).win_rate,
-      float(np.mean(samples.logps - samples.ref_logps)),
+      float(np.mean(samples.logps - samples.ref_logps))
+      if settings.plain
+      else float("nan"),
       float(np.mean(samples.tokens)),
       samples.finished,
     )

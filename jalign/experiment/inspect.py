@@ -101,6 +101,7 @@ def evaluate_run(
   with jax.set_mesh(mesh):
     loaded = load_run(run, mesh)
     prepared = prepare(settings, run, None)
+    prepared.main.check("pairs", f"{run}: config.data")
     if path:
       prepared = prepared.with_pairs(path, settings)
       lines += prepared.lines

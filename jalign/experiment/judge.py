@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jalign.errors import UserError
 from jalign.evaluation import likelihood
 from jalign.evaluation.best_of_n import best_of_n
 from jalign.evaluation.clustered import clustered_mean
@@ -48,9 +49,19 @@ class Judge:
     self._model = transformer(run.model_config)
     self._score = likelihood.make_scorer(self._model)
     self._measure = load_measures(settings.annotator)
-    self._oppose = load_opponents(settings.annotator)
     self._judged: dict[str, _Judged] = {}
     self._prompts = run.prepared.main.sample_prompts(settings.sample.prompts)
+    self._opponents = load_opponents(settings.annotator)(
+      [p.text for p in self._prompts for _ in range(settings.sample.per_prompt)]
+    )
+    taken = {"start", f"best of {settings.sample.best_of}"}
+    taken |= {stage.name for stage in settings.stages}
+    for name in taken & set(self._opponents):
+      raise UserError(
+        f"{name!r} is the name of a policy.",
+        where="config.annotator.opponents",
+        remedy="Give the opponent another name.",
+      )
 
   def __call__(
     self,
@@ -94,9 +105,10 @@ class Judge:
     }
     if before is not None:
       row["against"] = start
-      row["kl"] = _interval(
-        clustered_mean(samples.logps - samples.ref_logps, samples.prompt_ids)
-      )
+      if self._settings.sample.plain:
+        row["kl"] = _interval(
+          clustered_mean(samples.logps - samples.ref_logps, samples.prompt_ids)
+        )
       row |= self._duel(samples, before.samples)
     row["prompts"] = [prompt.text for prompt in self._prompts]
     row["samples"] = samples.texts
@@ -127,7 +139,7 @@ class Judge:
     n, drawn = settings.sample.best_of, None
     if n:
       texts[f"best of {n}"], drawn = self._best_of(n, params)
-    texts |= self._oppose(samples.prompts)
+    texts |= self._opponents
     added = [
       {"name": name, "samples": found}
       | self._measures(found, samples.prompts, samples.prompt_ids)

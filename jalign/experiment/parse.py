@@ -7,6 +7,7 @@ what differs there.
 
 import dataclasses
 import itertools
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -39,6 +40,7 @@ _PLAIN = ("title", "init_from", "wandb_project", "report")
 _STAGE = tuple(
   f.name for f in dataclasses.fields(StageSettings) if f.name != "name"
 )
+FOLDERS = ("plots", "tokenizer", "lock")  # of a run, beside its stages
 _OF_ONE = {"start": "", "judge": True}  # never taken over from the top level
 _MODEL = tuple(
   f.name
@@ -163,6 +165,13 @@ def parse(config: Mapping[str, Any]) -> Settings:
       f"{names} must be one or more different names, none of them a key.",
       where="config.stages",
     )
+  for name in names:
+    if not re.fullmatch(r"[A-Za-z]\w*", name) or name in FOLDERS:
+      raise UserError(
+        f"{name!r} can't name a stage: it is the name of its folder.",
+        where="config.stages",
+        remedy=f"Use letters, digits and _, and none of {', '.join(FOLDERS)}.",
+      )
   top["data"] = main_data
   stages: list[StageSettings] = []
   for name in names:
@@ -237,6 +246,8 @@ def _check_data(data: DataSettings, where: str) -> None:
       f"{data.on_error!r} is not 'error' or 'skip'.",
       where=f"{where}.on_error",
     )
+  if not data.buckets:
+    raise UserError("names no length.", where=f"{where}.buckets")
   if not data.path:
     raise UserError(
       "names no file.",
@@ -252,6 +263,12 @@ def _check_sample(sample: SamplerSettings) -> None:
   for key in ("best_of", "eval_prompts"):
     if getattr(sample, key) < 0:
       raise UserError("must not be negative.", where=f"config.sample.{key}")
+  if sample.best_of == 1:
+    raise UserError(
+      "best of 1 is the policy itself.",
+      where="config.sample.best_of",
+      remedy="Give 2 or more, or 0 for none.",
+    )
   draw_of(sample)  # checks the rest
 
 

@@ -31,6 +31,7 @@ def load_function(name: str, where: str) -> Any:
     UserError: the file, module or function isn't there.
   """
   module_name, _, attribute = name.rpartition(":")
+  remedy = "Write it as FILE.py:NAME or package.module:NAME."
   try:
     if module_name.endswith(".py"):
       spec = importlib.util.spec_from_file_location("named", module_name)
@@ -40,13 +41,16 @@ def load_function(name: str, where: str) -> Any:
       spec.loader.exec_module(module)
     else:
       module = importlib.import_module(module_name)
-    return getattr(module, attribute)
-  except (ImportError, OSError, AttributeError, ValueError) as e:
+    function = getattr(module, attribute)
+  except Exception as e:  # whatever the user's module does when it is imported
     raise UserError(
-      f"{name!r} can't be loaded ({e}).",
+      f"{name!r} can't be loaded ({type(e).__name__}: {e}).",
       where=where,
-      remedy="Write it as FILE.py:NAME or package.module:NAME.",
+      remedy=remedy,
     ) from e
+  if not callable(function):
+    raise UserError(f"{name!r} is no function.", where=where, remedy=remedy)
+  return function
 
 
 def load_annotator(settings: AnnotatorSettings) -> Annotator | None:

@@ -15,6 +15,12 @@ from jalign.errors import UserError
 from jalign.experiment import folder as folders
 from jalign.experiment.dataset import Dataset
 from jalign.experiment.settings import DataSettings, Settings
+from jalign.experiment.source import (
+  Source,
+  read_records,
+  read_source,
+  template_of,
+)
 
 _TEXTS = ("prompt", "chosen", "rejected", "response")
 
@@ -54,7 +60,10 @@ class Prepared:
 
   def with_pairs(self, path: str, settings: Settings) -> "Prepared":
     """The same with all pairs of another file held out."""
-    records, reports = _read(settings.data, path, settings.tokenizer.path)
+    self.main.check("pairs", "config.data")
+    records, reports = read_records(
+      settings.data, path, settings.tokenizer.path, "config.data"
+    )
     held_out, cut = data.encode_pairs(
       records, self.tokenizer, _limits(settings.data)
     )
@@ -82,24 +91,28 @@ def prepare(
   Raises:
     UserError: bad data, or settings that contradict each other.
   """
-  wanted = [settings.data, *(stage.data for stage in settings.stages)]
   bar = lambda items, what: tqdm(
     items, desc=what, disable=None, unit="source", leave=False
   )
-  read = {
-    each: _split(each, settings.tokenizer.path)
-    for each in bar(dict.fromkeys(wanted), "reading data")
+  wheres = {settings.data: "config.data"}
+  for stage in settings.stages:
+    wheres.setdefault(stage.data, f"config.{stage.name}.data")
+  sources = {
+    each: read_source(each, settings.tokenizer.path, where)
+    for each, where in bar(wheres.items(), "reading data")
   }
+  judged = {record.group for record in sources[settings.data].held_out}
+  sources = {each: s.without(judged) for each, s in sources.items()}
   # Merges are learnt from training texts alone; the words of a small language
   # are all listed, or held-out ones could not be encoded.
-  parts = slice(2 if settings.tokenizer.kind == "words" else 1)
+  whole = settings.tokenizer.kind == "words"
   texts = itertools.chain.from_iterable(
-    _texts(part) for each in read.values() for part in each[parts]
+    _texts([*s.train, *(s.held_out if whole else ())]) for s in sources.values()
   )
   tokenizer = _tokenizer(settings, folder, base, texts)
   datasets = {
-    each: _encode(each, settings.tokenizer.path, tokenizer, *parts)
-    for each, parts in bar(read.items(), "encoding data")
+    each: _encode(each, settings.tokenizer.path, tokenizer, source)
+    for each, source in bar(sources.items(), "encoding data")
   }
   return Prepared(
     tokenizer,
@@ -112,22 +125,14 @@ def prepare(
   )
 
 
-def _split(settings: DataSettings, folder: str):
-  """(training records, held-out records, reports) of one source."""
-  records, reports = _read(settings, settings.path, folder)
-  parts = data.split(records, settings.eval_fraction, settings.split_seed)
-  return *parts, reports
-
-
 def _encode(
   settings: DataSettings,
   folder: str,
   tokenizer: data.Tokenizer,
-  train: list[Any],
-  held_out: list[Any],
-  reports: list[data.Report],
+  source: Source,
 ) -> Dataset:
-  template = _template(settings, folder)
+  where, train, held_out, reports, apart = source
+  template = template_of(settings, folder, where)
   conversations = lambda records, tokenizer, limits: data.encode_conversations(
     records, tokenizer, template or data.PLAIN_CHAT, limits
   )
@@ -141,7 +146,7 @@ def _encode(
   if record not in encoders:
     raise UserError(
       f"no loss takes {record.__name__}s yet.",
-      where="config.data.source",
+      where=f"{where}.source",
       remedy="Convert them by data.convert, to one of"
       f" {', '.join(data.CONVERSIONS)}, or choose another source.",
     )
@@ -153,7 +158,13 @@ def _encode(
     f"{len(train)} {noun} to train on, {len(held_out)} held out"
     f" ({groups} groups of prompts, none in both)",
   ]
+  if apart:
+    lines.append(
+      f"{apart} more are not trained on: their prompts are held out by the run"
+    )
   facts: dict[str, Any] = {"source": reports[0].to_dict()}
+  if apart:
+    facts["held_out_by_the_run"] = apart
   if len(reports) > 1:
     facts["convert"] = reports[1].to_dict()
   parts: list[list[Any]] = [[], []]
@@ -163,10 +174,11 @@ def _encode(
       facts[name] = cut.to_dict()
       place = {"train": "training", "eval": "held out"}[name]
       lines.append(f"{place}: {cut.summary()}")
-  has_prompts = hasattr(train[0], "prompt")
-  prompts = lambda records: (
-    _prompts(records, tokenizer, settings) if has_prompts else []
-  )
+  if record is data.ConversationRecord:
+    opened = template or data.PLAIN_CHAT
+    train = [_opening(r, opened) for r in train]
+    held_out = [_opening(r, opened) for r in held_out]
+  prompts = lambda records: _prompts(records, tokenizer, settings)
   return Dataset(
     kind=kind,
     train=parts[0],
@@ -181,6 +193,17 @@ def _encode(
   )
 
 
+def _opening(
+  record: data.ConversationRecord, template: data.ChatTemplate
+) -> data.PromptRecord:
+  """What comes before the last turn of the assistant, as a prompt."""
+  last = max(
+    i for i, m in enumerate(record.messages) if m["role"] == "assistant"
+  )
+  text = template.render(record.messages[:last], prompt=True)
+  return data.PromptRecord(text, record.source, record.group)
+
+
 def _texts(records: Sequence[Any]) -> Iterator[str]:
   """Texts to train a tokenizer on."""
   for record in records:
@@ -189,45 +212,6 @@ def _texts(records: Sequence[Any]) -> Iterator[str]:
         yield getattr(record, field)
     for message in getattr(record, "messages", ()):
       yield message["content"]
-
-
-def _template(settings: DataSettings, folder: str):
-  """The chat template that a config names, None for none."""
-  if settings.template == "plain":
-    return data.PLAIN_CHAT
-  if settings.template == "tokenizer":
-    if not folder:
-      raise UserError(
-        "names no folder, and data.template takes its template.",
-        where="config.tokenizer.path",
-        remedy="Name one, or set data.template to 'plain' or a file.",
-      )
-    return data.load_template(folder)
-  return data.load_template(settings.template) if settings.template else None
-
-
-def _read(settings: DataSettings, path: str, folder: str):
-  """(records, reports: of the reading and, if there is one, the conversion)."""
-  options = {
-    "on_error": settings.on_error,
-    "data_dir": settings.data_dir,
-    "template": _template(settings, folder),
-  }
-  if settings.source == "conversations":
-    del options["template"]  # needed later, where they are encoded
-  records, report = data.read(
-    settings.source, path, **{k: v for k, v in options.items() if v}
-  )
-  reports = [report]
-  if settings.convert:
-    try:
-      records, more = data.convert(settings.convert, records)
-    except UserError as e:
-      raise UserError(
-        e.problem, where="config.data.convert", remedy=e.remedy
-      ) from e
-    reports += [more] if more else []
-  return records, reports
 
 
 def _limits(settings: DataSettings) -> data.Limits:
@@ -259,6 +243,12 @@ def _tokenizer(settings: Settings, folder, base, texts) -> data.Tokenizer:
   if settings.tokenizer.path:
     return data.load(settings.tokenizer.path)
   if settings.tokenizer.kind == "words":
+    if any(stage.data.template for stage in settings.stages):
+      raise UserError(
+        "'words' can't write a chat template's own words.",
+        where="config.tokenizer.kind",
+        remedy="Use 'bpe' for conversations.",
+      )
     return data.train_words(texts)
   return data.train_bpe(texts, settings.tokenizer.vocab_size)
 

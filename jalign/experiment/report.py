@@ -25,7 +25,6 @@ from jalign.experiment.tables import (
   results,
   sampled,
 )
-from jalign.feedback import Annotator
 from jalign.models import ModelConfig, param_specs
 from jalign.training.metrics import read_jsonl
 
@@ -60,7 +59,6 @@ class Outcome(NamedTuple):
     contestants: names, samples and measures of those beside the policies.
     matrix: of everybody's samples under the annotator, None without one.
     drawn: the samples that best-of-n chose from, None without it.
-    annotator: the annotator, None without one.
     facts: seconds, peak_memory_gib, devices.
   """
 
@@ -72,7 +70,6 @@ class Outcome(NamedTuple):
   contestants: Sequence[Mapping[str, Any]]
   matrix: WinMatrix | None
   drawn: Drawn | None
-  annotator: Annotator | None
   facts: Mapping[str, Any]
 
 

@@ -56,10 +56,10 @@ def run_one(
   folders.check(folder, config)
   base = pathlib.Path(settings.init_from) if settings.init_from else None
   if base is not None:
-    stage_of_base = folders.last_stage(base)
-    if not (stage_of_base / "results.json").exists():
+    last_of_base = folders.stages_of(base)[-1]
+    if not (base / last_of_base / "results.json").exists():
       raise UserError(
-        f"its stage {stage_of_base.name} isn't finished.",
+        f"its stage {last_of_base} isn't finished.",
         where=str(base),
         remedy="Finish that run first: the same command resumes it.",
       )
@@ -106,7 +106,8 @@ def run_one(
         )
       else:
         folders.write_json(
-          folder / stage.name / "results.json", {"step": result.step}
+          folder / stage.name / "results.json",
+          {"step": result.step, "evaluation": result.evaluation},
         )
       # The last start stays: best-of-n is drawn from it.
       later = {starts[s.name] for s in settings.stages[i + 1 :]}
@@ -124,7 +125,6 @@ def run_one(
       contestants=added,
       matrix=matrix,
       drawn=drawn,
-      annotator=annotator,
       facts={
         "seconds": time.perf_counter() - started,
         "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -100,6 +100,16 @@ class SamplerSettings:
   top_p: float = 1.0
   min_p: float = 0.0
 
+  @property
+  def plain(self) -> bool:
+    """Whether samples have the model's own law: then log-ratios average to a
+    KL divergence."""
+    own = SamplerSettings()
+    return all(
+      getattr(self, name) == getattr(own, name)
+      for name in ("temperature", "top_k", "top_p", "min_p")
+    )
+
 
 @dataclasses.dataclass(frozen=True)
 class AnnotatorSettings:

@@ -125,11 +125,22 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
 
   checkpoints = Checkpoints(folder / "checkpoints")
   best = Checkpoints(folder / "best") if stage.select else None
+  meta = {
+    "stage": dataclasses.asdict(stage),
+    "start": reference.fingerprint(params, ()),
+  }
   state = init_state(params, optimizer, placement)
   batches = _batches(run, stage, loss)
   resumed = checkpoints.latest() is not None
   if resumed:
     restored = checkpoints.restore(state)
+    if restored.meta.get("start") != meta["start"]:
+      raise UserError(
+        "its checkpoints were made from another start: an earlier stage, or"
+        " the run that this one begins from, was trained anew.",
+        where=str(folder),
+        remedy="Delete this folder; the same command trains the stage again.",
+      )
     state = restored.state
     batches.set_state(restored.data)
     print(f"[{stage.name}] resumes at step {int(state.step)} of {steps}")
@@ -172,7 +183,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
   writer = metrics.write_all(writers)
   writer.truncate_after(reached)
   save = lambda state, position: checkpoints.save(
-    state, data=position, meta={"stage": dataclasses.asdict(stage)}
+    state, data=position, meta=meta
   )
 
   def should_stop() -> bool:

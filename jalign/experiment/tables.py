@@ -10,8 +10,8 @@ Rows = Sequence[Mapping[str, Any]]
 ACCURACIES = (
   ("ranking_accuracy", "ranking accuracy"),
   ("normalized_ranking_accuracy", "per-token ranking accuracy"),
-  ("reward_accuracy", "reward accuracy over the start"),
-  ("win_rate", "win rate over the start"),
+  ("reward_accuracy", "reward accuracy over its start"),
+  ("win_rate", "win rate over its start"),
   ("length_adjusted", "length-adjusted win rate"),
 )
 
@@ -98,6 +98,8 @@ def interval(value: Mapping[str, float]) -> str:
 
 
 def percent(rate: Mapping[str, float]) -> str:
-  """ "62.3 ± 4.4 %" of a fraction with its interval."""
-  half = 50 * (rate["high"] - rate["low"])
-  return f"{100 * rate['mean']:.1f} ± {half:.1f} %"
+  """ "62.3 ± 4.4 %", or "99.7 (99.1 to 100.0) %" of a lopsided interval."""
+  low, mean, high = (100 * rate[key] for key in ("low", "mean", "high"))
+  if abs(low + high - 2 * mean) > 0.1 * (high - low):  # cut off at 0 or 100
+    return f"{mean:.1f} ({low:.1f} to {high:.1f}) %"
+  return f"{mean:.1f} ± {(high - low) / 2:.1f} %"

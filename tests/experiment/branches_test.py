@@ -2,15 +2,20 @@
 
 import json
 import re
+import shutil
 
 import jax
 import numpy as np
 import pytest
 
 from jalign.experiment import folder as folders
+from jalign.experiment import params as start_params
 from jalign.experiment.params import trained_params
+from jalign.experiment.parse import parse
+from jalign.experiment.prepare import prepare
 from jalign.sharding import make_mesh
 from jalign.training.metrics import read_jsonl
+from tests.experiment import conftest
 
 CONFIG = """
 from experiments.configs import base
@@ -73,13 +78,12 @@ def test_branches_start_from_one_policy_and_meet_in_one_matrix(branching):
     else:
       np.testing.assert_allclose(first["eval/kl"], 0, atol=1e-5)
     assert {"gold reward", "grammatical %"} <= set(results["measures"])
-  assert json.loads((folder / "warmup" / "results.json").read_text()) == {
-    "step": 2
-  }
+  warmup = json.loads((folder / "warmup" / "results.json").read_text())
+  assert warmup["step"] == 2 and "eval/loss" in warmup["evaluation"]
   page = (folder / "report.html").read_text()
   for name in ("sft", "dpo", "online", "best of 2", "complete sourced"):
     assert name in page
-  assert "exact ceiling" in page and "warmup] held out" not in said
+  assert "no response more than" in page and "warmup] held out" not in said
   facts = json.loads((folder / "data.json").read_text())
   assert facts["source"]["path"] == "tldr_world/preferences"
   assert facts["stages"]["warmup"]["source"]["path"] == "tldr_world/echo"
@@ -107,11 +111,15 @@ def test_branches_start_from_one_policy_and_meet_in_one_matrix(branching):
       '"ranked[:60]"',
       "no loss takes RankedRecords yet.*data.convert",
     ),
-    ('"sft[:60]"', '"prompts[:60]"', "takes sequences, and the data has prom"),
+    (
+      '"sft[:60]"',
+      '"prompts[:60]"',
+      "sequences are needed, and the data has prom",
+    ),
     (
       "c.dpo = base.stage",
       'c.sft.data.convert = "best_and_worst"\n  c.dpo = base.stage',
-      "config.data.convert.*doesn't take Demonstration",
+      "config.sft.data.convert.*doesn't take Demonstration",
     ),
     ('"batch"', '"many"', "config.annotator.kind: 'many' is not one of"),
     (":measures", ":nothing", "config.annotator.measures.*can't be loaded"),
@@ -145,3 +153,74 @@ def test_ranked_lists_become_pairs(branching):
   assert re.search(r"read 60 records, used 60\n.*read 60 pairs, used \d+", said)
   results = json.loads((folder / "dpo" / "results.json").read_text())
   assert results["against"] == "start" and "reward_accuracy" in results
+
+
+def test_no_stage_is_trained_on_prompts_that_the_run_holds_out(branching):
+  text = branching.config.read_text().replace(
+    'c.sft.data.path = "sft[:60]"',
+    'c.sft.data.path = "sft[:200]"\n  c.sft.data.eval_fraction = 0.05',
+  )
+  branching.config.write_text(text)
+  namespace = {}
+  exec(text, namespace)
+  prepared = prepare(
+    parse(namespace["get_config"]().to_dict()), branching.folder / "no", None
+  )
+  judged = set(prepared.main.groups(p.source for p in prepared.main.held_out))
+  sft = prepared.stages["sft"]
+  trained = set(sft.groups(x.source for x in sft.train))
+  assert judged and trained and not judged & trained
+  assert sft.facts["held_out_by_the_run"] > 0
+  assert any("prompts are held out by the run" in x for x in prepared.lines)
+
+
+def test_conversations_are_trained_on_and_answered(branching):
+  rows = [
+    {
+      "messages": [
+        {"role": "user", "content": f"q{i}"},
+        {"role": "assistant", "content": "yes"},
+        {"role": "user", "content": "and?"},
+        {"role": "assistant", "content": "no"},
+      ]
+    }
+    for i in range(40)
+  ]
+  branching.write_data(rows)
+  branching.config.write_text(
+    conftest.CONFIG.format(path=str(branching.data))
+    .replace('("sft", "align")', '("sft",)')
+    .replace("c.loss.beta = 0.1", 'c.loss = dict(name="sft")')
+    .replace('c.sft = base.stage(dict(name="sft"), steps=2)', "pass")
+    .replace("(32,)", "(64,)")
+    .replace("tokens = 16", "tokens = 32")
+    .replace(
+      "c.data.eval",
+      'c.data.source = "conversations"\n  c.data.template = "plain"\n'
+      "  c.data.eval",
+    )
+  )
+  folder, _ = branching.train()
+  results = json.loads((folder / "sft" / "results.json").read_text())
+  # What is answered is the whole conversation up to the last turn.
+  assert all("and?" in p and "yes" in p for p in results["prompts"])
+  assert all("no" not in p.split("and?")[1] for p in results["prompts"])
+  message = branching.fails(["evaluate", f"--run={folder}"])
+  assert "pairs are needed, and the data has sequences" in message
+
+
+def test_a_branch_is_resumed_from_its_own_start_alone(branching, monkeypatch):
+  folder, _ = branching.train()
+  shutil.rmtree(folder / "sft")
+  _, said = branching.train()  # the start is made again, the same to the bit
+  assert "[dpo] resumes at step 2 of 2" in said
+  shutil.rmtree(folder / "sft")
+  monkeypatch.setattr(
+    "jalign.experiment.run.fresh_params",
+    lambda *arguments: jax.tree.map(
+      lambda x: x * 1.01, start_params.fresh_params(*arguments)
+    ),
+  )
+  shutil.rmtree(folder / "warmup")
+  message = branching.fails(branching.command())
+  assert "dpo: its checkpoints were made from another start" in message

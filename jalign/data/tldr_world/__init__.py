@@ -19,6 +19,7 @@ algorithm was tuned on them (seed 0 of `dataset`).
 from jalign.data.tldr_world.ceiling import (
   attainable,
   best_responses,
+  cross_fitted,
   exploitability,
 )
 from jalign.data.tldr_world.dataset import (
@@ -88,6 +89,7 @@ __all__ = [
   "best_responses",
   "bradley_terry",
   "cost",
+  "cross_fitted",
   "exploitability",
   "gold",
   "gold_cost",

@@ -61,8 +61,10 @@ def best_responses(
     opponents: K responses to each; the response plays against their mixture.
 
   Returns:
-    [G] max over summaries y of mean_k P(y > opponents_k): no policy, whatever
-    it was trained on, has a higher win rate over these opponents.
+    [G] max over grammatical summaries y of mean_k P(y > opponents_k): no
+    response has a higher win rate over these K. Where they are samples of a
+    policy it is an upper bound on the best response to that policy, which
+    doesn't know the draws; see `cross_fitted`.
   """
   return np.array(
     [
@@ -70,6 +72,39 @@ def best_responses(
       for post, texts in zip(posts, opponents, strict=True)
     ]
   )
+
+
+def cross_fitted(
+  rater: Rater, posts: Sequence[Post], opponents: Sequence[Sequence[str]]
+) -> np.ndarray:
+  """What a response wins over draws that it wasn't chosen on, post by post.
+
+  The best response to one half of the samples plays the other half, and the
+  other way round: in expectation something that can be won over the policy,
+  and so a lower bound on its best response, where `best_responses` is an upper
+  one.
+
+  Args:
+    rater: the exact annotator.
+    posts: G posts.
+    opponents: K >= 2 samples of a policy for each.
+
+  Returns:
+    [G] win rates.
+  """
+  rates = []
+  for post, texts in zip(posts, opponents, strict=True):
+    p = _against(rater, post, texts)
+    halves = p[:, ::2], p[:, 1::2]
+    rates.append(
+      np.mean(
+        [
+          there.mean(1)[here.mean(1).argmax()]
+          for here, there in (halves, halves[::-1])
+        ]
+      )
+    )
+  return np.array(rates)
 
 
 def _against(rater: Rater, post: Post, texts: Sequence[str]) -> np.ndarray:

@@ -114,6 +114,23 @@ def test_the_ceiling_is_reached_and_never_exceeded():
   np.testing.assert_allclose(p, gold)  # nothing has a higher reward
 
 
+def test_the_two_bounds_of_a_best_response_close_in_on_each_other():
+  rng = np.random.default_rng(1)
+  posts = POSTS[:40]
+  drawn = [
+    [world.sample_demonstration(post, rng)[1] for _ in range(200)]
+    for post in posts
+  ]
+  gaps = []
+  for count in (8, 40, 200):
+    some = [texts[:count] for texts in drawn]
+    upper = world.best_responses(world.population_rater, posts, some).mean()
+    lower = world.cross_fitted(world.population_rater, posts, some).mean()
+    assert lower < upper
+    gaps.append(upper - lower)
+  assert gaps[0] > gaps[1] > gaps[2] and gaps[2] < 0.015
+
+
 def test_attainable_attributes_are_those_of_some_text():
   post = next(p for p in POSTS if len(p.salient) == 2)
   table = world.attainable(2, 10)

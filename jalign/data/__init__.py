@@ -90,7 +90,13 @@ from jalign.data.sequences import (
   encode_demonstrations,
   sequence_length,
 )
-from jalign.data.sources import KINDS, SOURCES, guess_source, read
+from jalign.data.sources import (
+  KINDS,
+  SOURCES,
+  WITHOUT_TEMPLATE,
+  guess_source,
+  read,
+)
 from jalign.data.tokenizer import (
   Tokenizer,
   load,
@@ -104,6 +110,7 @@ __all__ = [
   "KINDS",
   "PLAIN_CHAT",
   "SOURCES",
+  "WITHOUT_TEMPLATE",
   "Batch",
   "BinaryRecord",
   "ChatTemplate",

@@ -24,11 +24,9 @@ from jalign.data.schema import (
   Report,
   Skipped,
 )
-from jalign.data.sources import guess_source, read
+from jalign.data.sources import WITHOUT_TEMPLATE, guess_source, read
 from jalign.data.tokenizer import Tokenizer
 from jalign.errors import UserError
-
-_WITHOUT_TEMPLATE = ("hh", "conversations")  # their readers take none
 
 
 class Example(NamedTuple):
@@ -134,16 +132,15 @@ def check(
       known shape.
   """
   name = source or _guess(path, data_dir)
-  options: dict[str, Any] = {"on_error": "skip", "data_dir": data_dir}
+  options: dict[str, Any] = {
+    "on_error": "skip",
+    "data_dir": data_dir,
+    "template": template,
+  }
   plain_chat = False
-  if name in _WITHOUT_TEMPLATE and template is not None:
-    raise UserError(
-      f"the source {name!r} takes no template.",
-      remedy="Leave it out, or name another source.",
-    )
-  if name not in _WITHOUT_TEMPLATE:
-    plain_chat = template is None and _holds_messages(path, data_dir)
-    options["template"] = PLAIN_CHAT if plain_chat else template
+  if name not in WITHOUT_TEMPLATE and template is None:
+    plain_chat = _holds_messages(path, data_dir)
+    options["template"] = PLAIN_CHAT if plain_chat else None
   records, report = read(name, path, **options)
   examples = [_example(record) for record in records]
   overlap = None

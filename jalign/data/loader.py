@@ -270,8 +270,8 @@ def make_loader(
   digest = hashlib.sha256(repr(order).encode())
   for value in (v for example in encoded for v in vars(example).values()):
     for array in value if isinstance(value, tuple) else (value,):
-      if isinstance(array, np.ndarray | bool):  # ids, scores and labels
-        digest.update(np.asarray(array).tobytes())
+      if not isinstance(array, str):  # ids, scores and labels; None is NaN
+        digest.update(np.asarray(array, np.float64).tobytes())
   shapes = _report(lengths, batch_size, buckets)
   return Loader(dataset, shapes, digest.hexdigest()[:16])
 

@@ -52,6 +52,10 @@ SOURCES: dict[str, Reader] = {
   "tldr_world": read_tldr_world,
 }
 
+# Sources that are read without a chat template: they hold plain texts, or
+# conversations that `encode_conversations` writes later.
+WITHOUT_TEMPLATE = frozenset({"hh", "conversations", "tldr_world"})
+
 
 def read(name: str, path: Path, **options: Any) -> tuple[list[Any], Report]:
   """Reads `path` with the source called `name`.
@@ -59,23 +63,34 @@ def read(name: str, path: Path, **options: Any) -> tuple[list[Any], Report]:
   Args:
     name: a key of `SOURCES`.
     path: a file, a folder, or "tfds:...".
-    **options: the reader's own.
+    **options: the reader's own; a source of `WITHOUT_TEMPLATE` takes no
+      template but None.
 
   Returns:
     (records, report); `KINDS` says what the records are.
 
   Raises:
-    UserError: no such source, or the reader's own.
+    UserError: no such source, a template for one that takes none, or the
+      reader's own.
   """
   if name not in SOURCES:
     raise UserError(
       f"there is no data source {name!r}.",
       remedy=f"The sources are {', '.join(sorted(SOURCES))}.",
     )
+  if name in WITHOUT_TEMPLATE and options.pop("template", None):
+    raise UserError(
+      f"the source {name!r} takes no template.",
+      where=str(path),
+      remedy="Leave it out here: `encode_conversations` takes it, later."
+      if name == "conversations"
+      else "Leave it out, or name another source.",
+    )
   return SOURCES[name](path, **options)
 
 
-# What the records of a source are.
+# What the records of a source are. Those of "tldr_world" are of any kind: its
+# path says which; it has no rows of a file, so that it is never guessed.
 KINDS: dict[str, type] = {
   "pairs": PreferenceRecord,
   "jsonl": PreferenceRecord,
@@ -108,7 +123,7 @@ def guess_source(row: dict[str, Any]) -> str:
   have = ", ".join(repr(key) for key in row if key in has) or "no field"
   raise UserError(
     f"a row with {have} has the shape of no source.",
-    remedy=f"Rename its fields, or name the source: {', '.join(SOURCES)}.",
+    remedy=f"Rename its fields, or name the source: {', '.join(KINDS)}.",
   )
 
 

@@ -60,12 +60,12 @@ class Tokenizer:
 
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
     """`encode` of each text, in parallel."""
-    return [
-      found.ids
-      for found in self.backend.encode_batch(
-        list(texts), add_special_tokens=False
-      )
-    ]
+    texts = list(texts)
+    try:
+      found = self.backend.encode_batch(texts, add_special_tokens=False)
+    except Exception:  # one by one, `encode` says which text it is
+      return [self.encode(text) for text in texts]
+    return [one.ids for one in found]
 
   def decode(self, ids: Sequence[int]) -> str:
     """The text of token ids; special tokens are skipped."""

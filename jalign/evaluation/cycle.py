@@ -156,7 +156,7 @@ def plot_cycle(
     win_rates: fraction of names[i] beating names[i + 1], the last the first.
     path: of the PNG file.
     half_widths: of the rates' intervals, fractions; None shows none.
-    texts: name -> an example; wrapped, and cut after seven lines.
+    texts: name -> an example; wrapped, and cut after eight lines.
     title: above the diagram.
 
   Raises:
@@ -188,7 +188,6 @@ def plot_cycle(
     axes = figure.add_axes((0, 0, 1, size[1] / (size[1] + top)))
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     axes.set_axis_off()
-    boxes = []
     boxes = [
       _draw_node(axes, *each, (width, height))
       for each in zip(centres, heads, bodies)

@@ -5,6 +5,7 @@ after seven curves), labels beside the data, a light grid. A run keeps its
 colour over a report's plots where they all get one `run_colours`.
 """
 
+import io
 import os
 import pathlib
 import textwrap
@@ -13,6 +14,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+
+from jalign.files import write_whole
 
 Path = str | os.PathLike[str]
 Looks = Mapping[str, tuple[Any, Any]]  # name -> (colour, line style)
@@ -65,10 +68,10 @@ def new_figure(width: float, height: float, title: str) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path) -> pathlib.Path:
-  """Writes the PNG file, and its folder where missing."""
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  figure.savefig(path, format="png", dpi=150)
+  """Writes the PNG file whole, and its folder where missing."""
+  path, png = pathlib.Path(path), io.BytesIO()
+  figure.savefig(png, format="png", dpi=150)
+  write_whole(path, png.getvalue())
   return path
 
 

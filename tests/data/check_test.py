@@ -117,6 +117,23 @@ def test_tokens_and_templates(tmp_path):
     check(path, template=folder)
 
 
+def test_the_generated_world(tmp_path):
+  found = check("preferences[:40]", "tldr_world", against="sft[:20]")
+  assert (found.source, found.plain_chat) == ("tldr_world", False)
+  assert found.report.used == 40 and found.balance["with both scores"] == 1
+  assert len(found.overlap.prompts) == 20
+  assert describe(found)
+  with pytest.raises(UserError, match="'tldr_world' takes no template"):
+    check("sft[:20]", "tldr_world", template=tmp_path)
+
+
+def test_a_tokenizer_that_lacks_a_word(tmp_path):
+  path = _write(tmp_path / "a.jsonl", _pair("anna", "sings", "xyzzy"))
+  tokenizer = data.train_words(["anna sings"])
+  with pytest.raises(UserError, match="'xyzzy' can't be encoded"):
+    check(path, tokenizer=tokenizer)
+
+
 def test_the_command_says_it_all(pairs, capsys, tmp_path):
   other = _write(tmp_path / "eval.jsonl", _pair("b", "yyyy", "xx"))
   folder = tmp_path / "bpe"

@@ -1,5 +1,6 @@
 """The plan and the loader: once an epoch, same again, resumed, sharded."""
 
+import dataclasses
 import functools
 import itertools
 import json
@@ -249,3 +250,24 @@ def test_errors():
     name = next(iter(bad))
     with pytest.raises(UserError, match=f"{name} (is|are)"):
       make(**bad)
+
+
+def test_a_position_is_of_the_labels():
+  """A run isn't resumed on pairs whose preferences or scores changed."""
+
+  def fingerprint(**labels):
+    pair = dataclasses.replace(PAIRS[0], **labels)
+    loader = data.make_loader(
+      [pair], data.collate_pairs, batch_size=1, buckets=BUCKETS
+    )
+    state = loader.get_state()["fingerprint"]
+    loader.close()
+    return state
+
+  labels = [
+    {"preference": p, "chosen_score": a, "rejected_score": b}
+    for p in (None, 0.0, 0.25, 0.75)
+    for a, b in ((None, None), (1.0, 2.0), (2.0, 1.0), (None, 1.0), (1.0, None))
+  ]
+  assert len({fingerprint(**one) for one in labels}) == len(labels)
+  assert fingerprint(**labels[-1]) == fingerprint(**labels[-1])

@@ -205,7 +205,8 @@ def test_bad_trees(tmp_path):
 
 
 def test_guesses():
-  assert list(data.KINDS) == list(data.SOURCES)
+  # Generated, not read from rows that could be guessed.
+  assert [*data.KINDS, "tldr_world"] == list(data.SOURCES)
   turns = [{"role": "user", "content": "a"}]
   for row, name in (
     ({"chosen": "\n\nHuman: a", "rejected": "\n\nHuman: a"}, "hh"),
@@ -223,8 +224,9 @@ def test_guesses():
   ):
     assert data.guess_source(row) == name
     assert name in data.SOURCES
-  with pytest.raises(UserError, match="'x', 'y' has the shape of no source"):
+  with pytest.raises(UserError, match="'x', 'y' has the shape of no") as e:
     data.guess_source({"x": 1, "y": 2})
+  assert "prompts" in e.value.remedy and "tldr_world" not in e.value.remedy
 
 
 def test_alpacaeval_as_lists_pairs_and_labels(shared):

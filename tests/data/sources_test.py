@@ -1,6 +1,7 @@
 """Readers: counts, errors that name line and remedy, the split."""
 
 import gzip
+import inspect
 import json
 import random
 
@@ -243,6 +244,23 @@ def test_unknown_source_and_policy(tmp_path):
     data.read("csv", tmp_path)
   with pytest.raises(UserError, match="on_error is 'ignore'"):
     data.read_jsonl(_write(tmp_path / "a.jsonl", GOOD), on_error="ignore")
+
+
+@pytest.mark.parametrize("name", sorted(data.WITHOUT_TEMPLATE))
+def test_a_template_where_none_is_taken(tmp_path, name):
+  with pytest.raises(UserError, match=f"{name!r} takes no template") as e:
+    data.read(name, tmp_path / "a.jsonl", template=data.PLAIN_CHAT)
+  later = "encode_conversations" in e.value.remedy
+  assert later == (name == "conversations")
+  if name == "tldr_world":
+    assert len(data.read(name, "sft[:3]", template=None)[0]) == 3
+
+
+def test_the_sources_with_a_template():
+  for name, reader in data.SOURCES.items():
+    if name != "tldr_world":  # has it to say that it takes none
+      takes = "template" in inspect.signature(reader).parameters
+      assert takes == (name not in data.WITHOUT_TEMPLATE)
 
 
 def test_summary_names_ten_lines(tmp_path):

@@ -128,3 +128,10 @@ def test_load_errors(tmp_path):
   (tmp_path / "broken" / "tokenizer.json").write_text("{")
   with pytest.raises(UserError, match="broken.*whole tokenizer.json"):
     data.load(tmp_path / "broken")
+
+
+def test_a_batch_with_an_unknown_word():
+  words = data.train_words(["anna sings"])
+  assert words.encode_batch(("anna", "sings anna")) == [[3], [4, 3]]
+  with pytest.raises(UserError, match="'anna xyzzy' can't be encoded"):
+    words.encode_batch(["anna", "anna xyzzy"])

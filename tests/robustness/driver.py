@@ -1,7 +1,7 @@
 """Runs the command line in a process that kills itself at a given point.
 
 Or, where the point has an "error" number, that gets this OSError there; or
-whose clock jumps.
+whose clock jumps, or whose files have a limit.
 
     python -m tests.robustness.driver POINT train --config=... --workdir=...
 
@@ -18,6 +18,7 @@ import os
 import pathlib
 import pkgutil
 import random
+import resource
 import signal
 import sys
 import time
@@ -33,20 +34,28 @@ def die(point):
   os.kill(os.getpid(), signal.SIGKILL)
 
 
+def find(target):
+  """(holder, name, function) of "module:name" or "module:Class.method"."""
+  module, _, path = target.partition(":")
+  *owners, name = path.split(".")
+  holder = importlib.import_module(module)
+  for owner in owners:
+    holder = getattr(holder, owner)
+  return holder, name, getattr(holder, name)
+
+
 def install(point):
   """Replaces the function that a point names by one that kills."""
   if point["target"] == "files":
     return _at_file_operation(point)
   if point["target"] == "clock":
     return _unsteady_clock(point["seed"])
-  module, _, path = point["target"].partition(":")
-  *owners, name = path.split(".")
-  holder = importlib.import_module(module)
-  for owner in owners:
-    holder = getattr(holder, owner)
-  original = getattr(holder, name)
+  if point["target"] == "limit":
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return resource.setrlimit(resource.RLIMIT_FSIZE, (point["bytes"], hard))
+  holder, name, original = find(point["target"])
   mortal = _mortal(original, point)
-  if owners:
+  if inspect.isclass(holder):
     setattr(holder, name, mortal)
     return
   for found in pkgutil.walk_packages(jalign.__path__, "jalign."):

@@ -97,7 +97,7 @@ POINTS = {
   "between a best state and its metrics": Point(
     _SAVE, call=2, when="after", about="/best", modes=("offline",)
   ),
-  "judging a finished stage": Point("jalign.experiment.report:summary", call=2),
+  "judging a finished stage": Point("jalign.experiment.tables:summary", call=2),
   "half of results.json": Point(_WRITE, when="inside", about="results.json"),
   # References.
   "reference log-probs": Point(

@@ -30,7 +30,9 @@ ECHO_WORDS = 12
 def sft_record(post: Post, seed: int, i: int) -> DemonstrationRecord:
   """One imperfect demonstration."""
   _, text = sample_demonstration(post, rng(seed, "sft", i))
-  return DemonstrationRecord(post.text, text, _source("sft", i), post.text)
+  return DemonstrationRecord(
+    post.text, text, _source("sft", i), _group(post.text)
+  )
 
 
 def preference_record(post: Post, seed: int, i: int) -> PreferenceRecord:
@@ -52,7 +54,7 @@ def preference_record(post: Post, seed: int, i: int) -> PreferenceRecord:
     chosen=a,
     rejected=b,
     source=_source("preferences", i),
-    group=post.text,
+    group=_group(post.text),
     preference=p,
     chosen_score=raters.gold_reward(post.text, a),
     rejected_score=raters.gold_reward(post.text, b),
@@ -72,7 +74,7 @@ def ranked_record(post: Post, seed: int, i: int) -> RankedRecord:
     tuple(order),
     tuple(found[text] for text in order),
     _source("ranked", i),
-    post.text,
+    _group(post.text),
   )
 
 
@@ -80,13 +82,15 @@ def binary_record(post: Post, seed: int, i: int) -> BinaryRecord:
   """A demonstration, desirable if its gold cost is negative."""
   _, text = sample_demonstration(post, rng(seed, "binary", i))
   good = raters.gold_cost(post.text, text) < 0
-  return BinaryRecord(post.text, text, good, _source("binary", i), post.text)
+  return BinaryRecord(
+    post.text, text, good, _source("binary", i), _group(post.text)
+  )
 
 
 def prompt_record(post: Post, seed: int, i: int) -> PromptRecord:
   """A post alone."""
   del seed
-  return PromptRecord(post.text, _source("prompts", i), post.text)
+  return PromptRecord(post.text, _source("prompts", i), _group(post.text))
 
 
 def echo_record(seed: int, i: int) -> DemonstrationRecord:
@@ -102,7 +106,9 @@ def echo_record(seed: int, i: int) -> DemonstrationRecord:
   at = int(generator.integers(ECHO_WORDS))
   prompt = " ".join(words) + " "
   response = " ".join(words[at:] + words[:at])
-  return DemonstrationRecord(prompt, response, _source("echo", i), prompt)
+  return DemonstrationRecord(
+    prompt, response, _source("echo", i), _group(prompt)
+  )
 
 
 _OF_POST: dict[str, Callable[[Post, int, int], Any]] = {
@@ -177,3 +183,8 @@ def read_tldr_world(
 
 def _source(config: str, i: int) -> str:
   return f"tldr_world/{config}:{i + 1}"
+
+
+def _group(prompt: str) -> str:
+  """The split key of a prompt, as of one that is read from a file."""
+  return prompt.strip()

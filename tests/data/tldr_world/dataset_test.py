@@ -17,6 +17,7 @@ def test_records_do_not_depend_on_how_many_there_are():
     few, many = world.records(config, 20), world.records(config, 40)
     assert few == many[:20]
     assert len({r.source for r in many}) == 40
+    assert all(r.group == r.prompt.strip() for r in many)
     assert world.records(config, 20, seed=1) != few
   prompts = [r.prompt for r in world.records("prompts", 20)]
   for config in ("sft", "preferences", "ranked", "binary"):
@@ -118,7 +119,9 @@ def test_tfds_builds_the_same_records(config, tmp_path):
   texts = [n for n in fields if n not in ("source", "group")]
   pick = lambda row: [getattr(row, n) for n in texts]
   found = {row.prompt: pick(row) for row in read}
+  groups = {row.prompt: row.group for row in read}
   for row in train:
+    assert groups[row.prompt] == row.group  # so that both are split alike
     for got, want in zip(found[row.prompt], pick(row)):
       if isinstance(want, float) or (
         isinstance(want, tuple) and isinstance(want[0], float)

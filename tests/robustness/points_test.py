@@ -1,0 +1,24 @@
+"""What is killed is still where `points` says."""
+
+import inspect
+
+import pytest
+
+from tests.robustness import driver
+from tests.robustness.full_test import WRITES
+from tests.robustness.kill_test import CHAINS
+from tests.robustness.points import POINTS
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_a_point_names_a_function(name):
+  holder, called, found = driver.find(POINTS[name].target)
+  assert inspect.isfunction(found) and found.__name__ == called
+  if inspect.ismodule(holder):  # where it is defined, not an importer
+    assert found.__module__ == holder.__name__
+
+
+def test_the_tests_name_points():
+  assert set(WRITES) <= set(POINTS)
+  for mode, names in CHAINS.items():
+    assert all(mode in POINTS[name].modes for name in names)

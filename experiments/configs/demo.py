@@ -15,6 +15,11 @@ or, to change something:
 
   jalign train --config=experiments/configs/demo.py --workdir=runs/mine \
     --config.loss.tau=0.1
+
+Cost: 4 min 17 s and 1.3 GiB on 2 CPU cores, after installation.
+Expect: win rates over SFT under the population: DPO 59.4 ± 2.6, online DPO
+71.1 ± 2.2, online IPO 75.3 ± 1.9, IPO-MD 72.8 ± 2.1 % (95 %, 500 held-out
+posts, one seed); see experiments/RESULTS.md.
 """
 
 from ml_collections import ConfigDict

@@ -75,6 +75,7 @@ def get_config() -> ConfigDict:
   c.sft.optimizer.b2 = 0.95
   c.sft.optimizer.weight_decay = 0.01
   c.sft.log_every = 50
+  c.sft.save_every = 1100
 
   c.dpo = base.stage(
     dict(name="dpo", beta=0.3), start="sft", epochs=1, batch_size=64
@@ -101,6 +102,7 @@ def get_config() -> ConfigDict:
   c.steps = 120
   c.batch_size = 32
   c.eval_every = 40
+  c.save_every = 60
   c.max_new_tokens = c.sample.max_new_tokens = 24
 
   c.annotator.function = "jalign.data.tldr_world:population"

@@ -134,7 +134,7 @@ def _encode(
   where, train, held_out, reports, apart = source
   template = template_of(settings, folder, where)
   conversations = lambda records, tokenizer, limits: data.encode_conversations(
-    records, tokenizer, template or data.PLAIN_CHAT, limits
+    records, tokenizer, template, limits
   )
   encoders: dict[type, tuple[str, Any]] = {
     data.PreferenceRecord: ("pairs", data.encode_pairs),
@@ -151,6 +151,13 @@ def _encode(
       f" {', '.join(data.CONVERSIONS)}, or choose another source.",
     )
   kind, encode = encoders[record]
+  if record is data.ConversationRecord and template is None:
+    raise UserError(
+      "names no template, and conversations need one.",
+      where=f"{where}.template",
+      remedy="Set it to 'plain', 'tokenizer', a tokenizer's folder or a file of"
+      " Jinja.",
+    )
   groups = len({r.group for r in held_out})
   noun = reports[-1].noun
   lines = [
@@ -174,10 +181,9 @@ def _encode(
       facts[name] = cut.to_dict()
       place = {"train": "training", "eval": "held out"}[name]
       lines.append(f"{place}: {cut.summary()}")
-  if record is data.ConversationRecord:
-    opened = template or data.PLAIN_CHAT
-    train = [_opening(r, opened) for r in train]
-    held_out = [_opening(r, opened) for r in held_out]
+  if template is not None and record is data.ConversationRecord:
+    train = [_opening(r, template) for r in train]
+    held_out = [_opening(r, template) for r in held_out]
   prompts = lambda records: _prompts(records, tokenizer, settings)
   return Dataset(
     kind=kind,

@@ -200,6 +200,8 @@ def test_conversations_are_trained_on_and_answered(branching):
       "  c.data.eval",
     )
   )
+  message = branching.fails(branching.command("--config.data.template="))
+  assert "config.data.template: names no template" in message
   folder, _ = branching.train()
   results = json.loads((folder / "sft" / "results.json").read_text())
   # What is answered is the whole conversation up to the last turn.

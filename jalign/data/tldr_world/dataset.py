@@ -145,7 +145,6 @@ def read_tldr_world(
   path: str,
   on_error: str = "error",
   *,
-  template: Any = None,
   data_dir: str = "",
 ) -> tuple[list[Any], Report]:
   """The world as a data source.
@@ -154,18 +153,17 @@ def read_tldr_world(
     path: a configuration, with the number of records if not `POSTS`: "sft",
       "preferences[:6000]".
     on_error: taken as every reader does; no row is ever bad.
-    template: none can be given: the world has no conversations.
     data_dir: none can be given: the world is generated.
 
   Raises:
     UserError: there is no such configuration.
   """
   del on_error
-  if template or data_dir:
+  if data_dir:
     raise UserError(
-      "the TL;DR world takes no template and no data_dir.",
-      where="config.data",
-      remedy="Leave both empty.",
+      "the TL;DR world lies in no folder.",
+      where="config.data.data_dir",
+      remedy="Leave it empty.",
     )
   found = re.fullmatch(r"(\w+)(?:\[:(\d+)\])?", str(path))
   name, count = found.groups() if found else ("", None)

@@ -133,9 +133,11 @@ def _encode(
 ) -> Dataset:
   where, train, held_out, reports, apart = source
   template = template_of(settings, folder, where)
-  conversations = lambda records, tokenizer, limits: data.encode_conversations(
-    records, tokenizer, template, limits
-  )
+
+  def conversations(records, tokenizer, limits):
+    assert template is not None  # checked below
+    return data.encode_conversations(records, tokenizer, template, limits)
+
   encoders: dict[type, tuple[str, Any]] = {
     data.PreferenceRecord: ("pairs", data.encode_pairs),
     data.DemonstrationRecord: ("sequences", data.encode_demonstrations),

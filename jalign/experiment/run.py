@@ -115,6 +115,15 @@ def run_one(
       policies = {k: v for k, v in policies.items() if k in later}
     last = starts[settings.stages[-1].name]
     added, matrix, drawn = judge.contestants(rows, policies[last])
+  if matrix is not None:
+    folders.write_json(
+      folder / "win_matrix.json",
+      {
+        "names": matrix.names,
+        "win_rate": matrix.win_rate.tolist(),
+        "standard_error": matrix.standard_error.tolist(),
+      },
+    )
   return write_run_report(
     Outcome(
       folder=folder,

@@ -84,6 +84,13 @@ def test_branches_start_from_one_policy_and_meet_in_one_matrix(branching):
   for name in ("sft", "dpo", "online", "best of 2", "complete sourced"):
     assert name in page
   assert "no response more than" in page and "warmup] held out" not in said
+  matrix = json.loads((folder / "win_matrix.json").read_text())
+  names = matrix["names"]
+  assert names[:4] == ["sft", "dpo", "online", "best of 2"]
+  at = lambda a, b: matrix["win_rate"][names.index(a)][names.index(b)]
+  dpo = json.loads((folder / "dpo" / "results.json").read_text())
+  assert at("dpo", "sft") == dpo["win_rate"]["mean"]
+  assert at("complete plain", "complete sourced") == pytest.approx(0.65)
   facts = json.loads((folder / "data.json").read_text())
   assert facts["source"]["path"] == "tldr_world/preferences"
   assert facts["stages"]["warmup"]["source"]["path"] == "tldr_world/echo"

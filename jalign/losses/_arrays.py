@@ -22,6 +22,22 @@ def same_floats(*arrays: Array) -> tuple[Array, ...]:
   return tuple(x.astype(dtype) for x in arrays)
 
 
+def log_ratios(*arrays: Array) -> tuple[Array, ...]:
+  """Log-ratios to the reference, which is a constant.
+
+  Args:
+    *arrays: [B] log-probs of chosen and rejected responses under the policy,
+      of both under the reference, then any arrays that the loss takes besides.
+
+  Returns:
+    The log-ratios of chosen and rejected, then the rest, as `same_floats` does.
+  """
+  chosen, rejected, ref_chosen, ref_rejected, *rest = same_floats(*arrays)
+  up = chosen - jax.lax.stop_gradient(ref_chosen)
+  down = rejected - jax.lax.stop_gradient(ref_rejected)
+  return up, down, *rest
+
+
 def per_token(logps: Array, lengths: Array) -> Array:
   """Means over the scored tokens; a response without any has mean `logps`."""
   return logps / jnp.maximum(lengths, 1)

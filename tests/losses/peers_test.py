@@ -53,7 +53,7 @@ ON_SUMS = {
   "trl028/sigmoid/reference_free": _reference_free(DPO),
   "trl028/robust": _referenced(ROBUST, label_smoothing=0.0),
   "trl028/robust/ls=0.1": _referenced(ROBUST, label_smoothing=0.1),
-  # SLiC on log-ratios, with beta on them and a margin of 1.
+  # SLiC on log-ratios, with beta on them and a margin of 1: two ways.
   "trl028/hinge": _ratios(HINGE, 0.1),
   # Their beta is tau. The function was given sums, though TRL feeds averages.
   "trl028/ipo": _referenced(losses.ipo, tau=0.1),
@@ -64,6 +64,51 @@ ON_SUMS = {
   "humainlab/pdpo": _referenced(losses.dpop, beta=0.1, lam=50.0),
   # Two segments with alpha = beta and no bias: DPO without a reference.
   "cpl/logits/bias=1.0": _reference_free(DPO),
+  "trl028/exo_pair/ls=0.1": _referenced(
+    losses.exo, beta=0.1, label_smoothing=0.1
+  ),
+  "trl028/nca_pair": _referenced(losses.nca, beta=0.1),
+  "nca/pair": _referenced(losses.nca, beta=0.1),
+  "trl028/sppo_hard": _referenced(losses.sppo, beta=0.1),
+  # They halve the sum of the squares.
+  "humainlab/sppo": lambda *x: losses.sppo(*x, beta=0.1) / 2,
+  "sppo/single/p=0.8": lambda *x: (
+    losses.sppo_soft(*x, 0 * x[0] + 0.8, beta=0.01) / 2
+  ),
+  "trl028/apo_zero": _referenced(losses.apo_zero, beta=0.1),
+  "trl028/apo_down": _referenced(losses.apo_down, beta=0.1),
+  "trl028/discopop": _referenced(losses.discopop, beta=0.1, tau=0.05),
+  "trl028/sigmoid/js_divergence": _referenced(losses.f_dpo_js, beta=0.1),
+  # Their coefficient is the paper's alpha in this version.
+  "trl028/sigmoid/alpha_divergence": _referenced(
+    losses.f_dpo_alpha, beta=0.1, alpha=0.5
+  ),
+  "fdiv/forward_dpo_loss": _referenced(losses.f_dpo_forward_kl, beta=0.1),
+  "fdiv/js_dpo_loss": _referenced(losses.f_dpo_js, beta=0.1),
+  "fdiv/alpha_dpo_loss/alpha=0.5": _referenced(
+    losses.f_dpo_alpha, beta=0.1, alpha=0.5
+  ),
+  "fdiv/alpha_dpo_loss/alpha=0.3": _referenced(
+    losses.f_dpo_alpha, beta=0.1, alpha=0.3
+  ),
+  # Their lengths and scores are written beside the values.
+  "humainlab/rdpo": lambda *x: losses.r_dpo(
+    *x,
+    jnp.array([5.0, 3, 5, 3]),
+    jnp.array([3.0, 4, 3, 4]),
+    beta=0.1,
+    alpha=0.2,
+  ),
+  "odpo/alpha=0.5": lambda *x: losses.odpo(
+    *x, jnp.array([3.0, 2, 5, 1.5]), jnp.ones(4), beta=0.1, alpha=0.5
+  ),
+  # Theirs come in the order of the margins, ours in that of the examples.
+  "trl028/aot": lambda *x: losses.aot_paired(*x, beta=0.1)[
+    jnp.argsort(x[0] - x[1])
+  ],
+  "trl028/aot/ls=0.1": lambda *x: losses.aot_paired(
+    *x, beta=0.1, label_smoothing=0.1
+  )[jnp.argsort(x[0] - x[1])],
 }
 
 # On averages: one token a response makes the sum the average.

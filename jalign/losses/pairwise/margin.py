@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from jalign.losses._arrays import check_range, same_floats
+from jalign.losses._arrays import check_range, log_ratios, same_floats
 from jalign.types import Array
 
 
@@ -41,3 +41,42 @@ def slic_hf(
   chosen, rejected = same_floats(chosen_logps, rejected_logps)
   short = delta - chosen + rejected
   return jnp.where(short > 0, short, 0.0) - lam * chosen
+
+
+def slic_ratio(
+  chosen_logps: Array,
+  rejected_logps: Array,
+  ref_chosen_logps: Array,
+  ref_rejected_logps: Array,
+  *,
+  beta: float = 0.1,
+) -> Array:
+  """A hinge on the log-ratios: SLiC, normalised by the reference.
+
+  l = max(0, 1 - beta h),  h = (log pi/ref)(y_w) - (log pi/ref)(y_l)
+
+  At the kink the sub-gradient is 0.
+
+  Liu et al. 2023, "Statistical Rejection Sampling Improves Preference
+  Optimization", arXiv:2309.06657 (its SLiC-norm).
+
+  Args:
+    chosen_logps: [B] summed response log-probs (nats) under the policy.
+    rejected_logps: [B] the same for the dispreferred responses.
+    ref_chosen_logps: [B] under the reference; a constant.
+    ref_rejected_logps: [B] under the reference; a constant.
+    beta: inverse of the margin in nats, > 0; the default is ours.
+
+  Returns:
+    [B] float32 losses, not reduced.
+
+  Raises:
+    AssertionError: shapes differ.
+    UserError: a hyperparameter is out of range.
+  """
+  check_range("beta", beta, 0)
+  up, down = log_ratios(
+    chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
+  )
+  short = 1 - beta * (up - down)
+  return jnp.where(short > 0, short, 0.0)

@@ -1,11 +1,13 @@
 """Losses that put a margin through the logistic function."""
 
-import math
-
 import jax
-import jax.numpy as jnp
 
-from jalign.losses._arrays import check_range, per_token, same_floats
+from jalign.losses._arrays import (
+  check_range,
+  log_ratios,
+  per_token,
+  same_floats,
+)
 from jalign.types import Array
 
 
@@ -236,44 +238,33 @@ def cpo(
   return _logistic(beta * (chosen - rejected)) + alpha * nll
 
 
-# Mean log-probs above this count as this in the odds, which are then finite.
-_MAX_MEAN_LOGP = -1e-6
-
-
-def _log_odds(mean_logp: Array) -> Array:
-  """log(P / (1 - P)) of P = exp(mean_logp); no gradient where P is about 1."""
-  z = jnp.where(mean_logp >= _MAX_MEAN_LOGP, _MAX_MEAN_LOGP, mean_logp)
-  # log(1 - P); below the bound on z both forms and their slopes are finite
-  near, far = jnp.log(-jnp.expm1(z)), jnp.log1p(-jnp.exp(z))
-  return z - jnp.where(z > -math.log(2), near, far)
-
-
-def orpo(
+def dpo_soft(
   chosen_logps: Array,
   rejected_logps: Array,
-  chosen_lengths: Array,
-  rejected_lengths: Array,
+  ref_chosen_logps: Array,
+  ref_rejected_logps: Array,
+  preference: Array,
   *,
-  lam: float = 0.1,
+  beta: float = 0.1,
 ) -> Array:
-  """Odds ratio preference optimisation: likelihood and a ratio of odds.
+  """DPO for a known preference probability in place of a drawn label.
 
-  l = -log P_w - lam log sigmoid(log odds(P_w) - log odds(P_l)),
-  P = pi(y)^(1 / |y|),  odds(P) = P / (1 - P)
+  l = -p log sigmoid(beta h) - (1 - p) log sigmoid(-beta h),
+  h = (log pi/ref)(y_w) - (log pi/ref)(y_l),  p = P(y_w > y_l)
 
-  `lam` multiplies the second term and never enters the sigmoid. The likelihood
-  is the mean over the response's tokens; prompts are not part of it. In the
-  odds, log P is at most -1e-6, without gradient beyond.
+  The mean of DPO over the label; least at beta h = log(p / (1 - p)). Gradients
+  do not flow into the preference.
 
-  Hong, Lee and Thorne 2024, "ORPO: Monolithic Preference Optimization without
-  Reference Model", arXiv:2403.07691, eq. 6 and 7.
+  Rafailov et al. 2023, "Direct Preference Optimization: Your Language Model is
+  Secretly a Reward Model", arXiv:2305.18290, eq. 7 in expectation.
 
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    chosen_lengths: [B] scored tokens of the chosen responses.
-    rejected_lengths: [B] the same for the dispreferred responses.
-    lam: weight of the odds ratio's term, >= 0.
+    ref_chosen_logps: [B] under the reference; a constant.
+    ref_rejected_logps: [B] under the reference; a constant.
+    preference: [B] P(first > second) in [0, 1]; a constant.
+    beta: strength of the KL regularisation, > 0.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -282,10 +273,13 @@ def orpo(
     AssertionError: shapes differ.
     UserError: a hyperparameter is out of range.
   """
-  check_range("lam", lam, 0, ends="[)")
-  chosen, rejected, chosen_lengths, rejected_lengths = same_floats(
-    chosen_logps, rejected_logps, chosen_lengths, rejected_lengths
+  check_range("beta", beta, 0)
+  up, down, preference = log_ratios(
+    chosen_logps,
+    rejected_logps,
+    ref_chosen_logps,
+    ref_rejected_logps,
+    preference,
   )
-  chosen = per_token(chosen, chosen_lengths)
-  rejected = per_token(rejected, rejected_lengths)
-  return lam * _logistic(_log_odds(chosen) - _log_odds(rejected)) - chosen
+  z = beta * (up - down)
+  return _logistic(z) + (1 - jax.lax.stop_gradient(preference)) * z

@@ -3,7 +3,12 @@
 import jax
 import jax.numpy as jnp
 
-from jalign.losses._arrays import check_range, per_token, same_floats
+from jalign.losses._arrays import (
+  check_range,
+  log_ratios,
+  per_token,
+  same_floats,
+)
 from jalign.types import Array
 
 
@@ -154,3 +159,90 @@ def ipo_soft(
   margin, target = chosen - rejected - reference, 1 / (2 * tau)
   won, lost = jnp.square(margin - target), jnp.square(margin + target)
   return preference * won + (1 - preference) * lost
+
+
+def sppo(
+  chosen_logps: Array,
+  rejected_logps: Array,
+  ref_chosen_logps: Array,
+  ref_rejected_logps: Array,
+  *,
+  beta: float = 1e-3,
+) -> Array:
+  """Self-play preference optimisation with hard labels: one target a response.
+
+  l = (r_w - 1 / (2 beta))^2 + (r_l + 1 / (2 beta))^2,  r = log pi/ref
+
+  The sum of the two squares; the authors' code halves it.
+
+  Wu et al. 2024, "Self-Play Preference Optimization for Language Model
+  Alignment", arXiv:2405.00675.
+
+  Args:
+    chosen_logps: [B] summed response log-probs (nats) under the policy.
+    rejected_logps: [B] the same for the dispreferred responses.
+    ref_chosen_logps: [B] under the reference; a constant.
+    ref_rejected_logps: [B] under the reference; a constant.
+    beta: strength of the KL regularisation, > 0; 1 / the paper's eta.
+
+  Returns:
+    [B] float32 losses, not reduced.
+
+  Raises:
+    AssertionError: shapes differ.
+    UserError: a hyperparameter is out of range.
+  """
+  check_range("beta", beta, 0)
+  up, down = log_ratios(
+    chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
+  )
+  target = 1 / (2 * beta)
+  return jnp.square(up - target) + jnp.square(down + target)
+
+
+def sppo_soft(
+  chosen_logps: Array,
+  rejected_logps: Array,
+  ref_chosen_logps: Array,
+  ref_rejected_logps: Array,
+  preference: Array,
+  *,
+  beta: float = 1e-3,
+) -> Array:
+  """Self-play preference optimisation with a known preference probability.
+
+  l = (r_w - (p - 1/2) / beta)^2 + (r_l + (p - 1/2) / beta)^2,
+  r = log pi/ref,  p = P(y_w > y_l)
+
+  The paper's p is a response's chance against the policy. Here it is its chance
+  against the other response of the pair, which is our reading for pairs; at
+  p = 1 this is `sppo`. Gradients do not flow into the preference.
+
+  Wu et al. 2024, "Self-Play Preference Optimization for Language Model
+  Alignment", arXiv:2405.00675.
+
+  Args:
+    chosen_logps: [B] summed response log-probs (nats) under the policy.
+    rejected_logps: [B] the same for the dispreferred responses.
+    ref_chosen_logps: [B] under the reference; a constant.
+    ref_rejected_logps: [B] under the reference; a constant.
+    preference: [B] P(first > second) in [0, 1]; a constant.
+    beta: strength of the KL regularisation, > 0; 1 / the paper's eta.
+
+  Returns:
+    [B] float32 losses, not reduced.
+
+  Raises:
+    AssertionError: shapes differ.
+    UserError: a hyperparameter is out of range.
+  """
+  check_range("beta", beta, 0)
+  up, down, preference = log_ratios(
+    chosen_logps,
+    rejected_logps,
+    ref_chosen_logps,
+    ref_rejected_logps,
+    preference,
+  )
+  target = (jax.lax.stop_gradient(preference) - 0.5) / beta
+  return jnp.square(up - target) + jnp.square(down + target)

@@ -1,170 +1,142 @@
-"""float64 twins of jalign.losses.pairwise, from the papers' formulas.
+"""Twins of the sigmoid, squared, odds and hinge losses that came first."""
 
-Each takes one pair at a time, in the paper's own form: probabilities and odds
-where the paper has them, no algebra for stability. A `<loss>_coefficients` is
-derived by hand: d_w = -dl/d log pi(y_w) and d_l = +dl/d log pi(y_l). Defaults
-are the papers'.
-"""
-
-import functools
 import math
 
-import numpy as np
+from tests.oracles.pairwise.scalars import each, log_sigmoid, sigmoid
 
 
-def _each(function):
-  """Maps a function of the scalars of a pair over a batch."""
-
-  @functools.wraps(function)
-  def over_batch(*arrays, **hyperparameters):
-    return np.array(
-      [function(*map(float, row), **hyperparameters) for row in zip(*arrays)]
-    )
-
-  return over_batch
-
-
-def _sigmoid(z):
-  return 1 / (1 + math.exp(-z))
-
-
-def _log_sigmoid(z):
-  return math.log(_sigmoid(z)) if z < 30 else -math.log1p(math.exp(-z))
-
-
-@_each
+@each
 def dpo(pi_w, pi_l, ref_w, ref_l, *, beta=0.1, label_smoothing=0.0):
   h = (pi_w - ref_w) - (pi_l - ref_l)
-  kept = _log_sigmoid(beta * h)
-  flipped = _log_sigmoid(-beta * h)
+  kept = log_sigmoid(beta * h)
+  flipped = log_sigmoid(-beta * h)
   return -(1 - label_smoothing) * kept - label_smoothing * flipped
 
 
-@_each
+@each
 def dpo_coefficients(
   pi_w, pi_l, ref_w, ref_l, *, beta=0.1, label_smoothing=0.0
 ):
   h = (pi_w - ref_w) - (pi_l - ref_l)
-  d = beta * (_sigmoid(-beta * h) - label_smoothing)
+  d = beta * (sigmoid(-beta * h) - label_smoothing)
   return d, d
 
 
-@_each
+@each
 def robust_dpo(pi_w, pi_l, ref_w, ref_l, *, beta=0.1, label_smoothing=0.1):
   h = (pi_w - ref_w) - (pi_l - ref_l)
-  as_labelled = -_log_sigmoid(beta * h)
-  as_flipped = -_log_sigmoid(-beta * h)
+  as_labelled = -log_sigmoid(beta * h)
+  as_flipped = -log_sigmoid(-beta * h)
   e = label_smoothing
   return ((1 - e) * as_labelled - e * as_flipped) / (1 - 2 * e)
 
 
-@_each
+@each
 def robust_dpo_coefficients(
   pi_w, pi_l, ref_w, ref_l, *, beta=0.1, label_smoothing=0.1
 ):
   h = (pi_w - ref_w) - (pi_l - ref_l)
   e = label_smoothing
-  d = beta * (_sigmoid(-beta * h) + e / (1 - 2 * e))
+  d = beta * (sigmoid(-beta * h) + e / (1 - 2 * e))
   return d, d
 
 
-@_each
+@each
 def dpop(pi_w, pi_l, ref_w, ref_l, *, beta=0.3, lam=50.0):
   shortfall = max(0.0, ref_w - pi_w)
   z = beta * ((pi_w - ref_w) - (pi_l - ref_l) - lam * shortfall)
-  # log sigmoid(z) is z, to the last digit, where exp(-z) would overflow
-  return -_log_sigmoid(z) if z > -600 else -z
+  return -log_sigmoid(z)
 
 
-@_each
+@each
 def dpop_coefficients(pi_w, pi_l, ref_w, ref_l, *, beta=0.3, lam=50.0):
   shortfall = max(0.0, ref_w - pi_w)
   z = beta * ((pi_w - ref_w) - (pi_l - ref_l) - lam * shortfall)
-  c = beta * (_sigmoid(-z) if z < 600 else 0.0)
+  c = beta * sigmoid(-z)
   return c * (1 + lam * (pi_w < ref_w)), c
 
 
-@_each
+@each
 def ipo(pi_w, pi_l, ref_w, ref_l, *, tau=0.1):
   h = (pi_w - ref_w) - (pi_l - ref_l)
   return (h - 1 / (2 * tau)) ** 2
 
 
-@_each
+@each
 def ipo_coefficients(pi_w, pi_l, ref_w, ref_l, *, tau=0.1):
   h = (pi_w - ref_w) - (pi_l - ref_l)
   d = 2 * (1 / (2 * tau) - h)
   return d, d
 
 
-@_each
+@each
 def ipo_avg(pi_w, pi_l, ref_w, ref_l, n_w, n_l, *, tau=0.1):
   h = (pi_w - ref_w) / n_w - (pi_l - ref_l) / n_l
   return (h - 1 / (2 * tau)) ** 2
 
 
-@_each
+@each
 def ipo_avg_coefficients(pi_w, pi_l, ref_w, ref_l, n_w, n_l, *, tau=0.1):
   h = (pi_w - ref_w) / n_w - (pi_l - ref_l) / n_l
   short = 2 * (1 / (2 * tau) - h)
   return short / n_w, short / n_l
 
 
-@_each
+@each
 def ipo_soft(pi_w, pi_l, ref_w, ref_l, preference, *, tau=0.1):
   h = (pi_w - ref_w) - (pi_l - ref_l)
   outcomes = ((preference, 1.0), (1 - preference, -1.0))  # which one is better
   return sum(p * (sign * h - 1 / (2 * tau)) ** 2 for p, sign in outcomes)
 
 
-@_each
+@each
 def ipo_soft_coefficients(pi_w, pi_l, ref_w, ref_l, preference, *, tau=0.1):
   h = (pi_w - ref_w) - (pi_l - ref_l)
   d = 2 * ((preference - 0.5) / tau - h)
   return d, d
 
 
-@_each
+@each
 def slic_hf(pi_w, pi_l, *, delta=1.0, lam=0.1):
   return max(0.0, delta - pi_w + pi_l) - lam * pi_w
 
 
-@_each
+@each
 def slic_hf_coefficients(pi_w, pi_l, *, delta=1.0, lam=0.1):
   active = 1.0 if pi_w - pi_l < delta else 0.0
   return active + lam, active
 
 
-@_each
+@each
 def simpo(pi_w, pi_l, n_w, n_l, *, beta=2.0, gamma=0.5):
-  return -_log_sigmoid(beta / n_w * pi_w - beta / n_l * pi_l - gamma)
+  return -log_sigmoid(beta / n_w * pi_w - beta / n_l * pi_l - gamma)
 
 
-@_each
+@each
 def simpo_coefficients(pi_w, pi_l, n_w, n_l, *, beta=2.0, gamma=0.5):
-  c = beta * _sigmoid(gamma - beta * (pi_w / n_w - pi_l / n_l))
+  c = beta * sigmoid(gamma - beta * (pi_w / n_w - pi_l / n_l))
   return c / n_w, c / n_l
 
 
-@_each
+@each
 def cpo(pi_w, pi_l, n_w, *, beta=0.1, alpha=1.0):
-  return -_log_sigmoid(beta * pi_w - beta * pi_l) + alpha * (-pi_w / n_w)
+  return -log_sigmoid(beta * pi_w - beta * pi_l) + alpha * (-pi_w / n_w)
 
 
-@_each
+@each
 def cpo_coefficients(pi_w, pi_l, n_w, *, beta=0.1, alpha=1.0):
-  c = beta * _sigmoid(-beta * (pi_w - pi_l))
+  c = beta * sigmoid(-beta * (pi_w - pi_l))
   return c + alpha / n_w, c
 
 
-@_each
+@each
 def orpo(pi_w, pi_l, n_w, n_l, *, lam=0.1):
   p_w, p_l = math.exp(pi_w / n_w), math.exp(pi_l / n_l)
   odds_w, odds_l = p_w / (1 - p_w), p_l / (1 - p_l)
-  return -math.log(p_w) + lam * -_log_sigmoid(math.log(odds_w / odds_l))
+  return -math.log(p_w) + lam * -log_sigmoid(math.log(odds_w / odds_l))
 
 
-@_each
+@each
 def orpo_coefficients(pi_w, pi_l, n_w, n_l, *, lam=0.1):
   p_w, p_l = math.exp(pi_w / n_w), math.exp(pi_l / n_l)
   odds_w, odds_l = p_w / (1 - p_w), p_l / (1 - p_l)

@@ -1,0 +1,118 @@
+"""Losses on the odds of a response's mean probability."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from jalign.losses._arrays import check_range, per_token, same_floats
+from jalign.types import Array
+
+# Mean log-probs above this count as this in the odds, which are then finite.
+_MAX_MEAN_LOGP = -1e-6
+
+
+def _below_certainty(mean_logp: Array) -> Array:
+  """At most -1e-6, without gradient there."""
+  return jnp.where(mean_logp >= _MAX_MEAN_LOGP, _MAX_MEAN_LOGP, mean_logp)
+
+
+def _log_complement(z: Array) -> Array:
+  """log(1 - exp(z)) for z < 0, where both forms and slopes are finite."""
+  near, far = jnp.log(-jnp.expm1(z)), jnp.log1p(-jnp.exp(z))
+  return jnp.where(z > -math.log(2), near, far)
+
+
+def _log_odds(mean_logp: Array) -> Array:
+  """log(P / (1 - P)) of P = exp(mean_logp); no gradient where P is about 1."""
+  z = _below_certainty(mean_logp)
+  return z - _log_complement(z)
+
+
+def orpo(
+  chosen_logps: Array,
+  rejected_logps: Array,
+  chosen_lengths: Array,
+  rejected_lengths: Array,
+  *,
+  lam: float = 0.1,
+) -> Array:
+  """Odds ratio preference optimisation: likelihood and a ratio of odds.
+
+  l = -log P_w - lam log sigmoid(log odds(P_w) - log odds(P_l)),
+  P = pi(y)^(1 / |y|),  odds(P) = P / (1 - P)
+
+  `lam` multiplies the second term and never enters the sigmoid. The likelihood
+  is the mean over the response's tokens; prompts are not part of it. In the
+  odds, log P is at most -1e-6, without gradient beyond.
+
+  Hong, Lee and Thorne 2024, "ORPO: Monolithic Preference Optimization without
+  Reference Model", arXiv:2403.07691, eq. 6 and 7.
+
+  Args:
+    chosen_logps: [B] summed response log-probs (nats) under the policy.
+    rejected_logps: [B] the same for the dispreferred responses.
+    chosen_lengths: [B] scored tokens of the chosen responses.
+    rejected_lengths: [B] the same for the dispreferred responses.
+    lam: weight of the odds ratio's term, >= 0.
+
+  Returns:
+    [B] float32 losses, not reduced.
+
+  Raises:
+    AssertionError: shapes differ.
+    UserError: a hyperparameter is out of range.
+  """
+  check_range("lam", lam, 0, ends="[)")
+  chosen, rejected, chosen_lengths, rejected_lengths = same_floats(
+    chosen_logps, rejected_logps, chosen_lengths, rejected_lengths
+  )
+  chosen = per_token(chosen, chosen_lengths)
+  rejected = per_token(rejected, rejected_lengths)
+  odds = _log_odds(chosen) - _log_odds(rejected)
+  return lam * jax.nn.softplus(-odds) - chosen
+
+
+def asft(
+  chosen_logps: Array,
+  rejected_logps: Array,
+  chosen_lengths: Array,
+  rejected_lengths: Array,
+  *,
+  lam: float = 0.1,
+) -> Array:
+  """Aligned supervised fine-tuning: both odds, each by itself.
+
+  l = -log P_w
+      - lam (log sigmoid(log odds(P_w)) + log sigmoid(-log odds(P_l)))
+    = -(1 + lam) log P_w - lam log(1 - P_l),
+  P = pi(y)^(1 / |y|),  odds(P) = P / (1 - P)
+
+  An upper bound of `orpo`. The likelihood is the mean over the response's
+  tokens. In 1 - P_l, log P_l is at most -1e-6, without gradient beyond.
+
+  Wang et al. 2024, "ASFT: Aligned Supervised Fine-Tuning through Absolute
+  Likelihood", arXiv:2409.10571.
+
+  Args:
+    chosen_logps: [B] summed response log-probs (nats) under the policy.
+    rejected_logps: [B] the same for the dispreferred responses.
+    chosen_lengths: [B] scored tokens of the chosen responses.
+    rejected_lengths: [B] the same for the dispreferred responses.
+    lam: weight of the alignment's terms, >= 0; the default is `orpo`'s, our
+      choice.
+
+  Returns:
+    [B] float32 losses, not reduced.
+
+  Raises:
+    AssertionError: shapes differ.
+    UserError: a hyperparameter is out of range.
+  """
+  check_range("lam", lam, 0, ends="[)")
+  chosen, rejected, chosen_lengths, rejected_lengths = same_floats(
+    chosen_logps, rejected_logps, chosen_lengths, rejected_lengths
+  )
+  chosen = per_token(chosen, chosen_lengths)
+  rejected = _below_certainty(per_token(rejected, rejected_lengths))
+  return -(1 + lam) * chosen - lam * _log_complement(rejected)

@@ -1,0 +1,223 @@
+"""DPO with lengths or scores beside the log-ratios."""
+
+import jax
+import jax.numpy as jnp
+
+from jalign.losses._arrays import (
+  check_range,
+  log_ratios,
+  per_token,
+  same_floats,
+)
+from jalign.types import Array
+
+
+def r_dpo(
+  chosen_logps: Array,
+  rejected_logps: Array,
+  ref_chosen_logps: Array,
+  ref_rejected_logps: Array,
+  chosen_lengths: Array,
+  rejected_lengths: Array,
+  *,
+  beta: float = 0.1,
+  alpha: float = 0.01,
+) -> Array:
+  """DPO that lets length explain a part of the preference.
+
+  l = -log sigmoid(beta h + alpha (|y_w| - |y_l|)),
+  h = (log pi/ref)(y_w) - (log pi/ref)(y_l)
+
+  The plus sign follows from a reward that is charged alpha a token: where the
+  chosen response is the longer one, less is left to learn. alpha = 0 is DPO;
+  the default is the largest that the paper tries on its dialogues.
+
+  Park et al. 2024, "Disentangling Length from Quality in Direct Preference
+  Optimization", arXiv:2403.19159.
+
+  Args:
+    chosen_logps: [B] summed response log-probs (nats) under the policy.
+    rejected_logps: [B] the same for the dispreferred responses.
+    ref_chosen_logps: [B] under the reference; a constant.
+    ref_rejected_logps: [B] under the reference; a constant.
+    chosen_lengths: [B] scored tokens of the chosen responses.
+    rejected_lengths: [B] the same for the dispreferred responses.
+    beta: strength of the KL regularisation, > 0.
+    alpha: worth of a token, >= 0.
+
+  Returns:
+    [B] float32 losses, not reduced.
+
+  Raises:
+    AssertionError: shapes differ.
+    UserError: a hyperparameter is out of range.
+  """
+  check_range("beta", beta, 0)
+  check_range("alpha", alpha, 0, ends="[)")
+  up, down, chosen_lengths, rejected_lengths = log_ratios(
+    chosen_logps,
+    rejected_logps,
+    ref_chosen_logps,
+    ref_rejected_logps,
+    chosen_lengths,
+    rejected_lengths,
+  )
+  z = beta * (up - down) + alpha * (chosen_lengths - rejected_lengths)
+  return jax.nn.softplus(-z)
+
+
+def dpo_length_normalized(
+  chosen_logps: Array,
+  rejected_logps: Array,
+  ref_chosen_logps: Array,
+  ref_rejected_logps: Array,
+  chosen_lengths: Array,
+  rejected_lengths: Array,
+  *,
+  beta: float = 5.0,
+) -> Array:
+  """DPO on log-ratios per token.
+
+  l = -log sigmoid(beta (r_w / |y_w| - r_l / |y_l|)),  r = log pi/ref
+
+  For responses of one length this is DPO with beta / |y|: useful values are
+  larger than DPO's.
+
+  Lambert et al. 2024, "Tulu 3: Pushing Frontiers in Open Language Model
+  Post-Training", arXiv:2411.15124.
+
+  Args:
+    chosen_logps: [B] summed response log-probs (nats) under the policy.
+    rejected_logps: [B] the same for the dispreferred responses.
+    ref_chosen_logps: [B] under the reference; a constant.
+    ref_rejected_logps: [B] under the reference; a constant.
+    chosen_lengths: [B] scored tokens of the chosen responses.
+    rejected_lengths: [B] the same for the dispreferred responses.
+    beta: scale of the margin per token, > 0; the default is Tulu 3's.
+
+  Returns:
+    [B] float32 losses, not reduced.
+
+  Raises:
+    AssertionError: shapes differ.
+    UserError: a hyperparameter is out of range.
+  """
+  check_range("beta", beta, 0)
+  up, down, chosen_lengths, rejected_lengths = log_ratios(
+    chosen_logps,
+    rejected_logps,
+    ref_chosen_logps,
+    ref_rejected_logps,
+    chosen_lengths,
+    rejected_lengths,
+  )
+  margin = per_token(up, chosen_lengths) - per_token(down, rejected_lengths)
+  return jax.nn.softplus(-beta * margin)
+
+
+def odpo(
+  chosen_logps: Array,
+  rejected_logps: Array,
+  ref_chosen_logps: Array,
+  ref_rejected_logps: Array,
+  chosen_scores: Array,
+  rejected_scores: Array,
+  *,
+  beta: float = 0.1,
+  alpha: float = 1.0,
+) -> Array:
+  """DPO that asks for more where the scores are further apart.
+
+  l = -log sigmoid(beta h - alpha log(s_w - s_l)),
+  h = (log pi/ref)(y_w) - (log pi/ref)(y_l),  s = score
+
+  Scores less than 1 apart give a negative offset. A pair that its scores tie
+  or contradict has loss 0, the limit for a vanishing difference; it still
+  counts as an example. For other pairs alpha = 0 is DPO. Gradients do not flow
+  into the scores.
+
+  Amini, Vieira and Cotterell 2024, "Direct Preference Optimization with an
+  Offset", arXiv:2402.10571.
+
+  Args:
+    chosen_logps: [B] summed response log-probs (nats) under the policy.
+    rejected_logps: [B] the same for the dispreferred responses.
+    ref_chosen_logps: [B] under the reference; a constant.
+    ref_rejected_logps: [B] under the reference; a constant.
+    chosen_scores: [B] rewards of the chosen responses; a constant.
+    rejected_scores: [B] the same for the dispreferred responses.
+    beta: strength of the KL regularisation, > 0.
+    alpha: weight of the offset, >= 0.
+
+  Returns:
+    [B] float32 losses, not reduced.
+
+  Raises:
+    AssertionError: shapes differ.
+    UserError: a hyperparameter is out of range.
+  """
+  check_range("beta", beta, 0)
+  check_range("alpha", alpha, 0, ends="[)")
+  up, down, chosen_scores, rejected_scores = log_ratios(
+    chosen_logps,
+    rejected_logps,
+    ref_chosen_logps,
+    ref_rejected_logps,
+    chosen_scores,
+    rejected_scores,
+  )
+  gap = jax.lax.stop_gradient(chosen_scores - rejected_scores)
+  kept = gap > 0
+  offset = alpha * jnp.log(jnp.where(kept, gap, 1.0))
+  loss = jax.nn.softplus(offset - beta * (up - down))
+  return jnp.where(kept, loss, 0.0)
+
+
+def aot_paired(
+  chosen_logps: Array,
+  rejected_logps: Array,
+  ref_chosen_logps: Array,
+  ref_rejected_logps: Array,
+  *,
+  beta: float = 0.1,
+  label_smoothing: float = 0.0,
+) -> Array:
+  """Alignment by optimal transport: sorted margins against the reference's.
+
+  l_b = -(1 - e) log sigmoid(beta d_b) - e log sigmoid(-beta d_b),
+  d_b = m_b - (the reference's margin that has, in the batch, the rank of m_b),
+  m = log pi(y_w) - log pi(y_l),  e = label_smoothing
+
+  Both margins are sorted over the batch and compared rank by rank; losses come
+  in the order of the examples, and equal margins take ranks in that order. A
+  loss depends on its whole batch, padding included. The logistic link and the
+  smoothing are those of public code; the paper's other links are not here.
+
+  Melnyk et al. 2024, "Distributional Preference Alignment of LLMs via Optimal
+  Transport", arXiv:2406.05882.
+
+  Args:
+    chosen_logps: [B] summed response log-probs (nats) under the policy.
+    rejected_logps: [B] the same for the dispreferred responses.
+    ref_chosen_logps: [B] under the reference; a constant.
+    ref_rejected_logps: [B] under the reference; a constant.
+    beta: strength of the KL regularisation, > 0.
+    label_smoothing: assumed rate of flipped labels, in [0, 0.5].
+
+  Returns:
+    [B] float32 losses, not reduced.
+
+  Raises:
+    AssertionError: shapes differ.
+    UserError: a hyperparameter is out of range.
+  """
+  check_range("beta", beta, 0)
+  check_range("label_smoothing", label_smoothing, 0, 0.5, ends="[]")
+  chosen, rejected, ref_chosen, ref_rejected = same_floats(
+    chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
+  )
+  margin = chosen - rejected
+  reference = jnp.sort(jax.lax.stop_gradient(ref_chosen - ref_rejected))
+  rank = jnp.argsort(jnp.argsort(margin))
+  z = beta * (margin - reference[rank])
+  return jax.nn.softplus(-z) + label_smoothing * z

@@ -7,11 +7,17 @@ import numpy as np
 from scipy.optimize import linprog
 
 from jalign.data import tldr_world as world
-from jalign.evaluation import Figure, Section, Table, plot_cycle
+from jalign.evaluation import (
+  Figure,
+  Section,
+  Table,
+  plot_cycle,
+  plot_frontier,
+)
 from jalign.experiment.report import Outcome, frontier
 from jalign.experiment.tables import interval, percent
 
-MEASURES = ("grammatical %", "true clauses %", "words")
+MEASURES = ("grammatical %", "true clauses %", "words")  # shown first
 CYCLE = ("complete plain", "complete sourced", "all but one sourced")
 
 
@@ -19,12 +25,14 @@ def sections(outcome: Outcome) -> list[Section]:
   """Returns the sections, in order; of another config the frontier alone."""
   rows, matrix = outcome.rows, outcome.matrix
   shown = matrix is not None and set(world.SHOWN) <= set(matrix.names)
-  measured = all(set(MEASURES) <= set(row["measures"]) for row in rows)
+  needed = {*MEASURES, "gold reward"}
+  measured = all(needed <= set(row["measures"]) for row in rows)
   if not rows or not shown or not measured:
     return frontier(outcome)
   found = [_what(outcome), _cycle(outcome)]
   ceiling, references = _ceilings(outcome)
-  return [*found, _nash(outcome), *frontier(outcome, references), ceiling]
+  found += [_nash(outcome), *frontier(outcome, references), ceiling]
+  return [*found, *_reward(outcome)]
 
 
 def _what(outcome: Outcome) -> Section:
@@ -175,6 +183,30 @@ def _solve(game: np.ndarray) -> np.ndarray:
     bounds=[(0, 1)] * n + [(None, None)],
   )
   return found.x[:n]
+
+
+def _reward(outcome: Outcome) -> list[Section]:
+  """Gold reward against KL: a judge that nobody was trained on."""
+  points = {}
+  for row in outcome.rows:
+    gold = row["measures"]["gold reward"]
+    kl = row.get("kl", {"mean": 0.0, "low": 0.0, "high": 0.0})
+    half = (kl["high"] - kl["low"]) / 2
+    points[row["name"]] = (
+      *(kl["mean"], half),
+      *(gold[key] for key in ("mean", "low", "high")),
+    )
+  path = plot_frontier(
+    points,
+    outcome.folder / "plots" / "gold_reward.png",
+    xlabel=f"KL to {outcome.rows[0]['name']} (nats a response)",
+    ylabel="gold reward (95 % interval)",
+  )
+  caption = (
+    "The gold reward is another judge, that none of them was trained on: 3 for"
+    " full coverage, -1.5 for each false clause, -0.05 for each word."
+  )
+  return [Section("Gold reward", Figure(path, caption))]
 
 
 def _ceilings(outcome: Outcome) -> tuple[Section, dict[str, float]]:

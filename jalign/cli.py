@@ -22,8 +22,8 @@ USAGE = """\
 usage: jalign COMMAND [flags]
 
   train     --config=FILE[:ARG] --workdir=DIR [--config.KEY=VALUE ...]
-            Trains every stage of a config, evaluates, writes DIR/report.md.
-            Run it again to resume.
+            Trains every stage of a config, evaluates, writes DIR/report.md
+            and DIR/report.html. Run it again to resume.
   sample    --run=DIR [--prompt=TEXT ...] [--count=1] [--max_new_tokens=64]
             [--temperature=1] [--top_k=0] [--top_p=1] [--min_p=0] [--seed=0]
             Samples responses from a run's policy; prompts come from standard

@@ -53,10 +53,18 @@ class Tokenizer:
       return self.backend.encode(text, add_special_tokens=False).ids
     except Exception as error:  # a tokenizer of whole words meets a new one
       raise UserError(
-        f"{text[:60]!r} can't be encoded ({error}).",
+        f"{text[:60]!r} can't be encoded ({self._unknown(text) or error}).",
         where="tokenizer",
         remedy="Use words that it was trained on, or another tokenizer.",
       ) from None
+
+  def _unknown(self, text: str) -> str:
+    """The words of a text that a tokenizer of whole words lacks."""
+    if not isinstance(self.backend.model, tokenizers.models.WordLevel):
+      return ""
+    words = dict.fromkeys(text.split())
+    found = [w for w in words if self.backend.token_to_id(w) is None]
+    return f"unknown: {', '.join(found[:5])}" if found else ""
 
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
     """`encode` of each text, in parallel."""

@@ -41,6 +41,7 @@ from jalign.losses.pairwise import (
 from jalign.losses.signature import (
   VOCABULARY,
   array_parameters,
+  formula_of,
   hyperparameters,
   name_of,
 )
@@ -68,6 +69,7 @@ __all__ = [
   "f_dpo_alpha",
   "f_dpo_forward_kl",
   "f_dpo_js",
+  "formula_of",
   "hyperparameters",
   "ipo",
   "ipo_avg",

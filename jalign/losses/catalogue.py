@@ -22,6 +22,8 @@ class Entry(NamedTuple):
     coupled: whether an example's loss depends on the rest of its batch.
     monotone: whether, with its defaults, the loss never rises with the log-prob
       of a good response nor falls with that of a bad one.
+    detached: whether it holds something constant that the policy decides: its
+      gradient isn't that of its values.
   """
 
   function: Callable[..., Array]
@@ -30,9 +32,11 @@ class Entry(NamedTuple):
   denominator: str = "examples"
   coupled: bool = False
   monotone: bool = True
+  detached: bool = False
 
 
 CATALOGUE: dict[str, Entry] = {
+  # ------------------------------------------------------------------ pairs
   "dpo": Entry(pairwise.dpo, "pairs", "2305.18290"),
   "robust_dpo": Entry(pairwise.robust_dpo, "pairs", "2403.00409"),
   "ipo": Entry(pairwise.ipo, "pairs", "2310.12036", monotone=False),
@@ -63,8 +67,17 @@ CATALOGUE: dict[str, Entry] = {
   "slic_ratio": Entry(pairwise.slic_ratio, "pairs", "2309.06657"),
   "alpha_po": Entry(pairwise.alpha_po, "pairs", "2501.03884"),
   "asft": Entry(pairwise.asft, "pairs", "2409.10571"),
+  # -------------------------------------------------------------- sequences
   "sft": Entry(likelihood.sft, "sequences", "2203.02155", "tokens"),
   "sft_avg": Entry(likelihood.sft_avg, "sequences", "2203.02155"),
+  # ----------------------------------------------------------------- tokens
+  # ------------------------------------------------------------------ lists
+  # --------------------------------------------------------------- unpaired
+  # --------------------------------------------------------------- segments
+  # --------------------------------------------------------------- rollouts
+  # ----------------------------------------------------------------- scores
+  # ---------------------------------------------- distributions and errors
+  # ----------------------------------------------------------- experimental
 }
 
 

@@ -2,46 +2,80 @@
 
 import numpy as np
 
-LIST = 4  # responses a prompt
+from jalign import losses
+
+SIZES = {
+  "2": 2,
+  "C": 4,  # candidate tokens
+  "I": 3,  # aligned models
+  "K": 4,  # responses a prompt
+  "M": 1,  # margin objectives
+  "T": 6,  # tokens
+  "V": 7,  # vocabulary
+  "Z": 4,  # an embedding
+}
 
 
-def _draw(rng, name, shape, logp):
+def _draw(rng, name, axes, shape, logp):
   if name.endswith("logps"):
-    return logp(shape)
+    return logp(shape, "T" in axes)
   if name.endswith("lengths"):
     return rng.integers(1, 20, shape).astype(np.float32)
-  if name == "preference":
+  if name in ("preference", "desirable_rate"):
     return rng.uniform(0, 1, shape)
-  if name in ("desirable", "valid"):
-    return rng.uniform(0, 1, shape) < 0.7
+  if name.endswith("errors"):
+    return rng.uniform(0, 1, shape)
   return rng.normal(0, 1, shape)
 
 
 def _arrays(names, batch, rows, seed, logp):
   rng = np.random.default_rng(seed)
-  shape = (rows, LIST) if batch == "lists" else (rows,)
-  arrays = {n: _draw(rng, n, shape, lambda s: logp(rng, s)) for n in names}
-  # float32 values in every precision, so that an oracle sees what a loss sees
-  return {
-    name: x if x.dtype == bool else x.astype(np.float32).astype(np.float64)
-    for name, x in arrays.items()
-  }
+  arrays = {}
+  for name in names:
+    axes, _, kind = losses.VOCABULARY[batch][name].partition(" ")
+    shape = tuple(rows if axis == "B" else SIZES[axis] for axis in axes)
+    if kind == "bool":
+      arrays[name] = rng.uniform(0, 1, shape) < 0.7
+    else:
+      x = _draw(rng, name, axes, shape, lambda *a: logp(rng, *a))
+      # float32 values in every precision, so that an oracle sees what a loss
+      # sees
+      arrays[name] = x.astype(np.float32).astype(np.float64)
+  return arrays
 
 
 def ordinary(names, batch, rows=16, seed=0):
-  """Log-probs of short responses: both signs of every margin occur."""
-  draw = lambda rng, shape: rng.uniform(-25, -5, shape)
+  """Log-probs of short responses and of tokens; all signs of margins occur."""
+
+  def draw(rng, shape, token):
+    return rng.uniform(*((-5, -0.01) if token else (-25, -5)), shape)
+
   return _arrays(names, batch, rows, seed, draw)
 
 
 def extreme(names, batch, rows=256, seed=1):
-  """Log-probs of 1e4 and -1e4 in every combination, and equal ones."""
-  draw = lambda rng, shape: rng.choice([-1e4, 1e4], shape)
+  """Log-probs of 1e4 and -1e4 in every combination, and equal ones.
+
+  Those of tokens are -1e4, nearly 0 and 0. Lengths may be 0, and so may be
+  the number of valid responses and of scored tokens.
+  """
+
+  def draw(rng, shape, token):
+    return rng.choice([-1e4, -1e-6, 0.0] if token else [-1e4, 1e4], shape)
+
   arrays = _arrays(names, batch, rows, seed, draw)
   rng = np.random.default_rng(seed)
   for name, x in arrays.items():
     if name.endswith("lengths"):
       arrays[name] = rng.choice([0.0, 1.0, 2000.0], x.shape)
-    if name == "preference":
+    elif name in ("preference", "desirable_rate"):
       arrays[name] = rng.choice([0.0, 0.5, 1.0], x.shape)
+    elif name.endswith(("scores", "rewards", "values", "costs", "logits")):
+      arrays[name] = rng.choice([-1e4, 0.0, 1e4], x.shape)
+    elif name.endswith("errors"):
+      arrays[name] = rng.choice([0.0, 1e-6, 1e4], x.shape)
+    elif x.dtype == bool and x.ndim > 1:
+      arrays[name] = x & (np.arange(rows) % 4 > 0).reshape(
+        -1, *(1,) * (x.ndim - 1)
+      )
   return arrays

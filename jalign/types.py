@@ -122,10 +122,16 @@ class SequenceBatch(struct.PyTreeNode):
   Attributes:
     sequences: B rows.
     weights: [B] float32; 0 marks a row that only fills the batch.
+    rewards: [B] float32 reward of each response.
+    values: [B] float32 expected reward of the prompt, before the response.
+    ref_logps: [B] float32, where they were precomputed.
   """
 
   sequences: Sequences
   weights: Array
+  rewards: Array | None = None
+  values: Array | None = None
+  ref_logps: Array | None = None
 
 
 class PairBatch(struct.PyTreeNode):
@@ -157,7 +163,7 @@ class ListBatch(struct.PyTreeNode):
     weights: [B] float32; 0 marks a list that only fills the batch.
     scores: [B, K] float32, higher is better.
     valid: [B, K] bool, False where a list is shorter than K.
-    ref_logps: [B, K] float32, where they were precomputed.
+    ref_logps: [B * K] float32, where they were precomputed.
   """
 
   sequences: Sequences
@@ -174,12 +180,19 @@ class UnpairedBatch(struct.PyTreeNode):
     sequences: B rows.
     weights: [B] float32; 0 marks a row that only fills the batch.
     desirable: [B] bool.
+    mismatched: B rows, each prompt with the response of another row: samples
+      for the KL of KTO.
+    mismatched_cut: [B] float32 tokens that didn't fit in a mismatched row.
+    desirable_rate: [B] float32 P(desirable | prompt), in [0, 1].
     ref_logps: [B] float32, where they were precomputed.
   """
 
   sequences: Sequences
   weights: Array
   desirable: Array
+  mismatched: Sequences | None = None
+  mismatched_cut: Array | None = None
+  desirable_rate: Array | None = None
   ref_logps: Array | None = None
 
 

@@ -23,8 +23,9 @@ def loss(name: str) -> ConfigDict:
     name: in the catalogue; an unknown one is reported by `jalign train`.
   """
   section = ConfigDict(dict(name=name))
-  if name in losses.CATALOGUE:
-    section.update(losses.hyperparameters(losses.CATALOGUE[name].function))
+  known = {n: e.function for n, e in losses.CATALOGUE.items()} | losses.PRESETS
+  if name in known:
+    section.update(losses.hyperparameters(known[name]))
   return section
 
 

@@ -21,11 +21,6 @@ def get_config() -> ConfigDict:
   c = dpo.get_config()
   c.title = "RPO on preference pairs"
   c.loss = ConfigDict(
-    dict(
-      terms=(
-        dict(name="dpo", weight=1.0, beta=0.1),
-        dict(name="sft_avg", weight=0.2, on="chosen"),
-      )
-    )
+    dict(weights=dict(dpo=1.0, sft_avg=0.2), dpo=dict(beta=0.1))
   )
   return c

@@ -104,6 +104,11 @@ from jalign.data.tokenizer import (
   train_words,
 )
 from jalign.data.trees import read_openassistant
+from jalign.data.views import (
+  lists_as_sequences,
+  pairs_as_binary,
+  pairs_as_lists,
+)
 
 __all__ = [
   "CONVERSIONS",
@@ -185,4 +190,7 @@ __all__ = [
   "train_bpe",
   "train_words",
   "unique_prompts",
+  "lists_as_sequences",
+  "pairs_as_binary",
+  "pairs_as_lists",
 ]

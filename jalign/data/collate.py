@@ -115,7 +115,8 @@ def collate_sequences(
   `collate_pairs`.
 
   Returns:
-    NumPy SequenceBatch: tokens and mask [B, T], lengths and weights [B].
+    NumPy SequenceBatch: tokens and mask [B, T], lengths, weights and, if the
+    sequences have them, rewards and values [B].
   """
   found = _filled(encoded, rows, fill)
   mask: Any = np.zeros((rows, length), bool)
@@ -127,7 +128,11 @@ def collate_sequences(
     mask=mask,
     lengths=lengths,
   )
-  return SequenceBatch(sequences, _weights(len(encoded), rows))
+  columns: dict[str, Any] = {
+    "rewards": all_or_none(found, "reward"),
+    "values": all_or_none(found, "value"),
+  }
+  return SequenceBatch(sequences, _weights(len(encoded), rows), **columns)
 
 
 def collate_lists(
@@ -187,18 +192,39 @@ def collate_unpaired(
 ) -> UnpairedBatch:
   """A batch of labelled responses; arguments and errors as `collate_pairs`.
 
+  The mismatched rows hold each prompt with the response of the next example,
+  and the last with the first's. A response that doesn't fit beside the other
+  prompt is cut, and how much is counted. A single example has no other
+  response: its mismatched row scores nothing.
+
   Returns:
-    NumPy UnpairedBatch: tokens and mask [B, T], lengths, weights and
-    desirable [B].
+    NumPy UnpairedBatch: tokens and mask [B, T], lengths, weights, desirable
+    and mismatched_cut [B].
   """
   found = _filled(encoded, rows, fill)
   desirable: Any = np.array([one.desirable for one in found], bool)
+  empty = np.zeros(0, np.int32)
+  live = len(encoded)
+  others = [
+    found[(i + 1) % live].response if i < live and live > 1 else empty
+    for i in range(rows)
+  ]
+  rooms = [length - len(one.prompt) for one in found]
+  cut: Any = np.array(
+    [max(len(r) - room, 0) for r, room in zip(others, rooms)], np.float32
+  )
   return UnpairedBatch(
     sequences=_sequences(
       [(one.prompt, one.response) for one in found], length, pad_id
     ),
-    weights=_weights(len(encoded), rows),
+    weights=_weights(live, rows),
     desirable=desirable,
+    mismatched=_sequences(
+      [(one.prompt, r[:n]) for one, r, n in zip(found, others, rooms)],
+      length,
+      pad_id,
+    ),
+    mismatched_cut=cut,
   )
 
 

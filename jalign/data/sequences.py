@@ -29,12 +29,16 @@ class EncodedSequence:
     mask: [n] bool, True on the tokens to learn from; mask[0] is False.
     source: "file:line" of the record.
     cut: tokens dropped from (prompt, response).
+    reward: of the response.
+    value: expected reward of the prompt.
   """
 
   ids: np.ndarray
   mask: np.ndarray
   source: str
   cut: tuple[int, int] = (0, 0)
+  reward: float | None = None
+  value: float | None = None
 
 
 def encode_demonstration(

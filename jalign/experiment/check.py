@@ -50,6 +50,23 @@ def check_stage(run: Run, stage: StageSettings) -> None:
       )
     _check_select(stage, ONLINE_METRICS)
     return
+  names = losses.array_parameters(loss.function)
+  precomputed = ("ref_logps", "ref_chosen_logps", "ref_rejected_logps")
+  passed = [n for n in names if n.startswith("ref_") and n not in precomputed]
+  if stage.reference == "precompute" and passed:
+    raise UserError(
+      f"{loss.title} takes {', '.join(passed)}: sums over whole responses alone"
+      " are scored in advance.",
+      where=f"{at}.reference",
+      remedy="Use reference='step'.",
+    )
+  if "mismatched_logps" in names and stage.batch_size < 2:
+    raise UserError(
+      f"{loss.title} pairs prompts with responses to other prompts: a batch of"
+      " one has none.",
+      where=f"{at}.batch_size",
+      remedy="Use 2 or more.",
+    )
   if stage.select:
     model = transformer(run.model_config)
     objective = make_objective(loss.function, model, batch=loss.batch)
@@ -60,7 +77,7 @@ def check_stage(run: Run, stage: StageSettings) -> None:
   if dataset.kind != "pairs":
     return
   pair = dataset.train[0]
-  for name in losses.array_parameters(loss.function):
+  for name in names:
     field = {
       "preference": pair.preference,
       "chosen_scores": pair.chosen_score,

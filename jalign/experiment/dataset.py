@@ -6,15 +6,34 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
+import numpy as np
 
 from jalign import data
 from jalign.errors import UserError
 
-# (what the records are, what a loss takes) -> (collate, tokens of a row).
-_BATCHES: dict[tuple[str, str], tuple[Callable[..., Any], Any]] = {
-  ("pairs", "pairs"): (data.collate_pairs, data.pair_length),
-  ("pairs", "sequences"): (data.collate_chosen, data.chosen_length),
-  ("sequences", "sequences"): (data.collate_sequences, data.sequence_length),
+_PAIRS = (None, data.collate_pairs, data.pair_length)
+_CHOSEN = (None, data.collate_chosen, data.chosen_length)
+_SEQUENCES = (None, data.collate_sequences, data.sequence_length)
+_LISTS = (None, data.collate_lists, data.list_length)
+_UNPAIRED = (None, data.collate_unpaired, data.binary_length)
+_SCORED = (data.lists_as_sequences, *_SEQUENCES[1:])
+# (what the records are, what a loss takes) -> (view of the records or None,
+# collate, tokens of a row).
+_BATCHES: dict[tuple[str, str], tuple[Any, Callable[..., Any], Any]] = {
+  ("pairs", "pairs"): _PAIRS,
+  ("pairs", "segments"): _PAIRS,
+  ("pairs", "sequences"): _CHOSEN,
+  ("pairs", "tokens"): _CHOSEN,
+  ("pairs", "lists"): (data.pairs_as_lists, *_LISTS[1:]),
+  ("pairs", "ranked_segments"): (data.pairs_as_lists, *_LISTS[1:]),
+  ("pairs", "unpaired"): (data.pairs_as_binary, *_UNPAIRED[1:]),
+  ("sequences", "sequences"): _SEQUENCES,
+  ("sequences", "tokens"): _SEQUENCES,
+  ("lists", "lists"): _LISTS,
+  ("lists", "ranked_segments"): _LISTS,
+  ("lists", "sequences"): _SCORED,
+  ("lists", "tokens"): _SCORED,
+  ("unpaired", "unpaired"): _UNPAIRED,
 }
 
 
@@ -23,7 +42,8 @@ class Dataset:
   """What a stage is trained on, or a run is judged by.
 
   Attributes:
-    kind: of the records: "pairs", "sequences" or "prompts".
+    kind: of the records: "pairs", "lists", "unpaired", "sequences" or
+      "prompts".
     train: encoded training records.
     held_out: encoded held-out records.
     train_prompts: different training prompts.
@@ -58,14 +78,16 @@ class Dataset:
         else f"This data serves losses on {' or '.join(takers)}.",
       )
 
-  def part(self, name: str) -> list[Any]:
-    """The "train" or the "eval" part."""
-    return {"train": self.train, "eval": self.held_out}[name]
+  def rows(self, batch: str, part: str) -> list[Any]:
+    """The "train" or the "eval" part, as batches of a kind take it."""
+    found = {"train": self.train, "eval": self.held_out}[part]
+    view = _BATCHES[self.kind, batch][0]
+    return found if view is None else view(found)
 
   def lengths(self, batch: str, part: str) -> list[int]:
-    """Tokens of each record of a part, as batches of a kind have them."""
-    length_of = _BATCHES[self.kind, batch][1]
-    return [length_of(record) for record in self.part(part)]
+    """Tokens of each row of a part."""
+    length_of = _BATCHES[self.kind, batch][2]
+    return [length_of(record) for record in self.rows(batch, part)]
 
   def loader(
     self,
@@ -77,10 +99,13 @@ class Dataset:
     epochs: int | None = None,
     shuffle: bool = True,
   ) -> data.Loader:
-    """Batches of "pairs" or of "sequences" (the chosen ones of pairs)."""
-    collate, length_of = _BATCHES[self.kind, batch]
+    """Batches of a kind, of the "train" or of the "eval" part."""
+    _, collate, length_of = _BATCHES[self.kind, batch]
+    if collate is data.collate_lists:
+      both = [*self.rows(batch, "train"), *self.rows(batch, "eval")]
+      collate = functools.partial(collate, size=data.list_size(both))
     return self._load(
-      self.part(part),
+      self.rows(batch, part),
       collate,
       length_of,
       batch_size,
@@ -112,13 +137,13 @@ class Dataset:
       **options,
     )
 
-  def examples(self, part: str) -> Iterable[tuple]:
-    """Source and token ids of each record, for a fingerprint."""
-    for record in self.part(part):
+  def examples(self, batch: str, part: str) -> Iterable[tuple]:
+    """Source and token ids of each row, for a fingerprint."""
+    for record in self.rows(batch, part):
       ids = [
-        value.tolist()
+        jax.tree.map(np.ndarray.tolist, value)
         for value in vars(record).values()
-        if hasattr(value, "tolist")
+        if isinstance(jax.tree.leaves(value)[0], np.ndarray)
       ]
       yield (record.source.replace("\\", "/").rpartition("/")[2], *ids)
 

@@ -8,6 +8,7 @@ import jax
 from jalign import losses
 from jalign.errors import UserError
 from jalign.experiment.settings import StageSettings
+from jalign.training.arrays import GIVEN
 from jalign.training.online import ALGORITHMS
 
 
@@ -32,9 +33,9 @@ class BoundLoss(NamedTuple):
 def bind(stage: StageSettings) -> BoundLoss:
   """The loss of a stage.
 
-  `loss` is `{"name": "dpo", "beta": 0.1}`, or `{"terms": ({"name": "dpo",
-  "weight": 1.0}, {"name": "sft_avg", "weight": 0.2, "on": "chosen"})}`: a
-  weighted sum, where `on` points a likelihood loss at one response of a pair.
+  `loss` is `{"name": "dpo", "beta": 0.1}`, or a sum, `{"weights": {"dpo": 1.0,
+  "sft": 0.2}, "dpo": {"beta": 0.5}}`: weights by name, and the hyperparameters
+  of a term under its name (see `losses.weighted_sum`).
 
   Raises:
     UserError: an unknown loss or hyperparameter; names the key.
@@ -49,81 +50,77 @@ def bind(stage: StageSettings) -> BoundLoss:
         where=f"{where}.name",
         remedy=f"Leave it out: it is {name!r}.",
       )
-  if "terms" in section:
-    if len(section) > 1:
-      raise UserError(
-        "takes nothing beside terms.", where=where, remedy="Name it or sum it."
-      )
-    return _sum(section["terms"], where)
-  return _single(section, where)
+  try:
+    if "weights" in section:
+      return _sum(section, where)
+    return _single(section, where)
+  except UserError as e:
+    raise UserError(e.problem, where=where, remedy=e.remedy) from e
 
 
-def _single(section: Mapping[str, Any], where: str) -> BoundLoss:
-  section = dict(section)
+def _single(section: dict[str, Any], where: str) -> BoundLoss:
   name = section.pop("name", None)
   if not isinstance(name, str):
+    known = (*losses.CATALOGUE, *losses.PRESETS)
     raise UserError(
       "has no name.",
       where=where,
-      remedy=f"Set {where}.name to one of: {', '.join(losses.CATALOGUE)}.",
+      remedy=f"Set {where}.name to one of: {', '.join(known)}.",
     )
-  try:
-    function, entry = losses.resolve(name, **section)
-  except UserError as e:
-    raise UserError(e.problem, where=where, remedy=e.remedy) from e
-  _try(function, where)
-  settings = ", ".join(f"{k}={v}" for k, v in section.items())
-  return BoundLoss(
-    function,
-    entry.batch,
-    entry.denominator,
-    entry.coupled,
-    f"{name}({settings})",
-  )
+  function, entry = losses.resolve(name, **section)
+  return _bound(function, entry, f"{name}{_listed(section)}")
 
 
-def _try(function, where):
-  """Traces the loss once, so that a bad hyperparameter shows before a run."""
-  row = jax.ShapeDtypeStruct((2,), "float32")
-  try:
-    jax.eval_shape(function, *(row for _ in losses.array_parameters(function)))
-  except UserError as e:
-    raise UserError(e.problem, where=where, remedy=e.remedy) from e
-
-
-def _sum(terms, where: str) -> BoundLoss:
-  bound, parts = [], []
-  for i, term in enumerate(terms):
-    term, at = dict(term), f"{where}.terms[{i}]"
-    weight, on = term.pop("weight", 1.0), term.pop("on", "")
-    loss = _single(term, at)
-    rename = {}
-    if on:
-      if on not in ("chosen", "rejected") or loss.batch != "sequences":
-        raise UserError(
-          f"{on!r} must be 'chosen' or 'rejected', and the loss one of single"
-          " responses.",
-          where=f"{at}.on",
-        )
-      rename = {
-        name: f"{on}_{name}" for name in losses.array_parameters(loss.function)
-      }
-    bound.append(loss._replace(batch="pairs" if on else loss.batch))
-    parts.append(losses.Term(weight, loss.function, rename))
-  kinds = {loss.batch for loss in bound}
-  if len(kinds) != 1:
+def _sum(section: dict[str, Any], where: str) -> BoundLoss:
+  weights = section.pop("weights")
+  if "name" in section:
     raise UserError(
-      f"its terms want batches of {' and '.join(sorted(kinds))}.",
-      where=f"{where}.terms",
-      remedy="Point likelihood terms at a response of the pair: on='chosen'.",
+      "has a name and weights.", where=where, remedy="Name it or sum it."
     )
+  if not isinstance(weights, Mapping) or not all(
+    isinstance(weight, int | float) for weight in weights.values()
+  ):
+    raise UserError(
+      f"weights = {weights!r} are not a number for each loss.",
+      where=where,
+      remedy="Write weights = {'dpo': 1.0, 'sft': 0.2}.",
+    )
+  for key, value in section.items():
+    if not isinstance(value, Mapping):
+      raise UserError(
+        f"{key} = {value!r} is not for one of the terms.",
+        where=where,
+        remedy=f"Write {key} = {{hyperparameter: value}}, {key} a term.",
+      )
+  loss = losses.weighted_sum(weights, **section)
   title = " + ".join(
-    f"{p.weight} {loss.title}" for p, loss in zip(parts, bound)
+    f"{weight} {name}{_listed(section.get(name, {}))}"
+    for name, weight in weights.items()
   )
+  return _bound(loss, loss.entry, title)
+
+
+def _bound(function, entry, title: str) -> BoundLoss:
+  """Traces the loss once, so that a bad hyperparameter shows before a run."""
+  kinds = losses.VOCABULARY[entry.batch]
+  names = losses.array_parameters(function)
+  absent = [name for name in names if name not in GIVEN.get(entry.batch, ())]
+  if absent:
+    raise UserError(
+      f"{title} takes {', '.join(absent)}, which no data source gives.",
+      where="",
+      remedy="Call it from Python, on arrays of your own.",
+    )
+  arrays = []
+  for name in names:
+    axes, _, dtype = kinds[name].partition(" ")
+    shape = tuple(int(axis) if axis.isdigit() else 2 for axis in axes)
+    arrays.append(jax.ShapeDtypeStruct(shape, dtype or "float32"))
+  jax.eval_shape(function, *arrays)
   return BoundLoss(
-    losses.weighted_sum(*parts),
-    kinds.pop(),
-    "examples",
-    any(loss.coupled for loss in bound),
-    title,
+    function, entry.batch, entry.denominator, entry.coupled, title
   )
+
+
+def _listed(settings: Mapping[str, Any]) -> str:
+  return "(" + ", ".join(f"{k}={v}" for k, v in settings.items()) + ")"

@@ -140,18 +140,13 @@ def _encode(
 
   encoders: dict[type, tuple[str, Any]] = {
     data.PreferenceRecord: ("pairs", data.encode_pairs),
+    data.RankedRecord: ("lists", data.encode_lists),
+    data.BinaryRecord: ("unpaired", data.encode_binary),
     data.DemonstrationRecord: ("sequences", data.encode_demonstrations),
     data.ConversationRecord: ("sequences", conversations),
     data.PromptRecord: ("prompts", None),
   }
   record = type(train[0])
-  if record not in encoders:
-    raise UserError(
-      f"no loss takes {record.__name__}s yet.",
-      where=f"{where}.source",
-      remedy="Convert them by data.convert, to one of"
-      f" {', '.join(data.CONVERSIONS)}, or choose another source.",
-    )
   kind, encode = encoders[record]
   if record is data.ConversationRecord and template is None:
     raise UserError(
@@ -218,6 +213,7 @@ def _texts(records: Sequence[Any]) -> Iterator[str]:
     for field in _TEXTS:
       if hasattr(record, field):
         yield getattr(record, field)
+    yield from getattr(record, "responses", ())
     for message in getattr(record, "messages", ()):
       yield message["content"]
 

@@ -148,9 +148,9 @@ class StageSettings:
     data: what this stage is trained on.
     judge: whether the report compares this stage with others; False for
       one that only prepares, such as a warm-up.
-    loss: `name` and hyperparameters; or `terms`, a tuple of such with a
-      `weight` each. An algorithm has a loss of its own and takes only its
-      hyperparameters.
+    loss: `name` and hyperparameters; or a sum, `weights` by name, with the
+      hyperparameters of a term under its name. An algorithm has a loss of its
+      own and takes only its hyperparameters.
     algorithm: "" for offline training, else a row of `ALGORITHMS`.
     mix_ref: weight of the reference in an algorithm's mixture, in [0, 1].
     max_new_tokens: of a response that an algorithm samples, at most.

@@ -270,7 +270,7 @@ def _prepare(run, stage, loss, model, ref_params, table):
 
 def _reference_table(run, stage, loss, model, params):
   dataset = run.prepared.stages[stage.name]
-  examples = dataset.examples("train")
+  examples = dataset.examples(loss.batch, "train")
   mark = reference.fingerprint(params, examples)
   path = run.folder / stage.name / "reference_logps.npz"
   table = reference.load(path, mark)

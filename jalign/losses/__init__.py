@@ -5,8 +5,8 @@ parameters are arrays with names out of VOCABULARY; its keyword-only
 parameters are hyperparameters.
 """
 
-from jalign.losses.catalogue import CATALOGUE, Entry, entry_of, resolve
-from jalign.losses.compose import Term, weighted_sum
+from jalign.losses.catalogue import CATALOGUE, Entry, entry_of
+from jalign.losses.compose import Term, WeightedSum, terms_of, weighted_sum
 from jalign.losses.likelihood import sft, sft_avg
 from jalign.losses.pairwise import (
   alpha_po,
@@ -38,6 +38,14 @@ from jalign.losses.pairwise import (
   sppo,
   sppo_soft,
 )
+from jalign.losses.presets import (
+  PRESETS,
+  cpo_sft,
+  mpo,
+  resolve,
+  rpo,
+  rpo_code,
+)
 from jalign.losses.signature import (
   VOCABULARY,
   array_parameters,
@@ -49,9 +57,11 @@ from jalign.losses.table import markdown_table
 
 __all__ = [
   "CATALOGUE",
-  "VOCABULARY",
   "Entry",
+  "PRESETS",
   "Term",
+  "VOCABULARY",
+  "WeightedSum",
   "alpha_po",
   "aot_paired",
   "apo_down",
@@ -59,6 +69,7 @@ __all__ = [
   "array_parameters",
   "asft",
   "cpo",
+  "cpo_sft",
   "discopop",
   "dpo",
   "dpo_length_normalized",
@@ -75,6 +86,7 @@ __all__ = [
   "ipo_avg",
   "ipo_soft",
   "markdown_table",
+  "mpo",
   "name_of",
   "nca",
   "odpo",
@@ -82,6 +94,8 @@ __all__ = [
   "r_dpo",
   "resolve",
   "robust_dpo",
+  "rpo",
+  "rpo_code",
   "sft",
   "sft_avg",
   "simpo",
@@ -89,5 +103,6 @@ __all__ = [
   "slic_ratio",
   "sppo",
   "sppo_soft",
+  "terms_of",
   "weighted_sum",
 ]

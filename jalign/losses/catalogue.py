@@ -2,7 +2,7 @@
 
 import difflib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jalign.errors import UserError
@@ -81,22 +81,38 @@ CATALOGUE: dict[str, Entry] = {
 }
 
 
-def resolve(name: str, **settings: Any) -> tuple[Callable[..., Array], Entry]:
-  """A loss by name, with its hyperparameters bound.
+def resolve(
+  name: str, beside: tuple[str, ...] = (), **settings: Any
+) -> tuple[Callable[..., Array], Entry]:
+  """A loss of the CATALOGUE by name, with its hyperparameters bound.
+
+  Args:
+    name: a key of CATALOGUE.
+    beside: names that an error lists beside CATALOGUE's.
+    **settings: hyperparameters.
 
   Raises:
     UserError: the name is unknown, or the loss takes no such hyperparameter.
   """
   if name not in CATALOGUE:
-    near = difflib.get_close_matches(name, CATALOGUE, n=1)
+    known = (*CATALOGUE, *beside)
+    near = difflib.get_close_matches(name, known, n=1)
     raise UserError(
       f"unknown loss {name!r}."
       + (f" Did you mean {near[0]!r}?" if near else ""),
       where="loss.name",
-      remedy=f"Known: {', '.join(CATALOGUE)}.",
+      remedy=f"Known: {', '.join(known)}.",
     )
   entry = CATALOGUE[name]
-  known = hyperparameters(entry.function)
+  check_settings(name, entry.function, settings)
+  return functools.partial(entry.function, **settings), entry
+
+
+def check_settings(
+  name: str, function: Callable[..., Any], settings: Mapping[str, Any]
+) -> None:
+  """Raises UserError if a loss takes no such hyperparameter."""
+  known = hyperparameters(function)
   for key in settings:
     if key not in known:
       takes = ", ".join(f"{k}={v}" for k, v in known.items()) or "none"
@@ -105,11 +121,10 @@ def resolve(name: str, **settings: Any) -> tuple[Callable[..., Array], Entry]:
         where=f"loss.{key}",
         remedy=f"It has: {takes}.",
       )
-  return functools.partial(entry.function, **settings), entry
 
 
 def entry_of(loss: Callable[..., Array]) -> Entry:
-  """The catalogue's row of a loss, through functools.partial.
+  """The row of a loss, through functools.partial; a weighted sum has its own.
 
   A loss that isn't in the catalogue counts as one on pairs, divided by
   examples and not coupled.
@@ -117,6 +132,8 @@ def entry_of(loss: Callable[..., Array]) -> Entry:
   function = loss
   while isinstance(function, functools.partial):
     function = function.func
+  if isinstance(own := getattr(function, "entry", None), Entry):
+    return own
   for entry in CATALOGUE.values():
     if entry.function is function:
       return entry

@@ -7,90 +7,175 @@ from typing import Any, NamedTuple
 import chex
 
 from jalign.errors import UserError
+from jalign.losses.catalogue import Entry, entry_of, resolve
 from jalign.losses.signature import array_parameters, name_of
 from jalign.types import Array
+
+# What a loss on single responses reads in a batch of another kind.
+_ON_PAIRS = {
+  "logps": "chosen_logps",
+  "ref_logps": "ref_chosen_logps",
+  "lengths": "chosen_lengths",
+  "rewards": "chosen_scores",
+}
 
 
 class Term(NamedTuple):
   """One term of a sum.
 
   Attributes:
+    name: of the loss, for metrics.
     weight: of the term; may be traced.
-    loss: arrays in, per-example losses out; hyperparameters bound.
-    rename: the loss's array name -> the name under which the sum takes it,
-      e.g. {"logps": "chosen_logps"} for the likelihood of the chosen.
+    loss: arrays in, per-example losses out.
+    arrays: what the sum calls the loss's arrays, in the loss's order.
+    denominator: what the term's sum over a batch is divided by: "examples",
+      or the name of the array of lengths, or of the mask, that counts tokens.
   """
 
+  name: str
   weight: Any
   loss: Callable[..., Array]
-  rename: Mapping[str, str] = {}
+  arrays: tuple[str, ...]
+  denominator: str
 
 
-def weighted_sum(*terms: Term | tuple) -> Callable[..., Array]:
+class WeightedSum:
+  """A loss that is a sum; see `weighted_sum`, which makes it.
+
+  Attributes:
+    terms: its `Term`s.
+    entry: its row, as CATALOGUE has them for other losses.
+  """
+
+  def __init__(self, terms: tuple[Term, ...], batch: str, coupled: bool):
+    self.terms = terms
+    self.__name__ = " + ".join(term.name for term in terms)
+    denominators = {term.denominator for term in terms}
+    self.entry = Entry(
+      self,
+      batch,
+      paper="",
+      denominator="tokens" if "examples" not in denominators else "examples",
+      coupled=coupled,
+    )
+    names = dict.fromkeys(name for term in terms for name in term.arrays)
+    self.__signature__ = inspect.Signature(
+      [
+        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        for name in names
+      ]
+    )
+
+  def __call__(self, *args: Array, **kwargs: Array) -> Array:
+    given = self.__signature__.bind(*args, **kwargs).arguments
+    values = [
+      term.loss(*(given[name] for name in term.arrays)) for term in self.terms
+    ]
+    chex.assert_equal_shape(values)
+    weighted = [term.weight * value for term, value in zip(self.terms, values)]
+    return sum(weighted[1:], weighted[0])
+
+
+def weighted_sum(
+  weights: Mapping[str | Callable[..., Array], Any],
+  **settings: Mapping[str, Any],
+) -> WeightedSum:
   """The loss sum_i weight_i * loss_i, per example.
 
-  RPO (Liu et al. 2024, arXiv:2405.16436) is DPO plus the likelihood of the
-  chosen response: no code, but
+  Iterative RPO's objective, say, is no code but
 
-      weighted_sum(
-        (1.0, functools.partial(dpo, beta=0.5)),
-        Term(0.2, sft_avg, {"logps": "chosen_logps",
-                            "lengths": "chosen_lengths"}),
-      )
+      weighted_sum({"dpo": 1.0, "sft_avg": 1.0}, dpo={"beta": 0.5})
 
-  The sum is divided by examples: a term that would by itself be divided by
-  tokens is not.
+  A loss on single responses among losses on pairs is that of the chosen
+  response. In training each term keeps its own denominator: `sft` is a mean
+  over the batch's chosen tokens, `dpo` over its pairs, whatever the lengths.
+  Called by itself the sum gives its terms' per-example values, added up.
 
   Args:
-    *terms: `Term`s, or plain (weight, loss) tuples.
+    weights: a loss -> its weight, which may be traced. A loss is a name of the
+      CATALOGUE or a function (a partial, a sum, one of your own).
+    **settings: hyperparameters of the terms that are named.
 
   Returns:
     A loss whose positional parameters are the terms' arrays, each once, in
     the order in which they first appear.
 
   Raises:
-    UserError: there is no term, a term has no function, renames what it doesn't
-      take, or gives two arrays one name.
+    UserError: there is no term, a name or a hyperparameter is unknown, or the
+      terms want different batches.
   """
-  parts = [Term(*term) for term in terms]
-  if not parts:
+  if not weights:
     raise UserError("a weighted sum needs a term.")
-  names: list[str] = []
-  inputs: list[tuple[str, ...]] = []
-  for part in parts:
-    if not callable(part.loss):
-      raise UserError(f"a term is (weight, loss); {part.loss!r} is no loss.")
-    own = array_parameters(part.loss)
-    unknown = set(part.rename) - set(own)
-    if unknown:
-      raise UserError(
-        f"{name_of(part.loss)} takes {', '.join(own)}; it has no"
-        f" {', '.join(sorted(unknown))} to rename."
+  idle = [name for name in settings if name not in weights]
+  if idle:
+    raise UserError(
+      f"settings for {', '.join(idle)}, which the sum doesn't have.",
+      where="loss",
+      remedy=f"Its terms: {', '.join(map(_title, weights))}.",
+    )
+  found = [
+    (weight, *_loss(key, settings.get(key, {}) if isinstance(key, str) else {}))
+    for key, weight in weights.items()
+  ]
+  kinds = {entry.batch for _, _, entry in found}
+  mixed = kinds == {"pairs", "sequences"}
+  batch = "pairs" if mixed else min(kinds)
+  if len(kinds) > 1 and not mixed:
+    raise UserError(
+      f"its terms want batches of {' and '.join(sorted(kinds))}.",
+      where="loss",
+      remedy="Only losses on single responses (sequences) go with others, and"
+      " those on pairs.",
+    )
+  terms: list[Term] = []
+  for weight, loss, entry in found:
+    renamed = _ON_PAIRS if entry.batch != batch else {}
+    if isinstance(loss, WeightedSum):
+      parts = [p._replace(weight=weight * p.weight) for p in loss.terms]
+    else:
+      names = array_parameters(loss)
+      parts = [Term(name_of(loss), weight, loss, names, denominator_of(entry))]
+    for part in parts:
+      unknown = [n for n in part.arrays if renamed and n not in renamed]
+      if unknown:
+        raise UserError(
+          f"{part.name} takes {', '.join(unknown)}, which pairs don't give.",
+          where="loss",
+        )
+      terms.append(
+        part._replace(
+          arrays=tuple(renamed.get(name, name) for name in part.arrays),
+          denominator=renamed.get(part.denominator, part.denominator),
+        )
       )
-    inputs.append(tuple(part.rename.get(name, name) for name in own))
-    if len(set(inputs[-1])) < len(own):
-      raise UserError(
-        f"two arrays of {name_of(part.loss)} have one name after renaming:"
-        f" {', '.join(inputs[-1])}."
-      )
-    names += [name for name in inputs[-1] if name not in names]
-  signature = inspect.Signature(
-    [
-      inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-      for name in names
-    ]
-  )
+  coupled = any(entry.coupled for _, _, entry in found)
+  return WeightedSum(tuple(terms), batch, coupled)
 
-  def loss(*args: Array, **kwargs: Array) -> Array:
-    given = signature.bind(*args, **kwargs).arguments
-    values = [
-      part.loss(*(given[name] for name in wanted))
-      for part, wanted in zip(parts, inputs)
-    ]
-    chex.assert_equal_shape(values)
-    weighted = [part.weight * value for part, value in zip(parts, values)]
-    return sum(weighted[1:], weighted[0])
 
-  loss.__name__ = " + ".join(name_of(part.loss) for part in parts)
-  loss.__signature__ = signature  # type: ignore[attr-defined]
-  return loss
+def terms_of(loss: Callable[..., Array], entry: Entry) -> tuple[Term, ...]:
+  """The terms of a sum; of another loss, itself with weight 1."""
+  if isinstance(loss, WeightedSum):
+    return loss.terms
+  names = array_parameters(loss)
+  return (Term(name_of(loss), 1.0, loss, names, denominator_of(entry)),)
+
+
+def denominator_of(entry: Entry) -> str:
+  """What a Term has for the "examples" or "tokens" of an entry."""
+  if entry.denominator == "examples":
+    return "examples"
+  return {"sequences": "lengths"}.get(entry.batch, "mask")
+
+
+def _loss(
+  key: str | Callable[..., Array], settings: Mapping[str, Any]
+) -> tuple[Callable[..., Array], Entry]:
+  if isinstance(key, str):
+    return resolve(key, **settings)
+  if not callable(key):
+    raise UserError(f"{key!r} is neither a loss nor the name of one.")
+  return key, entry_of(key)
+
+
+def _title(key: str | Callable[..., Array]) -> str:
+  return key if isinstance(key, str) else name_of(key)

@@ -50,10 +50,11 @@ def make_update(
   gradient = jax.value_and_grad(objective.sums, has_aux=True)
 
   def accumulate(params, batch, ref_params):
+    counts = objective.counts(batch)
+    one = lambda part: gradient(params, part, ref_params, counts)
     if microbatches == 1:
-      return gradient(params, batch, ref_params)
+      return one(batch)
     parts = split_batch(batch, microbatches)
-    one = lambda part: gradient(params, part, ref_params)
     zeros = jax.tree.map(
       lambda s: jnp.zeros(s.shape, s.dtype),
       jax.eval_shape(one, jax.tree.map(lambda x: x[0], parts)),

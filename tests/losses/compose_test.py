@@ -10,9 +10,8 @@ import pytest
 
 from jalign import losses
 from jalign.errors import UserError
-from jalign.losses import Term, weighted_sum
+from jalign.losses import weighted_sum
 
-CHOSEN = {"logps": "chosen_logps", "lengths": "chosen_lengths"}
 REFERENCED = (
   "chosen_logps",
   "rejected_logps",
@@ -29,20 +28,10 @@ PAIR = {
 REFERENCED_PAIR = {name: PAIR[name] for name in REFERENCED}
 
 
-def rpo(beta, eta):
-  """As its authors' code has it."""
-  return weighted_sum(
-    (1.0, functools.partial(losses.dpo, beta=beta)),
-    Term(eta, losses.sft_avg, rename=CHOSEN),
-  )
-
-
 def test_rpo_in_both_forms():
-  assert rpo(0.1, 0.2)(**PAIR)[0] == pytest.approx(1.020957, abs=1e-6)
-  paper = weighted_sum(
-    (1.0, functools.partial(losses.dpo, beta=0.1)),
-    Term(0.2 * 0.1, losses.sft, rename={"logps": "chosen_logps"}),
-  )
+  code = losses.rpo_code(beta=0.1, eta=0.2)
+  assert code(**PAIR)[0] == pytest.approx(1.020957, abs=1e-6)
+  paper = losses.rpo(beta=0.1, eta=0.2)
   assert paper(**REFERENCED_PAIR)[0] == pytest.approx(0.820957, abs=1e-6)
 
 
@@ -50,7 +39,7 @@ def test_rpo_pulls_on_the_chosen_response_alone():
   dpo = functools.partial(losses.dpo, beta=0.5)
   gradient = lambda f, arrays: jax.grad(lambda x: f(**x).sum())(arrays)
   alone = gradient(dpo, REFERENCED_PAIR)
-  summed = gradient(rpo(0.5, 0.2), PAIR)
+  summed = gradient(losses.rpo_code(), PAIR)
   np.testing.assert_allclose(
     summed["rejected_logps"], alone["rejected_logps"], rtol=1e-6
   )
@@ -60,26 +49,61 @@ def test_rpo_pulls_on_the_chosen_response_alone():
     rtol=1e-6,
   )
   np.testing.assert_array_equal(summed["ref_chosen_logps"], 0)
-  np.testing.assert_array_equal(rpo(0.5, 0.0)(**PAIR), dpo(**REFERENCED_PAIR))
+  np.testing.assert_array_equal(
+    losses.rpo_code(eta=0.0)(**PAIR), dpo(**REFERENCED_PAIR)
+  )
+
+
+def test_presets_are_sums_of_their_parts():
+  mpo = losses.mpo(beta=0.2, shift=0.1)
+  pair = REFERENCED_PAIR
+  np.testing.assert_allclose(
+    mpo(**pair),
+    0.8 * losses.dpo(**pair, beta=0.2)
+    + 0.2 * losses.bco(**pair, beta=0.2, shift=0.1)
+    - pair["chosen_logps"],
+    rtol=1e-6,
+  )
+  assert [t.denominator for t in mpo.terms] == [
+    "examples",
+    "examples",
+    "chosen_lengths",
+  ]
+  cpo = losses.cpo_sft(beta=0.2, alpha=0.5)
+  two = (pair["chosen_logps"], pair["rejected_logps"])
+  np.testing.assert_allclose(
+    cpo(*two, PAIR["chosen_lengths"]),
+    losses.cpo(*two, PAIR["chosen_lengths"], beta=0.2, alpha=0.0)
+    - 0.5 * pair["chosen_logps"],
+    rtol=1e-6,
+  )
+  for name, preset in losses.PRESETS.items():
+    loss, entry = losses.resolve(name)
+    assert entry.function is loss and entry.batch == "pairs"
+    assert losses.formula_of(preset).startswith("l = ")
+  with pytest.raises(UserError, match="rpo has no hyperparameter 'alpha'.*eta"):
+    losses.resolve("rpo", alpha=0.1)
+  with pytest.raises(UserError, match="Did you mean 'rpo_code'"):
+    losses.resolve("rpo_cod")
 
 
 def test_signature_is_the_union_in_order():
   names = (*REFERENCED, "chosen_lengths")
-  assert losses.array_parameters(rpo(0.5, 0.2)) == names
-  assert tuple(inspect.signature(rpo(0.5, 0.2)).parameters) == names
-  assert losses.hyperparameters(rpo(0.5, 0.2)) == {}
-  turned = weighted_sum(
-    Term(1.0, losses.sft_avg, rename=CHOSEN), (1.0, losses.dpo)
-  )
+  loss = losses.rpo_code()
+  assert losses.array_parameters(loss) == names
+  assert tuple(inspect.signature(loss).parameters) == names
+  assert losses.hyperparameters(loss) == {}
+  turned = weighted_sum({"sft_avg": 1.0, "dpo": 1.0})
   assert losses.array_parameters(turned) == (
     "chosen_logps",
     "chosen_lengths",
     *REFERENCED[1:],
   )
+  assert losses.name_of(turned) == "sft_avg + dpo"
 
 
 def test_by_position_and_by_name():
-  loss = rpo(0.5, 0.2)
+  loss = losses.rpo_code()
   arrays = [PAIR[name] for name in losses.array_parameters(loss)]
   by_name = loss(**PAIR)
   np.testing.assert_array_equal(loss(*arrays), by_name)
@@ -98,65 +122,72 @@ def test_by_position_and_by_name():
       call()
 
 
-def test_renaming_can_swap():
-  swap = {
-    "chosen_logps": "rejected_logps",
-    "rejected_logps": "chosen_logps",
-    "ref_chosen_logps": "ref_rejected_logps",
-    "ref_rejected_logps": "ref_chosen_logps",
-  }
+def test_a_function_is_a_term_too():
+  def flipped(
+    chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
+  ):
+    return losses.dpo(
+      rejected_logps, chosen_logps, ref_rejected_logps, ref_chosen_logps
+    )
+
   e = 0.3
-  smoothed = weighted_sum((1 - e, losses.dpo), Term(e, losses.dpo, rename=swap))
+  smoothed = weighted_sum({losses.dpo: 1 - e, flipped: e})
   np.testing.assert_allclose(
     smoothed(**REFERENCED_PAIR),
     losses.dpo(**REFERENCED_PAIR, label_smoothing=e),
     rtol=1e-6,
   )
+  assert [t.name for t in smoothed.terms] == ["dpo", "flipped"]
 
 
 def test_weights_can_be_traced():
   eta = jnp.array([0.0, 0.1, 0.2])
-  swept = jax.jit(jax.vmap(lambda w: rpo(0.5, w)(**PAIR)))(eta)
-  each = [rpo(0.5, float(w))(**PAIR) for w in eta]
+  loss = lambda w: losses.rpo_code(eta=w)(**PAIR)
+  swept = jax.jit(jax.vmap(loss))(eta)
+  each = [loss(float(w)) for w in eta]
   np.testing.assert_allclose(swept, each, rtol=1e-6)
-  slope = jax.grad(lambda w: rpo(0.5, w)(**PAIR).sum())(0.2)
+  slope = jax.grad(lambda w: loss(w).sum())(0.2)
   assert slope == pytest.approx(10 / 5 + 11.2 / 4)
 
 
 def test_sums_nest_and_bind():
-  outer = weighted_sum((2.0, rpo(0.5, 0.2)), (-1.0, losses.dpo))
+  rpo = losses.rpo_code()
+  outer = weighted_sum({rpo: 2.0, losses.dpo: -1.0})
   np.testing.assert_allclose(
     outer(**PAIR),
-    2 * rpo(0.5, 0.2)(**PAIR) - losses.dpo(**REFERENCED_PAIR),
+    2 * rpo(**PAIR) - losses.dpo(**REFERENCED_PAIR),
     rtol=1e-6,
   )
-  bound = functools.partial(
-    rpo(0.5, 0.2), chosen_lengths=PAIR["chosen_lengths"]
-  )
+  assert [t.weight for t in outer.terms] == [2.0, 0.4, -1.0]
+  bound = functools.partial(rpo, chosen_lengths=PAIR["chosen_lengths"])
   assert losses.array_parameters(bound) == REFERENCED
-  np.testing.assert_array_equal(bound(**REFERENCED_PAIR), rpo(0.5, 0.2)(**PAIR))
-  assert losses.array_parameters(jax.jit(rpo(0.5, 0.2))) == tuple(PAIR)
+  np.testing.assert_array_equal(bound(**REFERENCED_PAIR), rpo(**PAIR))
+  assert losses.array_parameters(jax.jit(rpo)) == tuple(PAIR)
+
+
+def test_a_sum_is_divided_as_its_terms_are():
+  entry = lambda **weights: weighted_sum(weights).entry
+  assert entry(dpo=1.0, sft=1.0).denominator == "examples"
+  assert entry(sft=1.0).denominator == "tokens"
+  assert entry(sft=1.0).batch == "sequences"
+  assert not entry(dpo=1.0).coupled and entry(aot_paired=1.0).coupled
+  both = weighted_sum({"sft": 1.0, "sft_avg": 1.0})
+  assert [t.denominator for t in both.terms] == ["lengths", "examples"]
 
 
 @pytest.mark.parametrize(
-  "terms, message",
+  "weights, settings, message",
   [
-    ((), "needs a term"),
-    (((losses.dpo, 1.0),), "1.0 is no loss"),
-    ((Term(1.0, losses.sft, {"lengths": "x"}),), "sft takes logps.*lengths"),
-    (
-      (Term(1.0, losses.sft_avg, {"lengths": "logps"}),),
-      "two arrays of sft_avg have one name",
-    ),
+    ({}, {}, "needs a term"),
+    ({1.0: 1.0}, {}, "1.0 is neither a loss nor the name"),
+    ({"dppo": 1.0}, {}, "unknown loss 'dppo'.*Did you mean 'dpo'"),
+    ({"dpo": 1.0}, {"dpo": {"betta": 1}}, "dpo has no hyperparameter 'betta'"),
+    ({"dpo": 1.0}, {"ipo": {"tau": 1}}, "settings for ipo.*Its terms: dpo"),
+    ({"dpo": 1.0, "list_mle": 1.0}, {}, "batches of lists and pairs"),
+    ({"sft": 1.0, "list_mle": 1.0}, {}, "batches of lists and sequences"),
+    ({"dpo": 1.0, "poft": 1.0}, {}, "poft takes aligned_logps"),
   ],
 )
-def test_errors(terms, message):
+def test_errors(weights, settings, message):
   with pytest.raises(UserError, match=message):
-    weighted_sum(*terms)
-
-
-def test_terms_must_agree_on_the_batch():
-  single = {"logps": "gold_logps"}
-  loss = weighted_sum((1.0, losses.dpo), Term(1.0, losses.sft, single))
-  with pytest.raises(AssertionError):
-    loss(**REFERENCED_PAIR, gold_logps=jnp.zeros(1))
+    weighted_sum(weights, **settings)

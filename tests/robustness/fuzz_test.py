@@ -257,7 +257,7 @@ def _paths():
   for key, value in defaults().items():
     found += [(key,)]
     found += [(key, k) for k in value] if isinstance(value, dict) else []
-  return [*found, ("sft",), ("nope",), ("train", "loss"), ("loss", "terms")]
+  return [*found, ("sft",), ("nope",), ("train", "loss"), ("loss", "weights")]
 
 
 _on_error = st.sampled_from(["error", "skip"])

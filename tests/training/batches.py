@@ -4,7 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jalign.types import PairBatch, SequenceBatch, Sequences
+from jalign.types import (
+  ListBatch,
+  PairBatch,
+  SequenceBatch,
+  Sequences,
+  UnpairedBatch,
+)
 
 
 def sequences(rows, length=12, seed=0, vocab=64):
@@ -24,20 +30,48 @@ def sequences(rows, length=12, seed=0, vocab=64):
 
 def pairs(count, seed=0, fill=0, **fields):
   """P pairs, the last `fill` of them with weight 0."""
-  weights = np.ones(count, np.float32)
-  if fill:
-    weights[-fill:] = 0
   return PairBatch(
-    sequences(2 * count, seed=seed), jnp.asarray(weights), **fields
+    sequences(2 * count, seed=seed), _weights(count, fill), **fields
   )
 
 
-def singles(count, seed=0, fill=0):
+def singles(count, seed=0, fill=0, **fields):
   """B single sequences, the last `fill` of them with weight 0."""
+  return SequenceBatch(
+    sequences(count, seed=seed), _weights(count, fill), **fields
+  )
+
+
+def lists(count, size=3, seed=0, fill=0):
+  """B lists of up to K responses, the last `fill` of them with weight 0."""
+  rng = np.random.default_rng(seed)
+  valid = np.arange(size) < rng.integers(2, size + 1, count)[:, None]
+  return ListBatch(
+    sequences(count * size, seed=seed),
+    _weights(count, fill),
+    scores=jnp.asarray(rng.normal(size=(count, size)), jnp.float32),
+    valid=jnp.asarray(valid),
+  )
+
+
+def unpaired(count, seed=0, fill=0):
+  """B labelled responses, the last `fill` of them with weight 0."""
+  rng = np.random.default_rng(seed)
+  return UnpairedBatch(
+    sequences(count, seed=seed),
+    _weights(count, fill),
+    desirable=jnp.asarray(rng.uniform(size=count) < 0.5),
+    mismatched=sequences(count, seed=seed + 1),
+    mismatched_cut=jnp.zeros(count),
+    desirable_rate=jnp.asarray(rng.uniform(size=count), jnp.float32),
+  )
+
+
+def _weights(count, fill):
   weights = np.ones(count, np.float32)
   if fill:
     weights[-fill:] = 0
-  return SequenceBatch(sequences(count, seed=seed), jnp.asarray(weights))
+  return jnp.asarray(weights)
 
 
 def take(batch, index):

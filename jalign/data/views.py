@@ -1,0 +1,64 @@
+"""Encoded records of one kind, read as another by losses that take those.
+
+A row made of a part of a record adds the part to its source, so that sources
+stay different.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jalign.data.encode import EncodedPair
+from jalign.data.labelled import EncodedBinary, EncodedList
+from jalign.data.sequences import EncodedSequence
+
+
+def pairs_as_binary(pairs: Sequence[EncodedPair]) -> list[EncodedBinary]:
+  """Two of each pair: the chosen response, desirable, and the rejected one."""
+  return [
+    EncodedBinary(
+      prompt=pair.prompt,
+      response=response,
+      desirable=side == "chosen",
+      source=f"{pair.source}#{side}",
+    )
+    for pair in pairs
+    for side, response in (
+      ("chosen", pair.chosen),
+      ("rejected", pair.rejected),
+    )
+  ]
+
+
+def pairs_as_lists(pairs: Sequence[EncodedPair]) -> list[EncodedList]:
+  """Each pair as a list of two with scores 1 and 0."""
+  return [
+    EncodedList(
+      prompt=pair.prompt,
+      responses=(pair.chosen, pair.rejected),
+      scores=np.array([1, 0], np.float32),
+      source=pair.source,
+    )
+    for pair in pairs
+  ]
+
+
+def lists_as_sequences(lists: Sequence[EncodedList]) -> list[EncodedSequence]:
+  """Each response by itself, with its score as the reward.
+
+  The value is the mean of the list's scores: an estimate, from the responses
+  at hand, of what the prompt is worth under the policy that wrote them.
+  """
+  return [
+    EncodedSequence(
+      ids=np.concatenate([one.prompt, response]),
+      mask=np.arange(len(one.prompt) + len(response)) >= len(one.prompt),
+      source=f"{one.source}#{number}",
+      reward=float(score),
+      value=float(one.scores.mean()),
+    )
+    for one in lists
+    for number, (response, score) in enumerate(
+      zip(one.responses, one.scores), 1
+    )
+  ]

@@ -1,0 +1,100 @@
+"""Sums of losses that have a name; and any loss, or such a sum, by name."""
+
+from collections.abc import Callable
+from typing import Any
+
+from jalign.losses import catalogue
+from jalign.losses.compose import WeightedSum, weighted_sum
+from jalign.types import Array
+
+
+def resolve(
+  name: str, **settings: Any
+) -> tuple[Callable[..., Array], catalogue.Entry]:
+  """A loss of the CATALOGUE or a preset, with its hyperparameters bound.
+
+  Raises:
+    UserError: the name is unknown, or the loss takes no such hyperparameter.
+  """
+  if name in PRESETS:
+    catalogue.check_settings(name, PRESETS[name], settings)
+    loss = PRESETS[name](**settings)
+    return loss, loss.entry
+  return catalogue.resolve(name, tuple(PRESETS), **settings)
+
+
+def rpo(*, beta: float = 0.5, eta: float = 0.2) -> WeightedSum:
+  """DPO plus the chosen response's likelihood, in the paper's form.
+
+  l = -log sigmoid(beta h) - eta beta log pi(y_w | x)
+
+  The likelihood is a sum over the response, and its weight has beta in it.
+
+  Liu et al. 2024, "Provably Mitigating Overoptimization in RLHF: Your SFT Loss
+  is Implicitly an Adversarial Regularizer", arXiv:2405.16436.
+
+  Args:
+    beta: strength of the KL regularisation, > 0; the authors' code has 0.5.
+    eta: weight of the likelihood, >= 0; the authors' code has 0.2.
+  """
+  return weighted_sum({"dpo": 1.0, "sft_sum": eta * beta}, dpo={"beta": beta})
+
+
+def rpo_code(*, beta: float = 0.5, eta: float = 0.2) -> WeightedSum:
+  """The same as its authors' code has it.
+
+  l = -log sigmoid(beta h) - eta log pi(y_w | x) / |y_w|
+
+  Liu et al. 2024, arXiv:2405.16436.
+
+  Args:
+    beta: strength of the KL regularisation, > 0.
+    eta: weight of the likelihood per token, >= 0.
+  """
+  return weighted_sum({"dpo": 1.0, "sft_avg": eta}, dpo={"beta": beta})
+
+
+def mpo(*, beta: float = 0.1, shift: float = 0.0) -> WeightedSum:
+  """Mixed preference optimisation: a pair's order, each one's worth, the text.
+
+  l = 0.8 dpo + 0.2 bco + sft
+
+  The weights and the three parts are those of public code, with the likelihood
+  as a mean over the batch's chosen tokens.
+
+  Wang et al. 2024, "Enhancing the Reasoning Ability of Multimodal Large
+  Language Models via Mixed Preference Optimization", arXiv:2411.10442.
+
+  Args:
+    beta: strength of the KL regularisation of both, > 0.
+    shift: reward shift of bco; see `bco_shift_update`.
+  """
+  return weighted_sum(
+    {"dpo": 0.8, "bco": 0.2, "sft": 1.0},
+    dpo={"beta": beta},
+    bco={"beta": beta, "shift": shift},
+  )
+
+
+def cpo_sft(*, beta: float = 0.1, alpha: float = 1.0) -> WeightedSum:
+  """CPO as its authors' code has it: the likelihood is a mean over tokens.
+
+  l = -log sigmoid(beta (log pi(y_w) - log pi(y_l))) + alpha sft(y_w)
+
+  `cpo` takes the likelihood as a mean over each response instead.
+
+  Xu et al. 2024, "Contrastive Preference Optimization: Pushing the Boundaries
+  of LLM Performance in Machine Translation", arXiv:2401.08417.
+
+  Args:
+    beta: scale of the margin, > 0.
+    alpha: weight of the likelihood, >= 0.
+  """
+  return weighted_sum(
+    {"cpo": 1.0, "sft": alpha}, cpo={"beta": beta, "alpha": 0.0}
+  )
+
+
+PRESETS: dict[str, Callable[..., WeightedSum]] = {
+  f.__name__: f for f in (rpo, rpo_code, mpo, cpo_sft)
+}

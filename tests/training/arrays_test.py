@@ -1,0 +1,215 @@
+"""What batches of each kind give a loss."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jalign import losses
+from jalign.errors import UserError
+from jalign.logprobs import logits, sequence_logprobs
+from jalign.training import arrays
+from jalign.training.objective import make_evaluation, make_objective
+from jalign.training.step import make_update
+from tests.models.tiny import tiny
+from tests.training import batches
+
+MAKE = {
+  "pairs": lambda n, **kw: batches.pairs(
+    n,
+    preference=jnp.linspace(0, 1, n),
+    chosen_scores=jnp.arange(n) * 1.0,
+    rejected_scores=jnp.zeros(n),
+    **kw,
+  ),
+  "segments": batches.pairs,
+  "lists": batches.lists,
+  "ranked_segments": batches.lists,
+  "unpaired": batches.unpaired,
+  "sequences": lambda n, **kw: batches.singles(
+    n, rewards=jnp.arange(n) * 1.0, values=jnp.ones(n), **kw
+  ),
+}
+MAKE["tokens"] = MAKE["sequences"]
+
+
+@pytest.fixture(scope="module")
+def policies():
+  _, model, params = tiny(num_hidden_layers=1, remat=False)
+  return model, params, model.init(jax.random.key(3))
+
+
+def given(policies, kind, data, names=None):
+  model, params, reference = policies
+  names = arrays.GIVEN[kind] if names is None else names
+  score = arrays.Scores(model, params, reference, None, tuple(names))
+  return arrays.MAKERS[kind](score, data, tuple(names))
+
+
+def dense(policies, sequences, which=1):
+  """[R, T - 1, V] log-probs, all of them."""
+  model, params = policies[0], policies[which]
+  hidden = model.forward(params, sequences.tokens)[:, :-1]
+  return np.asarray(jax.nn.log_softmax(logits(model.head(params), hidden)))
+
+
+def tokens_of(policies, sequences, which=1):
+  """[R, T - 1] log-probs of the scored tokens, 0 elsewhere."""
+  picked = np.take_along_axis(
+    dense(policies, sequences, which), sequences.tokens[:, 1:, None], -1
+  )[..., 0]
+  return np.where(sequences.mask[:, 1:], picked, 0)
+
+
+@pytest.mark.parametrize("kind", MAKE)
+def test_a_batch_gives_what_its_kind_promises(policies, kind):
+  data = MAKE[kind](4, fill=1)
+  found = given(policies, kind, data)
+  sizes = {"B": 4, "K": 3, "2": 2, "T": 11, "C": 11}
+  for name in arrays.GIVEN[kind]:
+    axes, _, dtype = losses.VOCABULARY[kind][name].partition(" ")
+    assert found[name].shape == tuple(sizes[axis] for axis in axes), name
+    assert (found[name].dtype == bool) == (dtype == "bool"), name
+
+
+def test_lists_are_rows_of_a_prompt(policies):
+  data = batches.lists(4, fill=1)
+  found = given(policies, "lists", data)
+  for name, which in (("logps", 1), ("ref_logps", 2)):
+    sums = tokens_of(policies, data.sequences, which).sum(-1)
+    np.testing.assert_allclose(found[name].reshape(-1), sums, rtol=1e-5)
+  assert not found["valid"][-1].any()
+  np.testing.assert_array_equal(found["valid"][:-1], data.valid[:-1])
+
+
+def test_labelled_responses_and_their_mismatched_rows(policies):
+  data = batches.unpaired(4, fill=1)
+  found = given(policies, "unpaired", data)
+  for name, rows, which in (
+    ("logps", data.sequences, 1),
+    ("mismatched_logps", data.mismatched, 1),
+    ("ref_mismatched_logps", data.mismatched, 2),
+  ):
+    sums = tokens_of(policies, rows, which).sum(-1)
+    np.testing.assert_allclose(found[name], sums, rtol=1e-5, err_msg=name)
+  np.testing.assert_array_equal(found["valid"], [True, True, True, False])
+
+
+def test_candidates_are_tokens_of_the_row(policies):
+  data = MAKE["tokens"](3)
+  found = given(policies, "tokens", data)
+  every = dense(policies, data.sequences)
+  targets = np.asarray(data.sequences.tokens[:, 1:])
+  expected = np.take_along_axis(every, targets[:, None], -1)
+  np.testing.assert_allclose(found["candidate_logps"], expected, atol=1e-5)
+  scored = np.asarray(data.sequences.mask[:, 1:])
+  mask = np.asarray(found["candidate_mask"])
+  for b, row in enumerate(targets):
+    for t in np.flatnonzero(scored[b]):
+      before = {int(v) for v, live in zip(row[:t], scored[b]) if live}
+      taken = [int(row[c]) for c in np.flatnonzero(mask[b, t])]
+      assert sorted(taken) == sorted(before - {int(row[t])})
+
+
+def test_shared_tokens_and_collisions_of_pairs(policies):
+  data = MAKE["pairs"](4)
+  found = given(policies, "pairs", data)
+  tokens = tokens_of(policies, data.sequences)
+  every = dense(policies, data.sequences)
+  scored = np.asarray(data.sequences.mask[:, 1:])
+  collisions = np.where(scored, np.log(np.exp(2 * every).sum(-1)), 0).sum(-1)
+  for pair in range(4):
+    both = [2 * pair, 2 * pair + 1]
+    short = min(scored[row].sum() for row in both)
+    for row, side in zip(both, ("chosen", "rejected")):
+      first = np.flatnonzero(scored[row])[:short]
+      np.testing.assert_allclose(
+        found[f"{side}_shared_logps"][pair], tokens[row, first].sum(), rtol=1e-5
+      )
+      np.testing.assert_allclose(
+        found[f"{side}_collision_logps"][pair], collisions[row], rtol=1e-4
+      )
+
+
+def test_collisions_under_a_soft_cap():
+  _, model, params = tiny(
+    num_hidden_layers=1, remat=False, final_logit_softcapping=3.0
+  )
+  data = MAKE["pairs"](2)
+  found = given((model, params, params), "pairs", data)
+  every = dense((model, params), data.sequences)
+  scored = np.asarray(data.sequences.mask[:, 1:])
+  sums = np.where(scored, np.log(np.exp(2 * every).sum(-1)), 0).sum(-1)
+  np.testing.assert_allclose(
+    found["chosen_collision_logps"], sums[0::2], rtol=1e-4
+  )
+
+
+def test_segments_are_responses_step_by_step(policies):
+  data = batches.pairs(4)
+  found = given(policies, "segments", data)
+  np.testing.assert_allclose(
+    found["step_logps"].reshape(8, -1),
+    tokens_of(policies, data.sequences),
+    rtol=1e-5,
+    atol=1e-6,
+  )
+  np.testing.assert_array_equal(found["preference"], 1)
+  soft = data.replace(preference=jnp.full(4, 0.7))
+  np.testing.assert_allclose(
+    given(policies, "segments", soft)["preference"], 0.7
+  )
+
+
+def test_what_the_data_lacks_is_named(policies):
+  for name in ("rewards", "values"):
+    with pytest.raises(UserError, match=f"takes {name}, which the data"):
+      given(policies, "sequences", batches.singles(2), ("logps", name))
+  model, params, _ = policies
+  score = arrays.Scores(model, params, None, jnp.zeros(4), ("ref_step_logps",))
+  with pytest.raises(UserError, match="ref_step_logps.*reference='step'"):
+    arrays.MAKERS["segments"](score, batches.pairs(2), ("ref_step_logps",))
+
+
+# -------------------------------------------------------- sums of two counts
+
+
+def test_terms_keep_their_denominators(policies):
+  model, params, reference = policies
+  loss = losses.weighted_sum({"dpo": 1.0, "sft": 0.5})
+  objective = make_objective(loss, model)
+  data = batches.pairs(6, fill=1)
+  sums = make_evaluation(objective)(params, data, reference)
+  logps = sequence_logprobs(model, params, data.sequences)
+  ref = sequence_logprobs(model, reference, data.sequences)
+  dpo = losses.dpo(logps[0::2], logps[1::2], ref[0::2], ref[1::2])[:5].mean()
+  tokens = np.asarray(data.sequences.mask)[0:10:2].sum()
+  sft = -logps[0:10:2].sum() / tokens
+  mean = lambda name: float(sums[name][0] / sums[name][1])
+  np.testing.assert_allclose(mean("loss"), dpo + 0.5 * sft, rtol=1e-5)
+  np.testing.assert_allclose(mean("loss/dpo"), dpo, rtol=1e-5)
+  np.testing.assert_allclose(mean("loss/sft"), sft, rtol=1e-5)
+  assert sums["loss"][1] == 5 and sums["loss/sft"][1] == tokens
+
+
+def test_two_counts_accumulate_as_the_full_batch(policies):
+  import optax
+
+  from jalign.training.state import init_state
+
+  model, params, reference = policies
+  loss = losses.weighted_sum({"sft": 0.5, "dpo": 1.0})
+  objective = make_objective(loss, model)
+  data = batches.pairs(8, fill=1)
+  optimizer = optax.sgd(1.0)
+  found = []
+  for parts in (1, 4):
+    update = make_update(objective, optimizer, microbatches=parts)
+    copy = jax.tree.map(jnp.array, params)
+    state, sums = update(init_state(copy, optimizer), data, reference)
+    found.append((state.params, {k: v[0] / v[1] for k, v in sums.items()}))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *found
+  )
+  moved = optax.tree.norm(optax.tree.sub(found[0][0], params))
+  assert moved > 0.1

@@ -278,7 +278,7 @@ def _refuse_unknown(section, known, where):
       raise UserError(
         "is not a key that anything reads.",
         where=f"{where}.{key}",
-        remedy=f"Known here: {', '.join(sorted(known))}.",
+        remedy=f"Known here: {', '.join(sorted(set(known)))}.",
       )
 
 

@@ -1,0 +1,54 @@
+"""Any loss that data can feed, in the demo's world: swap one for another.
+
+  jalign train --config=experiments/configs/world.py:kto --workdir=runs/kto
+
+A loss on pairs is trained on labelled pairs, one on lists on ranked lists, one
+on labels on labelled responses, and one on scored responses on the lists'. All
+start from the same SFT policy as the demo's, and are judged by its population.
+`python -m jalign.losses` lists the names; the settings of one are flags, as
+--config.loss.beta=0.3.
+
+Cost: about 3 minutes on 2 CPU cores, two of them for SFT.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import base, demo
+from jalign import losses
+
+# What a loss on a kind of batch is trained on.
+_DATA = {
+  "pairs": "preferences[:8000]",
+  "segments": "preferences[:8000]",
+  "lists": "ranked[:4000]",
+  "ranked_segments": "ranked[:4000]",
+  "unpaired": "binary[:12000]",
+  "sequences": "sft[:8000]",
+  "tokens": "sft[:8000]",
+}
+
+
+def get_config(loss: str = "dpo") -> ConfigDict:
+  """Returns the config.
+
+  Args:
+    loss: name in the catalogue, or of a preset.
+  """
+  c = demo.get_config()
+  c.title = f"{loss} in the TL;DR world"
+  c.stages = ("warmup", "sft", "align")
+  for other in ("dpo", "online_dpo", "online_ipo"):
+    del c[other]
+  c.algorithm = ""
+  c.loss = base.loss(loss)
+  function, entry = losses.resolve(loss)
+  scored = {"rewards", "values"} & set(losses.array_parameters(function))
+  kind = "lists" if scored else entry.batch
+  if kind in _DATA:  # the others are refused by name when the run begins
+    c.data.path = _DATA[kind]
+  c.optimizer.learning_rate = 3e-4
+  c.optimizer.b1 = 0.9
+  c.batch_size = 16 if kind in ("lists", "ranked_segments") else 64
+  c.steps = 120
+  c.report = ""
+  return c

@@ -1,0 +1,66 @@
+"""Every loss that data can feed, trained by the command line in the world."""
+
+import numpy as np
+import pytest
+
+from jalign import cli, losses
+from jalign.training.arrays import GIVEN
+from jalign.training.metrics import read_jsonl
+
+CONFIG = """
+from experiments.configs import world
+
+
+def get_config():
+  c = world.get_config({loss!r})
+  c.stages = ("align",)
+  del c.warmup, c.sft
+  c.start = ""
+  c.data.path = c.data.path.split("[")[0] + "[:24]"
+  c.data.eval_fraction = 0.2
+  c.data.buckets = (72,)
+  c.model.hidden_size = c.model.intermediate_size = 32
+  c.annotator.function = c.annotator.measures = c.annotator.opponents = ""
+  c.sample.best_of = 0
+  c.sample.prompts = c.sample.eval_prompts = 2
+  c.sample.max_new_tokens = 2
+  c.steps = 10
+  c.log_every = 1
+  c.batch_size = {batch}
+  c.optimizer.learning_rate = 3e-3
+  c.optimizer.warmup_steps = 0
+  c.judge = False
+  return c
+"""
+
+
+def fed() -> list[str]:
+  """Names of the losses whose arrays a batch can give."""
+  table = {n: e.function for n, e in losses.CATALOGUE.items()} | losses.PRESETS
+  found = []
+  for name in table:
+    loss, entry = losses.resolve(name)
+    arrays = set(losses.array_parameters(loss))
+    if arrays <= set(GIVEN.get(entry.batch, ())):
+      found.append(name)
+  return found
+
+
+def test_most_losses_can_be_fed():
+  assert len(fed()) > 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", fed())
+def test_ten_steps_lower_the_loss(name, tmp_path):
+  # One batch holds all the data, so that steps are comparable.
+  config = tmp_path / "config.py"
+  function, _ = losses.resolve(name)
+  scored = {"rewards", "values"} & set(losses.array_parameters(function))
+  config.write_text(CONFIG.format(loss=name, batch=96 if scored else 24))
+  run = tmp_path / "run"
+  cli.main(["train", f"--config={config}", f"--workdir={run}"])
+  rows = read_jsonl(run / "align" / "metrics.jsonl")
+  values = [row["loss"] for row in rows if "loss" in row]
+  assert len(values) == 10 and np.isfinite(values).all()
+  assert values[-1] < values[0]

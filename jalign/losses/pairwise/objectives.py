@@ -65,7 +65,8 @@ def modpo(
   above, below = same_floats(chosen_margin_scores, rejected_margin_scores)
   chex.assert_shape(above, (*up.shape, None))
   _check_weights(weights, above.shape[-1] + 1)
-  up, down, above, below, w = as_floats(up, down, above, below, weights)
+  up, down, above, below = as_floats(up, down, above, below)
+  w = jnp.asarray(weights, up.dtype)
   gaps = jax.lax.stop_gradient(above - below)
   # no matmul, whose precision would be the device's choice
   z = (beta * (up - down) - jnp.sum(w[1:] * gaps, -1)) / w[0]
@@ -73,21 +74,19 @@ def modpo(
 
 
 def _check_weights(weights, count):
-  """Refuses weights off the simplex; those in jax arrays by shape alone."""
-  wanted = (
-    f"weights must be {count} numbers in [0, 1] that sum to 1, the first > 0"
-  )
+  """Refuses weights off the simplex; those in jax arrays by number alone."""
+  interval = f"{count} numbers in [0, 1] that sum to 1, the first of them > 0"
+  traced = any(isinstance(x, jax.Array) for x in jax.tree.leaves(weights))
   try:
-    shape = np.shape(weights)
-    known = not any(isinstance(x, jax.Array) for x in jax.tree.leaves(weights))
-    values = np.asarray(weights, float) if known else None
+    known = np.ones(np.shape(weights)) if traced else np.asarray(weights, float)
   except (TypeError, ValueError):
-    raise UserError(f"{wanted}, not {weights!r}.") from None
-  simplex = values is None or (
-    (values >= 0).all() and abs(values.sum() - 1) < 1e-6
-  )
-  if shape != (count,) or not simplex or (known and values[0] == 0):
-    raise UserError(f"{wanted}, but are {weights!r}.")
+    known = np.zeros(0)
+  good = known.shape == (count,)
+  if good and not traced:
+    # also for NaN
+    good = known[0] > 0 and known.min() >= 0 and abs(known.sum() - 1) < 1e-6
+  if not good:
+    raise UserError(f"weights must be {interval}, but is {weights!r}.")
 
 
 def mm_dpo(

@@ -7,18 +7,31 @@ from jalign.losses._arrays import check_range, flags, log_ratios, same_floats
 from jalign.types import Array
 
 
-def _by_rank(mine, theirs, valid, beta, label_smoothing):
-  """The logistic link on `mine` minus the value of its rank in `theirs`.
+def matches(mine: Array, theirs: Array, valid: Array) -> Array:
+  """For each row of `mine`, the row of `theirs` that has its rank.
 
   Rows that aren't valid come last in both orders, so that the ranks of the
   others are as if they weren't there. Equal values take ranks in the order of
-  the examples.
+  the rows.
+
+  Args:
+    mine: [B] values.
+    theirs: [B] values.
+    valid: [B] bool.
+
+  Returns:
+    [B] a permutation of the rows.
   """
+  order = lambda x: jnp.lexsort((jax.lax.stop_gradient(x), ~valid))
+  return order(theirs)[jnp.argsort(order(mine))]
+
+
+def _by_rank(mine, theirs, valid, beta, label_smoothing):
+  """The logistic link on `mine` minus the value of its rank in `theirs`."""
+  # what fills the batch may be anything, and a gradient sees it before a where
   mine = jnp.where(valid, mine, 0.0)
   theirs = jnp.where(valid, theirs, 0.0)
-  order = lambda x: jnp.lexsort((jax.lax.stop_gradient(x), ~valid))
-  rank = jnp.argsort(order(mine))
-  z = beta * (mine - theirs[order(theirs)][rank])
+  z = beta * (mine - theirs[matches(mine, theirs, valid)])
   return jnp.where(valid, jax.nn.softplus(-z) + label_smoothing * z, 0.0)
 
 

@@ -5,15 +5,30 @@ parameters are arrays with names out of VOCABULARY; its keyword-only
 parameters are hyperparameters.
 """
 
-from jalign.losses.catalogue import CATALOGUE, Entry, entry_of
-from jalign.losses.compose import Term, WeightedSum, terms_of, weighted_sum
-from jalign.losses.likelihood import sft, sft_avg
+from jalign.losses.catalogue import (
+  CATALOGUE,
+  Entry,
+  entry_of,
+)
+from jalign.losses.compose import (
+  Term,
+  WeightedSum,
+  terms_of,
+  weighted_sum,
+)
+from jalign.losses.likelihood import (
+  sft,
+  sft_avg,
+)
 from jalign.losses.pairwise import (
   alpha_po,
   aot_paired,
+  aot_unpaired,
   apo_down,
   apo_zero,
   asft,
+  bco,
+  bco_shift_update,
   cpo,
   discopop,
   dpo,
@@ -24,19 +39,31 @@ from jalign.losses.pairwise import (
   f_dpo_alpha,
   f_dpo_forward_kl,
   f_dpo_js,
+  flex_dpo,
   ipo,
   ipo_avg,
   ipo_soft,
+  ld_dpo,
+  mm_dpo,
+  modpo,
   nca,
   odpo,
   orpo,
   r_dpo,
+  rationale_dpo,
+  rationale_dpo_logsigmoid,
   robust_dpo,
+  selm,
+  shared_logps,
   simpo,
   slic_hf,
   slic_ratio,
   sppo,
   sppo_soft,
+  tpo,
+  tpo_l,
+  wpo,
+  wpo_weights,
 )
 from jalign.losses.presets import (
   PRESETS,
@@ -53,7 +80,18 @@ from jalign.losses.signature import (
   hyperparameters,
   name_of,
 )
-from jalign.losses.table import markdown_table
+from jalign.losses.table import (
+  markdown_table,
+)
+from jalign.losses.unpaired import (
+  apo_zero_unpaired,
+  bco_unpaired,
+  bco_unpaired_matched,
+  bco_unpaired_shift_update,
+  kto,
+  kto_reference_point,
+  matching_weights,
+)
 
 __all__ = [
   "CATALOGUE",
@@ -64,10 +102,17 @@ __all__ = [
   "WeightedSum",
   "alpha_po",
   "aot_paired",
+  "aot_unpaired",
   "apo_down",
   "apo_zero",
+  "apo_zero_unpaired",
   "array_parameters",
   "asft",
+  "bco",
+  "bco_shift_update",
+  "bco_unpaired",
+  "bco_unpaired_matched",
+  "bco_unpaired_shift_update",
   "cpo",
   "cpo_sft",
   "discopop",
@@ -80,29 +125,44 @@ __all__ = [
   "f_dpo_alpha",
   "f_dpo_forward_kl",
   "f_dpo_js",
+  "flex_dpo",
   "formula_of",
   "hyperparameters",
   "ipo",
   "ipo_avg",
   "ipo_soft",
+  "kto",
+  "kto_reference_point",
+  "ld_dpo",
   "markdown_table",
+  "matching_weights",
+  "mm_dpo",
+  "modpo",
   "mpo",
   "name_of",
   "nca",
   "odpo",
   "orpo",
   "r_dpo",
+  "rationale_dpo",
+  "rationale_dpo_logsigmoid",
   "resolve",
   "robust_dpo",
   "rpo",
   "rpo_code",
+  "selm",
   "sft",
   "sft_avg",
+  "shared_logps",
   "simpo",
   "slic_hf",
   "slic_ratio",
   "sppo",
   "sppo_soft",
   "terms_of",
+  "tpo",
+  "tpo_l",
   "weighted_sum",
+  "wpo",
+  "wpo_weights",
 ]

@@ -12,14 +12,27 @@ from jalign.errors import UserError
 from jalign.types import Array
 
 
-def same_floats(*arrays: Array) -> tuple[Array, ...]:
-  """Arrays of one shape, cast to one float type: float32 at least."""
+def as_floats(*arrays: Array) -> tuple[Array, ...]:
+  """Arrays of any shapes, cast to one float type: float32 at least."""
   arrays = tuple(jnp.asarray(x) for x in arrays)
-  chex.assert_equal_shape(arrays)
   with jax.numpy_dtype_promotion("standard"):
     types = [x.dtype for x in arrays]
     dtype = functools.reduce(jnp.promote_types, types, jnp.dtype("float32"))
   return tuple(x.astype(dtype) for x in arrays)
+
+
+def same_floats(*arrays: Array) -> tuple[Array, ...]:
+  """Arrays of one shape, cast as `as_floats` does."""
+  arrays = tuple(jnp.asarray(x) for x in arrays)
+  chex.assert_equal_shape(arrays)
+  return as_floats(*arrays)
+
+
+def flags(like: Array, *arrays: Array) -> tuple[Array, ...]:
+  """Arrays of the shape of `like`, as booleans."""
+  arrays = tuple(jnp.asarray(x) for x in arrays)
+  chex.assert_equal_shape([jnp.asarray(like), *arrays])
+  return tuple(x.astype(bool) for x in arrays)
 
 
 def log_ratios(*arrays: Array) -> tuple[Array, ...]:

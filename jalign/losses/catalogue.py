@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jalign.errors import UserError
-from jalign.losses import likelihood, pairwise
+from jalign.losses import likelihood, pairwise, unpaired
 from jalign.losses.signature import hyperparameters
 from jalign.types import Array
 
@@ -67,12 +67,38 @@ CATALOGUE: dict[str, Entry] = {
   "slic_ratio": Entry(pairwise.slic_ratio, "pairs", "2309.06657"),
   "alpha_po": Entry(pairwise.alpha_po, "pairs", "2501.03884"),
   "asft": Entry(pairwise.asft, "pairs", "2409.10571"),
+  "bco": Entry(pairwise.bco, "pairs", "2404.04656"),
+  "aot_unpaired": Entry(
+    pairwise.aot_unpaired, "pairs", "2406.05882", coupled=True
+  ),
+  "modpo": Entry(pairwise.modpo, "pairs", "2310.03708"),
+  "mm_dpo": Entry(pairwise.mm_dpo, "pairs", "2502.10391"),
+  "flex_dpo": Entry(pairwise.flex_dpo, "pairs", "2406.07327"),
+  "selm": Entry(pairwise.selm, "pairs", "2405.19332"),
+  "rationale_dpo": Entry(pairwise.rationale_dpo, "pairs", "2407.14477"),
+  "rationale_dpo_logsigmoid": Entry(
+    pairwise.rationale_dpo_logsigmoid, "pairs", "2407.14477"
+  ),
+  "tpo": Entry(pairwise.tpo, "pairs", "2405.16681"),
+  "tpo_l": Entry(pairwise.tpo_l, "pairs", "2405.16681"),
+  "ld_dpo": Entry(pairwise.ld_dpo, "pairs", "2409.06411"),
+  "wpo": Entry(pairwise.wpo, "pairs", "2406.11827", detached=True),
   # -------------------------------------------------------------- sequences
   "sft": Entry(likelihood.sft, "sequences", "2203.02155", "tokens"),
   "sft_avg": Entry(likelihood.sft_avg, "sequences", "2203.02155"),
   # ----------------------------------------------------------------- tokens
   # ------------------------------------------------------------------ lists
   # --------------------------------------------------------------- unpaired
+  "kto": Entry(
+    unpaired.kto, "unpaired", "2402.01306", coupled=True, detached=True
+  ),
+  "bco_unpaired": Entry(unpaired.bco_unpaired, "unpaired", "2404.04656"),
+  "bco_unpaired_matched": Entry(
+    unpaired.bco_unpaired_matched, "unpaired", "2404.04656"
+  ),
+  "apo_zero_unpaired": Entry(
+    unpaired.apo_zero_unpaired, "unpaired", "2408.06266"
+  ),
   # --------------------------------------------------------------- segments
   # --------------------------------------------------------------- rollouts
   # ----------------------------------------------------------------- scores

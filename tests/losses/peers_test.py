@@ -44,6 +44,17 @@ def _ratios(loss, scale, **hyperparameters):
   )
 
 
+def _sorted(loss, key, **hyperparameters):
+  """Theirs come in the order of the margins, ours in that of the examples."""
+
+  def ours(*x):
+    valid = jnp.ones(x[0].shape, bool)
+    order = jnp.argsort(key(*x))
+    return loss(*x, valid, beta=0.1, **hyperparameters)[order]
+
+  return ours
+
+
 DPO = functools.partial(losses.dpo, beta=0.1)
 ROBUST = functools.partial(losses.robust_dpo, beta=0.1)
 HINGE = functools.partial(losses.slic_hf, delta=1.0, lam=0.0)
@@ -102,13 +113,30 @@ ON_SUMS = {
   "odpo/alpha=0.5": lambda *x: losses.odpo(
     *x, jnp.array([3.0, 2, 5, 1.5]), jnp.ones(4), beta=0.1, alpha=0.5
   ),
-  # Theirs come in the order of the margins, ours in that of the examples.
-  "trl028/aot": lambda *x: losses.aot_paired(*x, beta=0.1)[
-    jnp.argsort(x[0] - x[1])
-  ],
-  "trl028/aot/ls=0.1": lambda *x: losses.aot_paired(
-    *x, beta=0.1, label_smoothing=0.1
-  )[jnp.argsort(x[0] - x[1])],
+  "trl028/aot": _sorted(losses.aot_paired, lambda c, r, rc, rr: c - r),
+  "trl028/aot/ls=0.1": _sorted(
+    losses.aot_paired, lambda c, r, rc, rr: c - r, label_smoothing=0.1
+  ),
+  "trl028/aot_unpaired": _sorted(
+    losses.aot_unpaired, lambda c, r, rc, rr: c - rc
+  ),
+  "trl028/aot_unpaired/ls=0.1": _sorted(
+    losses.aot_unpaired, lambda c, r, rc, rr: c - rc, label_smoothing=0.1
+  ),
+  # Their running mean is at 0.
+  "trl028/bco_pair": _referenced(losses.bco, beta=0.1),
+  # Their old response is half a nat above the chosen one.
+  "selm/alpha=0.005": lambda c, r, rc, rr: losses.selm(
+    c, r, rc, rr, c + 0.5, rc, beta=0.1, alpha=0.005
+  ),
+  # Four chosen responses, then four rejected.
+  "trl_bco/delta=0.05": lambda c, r, rc, rr: losses.bco_unpaired(
+    jnp.concatenate([c, r]),
+    jnp.concatenate([rc, rr]),
+    jnp.arange(8) < 4,
+    beta=0.1,
+    shift=0.05,
+  ),
 }
 
 # On averages: one token a response makes the sum the average.

@@ -2,13 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jalign.losses._arrays import (
-  check_range,
-  log_ratios,
-  per_token,
-  same_floats,
-)
+from jalign.errors import UserError
+from jalign.losses._arrays import check_range, log_ratios, per_token
 from jalign.types import Array
 
 
@@ -131,10 +128,13 @@ def odpo(
   l = -log sigmoid(beta h - alpha log(s_w - s_l)),
   h = (log pi/ref)(y_w) - (log pi/ref)(y_l),  s = score
 
-  Scores less than 1 apart give a negative offset. A pair that its scores tie
-  or contradict has loss 0, the limit for a vanishing difference; it still
-  counts as an example. For other pairs alpha = 0 is DPO. Gradients do not flow
-  into the scores.
+  Scores less than 1 apart give a negative offset. Where the difference isn't
+  positive the logarithm has no value: scores in NumPy arrays or Python numbers
+  are refused then, as a hyperparameter would be. Jax arrays are not looked at,
+  for that would wait for the device: there a pair that its scores tie or
+  contradict has loss 0, the limit for a vanishing difference, and still counts
+  as an example. For other pairs alpha = 0 is DPO. Gradients do not flow into
+  the scores.
 
   Amini, Vieira and Cotterell 2024, "Direct Preference Optimization with an
   Offset", arXiv:2402.10571.
@@ -154,10 +154,12 @@ def odpo(
 
   Raises:
     AssertionError: shapes differ.
-    UserError: a hyperparameter is out of range.
+    UserError: a hyperparameter is out of range, or a difference of scores
+      outside jax is not positive.
   """
   check_range("beta", beta, 0)
   check_range("alpha", alpha, 0, ends="[)")
+  given = chosen_scores, rejected_scores
   up, down, chosen_scores, rejected_scores = log_ratios(
     chosen_logps,
     rejected_logps,
@@ -166,6 +168,7 @@ def odpo(
     chosen_scores,
     rejected_scores,
   )
+  _check_gaps(*given)
   gap = jax.lax.stop_gradient(chosen_scores - rejected_scores)
   kept = gap > 0
   offset = alpha * jnp.log(jnp.where(kept, gap, 1.0))
@@ -173,51 +176,15 @@ def odpo(
   return jnp.where(kept, loss, 0.0)
 
 
-def aot_paired(
-  chosen_logps: Array,
-  rejected_logps: Array,
-  ref_chosen_logps: Array,
-  ref_rejected_logps: Array,
-  *,
-  beta: float = 0.1,
-  label_smoothing: float = 0.0,
-) -> Array:
-  """Alignment by optimal transport: sorted margins against the reference's.
-
-  l_b = -(1 - e) log sigmoid(beta d_b) - e log sigmoid(-beta d_b),
-  d_b = m_b - (the reference's margin that has, in the batch, the rank of m_b),
-  m = log pi(y_w) - log pi(y_l),  e = label_smoothing
-
-  Both margins are sorted over the batch and compared rank by rank; losses come
-  in the order of the examples, and equal margins take ranks in that order. A
-  loss depends on its whole batch, padding included. The logistic link and the
-  smoothing are those of public code; the paper's other links are not here.
-
-  Melnyk et al. 2024, "Distributional Preference Alignment of LLMs via Optimal
-  Transport", arXiv:2406.05882.
-
-  Args:
-    chosen_logps: [B] summed response log-probs (nats) under the policy.
-    rejected_logps: [B] the same for the dispreferred responses.
-    ref_chosen_logps: [B] under the reference; a constant.
-    ref_rejected_logps: [B] under the reference; a constant.
-    beta: strength of the KL regularisation, > 0.
-    label_smoothing: assumed rate of flipped labels, in [0, 0.5].
-
-  Returns:
-    [B] float32 losses, not reduced.
-
-  Raises:
-    AssertionError: shapes differ.
-    UserError: a hyperparameter is out of range.
-  """
-  check_range("beta", beta, 0)
-  check_range("label_smoothing", label_smoothing, 0, 0.5, ends="[]")
-  chosen, rejected, ref_chosen, ref_rejected = same_floats(
-    chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
-  )
-  margin = chosen - rejected
-  reference = jnp.sort(jax.lax.stop_gradient(ref_chosen - ref_rejected))
-  rank = jnp.argsort(jnp.argsort(margin))
-  z = beta * (margin - reference[rank])
-  return jax.nn.softplus(-z) + label_smoothing * z
+def _check_gaps(chosen_scores, rejected_scores):
+  """Refuses scores whose difference has no logarithm, outside jax."""
+  if any(isinstance(x, jax.Array) for x in (chosen_scores, rejected_scores)):
+    return
+  gaps = np.ravel(np.asarray(chosen_scores, float) - rejected_scores)
+  bad = np.flatnonzero(~(gaps > 0))  # also NaN
+  if bad.size:
+    raise UserError(
+      "chosen_scores - rejected_scores must be in (0, inf), but is"
+      f" {gaps[bad[0]]:g} for example {bad[0]}.",
+      remedy="Leave out the pairs that their scores tie or contradict.",
+    )

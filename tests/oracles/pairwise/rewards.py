@@ -1,8 +1,6 @@
-"""Twins of the bent, offset, sorted and per-reward losses."""
+"""Twins of the bent, offset and per-reward losses."""
 
 import math
-
-import numpy as np
 
 from tests.oracles.pairwise.scalars import each, log_sigmoid, sigmoid
 
@@ -116,16 +114,6 @@ def odpo_coefficients(
   h = (pi_w - ref_w) - (pi_l - ref_l)
   d = beta * sigmoid(alpha * math.log(s_w - s_l) - beta * h)
   return d, d
-
-
-def aot_paired(pi_w, pi_l, ref_w, ref_l, *, beta=0.1, label_smoothing=0.0):
-  mine, theirs = pi_w - pi_l, sorted(ref_w - ref_l)
-  loss = np.zeros(len(mine))
-  for rank, b in enumerate(np.argsort(mine)):
-    gap = beta * (mine[b] - theirs[rank])
-    loss[b] = -(1 - label_smoothing) * log_sigmoid(gap)
-    loss[b] -= label_smoothing * log_sigmoid(-gap)
-  return loss
 
 
 @each

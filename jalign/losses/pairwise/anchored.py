@@ -1,0 +1,108 @@
+"""A pair as two classifications, each against a moving reward."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from jalign.losses._arrays import check_range, log_ratios, same_floats
+from jalign.losses.unpaired import bco_unpaired_shift_update
+from jalign.types import Array
+
+
+def bco(
+  chosen_logps: Array,
+  rejected_logps: Array,
+  ref_chosen_logps: Array,
+  ref_rejected_logps: Array,
+  *,
+  beta: float = 0.1,
+  shift: float = 0.0,
+) -> Array:
+  """Binary classifier optimisation: each response is classified by itself.
+
+  l = -log sigmoid(q_w - shift) - log sigmoid(-(q_l - shift)),
+  q = beta log pi/ref
+
+  Above DPO's loss for every shift. The shift is carried from batch to batch
+  by `bco_shift_update` and is a constant; at 0 this is what one library's DPO
+  trainer calls BCO, and the biased form in NCA's code.
+
+  Jung et al. 2024, "Binary Classifier Optimization for Large Language Model
+  Alignment", arXiv:2404.04656.
+
+  Args:
+    chosen_logps: [B] summed response log-probs (nats) under the policy.
+    rejected_logps: [B] the same for the dispreferred responses.
+    ref_chosen_logps: [B] under the reference; a constant.
+    ref_rejected_logps: [B] under the reference; a constant.
+    beta: strength of the KL regularisation, > 0.
+    shift: reward between the chosen and the rejected; of either sign.
+
+  Returns:
+    [B] float32 losses, not reduced.
+
+  Raises:
+    AssertionError: shapes differ.
+    UserError: a hyperparameter is out of range.
+  """
+  check_range("beta", beta, 0)
+  check_range("shift", shift, -math.inf)
+  up, down = log_ratios(
+    chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
+  )
+  shift = jax.lax.stop_gradient(shift)
+  good, bad = beta * up - shift, beta * down - shift
+  return jax.nn.softplus(-good) + jax.nn.softplus(bad)
+
+
+def bco_shift_update(
+  shift: Array | float,
+  chosen_logps: Array,
+  rejected_logps: Array,
+  ref_chosen_logps: Array,
+  ref_rejected_logps: Array,
+  *,
+  beta: float,
+  decay: float,
+  valid: Array | None = None,
+) -> Array:
+  """The shift of `bco` after a batch: a moving average of its middle reward.
+
+  decay shift + (1 - decay) (mean q_w + mean q_l) / 2,  q = beta log pi/ref
+
+  The paper has a moving average, whose momentum we haven't established. One
+  library's BCO trainer takes the plain mean of all rewards since the start,
+  updated before use, and its newer DPO trainer has no shift: it is 0.
+
+  Args:
+    shift: [] before the batch.
+    chosen_logps: [B] summed response log-probs (nats) under the policy.
+    rejected_logps: [B] the same for the dispreferred responses.
+    ref_chosen_logps: [B] under the reference.
+    ref_rejected_logps: [B] under the reference.
+    beta: that of the loss, > 0.
+    decay: share of the old shift that stays, in [0, 1].
+    valid: [B] bool, False for rows that only fill the batch; None for none.
+
+  Returns:
+    [] float32, a constant. Unchanged by a batch without a valid row.
+
+  Raises:
+    AssertionError: shapes differ.
+    UserError: a hyperparameter is out of range.
+  """
+  chosen, rejected, ref_chosen, ref_rejected = same_floats(
+    chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
+  )
+  valid = jnp.ones(chosen.shape, bool) if valid is None else jnp.asarray(valid)
+  yes = jnp.ones(chosen.shape, bool)
+  return bco_unpaired_shift_update(
+    shift,
+    jnp.concatenate([chosen, rejected]),
+    jnp.concatenate([ref_chosen, ref_rejected]),
+    jnp.concatenate([yes, ~yes]),
+    jnp.concatenate([valid, valid]),
+    beta=beta,
+    decay=decay,
+  )

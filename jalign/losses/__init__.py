@@ -6,6 +6,7 @@ parameters are hyperparameters.
 """
 
 from jalign.losses.catalogue import CATALOGUE, Entry, entry_of, resolve
+from jalign.losses.coefficients import COEFFICIENTS, coefficients_of
 from jalign.losses.compose import Term, weighted_sum
 from jalign.losses.likelihood import sft, sft_avg
 from jalign.losses.pairwise import (
@@ -49,6 +50,7 @@ from jalign.losses.table import markdown_table
 
 __all__ = [
   "CATALOGUE",
+  "COEFFICIENTS",
   "VOCABULARY",
   "Entry",
   "Term",
@@ -58,6 +60,7 @@ __all__ = [
   "apo_zero",
   "array_parameters",
   "asft",
+  "coefficients_of",
   "cpo",
   "discopop",
   "dpo",

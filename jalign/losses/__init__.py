@@ -8,6 +8,12 @@ parameters are hyperparameters.
 from jalign.losses.catalogue import CATALOGUE, Entry, entry_of, resolve
 from jalign.losses.coefficients import COEFFICIENTS, coefficients_of
 from jalign.losses.compose import Term, weighted_sum
+from jalign.losses.diffusion import diffusion_dpo, mapo
+from jalign.losses.distillation import (
+  align_distil,
+  align_distil_streamed,
+  token_distillation,
+)
 from jalign.losses.likelihood import sft, sft_avg
 from jalign.losses.pairwise import (
   alpha_po,
@@ -39,6 +45,16 @@ from jalign.losses.pairwise import (
   sppo,
   sppo_soft,
 )
+from jalign.losses.rewards import (
+  bradley_terry,
+  bradley_terry_list,
+  bradley_terry_margin,
+  bradley_terry_soft,
+  cost_model,
+  general_preference,
+  pairwise_preference,
+  pairwise_preference_averaged,
+)
 from jalign.losses.signature import (
   VOCABULARY,
   array_parameters,
@@ -54,14 +70,22 @@ __all__ = [
   "VOCABULARY",
   "Entry",
   "Term",
+  "align_distil",
+  "align_distil_streamed",
   "alpha_po",
   "aot_paired",
   "apo_down",
   "apo_zero",
   "array_parameters",
   "asft",
+  "bradley_terry",
+  "bradley_terry_list",
+  "bradley_terry_margin",
+  "bradley_terry_soft",
   "coefficients_of",
+  "cost_model",
   "cpo",
+  "diffusion_dpo",
   "discopop",
   "dpo",
   "dpo_length_normalized",
@@ -73,15 +97,19 @@ __all__ = [
   "f_dpo_forward_kl",
   "f_dpo_js",
   "formula_of",
+  "general_preference",
   "hyperparameters",
   "ipo",
   "ipo_avg",
   "ipo_soft",
+  "mapo",
   "markdown_table",
   "name_of",
   "nca",
   "odpo",
   "orpo",
+  "pairwise_preference",
+  "pairwise_preference_averaged",
   "r_dpo",
   "resolve",
   "robust_dpo",
@@ -92,5 +120,6 @@ __all__ = [
   "slic_ratio",
   "sppo",
   "sppo_soft",
+  "token_distillation",
   "weighted_sum",
 ]

@@ -16,6 +16,12 @@ def same_floats(*arrays: Array) -> tuple[Array, ...]:
   """Arrays of one shape, cast to one float type: float32 at least."""
   arrays = tuple(jnp.asarray(x) for x in arrays)
   chex.assert_equal_shape(arrays)
+  return common_floats(*arrays)
+
+
+def common_floats(*arrays: Array) -> tuple[Array, ...]:
+  """Arrays of any shapes, cast to one float type: float32 at least."""
+  arrays = tuple(jnp.asarray(x) for x in arrays)
   with jax.numpy_dtype_promotion("standard"):
     types = [x.dtype for x in arrays]
     dtype = functools.reduce(jnp.promote_types, types, jnp.dtype("float32"))

@@ -4,6 +4,8 @@ An error is the mean over pixels and channels, and both images of a pair have
 been noised with one draw at one time step.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -52,30 +54,33 @@ def diffusion_dpo(
   return jax.nn.softplus(beta / 2 * ((chosen - rejected) - reference))
 
 
-# Of x^2k in x / (exp(x) - 1): the Bernoulli number B_2k / (2k)!, k = 7 .. 1.
-_SERIES = (
-  1 / 74724249600,
-  -691 / 1307674368000,
-  1 / 47900160,
-  -1 / 1209600,
-  1 / 30240,
-  -1 / 720,
-  1 / 12,
+# The Bernoulli numbers B_2, B_4 .. B_20.
+_BERNOULLI = (
+  1 / 6,
+  -1 / 30,
+  1 / 42,
+  -1 / 30,
+  5 / 66,
+  -691 / 2730,
+  7 / 6,
+  -3617 / 510,
+  43867 / 798,
+  -174611 / 330,
 )
 
 
 def _deficit(x: Array) -> Array:
   """1 - x / (exp(x) - 1) for x >= 0, which rises from 0 to 1.
 
-  As such, and as a series up to 1/2, it keeps its digits near 0, where time
-  steps by the thousand multiply it.
+  In this form, and as a series up to 1, it keeps its digits: it is going to be
+  multiplied by a thousand time steps.
   """
-  near = x < 0.5
+  near = x < 1
   small = jnp.where(near, x, 0.0)
   square = jnp.square(small)
   even = jnp.zeros_like(x)
-  for coefficient in _SERIES:
-    even = (even + coefficient) * square
+  for k in range(len(_BERNOULLI), 0, -1):
+    even = (even + _BERNOULLI[k - 1] / math.factorial(2 * k)) * square
   large = jnp.where(near, 1.0, x)
   tail = 1 + large * jnp.exp(-large) / jnp.expm1(-large)
   return jnp.where(near, small / 2 - even, tail)

@@ -9,12 +9,26 @@ from jalign.losses.catalogue import (
   CATALOGUE,
   Entry,
   entry_of,
+  resolve,
+)
+from jalign.losses.coefficients import (
+  COEFFICIENTS,
+  coefficients_of,
 )
 from jalign.losses.compose import (
   Term,
   WeightedSum,
   terms_of,
   weighted_sum,
+)
+from jalign.losses.diffusion import (
+  diffusion_dpo,
+  mapo,
+)
+from jalign.losses.distillation import (
+  align_distil,
+  align_distil_streamed,
+  token_distillation,
 )
 from jalign.losses.likelihood import (
   sft,
@@ -73,6 +87,16 @@ from jalign.losses.presets import (
   rpo,
   rpo_code,
 )
+from jalign.losses.rewards import (
+  bradley_terry,
+  bradley_terry_list,
+  bradley_terry_margin,
+  bradley_terry_soft,
+  cost_model,
+  general_preference,
+  pairwise_preference,
+  pairwise_preference_averaged,
+)
 from jalign.losses.signature import (
   VOCABULARY,
   array_parameters,
@@ -95,11 +119,14 @@ from jalign.losses.unpaired import (
 
 __all__ = [
   "CATALOGUE",
+  "COEFFICIENTS",
   "Entry",
   "PRESETS",
   "Term",
   "VOCABULARY",
   "WeightedSum",
+  "align_distil",
+  "align_distil_streamed",
   "alpha_po",
   "aot_paired",
   "aot_unpaired",
@@ -113,8 +140,15 @@ __all__ = [
   "bco_unpaired",
   "bco_unpaired_matched",
   "bco_unpaired_shift_update",
+  "bradley_terry",
+  "bradley_terry_list",
+  "bradley_terry_margin",
+  "bradley_terry_soft",
+  "coefficients_of",
+  "cost_model",
   "cpo",
   "cpo_sft",
+  "diffusion_dpo",
   "discopop",
   "dpo",
   "dpo_length_normalized",
@@ -127,6 +161,7 @@ __all__ = [
   "f_dpo_js",
   "flex_dpo",
   "formula_of",
+  "general_preference",
   "hyperparameters",
   "ipo",
   "ipo_avg",
@@ -134,6 +169,7 @@ __all__ = [
   "kto",
   "kto_reference_point",
   "ld_dpo",
+  "mapo",
   "markdown_table",
   "matching_weights",
   "mm_dpo",
@@ -143,6 +179,8 @@ __all__ = [
   "nca",
   "odpo",
   "orpo",
+  "pairwise_preference",
+  "pairwise_preference_averaged",
   "r_dpo",
   "rationale_dpo",
   "rationale_dpo_logsigmoid",
@@ -160,6 +198,7 @@ __all__ = [
   "sppo",
   "sppo_soft",
   "terms_of",
+  "token_distillation",
   "tpo",
   "tpo_l",
   "weighted_sum",

@@ -13,12 +13,15 @@ from jalign.types import Array
 
 
 def as_floats(*arrays: Array) -> tuple[Array, ...]:
-  """Arrays of any shapes, cast to one float type: float32 at least."""
+  """Arrays of any shapes, cast to one float type: float32 at least.
+
+  Booleans stay booleans.
+  """
   arrays = tuple(jnp.asarray(x) for x in arrays)
   with jax.numpy_dtype_promotion("standard"):
-    types = [x.dtype for x in arrays]
+    types = [x.dtype for x in arrays if x.dtype != bool]
     dtype = functools.reduce(jnp.promote_types, types, jnp.dtype("float32"))
-  return tuple(x.astype(dtype) for x in arrays)
+  return tuple(x if x.dtype == bool else x.astype(dtype) for x in arrays)
 
 
 def same_floats(*arrays: Array) -> tuple[Array, ...]:

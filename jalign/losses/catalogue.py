@@ -6,7 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jalign.errors import UserError
-from jalign.losses import likelihood, pairwise, unpaired
+from jalign.losses import (
+  diffusion,
+  distillation,
+  likelihood,
+  pairwise,
+  rewards,
+  unpaired,
+)
 from jalign.losses.signature import hyperparameters
 from jalign.types import Array
 
@@ -102,7 +109,38 @@ CATALOGUE: dict[str, Entry] = {
   # --------------------------------------------------------------- segments
   # --------------------------------------------------------------- rollouts
   # ----------------------------------------------------------------- scores
+  "bradley_terry": Entry(rewards.bradley_terry, "scores", "2009.01325"),
+  "bradley_terry_margin": Entry(
+    rewards.bradley_terry_margin, "scores", "2307.09288"
+  ),
+  "bradley_terry_soft": Entry(
+    rewards.bradley_terry_soft, "scores", "1706.03741", monotone=False
+  ),
+  "bradley_terry_list": Entry(
+    rewards.bradley_terry_list, "scores", "2203.02155"
+  ),
+  "pairwise_preference": Entry(
+    rewards.pairwise_preference, "scores", "2312.00886", monotone=False
+  ),
+  "pairwise_preference_averaged": Entry(
+    rewards.pairwise_preference_averaged,
+    "scores",
+    "2312.00886",
+    monotone=False,
+  ),
+  "general_preference": Entry(
+    rewards.general_preference, "scores", "2410.02197", monotone=False
+  ),
+  "cost_model": Entry(rewards.cost_model, "scores", "2310.12773"),
   # ---------------------------------------------- distributions and errors
+  "align_distil": Entry(
+    distillation.align_distil, "distributions", "2503.02832"
+  ),
+  "token_distillation": Entry(
+    distillation.token_distillation, "distributions", "2503.02832", "tokens"
+  ),
+  "diffusion_dpo": Entry(diffusion.diffusion_dpo, "errors", "2311.12908"),
+  "mapo": Entry(diffusion.mapo, "errors", "2406.06424"),
   # ----------------------------------------------------------- experimental
 }
 

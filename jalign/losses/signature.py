@@ -125,11 +125,16 @@ VOCABULARY: dict[str, dict[str, str]] = {
     "harmless_costs": "B",
     "harmful_unsafe": "B bool",
     "harmless_unsafe": "B bool",
+    # A reward model's scores of a ranked list; rank 1 is the best.
+    "scores": "BK",
+    "ranks": "BK",
+    "valid": "BK bool",
   },
   "distributions": {
     "student_logits": "BTV",
     "dpo_logits": "BTV",
     "reverse_dpo_logits": "BTV",
+    "ref_logits": "BTV",
     "mask": "BT bool",
   },
   "errors": {

@@ -1,0 +1,81 @@
+"""float64 twins of jalign.losses.rewards, one example at a time."""
+
+import itertools
+import math
+
+import numpy as np
+
+from tests.oracles.pairwise.scalars import each, log_sigmoid
+
+
+def _cross_entropy(p, log_win, log_loss):
+  return -(p * log_win + (1 - p) * log_loss)
+
+
+@each
+def bradley_terry(s_w, s_l, *, label_smoothing=0.0, centring=0.0):
+  loss = _cross_entropy(
+    1 - label_smoothing, log_sigmoid(s_w - s_l), log_sigmoid(s_l - s_w)
+  )
+  return loss + centring * (s_w + s_l) ** 2
+
+
+@each
+def bradley_terry_margin(s_w, s_l, margin):
+  return -log_sigmoid(s_w - s_l - margin)
+
+
+@each
+def bradley_terry_soft(s_w, s_l, preference):
+  return _cross_entropy(
+    preference, log_sigmoid(s_w - s_l), log_sigmoid(s_l - s_w)
+  )
+
+
+def bradley_terry_list(scores, ranks, valid):
+  losses = []
+  for s, rank, there in zip(scores, ranks, valid):
+    terms = [
+      -log_sigmoid(s[i] - s[j])
+      for i, j in itertools.permutations(range(len(s)), 2)
+      if there[i] and there[j] and rank[i] < rank[j]
+    ]
+    losses.append(np.mean(terms) if terms else 0.0)
+  return np.array(losses)
+
+
+@each
+def cost_model(c_w, c_l, unsafe_w, unsafe_l):
+  loss = -log_sigmoid(c_w - c_l)
+  for cost, unsafe in ((c_w, unsafe_w), (c_l, unsafe_l)):
+    loss -= log_sigmoid(cost if unsafe else -cost)
+  return loss
+
+
+@each
+def pairwise_preference(f, swapped, preference):
+  return _cross_entropy(
+    preference, log_sigmoid(f - swapped), log_sigmoid(swapped - f)
+  )
+
+
+@each
+def pairwise_preference_averaged(f, swapped, preference):
+  in_order, in_swapped_order = (
+    math.exp(log_sigmoid(f)),
+    1 / (1 + math.exp(swapped)),
+  )
+  p = (in_order + in_swapped_order) / 2
+  return _cross_entropy(preference, math.log(p), math.log(1 - p))
+
+
+def general_preference(first, second, preference):
+  size = first.shape[1]
+  turn = np.zeros((size, size))
+  for k in range(0, size, 2):
+    turn[k, k + 1], turn[k + 1, k] = 1, -1
+  losses = []
+  for v, w, p in zip(first, second, preference):
+    score = v @ turn @ w
+    losses.append(_cross_entropy(p, log_sigmoid(score), log_sigmoid(-score)))
+  return np.array(losses)

@@ -15,7 +15,7 @@ def _check(alpha: float, bias: float, discount: float) -> None:
 
 def _discounted_sum(steps: Array, mask: Array, discount: float) -> Array:
   """Sums over scored steps, the first of which has weight 1."""
-  before = jnp.cumsum(mask, -1) - mask.astype(jnp.int32)
+  before = jnp.cumsum(mask, -1, dtype=jnp.int32) - mask.astype(jnp.int32)
   weight = jnp.power(discount, before.astype(steps.dtype))
   return (weight.astype(steps.dtype) * where_scored(mask, steps)[0]).sum(-1)
 

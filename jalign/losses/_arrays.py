@@ -11,6 +11,10 @@ import numpy as np
 from jalign.errors import UserError
 from jalign.types import Array
 
+# Logs of ratios count as at most this: exp of it, times rewards in the
+# thousands, is finite in float32.
+MAX_LOG_RATIO = 60.0
+
 
 def as_floats(*arrays: Array) -> tuple[Array, ...]:
   """Arrays of any shapes, cast to one float type: float32 at least.
@@ -38,6 +42,30 @@ def flags(like: Array, *arrays: Array) -> tuple[Array, ...]:
   return tuple(x.astype(bool) for x in arrays)
 
 
+def floats_with_axes(axes: str, *arrays: Array) -> tuple[Array, ...]:
+  """Arrays of these axes, cast to one float type: float32 at least.
+
+  Args:
+    axes: a word for each array, a letter for each of its axes: "BT BTC B". A
+      letter has one size throughout; a digit is its own size.
+    *arrays: of those shapes; booleans stay booleans.
+
+  Raises:
+    AssertionError: an array has other axes.
+  """
+  arrays = tuple(jnp.asarray(x) for x in arrays)
+  words = axes.split()
+  chex.assert_rank(arrays, [len(word) for word in words])
+  sizes = {digit: int(digit) for digit in axes if digit.isdigit()}
+  for word, x in zip(words, arrays, strict=True):
+    for letter, size in zip(word, x.shape):
+      if sizes.setdefault(letter, size) != size:
+        raise AssertionError(
+          f"axis {letter} of {axes!r} has sizes {sizes[letter]} and {size}"
+        )
+  return as_floats(*arrays)
+
+
 def log_ratios(*arrays: Array) -> tuple[Array, ...]:
   """Log-ratios to the reference, which is a constant.
 
@@ -57,6 +85,25 @@ def log_ratios(*arrays: Array) -> tuple[Array, ...]:
 def per_token(logps: Array, lengths: Array) -> Array:
   """Means over the scored tokens; a response without any has mean `logps`."""
   return logps / jnp.maximum(lengths, 1)
+
+
+def where_scored(mask: Array, *arrays: Array) -> tuple[Array, ...]:
+  """Values of scored tokens or steps, and 0 elsewhere, whatever was there."""
+  return tuple(jnp.where(mask, x, 0.0) for x in arrays)
+
+
+def at_most(x: Array, bound: float) -> Array:
+  """min(x, bound), without gradient at the bound and above."""
+  return jnp.where(x >= bound, bound, x)
+
+
+def log1mexp(z: Array) -> Array:
+  """log(1 - exp(z)) for z < 0, where both forms and slopes are finite."""
+  near = z > -math.log(2)
+  # each form sees only arguments at which it has a finite slope
+  close = jnp.log(-jnp.expm1(jnp.where(near, z, -0.5)))
+  far = jnp.log1p(-jnp.exp(jnp.where(near, -1.0, z)))
+  return jnp.where(near, close, far)
 
 
 def check_range(

@@ -11,7 +11,9 @@ from jalign.losses import (
   distillation,
   likelihood,
   pairwise,
+  policy_gradient,
   rewards,
+  trajectory,
   unpaired,
 )
 from jalign.losses.signature import hyperparameters
@@ -90,10 +92,89 @@ CATALOGUE: dict[str, Entry] = {
   "tpo_l": Entry(pairwise.tpo_l, "pairs", "2405.16681"),
   "ld_dpo": Entry(pairwise.ld_dpo, "pairs", "2409.06411"),
   "wpo": Entry(pairwise.wpo, "pairs", "2406.11827", detached=True),
+  "p3o": Entry(policy_gradient.p3o, "pairs", "2310.00212", monotone=False),
+  "p3o_joint": Entry(
+    policy_gradient.p3o_joint,
+    "pairs",
+    "2310.00212",
+    monotone=False,
+    detached=True,
+  ),
   # -------------------------------------------------------------- sequences
   "sft": Entry(likelihood.sft, "sequences", "2203.02155", "tokens"),
   "sft_avg": Entry(likelihood.sft_avg, "sequences", "2203.02155"),
+  "poft": Entry(likelihood.poft, "sequences", "2412.12865"),
+  "a_lol": Entry(likelihood.a_lol, "sequences", "2305.14718", detached=True),
+  "a_lol_ref_free": Entry(likelihood.a_lol_ref_free, "sequences", "2305.14718"),
+  "a_lol_kl": Entry(
+    likelihood.a_lol_kl, "sequences", "2305.14718", monotone=False
+  ),
+  "r_lol": Entry(
+    likelihood.r_lol, "sequences", "2305.14718", monotone=False, detached=True
+  ),
+  "remax": Entry(
+    policy_gradient.remax, "sequences", "2310.10505", monotone=False
+  ),
+  "f_dpg_reverse_kl": Entry(
+    policy_gradient.f_dpg_reverse_kl,
+    "sequences",
+    "2302.08215",
+    monotone=False,
+    detached=True,
+  ),
+  "f_dpg_forward_kl": Entry(
+    policy_gradient.f_dpg_forward_kl,
+    "sequences",
+    "2302.08215",
+    monotone=False,
+    detached=True,
+  ),
+  "f_dpg_js": Entry(
+    policy_gradient.f_dpg_js,
+    "sequences",
+    "2302.08215",
+    monotone=False,
+    detached=True,
+  ),
+  "f_dpg_tv": Entry(
+    policy_gradient.f_dpg_tv,
+    "sequences",
+    "2302.08215",
+    monotone=False,
+    detached=True,
+  ),
+  "f_dpg_forward_chi2": Entry(
+    policy_gradient.f_dpg_forward_chi2,
+    "sequences",
+    "2302.08215",
+    monotone=False,
+    detached=True,
+  ),
+  "f_dpg_reverse_chi2": Entry(
+    policy_gradient.f_dpg_reverse_chi2,
+    "sequences",
+    "2302.08215",
+    monotone=False,
+    detached=True,
+  ),
   # ----------------------------------------------------------------- tokens
+  "unlikelihood": Entry(
+    likelihood.unlikelihood, "tokens", "1908.04319", "tokens"
+  ),
+  "unlikelihood_sequence": Entry(
+    likelihood.unlikelihood_sequence, "tokens", "1908.04319", "tokens"
+  ),
+  "cut": Entry(likelihood.cut, "tokens", "2312.14591", detached=True),
+  "a_lol_seq": Entry(
+    likelihood.a_lol_seq, "tokens", "2305.14718", detached=True
+  ),
+  "reinforce": Entry(
+    policy_gradient.reinforce, "tokens", "2402.14740", "tokens"
+  ),
+  "ppo_clip": Entry(policy_gradient.ppo_clip, "tokens", "1707.06347", "tokens"),
+  "value_clip": Entry(
+    policy_gradient.value_clip, "tokens", "2307.04964", "tokens"
+  ),
   # ------------------------------------------------------------------ lists
   # --------------------------------------------------------------- unpaired
   "kto": Entry(
@@ -107,7 +188,18 @@ CATALOGUE: dict[str, Entry] = {
     unpaired.apo_zero_unpaired, "unpaired", "2408.06266"
   ),
   # --------------------------------------------------------------- segments
+  "cpl": Entry(trajectory.cpl, "segments", "2310.13639"),
+  "cpl_kl": Entry(trajectory.cpl_kl, "segments", "2310.13639"),
+  "cpl_ranked": Entry(trajectory.cpl_ranked, "ranked_segments", "2310.13639"),
+  "regret_preference": Entry(
+    trajectory.regret_preference, "segments", "2206.02231"
+  ),
+  "partial_return_preference": Entry(
+    trajectory.partial_return_preference, "segments", "2206.02231"
+  ),
   # --------------------------------------------------------------- rollouts
+  "grpo": Entry(policy_gradient.grpo, "rollouts", "2402.03300"),
+  "dr_grpo": Entry(policy_gradient.dr_grpo, "rollouts", "2503.20783"),
   # ----------------------------------------------------------------- scores
   "bradley_terry": Entry(rewards.bradley_terry, "scores", "2009.01325"),
   "bradley_terry_margin": Entry(

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from jalign.losses._arrays import (
+  at_most,
   check_range,
   log_ratios,
   per_token,
@@ -17,9 +18,7 @@ _MAX_EXPONENT = 80.0
 
 def _bent(z: Array, alpha: float) -> Array:
   """(1 - exp(-alpha z)) / alpha; flat where the exponent is above 80."""
-  exponent = -alpha * z
-  high = exponent > _MAX_EXPONENT
-  return -jnp.expm1(jnp.where(high, _MAX_EXPONENT, exponent)) / alpha
+  return -jnp.expm1(at_most(-alpha * z, _MAX_EXPONENT)) / alpha
 
 
 def f_dpo_forward_kl(

@@ -1,32 +1,24 @@
 """Losses on the odds of a response's mean probability."""
 
-import math
-
 import jax
-import jax.numpy as jnp
 
-from jalign.losses._arrays import check_range, per_token, same_floats
+from jalign.losses._arrays import (
+  at_most,
+  check_range,
+  log1mexp,
+  per_token,
+  same_floats,
+)
 from jalign.types import Array
 
 # Mean log-probs above this count as this in the odds, which are then finite.
 _MAX_MEAN_LOGP = -1e-6
 
 
-def _below_certainty(mean_logp: Array) -> Array:
-  """At most -1e-6, without gradient there."""
-  return jnp.where(mean_logp >= _MAX_MEAN_LOGP, _MAX_MEAN_LOGP, mean_logp)
-
-
-def _log_complement(z: Array) -> Array:
-  """log(1 - exp(z)) for z < 0, where both forms and slopes are finite."""
-  near, far = jnp.log(-jnp.expm1(z)), jnp.log1p(-jnp.exp(z))
-  return jnp.where(z > -math.log(2), near, far)
-
-
 def _log_odds(mean_logp: Array) -> Array:
   """log(P / (1 - P)) of P = exp(mean_logp); no gradient where P is about 1."""
-  z = _below_certainty(mean_logp)
-  return z - _log_complement(z)
+  z = at_most(mean_logp, _MAX_MEAN_LOGP)
+  return z - log1mexp(z)
 
 
 def orpo(
@@ -114,5 +106,5 @@ def asft(
     chosen_logps, rejected_logps, chosen_lengths, rejected_lengths
   )
   chosen = per_token(chosen, chosen_lengths)
-  rejected = _below_certainty(per_token(rejected, rejected_lengths))
-  return -(1 + lam) * chosen - lam * _log_complement(rejected)
+  rejected = at_most(per_token(rejected, rejected_lengths), _MAX_MEAN_LOGP)
+  return -(1 + lam) * chosen - lam * log1mexp(rejected)

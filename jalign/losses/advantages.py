@@ -1,0 +1,229 @@
+"""From rewards to advantages: baselines, returns, credit over tokens.
+
+Pure functions of arrays, all constants: no gradient flows through any. Tokens
+are those where a mask is True; others are skipped, whatever they hold.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jalign.losses import kl
+from jalign.losses._arrays import (
+  check_range,
+  floats_with_axes,
+  same_floats,
+  where_scored,
+)
+from jalign.types import Array
+
+
+def token_rewards(
+  token_logps: Array,
+  ref_token_logps: Array,
+  rewards: Array,
+  mask: Array,
+  *,
+  beta: float = 0.02,
+) -> Array:
+  """A response's reward on its last token, and a KL penalty on each.
+
+  r_t = -beta log(pi(y_t) / ref(y_t)) + [t is the last scored token] r
+
+  They sum to r - beta log(pi(y) / ref(y)). The penalty keeps its sign: where
+  public code clamps it at 0 it is biased. A response without scored tokens
+  loses its reward.
+
+  Zheng et al. 2023, "Secrets of RLHF in Large Language Models Part I: PPO",
+  arXiv:2307.04964.
+
+  Args:
+    token_logps: [B, T] log-probs (nats) under the policy that has sampled.
+    ref_token_logps: [B, T] under the reference.
+    rewards: [B] of the responses.
+    mask: [B, T] bool; scored tokens.
+    beta: weight of the penalty, >= 0.
+
+  Returns:
+    [B, T] rewards, 0 where not scored.
+
+  Raises:
+    AssertionError: shapes differ.
+    UserError: beta is negative.
+  """
+  check_range("beta", beta, 0, ends="[)")
+  logps, ref_logps, rewards, mask = floats_with_axes(
+    "BT BT B BT", token_logps, ref_token_logps, rewards, mask
+  )
+  penalty = beta * kl.k1(*where_scored(mask, logps, ref_logps))
+  later = jnp.flip(jnp.cumsum(jnp.flip(mask, -1), -1), -1)  # itself included
+  last = mask & (later == 1)
+  return jax.lax.stop_gradient(jnp.where(last, rewards[:, None], 0.0) - penalty)
+
+
+def gae(
+  rewards: Array,
+  values: Array,
+  mask: Array,
+  *,
+  discount: float = 1.0,
+  lam: float = 0.95,
+) -> Array:
+  """Generalised advantage estimates.
+
+  A_t = sum_l (discount lam)^l d_{t+l},
+  d_t = r_t + discount V_{t+1} - V_t
+
+  V after the last scored token is 0; t + 1 is the next scored token. With
+  lam = 1 this is the return minus V, with lam = 0 it is d. The value
+  function's target is A + V.
+
+  Schulman et al. 2015, "High-Dimensional Continuous Control Using Generalized
+  Advantage Estimation", arXiv:1506.02438.
+
+  Args:
+    rewards: [B, T] of the tokens.
+    values: [B, T] V before each token.
+    mask: [B, T] bool; scored tokens.
+    discount: in [0, 1].
+    lam: in [0, 1]; less trusts V more.
+
+  Returns:
+    [B, T] advantages, 0 where not scored.
+
+  Raises:
+    AssertionError: shapes differ.
+    UserError: a hyperparameter is out of range.
+  """
+  check_range("discount", discount, 0, 1, ends="[]")
+  check_range("lam", lam, 0, 1, ends="[]")
+  rewards, values, mask = floats_with_axes("BT BT BT", rewards, values, mask)
+  rewards, values = where_scored(mask, rewards, values)
+
+  def back(after, now):
+    value_after, advantage_after = after
+    reward, value, scored = now
+    error = reward + discount * value_after - value
+    advantage = error + discount * lam * advantage_after
+    # a token that isn't scored hands on what comes after it
+    kept = (
+      jnp.where(scored, value, value_after),
+      jnp.where(scored, advantage, advantage_after),
+    )
+    return kept, jnp.where(scored, advantage, 0.0)
+
+  nothing = jnp.zeros_like(rewards[:, 0])
+  _, found = jax.lax.scan(
+    back, (nothing, nothing), (rewards.T, values.T, mask.T), reverse=True
+  )
+  return jax.lax.stop_gradient(found.T)
+
+
+def reward_to_go(
+  rewards: Array, mask: Array, *, discount: float = 1.0
+) -> Array:
+  """Returns: each token's reward and, discounted, the later ones.
+
+  Args:
+    rewards: [B, T] of the tokens.
+    mask: [B, T] bool; scored tokens.
+    discount: in [0, 1], for each scored token.
+
+  Returns:
+    [B, T] returns, 0 where not scored.
+  """
+  nothing = jnp.zeros_like(rewards)
+  return gae(rewards, nothing, mask, discount=discount, lam=1.0)
+
+
+def greedy_baseline_advantages(rewards: Array, greedy_rewards: Array) -> Array:
+  """ReMax's advantages: the reward minus that of the greedy response.
+
+  Li et al. 2023, arXiv:2310.10505. Unbiased: the greedy response doesn't
+  depend on the sample.
+
+  Args:
+    rewards: [B] of the samples.
+    greedy_rewards: [B] of the greedy responses to the same prompts.
+
+  Returns:
+    [B] advantages.
+  """
+  rewards, greedy_rewards = same_floats(rewards, greedy_rewards)
+  return jax.lax.stop_gradient(rewards - greedy_rewards)
+
+
+def group_centered(rewards: Array, valid: Array) -> Array:
+  """Rewards minus their mean over the valid responses to a prompt.
+
+  The mean includes the response itself, so that the expected gradient is
+  (k - 1) / k times the true one for k responses. An invalid response has
+  advantage 0.
+
+  Args:
+    rewards: [B, K] of the responses.
+    valid: [B, K] bool.
+
+  Returns:
+    [B, K] advantages.
+  """
+  rewards, valid = floats_with_axes("BK BK", rewards, valid)
+  (rewards,) = where_scored(valid, rewards)
+  count = jnp.maximum(valid.sum(-1, keepdims=True), 1).astype(rewards.dtype)
+  mean = rewards.sum(-1, keepdims=True) / count
+  return jax.lax.stop_gradient(where_scored(valid, rewards - mean)[0])
+
+
+def group_advantages(
+  rewards: Array, valid: Array, *, eps: float = 1e-6
+) -> Array:
+  """GRPO's advantages: centred, and divided by the prompt's deviation.
+
+  A = (r - mean) / (std + eps)
+
+  std has k - 1 in the denominator, as in public code; the paper doesn't say.
+  Biased by design: a prompt whose responses hardly differ counts as much as
+  any. Equal rewards, and a single response, give 0.
+
+  Shao et al. 2024, arXiv:2402.03300.
+
+  Args:
+    rewards: [B, K] of the responses.
+    valid: [B, K] bool.
+    eps: added to the deviation, > 0.
+
+  Returns:
+    [B, K] advantages.
+
+  Raises:
+    AssertionError: shapes differ.
+    UserError: eps is not positive.
+  """
+  check_range("eps", eps, 0)
+  centred = group_centered(rewards, valid)
+  others = jnp.maximum(valid.sum(-1, keepdims=True) - 1, 1)
+  variance = (centred**2).sum(-1, keepdims=True) / others.astype(centred.dtype)
+  return centred / (jnp.sqrt(variance) + eps)
+
+
+def whiten(x: Array, mask: Array) -> Array:
+  """Shifted and scaled to mean 0 and variance 1 over all that is scored.
+
+  For rewards as for advantages. Over the whole array, prompts mixed: unlike an
+  average over one prompt's responses it changes the optimum. The variance is
+  that of the population, plus 1e-8; what isn't scored becomes 0, and so does
+  all of an array of equal values.
+
+  Args:
+    x: of any shape.
+    mask: bool, of the same shape.
+
+  Returns:
+    A constant of the same shape.
+  """
+  chex.assert_equal_shape([x, mask])
+  (x,) = where_scored(mask, *same_floats(x))
+  count = jnp.maximum(mask.sum(), 1).astype(x.dtype)
+  centred = jnp.where(mask, x - x.sum() / count, 0.0)
+  variance = (centred**2).sum() / count
+  return jax.lax.stop_gradient(centred * jax.lax.rsqrt(variance + 1e-8))

@@ -1,0 +1,165 @@
+"""Losses that push single tokens away, and what picks those tokens."""
+
+import math
+
+import jax.numpy as jnp
+
+from jalign.losses._arrays import (
+  at_most,
+  check_range,
+  floats_with_axes,
+  log1mexp,
+  where_scored,
+)
+from jalign.types import Array
+
+# 1 - p counts as at least 1e-5, and over repeats as at least 1e-20. The
+# penalty's gradient is 0 beyond, as it is at p = 0.
+_LARGEST_TOKEN = math.log1p(-1e-5)
+_LARGEST_REPEAT = -1e-20
+
+
+def _penalty(logps: Array, kept: Array, largest: float) -> Array:
+  """-log(1 - p) where `kept`, for log p at most `largest`; 0 elsewhere."""
+  z = at_most(jnp.where(kept, logps, -1.0), largest)
+  return jnp.where(kept, -log1mexp(z), 0.0)
+
+
+def token_penalty(logps: Array, kept: Array) -> Array:
+  """-log max(1 - p, 1e-5) where `kept`, and 0 elsewhere."""
+  return _penalty(logps, kept, _LARGEST_TOKEN)
+
+
+def unlikelihood(
+  token_logps: Array,
+  candidate_logps: Array,
+  candidate_mask: Array,
+  mask: Array,
+  *,
+  alpha: float = 1.0,
+) -> Array:
+  """Likelihood of the tokens, unlikelihood of candidates at each of them.
+
+  l = sum_t (-log p(y_t) - alpha sum_{c in C_t} log(1 - p(c))),
+  C_t = the candidates at t, each token once
+
+  Its CATALOGUE row divides by scored tokens. The paper's candidates are the
+  tokens before t except y_t: see `previous_token_candidates`, which also drops
+  second occurrences; nothing here can tell that two candidates are one token.
+  1 - p counts as at least 1e-5, without gradient below. A token without
+  candidates has the likelihood's term alone, and a response without scored
+  tokens has loss 0.
+
+  Welleck et al. 2019, "Neural Text Generation with Unlikelihood Training",
+  arXiv:1908.04319.
+
+  Args:
+    token_logps: [B, T] log-probs (nats) of the response's tokens.
+    candidate_logps: [B, T, C] log-probs (nats), at t, of C tokens.
+    candidate_mask: [B, T, C] bool; which of them are candidates at t.
+    mask: [B, T] bool; scored tokens.
+    alpha: weight of the penalty, >= 0.
+
+  Returns:
+    [B] float32 losses, not reduced.
+
+  Raises:
+    AssertionError: shapes differ.
+    UserError: a hyperparameter is out of range.
+  """
+  check_range("alpha", alpha, 0, ends="[)")
+  token_logps, candidate_logps, candidate_mask, mask = floats_with_axes(
+    "BT BTC BTC BT", token_logps, candidate_logps, candidate_mask, mask
+  )
+  (logps,) = where_scored(mask, token_logps)
+  kept = candidate_mask & mask[..., None]
+  penalty = token_penalty(candidate_logps, kept).sum((-2, -1))
+  return alpha * penalty - logps.sum(-1)
+
+
+def unlikelihood_sequence(
+  token_logps: Array, repeats: Array, mask: Array
+) -> Array:
+  """Unlikelihood of the tokens of a sample that repeat what it said before.
+
+  l = -sum_t [t is in a repeated n-gram] log(1 - p(y_t))
+
+  On responses that the policy has generated: see `repeated_ngrams`. Its
+  CATALOGUE row divides by scored tokens, repeated or not. 1 - p counts as at
+  least 1e-20, without gradient below. A response without repeats has loss 0.
+
+  Welleck et al. 2019, "Neural Text Generation with Unlikelihood Training",
+  arXiv:1908.04319.
+
+  Args:
+    token_logps: [B, T] log-probs (nats) of the sample's tokens.
+    repeats: [B, T] bool; tokens that are part of a repeated n-gram.
+    mask: [B, T] bool; scored tokens.
+
+  Returns:
+    [B] float32 losses, not reduced.
+
+  Raises:
+    AssertionError: shapes differ.
+  """
+  token_logps, repeats, mask = floats_with_axes(
+    "BT BT BT", token_logps, repeats, mask
+  )
+  return _penalty(token_logps, repeats & mask, _LARGEST_REPEAT).sum(-1)
+
+
+def previous_token_candidates(tokens: Array, mask: Array) -> Array:
+  """Candidates of token-level unlikelihood: what was said before, once.
+
+  Position s is a candidate at t if it is the first of the scored positions
+  that hold its token, comes before t, and holds another token than t. Only
+  scored tokens count: neither the prompt nor padding, whatever its id.
+
+  Args:
+    tokens: [B, T] token ids.
+    mask: [B, T] bool; scored tokens.
+
+  Returns:
+    [B, T, T] bool; row t says which positions' tokens are candidates at t.
+    All False where t isn't scored.
+  """
+  size = tokens.shape[-1]
+  before = jnp.tri(size, k=-1, dtype=bool)  # [t, s]: s < t
+  same = tokens[:, :, None] == tokens[:, None, :]
+  # a scored position is the first of its token if none before it has that
+  seen = (same & before & mask[:, None, :]).any(-1)
+  first = mask & ~seen
+  return first[:, None, :] & before & ~same & mask[:, :, None]
+
+
+def repeated_ngrams(tokens: Array, mask: Array, *, n: int = 4) -> Array:
+  """Tokens that are part of an n-gram seen before in the same response.
+
+  An n-gram is n neighbouring scored tokens. It repeats an equal one that began
+  earlier, overlapping or not; the earlier one isn't marked. The response's
+  last n-gram counts as well.
+
+  Args:
+    tokens: [B, T] token ids.
+    mask: [B, T] bool; scored tokens.
+    n: length of an n-gram, 1 or more.
+
+  Returns:
+    [B, T] bool.
+  """
+  size = tokens.shape[-1]
+  before = jnp.tri(size, k=-1, dtype=bool)
+  equal = tokens[:, :, None] == tokens[:, None, :]
+  equal &= mask[:, :, None] & mask[:, None, :] & before
+  # [t, s]: the n-grams that begin at t and s are equal; what would begin or
+  # end outside is cut off by the padding
+  padded = jnp.pad(equal, ((0, 0), (0, n - 1), (0, n - 1)))
+  grams = equal
+  for i in range(1, n):
+    grams = grams & padded[:, i : i + size, i : i + size]
+  begins = grams.any(-1)
+  padded = jnp.pad(begins, ((0, 0), (n - 1, 0)))
+  found = begins
+  for i in range(n - 1):
+    found = found | padded[:, i : i + size]
+  return found

@@ -1,0 +1,31 @@
+"""Losses whose gradients are those of expected rewards, from samples."""
+
+from jalign.losses.policy_gradient.distributional import (
+  f_dpg_forward_chi2,
+  f_dpg_forward_kl,
+  f_dpg_js,
+  f_dpg_reverse_chi2,
+  f_dpg_reverse_kl,
+  f_dpg_tv,
+)
+from jalign.losses.policy_gradient.groups import dr_grpo, grpo
+from jalign.losses.policy_gradient.pairs import p3o, p3o_joint
+from jalign.losses.policy_gradient.ppo import ppo_clip, value_clip
+from jalign.losses.policy_gradient.score import reinforce, remax
+
+__all__ = [
+  "dr_grpo",
+  "f_dpg_forward_chi2",
+  "f_dpg_forward_kl",
+  "f_dpg_js",
+  "f_dpg_reverse_chi2",
+  "f_dpg_reverse_kl",
+  "f_dpg_tv",
+  "grpo",
+  "p3o",
+  "p3o_joint",
+  "ppo_clip",
+  "reinforce",
+  "remax",
+  "value_clip",
+]

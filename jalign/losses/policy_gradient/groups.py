@@ -1,0 +1,148 @@
+"""Losses on several sampled responses to each prompt, each a sum of tokens."""
+
+import jax.numpy as jnp
+
+from jalign.losses import kl
+from jalign.losses._arrays import (
+  check_range,
+  floats_with_axes,
+  where_scored,
+)
+from jalign.losses.advantages import group_advantages, group_centered
+from jalign.losses.policy_gradient.clipping import (
+  importance_ratio,
+  pessimistic,
+)
+from jalign.types import Array
+
+
+def _per_prompt(totals: Array, valid: Array) -> Array:
+  """Means over the valid responses; 0 for a prompt without one."""
+  count = jnp.maximum(valid.sum(-1), 1).astype(totals.dtype)
+  return jnp.where(valid, totals, 0.0).sum(-1) / count
+
+
+def grpo(
+  token_logps: Array,
+  old_token_logps: Array,
+  ref_token_logps: Array,
+  rewards: Array,
+  mask: Array,
+  valid: Array,
+  *,
+  clip: float = 0.2,
+  beta: float = 0.04,
+  eps: float = 1e-6,
+) -> Array:
+  """Group relative policy optimisation.
+
+  l = mean_k mean_t (-min(u A, min(max(u, 1 - clip), 1 + clip) A) + beta d),
+  A = (r - mean_k r) / (std_k r + eps),  u = pi(y_t) / old(y_t),
+  d = q - 1 - log q,  q = ref(y_t) / pi(y_t)
+
+  k: the responses to one prompt, t: the tokens of each; an example is a
+  prompt, and a long response counts as much as a short one. std has k - 1 in
+  the denominator, as in public code; the paper doesn't say. Biased by design:
+  division by the deviation makes all prompts equal, and that by the length
+  favours short good and long bad responses; see `dr_grpo`. Equal rewards leave
+  the KL's term alone. d is `kl.k3`: its gradient is that of KL(ref || pi). log
+  u and log q count as at most 60, without gradient there. A prompt without
+  valid responses, and a response without scored tokens, have loss 0.
+
+  Shao et al. 2024, "DeepSeekMath: Pushing the Limits of Mathematical Reasoning
+  in Open Language Models", arXiv:2402.03300.
+
+  Args:
+    token_logps: [B, K, T] log-probs (nats) of the responses' tokens.
+    old_token_logps: [B, K, T] when they were sampled; a constant.
+    ref_token_logps: [B, K, T] under the reference; a constant.
+    rewards: [B, K] r of the responses; a constant.
+    mask: [B, K, T] bool; scored tokens.
+    valid: [B, K] bool; False for what only fills the list.
+    clip: half-width of the clip, > 0.
+    beta: weight of the KL's estimate, >= 0.
+    eps: added to the rewards' deviation, > 0; the default is public code's.
+
+  Returns:
+    [B] float32 losses, not reduced.
+
+  Raises:
+    AssertionError: shapes differ.
+    UserError: a hyperparameter is out of range.
+  """
+  check_range("clip", clip, 0)
+  check_range("beta", beta, 0, ends="[)")
+  check_range("eps", eps, 0)
+  logps, old_logps, ref_logps, rewards, mask, valid = floats_with_axes(
+    "BKT BKT BKT BK BKT BK",
+    token_logps,
+    old_token_logps,
+    ref_token_logps,
+    rewards,
+    mask,
+    valid,
+  )
+  logps, old_logps, ref_logps = where_scored(
+    mask & valid[..., None], logps, old_logps, ref_logps
+  )
+  advantages = group_advantages(rewards, valid, eps=eps)[..., None]
+  gain = pessimistic(importance_ratio(logps, old_logps), advantages, clip)
+  tokens = beta * kl.k3(logps, ref_logps) - gain
+  count = jnp.maximum(mask.sum(-1), 1).astype(tokens.dtype)
+  totals = jnp.where(mask, tokens, 0.0).sum(-1) / count
+  return _per_prompt(totals, valid)
+
+
+def dr_grpo(
+  token_logps: Array,
+  old_token_logps: Array,
+  rewards: Array,
+  mask: Array,
+  valid: Array,
+  *,
+  clip: float = 0.2,
+  length: float = 1.0,
+) -> Array:
+  """GRPO done right: neither the deviation nor the lengths divide.
+
+  l = -mean_k sum_t min(u A, min(max(u, 1 - clip), 1 + clip) A) / length,
+  A = r - mean_k r,  u = pi(y_t) / old(y_t)
+
+  k: the responses to one prompt, t: the tokens of each. At the old policy, and
+  with length = 1, the expected gradient is (k - 1) / k times that of the
+  expected reward. The paper has no KL term, and so needs no reference. `length`
+  is one number for all responses, such as the generation's budget of tokens. A
+  prompt without valid responses has loss 0. log u counts as at most 60,
+  without gradient there.
+
+  Liu et al. 2025, "Understanding R1-Zero-Like Training: A Critical
+  Perspective", arXiv:2503.20783.
+
+  Args:
+    token_logps: [B, K, T] log-probs (nats) of the responses' tokens.
+    old_token_logps: [B, K, T] when they were sampled; a constant.
+    rewards: [B, K] r of the responses; a constant.
+    mask: [B, K, T] bool; scored tokens.
+    valid: [B, K] bool; False for what only fills the list.
+    clip: half-width of the clip, > 0.
+    length: what a response's sum is divided by, > 0; the paper's equation has
+      the sum itself.
+
+  Returns:
+    [B] float32 losses, not reduced.
+
+  Raises:
+    AssertionError: shapes differ.
+    UserError: a hyperparameter is out of range.
+  """
+  check_range("clip", clip, 0)
+  check_range("length", length, 0)
+  logps, old_logps, rewards, mask, valid = floats_with_axes(
+    "BKT BKT BK BKT BK", token_logps, old_token_logps, rewards, mask, valid
+  )
+  kept = mask & valid[..., None]
+  logps, old_logps = where_scored(kept, logps, old_logps)
+  advantages = group_centered(rewards, valid)[..., None]
+  gain = pessimistic(importance_ratio(logps, old_logps), advantages, clip)
+  totals = -jnp.where(kept, gain, 0.0).sum(-1) / length
+  return _per_prompt(totals, valid)

@@ -1,0 +1,61 @@
+"""Functions of rewards that are applied before they are maximised."""
+
+import jax
+import jax.numpy as jnp
+
+from jalign.losses._arrays import check_range, same_floats
+from jalign.losses.advantages import whiten
+from jalign.types import Array
+
+__all__ = ["all_good", "clip", "log_sigmoid_centered", "whiten"]
+
+
+def log_sigmoid_centered(rewards: Array, reference: Array | float) -> Array:
+  """log sigmoid(r - r_ref): the log-probability of being good.
+
+  Flat for responses that are good already, so that the worst of several
+  rewards counts most. KL-regularised RL with beta = 1 on it has the posterior
+  of the reference given "good" for its optimum.
+
+  Wang et al. 2024, "Transforming and Combining Rewards for Aligning Large
+  Language Models", arXiv:2402.00742. The paper takes r_ref from the rewards of
+  the reference's own responses to the prompt, for instance a quantile.
+
+  Args:
+    rewards: of any shape.
+    reference: r_ref, a number or an array that broadcasts to `rewards`.
+
+  Returns:
+    Rewards of the same shape, at most 0.
+  """
+  (rewards,) = same_floats(rewards)
+  return jax.nn.log_sigmoid(rewards - jnp.asarray(reference, rewards.dtype))
+
+
+def all_good(rewards: Array, reference: Array | float) -> Array:
+  """log P(good in every respect): the sum of `log_sigmoid_centered`.
+
+  Wang et al. 2024, arXiv:2402.00742: an AND of rewards, where a plain sum
+  trades a bad one for a very good one.
+
+  Args:
+    rewards: [..., M] of M reward models.
+    reference: r_ref, a number or an array that broadcasts to `rewards`.
+
+  Returns:
+    [...] rewards, at most 0.
+  """
+  return log_sigmoid_centered(rewards, reference).sum(-1)
+
+
+def clip(rewards: Array, *, limit: float = 10.0) -> Array:
+  """Rewards within [-limit, limit].
+
+  Zheng et al. 2023, "Secrets of RLHF in Large Language Models Part I: PPO",
+  arXiv:2307.04964, clip normalised rewards at 10; ReMax's code at 5.
+
+  Raises:
+    UserError: the limit is not positive.
+  """
+  check_range("limit", limit, 0)
+  return jnp.clip(rewards, -limit, limit)

@@ -66,6 +66,23 @@ def floats_with_axes(axes: str, *arrays: Array) -> tuple[Array, ...]:
   return as_floats(*arrays)
 
 
+def zero_where_invalid(valid: Array, *arrays: Array) -> tuple[Array, ...]:
+  """As `same_floats`, with 0 where a response is only there to fill its list.
+
+  Args:
+    valid: bool, False for what fills the batch.
+    *arrays: of valid's shape; where it is False they may hold anything, NaN
+      too, and get no gradient.
+
+  Returns:
+    valid, then the arrays.
+  """
+  arrays = same_floats(*arrays)
+  valid = jnp.asarray(valid, bool)
+  chex.assert_equal_shape((valid, arrays[0]))
+  return valid, *(jnp.where(valid, x, 0) for x in arrays)
+
+
 def log_ratios(*arrays: Array) -> tuple[Array, ...]:
   """Log-ratios to the reference, which is a constant.
 

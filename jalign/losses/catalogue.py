@@ -10,6 +10,7 @@ from jalign.losses import (
   diffusion,
   distillation,
   likelihood,
+  listwise,
   pairwise,
   policy_gradient,
   rewards,
@@ -102,6 +103,7 @@ CATALOGUE: dict[str, Entry] = {
   ),
   # -------------------------------------------------------------- sequences
   "sft": Entry(likelihood.sft, "sequences", "2203.02155", "tokens"),
+  "sft_sum": Entry(likelihood.sft_sum, "sequences", "2203.02155"),
   "sft_avg": Entry(likelihood.sft_avg, "sequences", "2203.02155"),
   "poft": Entry(likelihood.poft, "sequences", "2412.12865"),
   "a_lol": Entry(likelihood.a_lol, "sequences", "2305.14718", detached=True),
@@ -176,6 +178,37 @@ CATALOGUE: dict[str, Entry] = {
     policy_gradient.value_clip, "tokens", "2307.04964", "tokens"
   ),
   # ------------------------------------------------------------------ lists
+  "pair_logistic": Entry(listwise.pair_logistic, "lists", "2402.01878"),
+  "pair_hinge": Entry(listwise.pair_hinge, "lists", "2402.01878"),
+  "list_mle": Entry(listwise.list_mle, "lists", "2402.01878"),
+  "list_net": Entry(listwise.list_net, "lists", "2402.01878", monotone=False),
+  "lipo_lambda": Entry(
+    listwise.lipo_lambda, "lists", "2402.01878", monotone=False
+  ),
+  "lipo_lambda_rax": Entry(
+    listwise.lipo_lambda_rax, "lists", "2402.01878", monotone=False
+  ),
+  "point_mse": Entry(listwise.point_mse, "lists", "2402.01878", monotone=False),
+  "point_sigmoid": Entry(
+    listwise.point_sigmoid, "lists", "2402.01878", monotone=False
+  ),
+  "info_nca": Entry(listwise.info_nca, "lists", "2402.05369", monotone=False),
+  "nca_list": Entry(listwise.nca_list, "lists", "2402.05369", monotone=False),
+  "exo_list": Entry(listwise.exo_list, "lists", "2402.00856", monotone=False),
+  "pro": Entry(listwise.pro, "lists", "2306.17492"),
+  "rrhf": Entry(listwise.rrhf, "lists", "2304.05302"),
+  "aft": Entry(listwise.aft, "lists", "2309.02144"),
+  "aft_detached": Entry(
+    listwise.aft_detached, "lists", "2309.02144", detached=True
+  ),
+  "aft_boundary": Entry(
+    listwise.aft_boundary,
+    "lists",
+    "2309.02144",
+    monotone=False,
+    detached=True,
+  ),
+  "rloo": Entry(listwise.rloo, "lists", "2402.14740", detached=True),
   # --------------------------------------------------------------- unpaired
   "kto": Entry(
     unpaired.kto, "unpaired", "2402.01306", coupled=True, detached=True

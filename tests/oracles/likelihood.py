@@ -9,6 +9,10 @@ def sft(logps):
   return np.array([0.0 - logp for logp in logps])
 
 
+def sft_sum(logps):
+  return np.array([-logp for logp in logps])
+
+
 def sft_avg(logps, lengths):
   return np.array([-logp / n for logp, n in zip(logps, lengths)])
 

@@ -8,7 +8,7 @@ from jalign.losses.likelihood.advantage import (
   r_lol,
 )
 from jalign.losses.likelihood.contrast import cut, poft
-from jalign.losses.likelihood.sft import sft, sft_avg
+from jalign.losses.likelihood.sft import sft, sft_avg, sft_sum
 from jalign.losses.likelihood.unlikelihood import (
   previous_token_candidates,
   repeated_ngrams,
@@ -28,6 +28,7 @@ __all__ = [
   "repeated_ngrams",
   "sft",
   "sft_avg",
+  "sft_sum",
   "unlikelihood",
   "unlikelihood_sequence",
 ]

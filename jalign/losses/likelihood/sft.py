@@ -24,6 +24,24 @@ def sft(logps: Array) -> Array:
   return -same_floats(logps)[0]
 
 
+def sft_sum(logps: Array) -> Array:
+  """Negative log-likelihood of each response, as a mean over responses.
+
+  l = -log pi(y | x), summed over the response
+
+  The values of `sft`, divided by examples: long responses weigh more.
+
+  Ouyang et al. 2022, arXiv:2203.02155, section 3.5 (the reduction is ours).
+
+  Args:
+    logps: [B] summed response log-probs (nats) under the policy.
+
+  Returns:
+    [B] float32 losses, not reduced.
+  """
+  return sft(logps)
+
+
 def sft_avg(logps: Array, lengths: Array) -> Array:
   """Negative log-likelihood per token of each response.
 

@@ -24,6 +24,17 @@ def _float64():
     yield
 
 
+# One compilation for all examples.
+@jax.jit
+def gae(rewards, values, mask, discount, lam):
+  return advantages.gae(rewards, values, mask, discount=discount, lam=lam)
+
+
+@jax.jit
+def to_go(rewards, mask, discount):
+  return advantages.reward_to_go(rewards, mask, discount=discount)
+
+
 def draw(seed, shape=(3, 7)):
   """Rewards, values and a mask with gaps, and a row without any token."""
   rng = np.random.default_rng(seed)
@@ -59,13 +70,7 @@ def test_gae(seed, discount, lam):
       ]
     )
   junk = np.where(mask, 0, np.nan)
-  found = advantages.gae(
-    jnp.array(rewards + junk),
-    jnp.array(values + junk),
-    jnp.array(mask),
-    discount=discount,
-    lam=lam,
-  )
+  found = gae(rewards + junk, values + junk, mask, discount, lam)
   close(found, scattered(mask, expected))
 
 
@@ -73,17 +78,16 @@ def test_gae(seed, discount, lam):
 @hypothesis.given(seed=seeds, discount=fraction)
 def test_ends_of_gae(seed, discount):
   rewards, values, mask = map(jnp.array, draw(seed))
-  gae = lambda lam: advantages.gae(
-    rewards, values, mask, discount=discount, lam=lam
-  )
-  returns = advantages.reward_to_go(rewards, mask, discount=discount)
-  close(gae(1.0), jnp.where(mask, returns - values, 0))
+  returns = to_go(rewards, mask, discount)
+  found = gae(rewards, values, mask, discount, 1.0)
+  close(found, jnp.where(mask, returns - values, 0))
   rows = [
     errors(np.array(r)[m], np.array(v)[m], discount)
     for r, v, m in zip(rewards, values, np.array(mask))
   ]
-  close(gae(0.0), scattered(np.array(mask), rows))
-  summed = advantages.reward_to_go(rewards, mask)
+  found = gae(rewards, values, mask, discount, 0.0)
+  close(found, scattered(np.array(mask), rows))
+  summed = to_go(rewards, mask, 1.0)
   total = jnp.where(mask, rewards, 0).sum(-1)
   for row, m, expected in zip(summed, mask, total):
     if m.any():

@@ -72,6 +72,11 @@ from jalign.data.preferences import (
   read_shp,
 )
 from jalign.data.rankings import read_ranked, read_ultrafeedback
+from jalign.data.relabel import (
+  directional_choice,
+  directional_prompt,
+  reward_augmented,
+)
 from jalign.data.schema import (
   BinaryRecord,
   ConversationRecord,
@@ -153,6 +158,8 @@ __all__ = [
   "collate_prompts",
   "collate_sequences",
   "collate_unpaired",
+  "directional_choice",
+  "directional_prompt",
   "encode_binary",
   "encode_conversation",
   "encode_conversations",
@@ -185,6 +192,7 @@ __all__ = [
   "read_ranked",
   "read_shp",
   "read_ultrafeedback",
+  "reward_augmented",
   "sequence_length",
   "split",
   "train_bpe",

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from jalign.data.relabel import reward_augmented
 from jalign.data.schema import (
   BinaryRecord,
   DemonstrationRecord,
@@ -163,6 +164,7 @@ CONVERSIONS: dict[str, Callable[[Any], tuple[list[Any], Report | None]]] = {
     None,
   ),
   "best_demonstrations": lambda records: (best_demonstrations(records), None),
+  "reward_augmented": reward_augmented,
 }
 
 
@@ -193,7 +195,7 @@ def convert(
     raise UserError(
       f"{name!r} doesn't take {type(records[0]).__name__}s.",
       remedy="best_and_worst, all_ordered and best_demonstrations take ranked"
-      " lists, chosen_demonstrations takes pairs.",
+      " lists, chosen_demonstrations and reward_augmented take pairs.",
     ) from None
   if not found:
     left_out = f" ({report.summary()})" if report else ""

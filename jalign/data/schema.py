@@ -28,6 +28,7 @@ REASONS = {
   "orphan": "whose parents are missing",
   "repeated": "whose id comes twice",
   "tie": "whose scores tie",
+  "contradicted": "whose scores contradict the preference",
 }
 
 # The same for parts of rows that were used without them.

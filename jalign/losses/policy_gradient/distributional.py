@@ -39,8 +39,8 @@ def f_dpg_reverse_kl(
   l = (log t + 1 - baseline) log pi(y),  t = pi(y) / p(y)
 
   The factor is a constant, as all of this family's. For p = ref exp(r / beta)
-  / Z it is 1 / beta times REINFORCE with the reward r - beta log(pi / ref),
-  negated: RLHF. The target may not be 0 at a sample.
+  / Z this is RLHF: 1 / beta times REINFORCE's loss with the reward
+  r - beta log(pi / ref), up to a baseline. The target may not be 0 at a sample.
 
   Go et al. 2023, "Aligning Language Models with Preferences through
   f-divergence Minimization", arXiv:2302.08215.

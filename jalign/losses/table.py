@@ -81,8 +81,9 @@ def markdown_table() -> str:
   parts = []
   for kind, entries in groups().items():
     shared = legend(entries)
-    about = f"{KINDS[kind].capitalize()}. " if kind in KINDS else ""
-    about += ", ".join(_code(clause) for clause in shared)
+    about = f"{KINDS[kind].capitalize()}." if kind in KINDS else ""
+    if shared:
+      about += f" With {', '.join(_code(clause) for clause in shared)}:"
     head = ("loss", "l =", "hyperparameters", "ref", "paper")
     rows = [head, ("---",) * len(head)]
     rows += [_row(name, entry, shared) for name, entry in entries.items()]

@@ -178,26 +178,14 @@ def limits(h: np.ndarray, curves: Sequence[np.ndarray]) -> tuple[float, float]:
   return 1.04 * bottom, 1.04 * top
 
 
-def grid(count: int) -> tuple[int, int]:
-  """Columns and rows whose cells are about as wide as high."""
-  width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
-
-  def cost(columns: int) -> float:
-    rows = -(-count // columns)
-    uneven = abs(math.log(1.05 * (width / columns) / (height / rows)))
-    return uneven + 0.02 * (columns * rows - count)
-
-  columns = min(range(1, count + 1), key=cost)
-  return columns, -(-count // columns)
-
-
 def draw() -> Figure:
   """The page."""
   h = np.linspace(-REACH, REACH, 321, dtype=np.float32)
   shown = panels(h)
-  columns, rows = grid(len(shown))
-  width = (WIDTH - LEFT - RIGHT) / columns
-  height = (HEIGHT - TOP - BOTTOM) / rows
+  width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+  columns = math.ceil(math.sqrt(len(shown) * width / height))
+  rows = -(-len(shown) // columns)
+  width, height = width / columns, height / rows
   figure = Figure(figsize=(WIDTH, HEIGHT))
   _frame(figure, len(shown))
   for i, panel in enumerate(shown):
@@ -255,9 +243,9 @@ def _frame(figure: Figure, count: int) -> None:
     figure,
     LEFT,
     0.62,
-    f"{letters}.\nLog-ratios are h / 2 and -h / 2; under the reference both"
-    f" responses have {REFERENCE:g} nats. Lengths {LENGTH:g}, scores 2 and 1, p ="
-    " 0.8. A pair is a batch of its own. Limits are round numbers; a curve that"
+    f"{letters}.\nLog-ratios are h / 2 and -h / 2; the reference gives both"
+    f" responses {REFERENCE:g} nats. Lengths {LENGTH:g}; scores 2, 1; p = 0.8."
+    " A pair is a batch of its own. Limits are round numbers; a curve that"
     " explodes leaves its panel.",
     fontsize=10,
     color=FAINT,

@@ -7,7 +7,8 @@ import optax
 from numpy.typing import ArrayLike
 
 import jalign
-from jalign.losses import CATALOGUE, table
+from jalign import losses
+from jalign.losses import table
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -57,19 +58,29 @@ def _fill(app, docname, source):
       text = text.replace(f"]({path}", f"]({page}.md")
     source[0] = source[0].replace("<!-- text -->", text)
   source[0] = source[0].replace("<!-- catalogue -->", _losses())
+  source[0] = source[0].replace("<!-- functions -->", _functions())
 
 
 def _losses() -> str:
+  """Losses by kind of batch."""
   parts = []
   for kind, entries in table.groups().items():
-    parts.append(f"## {kind}\n")
-    if kind in table.KINDS:
-      parts.append(f"{table.KINDS[kind].capitalize()}.\n")
-    for name in entries:
-      parts.append(
-        f"```{{eval-rst}}\n.. autofunction:: jalign.losses.{name}\n```\n"
-      )
-  return "\n".join(parts)
+    about = f"{table.KINDS[kind].capitalize()}." if kind in table.KINDS else ""
+    parts += [f"## {kind}", about, *map(_entry, entries)]
+  return "\n\n".join(parts)
+
+
+def _functions() -> str:
+  """What jalign.losses has beside the losses."""
+  public = [name for name in losses.__all__ if name not in losses.CATALOGUE]
+  return "\n\n".join(
+    _entry(name) for name in public if callable(getattr(losses, name))
+  )
+
+
+def _entry(name: str) -> str:
+  kind = "class" if isinstance(getattr(losses, name), type) else "function"
+  return f"```{{eval-rst}}\n.. auto{kind}:: jalign.losses.{name}\n```"
 
 
 def _plain(app, what, name, obj, options, lines):
@@ -115,7 +126,7 @@ def _skip(app, what, name, obj, skip, options):
 
 def _shorter(app, what, name, obj, options, signature, returned):
   """Of a loss the names alone: its docstring has the shapes."""
-  if any(entry.function is obj for entry in CATALOGUE.values()):
+  if any(entry.function is obj for entry in losses.CATALOGUE.values()):
     pattern = r": (?:~?(?:\w+\.)*Array|float|int)\b"
     return re.sub(pattern, "", signature or ""), ""
   return tuple(_with_aliases(text) for text in (signature, returned))

@@ -253,20 +253,19 @@ SECTIONS: dict[str, list[Row]] = {
     Row(
       "TPO, `tpo-l`",
       "",
-      "",
-      "On means, with a margin: `simpo` plus a likelihood"
-      " of the gold response.",
+      "tpo_l(beta=beta)",
+      "Means of log-probs, and a margin: 0.5 in both.",
     ),
   ],
   "KTOTrainer, BCOTrainer": [
     Row(
       "`kto`",
       "",
-      "kto(beta=beta)",
+      "kto(beta=beta, desirable_weight=desirable_weight,"
+      " undesirable_weight=undesirable_weight)",
       "TRL estimates the KL from responses that are shifted by one within the"
       " micro-batch, so the result depends on its size; here you pass their"
-      " log-probs, and the mean is over the batch. The two weights are TRL's"
-      " `desirable_weight` and `undesirable_weight`.",
+      " log-probs, and the mean is over the batch.",
     ),
     Row("`apo_zero_unpaired`", "", "apo_zero_unpaired(beta=beta)"),
     Row(
@@ -281,8 +280,8 @@ SECTIONS: dict[str, list[Row]] = {
     Row(
       "reward modelling",
       "",
-      "bradley_terry",
-      "TRL subtracts a `margin` column where there is one.",
+      "bradley_terry(centring=center_rewards_coefficient)",
+      "With a column `margin`: `bradley_terry_margin`.",
     ),
     Row(
       "`nll`",
@@ -307,13 +306,22 @@ SECTIONS: dict[str, list[Row]] = {
     Row(
       "GRPOTrainer `grpo`",
       "",
-      "grpo",
-      "TRL's default is `dapo`, which is not"
-      " here; its KL coefficient is 0 unless set.",
+      "grpo(clip=epsilon, beta=beta)",
+      "TRL's default is `dapo`, which is not here, and a `beta` of 0.",
     ),
-    Row("GRPOTrainer `dr_grpo`", "", "dr_grpo"),
+    Row(
+      "GRPOTrainer `dr_grpo`",
+      "",
+      "dr_grpo(clip=epsilon, length=max_completion_length)",
+      "Without a KL term.",
+    ),
     Row("RLOOTrainer", "", "rloo"),
-    Row("PPOTrainer", GONE, "ppo_clip", "The clipped policy loss alone."),
+    Row(
+      "PPOTrainer",
+      GONE,
+      "ppo_clip(clip=cliprange)",
+      "The clipped policy loss alone.",
+    ),
     Row(
       "NashMDTrainer",
       GONE,

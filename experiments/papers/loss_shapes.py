@@ -150,7 +150,7 @@ def panels(h: np.ndarray) -> list[Panel]:
         name,
         family,
         own,
-        ", ".join(f"{key} = {value:g}" for key, value in bound.items()),
+        ", ".join(f"{k} = {np.array(v).tolist()}" for k, v in bound.items()),
         np.asarray(values),
         (np.asarray(up), np.asarray(down)),
       )

@@ -39,7 +39,9 @@ def groups() -> dict[str, dict[str, Entry]]:
 
 def clauses(entry: Entry) -> list[str]:
   """The parts of a loss's formula: the loss itself, then its definitions."""
-  return re.split(r", (?=\w+(?:\([\w, ]*\))? = )", formula_of(entry.function))
+  return re.split(
+    r", (?=(?:log )?\w+(?:\([\w, ]*\))? = )", formula_of(entry.function)
+  )
 
 
 def legend(entries: dict[str, Entry]) -> list[str]:

@@ -30,6 +30,7 @@ COMING = {
   "rpo",
   "rpo_code",
   "tpo",
+  "tpo_l",
   "wpo",
 }
 

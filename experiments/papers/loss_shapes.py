@@ -174,7 +174,7 @@ def limits(h: np.ndarray, curves: Sequence[np.ndarray]) -> tuple[float, float]:
   low, high = min(y.min(), 0), max(y.max(), 0)
   top = ladder(max(high, -low / 4, 1e-6))
   # A dip below 0 is seen, but takes no more than half.
-  bottom = -ladder(min(-low, top)) if low < -0.02 * top else 0.0
+  bottom = -ladder(min(-low, top)) if low < -0.02 * top else -0.03 * top
   return 1.04 * bottom, 1.04 * top
 
 

@@ -49,7 +49,7 @@ def test_curves_are_finite_and_seen(name, panels):
   assert all(c.shape == H.shape and np.isfinite(c).all() for c in curves)
   for shown in ([panel.values], list(panel.slopes)):
     low, high = SCRIPT["limits"](H, shown)
-    assert low <= 0 < high
+    assert low < 0 < high
     inside = [np.mean((c >= low) & (c <= high)) for c in shown]
     assert min(inside) > 0.5
 
@@ -74,9 +74,11 @@ def test_settings_are_hyperparameters():
 
 def test_limits():
   limits, line = SCRIPT["limits"], H.astype(np.float64)
-  assert limits(H, [line**2]) == pytest.approx((0, 1.04 * 2000))
+  assert limits(H, [line**2]) == pytest.approx((-1.04 * 60, 1.04 * 2000))
   assert limits(H, [line]) == pytest.approx((-1.04 * 50, 1.04 * 50))
-  assert limits(H, [np.exp(-line)]) == pytest.approx((0, 1.04 * 30_000))
+  assert limits(H, [np.exp(-line)]) == pytest.approx(
+    (-1.04 * 900, 1.04 * 30_000)
+  )
 
 
 def test_another_kind_of_file_is_refused(capsys):

@@ -1,9 +1,10 @@
-# make demo | make test | make test-slow | make lint    [PYTHON=python3.12]
+# make demo | make test | make test-slow | make lint | make docs
+# [PYTHON=python3.12]
 PYTHON ?= python3
 VENV ?= .venv$(if $(filter-out python3,$(notdir $(PYTHON))),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint format clean
+.PHONY: demo test test-slow lint format docs clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python experiments/demo.py --workdir=runs/demo
@@ -24,6 +25,11 @@ format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Everything is read anew: pages are made of docstrings, too.
+docs: $(VENV)/.installed-docs
+	$(BIN)/sphinx-build -q -E -W --keep-going -d build/doctrees docs build/docs
+	@echo "open build/docs/index.html"
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -34,6 +40,10 @@ $(VENV)/.installed: setup.cfg pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.installed-test: setup.cfg pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
 	touch $@ $(VENV)/.installed
 
 clean:

@@ -1,4 +1,4 @@
-"""Writes the losses' table into README.md, from the catalogue.
+"""Writes the tables of losses into README.md, from the catalogue.
 
 python experiments/readme_table.py
 """
@@ -13,7 +13,7 @@ BEGIN, END = "<!-- losses -->\n", "<!-- /losses -->"
 
 
 def with_table(text: str) -> str:
-  """The README's text with the table of the present catalogue.
+  """The README's text with the tables of the present catalogue.
 
   Args:
     text: a Markdown text with the two markers, once.

@@ -9,7 +9,6 @@ import os
 import pathlib
 import signal
 import sys
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,14 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
       )
     command(arguments[1:])
   except UserError as e:
-    message = " ".join(str(e).split())
-    paragraph = textwrap.fill(
-      f"jalign: error: {message}",
-      79,
-      break_long_words=False,  # paths stay whole
-      break_on_hyphens=False,
-    )
-    print(paragraph, file=sys.stderr)
+    print(e.paragraph("jalign"), file=sys.stderr)
     sys.exit(2)
 
 

@@ -1,4 +1,4 @@
-"""The quickstart notebook runs, learns, and is committed without outputs."""
+"""The notebooks run, and are committed without outputs."""
 
 import json
 import os
@@ -8,9 +8,11 @@ import subprocess
 import sys
 
 import nbformat
+import pytest
+
+from jalign.losses import CATALOGUE
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "notebooks"
-PATH = FOLDER / "quickstart.ipynb"
 
 # In a process of its own: warnings of the Jupyter libraries are not ours.
 EXECUTE = """
@@ -27,8 +29,8 @@ nbformat.write(notebook, target)
 """
 
 
-def _execute(folder):
-  """Runs the notebook with a kernel of this interpreter; returns it."""
+def _execute(name, folder):
+  """Runs a notebook with a kernel of this interpreter; returns its outputs."""
   home = folder / "kernels" / "this-interpreter"
   home.mkdir(parents=True)
   command = [sys.executable, "-m", "ipykernel_launcher"]
@@ -47,31 +49,54 @@ def _execute(folder):
   }
   target = folder / "executed.ipynb"
   done = subprocess.run(
-    [sys.executable, "-c", EXECUTE, str(PATH), str(FOLDER), str(target)],
+    [
+      sys.executable,
+      "-c",
+      EXECUTE,
+      str(FOLDER / name),
+      str(FOLDER),
+      str(target),
+    ],
     env=environment,
     capture_output=True,
     text=True,
     timeout=600,
   )
   assert done.returncode == 0, done.stderr[-3000:]
-  return nbformat.read(target, as_version=4)
-
-
-def test_it_runs_and_the_loss_falls(tmp_path):
-  cells = _execute(tmp_path).cells
+  cells = nbformat.read(target, as_version=4).cells
   outputs = [out for cell in cells for out in cell.get("outputs", [])]
   assert not [out for out in outputs if out["output_type"] == "error"]
-  assert any("image/png" in out.get("data", {}) for out in outputs)
-  text = "".join(out.get("text", "") for out in outputs)
+  pictures = sum("image/png" in out.get("data", {}) for out in outputs)
+  return "".join(out.get("text", "") for out in outputs), pictures
+
+
+def test_quickstart_runs_and_the_loss_falls(tmp_path):
+  text, pictures = _execute("quickstart.ipynb", tmp_path)
+  assert pictures
   losses = [float(x) for x in re.findall(r"to \d+: loss ([0-9.]+)", text)]
   assert len(losses) == 4
   assert losses[-1] < losses[0] - 0.05
   assert "online loss" in text
 
 
-def test_it_is_committed_without_outputs():
-  notebook = nbformat.read(PATH, as_version=4)
+def test_losses_runs(tmp_path):
+  text, pictures = _execute("losses.ipynb", tmp_path)
+  assert pictures == 2
+  listed = re.findall(r"^(\w+): (.+)$", text, flags=re.M)
+  for kind, names in listed[: len({e.batch for e in CATALOGUE.values()})]:
+    known = [name for name, e in CATALOGUE.items() if e.batch == kind]
+    assert names.split(", ") == known
+  assert "unknown loss 'dppo'. Did you mean 'dpo'?" in text
+  assert "dpo + sft" in text
+
+
+@pytest.mark.parametrize(
+  "path", sorted(FOLDER.glob("*.ipynb")), ids=lambda p: p.stem
+)
+def test_they_are_committed_without_outputs(path):
+  notebook = nbformat.read(path, as_version=4)
   nbformat.validate(notebook)
   code = [cell for cell in notebook.cells if cell.cell_type == "code"]
   assert all(not c.outputs and c.execution_count is None for c in code)
-  assert notebook.cells[0].source.startswith("[![Open In Colab]")
+  first = notebook.cells[0].source
+  assert first.startswith("[![Open In Colab]") and path.name in first

@@ -1,27 +1,120 @@
-"""The catalogue as a table of the README."""
+"""The catalogue as tables: its groups, their legends, the README's Markdown."""
 
-from jalign.losses.catalogue import CATALOGUE
-from jalign.losses.signature import array_parameters, hyperparameters
+import collections
+import re
+
+from jalign.losses.catalogue import CATALOGUE, Entry
+from jalign.losses.signature import (
+  array_parameters,
+  formula_of,
+  hyperparameters,
+)
+
+# What an example of each kind of batch is. A kind without a line here goes by
+# its name alone.
+KINDS: dict[str, str] = {
+  "pairs": "a preferred and a dispreferred response to one prompt",
+  "lists": "K responses to one prompt, scored or ranked",
+  "unpaired": "a response and whether it is desirable",
+  "sequences": "a response",
+  "tokens": "the tokens of a response",
+  "rollouts": "K sampled responses to one prompt, token by token, with rewards",
+  "segments": "two segments of steps",
+  "ranked_segments": "K segments of steps, scored",
+  "scores": "what a reward model says of a pair",
+  "distributions": "whole next-token distributions of several models",
+  "errors": "denoising errors of a pair of images",
+}
+# A definition that so many formulas of a group share is said once above them.
+SHARED = 3
+
+
+def groups() -> dict[str, dict[str, Entry]]:
+  """Kind of batch -> its losses, both in the catalogue's order."""
+  found: dict[str, dict[str, Entry]] = {}
+  for name, entry in CATALOGUE.items():
+    found.setdefault(entry.batch, {})[name] = entry
+  return found
+
+
+def clauses(entry: Entry) -> list[str]:
+  """The parts of a loss's formula: the loss itself, then its definitions."""
+  return re.split(
+    r", (?=(?:log )?\w+(?:\([\w, ]*\))? = )", formula_of(entry.function)
+  )
+
+
+def legend(entries: dict[str, Entry]) -> list[str]:
+  """The definitions that several formulas share, one of each symbol."""
+  count = collections.Counter(
+    clause for entry in entries.values() for clause in clauses(entry)[1:]
+  )
+  usual: dict[str, str] = {}
+  for clause, times in count.most_common():
+    if times >= SHARED:
+      usual.setdefault(clause.partition(" = ")[0], clause)
+  return list(usual.values())
+
+
+def needs_reference(entry: Entry) -> bool:
+  """Whether a loss costs a pass through the reference model."""
+  return any(a.startswith("ref_") for a in array_parameters(entry.function))
+
+
+def is_experimental(entry: Entry) -> bool:
+  """Whether a loss's formula is in part ours, as its docstring says."""
+  return entry.function.__module__ == "jalign.losses.experimental"
+
+
+def settings_of(entry: Entry) -> list[str]:
+  """A loss's hyperparameters as `name=default`."""
+  return [f"{k}={v}" for k, v in hyperparameters(entry.function).items()]
 
 
 def markdown_table() -> str:
-  """One row a loss: name, batch, inputs, hyperparameters, paper.
+  """A table for each kind of batch, with a heading and a legend.
+
+  A row has a loss's name, its formula without what the legend says, its
+  hyperparameters, whether it needs the reference, and its paper.
 
   Returns:
-    A Markdown table, its last line ended.
+    Markdown, its last line ended.
   """
-  rows = [
-    ("loss", "batch", "inputs", "hyperparameters", "paper"),
-    ("---",) * 5,
-  ]
-  for name, entry in CATALOGUE.items():
-    inputs = [f"`{array}`" for array in array_parameters(entry.function)]
-    settings = [
-      f"`{key}={value}`"
-      for key, value in hyperparameters(entry.function).items()
-    ]
-    link = f"[{entry.paper}](https://arxiv.org/abs/{entry.paper})"
-    rows.append(
-      (f"`{name}`", entry.batch, ", ".join(inputs), ", ".join(settings), link)
-    )
-  return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+  parts = []
+  for kind, entries in groups().items():
+    shared = legend(entries)
+    about = f"{KINDS[kind].capitalize()}." if kind in KINDS else ""
+    if shared:
+      about += f" With {', '.join(_code(clause) for clause in shared)}:"
+    head = ("loss", "l =", "hyperparameters", "ref", "paper")
+    rows = [head, ("---",) * len(head)]
+    rows += [_row(name, entry, shared) for name, entry in entries.items()]
+    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    parts += [f"### `{kind}`\n", f"{about.strip()}\n", table]
+  return "\n".join(parts)
+
+
+def _row(name: str, entry: Entry, shared: list[str]) -> tuple[str, ...]:
+  loss, *definitions = clauses(entry)
+  formula = [re.sub(r"^l(_b)? = ", "", loss)]
+  formula += [clause for clause in definitions if clause not in shared]
+  cells = (
+    f"`{name}`" + (" (experimental)" if is_experimental(entry) else ""),
+    _code(", ".join(formula)),
+    ", ".join(_code(setting) for setting in settings_of(entry)),
+    "yes" if needs_reference(entry) else "",
+    _link(entry.paper),
+  )
+  # In a cell a bar would end it, in code, too.
+  return tuple(cell.replace("|", r"\|") for cell in cells)
+
+
+def _code(text: str) -> str:
+  return f"`{text}`"
+
+
+def _link(paper: str) -> str:
+  """A paper's arXiv id as a link; of a note without one, what there is."""
+  if not re.fullmatch(r"\d{4}\.\d{4,5}", paper):
+    return paper
+  return f"[{paper}](https://arxiv.org/abs/{paper})"

@@ -1,6 +1,7 @@
 """Losses by name, what they take, and the table."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import pytest
 
 from jalign import losses
 from jalign.errors import UserError
+from jalign.losses import table
 
 
 def test_a_name_and_hyperparameters_give_a_function_of_arrays():
@@ -58,12 +60,43 @@ def test_an_optional_parameter_is_no_array():
   assert losses.hyperparameters(loss) == {"beta": 1.0}
 
 
-def test_table_has_a_row_for_each_loss():
-  lines = losses.markdown_table().splitlines()
-  assert len(lines) == 2 + len(losses.CATALOGUE)
-  assert len({line.count("|") for line in lines}) == 1
+def _rows(markdown):
+  return [x for x in markdown.splitlines() if x.startswith("| `")]
+
+
+def test_tables_have_a_row_for_each_loss_and_a_heading_for_each_kind():
+  markdown = losses.markdown_table()
+  names = [row.split("`")[1] for row in _rows(markdown)]
+  assert sorted(names) == sorted(losses.CATALOGUE)
+  headings = re.findall(r"^### `(\w+)`$", markdown, flags=re.M)
+  assert set(headings) == {e.batch for e in losses.CATALOGUE.values()}
+  bars = {len(re.findall(r"(?<!\\)\|", row)) for row in _rows(markdown)}
+  assert bars == {6}  # those within a cell are escaped
   assert (
-    "| `simpo` | pairs | `chosen_logps`, `rejected_logps`, `chosen_lengths`,"
-    " `rejected_lengths` | `beta=2.0`, `gamma=0.5` |"
-    " [2405.14734](https://arxiv.org/abs/2405.14734) |"
-  ) in lines
+    r"| `ipo_avg` | `(r_w / \|y_w\| - r_l / \|y_l\| - 1 / (2 tau))^2` |"
+    " `tau=0.1` | yes | [2310.12036](https://arxiv.org/abs/2310.12036) |"
+  ) in _rows(markdown)
+
+
+def test_rows_and_legend_together_are_the_formulas():
+  for entries in table.groups().values():
+    shared = table.legend(entries)
+    symbols = [clause.partition(" = ")[0] for clause in shared]
+    assert len(set(symbols)) == len(symbols)
+  markdown = losses.markdown_table().replace(r"\|", "|")
+  for name, entry in losses.CATALOGUE.items():
+    row = next(r for r in _rows(markdown) if r.startswith(f"| `{name}` "))
+    shared = table.legend(table.groups()[entry.batch])
+    first, *definitions = table.clauses(entry)
+    assert re.sub(r"^l(_b)? = ", "", first) in row
+    for clause in definitions:
+      assert (clause in row) != (clause in shared), (name, clause)
+    assert ("| yes |" in row) == any(
+      key.startswith("ref_") for key in losses.array_parameters(entry.function)
+    )
+
+
+def test_a_symbol_of_a_row_is_not_the_legends():
+  """Where a loss has its own meaning of a letter, its row says so."""
+  row = next(r for r in _rows(losses.markdown_table()) if "`alpha_po`" in r)
+  assert "p = pi(y)^" in row

@@ -1,0 +1,149 @@
+"""Builds the site: make docs. Pages are Markdown, docstrings plain text."""
+
+import pathlib
+import re
+
+import optax
+from numpy.typing import ArrayLike
+
+import jalign
+from jalign import losses
+from jalign.losses import table
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+project = "jalign"
+author = "The jalign authors"
+copyright = author
+release = jalign.__version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["*.py"]
+myst_heading_anchors = 3
+html_theme = "furo"
+html_title = f"jalign {release}"
+html_show_copyright = False
+html_show_sourcelink = False
+html_copy_source = False
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+highlight_language = "none"
+smartquotes_action = "D"  # the dash after the name of a parameter
+toc_object_entries_show_parents = "hide"
+add_module_names = False
+autodoc_typehints_format = "short"
+autodoc_default_options = {"members": True}
+autodoc_member_order = "bysource"
+# Fields of records are what their constructors take.
+napoleon_custom_sections = [("Attributes", "params_style")]
+napoleon_numpy_docstring = False
+
+# Pages of this folder that show a file of the repository.
+SHOWN = {
+  "index": "README.md",
+  "contributing": "CONTRIBUTING.md",
+  "decisions": "DECISIONS.md",
+  "changelog": "CHANGELOG.md",
+}
+SECTION = re.compile(
+  r"^(?=(?:Args|Attributes|Raises|Returns|Yields):$)", flags=re.M
+)
+
+
+def _fill(app, docname, source):
+  """Puts a file of the repository, or the losses, where a page wants them."""
+  if docname in SHOWN:
+    text = (ROOT / SHOWN[docname]).read_text()
+    text = text.replace("](docs/", "](")
+    for page, path in SHOWN.items():
+      text = text.replace(f"]({path}", f"]({page}.md")
+    source[0] = source[0].replace("<!-- text -->", text)
+  source[0] = source[0].replace("<!-- catalogue -->", _losses())
+  source[0] = source[0].replace("<!-- functions -->", _functions())
+
+
+def _losses() -> str:
+  """Losses by kind of batch."""
+  parts = []
+  for kind, entries in table.groups().items():
+    about = f"{table.KINDS[kind].capitalize()}." if kind in table.KINDS else ""
+    parts += [f"## {kind}", about, *map(_entry, entries)]
+  return "\n\n".join(parts)
+
+
+def _functions() -> str:
+  """What jalign.losses has beside the losses."""
+  public = [name for name in losses.__all__ if name not in losses.CATALOGUE]
+  return "\n\n".join(
+    _entry(name) for name in public if callable(getattr(losses, name))
+  )
+
+
+def _entry(name: str) -> str:
+  kind = "class" if isinstance(getattr(losses, name), type) else "function"
+  return f"```{{eval-rst}}\n.. auto{kind}:: jalign.losses.{name}\n```"
+
+
+def _plain(app, what, name, obj, options, lines):
+  """A docstring's plain text as reStructuredText, before napoleon reads it."""
+  text, *sections = SECTION.split("\n".join(lines))
+  paragraphs = [
+    _literal(part) if _is_literal(part) else _escaped(part)
+    for part in text.split("\n\n")
+  ]
+  text = "\n\n".join([*paragraphs, *map(_escaped, sections)])
+  lines[:] = text.split("\n")
+
+
+def _is_literal(paragraph: str) -> bool:
+  """Formulas, and what is set off by spaces."""
+  return bool(re.match(r"l(_b)? = |  ", paragraph))
+
+
+def _literal(paragraph: str) -> str:
+  return "::\n\n" + "\n".join(f"  {line}" for line in paragraph.split("\n"))
+
+
+def _escaped(text: str) -> str:
+  """Code in single backticks as literals; nothing else is markup, but lists."""
+  parts = re.split(r"(`[^`]+`)", text)
+  parts[::2] = [
+    re.sub(r"(?<!^)(?<!\n)[*]|[|\\]|_(?!\w)|:(?=\w)", r"\\\g<0>", part)
+    for part in parts[::2]
+  ]
+  for i in range(1, len(parts), 2):
+    glued = parts[i + 1][:1].isalnum()  # the s of `Entry`s
+    parts[i] = f"`{parts[i]}`" + ("\\ " if glued else "")
+  return "".join(parts)
+
+
+def _skip(app, what, name, obj, skip, options):
+  """Leaves out what NamedTuple and flax add to a record."""
+  doc = getattr(obj, "__doc__", None) or ""
+  if doc.startswith("Alias for field number") or name == "replace":
+    return True
+  return None
+
+
+def _shorter(app, what, name, obj, options, signature, returned):
+  """Of a loss the names alone: its docstring has the shapes."""
+  if any(entry.function is obj for entry in losses.CATALOGUE.values()):
+    pattern = r": (?:~?(?:\w+\.)*Array|float|int)\b"
+    return re.sub(pattern, "", signature or ""), ""
+  return tuple(_with_aliases(text) for text in (signature, returned))
+
+
+def _with_aliases(text):
+  """The names of aliases that autodoc has spelled out."""
+  from sphinx.util.typing import stringify_annotation
+
+  aliases = {"ArrayLike": ArrayLike, "OptState": optax.OptState}
+  for name, alias in aliases.items():
+    text = text and text.replace(stringify_annotation(alias, "smart"), name)
+  return text
+
+
+def setup(app):
+  app.connect("source-read", _fill)
+  app.connect("autodoc-process-docstring", _plain, priority=400)
+  app.connect("autodoc-process-signature", _shorter)
+  app.connect("autodoc-skip-member", _skip)

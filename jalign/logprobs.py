@@ -124,32 +124,6 @@ def sequence_logprobs(
   return jnp.sum(jnp.where(sequences.mask[:, 1:], logps, 0.0), -1)
 
 
-def candidate_logprobs(
-  hidden: Array, head: Head, tokens: Array, logps: Array
-) -> Array:
-  """Log-prob, at every position, of every token of the row.
-
-  Args:
-    hidden: [B, T, D] states that predict the tokens.
-    head: the model's head.
-    tokens: [B, T] int32 token ids.
-    logps: [B, T] their log-probs, from `token_logprobs`.
-
-  Returns:
-    [B, T, C] float32, nats; C = T, column c is for tokens[:, c].
-  """
-  if head.dense is not None:
-    z = jnp.take_along_axis(logits(head, hidden), tokens[:, None], -1)
-  else:
-    rows = jnp.take(head.weight, tokens, axis=0).astype(hidden.dtype)
-    raw = jnp.einsum(
-      "BTD,BCD->BTC", hidden, rows, preferred_element_type=jnp.float32
-    )
-    z = _cap(raw * head.scale, head.soft_cap)
-  own = jnp.diagonal(z, axis1=1, axis2=2)  # what belongs to `logps`
-  return z + (logps - own)[:, :, None]
-
-
 def _cap(z, soft_cap):
   return z if soft_cap is None else soft_cap * jnp.tanh(z / soft_cap)
 

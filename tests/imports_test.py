@@ -27,6 +27,7 @@ LOW = (  # layers 0 and 1, and the models
   "sharding",
   "errors",
   "losses",
+  "candidates",
   "logprobs",
   "decode",
   "models",

@@ -11,6 +11,7 @@ LAYERS = {
   "errors": 0,
   "files": 0,
   "losses": 1,
+  "candidates": 1,
   "logprobs": 1,
   "decode": 1,
   "games": 1,

@@ -46,6 +46,7 @@ SETTINGS: dict[str, dict[str, float]] = {
   "slic_hf": {"delta": 10.0},
   "sppo": {"beta": 0.05},
   "sppo_soft": {"beta": 0.05},
+  "tpo_l": {"beta": 2.0, "alpha": 0.1},
 }
 # What a loss takes besides the four log-probs. Of the rest every log-prob is
 # the reference's, every other number 1 and every flag true.
@@ -112,6 +113,9 @@ def slopes(
   loss: Callable[..., jax.Array], arrays: Mapping[str, jax.Array]
 ) -> tuple[jax.Array, jax.Array]:
   """[N] d_w and [N] d_l of a loss whose hyperparameters are bound."""
+  if losses.name_of(loss) in losses.COEFFICIENTS:
+    return losses.coefficients_of(loss)(**arrays)
+  # A policy gradient on pairs has none in closed form.
   both = {key: arrays[key] for key in ("chosen_logps", "rejected_logps")}
   gradient = jax.grad(lambda x: loss(**(dict(arrays) | x)).sum())(both)
   return -gradient["chosen_logps"], gradient["rejected_logps"]

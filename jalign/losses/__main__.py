@@ -9,12 +9,14 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from jalign.errors import UserError
 from jalign.losses import table
-from jalign.losses.catalogue import CATALOGUE, Entry, resolve
-from jalign.losses.signature import array_parameters
+from jalign.losses.catalogue import CATALOGUE, Entry
+from jalign.losses.presets import PRESETS, resolve
+from jalign.losses.signature import array_parameters, hyperparameters
 
 PROGRAM = "python -m jalign.losses"
 
@@ -45,6 +47,8 @@ def _catalogue(width: int) -> Iterator[str]:
     for name, entry in entries.items():
       yield from _summary(name, entry, width)
       yield ""
+  yield from textwrap.wrap(f"Sums with a name: {', '.join(PRESETS)}.", width)
+  yield ""
   yield from textwrap.wrap(
     f"{len(CATALOGUE)} losses. {PROGRAM} NAME prints one loss whole: what its"
     " arrays and hyperparameters are, its conventions, its paper.",
@@ -87,20 +91,21 @@ def _indented(text: str, width: int, indent: int) -> list[str]:
 
 
 def _one(name: str, width: int) -> Iterator[str]:
-  """Lines of a loss's signature and docstring."""
-  try:
-    _, entry = resolve(name)
-  except UserError as e:  # no config has that name, and the list is long
-    raise UserError(e.problem, remedy=f"{PROGRAM} lists them.") from e
-  settings = table.settings_of(entry)
-  parameters = [
-    *array_parameters(entry.function),
-    *(["*"] if settings else []),
-    *settings,
-  ]
+  """Lines of a loss's, or a preset's, signature and docstring."""
+  arrays: tuple[str, ...] = ()
+  if name in PRESETS:
+    function: Callable[..., Any] = PRESETS[name]
+  else:
+    try:
+      function = resolve(name)[1].function
+    except UserError as e:  # no config has that name, and the list is long
+      raise UserError(e.problem, remedy=f"{PROGRAM} lists them.") from e
+    arrays = array_parameters(function)
+  settings = [f"{k}={v}" for k, v in hyperparameters(function).items()]
+  parameters = [*arrays, *(["*"] if settings else []), *settings]
   yield from _indented(f"{name}({', '.join(parameters)})", width, 0)
   yield ""
-  yield inspect.getdoc(entry.function) or ""
+  yield inspect.getdoc(function) or ""
 
 
 if __name__ == "__main__":

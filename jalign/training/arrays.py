@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from jalign import losses
+from jalign.candidates import candidate_logprobs
 from jalign.errors import UserError
-from jalign.logprobs import candidate_logprobs, token_logprobs
+from jalign.logprobs import token_logprobs
 from jalign.types import (
   Array,
   ListBatch,
@@ -188,7 +189,7 @@ def lists(score: Scores, data: ListBatch, names: tuple[str, ...]) -> Arrays:
 def unpaired(
   score: Scores, data: UnpairedBatch, names: tuple[str, ...]
 ) -> Arrays:
-  arrays = {
+  arrays: Arrays = {
     "logps": score.sums(data.sequences),
     "lengths": counts_of(data.sequences),
     "desirable": data.desirable,
@@ -201,7 +202,8 @@ def unpaired(
     # Their mean is a constant of the loss: no gradient, no activations.
     arrays["mismatched_logps"] = jax.lax.stop_gradient(score.sums(rows))
     arrays["ref_mismatched_logps"] = jnp.sum(score.tokens(rows, True), -1)
-    arrays["mismatched_cut"] = data.mismatched_cut
+    if data.mismatched_cut is not None:
+      arrays["mismatched_cut"] = data.mismatched_cut
   return arrays | _optional(data, names, ("desirable_rate",))
 
 

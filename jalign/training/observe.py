@@ -90,10 +90,8 @@ def unpaired(arrays: Arrays, weights: Array) -> Sums:
   if "ref_mismatched_logps" in arrays:
     ratio = arrays["mismatched_logps"] - arrays["ref_mismatched_logps"]
     metrics["mismatched_log_ratio"] = _mean(ratio, weights)
-    if arrays["mismatched_cut"] is not None:
-      metrics["mismatched_cut_tokens"] = _mean(
-        arrays["mismatched_cut"], weights
-      )
+  if "mismatched_cut" in arrays:
+    metrics["mismatched_cut_tokens"] = _mean(arrays["mismatched_cut"], weights)
   return metrics
 
 

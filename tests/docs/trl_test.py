@@ -12,38 +12,14 @@ from jalign.training import ALGORITHMS
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 SCRIPT = runpy.run_path(str(DOCS / "make_trl.py"))
 ROWS = [row for rows in SCRIPT["SECTIONS"].values() for row in rows]
-# Named on the page ahead of the code.
-COMING = {
-  "aot_unpaired",
-  "apo_zero_unpaired",
-  "bco",
-  "bco_unpaired",
-  "bradley_terry",
-  "cpo_sft",
-  "dr_grpo",
-  "grpo",
-  "kto",
-  "ld_dpo",
-  "mpo",
-  "ppo_clip",
-  "rloo",
-  "rpo",
-  "rpo_code",
-  "tpo",
-  "tpo_l",
-  "wpo",
-}
 
 
 def _settings(name):
-  """Hyperparameters of a loss or of a sum with a name; None: not there yet."""
+  """Hyperparameters of a loss or of a sum with a name."""
   if name in losses.CATALOGUE:
     return losses.hyperparameters(losses.CATALOGUE[name].function)
-  presets = getattr(losses, "PRESETS", {})
-  if name in presets:
-    return losses.hyperparameters(presets[name])
-  assert name in COMING, f"no loss {name!r}"
-  return None
+  assert name in losses.PRESETS, f"no loss {name!r}"
+  return losses.hyperparameters(losses.PRESETS[name])
 
 
 def _calls(here):
@@ -75,9 +51,7 @@ def test_the_page_is_the_tables():
 )
 def test_names_and_settings_exist(row):
   for name, settings in _calls(row.here):
-    known = _settings(name)
-    if known is not None:
-      assert set(settings) <= set(known), row
+    assert set(settings) <= set(_settings(name)), row
 
 
 def test_what_is_missing_says_so():

@@ -13,8 +13,8 @@ from jalign import losses
 from jalign.errors import UserError
 from tests.oracles import inputs
 
-# Coupled: what one example does to another is no pair's coefficient.
-WITHOUT = {"aot_paired"}
+# Policy gradients on two samples: which of them is better the scores say.
+WITHOUT = {"p3o", "p3o_joint"}
 PAIRWISE = [
   name for name, entry in losses.CATALOGUE.items() if entry.batch == "pairs"
 ]
@@ -154,7 +154,7 @@ def dpo(chosen_logps, rejected_logps):
 
 
 @pytest.mark.parametrize(
-  "loss", [losses.sft, losses.aot_paired, dpo, functools.partial(dpo)]
+  "loss", [losses.sft, losses.p3o, dpo, functools.partial(dpo)]
 )
 def test_a_loss_without_is_named(loss):
   with pytest.raises(UserError, match=f"^{losses.name_of(loss)} has no coeff"):

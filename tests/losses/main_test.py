@@ -65,6 +65,13 @@ def test_one_loss_is_its_docstring(capsys, monkeypatch):
   assert max(map(len, text.splitlines())) <= 80
 
 
+def test_one_sum_is_its_docstring(capsys, monkeypatch):
+  text = _printed(capsys, monkeypatch, "rpo")
+  assert text.startswith("rpo(*, beta=0.5, eta=0.2)")
+  assert inspect.getdoc(losses.rpo) in text
+  assert "rpo, rpo_code" in _printed(capsys, monkeypatch)
+
+
 def test_an_unknown_name_is_one_paragraph(capsys):
   with pytest.raises(SystemExit) as caught:
     main(["dppo"])

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jalign import losses
@@ -10,6 +11,7 @@ from jalign.errors import UserError
 from jalign.logprobs import logits, sequence_logprobs
 from jalign.training import arrays
 from jalign.training.objective import make_evaluation, make_objective
+from jalign.training.state import init_state
 from jalign.training.step import make_update
 from tests.models.tiny import tiny
 from tests.training import batches
@@ -132,9 +134,10 @@ def test_shared_tokens_and_collisions_of_pairs(policies):
 
 
 def test_collisions_under_a_soft_cap():
-  _, model, params = tiny(
-    num_hidden_layers=1, remat=False, final_logit_softcapping=3.0
-  )
+  _, model, params = tiny(num_hidden_layers=1, remat=False)
+  plain = model.head
+  capped = lambda p: plain(p).replace(scale=2.0, soft_cap=1.0)
+  model = model._replace(head=capped)
   data = MAKE["pairs"](2)
   found = given((model, params, params), "pairs", data)
   every = dense((model, params), data.sequences)
@@ -193,10 +196,6 @@ def test_terms_keep_their_denominators(policies):
 
 
 def test_two_counts_accumulate_as_the_full_batch(policies):
-  import optax
-
-  from jalign.training.state import init_state
-
   model, params, reference = policies
   loss = losses.weighted_sum({"sft": 0.5, "dpo": 1.0})
   objective = make_objective(loss, model)

@@ -21,6 +21,7 @@ from jalign.losses.catalogue import CATALOGUE
 from jalign.losses.coefficients import (
   divergence,
   margin,
+  more,
   odds,
   offset,
   reward,
@@ -58,6 +59,19 @@ COEFFICIENTS: dict[str, Callable[..., tuple[Array, Array]]] = {
   "slic_ratio": margin.slic_ratio,
   "orpo": odds.orpo,
   "asft": odds.asft,
+  "aot_paired": more.aot_paired,
+  "aot_unpaired": more.aot_unpaired,
+  "bco": more.bco,
+  "flex_dpo": more.flex_dpo,
+  "ld_dpo": more.ld_dpo,
+  "mm_dpo": more.mm_dpo,
+  "modpo": more.modpo,
+  "rationale_dpo": more.rationale_dpo,
+  "rationale_dpo_logsigmoid": more.rationale_dpo_logsigmoid,
+  "selm": more.selm,
+  "tpo": more.tpo,
+  "tpo_l": more.tpo_l,
+  "wpo": more.wpo,
 }
 
 

@@ -51,6 +51,17 @@ def check_stage(run: Run, stage: StageSettings) -> None:
     _check_select(stage, ONLINE_METRICS)
     return
   names = losses.array_parameters(loss.function)
+  if (
+    (dataset.kind, loss.batch) in (("lists", "sequences"), ("lists", "tokens"))
+    and "rewards" not in names
+    and not stage.algorithm
+  ):
+    raise UserError(
+      f"{loss.title} takes no rewards, and would imitate the worst responses of"
+      " a list as much as the best.",
+      where=f"{at}.data.convert",
+      remedy="Set it to 'best_demonstrations'.",
+    )
   precomputed = ("ref_logps", "ref_chosen_logps", "ref_rejected_logps")
   passed = [n for n in names if n.startswith("ref_") and n not in precomputed]
   if stage.reference == "precompute" and passed:

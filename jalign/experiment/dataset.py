@@ -75,7 +75,8 @@ class Dataset:
         where=where,
         remedy="This data serves online algorithms alone."
         if not takers
-        else f"This data serves losses on {' or '.join(takers)}.",
+        else f"This data serves losses on {' or '.join(takers)}; data.convert"
+        " makes other records of it.",
       )
 
   def rows(self, batch: str, part: str) -> list[Any]:
@@ -143,7 +144,7 @@ class Dataset:
       ids = [
         jax.tree.map(np.ndarray.tolist, value)
         for value in vars(record).values()
-        if isinstance(jax.tree.leaves(value)[0], np.ndarray)
+        if any(isinstance(x, np.ndarray) for x in jax.tree.leaves(value))
       ]
       yield (record.source.replace("\\", "/").rpartition("/")[2], *ids)
 

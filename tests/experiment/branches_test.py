@@ -116,7 +116,7 @@ def test_branches_start_from_one_policy_and_meet_in_one_matrix(branching):
     (
       '"sft[:60]"',
       '"ranked[:60]"',
-      "no loss takes RankedRecords yet.*data.convert",
+      "config.sft.data.convert.*no rewards.*best_demonstrations",
     ),
     (
       '"sft[:60]"',

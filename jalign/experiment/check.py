@@ -62,6 +62,14 @@ def check_stage(run: Run, stage: StageSettings) -> None:
       where=f"{at}.data.convert",
       remedy="Set it to 'best_demonstrations'.",
     )
+  scored = [n for n in names if n in ("rewards", "values")]
+  if scored and dataset.kind != "lists":
+    raise UserError(
+      f"{loss.title} takes {', '.join(scored)}: scores of ranked lists, and the"
+      f" data has {dataset.kind}.",
+      where=f"{at}.data",
+      remedy="Choose a source of ranked lists.",
+    )
   precomputed = ("ref_logps", "ref_chosen_logps", "ref_rejected_logps")
   passed = [n for n in names if n.startswith("ref_") and n not in precomputed]
   if stage.reference == "precompute" and passed:

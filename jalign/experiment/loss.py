@@ -11,6 +11,9 @@ from jalign.experiment.settings import StageSettings
 from jalign.training.arrays import GIVEN
 from jalign.training.online import ALGORITHMS
 
+# What a batch may hold, and no reader of data knows.
+UNREAD = {"desirable_rate"}
+
 
 class BoundLoss(NamedTuple):
   """A loss with its hyperparameters, as `make_objective` takes it.
@@ -104,7 +107,8 @@ def _bound(function, entry, title: str) -> BoundLoss:
   """Traces the loss once, so that a bad hyperparameter shows before a run."""
   kinds = losses.VOCABULARY[entry.batch]
   names = losses.array_parameters(function)
-  absent = [name for name in names if name not in GIVEN.get(entry.batch, ())]
+  given = set(GIVEN.get(entry.batch, ())) - UNREAD
+  absent = [name for name in names if name not in given]
   if absent:
     raise UserError(
       f"{title} takes {', '.join(absent)}, which no data source gives.",

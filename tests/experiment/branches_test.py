@@ -218,6 +218,7 @@ def test_conversations_are_trained_on_and_answered(branching):
   assert "pairs are needed, and the data has sequences" in message
 
 
+@pytest.mark.slow
 def test_a_branch_is_resumed_from_its_own_start_alone(branching, monkeypatch):
   flags = ["--config.report=", "--config.sample.best_of=0"]
   folder, _ = branching.train(*flags)

@@ -1,9 +1,12 @@
 """Every loss that data can feed, trained by the command line in the world."""
 
+import json
+
 import numpy as np
 import pytest
 
 from jalign import cli, losses
+from jalign.experiment.loss import UNREAD
 from jalign.training.arrays import GIVEN
 from jalign.training.metrics import read_jsonl
 
@@ -41,13 +44,18 @@ def fed() -> list[str]:
   for name in table:
     loss, entry = losses.resolve(name)
     arrays = set(losses.array_parameters(loss))
-    if arrays <= set(GIVEN.get(entry.batch, ())):
+    if arrays <= set(GIVEN.get(entry.batch, ())) - UNREAD:
       found.append(name)
   return found
 
 
 def test_most_losses_can_be_fed():
   assert len(fed()) > 50
+
+
+# Where a weight that the policy decides is held constant, the value may rise
+# while the likelihood that it weighs does what it should.
+FALLING = dict.fromkeys(("a_lol", "a_lol_seq", "r_lol"), "nll_per_token")
 
 
 @pytest.mark.slow
@@ -59,8 +67,21 @@ def test_ten_steps_lower_the_loss(name, tmp_path):
   scored = {"rewards", "values"} & set(losses.array_parameters(function))
   config.write_text(CONFIG.format(loss=name, batch=96 if scored else 24))
   run = tmp_path / "run"
-  cli.main(["train", f"--config={config}", f"--workdir={run}"])
+  command = ["train", f"--config={config}", f"--workdir={run}"]
+  if name == "unlikelihood_sequence":  # the world never repeats itself
+    data = tmp_path / "repeats.jsonl"
+    row = {"prompt": "again :", "response": " one two three four" * 3}
+    data.write_text(
+      "".join(
+        json.dumps(row | {"prompt": f"again {i} :"}) + "\n" for i in range(24)
+      )
+    )
+    command += [
+      "--config.data.source=demonstrations",
+      f"--config.data.path={data}",
+    ]
+  cli.main(command)
   rows = read_jsonl(run / "align" / "metrics.jsonl")
-  values = [row["loss"] for row in rows if "loss" in row]
+  values = [row[FALLING.get(name, "loss")] for row in rows if "loss" in row]
   assert len(values) == 10 and np.isfinite(values).all()
   assert values[-1] < values[0]

@@ -78,6 +78,7 @@ def test_starting_from_another_run(place):
   assert 0 < max(jax.tree.leaves(moved)) < 0.1  # from there, not from scratch
 
 
+@pytest.mark.slow
 def test_seeds_and_sweeps_are_compared(place):
   text = place.config.read_text().replace(
     "  return c",

@@ -163,12 +163,17 @@ def test_finite_at_extreme_log_probs(name):
 
 
 @ENTRIES
-def test_jit_changes_nothing(name):
+def test_jit_and_sharding_change_nothing(name):
   function = losses.CATALOGUE[name].function
+  mesh = jax.make_mesh(
+    (8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,)
+  )
+  rows = jax.NamedSharding(mesh, jax.P("data"))
   with jax.enable_x64(True):
     arrays = _cast(_inputs(name), jnp.float64)
+    split = jax.device_put(arrays, rows)
     np.testing.assert_allclose(
-      jax.jit(function)(**arrays), function(**arrays), rtol=1e-12, atol=1e-12
+      jax.jit(function)(**split), function(**arrays), rtol=1e-12, atol=1e-12
     )
 
 

@@ -28,8 +28,7 @@ def _value_and_gradient(function, arrays):
 
 
 @pytest.mark.parametrize("name", MASKED)
-@pytest.mark.parametrize("junk", [-np.inf, np.nan])
-def test_unscored_values_have_no_effect(name, junk):
+def test_unscored_values_have_no_effect(name):
   entry = losses.CATALOGUE[name]
   names = losses.array_parameters(entry.function)
   arrays = inputs.ordinary(names, entry.batch)
@@ -42,6 +41,7 @@ def test_unscored_values_have_no_effect(name, junk):
     scored = arrays["mask"].reshape(
       arrays["mask"].shape + (1,) * (x.ndim - arrays["mask"].ndim)
     )
+    junk = np.where(np.arange(x.size) % 2, np.nan, -np.inf).reshape(x.shape)
     spoilt[key] = np.where(scored, x, junk)
   with jax.enable_x64(True):
     expected, slopes = _value_and_gradient(entry.function, arrays)

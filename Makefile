@@ -15,6 +15,7 @@ test: $(VENV)/.installed-test
 # Slow tests run one by one: they are large, and some of them measure memory.
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow --durations=0
+	$(BIN)/python -m pytest --hypothesis-profile=new -m "not slow" tests/losses
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -1,0 +1,87 @@
+"""What makes a game a game; checked where values are concrete."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from jalign.errors import UserError
+
+
+def check_game(
+  preferences: Any, reference: Any = None, tau: Any = None
+) -> None:
+  """UserError unless P + P^T = 1, 0 <= P <= 1, reference > 0 and tau > 0.
+
+  Args:
+    preferences: [..., n, n].
+    reference: [..., n] of full support; None for an unregularised game, which
+      has no tau either.
+    tau: strength of the regularisation.
+  """
+  shape = np.shape(preferences)
+  if len(shape) < 2 or shape[-1] != shape[-2] or not shape[-1]:
+    raise UserError(
+      f"has shape {shape}; it must be [..., n, n].", where="preferences"
+    )
+  if (reference is None) != (tau is None):
+    raise UserError(
+      "come together: both for a regularised game, neither for a plain one.",
+      where="reference and tau",
+    )
+  if _concrete(preferences):
+    _check_preferences(np.asarray(preferences, np.float64))
+  if reference is not None:
+    if np.shape(reference)[-1:] != shape[-1:]:
+      raise UserError(
+        f"has shape {np.shape(reference)} for {shape[-1]} actions.",
+        where="reference",
+      )
+    check_policy(reference, "reference")
+    if _concrete(reference) and not (np.asarray(reference) > 0).all():
+      at = np.argwhere(~(np.asarray(reference) > 0))[0].tolist()
+      raise UserError(
+        f"gives action {at[-1]} no probability (index {at}).",
+        where="reference",
+        remedy="KL to it needs full support.",
+      )
+    if _concrete(tau) and not (np.asarray(tau) > 0).all():
+      raise UserError(
+        f"{tau} must be > 0.",
+        where="tau",
+        remedy="Leave out reference and tau for the unregularised game.",
+      )
+
+
+def _check_preferences(p: np.ndarray) -> None:
+  bad = ~((p >= 0) & (p <= 1))  # NaN is bad too
+  if bad.any():
+    at = tuple(np.argwhere(bad)[0].tolist())
+    raise UserError(f"{p[at]} at {at} is not in [0, 1].", where="preferences")
+  gap = np.abs(p + np.swapaxes(p, -1, -2) - 1)
+  if gap.max() > 1e-6:
+    at = tuple(np.argwhere(gap == gap.max())[0].tolist())
+    mirror = (*at[:-2], at[-1], at[-2])
+    raise UserError(
+      f"P + P^T must be 1, but P{list(at)} = {p[at]:.6g} and"
+      f" P{list(mirror)} = {p[mirror]:.6g}.",
+      where="preferences",
+      remedy="(P + 1 - P^T) / 2 makes a game of any matrix.",
+    )
+
+
+def check_policy(policy: Any, name: str = "policy") -> None:
+  """UserError unless it is a distribution over its last axis."""
+  if not _concrete(policy):
+    return
+  p = np.asarray(policy, np.float64)
+  if p.ndim < 1 or not ((p >= 0) & (p <= 1 + 1e-6)).all():
+    raise UserError("has entries outside [0, 1].", where=name)
+  total = p.sum(-1)
+  if np.abs(total - 1).max() > 1e-5:
+    far = total.flat[np.abs(total - 1).argmax()]
+    raise UserError(f"sums to {far:.6g}, not to 1.", where=name)
+
+
+def _concrete(x: Any) -> bool:
+  return not isinstance(x, jax.core.Tracer)

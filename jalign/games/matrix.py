@@ -1,0 +1,432 @@
+"""Preference games over n actions, exactly and in float64.
+
+A game is `preferences` [..., n, n], P(row is preferred to column), with
+P + P^T = 1. Leading axes are contexts (prompts), each its own game; policies
+and references are probabilities [..., n]. Regularised games add the pull to a
+reference, of strength `tau`:
+
+  payoff(p, q) = p^T P q - tau KL(p, reference) + tau KL(q, reference).
+
+Munos et al. 2023, "Nash Learning from Human Feedback", arXiv:2312.00886.
+
+Every function computes in float64 whatever the flag of JAX, takes concrete
+arrays or traced ones, and vmaps; ranges are checked where values are concrete.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import xlogy
+
+from jalign.errors import UserError
+from jalign.games.checks import check_game, check_policy
+from jalign.types import Array
+
+# Above this many actions a Newton step's n^3 costs more than mirror steps.
+_DENSE = 512
+
+
+def in_float64(f: Callable[..., Any]) -> Callable[..., Any]:
+  """`f` within a float64 scope."""
+
+  @functools.wraps(f)
+  def scoped(*args, **kwargs):
+    with jax.enable_x64(True):
+      return f(*args, **kwargs)
+
+  return scoped
+
+
+def _floats(*arrays: Any) -> tuple[Array, ...]:
+  return tuple(jnp.asarray(x, jnp.float64) for x in arrays)
+
+
+def _win_rates(preferences: Array, policy: Array) -> Array:
+  """P(y > policy) of every action y: [..., n]."""
+  return jnp.einsum("...ij,...j->...i", preferences, policy)
+
+
+@in_float64
+def win_rates(preferences: Array, policy: Array) -> Array:
+  """P(y > policy), how often each action beats a policy.
+
+  Args:
+    preferences: [..., n, n].
+    policy: [..., n] probabilities.
+
+  Returns:
+    [..., n].
+  """
+  check_game(preferences)
+  check_policy(policy)
+  return _win_rates(*_floats(preferences, policy))
+
+
+@in_float64
+def kl(policy: Array, other: Array) -> Array:
+  """KL(policy || other) in nats, [...]; 0 log 0 is 0."""
+  policy, other = _floats(policy, other)
+  return jnp.sum(xlogy(policy, policy) - xlogy(policy, other), -1)
+
+
+@in_float64
+def regularized_payoff(
+  policy: Array,
+  opponent: Array,
+  preferences: Array,
+  reference: Array,
+  tau: float | Array,
+) -> Array:
+  """P(policy > opponent) - tau KL(policy, ref) + tau KL(opponent, ref).
+
+  Munos et al. 2023, arXiv:2312.00886, section 5.
+
+  Args:
+    policy: [..., n] probabilities.
+    opponent: [..., n] probabilities.
+    preferences: [..., n, n].
+    reference: [..., n], all positive.
+    tau: > 0.
+
+  Returns:
+    [...]; payoff(p, q) + payoff(q, p) = 1.
+  """
+  check_game(preferences, reference, tau)
+  check_policy(policy)
+  check_policy(opponent)
+  args = _floats(policy, opponent, preferences, reference)
+  policy, opponent, preferences, reference = args
+  wins = jnp.sum(policy * _win_rates(preferences, opponent), -1)
+  pull = kl(opponent, reference) - kl(policy, reference)
+  return wins + tau * pull
+
+
+@in_float64
+def best_response(
+  policy: Array, preferences: Array, reference: Array, tau: float | Array
+) -> Array:
+  """The policy of the highest regularised payoff against another.
+
+  BR(policy) is proportional to reference * exp(P(. > policy) / tau).
+
+  Args:
+    policy: [..., n] probabilities.
+    preferences: [..., n, n].
+    reference: [..., n], all positive.
+    tau: > 0.
+
+  Returns:
+    [..., n] probabilities.
+  """
+  check_game(preferences, reference, tau)
+  check_policy(policy)
+  policy, preferences, reference = _floats(policy, preferences, reference)
+  return jax.nn.softmax(_response_logits(policy, preferences, reference, tau))
+
+
+def _response_logits(policy, preferences, reference, tau):
+  return jnp.log(reference) + _win_rates(preferences, policy) / tau
+
+
+@in_float64
+def exploitability(
+  policy: Array,
+  preferences: Array,
+  reference: Array | None = None,
+  tau: float | Array | None = None,
+) -> Array:
+  """What the best response wins beyond 1/2 against a policy: 0 at the Nash.
+
+  With a reference it is max_p payoff(p, policy) - 1/2, computed in a form that
+  keeps its digits near 0: tau KL(policy || BR(policy)). Without reference and
+  tau it is max_y P(y > policy) - 1/2.
+
+  Args:
+    policy: [..., n] probabilities.
+    preferences: [..., n, n].
+    reference: [..., n], all positive; None for the unregularised game.
+    tau: > 0; None for the unregularised game.
+
+  Returns:
+    [...] in units of preference, >= 0.
+  """
+  check_game(preferences, reference, tau)
+  check_policy(policy)
+  if reference is None:
+    policy, preferences = _floats(policy, preferences)
+    return jnp.max(_win_rates(preferences, policy), -1) - 0.5
+  policy, preferences, reference = _floats(policy, preferences, reference)
+  logits = _response_logits(policy, preferences, reference, tau)
+  gap = xlogy(policy, policy) - policy * jax.nn.log_softmax(logits)
+  return tau * jnp.sum(gap, -1)
+
+
+@in_float64
+def exploitability_by_value(
+  policy: Array, preferences: Array, reference: Array, tau: float | Array
+) -> Array:
+  """`exploitability` as the value of the best response, its other closed form.
+
+  tau log sum_y reference(y) exp(P(y > policy) / tau)
+  + tau KL(policy, reference) - 1/2. Equal, but for rounding, which here is that
+  of 1/2.
+  """
+  check_game(preferences, reference, tau)
+  check_policy(policy)
+  policy, preferences, reference = _floats(policy, preferences, reference)
+  logits = _response_logits(policy, preferences, reference, tau)
+  value = tau * jax.nn.logsumexp(logits, -1)
+  return value + tau * kl(policy, reference) - 0.5
+
+
+@in_float64
+def duality_gap(
+  policy: Array,
+  opponent: Array,
+  preferences: Array,
+  reference: Array | None = None,
+  tau: float | Array | None = None,
+) -> Array:
+  """max_p payoff(p, opponent) - min_q payoff(policy, q).
+
+  The game is symmetric: this is the sum of both exploitabilities, and the gap
+  of a policy with itself is twice its own (the measure of INPO and EGPO).
+
+  Args:
+    policy: [..., n] probabilities.
+    opponent: [..., n] probabilities.
+    preferences: [..., n, n].
+    reference: [..., n], all positive; None for the unregularised game.
+    tau: > 0; None for the unregularised game.
+
+  Returns:
+    [...] in units of preference, >= 0.
+  """
+  game = (preferences, reference, tau)
+  return exploitability(policy, *game) + exploitability(opponent, *game)
+
+
+@in_float64
+def regularized_nash(
+  preferences: Array,
+  reference: Array,
+  tau: float | Array,
+  *,
+  tolerance: float = 1e-12,
+  max_steps: int = 1_000_000,
+) -> Array:
+  """The Nash equilibrium of a regularised game; it is unique.
+
+  The fixed point policy ~ reference * exp(P policy / tau) (Munos et al. 2023,
+  arXiv:2312.00886, proposition 1). Mirror-prox steps of payoff size 2, which
+  contract for every tau, then up to a few hundred actions Newton steps for the
+  last digits.
+
+  Args:
+    preferences: [..., n, n].
+    reference: [..., n], all positive.
+    tau: > 0, one for all contexts.
+    tolerance: largest error of log policy against log BR(policy), nats.
+    max_steps: of mirror prox, two products with `preferences` each.
+
+  Returns:
+    [..., n] probabilities.
+
+  Raises:
+    UserError: bad input, or no convergence (where values are concrete).
+  """
+  check_game(preferences, reference, tau)
+  preferences, reference = _floats(preferences, reference)
+  policy, error, scale = _solve(
+    preferences, reference, tau, tolerance, max_steps
+  )
+  _raise_unless_solved(error, tolerance * scale, max_steps)
+  return policy
+
+
+@functools.partial(jax.jit, static_argnames=("max_steps",))
+def _solve(preferences, reference, tau, tolerance, max_steps):
+  """Policy, its largest error in nats, and the digits that error has."""
+  log_ref = jnp.log(reference)
+  n = reference.shape[-1]
+  # Rounding of P(y > policy) / tau, which no step can undercut.
+  scale = jnp.maximum(1.0, 1e-3 / jnp.asarray(tau, jnp.float64))
+
+  def response(theta):
+    policy = jax.nn.softmax(theta)
+    return jax.nn.log_softmax(log_ref + _win_rates(preferences, policy) / tau)
+
+  def error(theta):
+    return jnp.max(jnp.abs(theta - response(theta)))
+
+  step = 2.0
+  shrink = 1 / (1 + step * tau)
+
+  def prox(theta, opponent):
+    pull = tau * log_ref + _win_rates(preferences, jax.nn.softmax(opponent))
+    return jax.nn.log_softmax(shrink * (theta + step * pull))
+
+  def mirror_prox(theta):
+    return prox(theta, prox(theta, theta))
+
+  def newton(theta):
+    policy = jax.nn.softmax(theta)
+    # d P policy / d theta, columns P_j policy_j less the mean
+    mean = _win_rates(preferences, policy)
+    slope = (preferences - mean[..., None]) * policy[..., None, :] / tau
+    residual = theta - response(theta)
+    move = jnp.linalg.solve(jnp.eye(n) - slope, residual[..., None])[..., 0]
+    return jax.nn.log_softmax(theta - move)
+
+  def polish(theta):
+    if n > _DENSE:
+      return theta
+    for _ in range(2):
+      moved = newton(theta)
+      better = error(moved) < error(theta)  # False where it is NaN
+      theta = jnp.where(better, moved, theta)
+    return theta
+
+  block = 16 if n <= _DENSE else 4
+
+  def body(carry):
+    theta, _, steps = carry
+    theta = jax.lax.fori_loop(0, block, lambda _, x: mirror_prox(x), theta)
+    theta = polish(theta)
+    return theta, error(theta), steps + block
+
+  def going(carry):
+    return (carry[1] > tolerance * scale) & (carry[2] < max_steps)
+
+  start = (log_ref, jnp.asarray(jnp.inf, jnp.float64), 0)
+  theta, gap, _ = jax.lax.while_loop(going, body, start)
+  return jax.nn.softmax(theta), gap, scale
+
+
+def _raise_unless_solved(error, tolerance, max_steps):
+  if isinstance(error, jax.core.Tracer) or bool(error <= tolerance):
+    return
+  raise UserError(
+    f"no equilibrium within {max_steps} steps: log policy is"
+    f" {float(error):.2g} nats from its best response.",
+    where="regularized_nash",
+    remedy="A larger tau or max_steps helps.",
+  )
+
+
+@in_float64
+def nash(preferences: Array) -> Array:
+  """A Nash equilibrium of the game without reference, to 1e-12.
+
+  A linear program on the host (SciPy's HiGHS), then the exact solution on its
+  support. Where equilibria are many it is a vertex of their set.
+
+  Args:
+    preferences: [..., n, n].
+
+  Returns:
+    [..., n] probabilities; `exploitability(policy, preferences)` is 0.
+  """
+  check_game(preferences)
+  (preferences,) = _floats(preferences)
+  return jax.pure_callback(
+    _linear_program,
+    jax.ShapeDtypeStruct(preferences.shape[:-1], jnp.float64),
+    preferences,
+    vmap_method="expand_dims",
+  )
+
+
+def _linear_program(preferences: Any) -> np.ndarray:
+  from scipy import optimize  # comes with jax; half a second to import
+
+  games = np.asarray(preferences, np.float64)
+  n = games.shape[-1]
+  policies = []
+  for game in games.reshape(-1, n, n):
+    skew = game - 0.5
+    found = optimize.linprog(
+      np.zeros(n),
+      A_ub=skew,
+      b_ub=np.zeros(n),  # no action beats the policy
+      A_eq=np.ones((1, n)),
+      b_eq=[1.0],
+      method="highs",
+    )
+    if found.x is None:
+      raise UserError(f"the solver failed: {found.message}", where="nash")
+    policies.append(_on_support(np.maximum(found.x, 0), skew))
+  return np.reshape(policies, games.shape[:-1])
+
+
+def _on_support(policy: np.ndarray, skew: np.ndarray) -> np.ndarray:
+  """The policy with the last digits, if its support has a solution."""
+  policy = policy / policy.sum()
+  alive = policy > 1e-7
+  k = alive.sum()
+  rows = np.vstack([skew[np.ix_(alive, alive)], np.ones(k)])
+  inside = np.linalg.lstsq(rows, np.append(np.zeros(k), 1.0))[0]
+  exact = np.zeros_like(policy)
+  exact[alive] = inside
+  better = (skew @ exact).max() <= max((skew @ policy).max(), 1e-13)
+  return exact if better and inside.min() >= 0 else policy
+
+
+@in_float64
+def bradley_terry_fit(
+  preferences: Array, weights: Array | None = None, *, max_steps: int = 100
+) -> Array:
+  """Rewards whose Bradley-Terry model has the highest likelihood.
+
+  Maximises sum_ij w_ij P_ij log sigmoid(r_i - r_j) by Newton's method, which
+  never leaves the reward differences that P supports: it has a finite solution
+  if P(i > j) lies in (0, 1) for enough pairs to connect all actions.
+
+  Args:
+    preferences: [..., n, n].
+    weights: [n, n] or [..., n, n] >= 0, how often each ordered pair is
+      compared; all alike by default.
+    max_steps: of Newton's method.
+
+  Returns:
+    [..., n] rewards with mean 0.
+
+  Raises:
+    UserError: bad input, or no finite solution (where values are concrete).
+  """
+  check_game(preferences)
+  (preferences,) = _floats(preferences)
+  n = preferences.shape[-1]
+  if weights is None:
+    weights = jnp.ones((n, n), jnp.float64)
+  weights = jnp.asarray(weights, jnp.float64)
+  weights = weights + jnp.swapaxes(weights, -1, -2)
+  weights = weights * (1 - jnp.eye(n))
+
+  def slopes(r):
+    p = jax.nn.sigmoid(r[..., :, None] - r[..., None, :])
+    gradient = jnp.sum(weights * (preferences - p), -1)
+    w = weights * p * (1 - p)
+    hessian = jnp.eye(n) * jnp.sum(w, -1)[..., None] - w
+    return gradient, hessian + 1.0 / n  # the gauge: sums stay as they are
+
+  def newton(_, r):
+    gradient, hessian = slopes(r)
+    move = jnp.linalg.solve(hessian, gradient[..., None])[..., 0]
+    size = jnp.max(jnp.abs(move), -1, keepdims=True)
+    return r + move / jnp.maximum(1.0, size)
+
+  r = jnp.zeros(preferences.shape[:-1], jnp.float64)
+  r = jax.lax.fori_loop(0, max_steps, newton, r)
+  error = jnp.max(jnp.abs(slopes(r)[0])) / jnp.max(weights)
+  if not isinstance(error, jax.core.Tracer) and not error < 1e-9:
+    raise UserError(
+      "no finite rewards fit these preferences.",
+      where="bradley_terry_fit",
+      remedy="Certain preferences (0 or 1) need pairs that contradict them.",
+    )
+  return r - jnp.mean(r, -1, keepdims=True)

@@ -1,0 +1,285 @@
+"""What sampling and reweighting do to a policy, as exact laws.
+
+Best-of-n and RAFT's rounds, the optimum of several rewards, and the AND of
+rewards; finite sets are enumerated, the continuum is integrated.
+Cost: 2 s on a CPU core.
+"""
+
+import functools
+import sys
+
+import numpy as np
+from claims import Claim, out_folder, report
+from scipy import integrate, optimize
+from sequences import composed, kl, normalized, token_policy
+
+from jalign.evaluation.style import PALETTE, new_figure
+
+BON = "Dong et al. 2023, arXiv:2304.06767; best-of-n"
+MORLHF = "multi-objective RLHF (MODPO, arXiv:2310.03708)"
+AND = "Wang et al. 2024, arXiv:2402.00742"
+R1, R2 = np.array([5.0, 1, -1, -4]), np.array([-4.0, 1, 2, 5])
+WEIGHTS, BETA = np.array([0.3, 0.7]), 0.5
+
+
+def best_of_n(p: np.ndarray, n: int) -> np.ndarray:
+  """The law of the best of n draws from p, arms in rising order of reward."""
+  above = np.cumsum(p)
+  return np.diff(np.minimum(above, 1) ** n, prepend=0)
+
+
+def best_of_n_kl(n: int) -> float:
+  """log n - (n - 1) / n nats: KL(best of n || base) of continuous rewards."""
+  return np.log(n) - (n - 1) / n
+
+
+def win_rate(q: np.ndarray, p: np.ndarray) -> float:
+  """P(a draw of q is better than one of p); a tie is half a win."""
+  return float(q @ (np.cumsum(p) - p / 2))
+
+
+def continuum(n: int) -> tuple[float, float]:
+  """KL and win rate of best-of-n where no two rewards are equal."""
+  density = lambda u: n * u ** (n - 1)
+  divergence = lambda u: density(u) * np.log(density(u)) if u > 0 else 0.0
+  tight = {"epsabs": 1e-13, "epsrel": 1e-13}
+  return (
+    integrate.quad(divergence, 0, 1, **tight)[0],
+    integrate.quad(lambda u: u * density(u), 0, 1, **tight)[0],
+  )
+
+
+def best_of_n_claims() -> list[Claim]:
+  """KL and win rate, in the continuum and for atoms."""
+  found = []
+  for n, number in ((4, 0.636294), (16, 1.835089)):
+    divergence, wins = continuum(n)
+    atoms = [
+      kl(best_of_n(p, n), p) for p in (np.full(k, 1 / k) for k in (27, 1000))
+    ]
+    exact = best_of_n_kl(n)
+    near = abs(exact - number) < 1e-6 and abs(divergence - exact) < 1e-10
+    found += [
+      Claim(
+        BON,
+        f"KL(best of {n} || base) = log n - (n - 1) / n = {number}",
+        f"{divergence:.6f} by quadrature",
+        near,
+      ),
+      Claim(
+        BON,
+        f"equal atoms stay below, n = {n}: "
+        + ("0.6266, 0.636290" if n == 4 else "1.7904, 1.835023")
+        + " with 27, 1000",
+        f"{atoms[0]:.4f}, {atoms[1]:.6f}",
+        f"{atoms[0]:.4f}, {atoms[1]:.6f}"
+        == ("0.6266, 0.636290" if n == 4 else "1.7904, 1.835023"),
+      ),
+      Claim(
+        BON,
+        f"win rate over one draw n / (n + 1) = {n / (n + 1):.6f}",
+        f"{wins:.6f}",
+        abs(wins - n / (n + 1)) < 1e-10,
+      ),
+    ]
+  rng = np.random.default_rng(0)
+  gaps, wins = [], []
+  for _ in range(500):
+    p = rng.dirichlet(np.full(rng.integers(2, 40), 0.5))
+    n = int(rng.integers(2, 65))
+    q = best_of_n(p, n)
+    gaps.append(best_of_n_kl(n) - kl(q, p))
+    wins.append(n / (n + 1) - win_rate(q, p))
+  found.append(
+    Claim(
+      BON,
+      "both are upper bounds for any atoms",
+      f"500 random laws: KL at least {min(gaps):.2g} below, win rate"
+      f" {min(wins):.2g}",
+      min(gaps) > 0 and min(wins) > 0,
+    )
+  )
+  return found
+
+
+def raft_claims() -> list[Claim]:
+  """Rounds of best-of-K with the policy refitted exactly."""
+  base = np.full(10_000, 1e-4)
+  policy, measured, apart = base, [], 0.0
+  for t in (1, 2, 3):
+    policy = best_of_n(policy, 4)
+    measured.append(kl(policy, base))
+    apart = max(apart, np.abs(policy - best_of_n(base, 4**t)).max())
+  expected = (0.636294, 1.835088, 3.174501)
+  close = np.abs(np.subtract(measured, expected)).max() < 1.5e-6
+  return [
+    Claim(
+      BON,
+      "round t of RAFT with K draws is best-of-K^t",
+      f"K = 4, t = 1, 2, 3: probabilities differ by {apart:.1g}",
+      apart < 1e-14,
+    ),
+    Claim(
+      BON,
+      "KL after rounds 1-3 at K = 4: 0.636294, 1.835088, 3.174501 (in the"
+      " continuum 3.174508)",
+      ", ".join(f"{x:.6f}" for x in measured)
+      + f" with 10000 atoms (continuum {best_of_n_kl(64):.6f})",
+      close and abs(best_of_n_kl(64) - 3.174508) < 1e-6,
+    ),
+  ]
+
+
+def _morlhf() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+  """Base, rewards [2, ...], the single optima [2, ...], and their optimum."""
+  rng = np.random.default_rng(1)
+  shape = (3, 3, 3)
+  base = normalized(rng.normal(size=shape))
+  rewards = rng.normal(size=(2, *shape))
+  single = np.stack([normalized(np.log(base) + r / BETA) for r in rewards])
+  joint = np.tensordot(WEIGHTS, rewards, 1)
+  return base, joint, single, normalized(np.log(base) + joint / BETA)
+
+
+def morlhf_claims() -> list[Claim]:
+  """The optimum of a weighted reward is a geometric mixture of sequences."""
+  base, joint, single, _ = _morlhf()
+  value = lambda p: float(np.sum(p * joint)) - BETA * kl(p, base)
+  loss = lambda z: -value(normalized(z.reshape(base.shape)))
+
+  def slope(z):
+    p = normalized(z.reshape(base.shape))
+    a = joint - BETA * (np.log(p) - np.log(base))
+    return -(p * (a - np.sum(p * a))).ravel()
+
+  # The optimum is searched, from the base, without the closed form.
+  start = np.log(base).ravel()
+  tight = {"gtol": 1e-13, "maxiter": 2000}
+  best = optimize.minimize(loss, start, jac=slope, options=tight)
+  best = normalized(best.x.reshape(base.shape))
+  mixed = normalized(np.tensordot(WEIGHTS, np.log(single), 1))
+  steps = [token_policy(p) for p in single]
+  tokens = []
+  for pair in zip(*steps):
+    logits = np.tensordot(WEIGHTS, np.log(np.stack(pair)), 1)
+    p = np.exp(logits)
+    tokens.append(p / p.sum(-1, keepdims=True))
+  by_token = composed(tokens)
+  lost = value(mixed) - value(by_token)
+  far = kl(by_token, mixed)
+  return [
+    Claim(
+      MORLHF,
+      "the optimum of sum w_i r_i - beta KL is prop. to prod pi_i^w_i, over"
+      " whole sequences",
+      f"27 sequences: searched optimum differs by"
+      f" {np.abs(best - mixed).max():.1g}, its value by"
+      f" {abs(value(best) - value(mixed)):.1g}",
+      np.abs(best - mixed).max() < 1e-7
+      and abs(value(best) - value(mixed)) < 1e-12,
+    ),
+    Claim(
+      MORLHF,
+      "mixing token by token isn't it, and loses beta KL(tokens || sequences)",
+      f"KL {far:.4f}; lost {lost:.6f}, beta KL {BETA * far:.6f}",
+      far > 1e-3 and abs(lost - BETA * far) < 1e-12,
+    ),
+  ]
+
+
+def and_policies() -> tuple[np.ndarray, dict[str, np.ndarray]]:
+  """P(both good) of four responses, and the policies over them."""
+  good = 1 / ((1 + np.exp(-R1)) * (1 + np.exp(-R2)))
+  base = np.full(4, 0.25)
+  return good, {
+    "base": base,
+    "sum of rewards": normalized(np.log(base) + R1 + R2),
+    "sum of log-sigmoids": normalized(np.log(base) + np.log(good)),
+  }
+
+
+def and_claims() -> list[Claim]:
+  """KL-regularised RL on log-sigmoid rewards conditions on "all good"."""
+  good, policies = and_policies()
+  # Bayes by counting: P(y, both good) over its sum.
+  joint = policies["base"] * good
+  posterior = joint / joint.sum()
+  both = policies["sum of log-sigmoids"]
+  off = np.abs(both - posterior).max()
+  shown = ", ".join(f"{x:.4f}" for x in both)
+  rates = [float(p @ good) for p in policies.values()]
+  plain = ", ".join(f"{x:.3f}" for x in policies["sum of rewards"])
+  return [
+    Claim(
+      AND,
+      "log-sigmoids, beta = 1: the posterior given both good, 0.0221, 0.6622,"
+      " 0.2935, 0.0221",
+      f"{shown}; differs by {off:.1g}",
+      off < 1e-15 and shown == "0.0221, 0.6622, 0.2935, 0.0221",
+    ),
+    Claim(
+      AND,
+      "the sum of rewards: 0.175, 0.475, 0.175, 0.175",
+      plain,
+      plain == "0.175, 0.475, 0.175, 0.175",
+    ),
+    Claim(
+      AND,
+      "P(both good): base 0.2018, sum 0.3017, log-sigmoids 0.4242",
+      ", ".join(f"{x:.4f}" for x in rates),
+      np.allclose(rates, (0.2018, 0.3017, 0.4242), atol=5.1e-5),
+    ),
+  ]
+
+
+def claims() -> list[Claim]:
+  """All rows."""
+  parts = (best_of_n_claims, raft_claims, morlhf_claims, and_claims)
+  return functools.reduce(lambda rows, part: rows + part(), parts, [])
+
+
+def draw():
+  """KL of best-of-n over n; win rate; the AND of rewards."""
+  figure = new_figure(12, 3.9, "Best-of-n buys log n nats; AND isn't a sum")
+  law, wins, bars = figure.subplots(1, 3)
+  n = np.arange(1, 129)
+  law.plot(n, [best_of_n_kl(k) for k in n], color=PALETTE[0], label="law")
+  for colour, atoms in zip(PALETTE[1:], (27, 100, 1000)):
+    p = np.full(atoms, 1 / atoms)
+    rise = [kl(best_of_n(p, k), p) for k in n]
+    law.plot(n, rise, "--", color=colour, label=f"{atoms} equal atoms")
+  rounds = 4 ** np.arange(1, 4)
+  heights = [best_of_n_kl(k) for k in rounds]
+  law.plot(rounds, heights, "ko", label="RAFT, K = 4, rounds 1-3", zorder=3)
+  law.set(xscale="log", xlabel="n", ylabel="KL to the base (nats)")
+  law.set_title("KL is log n - (n - 1) / n, less for atoms")
+  law.legend(frameon=False, fontsize=8)
+  wins.plot(n, n / (n + 1), color=PALETTE[0], label="n / (n + 1)")
+  for colour, atoms in ((PALETTE[1], 27), (PALETTE[2], 5)):
+    p = np.full(atoms, 1 / atoms)
+    rate = [win_rate(best_of_n(p, k), p) for k in n]
+    wins.plot(n, rate, "--", color=colour, label=f"{atoms} equal atoms")
+  wins.set(xscale="log", xlabel="n", ylabel="P(win)", ylim=(0.5, 1.0))
+  wins.set_title("Win rate over one draw; a tie is half")
+  wins.legend(frameon=False, fontsize=8, loc="lower right")
+  good, policies = and_policies()
+  for i, (name, p) in enumerate(policies.items()):
+    label = f"{name}: both good {p @ good:.3f}"
+    place = np.arange(4) + 0.27 * (i - 1)
+    bars.bar(place, p, 0.25, color=(*PALETTE[6:], *PALETTE[1::-1])[i])
+    bars.bar([0], [0], color=(*PALETTE[6:], *PALETTE[1::-1])[i], label=label)
+  ticks = [f"{a:g}, {b:g}" for a, b in zip(R1, R2)]
+  bars.set_xticks(range(4), ticks)
+  bars.set(xlabel="rewards r1, r2 of the response", ylabel="probability")
+  bars.set_ylim(0, 1)
+  bars.grid(axis="x", visible=False)
+  bars.set_title("Two rewards, KL-regularised, beta = 1")
+  bars.legend(frameon=False, fontsize=8, loc="upper right")
+  return figure
+
+
+if __name__ == "__main__":
+  out = out_folder(__doc__)
+  sys.exit(
+    report("sampling_laws", "Laws of sampling", claims(), draw, out)
+  )

@@ -1,0 +1,56 @@
+"""All sequences of L tokens out of V, as arrays [V, ..., V]: small enough to sum.
+
+A distribution over them is such an array; its token policy is a list of L
+arrays, the t-th [V] * (t + 1): P(last token | tokens before).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def normalized(logits: np.ndarray) -> np.ndarray:
+  """softmax over the whole array."""
+  p = np.exp(logits - logits.max())
+  return p / p.sum()
+
+
+def kl(p: np.ndarray, q: np.ndarray) -> float:
+  """KL(p || q) in nats; 0 log 0 is 0."""
+  seen = p > 0
+  return float(np.sum(p[seen] * (np.log(p[seen]) - np.log(q[seen]))))
+
+
+def _prefixes(p: np.ndarray) -> list[np.ndarray]:
+  """Probabilities of all prefixes, of lengths 0 to L."""
+  return [p.sum(tuple(range(t, p.ndim))) for t in range(p.ndim + 1)]
+
+
+def token_policy(p: np.ndarray) -> list[np.ndarray]:
+  """The conditional probabilities of each token."""
+  m = _prefixes(p)
+  return [m[t + 1] / m[t][..., None] for t in range(p.ndim)]
+
+
+def composed(tokens: Sequence[np.ndarray]) -> np.ndarray:
+  """The distribution over sequences of a token policy."""
+  p = np.ones(())
+  for step in tokens:
+    p = p[..., None] * step
+  return p
+
+
+def tilted(tokens: Sequence[np.ndarray], scores: Sequence[np.ndarray]):
+  """The token policy proportional to tokens * exp(scores)."""
+  steps = []
+  for p, score in zip(tokens, scores):
+    q = p * np.exp(score - score.max(-1, keepdims=True))
+    steps.append(q / q.sum(-1, keepdims=True))
+  return steps
+
+
+def expected_later(p: np.ndarray, values: np.ndarray) -> list[np.ndarray]:
+  """Q of each prefix of length 1 to L: the mean value of its completions."""
+  return [
+    top / under for top, under in zip(_prefixes(p * values), _prefixes(p))
+  ][1:]

@@ -126,6 +126,8 @@ def _draw(name: str, tau: float, curves: dict[str, np.ndarray], out: str):
     for label, (colour, line) in run_colours(list(curves)).items():
       y = np.maximum(curves[label], _FLOOR)
       axes.loglog(np.arange(1, len(y) + 1), y, line, color=colour, label=label)
+    for axis in (axes.xaxis, axes.yaxis):
+      axis.set_major_formatter("{x:g}")
     axes.set_xlabel("iterates (1 is the reference)")
     axes.set_ylabel("exploitability (share of comparisons)")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)

@@ -1,10 +1,15 @@
 # make demo | make test | make test-slow | make lint | make docs
+# make papers-tables
 # [PYTHON=python3.12]
 PYTHON ?= python3
 VENV ?= .venv$(if $(filter-out python3,$(notdir $(PYTHON))),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint format docs clean
+.PHONY: demo test test-slow lint format docs papers-tables clean
+
+# Reproductions of papers: scripts of experiments/papers that end in a table of
+# claims. The page of loss shapes has none.
+PAPERS := sampling_laws distributional safety decoding estimators
 
 demo: $(VENV)/.installed
 	$(BIN)/python experiments/demo.py --workdir=runs/demo
@@ -30,6 +35,13 @@ format: $(VENV)/.installed-test
 docs: $(VENV)/.installed-docs
 	$(BIN)/sphinx-build -q -E -W --keep-going -d build/doctrees docs build/docs
 	@echo "open build/docs/index.html"
+
+# All of them run, then a claim that doesn't hold fails the target.
+papers-tables: $(VENV)/.installed
+	@failed=; for name in $(PAPERS); do \
+	  $(BIN)/python experiments/papers/$$name.py --out=runs/papers \
+	    || failed="$$failed $$name"; \
+	done; test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

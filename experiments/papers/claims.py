@@ -1,0 +1,96 @@
+"""The table of claims that each reproduction of a paper ends with.
+
+A script of this folder has a function `claims()`, the list, and a function
+that draws its figure, and ends with
+
+  if __name__ == "__main__":
+    out = out_folder(__doc__)
+    sys.exit(report("name", "Title", claims(), draw, out))
+"""
+
+import argparse
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from jalign.evaluation.style import STYLE, save_figure
+from jalign.files import write_whole
+
+HEADER = ("paper", "claim", "ours", "holds")
+
+
+class Claim(NamedTuple):
+  """What a paper, or a derivation from it, says, and what we find.
+
+  Attributes:
+    paper: authors, year and arXiv number.
+    claim: the statement, with its numbers.
+    ours: the measured number or numbers.
+    holds: whether they agree as far as the claim is exact.
+  """
+
+  paper: str
+  claim: str
+  ours: str
+  holds: bool
+
+
+def markdown(title: str, claims: Sequence[Claim]) -> str:
+  """The claims as a Markdown page: a title, the count and a table."""
+  rows = [
+    (paper, claim, ours, "yes" if holds else "**no**")
+    for paper, claim, ours, holds in claims
+  ]
+  rows = [HEADER, ("---",) * len(HEADER), *rows]
+  table = [
+    "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+    for row in rows
+  ]
+  held = sum(bool(claim.holds) for claim in claims)
+  count = f"{held} of {len(claims)} claims hold."
+  return "\n".join([f"# {title}", "", count, "", *table, ""])
+
+
+def report(
+  name: str,
+  title: str,
+  claims: Sequence[Claim],
+  figure: Callable[[], Figure],
+  out: str | pathlib.Path,
+) -> int:
+  """Prints the claims and writes NAME.md and NAME.png.
+
+  Args:
+    name: of the two files.
+    title: of the page.
+    claims: the rows; at least one.
+    figure: draws; called within the reports' style.
+    out: folder of the files, made where missing.
+
+  Returns:
+    The exit code: 0 where every claim holds, else 1.
+  """
+  out = pathlib.Path(out)
+  print(title)
+  for claim in claims:
+    mark = "yes" if claim.holds else "NO "
+    print(f"  {mark} {claim.paper}: {claim.claim}\n      ours: {claim.ours}")
+  with matplotlib.rc_context(STYLE):
+    picture = save_figure(figure(), out / f"{name}.png")
+  page = out / f"{name}.md"
+  write_whole(page, markdown(title, claims).encode())
+  print(f"{page}\n{picture}")
+  return 0 if claims and all(claim.holds for claim in claims) else 1
+
+
+def out_folder(
+  description: str | None, argv: Sequence[str] | None = None
+) -> pathlib.Path:
+  """The folder given as --out; `description` begins the help."""
+  first = (description or "").split("\n")[0]
+  parser = argparse.ArgumentParser(description=first)
+  parser.add_argument("--out", required=True, help="folder of NAME.md, .png")
+  return pathlib.Path(parser.parse_args(argv).out)

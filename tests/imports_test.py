@@ -30,6 +30,7 @@ LOW = (  # layers 0 and 1, and the models
   "candidates",
   "logprobs",
   "decode",
+  "games",
   "models",
 )
 

@@ -61,7 +61,8 @@ def _violations(root):
     parts = path.relative_to(root / "jalign").with_suffix("").parts
     if parts == ("__init__",) or parts == ("__main__",):
       continue
-    layer = LAYERS[parts[0]]
+    # What only a command imports is a command's.
+    layer = LAYERS["cli" if parts[-1] == "__main__" else parts[0]]
     for line, name in _imports(path):
       head, *rest = name.split(".")
       if head == "jalign" and rest and LAYERS.get(rest[0], 0) > layer:

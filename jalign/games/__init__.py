@@ -1,8 +1,9 @@
 """Preference games, solved exactly: where theory is tested."""
 
+from jalign.games import examples, solvers
+from jalign.games.bradley_terry import bradley_terry_fit
 from jalign.games.matrix import (
   best_response,
-  bradley_terry_fit,
   duality_gap,
   exploitability,
   exploitability_by_value,
@@ -12,16 +13,23 @@ from jalign.games.matrix import (
   regularized_payoff,
   win_rates,
 )
+from jalign.games.runner import Trajectory, check_step, rotation_rates, run
 
 __all__ = [
+  "Trajectory",
   "best_response",
   "bradley_terry_fit",
+  "check_step",
   "duality_gap",
+  "examples",
   "exploitability",
   "exploitability_by_value",
   "kl",
   "nash",
   "regularized_nash",
   "regularized_payoff",
+  "rotation_rates",
+  "run",
+  "solvers",
   "win_rates",
 ]

@@ -19,10 +19,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.scipy.special import xlogy
 
 from jalign.errors import UserError
+from jalign.games import linear_program
 from jalign.games.checks import check_game, check_policy
 from jalign.types import Array
 
@@ -156,13 +156,13 @@ def exploitability(
   """
   check_game(preferences, reference, tau)
   check_policy(policy)
-  if reference is None:
+  if reference is None or tau is None:
     policy, preferences = _floats(policy, preferences)
     return jnp.max(_win_rates(preferences, policy), -1) - 0.5
   policy, preferences, reference = _floats(policy, preferences, reference)
   logits = _response_logits(policy, preferences, reference, tau)
   gap = xlogy(policy, policy) - policy * jax.nn.log_softmax(logits)
-  return tau * jnp.sum(gap, -1)
+  return jnp.maximum(tau * jnp.sum(gap, -1), 0.0)
 
 
 @in_float64
@@ -334,99 +334,8 @@ def nash(preferences: Array) -> Array:
   check_game(preferences)
   (preferences,) = _floats(preferences)
   return jax.pure_callback(
-    _linear_program,
+    linear_program.solve,
     jax.ShapeDtypeStruct(preferences.shape[:-1], jnp.float64),
     preferences,
     vmap_method="expand_dims",
   )
-
-
-def _linear_program(preferences: Any) -> np.ndarray:
-  from scipy import optimize  # comes with jax; half a second to import
-
-  games = np.asarray(preferences, np.float64)
-  n = games.shape[-1]
-  policies = []
-  for game in games.reshape(-1, n, n):
-    skew = game - 0.5
-    found = optimize.linprog(
-      np.zeros(n),
-      A_ub=skew,
-      b_ub=np.zeros(n),  # no action beats the policy
-      A_eq=np.ones((1, n)),
-      b_eq=[1.0],
-      method="highs",
-    )
-    if found.x is None:
-      raise UserError(f"the solver failed: {found.message}", where="nash")
-    policies.append(_on_support(np.maximum(found.x, 0), skew))
-  return np.reshape(policies, games.shape[:-1])
-
-
-def _on_support(policy: np.ndarray, skew: np.ndarray) -> np.ndarray:
-  """The policy with the last digits, if its support has a solution."""
-  policy = policy / policy.sum()
-  alive = policy > 1e-7
-  k = alive.sum()
-  rows = np.vstack([skew[np.ix_(alive, alive)], np.ones(k)])
-  inside = np.linalg.lstsq(rows, np.append(np.zeros(k), 1.0))[0]
-  exact = np.zeros_like(policy)
-  exact[alive] = inside
-  better = (skew @ exact).max() <= max((skew @ policy).max(), 1e-13)
-  return exact if better and inside.min() >= 0 else policy
-
-
-@in_float64
-def bradley_terry_fit(
-  preferences: Array, weights: Array | None = None, *, max_steps: int = 100
-) -> Array:
-  """Rewards whose Bradley-Terry model has the highest likelihood.
-
-  Maximises sum_ij w_ij P_ij log sigmoid(r_i - r_j) by Newton's method, which
-  never leaves the reward differences that P supports: it has a finite solution
-  if P(i > j) lies in (0, 1) for enough pairs to connect all actions.
-
-  Args:
-    preferences: [..., n, n].
-    weights: [n, n] or [..., n, n] >= 0, how often each ordered pair is
-      compared; all alike by default.
-    max_steps: of Newton's method.
-
-  Returns:
-    [..., n] rewards with mean 0.
-
-  Raises:
-    UserError: bad input, or no finite solution (where values are concrete).
-  """
-  check_game(preferences)
-  (preferences,) = _floats(preferences)
-  n = preferences.shape[-1]
-  if weights is None:
-    weights = jnp.ones((n, n), jnp.float64)
-  weights = jnp.asarray(weights, jnp.float64)
-  weights = weights + jnp.swapaxes(weights, -1, -2)
-  weights = weights * (1 - jnp.eye(n))
-
-  def slopes(r):
-    p = jax.nn.sigmoid(r[..., :, None] - r[..., None, :])
-    gradient = jnp.sum(weights * (preferences - p), -1)
-    w = weights * p * (1 - p)
-    hessian = jnp.eye(n) * jnp.sum(w, -1)[..., None] - w
-    return gradient, hessian + 1.0 / n  # the gauge: sums stay as they are
-
-  def newton(_, r):
-    gradient, hessian = slopes(r)
-    move = jnp.linalg.solve(hessian, gradient[..., None])[..., 0]
-    size = jnp.max(jnp.abs(move), -1, keepdims=True)
-    return r + move / jnp.maximum(1.0, size)
-
-  r = jnp.zeros(preferences.shape[:-1], jnp.float64)
-  r = jax.lax.fori_loop(0, max_steps, newton, r)
-  error = jnp.max(jnp.abs(slopes(r)[0])) / jnp.max(weights)
-  if not isinstance(error, jax.core.Tracer) and not error < 1e-9:
-    raise UserError(
-      "no finite rewards fit these preferences.",
-      where="bradley_terry_fit",
-      remedy="Certain preferences (0 or 1) need pairs that contradict them.",
-    )
-  return r - jnp.mean(r, -1, keepdims=True)

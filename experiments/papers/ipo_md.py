@@ -171,7 +171,7 @@ def _offline():
   return Claim(
     PAPER,
     "on the dice, offline IPO keeps the data's bias: its optimum on data of"
-    " (.6, .3, .1) is reference exp(P(. > data) / tau); online IPO's is uniform",
+    " (.6, .3, .1) is reference exp(P(. > data) / tau); online it is uniform",
     f"{policy.round(5).tolist()}; gradients there {gap[0]:.0e}, {gap[1]:.0e}",
     near and max(gap) < 1e-12,
   )

@@ -1,5 +1,7 @@
 """What sampling and reweighting do to a policy, as exact laws.
 
+python experiments/papers/sampling_laws.py --out=runs/papers
+
 Best-of-n and RAFT's rounds, the optimum of several rewards, and the AND of
 rewards; finite sets are enumerated, the continuum is integrated.
 Cost: 2 s on a CPU core.
@@ -9,16 +11,20 @@ import functools
 import sys
 
 import numpy as np
-from claims import Claim, out_folder, report
+from matplotlib.figure import Figure
 from scipy import integrate, optimize
-from sequences import composed, kl, normalized, token_policy
 
+from experiments.papers.claims import Claim, out_folder, report
+from experiments.papers.sequences import composed, kl, normalized, token_policy
 from jalign.evaluation.style import PALETTE, new_figure
 
 BON = "Dong et al. 2023, arXiv:2304.06767; best-of-n"
 MORLHF = "multi-objective RLHF (MODPO, arXiv:2310.03708)"
+OURS = "ours, on Dong et al. 2023"
 AND = "Wang et al. 2024, arXiv:2402.00742"
 R1, R2 = np.array([5.0, 1, -1, -4]), np.array([-4.0, 1, 2, 5])
+# Powers of two: their shares add up without rounding.
+ATOMS = (512, 8192)
 WEIGHTS, BETA = np.array([0.3, 0.7]), 0.5
 
 
@@ -49,16 +55,38 @@ def continuum(n: int) -> tuple[float, float]:
   )
 
 
+def counted_kl(n: int, atoms: int) -> float:
+  """KL of best-of-n of equal atoms, from all atoms^n outcomes of n draws."""
+  draws = np.indices((atoms,) * n, dtype=np.int8).max(0)
+  counts = np.bincount(draws.ravel(), minlength=atoms)
+  q = counts / counts.sum()
+  return float(np.sum(q * np.log(q * atoms)))
+
+
+def atoms_gap(n: int, atoms: int) -> float:
+  """What equal atoms leave of the continuum's KL, as the atoms become many.
+
+  A cell of width h hides h^2 / 24 f'^2 / f of the density f = n u^(n - 1);
+  the integral is n (n - 1)^2 / (n - 2), for n > 2.
+  """
+  return n * (n - 1) ** 2 / (24 * (n - 2) * atoms**2)
+
+
+def equal_atoms_kl(n: int, atoms: int) -> float:
+  """KL of best-of-n of equal atoms, by the law."""
+  p = np.full(atoms, 1 / atoms)
+  return kl(best_of_n(p, n), p)
+
+
 def best_of_n_claims() -> list[Claim]:
   """KL and win rate, in the continuum and for atoms."""
   found = []
   for n, number in ((4, 0.636294), (16, 1.835089)):
     divergence, wins = continuum(n)
-    atoms = [
-      kl(best_of_n(p, n), p) for p in (np.full(k, 1 / k) for k in (27, 1000))
-    ]
     exact = best_of_n_kl(n)
     near = abs(exact - number) < 1e-6 and abs(divergence - exact) < 1e-10
+    gaps = [exact - equal_atoms_kl(n, k) for k in ATOMS]
+    ratios = [g / atoms_gap(n, k) for g, k in zip(gaps, ATOMS)]
     found += [
       Claim(
         BON,
@@ -68,20 +96,28 @@ def best_of_n_claims() -> list[Claim]:
       ),
       Claim(
         BON,
-        f"equal atoms stay below, n = {n}: "
-        + ("0.6266, 0.636290" if n == 4 else "1.7904, 1.835023")
-        + " with 27, 1000",
-        f"{atoms[0]:.4f}, {atoms[1]:.6f}",
-        f"{atoms[0]:.4f}, {atoms[1]:.6f}"
-        == ("0.6266, 0.636290" if n == 4 else "1.7904, 1.835023"),
-      ),
-      Claim(
-        BON,
         f"win rate over one draw n / (n + 1) = {n / (n + 1):.6f}",
         f"{wins:.6f}",
         abs(wins - n / (n + 1)) < 1e-10,
       ),
+      Claim(
+        OURS,
+        f"K equal atoms, n = {n}: KL is n (n - 1)^2 / (24 (n - 2) K^2) lower,"
+        " to leading order",
+        f"K = {ATOMS[0]}, {ATOMS[1]}: {gaps[0]:.4g}, {gaps[1]:.4g} lower,"
+        f" {ratios[0]:.6f} and {ratios[1]:.6f} of it",
+        abs(ratios[0] - 1) < 1e-3 and abs(ratios[1] - 1) < 1e-5,
+      ),
     ]
+  law, counted = equal_atoms_kl(4, 27), counted_kl(4, 27)
+  found.append(
+    Claim(
+      OURS,
+      "27 equal atoms, n = 4: the law agrees with counting all 27^4 outcomes",
+      f"{law:.12f}, counted {counted:.12f}",
+      abs(law - counted) < 1e-14,
+    )
+  )
   rng = np.random.default_rng(0)
   gaps, wins = [], []
   for _ in range(500):
@@ -104,14 +140,16 @@ def best_of_n_claims() -> list[Claim]:
 
 def raft_claims() -> list[Claim]:
   """Rounds of best-of-K with the policy refitted exactly."""
-  base = np.full(10_000, 1e-4)
-  policy, measured, apart = base, [], 0.0
+  atoms = ATOMS[1]
+  base = np.full(atoms, 1 / atoms)
+  policy, measured, apart, left = base, [], 0.0, []
   for t in (1, 2, 3):
     policy = best_of_n(policy, 4)
     measured.append(kl(policy, base))
     apart = max(apart, np.abs(policy - best_of_n(base, 4**t)).max())
-  expected = (0.636294, 1.835088, 3.174501)
-  close = np.abs(np.subtract(measured, expected)).max() < 1.5e-6
+    left.append((best_of_n_kl(4**t) - measured[-1]) / atoms_gap(4**t, atoms))
+  law = [best_of_n_kl(4**t) for t in (1, 2, 3)]
+  text = lambda numbers: ", ".join(f"{x:.6f}" for x in numbers)
   return [
     Claim(
       BON,
@@ -121,11 +159,12 @@ def raft_claims() -> list[Claim]:
     ),
     Claim(
       BON,
-      "KL after rounds 1-3 at K = 4: 0.636294, 1.835088, 3.174501 (in the"
-      " continuum 3.174508)",
-      ", ".join(f"{x:.6f}" for x in measured)
-      + f" with 10000 atoms (continuum {best_of_n_kl(64):.6f})",
-      close and abs(best_of_n_kl(64) - 3.174508) < 1e-6,
+      "KL after rounds 1-3 at K = 4 is log n - (n - 1) / n at n = 4, 16, 64:"
+      f" {text(law)}, less the atoms' gap",
+      f"{text(measured)} with {atoms} equal atoms; the gaps are"
+      f" {text(left)} of the leading order",
+      bool(np.abs(np.subtract(left, 1)).max() < 1e-3)
+      and abs(law[2] - 3.174508) < 1e-6,
     ),
   ]
 
@@ -238,11 +277,11 @@ def claims() -> list[Claim]:
   return functools.reduce(lambda rows, part: rows + part(), parts, [])
 
 
-def draw():
+def draw() -> Figure:
   """KL of best-of-n over n; win rate; the AND of rewards."""
   figure = new_figure(12, 3.9, "Best-of-n buys log n nats; AND isn't a sum")
   law, wins, bars = figure.subplots(1, 3)
-  n = np.arange(1, 129)
+  n = np.unique(np.geomspace(1, 1024, 200).astype(int))
   law.plot(n, [best_of_n_kl(k) for k in n], color=PALETTE[0], label="law")
   for colour, atoms in zip(PALETTE[1:], (27, 100, 1000)):
     p = np.full(atoms, 1 / atoms)
@@ -266,8 +305,8 @@ def draw():
   for i, (name, p) in enumerate(policies.items()):
     label = f"{name}: both good {p @ good:.3f}"
     place = np.arange(4) + 0.27 * (i - 1)
-    bars.bar(place, p, 0.25, color=(*PALETTE[6:], *PALETTE[1::-1])[i])
-    bars.bar([0], [0], color=(*PALETTE[6:], *PALETTE[1::-1])[i], label=label)
+    colour = (PALETTE[6], PALETTE[1], PALETTE[0])[i]
+    bars.bar(place, p, 0.25, color=colour, label=label)
   ticks = [f"{a:g}, {b:g}" for a, b in zip(R1, R2)]
   bars.set_xticks(range(4), ticks)
   bars.set(xlabel="rewards r1, r2 of the response", ylabel="probability")
@@ -275,11 +314,11 @@ def draw():
   bars.grid(axis="x", visible=False)
   bars.set_title("Two rewards, KL-regularised, beta = 1")
   bars.legend(frameon=False, fontsize=8, loc="upper right")
+  for axes in (law, wins):
+    axes.xaxis.set_major_formatter("{x:g}")
   return figure
 
 
 if __name__ == "__main__":
   out = out_folder(__doc__)
-  sys.exit(
-    report("sampling_laws", "Laws of sampling", claims(), draw, out)
-  )
+  sys.exit(report("sampling_laws", "Laws of sampling", claims(), draw, out))

@@ -1,6 +1,6 @@
-"""All sequences of L tokens out of V, as arrays [V, ..., V]: small enough to sum.
+"""All sequences of L tokens out of V, few enough to sum over.
 
-A distribution over them is such an array; its token policy is a list of L
+A distribution over them is an array [V, ..., V]; its token policy is a list of L
 arrays, the t-th [V] * (t + 1): P(last token | tokens before).
 """
 

@@ -1,18 +1,24 @@
 """All sequences of L tokens out of V, few enough to sum over.
 
-A distribution over them is an array [V, ..., V]; its token policy is a list of L
-arrays, the t-th [V] * (t + 1): P(last token | tokens before).
+A distribution over them is an array [V, ..., V]; its token policy is a list of
+L arrays, the t-th [V] * (t + 1): P(last token | tokens before).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 
 def normalized(logits: np.ndarray) -> np.ndarray:
-  """softmax over the whole array."""
-  p = np.exp(logits - logits.max())
+  """softmax over the whole array, real or complex."""
+  p = np.exp(logits - logits.real.max())
   return p / p.sum()
+
+
+def complex_step(f: Callable, x: np.ndarray) -> np.ndarray:
+  """The gradient of f at x; no difference is taken, so no digits are lost."""
+  steps = 1e-30j * np.eye(x.size)
+  return np.array([f(x + step).imag / 1e-30 for step in steps])
 
 
 def kl(p: np.ndarray, q: np.ndarray) -> float:

@@ -1,0 +1,394 @@
+"""Constraints: a cost's zero, Safe RLHF's multiplier, HC-RLHF's test.
+
+python experiments/papers/safety.py --out=runs/papers
+
+Bandits are solved exactly; coverage of the test is summed over the binomial
+or, for other costs, sampled. Cost: 5 s on a CPU core.
+"""
+
+import functools
+import itertools
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+from scipy import optimize, stats
+
+from experiments.papers.claims import Claim, out_folder, report
+from experiments.papers.sequences import complex_step, kl, normalized
+from jalign import losses
+from jalign.evaluation.style import PALETTE, new_figure
+
+SAFE = "Dai et al. 2023, arXiv:2310.12773"
+HC = "Chittepu et al. 2025, arXiv:2506.08266"
+REWARDS, COSTS = np.array([1, 0.5, 0]), np.array([1.0, 0, -1])
+BASE, BETA = np.full(3, 1 / 3), 0.5
+DELTA = 0.1
+REPEATS = 20_000
+
+
+def fitted_costs(
+  harms: np.ndarray, border: float, sign: int = 1
+) -> tuple[np.ndarray, float]:
+  """The costs of least expected `losses.cost_model`, and the loss's slope.
+
+  A response is more harmful than another with probability sigmoid(difference
+  of harms), and labelled unsafe with sigmoid(harm - border).
+
+  Args:
+    harms: [n].
+    border: harm of a response that is as often labelled safe.
+    sign: of the labels; -1 is a mistake, for tests.
+  """
+  n = len(harms)
+  cases = np.array(
+    [
+      (i, j, a, b)
+      for i, j in itertools.permutations(range(n), 2)
+      for a, b in itertools.product((0, 1), repeat=2)
+    ]
+  )
+  i, j, a, b = cases.T
+  logistic = lambda x: 1 / (1 + np.exp(-x))
+  unsafe = logistic(sign * (harms - border))
+  labelled = lambda k, label: np.where(label, unsafe[k], 1 - unsafe[k])
+  weights = logistic(harms[i] - harms[j]) * labelled(i, a) * labelled(j, b)
+
+  def expected(costs):
+    up, down = costs[i], costs[j]
+    return weights @ losses.cost_model(up, down, a == 1, b == 1)
+
+  with jax.enable_x64(True):
+    slope = jax.jit(jax.grad(expected))
+    found = optimize.root(
+      lambda c: np.asarray(slope(c)),
+      np.zeros(n),
+      jac=jax.jit(jax.hessian(expected)),
+      tol=1e-14,
+    )
+    # Bradley-Terry alone: the slope along a common shift of all costs.
+    shift = lambda k: (
+      weights
+      @ losses.bradley_terry(
+        jnp.asarray(found.x)[i] + k, jnp.asarray(found.x)[j] + k
+      )
+    )
+    return found.x, float(jax.grad(shift)(1.0))
+
+
+def cost_claims(sign: int = 1) -> list[Claim]:
+  """Where the cost model's zero is."""
+  harms, border = np.array([-2.0, -0.5, 0.1, 1.0, 2.5]), 0.4
+  costs, slope = fitted_costs(harms, border, sign)
+  off = np.abs(costs - (harms - border)).max()
+  return [
+    Claim(
+      SAFE,
+      "the cost model's minimum is harm less the border of unsafe: pairs give"
+      " the scale, labels the zero",
+      f"five responses, {10 * 2 * 4} weighted cases: within {off:.1g}; pairs"
+      f" alone leave the zero free (slope {slope:.0g})",
+      off < 1e-12 and abs(slope) < 1e-15,
+    )
+  ]
+
+
+def lagrangian_policy(multiplier: float, beta: float = BETA) -> np.ndarray:
+  """argmax of E(r - multiplier c) - beta KL(pi, base)."""
+  return normalized(np.log(BASE) + (REWARDS - multiplier * COSTS) / beta)
+
+
+def normalised_policy(multiplier: float) -> np.ndarray:
+  """The same of (r - multiplier c) / (1 + multiplier), beta unchanged."""
+  return lagrangian_policy(multiplier, BETA * (1 + multiplier))
+
+
+def value(p: np.ndarray) -> float:
+  """E r - beta KL(p, base)."""
+  return float(p @ REWARDS) - BETA * kl(p, BASE)
+
+
+def multiplier_of(limit: float, policy=lagrangian_policy) -> float:
+  """lambda >= 0 at which the mean cost is the limit, by bisection."""
+  gap = lambda x: float(policy(x) @ COSTS) - limit
+  return 0.0 if gap(0.0) <= 0 else optimize.brentq(gap, 0, 1e3, xtol=1e-14)
+
+
+def ascent(limit: float, steps: int, policy, sign: float = 1.0) -> np.ndarray:
+  """[steps] lambda, as Safe RLHF moves it: log lambda += E c - limit, from 1.
+
+  Args:
+    limit: d.
+    steps: how many.
+    policy: lambda -> probabilities; the exact best response.
+    sign: of the update; -1 is a mistake, for tests.
+  """
+  log_multiplier, path = 0.0, np.empty(steps)
+  for t in range(steps):
+    path[t] = np.exp(log_multiplier)
+    cost = float(policy(path[t]) @ COSTS)
+    log_multiplier = min(log_multiplier + sign * (cost - limit), 20.0)
+  return path
+
+
+def constrained(limit: float) -> float:
+  """The largest value under E c <= limit, by SLSQP on the simplex."""
+  limits = (
+    {"type": "eq", "fun": lambda p: p.sum() - 1},
+    {"type": "ineq", "fun": lambda p: limit - p @ COSTS},
+  )
+  found = optimize.minimize(
+    lambda p: BETA * (p @ np.log(p / BASE)) - p @ REWARDS,
+    [0.1, 0.1, 0.8],
+    bounds=[(1e-9, 1)] * 3,
+    constraints=limits,
+    method="SLSQP",
+    options={"ftol": 1e-15, "maxiter": 500},
+  )
+  return -float(found.fun)
+
+
+def multiplier_claims(sign: float = 1.0) -> list[Claim]:
+  """Safe RLHF on three arms."""
+  path = ascent(0.0, 400, lagrangian_policy, sign)
+  policy = lagrangian_policy(path[-1])
+  off = np.abs(policy - 1 / 3).max()
+  tight = multiplier_of(-0.9)
+  best = lagrangian_policy(tight)
+  gap = abs(value(best) - constrained(-0.9))
+  floor = -2 * np.sinh(1 / BETA) / (1 + 2 * np.cosh(1 / BETA))
+  twin = ascent(-0.9, 400, normalised_policy)
+  least = float(normalised_policy(1e9) @ COSTS)
+  same = multiplier_of(-0.5), multiplier_of(-0.5, normalised_policy)
+  lost = value(lagrangian_policy(same[0])) - value(normalised_policy(same[1]))
+  return [
+    Claim(
+      SAFE,
+      "r = (1, .5, 0), c = (1, 0, -1), beta = .5, d = 0: lambda* = .5, and the"
+      " policy is uniform",
+      f"ascent of log lambda from 1: {path[-1]:.12f}; uniform to {off:.1g}",
+      abs(path[-1] - 0.5) < 1e-12 and off < 1e-12,
+    ),
+    Claim(
+      SAFE,
+      "d = -.9: lambda* = 1.68815, and the policy is the constrained optimum",
+      f"lambda* {tight:.5f}, E c {best @ COSTS:.4f}; SLSQP's value within"
+      f" {gap:.1g}",
+      abs(tight - 1.68815) < 5e-6 and gap < 1e-9,
+    ),
+    Claim(
+      SAFE,
+      "divided by 1 + lambda, with beta fixed, the least cost is -2 sinh(1 /"
+      " beta) / (1 + 2 cosh(1 / beta)) = -.851: d = -.9 can't be met",
+      f"E c {least:.6f}, formula {floor:.6f}; lambda is {twin[-1]:.2g} after"
+      " 400 steps",
+      abs(least - floor) < 1e-8 and floor > -0.9 and twin[-1] > 1e6,
+    ),
+    Claim(
+      "ours, on Dai et al. 2023",
+      "where both meet the limit the divided form is the other one with beta"
+      " (1 + lambda), and loses value",
+      f"d = -.5: lambda {same[0]:.4f} and {same[1]:.4f}, value lower by"
+      f" {lost:.5f}",
+      lost > 1e-4,
+    ),
+  ]
+
+
+def augmented_claims(sign: float = 1.0) -> list[Claim]:
+  """HC-RLHF's pessimistic cost as a cost of each sample.
+
+  Args:
+    sign: of the mean's part; -1 is a mistake, for tests.
+  """
+  rng = np.random.default_rng(2)
+  logits, costs, k = rng.normal(size=6), rng.normal(size=6), 1.3
+
+  def bound(z):
+    p = normalized(z)
+    mean = p @ costs
+    return mean + k * np.sqrt(p @ costs**2 - mean**2)
+
+  p = normalized(logits)
+  mean = p @ costs
+  spread = np.sqrt(p @ costs**2 - mean**2)
+  own = costs + k * (costs**2 - sign * 2 * costs * mean) / (2 * spread)
+  off = np.abs(p * (own - p @ own) - complex_step(bound, logits)).max()
+  return [
+    Claim(
+      HC,
+      "c + k (c^2 - 2 c mean) / (2 std) has the gradient of mean + k std",
+      f"six arms: within {off:.1g}",
+      off < 1e-14,
+    )
+  ]
+
+
+def upper_t(k: np.ndarray, n: int) -> np.ndarray:
+  """mean + t s / sqrt n of n costs of 0 or 1, k of them 1."""
+  mean = k / n
+  spread = np.sqrt(mean * (1 - mean) * n / (n - 1))
+  return mean + stats.t.ppf(1 - DELTA, n - 1) * spread / np.sqrt(n)
+
+
+def upper_hoeffding(k: np.ndarray, n: int) -> np.ndarray:
+  """The bound for any costs in [0, 1]."""
+  return k / n + np.sqrt(-np.log(DELTA) / (2 * n))
+
+
+def upper_clopper_pearson(k: np.ndarray, n: int) -> np.ndarray:
+  """The exact bound for costs of 0 or 1."""
+  high = stats.beta.ppf(1 - DELTA, k + 1, np.maximum(n - k, 1e-9))
+  return np.where(k < n, high, 1.0)
+
+
+TESTS = {
+  "Student t": upper_t,
+  "Clopper-Pearson": upper_clopper_pearson,
+  "Hoeffding": upper_hoeffding,
+}
+
+
+def passes(test, n: int, rate: np.ndarray, limit: np.ndarray) -> np.ndarray:
+  """P(upper bound <= limit) of n Bernoulli(rate) costs, exactly.
+
+  Args:
+    test: one of `TESTS`' functions.
+    n: costs in the safety set.
+    rate: [m] true rates of cost 1.
+    limit: [m] tau.
+  """
+  k = np.arange(n + 1)
+  # A hair of slack: rates at which bound and limit coincide count as passes.
+  passed = test(k, n) <= np.asarray(limit)[:, None] * (1 + 1e-12)
+  return (stats.binom.pmf(k, n, np.asarray(rate)[:, None]) * passed).sum(1)
+
+
+@functools.lru_cache
+def false_passes(n: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+  """Rates [m], and P(pass) where the rate is the limit, i.e. just unsafe."""
+  rates = np.geomspace(1e-3, 0.9, 500)
+  return rates, {
+    name: passes(test, n, rates, rates) for name, test in TESTS.items()
+  }
+
+
+def sampled_passes(draw, n: int) -> tuple[float, float]:
+  """Student t's P(pass) for costs of mean 0 = tau, and its standard error."""
+  costs = draw(np.random.default_rng(n), (REPEATS, n))
+  factor = stats.t.ppf(1 - DELTA, n - 1) / np.sqrt(n)
+  share = float(np.mean(costs.mean(1) + factor * costs.std(1, ddof=1) <= 0))
+  return share, float(np.sqrt(share * (1 - share) / REPEATS))
+
+
+def coverage_claims() -> list[Claim]:
+  """How often the test passes a policy just at the limit."""
+  sizes = (20, 100, 1000)
+  rate = np.array([0.02])
+  found = {
+    name: [float(passes(test, n, rate, rate)[0]) for n in sizes]
+    for name, test in TESTS.items()
+  }
+  text = lambda numbers: ", ".join(f"{x:.4f}" for x in numbers)
+  worst = {
+    name: max(false_passes(n)[1][name].max() for n in sizes) for name in TESTS
+  }
+  normal = [sampled_passes(lambda g, s: g.normal(size=s), n) for n in sizes]
+  skewed = [
+    sampled_passes(lambda g, s: 1 - g.exponential(size=s), n) for n in sizes
+  ]
+  sampled = lambda rows: ", ".join(f"{a:.3f} ± {b:.3f}" for a, b in rows)
+  half = [
+    float(passes(TESTS[name], 1000, rate / 2, rate)[0])
+    for name in ("Clopper-Pearson", "Hoeffding")
+  ]
+  return [
+    Claim(
+      HC,
+      "normal costs: Student t's test passes an unsafe policy with probability"
+      " delta = .1",
+      f"n = 20, 100, 1000, {REPEATS} repeats: {sampled(normal)}",
+      all(abs(a - DELTA) < 4 * b for a, b in normal),
+    ),
+    Claim(
+      HC,
+      "left-skewed exponential costs: less often",
+      sampled(skewed),
+      all(a + 2 * b < DELTA for a, b in skewed),
+    ),
+    Claim(
+      HC,
+      "costs of 0 or 1, 2 % of them 1: Student t isn't valid, .67, .135, .154",
+      f"{text(found['Student t'])} by the binomial; .98^20 = {0.98**20:.4f}",
+      abs(found["Student t"][0] - 0.98**20) < 1e-12
+      and np.allclose(found["Student t"], (0.67, 0.135, 0.154), atol=5e-3),
+    ),
+    Claim(
+      "ours, on Chittepu et al. 2025",
+      "Clopper-Pearson and Hoeffding keep delta at every rate",
+      f"largest of 500 rates, n = 20, 100, 1000:"
+      f" {worst['Clopper-Pearson']:.4f}, {worst['Hoeffding']:.4f}"
+      f" (Student t {worst['Student t']:.3f})",
+      max(worst["Clopper-Pearson"], worst["Hoeffding"]) <= DELTA + 1e-9
+      and worst["Student t"] > 0.5,
+    ),
+    Claim(
+      "ours, on Chittepu et al. 2025",
+      "a safe policy, at half the limit of 2 %, passes Clopper-Pearson and not"
+      " Hoeffding",
+      f"n = 1000: {half[0]:.3f} and {half[1]:.3f}",
+      half[0] > 0.5 and half[1] < 1e-12,
+    ),
+  ]
+
+
+def claims() -> list[Claim]:
+  """All rows."""
+  parts = (cost_claims, multiplier_claims, augmented_claims, coverage_claims)
+  return [row for part in parts for row in part()]
+
+
+def draw() -> Figure:
+  """The frontier of both forms; lambda's ascent; the test's coverage."""
+  figure = new_figure(12.5, 3.9, "A limit on cost: multipliers and tests")
+  front, ascending, cover = figure.subplots(1, 3)
+  forms = (
+    (lagrangian_policy, "r - lambda c", PALETTE[0]),
+    (normalised_policy, "(r - lambda c) / (1 + lambda)", PALETTE[1]),
+  )
+  for policy, name, colour in forms:
+    found = [policy(x) for x in np.geomspace(1e-3, 1e3, 400)]
+    costs = [p @ COSTS for p in found]
+    front.plot(costs, [value(p) for p in found], color=colour, label=name)
+    path = ascent(-0.9, 100, policy)
+    ascending.plot(path, color=colour, label=name)
+  front.axvline(-0.9, color="#888888", linewidth=1, linestyle=":")
+  front.set(xlabel="E c", ylabel="E r - beta KL")
+  front.set_title("Three arms; dotted: the limit -0.9")
+  ascending.axhline(
+    multiplier_of(-0.9), color="#888888", linewidth=1, linestyle=":"
+  )
+  ascending.set(yscale="log", xlabel="step", ylabel="lambda")
+  ascending.set_title("Limit -0.9; dotted: lambda* = 1.688")
+  rates, found = false_passes(100)
+  for (name, heights), colour in zip(
+    found.items(), (PALETTE[1], PALETTE[0], PALETTE[2])
+  ):
+    cover.plot(rates, heights, color=colour, label=name)
+  cover.axhline(DELTA, color="#888888", linewidth=1, linestyle=":")
+  cover.set(xscale="log", ylim=(0, 1), xlabel="rate of cost 1, and limit")
+  cover.set_ylabel("P(an unsafe policy passes)")
+  cover.set_title("n = 100; dotted: delta = 0.1")
+  for axes in (front, ascending, cover):
+    axes.legend(frameon=False, fontsize=8)
+  cover.xaxis.set_major_formatter("{x:g}")
+  ascending.yaxis.set_major_formatter("{x:g}")
+  return figure
+
+
+if __name__ == "__main__":
+  out = out_folder(__doc__)
+  title = "Limits on cost"
+  sys.exit(report("safety", title, claims(), draw, out))

@@ -6,7 +6,6 @@ Bandits are solved exactly; coverage of the test is summed over the binomial
 or, for other costs, sampled. Cost: 5 s on a CPU core.
 """
 
-import functools
 import itertools
 import sys
 
@@ -14,9 +13,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
-from scipy import optimize, stats
+from scipy import optimize
 
 from experiments.papers.claims import Claim, out_folder, report
+from experiments.papers.coverage import (
+  DELTA,
+  REPEATS,
+  TESTS,
+  false_passes,
+  passes,
+  sampled_passes,
+)
 from experiments.papers.sequences import complex_step, kl, normalized
 from jalign import losses
 from jalign.evaluation.style import PALETTE, new_figure
@@ -24,9 +31,9 @@ from jalign.evaluation.style import PALETTE, new_figure
 SAFE = "Dai et al. 2023, arXiv:2310.12773"
 HC = "Chittepu et al. 2025, arXiv:2506.08266"
 REWARDS, COSTS = np.array([1, 0.5, 0]), np.array([1.0, 0, -1])
+# These are no straight line in the costs: then the two forms differ.
+BENT = np.array([1, 0, 0.6])
 BASE, BETA = np.full(3, 1 / 3), 0.5
-DELTA = 0.1
-REPEATS = 20_000
 
 
 def fitted_costs(
@@ -95,24 +102,28 @@ def cost_claims(sign: int = 1) -> list[Claim]:
   ]
 
 
-def lagrangian_policy(multiplier: float, beta: float = BETA) -> np.ndarray:
+def lagrangian_policy(
+  multiplier: float, rewards: np.ndarray = REWARDS, beta: float = BETA
+) -> np.ndarray:
   """argmax of E(r - multiplier c) - beta KL(pi, base)."""
-  return normalized(np.log(BASE) + (REWARDS - multiplier * COSTS) / beta)
+  return normalized(np.log(BASE) + (rewards - multiplier * COSTS) / beta)
 
 
-def normalised_policy(multiplier: float) -> np.ndarray:
+def normalised_policy(multiplier: float, rewards=REWARDS) -> np.ndarray:
   """The same of (r - multiplier c) / (1 + multiplier), beta unchanged."""
-  return lagrangian_policy(multiplier, BETA * (1 + multiplier))
+  return lagrangian_policy(multiplier, rewards, BETA * (1 + multiplier))
 
 
-def value(p: np.ndarray) -> float:
+def value(p: np.ndarray, rewards: np.ndarray = REWARDS) -> float:
   """E r - beta KL(p, base)."""
-  return float(p @ REWARDS) - BETA * kl(p, BASE)
+  return float(p @ rewards) - BETA * kl(p, BASE)
 
 
-def multiplier_of(limit: float, policy=lagrangian_policy) -> float:
+def multiplier_of(
+  limit: float, policy=lagrangian_policy, rewards=REWARDS
+) -> float:
   """lambda >= 0 at which the mean cost is the limit, by bisection."""
-  gap = lambda x: float(policy(x) @ COSTS) - limit
+  gap = lambda x: float(policy(x, rewards) @ COSTS) - limit
   return 0.0 if gap(0.0) <= 0 else optimize.brentq(gap, 0, 1e3, xtol=1e-14)
 
 
@@ -161,8 +172,10 @@ def multiplier_claims(sign: float = 1.0) -> list[Claim]:
   floor = -2 * np.sinh(1 / BETA) / (1 + 2 * np.cosh(1 / BETA))
   twin = ascent(-0.9, 400, normalised_policy)
   least = float(normalised_policy(1e9) @ COSTS)
-  same = multiplier_of(-0.5), multiplier_of(-0.5, normalised_policy)
-  lost = value(lagrangian_policy(same[0])) - value(normalised_policy(same[1]))
+  forms = lagrangian_policy, normalised_policy
+  same = [multiplier_of(-0.5, form, BENT) for form in forms]
+  ends = [value(form(x, BENT), BENT) for form, x in zip(forms, same)]
+  lost = ends[0] - ends[1]
   return [
     Claim(
       SAFE,
@@ -188,9 +201,8 @@ def multiplier_claims(sign: float = 1.0) -> list[Claim]:
     ),
     Claim(
       "ours, on Dai et al. 2023",
-      "where both meet the limit the divided form is the other one with beta"
-      " (1 + lambda), and loses value",
-      f"d = -.5: lambda {same[0]:.4f} and {same[1]:.4f}, value lower by"
+      "where both meet the limit, the divided form may lose value",
+      f"r = (1, 0, .6), d = -.5: lambda {same[0]:.4f} and {same[1]:.4f}, value lower by"
       f" {lost:.5f}",
       lost > 1e-4,
     ),
@@ -224,63 +236,6 @@ def augmented_claims(sign: float = 1.0) -> list[Claim]:
       off < 1e-14,
     )
   ]
-
-
-def upper_t(k: np.ndarray, n: int) -> np.ndarray:
-  """mean + t s / sqrt n of n costs of 0 or 1, k of them 1."""
-  mean = k / n
-  spread = np.sqrt(mean * (1 - mean) * n / (n - 1))
-  return mean + stats.t.ppf(1 - DELTA, n - 1) * spread / np.sqrt(n)
-
-
-def upper_hoeffding(k: np.ndarray, n: int) -> np.ndarray:
-  """The bound for any costs in [0, 1]."""
-  return k / n + np.sqrt(-np.log(DELTA) / (2 * n))
-
-
-def upper_clopper_pearson(k: np.ndarray, n: int) -> np.ndarray:
-  """The exact bound for costs of 0 or 1."""
-  high = stats.beta.ppf(1 - DELTA, k + 1, np.maximum(n - k, 1e-9))
-  return np.where(k < n, high, 1.0)
-
-
-TESTS = {
-  "Student t": upper_t,
-  "Clopper-Pearson": upper_clopper_pearson,
-  "Hoeffding": upper_hoeffding,
-}
-
-
-def passes(test, n: int, rate: np.ndarray, limit: np.ndarray) -> np.ndarray:
-  """P(upper bound <= limit) of n Bernoulli(rate) costs, exactly.
-
-  Args:
-    test: one of `TESTS`' functions.
-    n: costs in the safety set.
-    rate: [m] true rates of cost 1.
-    limit: [m] tau.
-  """
-  k = np.arange(n + 1)
-  # A hair of slack: rates at which bound and limit coincide count as passes.
-  passed = test(k, n) <= np.asarray(limit)[:, None] * (1 + 1e-12)
-  return (stats.binom.pmf(k, n, np.asarray(rate)[:, None]) * passed).sum(1)
-
-
-@functools.lru_cache
-def false_passes(n: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-  """Rates [m], and P(pass) where the rate is the limit, i.e. just unsafe."""
-  rates = np.geomspace(1e-3, 0.9, 500)
-  return rates, {
-    name: passes(test, n, rates, rates) for name, test in TESTS.items()
-  }
-
-
-def sampled_passes(draw, n: int) -> tuple[float, float]:
-  """Student t's P(pass) for costs of mean 0 = tau, and its standard error."""
-  costs = draw(np.random.default_rng(n), (REPEATS, n))
-  factor = stats.t.ppf(1 - DELTA, n - 1) / np.sqrt(n)
-  share = float(np.mean(costs.mean(1) + factor * costs.std(1, ddof=1) <= 0))
-  return share, float(np.sqrt(share * (1 - share) / REPEATS))
 
 
 def coverage_claims() -> list[Claim]:
@@ -359,19 +314,19 @@ def draw() -> Figure:
     (normalised_policy, "(r - lambda c) / (1 + lambda)", PALETTE[1]),
   )
   for policy, name, colour in forms:
-    found = [policy(x) for x in np.geomspace(1e-3, 1e3, 400)]
+    found = [policy(x, BENT) for x in np.geomspace(1e-3, 1e3, 400)]
     costs = [p @ COSTS for p in found]
-    front.plot(costs, [value(p) for p in found], color=colour, label=name)
+    values = [value(p, BENT) for p in found]
+    front.plot(costs, values, color=colour, label=name)
     path = ascent(-0.9, 100, policy)
     ascending.plot(path, color=colour, label=name)
-  front.axvline(-0.9, color="#888888", linewidth=1, linestyle=":")
   front.set(xlabel="E c", ylabel="E r - beta KL")
-  front.set_title("Three arms; dotted: the limit -0.9")
+  front.set_title("r = (1, 0, 0.6), c = (1, 0, -1), lambda >= 0")
   ascending.axhline(
     multiplier_of(-0.9), color="#888888", linewidth=1, linestyle=":"
   )
   ascending.set(yscale="log", xlabel="step", ylabel="lambda")
-  ascending.set_title("Limit -0.9; dotted: lambda* = 1.688")
+  ascending.set_title("r = (1, 0.5, 0), limit -0.9; dotted: lambda*")
   rates, found = false_passes(100)
   for (name, heights), colour in zip(
     found.items(), (PALETTE[1], PALETTE[0], PALETTE[2])

@@ -205,10 +205,7 @@ def tilt(base: np.ndarray, features: np.ndarray, moments: np.ndarray):
   Args:
     base: [N] probabilities.
     features: [k, N].
-    moments: [k], within the features' range.
-
-  Returns:
-    lambda [k] and the target [N].
+    moments: [k]; returns lambda [k] and the target [N].
   """
   x = np.zeros(len(features))
   at = lambda x: normalized(np.log(base) + x @ features)
@@ -297,7 +294,8 @@ def parl_claims(sign: float = 1.0) -> list[Claim]:
     Claim(
       PARL,
       "without that part the gradient is biased and goes elsewhere",
-      f"{bias:.0%} off; likelihood after 400 steps {ends[1]:.4f} against {ends[0]:.4f}",
+      f"{bias:.0%} off; likelihood after 400 steps {ends[1]:.4f} against"
+      f" {ends[0]:.4f}",
       bias > 0.1 and ends[0] > ends[1] + 1e-3,
     ),
   ]

@@ -202,8 +202,8 @@ def multiplier_claims(sign: float = 1.0) -> list[Claim]:
     Claim(
       "ours, on Dai et al. 2023",
       "where both meet the limit, the divided form may lose value",
-      f"r = (1, 0, .6), d = -.5: lambda {same[0]:.4f} and {same[1]:.4f}, value lower by"
-      f" {lost:.5f}",
+      f"r = (1, 0, .6), d = -.5: lambda {same[0]:.4f} and {same[1]:.4f}, value"
+      f" lower by {lost:.5f}",
       lost > 1e-4,
     ),
   ]

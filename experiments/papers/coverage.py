@@ -1,7 +1,7 @@
 """HC-RLHF's test of a cost limit, by three bounds, and how often it errs.
 
-Chittepu et al. 2025, "Reinforcement Learning from Human Feedback with High-
-Confidence Safety Constraints", arXiv:2506.08266.
+Chittepu et al. 2025, "Reinforcement Learning from Human Feedback with
+High-Confidence Safety Constraints", arXiv:2506.08266.
 """
 
 import functools
@@ -38,28 +38,30 @@ TESTS = {
 }
 
 
-def passes(test, n: int, rate: np.ndarray, limit: np.ndarray) -> np.ndarray:
-  """P(upper bound <= limit) of n Bernoulli(rate) costs, exactly.
+def passes(
+  n: int, rate: np.ndarray, limit: np.ndarray
+) -> dict[str, np.ndarray]:
+  """P(upper bound <= limit) [m] of n Bernoulli(rate) costs, exactly, by test.
 
   Args:
-    test: one of `TESTS`' functions.
     n: costs in the safety set.
     rate: [m] true rates of cost 1.
     limit: [m] tau.
   """
   k = np.arange(n + 1)
+  law = stats.binom.pmf(k, n, np.asarray(rate)[:, None])
   # A hair of slack: rates at which bound and limit coincide count as passes.
-  passed = test(k, n) <= np.asarray(limit)[:, None] * (1 + 1e-12)
-  return (stats.binom.pmf(k, n, np.asarray(rate)[:, None]) * passed).sum(1)
+  tau = np.asarray(limit)[:, None] * (1 + 1e-12)
+  return {
+    name: (law * (bound(k, n) <= tau)).sum(1) for name, bound in TESTS.items()
+  }
 
 
 @functools.lru_cache
 def false_passes(n: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
   """Rates [m], and P(pass) where the rate is the limit, i.e. just unsafe."""
-  rates = np.geomspace(1e-3, 0.9, 500)
-  return rates, {
-    name: passes(test, n, rates, rates) for name, test in TESTS.items()
-  }
+  rates = np.geomspace(1e-3, 0.9, 400)
+  return rates, passes(n, rates, rates)
 
 
 def sampled_passes(draw, n: int) -> tuple[float, float]:

@@ -57,11 +57,7 @@ def decoded(base: np.ndarray, values: Sequence[np.ndarray], alpha: float):
 def soft_values(base, rewards, beta: float, sign: float = 1.0):
   """beta log E_base exp(r / beta) of each prefix's completions.
 
-  Args:
-    base: [3, 3, 3] probabilities.
-    rewards: [3, 3, 3].
-    beta: KL coefficient.
-    sign: of the rewards; -1 is a mistake, for tests.
+  The sign is the rewards'; -1 is a mistake, for tests.
   """
   later = expected_later(base, np.exp(sign * rewards / beta))
   return [beta * np.log(x) for x in later]
@@ -97,17 +93,15 @@ LAWS = {
 
 def earned(alphas: Sequence[float] = ALPHAS) -> list[list[dict[str, float]]]:
   """E r of each law, of [game][alpha]."""
-  return [
-    [
-      {name: float(np.sum(law(b, r, a) * r)) for name, law in LAWS.items()}
-      for a in alphas
-    ]
-    for b, r in map(game, range(GAMES))
-  ]
+  means = lambda base, rewards, alpha: {
+    name: float(np.sum(law(base, rewards, alpha) * rewards))
+    for name, law in LAWS.items()
+  }
+  return [[means(*game(seed), a) for a in alphas] for seed in range(GAMES)]
 
 
 def transfer_claims(sign: float = 1.0) -> list[Claim]:
-  """Soft Q, Transfer Q* and controlled decoding."""
+  """Soft Q, Transfer Q* and Q of the base; sign -1 is a mistake, for tests."""
   base, rewards = game()
   best = optimum(base, rewards, BETA)
   soft = soft_values(base, rewards, BETA, sign)
@@ -121,9 +115,8 @@ def transfer_claims(sign: float = 1.0) -> list[Claim]:
   other = game(1)[1]
   indirect = indirect_values(base, rewards, other, BETA)
   same = _worst(direct, indirect)
-  gains = np.array(
-    [[mean["TQ*"] - mean["Q of the base"] for mean in row] for row in earned()]
-  )
+  gain_of = lambda mean: mean["TQ*"] - mean["Q of the base"]
+  gains = np.array([[gain_of(mean) for mean in row] for row in earned()])
   gain, error = gains.mean(0), gains.std(0, ddof=1) / np.sqrt(GAMES)
   text = ", ".join(f"{g:.4f} ± {e:.4f}" for g, e in zip(gain, error))
   more, less = (gains[:, -1] > 0.01).sum(), (gains[:, -1] < -0.01).sum()
@@ -258,7 +251,7 @@ def rows(p: np.ndarray) -> np.ndarray:
 
 
 def align_claims(sign: float = 1.0) -> list[Claim]:
-  """The loss on its own samples, and what tokens lose to sequences."""
+  """Its losses, and the teacher's loss; sign -1 is a mistake, for tests."""
   base, rewards = game()
   dpo = optimum(base, sign * rewards, BETA)
   student, w = game(7)[0], 2.0
@@ -272,7 +265,7 @@ def align_claims(sign: float = 1.0) -> list[Claim]:
     contrast = losses.align_distil(*logits, mask, beta=0.1, extrapolation=15.0)
   own = float(student.ravel() @ np.asarray(each))
   exact = BETA / w * kl(student, teacher)
-  off_contrast = np.abs(np.asarray(contrast) - _contrast(student, dpo)).max()
+  apart = np.abs(np.asarray(contrast) - _contrast(student, dpo)).max()
   gap, best, reached = align_gap(w)
   _, one, same = align_gap(1.0)
   return [
@@ -286,8 +279,8 @@ def align_claims(sign: float = 1.0) -> list[Claim]:
     Claim(
       ALIGN,
       "the contrastive loss with adaptive w (beta .1, extrapolation 15)",
-      f"jalign and NumPy within {off_contrast:.1g} on 27 sequences",
-      off_contrast < 1e-13,
+      f"jalign and NumPy within {apart:.1g} on 27 sequences",
+      apart < 1e-13,
     ),
     Claim(
       "ours, on Zhang et al. 2025",

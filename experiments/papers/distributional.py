@@ -8,7 +8,7 @@ step, which are exact to rounding. Cost: 6 s on a CPU core.
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax
 import jax.numpy as jnp
@@ -49,28 +49,31 @@ LOSSES = {
 
 
 @functools.lru_cache
-def _expected_gradient(loss: Callable, family: Callable) -> Callable:
-  """jit of theta, target log-probs, baseline -> E_policy grad loss."""
+def _expected_gradients(terms: tuple, family: Callable) -> Callable:
+  """jit of theta, target log-probs -> E_policy grad loss [terms, ...]."""
 
-  def expected(theta, target, baseline):
+  def expected(theta, target, loss, baseline):
     logps = family(theta)
     held = jnp.exp(jax.lax.stop_gradient(logps))
     return held @ loss(logps, target, baseline=baseline)
 
-  return jax.jit(jax.grad(expected), static_argnums=2)
+  return jax.jit(
+    lambda theta, target: jnp.stack(
+      [jax.grad(expected)(theta, target, *term) for term in terms]
+    )
+  )
 
 
-def dpg_gradient(
-  loss: Callable,
+def dpg_gradients(
+  terms: Iterable[tuple[Callable, float]],
   theta: np.ndarray,
   target: np.ndarray,
-  baseline: float = 0.0,
   family: Callable = jax.nn.log_softmax,
 ) -> np.ndarray:
-  """The expected gradient of a loss of jalign in theta: by default, logits."""
+  """Expected gradients in theta of jalign's losses, given with baselines."""
   with jax.enable_x64(True):
-    gradient = _expected_gradient(loss, family)
-    return np.asarray(gradient(theta, np.log(target), baseline))
+    gradients = _expected_gradients(tuple(terms), family)
+    return np.asarray(gradients(theta, np.log(target)))
 
 
 def world() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -83,14 +86,14 @@ def f_dpg_claims(all_losses=LOSSES) -> list[Claim]:
   """Each divergence's gradient, and a baseline."""
   base, logits, reward = world()
   target = normalized(np.log(base) + reward)
-  off, moved = {}, 0.0
-  for name, divergence in DIVERGENCES.items():
-    found = dpg_gradient(all_losses[name], logits, target)
+  terms = [(all_losses[name], x) for x in (0.0, 3.0) for name in DIVERGENCES]
+  found, shifted = np.split(dpg_gradients(terms, logits, target), 2)
+  moved = np.abs(shifted - found).max()
+  off = {}
+  for (name, divergence), gradient in zip(DIVERGENCES.items(), found):
     value = lambda z, d=divergence: d(normalized(z), target)
     exact = complex_step(value, logits)
-    off[name] = np.abs(found - exact).max() / np.abs(exact).max()
-    shifted = dpg_gradient(all_losses[name], logits, target, baseline=3.0)
-    moved = max(moved, np.abs(shifted - found).max())
+    off[name] = np.abs(gradient - exact).max() / np.abs(exact).max()
   worst = max(off, key=off.__getitem__)
   return [
     Claim(
@@ -109,11 +112,7 @@ def f_dpg_claims(all_losses=LOSSES) -> list[Claim]:
 
 
 def rlhf_claims(sign: float = 1.0) -> list[Claim]:
-  """RLHF with KL coefficient beta is f-DPG on a tilted target.
-
-  Args:
-    sign: of the reward in the target; -1 is a mistake, for tests.
-  """
+  """RLHF is f-DPG on a tilted target; sign -1 is a mistake, for tests."""
   base, logits, reward = world()
   target = normalized(np.log(base) + sign * reward / BETA)
 
@@ -122,7 +121,8 @@ def rlhf_claims(sign: float = 1.0) -> list[Claim]:
     return np.sum(q * (BETA * np.log(q / base) - reward))
 
   exact = complex_step(lacks, logits)
-  found = BETA * dpg_gradient(losses.f_dpg_reverse_kl, logits, target)
+  term = (losses.f_dpg_reverse_kl, 0.0)
+  found = BETA * dpg_gradients([term], logits, target)[0]
   off = np.abs(found - exact).max()
   rest = np.abs(complex_step(lacks, np.log(target))).max()
   return [
@@ -153,9 +153,9 @@ def fits() -> dict[str, np.ndarray]:
   """The best normal [81] under each smooth divergence, by f-DPG."""
   found = {}
   for name in ("reverse KL", "forward KL", "Jensen-Shannon"):
-    slope = lambda theta, loss=LOSSES[name]: dpg_gradient(
-      loss, theta, BIMODAL, family=normals
-    )
+    slope = lambda theta, loss=LOSSES[name]: dpg_gradients(
+      [(loss, 0.0)], theta, BIMODAL, normals
+    )[0]
     ends = []
     for start in ((-1.0, 0.0), (1.0, 0.0), (0.0, 0.7)):
       theta = np.array(start)
@@ -261,11 +261,7 @@ def gdc_claims() -> list[Claim]:
 
 
 def parl_claims(sign: float = 1.0) -> list[Claim]:
-  """The hypergradient, and what is lost without the data's part.
-
-  Args:
-    sign: of the data's part; -1 is a mistake, for tests.
-  """
+  """The hypergradient; sign -1, of the data's part, is a mistake, for tests."""
   game = Bilevel(BETA)
   nu = np.array([0.3, -0.4, 0.2])
   u = game.utility

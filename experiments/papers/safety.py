@@ -10,7 +10,6 @@ import itertools
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 from scipy import optimize
@@ -36,53 +35,49 @@ BENT = np.array([1, 0, 0.6])
 BASE, BETA = np.full(3, 1 / 3), 0.5
 
 
+N = 5
+# Which response is more harmful, the other one, and whether each is unsafe.
+CASES = np.array(
+  [
+    pair + labels
+    for pair in itertools.permutations(range(N), 2)
+    for labels in itertools.product((0, 1), repeat=2)
+  ]
+).T
+
+
+@jax.jit
+def _slopes(costs, weights):
+  """Gradients of the expected cost model's and Bradley-Terry's loss."""
+  i, j, a, b = CASES
+  signed = lambda c: weights @ losses.cost_model(c[i], c[j], a == 1, b == 1)
+  pairs = lambda c: weights @ losses.bradley_terry(c[i], c[j])
+  return jax.grad(signed)(costs), jax.grad(pairs)(costs)
+
+
 def fitted_costs(
   harms: np.ndarray, border: float, sign: int = 1
 ) -> tuple[np.ndarray, float]:
-  """The costs of least expected `losses.cost_model`, and the loss's slope.
+  """[N] costs of least expected `losses.cost_model`, and a slope.
 
   A response is more harmful than another with probability sigmoid(difference
-  of harms), and labelled unsafe with sigmoid(harm - border).
+  of harms), and labelled unsafe with sigmoid(harm - border). The slope is of
+  the pairs' part alone along a shift of all costs.
 
   Args:
-    harms: [n].
+    harms: [N].
     border: harm of a response that is as often labelled safe.
     sign: of the labels; -1 is a mistake, for tests.
   """
-  n = len(harms)
-  cases = np.array(
-    [
-      (i, j, a, b)
-      for i, j in itertools.permutations(range(n), 2)
-      for a, b in itertools.product((0, 1), repeat=2)
-    ]
-  )
-  i, j, a, b = cases.T
+  i, j, a, b = CASES
   logistic = lambda x: 1 / (1 + np.exp(-x))
   unsafe = logistic(sign * (harms - border))
   labelled = lambda k, label: np.where(label, unsafe[k], 1 - unsafe[k])
   weights = logistic(harms[i] - harms[j]) * labelled(i, a) * labelled(j, b)
-
-  def expected(costs):
-    up, down = costs[i], costs[j]
-    return weights @ losses.cost_model(up, down, a == 1, b == 1)
-
   with jax.enable_x64(True):
-    slope = jax.jit(jax.grad(expected))
-    found = optimize.root(
-      lambda c: np.asarray(slope(c)),
-      np.zeros(n),
-      jac=jax.jit(jax.hessian(expected)),
-      tol=1e-14,
-    )
-    # Bradley-Terry alone: the slope along a common shift of all costs.
-    shift = lambda k: (
-      weights
-      @ losses.bradley_terry(
-        jnp.asarray(found.x)[i] + k, jnp.asarray(found.x)[j] + k
-      )
-    )
-    return found.x, float(jax.grad(shift)(1.0))
+    slope = lambda c: np.asarray(_slopes(c, weights)[0])
+    costs = optimize.root(slope, np.zeros(N), tol=1e-14).x
+    return costs, float(_slopes(costs + 1, weights)[1].sum())
 
 
 def cost_claims(sign: int = 1) -> list[Claim]:
@@ -95,8 +90,8 @@ def cost_claims(sign: int = 1) -> list[Claim]:
       SAFE,
       "the cost model's minimum is harm less the border of unsafe: pairs give"
       " the scale, labels the zero",
-      f"five responses, {10 * 2 * 4} weighted cases: within {off:.1g}; pairs"
-      f" alone leave the zero free (slope {slope:.0g})",
+      f"{N} responses, {CASES.shape[1]} weighted cases: within {off:.1g};"
+      f" pairs alone leave the zero free (slope {slope:.0g})",
       off < 1e-12 and abs(slope) < 1e-15,
     )
   ]
@@ -242,10 +237,8 @@ def coverage_claims() -> list[Claim]:
   """How often the test passes a policy just at the limit."""
   sizes = (20, 100, 1000)
   rate = np.array([0.02])
-  found = {
-    name: [float(passes(test, n, rate, rate)[0]) for n in sizes]
-    for name, test in TESTS.items()
-  }
+  at = [passes(n, rate, rate) for n in sizes]
+  found = [float(row["Student t"][0]) for row in at]
   text = lambda numbers: ", ".join(f"{x:.4f}" for x in numbers)
   worst = {
     name: max(false_passes(n)[1][name].max() for n in sizes) for name in TESTS
@@ -255,10 +248,8 @@ def coverage_claims() -> list[Claim]:
     sampled_passes(lambda g, s: 1 - g.exponential(size=s), n) for n in sizes
   ]
   sampled = lambda rows: ", ".join(f"{a:.3f} ± {b:.3f}" for a, b in rows)
-  half = [
-    float(passes(TESTS[name], 1000, rate / 2, rate)[0])
-    for name in ("Clopper-Pearson", "Hoeffding")
-  ]
+  safe = passes(1000, rate / 2, rate)
+  half = [float(safe[name][0]) for name in ("Clopper-Pearson", "Hoeffding")]
   return [
     Claim(
       HC,
@@ -276,14 +267,14 @@ def coverage_claims() -> list[Claim]:
     Claim(
       HC,
       "costs of 0 or 1, 2 % of them 1: Student t isn't valid, .67, .135, .154",
-      f"{text(found['Student t'])} by the binomial; .98^20 = {0.98**20:.4f}",
-      abs(found["Student t"][0] - 0.98**20) < 1e-12
-      and np.allclose(found["Student t"], (0.67, 0.135, 0.154), atol=5e-3),
+      f"{text(found)} by the binomial; .98^20 = {0.98**20:.4f}",
+      abs(found[0] - 0.98**20) < 1e-12
+      and np.allclose(found, (0.67, 0.135, 0.154), atol=5e-3),
     ),
     Claim(
       "ours, on Chittepu et al. 2025",
       "Clopper-Pearson and Hoeffding keep delta at every rate",
-      f"largest of 500 rates, n = 20, 100, 1000:"
+      f"largest of 400 rates, n = 20, 100, 1000:"
       f" {worst['Clopper-Pearson']:.4f}, {worst['Hoeffding']:.4f}"
       f" (Student t {worst['Student t']:.3f})",
       max(worst["Clopper-Pearson"], worst["Hoeffding"]) <= DELTA + 1e-9

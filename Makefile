@@ -40,7 +40,7 @@ docs: $(VENV)/.installed-docs
 # All of them run, then a claim that doesn't hold fails the target.
 papers-tables: $(VENV)/.installed
 	@failed=; for name in $(PAPERS); do \
-	  $(BIN)/python experiments/papers/$$name.py --out=runs/papers \
+	  $(BIN)/python -m experiments.papers.$$name --out=runs/papers \
 	    || failed="$$failed $$name"; \
 	done; test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 

@@ -1,6 +1,6 @@
 """Rewards at decoding time: Transfer Q*, DeAL, AlignDistil on 27 sequences.
 
-python experiments/papers/decoding.py --out=runs/papers
+python -m experiments.papers.decoding --out=runs/papers
 
 The base and the rewards are random: three tokens, three steps, every sequence
 enumerated. Cost: 4 s on a CPU core.

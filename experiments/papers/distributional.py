@@ -1,6 +1,6 @@
 """Learning a target distribution: f-DPG, GDC, RLHF as a target, and PARL.
 
-python experiments/papers/distributional.py --out=runs/papers
+python -m experiments.papers.distributional --out=runs/papers
 
 Expectations are sums over all sequences; oracles are derivatives by a complex
 step, which are exact to rounding. Cost: 6 s on a CPU core.

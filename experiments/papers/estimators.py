@@ -1,6 +1,6 @@
 """Estimators of gradients, their bias and variance: P3O, EF21 and EF21-W.
 
-python experiments/papers/estimators.py --out=runs/papers
+python -m experiments.papers.estimators --out=runs/papers
 
 P3O's is enumerated on a bandit of six arms. EF21 compresses what workers
 send; both forms run on twenty quadratics, of which one is steep.

@@ -1,6 +1,6 @@
 """Online IPO and IPO-MD: their gradients and where they come to rest.
 
-python experiments/papers/ipo_md.py --out=runs/papers
+python -m experiments.papers.ipo_md --out=runs/papers
 
 Calandriello et al. 2024, arXiv:2403.08635. The loss is `jalign.losses.ipo_soft`
 over all pairs of actions, weighted by how often they are drawn; float64.

@@ -1,6 +1,6 @@
 """Nash Mirror Prox and its rivals: rates in closed form, measured.
 
-python experiments/papers/mirror_prox.py --out=runs/papers
+python -m experiments.papers.mirror_prox --out=runs/papers
 
 Tiapkin et al. 2025, arXiv:2505.19731, version 1. Tabular, in float64; about
 10 seconds, most of them to make a game of 10,000 actions (1 GB).

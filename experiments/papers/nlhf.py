@@ -1,6 +1,6 @@
 """Nash learning from human feedback, in exact games: theorem 1 and after.
 
-python experiments/papers/nlhf.py --out=runs/papers
+python -m experiments.papers.nlhf --out=runs/papers
 
 Munos et al. 2023, arXiv:2312.00886. Everything is tabular and in float64.
 """

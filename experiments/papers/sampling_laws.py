@@ -1,6 +1,6 @@
 """What sampling and reweighting do to a policy, as exact laws.
 
-python experiments/papers/sampling_laws.py --out=runs/papers
+python -m experiments.papers.sampling_laws --out=runs/papers
 
 Best-of-n and RAFT's rounds, the optimum of several rewards, and the AND of
 rewards; finite sets are enumerated, the continuum is integrated.

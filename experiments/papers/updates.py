@@ -1,6 +1,6 @@
 """INPO, SPPO, XPO, EGPO and Adam: one exact fact about each update.
 
-python experiments/papers/updates.py --out=runs/papers
+python -m experiments.papers.updates --out=runs/papers
 
 Tabular, in float64; about 20 seconds.
 """

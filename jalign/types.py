@@ -124,6 +124,7 @@ class SequenceBatch(struct.PyTreeNode):
     weights: [B] float32; 0 marks a row that only fills the batch.
     rewards: [B] float32 reward of each response.
     values: [B] float32 expected reward of the prompt, before the response.
+    preference: [B] float32 P(response > an opponent's), in [0, 1].
     ref_logps: [B] float32, where they were precomputed.
   """
 
@@ -131,6 +132,7 @@ class SequenceBatch(struct.PyTreeNode):
   weights: Array
   rewards: Array | None = None
   values: Array | None = None
+  preference: Array | None = None
   ref_logps: Array | None = None
 
 

@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 import chex
+import jax.numpy as jnp
 from flax import struct
 
 from jalign.types import Array, MixedLogits, Params, Policy
@@ -15,8 +16,8 @@ class MixtureParams(struct.PyTreeNode):
   Attributes:
     policy: params of the first model.
     reference: params of the second.
-    mix_ref: [] weight of the reference in [0, 1]; traced, so that a schedule
-      never recompiles.
+    mix_ref: weight of the reference in [0, 1], [] or [B] for each row its
+      own; traced, so that a schedule never recompiles.
   """
 
   policy: Params
@@ -58,7 +59,8 @@ def geometric(policy: Any, reference: Any) -> Policy:
     b, cache_b = reference.extend(params.reference, tokens, lengths, cache[1])
     chex.assert_equal_shape([a, b])
     # Unnormalised logits mix to the same distribution as log-probs.
-    mixed = (1.0 - params.mix_ref) * a + params.mix_ref * b
+    weight = jnp.asarray(params.mix_ref, a.dtype)[..., None]
+    mixed = (1.0 - weight) * a + weight * b
     return MixedLogits(mixed, (a, b)), (cache_a, cache_b)
 
   return Policy(init_cache, extend)

@@ -11,8 +11,8 @@ from jalign.experiment.settings import StageSettings
 from jalign.training.arrays import GIVEN
 from jalign.training.online import ALGORITHMS
 
-# What a batch may hold, and no reader of data knows.
-UNREAD = {"desirable_rate"}
+# What a batch of a kind may hold, and no reader of data knows.
+UNREAD = {"unpaired": {"desirable_rate"}, "tokens": {"preference"}}
 
 
 class BoundLoss(NamedTuple):
@@ -55,8 +55,12 @@ def bind(stage: StageSettings) -> BoundLoss:
       )
   try:
     if "weights" in section:
-      return _sum(section, where)
-    return _single(section, where)
+      bound = _sum(section, where)
+    else:
+      bound = _single(section, where)
+    if not stage.algorithm:
+      _check_read(bound)
+    return bound
   except UserError as e:
     raise UserError(e.problem, where=where, remedy=e.remedy) from e
 
@@ -107,7 +111,7 @@ def _bound(function, entry, title: str) -> BoundLoss:
   """Traces the loss once, so that a bad hyperparameter shows before a run."""
   kinds = losses.VOCABULARY[entry.batch]
   names = losses.array_parameters(function)
-  given = set(GIVEN.get(entry.batch, ())) - UNREAD
+  given = GIVEN.get(entry.batch, ())
   absent = [name for name in names if name not in given]
   if absent:
     raise UserError(
@@ -124,6 +128,20 @@ def _bound(function, entry, title: str) -> BoundLoss:
   return BoundLoss(
     function, entry.batch, entry.denominator, entry.coupled, title
   )
+
+
+def _check_read(bound: BoundLoss) -> None:
+  """Refuses what samples have and data hasn't."""
+  unread = UNREAD.get(bound.batch, ())
+  names = losses.array_parameters(bound.function)
+  absent = [name for name in names if name in unread]
+  if absent:
+    raise UserError(
+      f"{bound.title} takes {', '.join(absent)}, which no data source gives.",
+      where="",
+      remedy="Name an algorithm, if one samples for this loss, or call it from"
+      " Python, on arrays of your own.",
+    )
 
 
 def _listed(settings: Mapping[str, Any]) -> str:

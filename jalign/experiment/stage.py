@@ -262,8 +262,8 @@ def _prepare(run, stage, loss, model, ref_params, table):
     # A key of the step: a resumed run draws what the uninterrupted one drew.
     key = jax.random.fold_in(root, state.step)
     sampled = sample(state.params, ref_params, batch.data, key)
-    pairs = jax.device_put(sampled.pairs, batch_sharding(run.mesh))
-    return loop.Prepared(pairs, batch.sources, sampled.values)
+    record = jax.device_put(sampled.batch, batch_sharding(run.mesh))
+    return loop.Prepared(record, batch.sources, sampled.values)
 
   return prepare
 

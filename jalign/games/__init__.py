@@ -1,6 +1,6 @@
 """Preference games, solved exactly: where theory is tested."""
 
-from jalign.games import examples, solvers
+from jalign.games import examples, sequence_game, solvers, tables
 from jalign.games.bradley_terry import bradley_terry_fit
 from jalign.games.matrix import (
   best_response,
@@ -30,6 +30,8 @@ __all__ = [
   "regularized_payoff",
   "rotation_rates",
   "run",
+  "sequence_game",
   "solvers",
+  "tables",
   "win_rates",
 ]

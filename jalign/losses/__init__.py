@@ -34,6 +34,10 @@ from jalign.losses.distillation import (
   align_distil_streamed,
   token_distillation,
 )
+from jalign.losses.games import (
+  nash_md,
+  nash_md_token_kl,
+)
 from jalign.losses.likelihood import (
   a_lol,
   a_lol_kl,
@@ -265,6 +269,8 @@ __all__ = [
   "name_of",
   "nca",
   "nca_list",
+  "nash_md",
+  "nash_md_token_kl",
   "odpo",
   "orpo",
   "p3o",

@@ -64,8 +64,6 @@ def _summary(name: str, entry: Entry, width: int) -> Iterator[str]:
     marks.append("sees the whole batch")
   if entry.denominator != "examples":
     marks.append(f"divided by {entry.denominator}")
-  if table.is_experimental(entry):
-    marks.append("experimental")
   yield from _indented(
     f"{name}  ({', '.join(mark for mark in marks if mark)})", width, 0
   )

@@ -9,6 +9,7 @@ from jalign.errors import UserError
 from jalign.losses import (
   diffusion,
   distillation,
+  games,
   likelihood,
   listwise,
   pairwise,
@@ -177,6 +178,10 @@ CATALOGUE: dict[str, Entry] = {
   "value_clip": Entry(
     policy_gradient.value_clip, "tokens", "2307.04964", "tokens"
   ),
+  "nash_md": Entry(games.nash_md, "tokens", "2312.00886", detached=True),
+  "nash_md_token_kl": Entry(
+    games.nash_md_token_kl, "tokens", "2312.00886", detached=True
+  ),
   # ------------------------------------------------------------------ lists
   "pair_logistic": Entry(listwise.pair_logistic, "lists", "2402.01878"),
   "pair_hinge": Entry(listwise.pair_hinge, "lists", "2402.01878"),
@@ -266,7 +271,6 @@ CATALOGUE: dict[str, Entry] = {
   ),
   "diffusion_dpo": Entry(diffusion.diffusion_dpo, "errors", "2311.12908"),
   "mapo": Entry(diffusion.mapo, "errors", "2406.06424"),
-  # ----------------------------------------------------------- experimental
 }
 
 

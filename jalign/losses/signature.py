@@ -86,6 +86,7 @@ VOCABULARY: dict[str, dict[str, str]] = {
     "returns": "BT",
     "rewards": "B",
     "values": "B",
+    "preference": "B",
     "aligned": "B bool",
     "mask": "BT bool",
   },

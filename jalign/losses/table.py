@@ -61,11 +61,6 @@ def needs_reference(entry: Entry) -> bool:
   return any(a.startswith("ref_") for a in array_parameters(entry.function))
 
 
-def is_experimental(entry: Entry) -> bool:
-  """Whether a loss's formula is in part ours, as its docstring says."""
-  return entry.function.__module__ == "jalign.losses.experimental"
-
-
 def settings_of(entry: Entry) -> list[str]:
   """A loss's hyperparameters as `name=default`."""
   return [f"{k}={v}" for k, v in hyperparameters(entry.function).items()]
@@ -99,7 +94,7 @@ def _row(name: str, entry: Entry, shared: list[str]) -> tuple[str, ...]:
   formula = [re.sub(r"^l(_b)? = ", "", loss)]
   formula += [clause for clause in definitions if clause not in shared]
   cells = (
-    f"`{name}`" + (" (experimental)" if is_experimental(entry) else ""),
+    f"`{name}`",
     _code(", ".join(formula)),
     ", ".join(_code(setting) for setting in settings_of(entry)),
     "yes" if needs_reference(entry) else "",

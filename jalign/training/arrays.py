@@ -236,7 +236,7 @@ def tokens(
     arrays["repeats"] = losses.repeated_ngrams(ids, mask)
   if score.needs_reference:
     arrays["ref_token_logps"] = score.tokens(data.sequences, True)
-  return arrays | _optional(data, names, ("rewards", "values"))
+  return arrays | _optional(data, names, ("rewards", "values", "preference"))
 
 
 def segments(score: Scores, data: PairBatch, names: tuple[str, ...]) -> Arrays:
@@ -308,6 +308,7 @@ GIVEN: Mapping[str, tuple[str, ...]] = {
     "repeats",
     "rewards",
     "values",
+    "preference",
     "mask",
   ),
   "segments": ("step_logps", "ref_step_logps", "preference", "mask"),

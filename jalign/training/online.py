@@ -1,7 +1,7 @@
 """Online alignment: sample two responses, ask which is better, take a step.
 
-An algorithm is a row of `ALGORITHMS`: who samples, what becomes of the
-preference, which loss. The update is the offline one.
+An algorithm is a row of `ALGORITHMS`: who samples, what becomes of the two
+responses and the preference, which loss. The update is the offline one.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,15 @@ import numpy as np
 from jalign.data import PromptBatch
 from jalign.decode import MixtureParams, Sampler, generate, geometric, sampler
 from jalign.feedback import Annotator
-from jalign.types import Array, Model, PairBatch, Params, Rollout
+from jalign.types import (
+  Array,
+  Model,
+  PairBatch,
+  Params,
+  Rollout,
+  SequenceBatch,
+  Sequences,
+)
 
 Decode = Callable[[Any], str]  # token ids -> text
 
@@ -24,23 +32,74 @@ class Algorithm(NamedTuple):
 
   Attributes:
     loss: name in `losses.CATALOGUE`.
-    mixture: sample from the geometric mixture with the reference, rather than
-      from the policy.
-    soft: give the loss the preference itself, rather than one Bernoulli draw
-      that orders the pair.
+    mixture: for each of the two responses, whether it is drawn from the
+      geometric mixture with the reference, rather than from the policy.
+    arrange: `(sequences of 2P rows, [P] P(first > second), [P] weights, key) ->
+      batch` for the loss.
     paper: where it comes from.
   """
 
   loss: str
-  mixture: bool
-  soft: bool
+  mixture: tuple[bool, bool]
+  arrange: Callable[[Sequences, np.ndarray, np.ndarray, Array], Any]
   paper: str
 
 
+def drawn_pairs(
+  sequences: Sequences, preference: np.ndarray, weights: np.ndarray, key: Array
+) -> PairBatch:
+  """Pairs that one Bernoulli draw of the preference orders."""
+  uniforms = np.asarray(jax.random.uniform(key, preference.shape))
+  sequences = _ordered(sequences, uniforms < preference)
+  return PairBatch(sequences, jnp.asarray(weights))
+
+
+def soft_pairs(
+  sequences: Sequences, preference: np.ndarray, weights: np.ndarray, key: Array
+) -> PairBatch:
+  """Pairs with the preference itself for a label.
+
+  The likelier response comes first, so that "chosen" in the metrics means it;
+  a loss of soft labels doesn't change under the swap.
+  """
+  del key
+  soft = jnp.asarray(np.maximum(preference, 1.0 - preference))
+  sequences = _ordered(sequences, preference >= 0.5)
+  return PairBatch(sequences, jnp.asarray(weights), preference=soft)
+
+
+def first_responses(
+  sequences: Sequences, preference: np.ndarray, weights: np.ndarray, key: Array
+) -> SequenceBatch:
+  """The first of the two responses, with how often it beats the second."""
+  del key
+  return SequenceBatch(
+    jax.tree.map(lambda x: x[0::2], sequences),
+    jnp.asarray(weights),
+    preference=jnp.asarray(preference),
+  )
+
+
+def _ordered(sequences: Sequences, first_wins: np.ndarray) -> Sequences:
+  """2P rows with the winner of each pair first."""
+  if first_wins.all():
+    return sequences
+  rows = np.arange(2 * len(first_wins)).reshape(-1, 2)
+  order = np.where(first_wins[:, None], rows, rows[:, ::-1]).reshape(-1)
+  return jax.tree.map(lambda x: x[order], sequences)
+
+
+_POLICY, _MIXTURE = (False, False), (True, True)
+_AGAINST_MIXTURE = (False, True)
+_DPO, _IPO, _NASH = "arXiv:2402.04792", "arXiv:2403.08635", "arXiv:2312.00886"
 ALGORITHMS = {
-  "online_dpo": Algorithm("dpo", False, False, "arXiv:2402.04792"),
-  "online_ipo": Algorithm("ipo_soft", False, True, "arXiv:2403.08635"),
-  "ipo_md": Algorithm("ipo_soft", True, True, "arXiv:2403.08635"),
+  "online_dpo": Algorithm("dpo", _POLICY, drawn_pairs, _DPO),
+  "online_ipo": Algorithm("ipo_soft", _POLICY, soft_pairs, _IPO),
+  "ipo_md": Algorithm("ipo_soft", _MIXTURE, soft_pairs, _IPO),
+  "nash_md": Algorithm("nash_md", _AGAINST_MIXTURE, first_responses, _NASH),
+  "nash_md_token_kl": Algorithm(
+    "nash_md_token_kl", _AGAINST_MIXTURE, first_responses, _NASH
+  ),
 }
 
 
@@ -48,12 +107,12 @@ class Sampled(NamedTuple):
   """One online batch.
 
   Attributes:
-    pairs: P pairs, with the loss's orientation and soft labels.
+    batch: of P examples, as the algorithm's loss takes them.
     rollout: 2P rows, the two responses of a prompt adjacent.
     values: metrics of the sampling.
   """
 
-  pairs: PairBatch
+  batch: Any
   rollout: Rollout
   values: dict[str, float]
 
@@ -70,7 +129,7 @@ def make_sampling(
   mix_ref: float = 0.125,
   draw: Sampler | None = None,
 ) -> Callable[..., Sampled]:
-  """Makes the step from prompts to annotated pairs.
+  """Makes the step from prompts to an annotated batch.
 
   Every loss here is on the policy's own samples: keep the sampler at
   temperature 1 without truncation unless you mean to be off-policy.
@@ -84,22 +143,25 @@ def make_sampling(
     stop_ids: tokens that end a response.
     pad_id: fills columns after a response.
     mix_ref: weight of the reference in the mixture, where there is one;
-      Calandriello et al. 2024 select 0.125.
+      Calandriello et al. 2024 select 0.125, as do Munos et al. 2023. At 0
+      Nash-MD is self-play, at 1 it goes for the best response.
     draw: the sampler, temperature 1 by default.
 
   Returns:
     `(params, ref_params, prompts, key) -> Sampled`, with P prompts as a
     jalign.data.PromptBatch.
   """
-  policy = geometric(model, model) if algorithm.mixture else model
+  mixed = any(algorithm.mixture)
+  policy = geometric(model, model) if mixed else model
   draw = draw or sampler()
 
   def sample(
     params: Params, ref_params: Params, prompts: PromptBatch, key: Array
   ) -> Sampled:
     texts = prompts.texts
-    if algorithm.mixture:
-      params = MixtureParams(params, ref_params, jnp.float32(mix_ref))
+    if mixed:
+      share = jnp.tile(jnp.float32(algorithm.mixture) * mix_ref, len(texts))
+      params = MixtureParams(params, ref_params, share)
     sample_key, label_key = jax.random.split(key)
     rollout = generate(
       policy,
@@ -126,22 +188,10 @@ def make_sampling(
         np.mean([x == y for x, y, z in zip(a, b, live) if z])
       ),
     }
-    sequences = rollout.sequences
-    soft = None
-    if algorithm.soft:
-      # The likelier response first, so that "chosen" in the metrics means it;
-      # a loss of soft labels doesn't change under the swap.
-      soft = jnp.asarray(np.maximum(preference, 1.0 - preference))
-      first_wins = preference >= 0.5
-    else:
-      uniforms = jax.random.uniform(label_key, (len(texts),))
-      first_wins = np.asarray(uniforms) < preference
-    if not first_wins.all():
-      rows = np.arange(2 * len(texts)).reshape(-1, 2)
-      order = np.where(first_wins[:, None], rows, rows[:, ::-1]).reshape(-1)
-      sequences = jax.tree.map(lambda x: x[order], sequences)
-    pairs = PairBatch(sequences, jnp.asarray(prompts.weights), preference=soft)
-    return Sampled(pairs, rollout, values)
+    batch = algorithm.arrange(
+      rollout.sequences, preference, prompts.weights, label_key
+    )
+    return Sampled(batch, rollout, values)
 
   return sample
 

@@ -44,7 +44,9 @@ def fed() -> list[str]:
   for name in table:
     loss, entry = losses.resolve(name)
     arrays = set(losses.array_parameters(loss))
-    if arrays <= set(GIVEN.get(entry.batch, ())) - UNREAD:
+    if arrays <= set(GIVEN.get(entry.batch, ())) - UNREAD.get(
+      entry.batch, set()
+    ):
       found.append(name)
   return found
 

@@ -76,17 +76,17 @@ def test_one_draw_orders_a_pair_with_the_annotators_probability():
   kept = []
   for seed in range(2):
     got = sample(params, None, prompts, jax.random.key(seed))
-    assert got.pairs.preference is None
+    assert got.batch.preference is None
     sampled = got.rollout.sequences
     # A pair is its prompt's two rows, whole, in one order or in the other.
     chosen_first = np.all(
-      np.asarray(got.pairs.sequences.tokens)[0::2]
+      np.asarray(got.batch.sequences.tokens)[0::2]
       == np.asarray(sampled.tokens)[0::2],
       axis=1,
     )
     order = np.arange(2 * count).reshape(-1, 2)
     order = np.where(chosen_first[:, None], order, order[:, ::-1]).reshape(-1)
-    _same(_rows(sampled, order), got.pairs.sequences)
+    _same(_rows(sampled, order), got.batch.sequences)
     different = np.any(
       np.asarray(sampled.tokens)[0::2] != np.asarray(sampled.tokens)[1::2],
       axis=1,
@@ -106,7 +106,7 @@ def test_a_certain_preference_always_orders(preference):
   got = sample(_model()[1], None, _prompts(16), jax.random.key(0))
   order = np.arange(32).reshape(-1, 2)
   order = (order if preference else order[:, ::-1]).reshape(-1)
-  _same(_rows(got.rollout.sequences, order), got.pairs.sequences)
+  _same(_rows(got.rollout.sequences, order), got.batch.sequences)
 
 
 @pytest.mark.parametrize("name", ["online_ipo", "ipo_md"])
@@ -126,9 +126,9 @@ def test_a_soft_pair_has_the_likelier_response_first(name):
   )
   order = np.arange(32).reshape(-1, 2)
   order = np.where(said[:, None] >= 0.5, order, order[:, ::-1]).reshape(-1)
-  _same(_rows(sampled, order), got.pairs.sequences)
+  _same(_rows(sampled, order), got.batch.sequences)
   want = np.maximum(said, 1 - said)
-  np.testing.assert_allclose(got.pairs.preference, want, rtol=1e-6)
+  np.testing.assert_allclose(got.batch.preference, want, rtol=1e-6)
   assert {0.2, 0.9} <= set(said)
 
 
@@ -170,7 +170,7 @@ def test_fill_rows_have_no_weight_and_count_nowhere():
   judge = lambda prompt, a, b: 0.9 if int(prompt.split()[1]) < 5 else 0.5
   sample = _sampling("online_ipo", from_preference(judge))
   got = sample(_model()[1], None, _prompts(8, fill=3), jax.random.key(0))
-  np.testing.assert_array_equal(got.pairs.weights, [1, 1, 1, 1, 1, 0, 0, 0])
+  np.testing.assert_array_equal(got.batch.weights, [1, 1, 1, 1, 1, 0, 0, 0])
   assert got.values["preference_certainty"] == pytest.approx(0.8)
   assert got.values["response_tokens"] == NEW
 
@@ -223,7 +223,7 @@ def _update(name):
     getattr(losses, ALGORITHMS[name].loss),
     **({"beta": 0.1} if name == "online_dpo" else {"tau": 0.1}),
   )
-  objective = make_objective(loss, _model()[0], batch="pairs")
+  objective = make_objective(loss, _model()[0])
   optimizer = optax.adam(1e-2)
   return optimizer, make_update(objective, optimizer)
 
@@ -250,7 +250,7 @@ def test_what_is_rewarded_becomes_likelier(name):
     state = init_state(params, optimizer)
     for step in range(20):
       got = sample(state.params, params, prompts, jax.random.key(step))
-      state, _ = update(state, got.pairs, params)
+      state, _ = update(state, got.batch, params)
     after[sign] = _liked(state.params)
   assert after[1.0] > 1.5 * before
   assert after[-1.0] < before / 1.5

@@ -63,13 +63,15 @@ class SequenceGame(NamedTuple):
         where="sequence_game.preferences",
         remedy="win_rates(game, policy) never holds it.",
       )
-    return self.prefer(rows, rows)
+    return self.prefer(jnp.asarray(rows), jnp.asarray(rows))
 
   def annotate(self, prompts, a, b) -> np.ndarray:
     """An annotator (jalign.feedback) of responses as texts, e.g. "0 2 1"."""
     del prompts
-    ids = lambda texts: np.array([[int(t) for t in x.split()] for x in texts])
     with jax.enable_x64(True):
+      ids = lambda texts: jnp.array(
+        [[int(t) for t in x.split()] for x in texts]
+      )
       pair = jax.vmap(lambda x, y: self.prefer(x[None], y[None])[0, 0])
       return np.asarray(pair(ids(a), ids(b)))
 

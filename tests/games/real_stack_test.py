@@ -191,8 +191,10 @@ def test_stationary_points_are_nash_only_where_theory_says():
 @pytest.mark.parametrize("name", ROWS)
 def test_training_reaches_its_own_stationary_point(name):
   """And from there no other: they are 3e-3 apart, or equal."""
-  pairs, steps = 512, 1500
-  optimizer = optax.sgd(optax.linear_schedule(ROWS[name].speed, 0.0, steps))
+  pairs, steps = 512, 2500
+  # A fraction of the exact iteration's rate: samples are noisy.
+  rate = optax.linear_schedule(0.3 * ROWS[name].speed, 0.0, steps)
+  optimizer = optax.sgd(rate)
   update = make_update(make_objective(loss_of(name), MODEL), optimizer)
   sample, reference = _sampling(name), _reference_params()
   state = init_state(jax.tree.map(jnp.copy, reference), optimizer)

@@ -26,13 +26,21 @@ def nash_md_token_kl_gradient(
   return gradient
 
 
-def _values(gradient):
-  def value(token_logps, ref_token_logps, preference, mask, **settings):
-    slope = gradient(token_logps, ref_token_logps, preference, mask, **settings)
-    return np.where(mask, slope * token_logps, 0.0).sum(-1)
-
-  return value
+def _value(slope, token_logps, mask):
+  return np.where(mask, slope * token_logps, 0.0).sum(-1)
 
 
-nash_md = _values(nash_md_gradient)
-nash_md_token_kl = _values(nash_md_token_kl_gradient)
+def nash_md(token_logps, ref_token_logps, preference, mask, *, tau=0.008):
+  slope = nash_md_gradient(
+    token_logps, ref_token_logps, preference, mask, tau=tau
+  )
+  return _value(slope, token_logps, mask)
+
+
+def nash_md_token_kl(
+  token_logps, ref_token_logps, preference, mask, *, tau=0.1
+):
+  slope = nash_md_token_kl_gradient(
+    token_logps, ref_token_logps, preference, mask, tau=tau
+  )
+  return _value(slope, token_logps, mask)

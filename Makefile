@@ -19,9 +19,13 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=15
 
 # Slow tests run one by one: they are large, and some of them measure memory.
+# Programs are optimised as users' are; in `make test`, little (tests/conftest.py).
+test-slow: export JAX_DISABLE_MOST_OPTIMIZATIONS := 0
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow --durations=0
-	$(BIN)/python -m pytest --hypothesis-profile=new -m "not slow" tests/losses
+	$(BIN)/python -m pytest --hypothesis-profile=new -m "not slow" \
+	  tests/losses tests/training tests/decode tests/models \
+	  tests/logprobs_test.py
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

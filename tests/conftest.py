@@ -1,15 +1,26 @@
-"""Eight virtual CPU devices, so that every sharding test runs anywhere."""
+"""Eight virtual CPU devices, so that every sharding test runs anywhere.
+
+Compiling is most of what the tests do, so that XLA optimises little here;
+`make test-slow` compiles as users do, by JAX_DISABLE_MOST_OPTIMIZATIONS=0.
+"""
 
 import atexit
+import importlib.metadata
 import os
 import shutil
 import tempfile
 
 flags = os.environ.get("XLA_FLAGS", "")
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# The older emitters compile three times as fast. Another jaxlib may not know
+# the flag, and XLA ends the process at one that it doesn't know.
+if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1" and (
+  importlib.metadata.version("jaxlib").startswith("0.10.")
+):
+  flags += " --xla_cpu_use_fusion_emitters=false"
 if "xla_force_host_platform_device_count" not in flags:
-  os.environ["XLA_FLAGS"] = (
-    f"{flags} --xla_force_host_platform_device_count=8".strip()
-  )
+  flags += " --xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = flags.strip()
 # Workers and commands of one run compile a program once between them.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
   _CACHE = tempfile.mkdtemp(prefix="jalign-compiled-")

@@ -45,7 +45,9 @@ def _execute(name, folder):
     "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
     "IPYTHONDIR": str(folder / "ipython"),
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-    "XLA_FLAGS": "",  # one device, as a reader has it
+    # One device, as a reader has it.
+    "XLA_FLAGS": os.environ["XLA_FLAGS"]
+    + " --xla_force_host_platform_device_count=1",
   }
   target = folder / "executed.ipynb"
   done = subprocess.run(

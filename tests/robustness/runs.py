@@ -59,7 +59,9 @@ class Runs:
     """Starts `python -m` with some arguments, on one device."""
     environment = os.environ | {
       # One device and little optimising: compiling is most of a tiny run.
-      "XLA_FLAGS": "--xla_backend_optimization_level=0"
+      "XLA_FLAGS": os.environ["XLA_FLAGS"]
+      + " --xla_force_host_platform_device_count=1"
+      " --xla_backend_optimization_level=0"
       " --xla_llvm_disable_expensive_passes=true",
       "JAX_COMPILATION_CACHE_DIR": str(self.folder / "compiled"),
       "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",

@@ -26,7 +26,7 @@ from jalign.games import linear_program
 from jalign.games.checks import check_game, check_policy
 from jalign.types import Array
 
-# Above this many actions a Newton step's n^3 costs more than mirror steps.
+# Above this many actions a direct Newton step's n^3 costs too much.
 _DENSE = 512
 
 
@@ -223,8 +223,8 @@ def regularized_nash(
 
   The fixed point policy ~ reference * exp(P policy / tau) (Munos et al. 2023,
   arXiv:2312.00886, proposition 1). Mirror-prox steps of payoff size 2, which
-  contract for every tau, then up to a few hundred actions Newton steps for the
-  last digits.
+  contract for every tau, and Newton steps for the last digits: direct ones up
+  to a few hundred actions, above that by GMRES.
 
   Args:
     preferences: [..., n, n].
@@ -256,54 +256,56 @@ def _solve(preferences, reference, tau, tolerance, max_steps):
   # Rounding of P(y > policy) / tau, which no step can undercut.
   scale = jnp.maximum(1.0, 1e-3 / jnp.asarray(tau, jnp.float64))
 
-  def response(theta):
-    policy = jax.nn.softmax(theta)
-    return jax.nn.log_softmax(log_ref + _win_rates(preferences, policy) / tau)
-
-  def error(theta):
-    return jnp.max(jnp.abs(theta - response(theta)))
-
   step = 2.0
   shrink = 1 / (1 + step * tau)
 
-  def prox(theta, opponent):
-    pull = tau * log_ref + _win_rates(preferences, jax.nn.softmax(opponent))
-    return jax.nn.log_softmax(shrink * (theta + step * pull))
+  # A product with the preferences is what costs: each is used for all it tells.
+  def measured(theta):
+    wins = _win_rates(preferences, jax.nn.softmax(theta))
+    residual = theta - jax.nn.log_softmax(log_ref + wins / tau)
+    return theta, wins, residual, jnp.max(jnp.abs(residual))
 
-  def mirror_prox(theta):
-    return prox(theta, prox(theta, theta))
+  def prox(theta, wins):
+    return jax.nn.log_softmax(shrink * (theta + step * (tau * log_ref + wins)))
 
-  def newton(theta):
+  def mirror_prox(_, point):
+    theta, wins, *_ = point
+    half = jax.nn.softmax(prox(theta, wins))
+    return measured(prox(theta, _win_rates(preferences, half)))
+
+  def newton(_, point):
+    theta, wins, residual, error = point
     policy = jax.nn.softmax(theta)
-    # d P policy / d theta, columns P_j policy_j less the mean
-    mean = _win_rates(preferences, policy)
-    slope = (preferences - mean[..., None]) * policy[..., None, :] / tau
-    residual = theta - response(theta)
-    move = jnp.linalg.solve(jnp.eye(n) - slope, residual[..., None])[..., 0]
-    return jax.nn.log_softmax(theta - move)
+    if n <= _DENSE:
+      # d P policy / d theta, columns P_j policy_j less the mean
+      slope = (preferences - wins[..., None]) * policy[..., None, :] / tau
+      move = jnp.linalg.solve(jnp.eye(n) - slope, residual[..., None])[..., 0]
+    else:
 
-  def polish(theta):
-    if n > _DENSE:
-      return theta
-    for _ in range(2):
-      moved = newton(theta)
-      better = error(moved) < error(theta)  # False where it is NaN
-      theta = jnp.where(better, moved, theta)
-    return theta
+      def system(v):
+        weighted = policy * v
+        mean = wins * jnp.sum(weighted, -1, keepdims=True)
+        return v - (_win_rates(preferences, weighted) - mean) / tau
+
+      move, _ = jax.scipy.sparse.linalg.gmres(
+        system, residual, tol=1e-4, restart=12, maxiter=1,
+        solve_method="incremental",
+      )  # fmt: skip
+    moved = measured(jax.nn.log_softmax(theta - move))
+    better = moved[-1] < error  # False where it is NaN
+    return jax.tree.map(lambda a, b: jnp.where(better, a, b), moved, point)
 
   block = 16 if n <= _DENSE else 4
 
   def body(carry):
-    theta, _, steps = carry
-    theta = jax.lax.fori_loop(0, block, lambda _, x: mirror_prox(x), theta)
-    theta = polish(theta)
-    return theta, error(theta), steps + block
+    point, steps = carry
+    point = jax.lax.fori_loop(0, block, mirror_prox, point)
+    return jax.lax.fori_loop(0, 2, newton, point), steps + block
 
   def going(carry):
-    return (carry[1] > tolerance * scale) & (carry[2] < max_steps)
+    return (carry[0][-1] > tolerance * scale) & (carry[1] < max_steps)
 
-  start = (log_ref, jnp.asarray(jnp.inf, jnp.float64), 0)
-  theta, gap, _ = jax.lax.while_loop(going, body, start)
+  (theta, *_, gap), _ = jax.lax.while_loop(going, body, (measured(log_ref), 0))
   return jax.nn.softmax(theta), gap, scale
 
 

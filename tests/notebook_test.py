@@ -92,6 +92,17 @@ def test_losses_runs(tmp_path):
   assert "dpo + sft" in text
 
 
+def test_nash_game_runs_and_reaches_the_equilibrium(tmp_path):
+  text, pictures = _execute("nash_game.ipynb", tmp_path)
+  assert pictures == 2
+  assert "Nash beats RLHF in 52.4 %" in text
+  assert "lies above 4.663" in text
+  first, last = re.search(
+    r"KL to Nash: (\S+) at first, (\S+) in", text
+  ).groups()
+  assert float(last) < 0.01 < 0.1 < float(first)
+
+
 @pytest.mark.parametrize(
   "path", sorted(FOLDER.glob("*.ipynb")), ids=lambda p: p.stem
 )

@@ -24,9 +24,13 @@ from jalign.games import regularized_nash
 
 _GAMES = flags.DEFINE_integer("games", 1024, "small games", lower_bound=1)
 _ACTIONS = flags.DEFINE_integer("actions", 32, "of each", lower_bound=2)
-_LARGE = flags.DEFINE_integer("large", 10_000, "of the large game")
+_LARGE = flags.DEFINE_integer(
+  "large", 10_000, "actions of the large game", lower_bound=2
+)
 _TAU = flags.DEFINE_float("tau", 0.1, "strength of the KL", lower_bound=1e-6)
-_REPEATS = flags.DEFINE_integer("repeats", 3, "odd; the median counts")
+_REPEATS = flags.DEFINE_integer(
+  "repeats", 3, "the median counts", lower_bound=1
+)
 TOLERANCE = 1e-10
 
 
@@ -50,13 +54,16 @@ def numpy_nash(preferences, reference, tau, step=2.0):
 
   log_ref = np.log(reference)
   theta, shrink, count = log_ref, 1 / (1 + step * tau), 0
+
+  def moved(theta, wins):
+    return normalized(shrink * (theta + step * (tau * log_ref + wins)))
+
   while True:
     wins = preferences @ np.exp(theta)
     if np.abs(theta - normalized(log_ref + wins / tau)).max() <= TOLERANCE:
       return np.exp(theta), count
-    move = lambda w: shrink * (theta + step * (tau * log_ref + w))  # noqa: B023
-    half = normalized(move(wins))
-    theta = normalized(move(preferences @ np.exp(half)))
+    half = moved(theta, wins)
+    theta = moved(theta, preferences @ np.exp(half))
     count += 1
 
 
@@ -73,7 +80,7 @@ def timed(f: Callable[[], np.ndarray], repeats: int):
 def compare(title: str, plain, ours) -> None:
   """Times both, in turn, and prints one line of a Markdown table."""
   ours()  # compiles
-  (want, counts), slow = timed(plain, 1 if _REPEATS.value < 2 else 3)
+  (want, counts), slow = timed(plain, _REPEATS.value)
   got, fast = timed(ours, _REPEATS.value)
   error = np.abs(np.log(got) - np.log(want)).max()
   if not error < 1e-8:

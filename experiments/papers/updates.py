@@ -247,9 +247,9 @@ def orbits() -> dict[str, np.ndarray]:
     return np.asarray(jax.lax.scan(body, carry, None, length=20_000)[1])
 
   return {
-    "SGD, rate 0.1": train(optax.sgd(0.1)),
-    "Adam, b1 0.9, rate 0.01": train(optax.adam(1e-2)),
-    "Adam, b1 0, rate 0.001": train(optax.adam(1e-3, b1=0.0)),
+    "SGD": train(optax.sgd(0.1)),
+    "Adam, b1 0.9": train(optax.adam(1e-2)),
+    "Adam, b1 0": train(optax.adam(1e-3, b1=0.0)),
   }
 
 
@@ -288,13 +288,14 @@ def draw() -> Figure:
   left.set_title("EGPO's benchmark, tau 0.01, median of 10")
   left.set_ylabel("duality gap")
   shares = stuck()
-  labels = [f"alpha {alpha:g}" for alpha in shares]
+  labels = [f"{alpha:g}" for alpha in shares]
   middle.bar(labels, [100 * s for s in shares.values()], color=PALETTE[0])
+  middle.set_xlabel("alpha")
   middle.set_title("XPO: runs stuck at the worse arm, %")
   right.set_title("Rock-paper-scissors, tau 0.02: KL(Nash, policy)")
   for axes in (left, right):
     axes.set_xlabel("steps")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower right" if axes is left else "best")
     axes.yaxis.set_major_formatter("{x:g}")
   return figure
 

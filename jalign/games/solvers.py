@@ -54,8 +54,8 @@ class Solver(NamedTuple):
     init: `log_policy [n] -> state`.
     step: `(state, game, step_size, key) -> state`.
     policy: `state -> log_policy [n]`.
-    ratio: `(step_size, tau, omega) -> ` factor on KL(Nash, policy) a step
-      near the equilibrium along a mode that rotates at rate omega; None where
+    ratio: `(step_size, tau, omega) -> factor` on KL(Nash, policy) of a step
+      near the equilibrium, along a mode that rotates at rate omega; None where
       there is no closed form.
   """
 

@@ -29,7 +29,11 @@ MAKE = {
   "ranked_segments": batches.lists,
   "unpaired": batches.unpaired,
   "sequences": lambda n, **kw: batches.singles(
-    n, rewards=jnp.arange(n) * 1.0, values=jnp.ones(n), **kw
+    n,
+    rewards=jnp.arange(n) * 1.0,
+    values=jnp.ones(n),
+    preference=jnp.full(n, 0.5),
+    **kw,
   ),
 }
 MAKE["tokens"] = MAKE["sequences"]

@@ -25,6 +25,10 @@ Params = Any  # a nested dict of arrays
 Cache = Any  # opaque to the decode loop
 
 
+def _as_they_are(params: Params) -> Params:
+  return params
+
+
 class Policy(NamedTuple):
   """All that decoding needs: two pure functions over a params tree.
 
@@ -35,10 +39,13 @@ class Policy(NamedTuple):
       Appends the first `lengths[b]` of the C tokens to row b. C > 1 is a
       prefill or a chunk of one, C == 1 a decode step. `logits` are float32
       [B, V] after each row's last appended token, or `MixedLogits`.
+    prepare: `params -> params` as decoding wants them: the loop calls it once,
+      before the first token. The other two take either form.
   """
 
   init_cache: Callable[..., Cache]
   extend: Callable[..., tuple[Any, Cache]]
+  prepare: Callable[[Params], Params] = _as_they_are
 
 
 class MixedLogits(NamedTuple):
@@ -82,7 +89,7 @@ class Head(struct.PyTreeNode):
 class Model(NamedTuple):
   """A language model: to params what optax.GradientTransformation is to state.
 
-  Every `Model` is a `Policy` too (the last two fields).
+  Every `Model` is a `Policy` too (the last three fields).
 
   Attributes:
     init: `key -> params`.
@@ -92,6 +99,7 @@ class Model(NamedTuple):
     head: `params -> Head`.
     init_cache: as `Policy.init_cache`.
     extend: as `Policy.extend`.
+    prepare: as `Policy.prepare`.
   """
 
   init: Callable[[Array], Params]
@@ -99,6 +107,7 @@ class Model(NamedTuple):
   head: Callable[[Params], Head]
   init_cache: Callable[..., Cache]
   extend: Callable[..., tuple[Any, Cache]]
+  prepare: Callable[[Params], Params] = _as_they_are
 
 
 class Sequences(struct.PyTreeNode):

@@ -49,7 +49,7 @@ def generate(
   chex.assert_rank([prompts, prompt_lengths], [2, 1])
   chex.assert_equal_shape_prefix([prompts, prompt_lengths, keys], 1)
   return _generate(
-    Policy(policy.init_cache, policy.extend),
+    Policy(policy.init_cache, policy.extend, policy.prepare),
     params,
     jnp.asarray(prompts, jnp.int32),
     jnp.asarray(prompt_lengths, jnp.int32),
@@ -79,6 +79,7 @@ def _generate(
 ):
   batch, width = prompts.shape
   total = width + max_new_tokens
+  params = policy.prepare(params)
   cache = policy.init_cache(params, batch, total)
   logits, cache = policy.extend(params, prompts, prompt_lengths, cache)
   stops = jnp.asarray(stop_ids, jnp.int32)

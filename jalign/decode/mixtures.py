@@ -63,4 +63,10 @@ def geometric(policy: Any, reference: Any) -> Policy:
     mixed = (1.0 - weight) * a + weight * b
     return MixedLogits(mixed, (a, b)), (cache_a, cache_b)
 
-  return Policy(init_cache, extend)
+  def prepare(params: MixtureParams) -> MixtureParams:
+    return params.replace(
+      policy=policy.prepare(params.policy),
+      reference=reference.prepare(params.reference),
+    )
+
+  return Policy(init_cache, extend, prepare)

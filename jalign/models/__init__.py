@@ -1,10 +1,11 @@
 """Models: records of pure functions over plain nested dicts of parameters."""
 
 from jalign.models.adapters import from_apply, from_linen, from_nnx
+from jalign.models.cached import KVCache
 from jalign.models.config import ModelConfig
 from jalign.models.heads import ScoreHead, last_hidden, pairwise, scalar
 from jalign.models.spec import ParamSpec, init_params, param_specs, param_table
-from jalign.models.transformer import KVCache, transformer
+from jalign.models.transformer import transformer
 
 __all__ = [
   "KVCache",

@@ -222,7 +222,7 @@ def _stage(name, top, own, where) -> StageSettings:
   for key in ("batch_size", "microbatches", "log_every"):
     if getattr(stage, key) < 1:
       raise UserError("must be at least 1.", where=f"{where}.{key}")
-  for key in ("steps", "epochs", "eval_every", "save_every"):
+  for key in ("steps", "epochs", "eval_every", "save_every", "slots"):
     if getattr(stage, key) < 0:
       raise UserError("must not be negative.", where=f"{where}.{key}")
   if not 0 <= stage.mix_ref <= 1:

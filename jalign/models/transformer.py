@@ -14,7 +14,8 @@ from jalign.models import cached, layers
 from jalign.models.block import block, embed, head
 from jalign.models.config import ModelConfig
 from jalign.models.spec import init_params, param_specs
-from jalign.types import Array, Model, Params
+from jalign.sharding import BATCH_AXES, mesh_axes
+from jalign.types import Array, Layout, Model, Params
 
 
 @functools.lru_cache  # equal configs give the same functions, so one jit cache
@@ -27,6 +28,7 @@ def transformer(config: ModelConfig) -> Model:
     init_cache=functools.partial(cached.init_cache, c=config),
     extend=functools.partial(cached.extend, c=config),
     prepare=functools.partial(cached.prepare, c=config),
+    layout=Layout(BATCH_AXES, mesh_axes(("vocab",), config.rules)[0]),
   )
 
 

@@ -301,9 +301,9 @@ def _timeout() -> dict[str, int]:
   if jax.process_count() > 1:
     return {}
   # The wait of one of its threads for another has a limit without an option.
-  private = sys.modules.get("orbax.checkpoint._src.multihost.multihost")
+  private: Any = sys.modules.get("orbax.checkpoint._src.multihost.multihost")
   if hasattr(private, "coordination_timeout"):
-    setattr(private, "coordination_timeout", lambda: _CENTURY)
+    private.coordination_timeout = lambda: _CENTURY
   return {"timeout_secs": _CENTURY}
 
 

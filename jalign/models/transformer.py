@@ -10,7 +10,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jalign.models import cached, layers
+from jalign.models import attention, cached, layers
 from jalign.models.block import block, embed, head
 from jalign.models.config import ModelConfig
 from jalign.models.spec import init_params, param_specs
@@ -58,7 +58,10 @@ def _forward(
   def body(x, p):
     def attend(q, k, v):
       k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
-      return layers.attention(q, k, v, mask), None
+      attended = attention.over_sequence(
+        q, k, v, mask, c, causal=True, segment_ids=segment_ids
+      )
+      return attended, None
 
     return block(p, x, positions, attend, c)
 

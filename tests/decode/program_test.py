@@ -26,13 +26,8 @@ _IN_PLACE = {"scatter", "dynamic-update-slice"}
 
 
 @pytest.fixture(autouse=True)
-def optimised():
-  """Programs as XLA makes them for users, not as tests/conftest.py asks."""
-  name = "jax_disable_most_optimizations"
-  before = jax.config.read(name)
-  jax.config.update(name, False)
-  yield
-  jax.config.update(name, before)
+def _optimised(optimised):
+  """Programs as users get them."""
 
 
 def computations(text):

@@ -118,6 +118,13 @@ def test_a_step_moves_no_cache_and_no_weights(dtype):
   assert moved(program(model, params)) == []
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a trait of the CPU")
+def test_why_a_cache_is_float32_on_the_cpu():
+  _, model, params = tiny(dtype="bfloat16", cache_dtype="bfloat16", **SIZES)
+  found = moved(program(model, params))
+  assert sum("29" in x for x in found) >= 4
+
+
 def _slots_first(model):
   """A cache [B, S, G, E] in front of attention that wants [B, G, S, E]."""
   swap = lambda cache: jax.tree.map(

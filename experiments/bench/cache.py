@@ -121,7 +121,7 @@ def jiffies():
 
 def others(before, after, seconds):
   """Share of the cores that other processes used, where /proc tells."""
-  if before is None or after is None:
+  if before is None or after is None or seconds < 0.5:  # ticks are 10 ms
     return None
   ticks = (after[0] - before[0]) - (after[1] - before[1])
   capacity = seconds * os.sysconf("SC_CLK_TCK") * (os.cpu_count() or 1)

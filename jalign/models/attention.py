@@ -38,7 +38,7 @@ KINDS = ("training", "chunk", "step")
 def choose(
   c: ModelConfig,
   kind: str,
-  platform: str,
+  where: str,
   unfit: Callable[[str], str] = lambda name: "",
 ) -> str:
   """The implementation for a kind of attention on a platform.
@@ -46,7 +46,7 @@ def choose(
   Args:
     c: the model's config; `attention` names the family.
     kind: "training", "chunk" (several tokens onto a cache) or "step" (one).
-    platform: as from jax.default_backend().
+    where: the platform, as from `platform`.
     unfit: why an implementation cannot take the arrays at hand, or "".
 
   Returns:
@@ -57,13 +57,13 @@ def choose(
   """
   if c.attention == "xla":
     return "xla"
-  key = (c.attention, platform)
+  key = (c.attention, where)
   if key not in _CHOICES and c.attention == "auto":
     return "xla"
   remedy = "Choose 'auto' or 'xla'."
   if key not in _CHOICES:
     raise UserError(
-      f"{c.attention!r} does not run on {platform}.",
+      f"{c.attention!r} does not run on {where}.",
       where="model.attention",
       remedy=remedy,
     )
@@ -113,7 +113,7 @@ def over_sequence(
     odd = not plain and q.shape[1] % 2
     return "the length is odd" if odd else _unfit(name, q, k)
 
-  name = choose(c, "training", _platform(), unfit)
+  name = choose(c, "training", platform(), unfit)
   if name == "splash":
     ids = () if segment_ids is None else (segment_ids,)
     return mapped(kernels.splash, c, q, k, v, *ids)
@@ -149,7 +149,7 @@ def over_cache(
   """
   chunk, slots = q.shape[1], k.shape[2]
   kind = "step" if chunk == 1 else "chunk"
-  name = choose(c, kind, _platform(), lambda name: _unfit(name, q, k))
+  name = choose(c, kind, platform(), lambda name: _unfit(name, q, k))
   if name == "xla":
     return reference(q, k, v, mask, scales)
   lengths = jnp.minimum(positions[:, -1] + 1, slots)
@@ -263,7 +263,8 @@ def mapped(kernel, c: ModelConfig, q: Array, k: Array, v: Array, *rest: Array):
   )(q, k, v, *rest)
 
 
-def _platform() -> str:
+def platform() -> str:
+  """The platform that programs are for."""
   return jax.default_backend()
 
 

@@ -96,6 +96,9 @@ def init_cache(
   del params
   shape = batch, c.num_key_value_heads, attention.slots(size, c)
   dtype = c.cache_dtype or c.dtype
+  if not c.cache_dtype and attention.platform() == "cpu":
+    # XLA:CPU writes to bfloat16 by converting all of it to float32 and back.
+    dtype = "float32" if dtype == "bfloat16" else dtype
 
   def zeros(shape, dtype):
     x = constrain(jnp.zeros(shape, dtype), _CACHE_AXES[: len(shape)], c.rules)

@@ -34,8 +34,9 @@ class ModelConfig:
     initializer_range: standard deviation of the initial weights.
     dtype: of activations and matrix products.
     param_dtype: of the parameters.
-    cache_dtype: of cached keys and values, "" for that of activations. "int8"
-      (see KVCache) takes half the memory of bfloat16.
+    cache_dtype: of cached keys and values. "" is that of activations, on the
+      CPU float32 for bfloat16; "int8" (see KVCache) takes half the memory of
+      bfloat16.
     attention: "xla" is the reference, which runs everywhere; "cudnn" needs an
       NVIDIA GPU and bfloat16 or float16; "pallas" has kernels for the steps of
       decoding on GPUs, and for all attention on TPUs. "auto" takes by platform

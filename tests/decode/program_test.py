@@ -16,7 +16,7 @@ ROWS, WIDTH, NEW = 2, 9, 20
 # Weights and caches are larger (keys 1,856, the smallest matrix 2,048); what a
 # step computes is smaller (blocks of the sampler 512).
 LARGE = 1500
-SIZES = dict(hidden_size=64, head_dim=16)
+SIZES = dict(hidden_size=64, head_dim=16, num_hidden_layers=1)
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%(\S+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^  (ROOT )?%\S+ = (\(.*?\)|\S+) ([a-z][\w\-]*)\(")
 _CALLED = re.compile(r"(?:calls|body|condition|to_apply)=%([\w.\-]+)")
@@ -113,6 +113,13 @@ def test_a_step_moves_no_cache_and_no_weights(dtype):
   assert moved(program(model, params)) == []
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="a trait of the CPU")
+def test_why_a_cache_is_float32_on_the_cpu():
+  _, model, params = tiny(dtype="bfloat16", cache_dtype="bfloat16", **SIZES)
+  found = moved(program(model, params))
+  assert sum("29" in x for x in found) >= 2
+
+
 def _slots_first(model):
   """A cache [B, S, G, E] in front of attention that wants [B, G, S, E]."""
   swap = lambda cache: jax.tree.map(
@@ -168,5 +175,5 @@ def _stacked(model):
 
 @pytest.mark.parametrize("wrong", [_converted, _stacked])
 def test_moved_weights_are_found(wrong):
-  _, model, params = tiny(**SIZES)
+  _, model, params = tiny(**SIZES | dict(num_hidden_layers=2))
   assert len(moved(program(wrong(model), params))) > 2

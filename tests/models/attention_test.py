@@ -119,7 +119,7 @@ def elsewhere(monkeypatch):
   """Makes the choice fall as on another platform, and the kernels run here."""
 
   def become(platform):
-    monkeypatch.setattr(attention, "_platform", lambda: platform)
+    monkeypatch.setattr(attention, "platform", lambda: platform)
     ran = []
 
     def recorded(name):

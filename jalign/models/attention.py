@@ -137,7 +137,7 @@ def over_cache(
 
   Args:
     q: [B, C, H, E] queries.
-    k: [B, G, S, E] keys, int8 with `scales`.
+    k: [B, G, S, E] keys, or [B, G, E, S] if `slots_last`; int8 with `scales`.
     v: [B, G, S, E] values.
     mask: [B, C, S] bool: slots up to a query's position.
     positions: [B, C] int32, consecutive.
@@ -147,11 +147,11 @@ def over_cache(
   Returns:
     [B, C, H, E] in q's dtype.
   """
-  chunk, slots = q.shape[1], k.shape[2]
+  chunk, slots = q.shape[1], v.shape[2]
   kind = "step" if chunk == 1 else "chunk"
-  name = choose(c, kind, platform(), lambda name: _unfit(name, q, k))
+  name = choose(c, kind, platform(), lambda name: _unfit(name, q, v))
   if name == "xla":
-    return reference(q, k, v, mask, scales)
+    return reference(q, k, v, mask, scales, slots_last=slots_last(c))
   lengths = jnp.minimum(positions[:, -1] + 1, slots)
   if kind == "step":
     kernel = {
@@ -179,6 +179,15 @@ def over_cache(
   return jax.lax.cond(jnp.all(positions[:, 0] == 0), first, later)
 
 
+def slots_last(c: ModelConfig) -> bool:
+  """Whether keys are cached [B, G, E, S].
+
+  With float32 and the few queries of a step XLA:CPU multiplies by them four
+  times as fast so. Kernels want [B, G, S, E].
+  """
+  return platform() == "cpu" and c.attention in ("auto", "xla")
+
+
 def slots(size: int, c: ModelConfig) -> int:
   """Slots of a cache for `size` tokens: step kernels want whole blocks."""
   return size + (-size % kernels.BLOCK if c.attention == "pallas" else 0)
@@ -190,6 +199,8 @@ def reference(
   v: Array,
   mask: Array,
   scales: tuple[Array, ...] = (),
+  *,
+  slots_last: bool = False,
 ) -> Array:
   """Grouped-query attention by two matrix products.
 
@@ -204,6 +215,7 @@ def reference(
     mask: [B, T, S] bool, True where a query may see a key.
     scales: of int8 keys and of values, each [B, G, S]. They multiply scores
       and weights, so that no key or value is scaled.
+    slots_last: whether keys are [B, G, E, S].
 
   Returns:
     [B, T, H, E] in q's dtype; scores and softmax in float32, products in the
@@ -225,7 +237,7 @@ def reference(
   rows = q.reshape(batch, length, groups, ratio, width)
   rows = rows.transpose(0, 2, 3, 1, 4)
   rows = rows.reshape(batch, groups, ratio * length, width)
-  scores = product(rows, k, 3) * width**-0.5
+  scores = product(rows, k, 2 if slots_last else 3) * width**-0.5
   if scales:
     scores *= scales[0][:, :, None]
   scores = scores.reshape(batch, groups, ratio, length, -1)

@@ -34,7 +34,7 @@ class KVCache(struct.PyTreeNode):
   prefill too: how a prompt is cut into chunks makes no difference.
 
   Attributes:
-    k: L arrays [B, G, S, E].
+    k: L arrays [B, G, S, E], or [B, G, E, S] (`attention.slots_last`).
     v: L arrays [B, G, S, E].
     lengths: [B] int32, the position of each row's next token.
     k_scale: L arrays [B, G, S] float32 where keys are int8, else none.
@@ -104,10 +104,12 @@ def init_cache(
     x = constrain(jnp.zeros(shape, dtype), _CACHE_AXES[: len(shape)], c.rules)
     return (x,) * c.num_hidden_layers
 
-  values = zeros((*shape, c.head_dim), dtype)
+  values = keys = zeros((*shape, c.head_dim), dtype)
+  if attention.slots_last(c):
+    keys = zeros((*shape[:2], c.head_dim, shape[2]), dtype)
   scales = zeros(shape, jnp.float32) if dtype == "int8" else ()
   lengths = jnp.zeros(batch, jnp.int32)
-  return KVCache(values, values, lengths, scales, scales)
+  return KVCache(keys, values, lengths, scales, scales)
 
 
 def extend(
@@ -124,16 +126,11 @@ def extend(
   token overwrites them; slots beyond the cache are dropped.
   """
   chex.assert_rank([tokens, lengths], [2, 1])
-  batch, chunk = tokens.shape
-  positions = cache.lengths[:, None] + jnp.arange(chunk, dtype=jnp.int32)
-  slots = jnp.arange(cache.k[0].shape[2], dtype=jnp.int32)
+  chunk = jnp.arange(tokens.shape[1], dtype=jnp.int32)
+  positions = cache.lengths[:, None] + chunk
+  slots = jnp.arange(cache.v[0].shape[2], dtype=jnp.int32)
   mask = slots <= positions[:, :, None]
-  rows = jnp.arange(batch)[:, None, None]
-  heads = jnp.arange(c.num_key_value_heads)[None, :, None]
-  at = (rows, heads, positions[:, None])
-  put = lambda old, new: old.at[at].set(
-    new.swapaxes(1, 2).astype(old.dtype), mode="drop"
-  )
+  put_keys = _put_last if attention.slots_last(c) else _put
   x = embed(params, tokens, c)
   olds = [x for x in (cache.k, cache.v, cache.k_scale, cache.v_scale) if x]
   layers_ = []
@@ -144,7 +141,8 @@ def extend(
       if cache.k_scale:
         (k, k_scale), (v, v_scale) = quantise(k), quantise(v)
         new = [k, v, k_scale, v_scale]
-      new = [put(*pair) for pair in zip(old, new)]
+      writes = (put_keys, _put, _put, _put)
+      new = [w(*pair, positions) for w, *pair in zip(writes, old, new)]
       k, v, *scales = new
       out = attention.over_cache(q, k, v, mask, positions, c, tuple(scales))
       return out, new
@@ -157,6 +155,20 @@ def extend(
   logits = logprobs.logits(head(params, c=c), x)
   k, v, *scales = zip(*layers_)
   return logits, KVCache(k, v, cache.lengths + lengths, *scales)
+
+
+# Rows as batch and heads as window of the scatter, so that each device of a
+# mesh writes its own part. Old [B, G, S, ...], new [B, C, G, ...], at [B, C].
+@jax.vmap
+def _put(old, new, at):
+  new = jnp.moveaxis(new, 0, 1).astype(old.dtype)
+  return old.at[:, at].set(new, mode="drop")
+
+
+@jax.vmap
+def _put_last(old, new, at):
+  new = jnp.moveaxis(new, 0, -1).astype(old.dtype)
+  return old.at[..., at].set(new, mode="drop")
 
 
 def _blocks(params: Params, c: ModelConfig):

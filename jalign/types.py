@@ -93,9 +93,11 @@ class Model(NamedTuple):
 
   Attributes:
     init: `key -> params`.
-    forward: `(params, tokens [B, T], positions=None, segment_ids=None) ->
-      hidden [B, T, D]`. Never logits. Positions default to 0 .. T-1; tokens
-      attend causally, and only within their segment where ids are given.
+    forward: `(params, tokens [B, T], positions=None, segment_ids=None,
+      prefix_ids=None) -> hidden [B, T, D]`. Never logits. Positions default to
+      0 .. T-1; tokens attend causally, and only within their segment where ids
+      are given. `prefix_ids` names one more segment that each token sees: the
+      prompt of several responses, say; its own where there is no other.
     head: `params -> Head`.
     init_cache: as `Policy.init_cache`.
     extend: as `Policy.extend`.

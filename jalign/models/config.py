@@ -7,6 +7,7 @@ from jalign.errors import UserError
 from jalign.sharding import RULES, Rules
 
 DTYPES = ("float32", "bfloat16", "float16")
+REMAT = ("none", "block", "dots")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,9 @@ class ModelConfig:
     initializer_range: standard deviation of the initial weights.
     dtype: of activations and matrix products.
     param_dtype: of the parameters.
-    remat: recompute each block in the backward pass.
+    remat: what the backward pass computes again, a name of `REMAT`: "none"
+      keeps every activation of a layer, "block" only its input, "dots" also
+      the products with weights (less to compute, more to keep).
     scan_unroll: layers of one iteration of the scan over layers. More make
       a step faster where layers are small, and compiling slower.
     rules: logical axis -> mesh axes.
@@ -54,7 +57,7 @@ class ModelConfig:
   initializer_range: float = 0.02
   dtype: str = "float32"
   param_dtype: str = "float32"
-  remat: bool = True
+  remat: str = "block"
   scan_unroll: int = 1
   rules: Rules = RULES
 
@@ -83,6 +86,7 @@ class ModelConfig:
       self._require(
         getattr(self, name) in DTYPES, name, f"must be one of {DTYPES}"
       )
+    self._require(self.remat in REMAT, "remat", f"must be one of {REMAT}")
 
   def _require(self, condition: bool, name: str, rule: str) -> None:
     if not condition:

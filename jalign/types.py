@@ -112,6 +112,29 @@ class Model(NamedTuple):
   prepare: Callable[[Params], Params] = _as_they_are
 
 
+class Packed(struct.PyTreeNode):
+  """Rows that hold several sequences side by side, for a model to read.
+
+  Rows come in G groups of n, W slots wide. A group holds all of R / G of the R
+  sequences, in their order, so that devices can take groups whole. Each slot
+  predicts the one after it, within its sequence.
+
+  Attributes:
+    tokens: [G, n, W] int32.
+    positions: [G, n, W] int32, each token's place in its sequence.
+    segment_ids: [G, n, W] int32, 0 on padding; see `Model.forward`.
+    places: [G, R / G, T] int32 slot, among the n * W of its group, of the
+      state after each token of each sequence; 0 on padding.
+    prefix_ids: [G, n, W] int32, where sequences share what they begin with.
+  """
+
+  tokens: Array
+  positions: Array
+  segment_ids: Array
+  places: Array
+  prefix_ids: Array | None = None
+
+
 class Sequences(struct.PyTreeNode):
   """Right-padded prompt-and-response rows.
 
@@ -120,11 +143,13 @@ class Sequences(struct.PyTreeNode):
     mask: [B, T] bool, True on the scored tokens: the response with its end of
       sequence. mask[:, 0] is False (the first token has no prediction).
     lengths: [B] int32 tokens before the padding.
+    packed: the same sequences in fewer rows, which are read in their place.
   """
 
   tokens: Array
   mask: Array
   lengths: Array
+  packed: Packed | None = None
 
 
 class SequenceBatch(struct.PyTreeNode):

@@ -36,13 +36,14 @@ class Fit(NamedTuple):
   left: tuple[int, ...]
 
 
-def fit(lengths: Sequence[int], width: int, rows: int | None = None) -> Fit:
+def best_fit(lengths: Any, width: int, rows: int | None = None) -> Fit:
   """Best fit decreasing: the longest first, each where it leaves least room.
 
-  At most 11/9 of the rows that are needed, plus one (Johnson 1973).
+  Johnson et al. 1974, "Worst-Case Performance Bounds for Simple One-Dimensional
+  Packing Algorithms": at most 11/9 of the fewest rows, plus four.
 
   Args:
-    lengths: slots of each item.
+    lengths: [n] slots of each item.
     width: slots of a row.
     rows: how many there are; None for as many as it takes.
   """
@@ -80,9 +81,9 @@ def pack(
     sequences: R rows of NumPy arrays, R / E of each of E examples, adjacent.
     live: [E] False for examples that only fill the batch: they are left out,
       and what is computed for them means nothing.
-    width: W, slots of a row; a unit that is longer widens all of them. A unit
-      is a sequence or, with a shared prefix, an example. 0 gives each unit a
-      row of its own, as wide as the longest needs.
+    width: W, slots of a row; they are wider where the sequences of one example,
+      with their prefix held once, need it. 0 gives each example (each sequence,
+      where no prefix is shared) a row of its own, as wide as the longest needs.
     rows: n, rows of each group; None for as many as the fullest group needs.
       Counts that aren't given are rounded up to four binary digits, so that
       there are few different shapes to compile.
@@ -109,64 +110,75 @@ def pack(
   once = np.maximum(common - 1, 0) if each > 1 else np.zeros_like(common)
   sizes = once + (lengths.reshape(-1, each) - once[:, None]).sum(-1)
   sizes = np.where(live, sizes, 0)
+  wanted: Any = sizes
   if not width:
     width = _rounded(max(int(sizes.max()), 1))
-    alone = np.where(live, width, 0)
-  else:
-    width = max(width, _rounded(int(sizes.max())) if each > 1 else 0)
-    alone = sizes
+    wanted = np.where(live, width, 0)
+  elif each > 1:
+    width = max(width, _rounded(int(sizes.max())))
   members = np.arange(len(live)).reshape(groups, -1)
-  fits = [fit(alone[units], width, rows) for units in members]
+  fits = [best_fit(wanted[units], width, rows) for units in members]
   for units, found in zip(members, fits):
     if found.left:
-      longest = int(sizes[units[list(found.left)]].max())
       raise UserError(
         f"{len(found.left)} of {len(units)} sequences found no room in"
-        f" {rows if rows is not None else 'rows'} of {width} tokens (the"
-        f" longest has {longest}).",
+        f" {rows or 'any number of'} rows of {width} tokens; the longest has"
+        f" {int(sizes[units[list(found.left)]].max())}.",
         where="packing",
         remedy="Give more rows, or wider ones.",
       )
   if rows is None:
     rows = _rounded(max(1, *(found.used for found in fits)))
-  length = tokens.shape[1]
-  shape = (groups, rows * width)
-  packed = {
+  shape = (groups, rows, width)
+  packed: dict[str, Any] = {
     name: np.zeros(shape, np.int32)
     for name in ("tokens", "positions", "segment_ids", "prefix_ids")
   }
-  places = np.zeros((groups, len(tokens) // groups, length), np.int32)
+  places: Any = np.zeros((len(live), each, tokens.shape[1]), np.int32)
   for group, (units, found) in enumerate(zip(members, fits)):
-    part = {name: array[group] for name, array in packed.items()}
-    segment = 0
+    slots = {name: a[group].reshape(-1) for name, a in packed.items()}
+    segment = 1
     for unit, row, start in zip(units, found.rows, found.starts):
       if not live[unit]:
         continue
-      shared, end = int(once[unit]), int(row * width + start)
-      prefix = np.arange(end, end + shared)
-      end += shared
-      segment += 1
-      part["segment_ids"][prefix] = part["prefix_ids"][prefix] = segment
-      parent = segment
-      for sequence in range(unit * each, (unit + 1) * each):
-        size = int(lengths[sequence])
-        own = np.arange(end, end + size - shared)
-        end += size - shared
-        segment += 1
-        part["segment_ids"][own] = segment
-        part["prefix_ids"][own] = parent if shared else segment
-        at = np.concatenate([prefix, own])
-        part["tokens"][at] = tokens[sequence, :size]
-        part["positions"][at] = np.arange(size)
-        places[group, sequence - members[group, 0] * each, :size] = at
+      part = slice(unit * each, (unit + 1) * each)
+      _write(
+        slots,
+        places[unit],
+        [ids[:n] for ids, n in zip(tokens[part], lengths[part])],
+        int(once[unit]),
+        int(row * width + start),
+        segment,
+      )
+      segment += 1 + each
   if each == 1:
     del packed["prefix_ids"]
-  return sequences.replace(
-    packed=Packed(
-      places=places,
-      **{name: a.reshape(groups, rows, width) for name, a in packed.items()},
-    )
-  )
+  places = places.reshape(groups, -1, tokens.shape[1])
+  return sequences.replace(packed=Packed(places=places, **packed))
+
+
+def _write(slots, places, sequences, once, at, segment) -> None:
+  """One unit at a slot: what is held once, then the rest of each sequence.
+
+  Args:
+    slots: arrays of a group's slots, to write to.
+    places: [K, T] slots of each sequence's tokens, to write to.
+    sequences: K arrays of token ids.
+    once: how many of their tokens they share.
+    at: first slot.
+    segment: id of what is shared; those of the K sequences follow.
+  """
+  shared = np.arange(at, at + once)
+  at += once
+  slots["segment_ids"][shared] = slots["prefix_ids"][shared] = segment
+  for i, ids in enumerate(sequences):
+    own = np.arange(at, at + len(ids) - once)
+    at += len(own)
+    slots["segment_ids"][own] = segment + 1 + i
+    slots["prefix_ids"][own] = segment if once else segment + 1 + i
+    places[i, : len(ids)] = where = np.concatenate([shared, own])
+    slots["tokens"][where] = ids
+    slots["positions"][where] = np.arange(len(ids))
 
 
 def _common_prefix(tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:

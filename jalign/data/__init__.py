@@ -65,6 +65,7 @@ from jalign.data.loader import (
   plan,
 )
 from jalign.data.packing import (
+  SEVERAL_RESPONSES,
   Fit,
   Packing,
   PackingReport,
@@ -127,6 +128,7 @@ __all__ = [
   "CONVERSIONS",
   "KINDS",
   "PLAIN_CHAT",
+  "SEVERAL_RESPONSES",
   "SOURCES",
   "WITHOUT_TEMPLATE",
   "Batch",

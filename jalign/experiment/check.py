@@ -25,7 +25,7 @@ def check_stage(run: Run, stage: StageSettings) -> None:
     dataset.check(loss.batch, f"{at}.data")
   make_schedule(stage.optimizer, total_steps(stage, run.prepared))
   _check_divisible(stage, run.mesh)
-  _check_packing(stage, loss.batch)
+  _check_packing(stage)
   if loss.coupled and stage.microbatches > 1:
     raise UserError(
       f"{loss.title} couples the examples of a batch: it can't be accumulated.",
@@ -113,30 +113,24 @@ def check_stage(run: Run, stage: StageSettings) -> None:
       )
 
 
-def _check_packing(stage, batch):
+def _check_packing(stage):
   asked = [key for key in ("packing", "share_prefix") if getattr(stage, key)]
   if not asked:
     return
   where = f"config.{stage.name}.{asked[0]}"
+  remedy = f"Set it to {0 if asked[0] == 'packing' else False}."
   if stage.algorithm:
     raise UserError(
       "samples of an online stage aren't packed.",
       where=where,
-      remedy="Leave it out.",
+      remedy=remedy,
     )
   if jax.process_count() > 1:
     raise UserError(
       "batches are packed by one process alone, and there are"
       f" {jax.process_count()}.",
       where=where,
-      remedy="Leave it out.",
-    )
-  several = ("pairs", "segments", "lists", "ranked_segments")
-  if stage.share_prefix and batch not in several:
-    raise UserError(
-      f"a batch of {batch} has one response to a prompt: no prefix is shared.",
-      where=f"config.{stage.name}.share_prefix",
-      remedy="Leave it out.",
+      remedy=remedy,
     )
 
 

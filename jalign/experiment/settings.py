@@ -163,7 +163,8 @@ class StageSettings:
       the longest bucket, which is then the only one; 0 gives each a row of its
       own. The examples of an update are the same.
     share_prefix: the responses to one prompt are in one row, and what they all
-      begin with, the prompt above all, is computed once.
+      begin with, the prompt above all, is computed once. It changes nothing
+      where a batch has one response to a prompt.
     reference: "step" scores the reference in each step, "precompute" once,
       into the run folder.
     eval_every: steps between evaluations, 0 for the end alone.

@@ -89,25 +89,24 @@ def total_steps(stage: StageSettings, prepared: Prepared) -> int:
   per_epoch = data.batches_per_epoch(
     dataset.lengths(batch, "train"),
     stage.batch_size,
-    dataset.buckets_of(_packing(stage)),
+    dataset.buckets_of(_packing(stage, batch)),
   )
   return per_epoch * stage.epochs
 
 
 def _packing(
-  stage: StageSettings, mesh: jax.sharding.Mesh | None = None
+  stage: StageSettings, batch: str, mesh: jax.sharding.Mesh | None = None
 ) -> data.Packing | None:
   """How a stage's batches are packed, None where they aren't.
 
   Examples of one shard and one microbatch are packed together; without a mesh
   the groups are left open.
   """
-  if not stage.packing and not stage.share_prefix:
+  share = stage.share_prefix and batch in data.SEVERAL_RESPONSES
+  if not stage.packing and not share:
     return None
   shards = 1 if mesh is None else axis_size(mesh, BATCH_AXES)
-  return data.Packing(
-    stage.packing, stage.share_prefix, shards * stage.microbatches
-  )
+  return data.Packing(stage.packing, share, shards * stage.microbatches)
 
 
 def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
@@ -168,7 +167,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     best.discard_after(reached)
     best.latest()  # if all are damaged, that's better known now
   print(f"[{stage.name}] {steps} steps; {batches.report.summary()}")
-  packing = _packing(stage, run.mesh)
+  packing = _packing(stage, loss.batch, run.mesh)
   if packing is not None:
     report = run.prepared.stages[stage.name].packing_report(
       loss.batch, stage.batch_size, packing
@@ -255,7 +254,7 @@ def _batches(run: Run, stage: StageSettings, loss: BoundLoss):
     "train",
     stage.batch_size,
     seed=seed,
-    packing=_packing(stage, run.mesh),
+    packing=_packing(stage, loss.batch, run.mesh),
   )
 
 

@@ -1,4 +1,4 @@
-"""Rows of one width hold every token once, and nothing is dropped in silence."""
+"""Rows of one width hold every token once; nothing is dropped in silence."""
 
 import hypothesis
 import numpy as np
@@ -30,7 +30,9 @@ def _read(sequences):
     yield own[at[:length]].tolist(), own[at[: length - 1] + 1].tolist()
 
 
-@hypothesis.given(st.lists(st.integers(1, 20), max_size=60), st.integers(20, 40))
+@hypothesis.given(
+  st.lists(st.integers(1, 20), max_size=60), st.integers(20, 40)
+)
 def test_items_neither_overlap_nor_vanish(lengths, width):
   found = data.best_fit(lengths, width)
   taken = np.zeros((max(found.used, 1), width), int)
@@ -51,7 +53,9 @@ def test_what_does_not_fit_is_named():
   found = data.best_fit([5, 9, 3], 8)
   assert found.left == (1,)
   three = _sequences([[1] * 5, [2] * 6, [3] * 4])
-  with pytest.raises(UserError, match="1 of 3 sequences.*in 1 rows of 10.*has 5"):
+  with pytest.raises(
+    UserError, match="1 of 3 sequences.*in 1 rows of 10.*has 5"
+  ):
     data.pack(three, [True] * 3, width=10, rows=1)
   with pytest.raises(UserError, match="any number of rows of 5 tokens.*has 6"):
     data.pack(three, [True] * 3, width=5)

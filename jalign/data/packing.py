@@ -256,13 +256,21 @@ class Packing:
 
     def packed(*args: Any, **kwargs: Any) -> Any:
       batch = function(*args, **kwargs)
-      sequences = pack(
-        batch.sequences,
-        batch.weights > 0,
-        width=self.width,
-        groups=self.groups,
-        share_prefix=self.share_prefix,
+      rows = {
+        name: getattr(batch, name, None) for name in ("sequences", "mismatched")
+      }
+      return batch.replace(
+        **{
+          name: pack(
+            sequences,
+            batch.weights > 0,
+            width=self.width,
+            groups=self.groups,
+            share_prefix=self.share_prefix,
+          )
+          for name, sequences in rows.items()
+          if sequences is not None
+        }
       )
-      return batch.replace(sequences=sequences)
 
     return packed

@@ -87,7 +87,7 @@ def split_batch(batch: Any, parts: int) -> Any:
   Raises:
     UserError: the examples, or their groups, don't divide.
   """
-  packed = getattr(batch.sequences, "packed", None)
+  packed = getattr(getattr(batch, "sequences", None), "packed", None)
   what = "examples" if packed is None else "groups of packed examples"
   examples = len(batch.weights if packed is None else packed.tokens)
   if examples % parts:

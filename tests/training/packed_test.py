@@ -19,6 +19,7 @@ from jalign.training.state import init_state
 from jalign.training.step import make_update, split_batch
 from jalign.types import ListBatch, PairBatch, SequenceBatch, Sequences
 from tests.models.tiny import tiny
+from tests.training import batches
 
 WIDE = 28
 DPO = functools.partial(losses.dpo, beta=0.3)
@@ -125,6 +126,16 @@ def test_losses_and_gradients_are_the_unpacked_ones(
   want = _value(objective, params, batch, reference)
   _close(_value(objective, params, packed, reference), want)
   assert float(optax.tree.norm(want[1])) > 0.1
+
+
+def test_mismatched_rows_are_packed_too(policies):
+  model, params, reference = policies
+  objective = make_objective(losses.kto, model)
+  batch = batches.unpaired(16, fill=1)
+  packed = data.Packing(width=24, groups=2).collate(lambda: batch)()
+  assert packed.mismatched.packed.tokens.size < batch.mismatched.tokens.size
+  want = _value(objective, params, batch, reference)
+  _close(_value(objective, params, packed, reference), want)
 
 
 def test_reference_log_probs_may_be_precomputed(policies):

@@ -18,6 +18,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from typing import Any
 
@@ -35,15 +36,15 @@ from jalign.training.step import make_update
 
 _DATA = flags.DEFINE_string("data", "", "hh-rlhf transcripts; '' makes them up")
 _PAIRS = flags.DEFINE_integer(
-  "pairs", 160, "drawn; what makes no whole batch is dropped", lower_bound=1
+  "pairs", 128, "drawn; what makes no whole batch is dropped", lower_bound=1
 )
 _BATCH = flags.DEFINE_integer("batch", 16, "pairs of a step", lower_bound=1)
 _WIDTH = flags.DEFINE_integer("width", 512, "tokens of a shared row")
-_REPEATS = flags.DEFINE_integer("repeats", 5, "epochs of each", lower_bound=1)
-_HIDDEN = flags.DEFINE_integer("hidden", 256, "width of the model")
-_LAYERS = flags.DEFINE_integer("layers", 6, "of the model", lower_bound=1)
+_REPEATS = flags.DEFINE_integer("repeats", 3, "epochs of each", lower_bound=1)
+_HIDDEN = flags.DEFINE_integer("hidden", 192, "width of the model")
+_LAYERS = flags.DEFINE_integer("layers", 4, "of the model", lower_bound=1)
 _VOCABULARY = flags.DEFINE_integer(
-  "vocabulary", 8192, "tokens", lower_bound=512
+  "vocabulary", 4096, "tokens", lower_bound=512
 )
 BUCKETS = (128, 256, 512)
 LIMITS = data.Limits(max_tokens=512, max_prompt_tokens=384)
@@ -166,6 +167,7 @@ def main(_):
   for name, row in found.items():
     np.testing.assert_allclose(row["loss"], want, rtol=1e-5, err_msg=name)
   seconds: dict[str, list[float]] = {name: [] for name in ways}
+    print(f"{name}: {row}", file=sys.stderr, flush=True)
   for _ in range(_REPEATS.value):
     for name in ways:
       seconds[name].append(run(epochs[name])[0] / count)

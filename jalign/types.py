@@ -109,9 +109,11 @@ class Model(NamedTuple):
 
   Attributes:
     init: `key -> params`.
-    forward: `(params, tokens [B, T], positions=None, segment_ids=None) ->
-      hidden [B, T, D]`. Never logits. Positions default to 0 .. T-1; tokens
-      attend causally, and only within their segment where ids are given.
+    forward: `(params, tokens [B, T], positions=None, segment_ids=None,
+      prefix_ids=None) -> hidden [B, T, D]`. Never logits. Positions default to
+      0 .. T-1; tokens attend causally, and only within their segment where ids
+      are given. `prefix_ids` names one more segment that each token sees: the
+      prompt of several responses, say; its own where there is no other.
     head: `params -> Head`.
     init_cache: as `Policy.init_cache`.
     extend: as `Policy.extend`.
@@ -130,6 +132,29 @@ class Model(NamedTuple):
   layout: Layout = NOT_SPLIT
 
 
+class Packed(struct.PyTreeNode):
+  """Rows that hold several sequences side by side, for a model to read.
+
+  Rows come in G groups of n, W slots wide. A group holds all of R / G of the R
+  sequences, in their order, so that devices can take groups whole. Each slot
+  predicts the one after it, within its sequence.
+
+  Attributes:
+    tokens: [G, n, W] int32.
+    positions: [G, n, W] int32, each token's place in its sequence.
+    segment_ids: [G, n, W] int32, 0 on padding; see `Model.forward`.
+    places: [G, R / G, T] int32 slot, among the n * W of its group, of the
+      state after each token of each sequence; 0 on padding.
+    prefix_ids: [G, n, W] int32, where sequences share what they begin with.
+  """
+
+  tokens: Array
+  positions: Array
+  segment_ids: Array
+  places: Array
+  prefix_ids: Array | None = None
+
+
 class Sequences(struct.PyTreeNode):
   """Right-padded prompt-and-response rows.
 
@@ -138,11 +163,13 @@ class Sequences(struct.PyTreeNode):
     mask: [B, T] bool, True on the scored tokens: the response with its end of
       sequence. mask[:, 0] is False (the first token has no prediction).
     lengths: [B] int32 tokens before the padding.
+    packed: the same sequences in fewer rows, which are read in their place.
   """
 
   tokens: Array
   mask: Array
   lengths: Array
+  packed: Packed | None = None
 
 
 class SequenceBatch(struct.PyTreeNode):

@@ -52,7 +52,7 @@ def get_config() -> ConfigDict:
   c.model.qk_norm = True
   c.model.rope_theta = 100.0
   c.model.initializer_range = 0.04
-  c.model.remat = False
+  c.model.remat = "none"
   c.model.scan_unroll = 2
 
   # Copying is learnt on lists of words, long before it would be on posts.

@@ -1,5 +1,7 @@
 """What is wrong with a stage, found before any stage has run."""
 
+import jax
+
 from jalign import losses
 from jalign.errors import UserError
 from jalign.experiment.held_out import ONLINE_METRICS, loss_metrics
@@ -23,6 +25,7 @@ def check_stage(run: Run, stage: StageSettings) -> None:
     dataset.check(loss.batch, f"{at}.data")
   make_schedule(stage.optimizer, total_steps(stage, run.prepared))
   _check_divisible(stage, run.mesh)
+  _check_packing(stage)
   if loss.coupled and stage.microbatches > 1:
     raise UserError(
       f"{loss.title} couples the examples of a batch: it can't be accumulated.",
@@ -108,6 +111,27 @@ def check_stage(run: Run, stage: StageSettings) -> None:
         where=f"{at}.loss",
         remedy="Give every record that field, or choose another loss.",
       )
+
+
+def _check_packing(stage):
+  asked = [key for key in ("packing", "share_prefix") if getattr(stage, key)]
+  if not asked:
+    return
+  where = f"config.{stage.name}.{asked[0]}"
+  remedy = f"Set it to {0 if asked[0] == 'packing' else False}."
+  if stage.algorithm:
+    raise UserError(
+      "samples of an online stage aren't packed.",
+      where=where,
+      remedy=remedy,
+    )
+  if jax.process_count() > 1:
+    raise UserError(
+      "batches are packed by one process alone, and there are"
+      f" {jax.process_count()}.",
+      where=where,
+      remedy=remedy,
+    )
 
 
 def _check_select(stage, measured):

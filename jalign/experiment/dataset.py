@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -99,22 +100,49 @@ class Dataset:
     seed: int = 0,
     epochs: int | None = None,
     shuffle: bool = True,
+    packing: data.Packing | None = None,
   ) -> data.Loader:
-    """Batches of a kind, of the "train" or of the "eval" part."""
+    """Batches of a kind, of the "train" or of the "eval" part.
+
+    Args:
+      batch: the kind.
+      part: "train" or "eval".
+      batch_size: examples.
+      seed: of the order.
+      epochs: None for no end.
+      shuffle: see `data.plan`.
+      packing: how they are packed; None for rows of their own.
+    """
     _, collate, length_of = _BATCHES[self.kind, batch]
     if collate is data.collate_lists:
       both = [*self.rows(batch, "train"), *self.rows(batch, "eval")]
       collate = functools.partial(collate, size=data.list_size(both))
+    if packing is not None:
+      collate = packing.collate(collate)
     return self._load(
       self.rows(batch, part),
       collate,
       length_of,
       batch_size,
-      buckets=self.buckets,
+      buckets=self.buckets_of(packing),
       seed=seed,
       epochs=epochs,
       shuffle=shuffle,
     )
+
+  def buckets_of(self, packing: data.Packing | None) -> tuple[int, ...]:
+    """Rows that are shared hold sequences of any length: one bucket."""
+    shared = packing is not None and packing.width
+    return self.buckets[-1:] if shared else self.buckets
+
+  def packing_report(
+    self, batch: str, batch_size: int, packing: data.Packing, batches: int = 32
+  ) -> data.PackingReport:
+    """How full the rows of some training batches are."""
+    loader = self.loader(batch, "train", batch_size, epochs=1, packing=packing)
+    some = [each.data for each in itertools.islice(loader, batches)]
+    loader.close()
+    return data.packing_report(some)
 
   def prompt_loader(self, batch_size: int, *, seed: int = 0) -> data.Loader:
     """Batches of training prompts, all of one width."""

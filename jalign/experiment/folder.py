@@ -115,6 +115,8 @@ def model_of(folder: pathlib.Path) -> ModelConfig:
     UserError: run.json is missing or damaged.
   """
   model = _description(folder)["model"]
+  if isinstance(model.get("remat"), bool):  # as runs wrote it before 0.1.0
+    model["remat"] = "block" if model["remat"] else "none"
   fields = {f.name: f for f in dataclasses.fields(ModelConfig)}
   fields.pop("rules")
   needed = {k for k, f in fields.items() if f.default is dataclasses.MISSING}

@@ -222,9 +222,23 @@ def _stage(name, top, own, where) -> StageSettings:
   for key in ("batch_size", "microbatches", "log_every"):
     if getattr(stage, key) < 1:
       raise UserError("must be at least 1.", where=f"{where}.{key}")
-  for key in ("steps", "epochs", "eval_every", "save_every", "slots"):
+  for key in (
+    "steps",
+    "epochs",
+    "eval_every",
+    "save_every",
+    "slots",
+    "packing",
+  ):
     if getattr(stage, key) < 0:
       raise UserError("must not be negative.", where=f"{where}.{key}")
+  if 0 < stage.packing < max(stage.data.buckets):
+    raise UserError(
+      f"rows of {stage.packing} tokens can't hold a sequence of"
+      f" {max(stage.data.buckets)}, the longest bucket.",
+      where=f"{where}.packing",
+      remedy="Give that many or more, or 0 for no packing.",
+    )
   if not 0 <= stage.mix_ref <= 1:
     raise UserError(
       f"{stage.mix_ref} is outside [0, 1].", where=f"{where}.mix_ref"

@@ -161,6 +161,12 @@ class StageSettings:
     epochs: passes over the data, where steps is 0.
     batch_size: examples (pairs, sequences or prompts) of an update.
     microbatches: parts of a batch that are accumulated.
+    packing: tokens of a row that several short sequences share, no fewer than
+      the longest bucket, which is then the only one; 0 gives each a row of its
+      own. The examples of an update are the same.
+    share_prefix: the responses to one prompt are in one row, and what they all
+      begin with, the prompt above all, is computed once. It changes nothing
+      where a batch has one response to a prompt.
     reference: "step" scores the reference in each step, "precompute" once,
       into the run folder.
     eval_every: steps between evaluations, 0 for the end alone.
@@ -185,6 +191,8 @@ class StageSettings:
   epochs: int = 1
   batch_size: int = 32
   microbatches: int = 1
+  packing: int = 0
+  share_prefix: bool = False
   reference: str = "step"
   eval_every: int = 0
   save_every: int = 0

@@ -23,7 +23,7 @@ from jalign.experiment.settings import SamplerSettings, StageSettings
 from jalign.experiment.streams import stream
 from jalign.feedback import Annotator
 from jalign.models import transformer
-from jalign.sharding import batch_sharding
+from jalign.sharding import BATCH_AXES, axis_size, batch_sharding
 from jalign.training import loop, metrics, online, reference
 from jalign.training.checkpoint import Checkpoints
 from jalign.training.objective import make_objective
@@ -87,9 +87,26 @@ def total_steps(stage: StageSettings, prepared: Prepared) -> int:
   dataset, batch = prepared.stages[stage.name], bind(stage).batch
   dataset.check(batch, f"config.{stage.name}.data")
   per_epoch = data.batches_per_epoch(
-    dataset.lengths(batch, "train"), stage.batch_size, dataset.buckets
+    dataset.lengths(batch, "train"),
+    stage.batch_size,
+    dataset.buckets_of(_packing(stage, batch)),
   )
   return per_epoch * stage.epochs
+
+
+def _packing(
+  stage: StageSettings, batch: str, mesh: jax.sharding.Mesh | None = None
+) -> data.Packing | None:
+  """How a stage's batches are packed, None where they aren't.
+
+  Examples of one shard and one microbatch are packed together; without a mesh
+  the groups are left open.
+  """
+  share = stage.share_prefix and batch in data.SEVERAL_RESPONSES
+  if not stage.packing and not share:
+    return None
+  shards = 1 if mesh is None else axis_size(mesh, BATCH_AXES)
+  return data.Packing(stage.packing, share, shards * stage.microbatches)
 
 
 def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
@@ -150,6 +167,12 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     best.discard_after(reached)
     best.latest()  # if all are damaged, that's better known now
   print(f"[{stage.name}] {steps} steps; {batches.report.summary()}")
+  packing = _packing(stage, loss.batch, run.mesh)
+  if packing is not None:
+    report = run.prepared.stages[stage.name].packing_report(
+      loss.batch, stage.batch_size, packing
+    )
+    print(f"[{stage.name}] {report.summary()}")
   table = None
   if stage.reference == "precompute" and objective.needs_reference:
     table = _reference_table(run, stage, loss, model, params)
@@ -226,7 +249,13 @@ def _batches(run: Run, stage: StageSettings, loss: BoundLoss):
   seed = stream(run.seed, "data", stage.name)
   if stage.algorithm:
     return dataset.prompt_loader(stage.batch_size, seed=seed)
-  return dataset.loader(loss.batch, "train", stage.batch_size, seed=seed)
+  return dataset.loader(
+    loss.batch,
+    "train",
+    stage.batch_size,
+    seed=seed,
+    packing=_packing(stage, loss.batch, run.mesh),
+  )
 
 
 def _prepare(run, stage, loss, model, ref_params, table):

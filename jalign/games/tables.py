@@ -163,8 +163,10 @@ def tabular(vocab_size: int, length: int) -> Model:
         remedy="Prompts have one token; max_new_tokens is at most the length.",
       )
 
-  def forward(params, tokens, positions=None, segment_ids=None):
-    del positions
+  def forward(
+    params, tokens, positions=None, segment_ids=None, prefix_ids=None
+  ):
+    del positions, prefix_ids
     if segment_ids is not None:
       raise UserError("rows can't be packed.", where="games.tables.tabular")
     check(tokens.shape[1])

@@ -52,8 +52,10 @@ def from_apply(
     A `Model`. Its `forward` refuses positions and segment ids.
   """
 
-  def forward(params, tokens, positions=None, segment_ids=None):
-    if positions is not None or segment_ids is not None:
+  def forward(
+    params, tokens, positions=None, segment_ids=None, prefix_ids=None
+  ):
+    if any(x is not None for x in (positions, segment_ids, prefix_ids)):
       raise ValueError("an adapted module takes no positions or segment ids")
     return apply(params, tokens)
 

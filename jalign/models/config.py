@@ -8,6 +8,7 @@ from jalign.sharding import RULES, Rules
 
 DTYPES = ("float32", "bfloat16", "float16")
 ATTENTIONS = ("auto", "xla", "cudnn", "pallas")
+REMAT = ("none", "block", "dots")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,9 @@ class ModelConfig:
       NVIDIA GPU and bfloat16 or float16; "pallas" has kernels for the steps of
       decoding on GPUs, and for all attention on TPUs. "auto" takes by platform
       what models/attention.py lists, and the reference where no kernel fits.
-    remat: recompute each block in the backward pass.
+    remat: what the backward pass computes again, a name of `REMAT`: "none"
+      keeps every activation of a layer, "block" only its input, "dots" also
+      the products with weights (less to compute, more to keep).
     scan_unroll: layers of one iteration of the scan over layers. More make
       a step faster where layers are small, and compiling slower.
     rules: logical axis -> mesh axes.
@@ -64,7 +67,7 @@ class ModelConfig:
   param_dtype: str = "float32"
   cache_dtype: str = ""
   attention: str = "auto"
-  remat: bool = True
+  remat: str = "block"
   scan_unroll: int = 1
   rules: Rules = RULES
 
@@ -98,6 +101,7 @@ class ModelConfig:
       self._require(
         getattr(self, name) in valid, name, f"must be one of {valid}"
       )
+    self._require(self.remat in REMAT, "remat", f"must be one of {REMAT}")
 
   def _require(self, condition: bool, name: str, rule: str) -> None:
     if not condition:

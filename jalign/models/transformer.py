@@ -17,6 +17,13 @@ from jalign.models.spec import init_params, param_specs
 from jalign.sharding import BATCH_AXES, mesh_axes
 from jalign.types import Array, Layout, Model, Params
 
+# What jax.checkpoint may keep; None for nothing. Attention's scores have batch
+# dimensions, so that "dots" doesn't keep them.
+_POLICIES = {
+  "block": None,
+  "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
 
 @functools.lru_cache  # equal configs give the same functions, so one jit cache
 def transformer(config: ModelConfig) -> Model:
@@ -41,6 +48,7 @@ def _forward(
   tokens: Array,
   positions: Array | None = None,
   segment_ids: Array | None = None,
+  prefix_ids: Array | None = None,
   *,
   c: ModelConfig,
 ) -> Array:
@@ -53,19 +61,29 @@ def _forward(
     order[:, None] >= order[None], (batch, length, length)
   )
   if segment_ids is not None:
-    mask &= segment_ids[:, :, None] == segment_ids[:, None]
+    seen = segment_ids[:, :, None] == segment_ids[:, None]
+    if prefix_ids is not None:
+      seen |= prefix_ids[:, :, None] == segment_ids[:, None]
+    mask &= seen
 
   def body(x, p):
     def attend(q, k, v):
       k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
       attended = attention.over_sequence(
-        q, k, v, mask, c, causal=True, segment_ids=segment_ids
+        q,
+        k,
+        v,
+        mask,
+        c,
+        causal=prefix_ids is None,
+        segment_ids=segment_ids,
       )
       return attended, None
 
     return block(p, x, positions, attend, c)
 
-  body = jax.checkpoint(body) if c.remat else body
+  if c.remat != "none":
+    body = jax.checkpoint(body, policy=_POLICIES[c.remat])
   x, _ = jax.lax.scan(
     body, embed(params, tokens, c), params["blocks"], unroll=c.scan_unroll
   )

@@ -15,6 +15,7 @@ from jalign import losses
 from jalign.candidates import candidate_logprobs
 from jalign.errors import UserError
 from jalign.logprobs import token_logprobs
+from jalign.training import packed
 from jalign.types import (
   Array,
   ListBatch,
@@ -55,7 +56,7 @@ class Scores:
 
   def hidden(self, sequences: Sequences) -> Array:
     """[R, T - 1, D] states of the policy that predict tokens 1 .. T - 1."""
-    return self._model.forward(self._params, sequences.tokens)[:, :-1]
+    return packed.hidden_states(self._model, self._params, sequences)
 
   def head(self):
     """The policy's head."""
@@ -64,11 +65,7 @@ class Scores:
   def tokens(self, sequences: Sequences, reference: bool = False) -> Array:
     """[R, T - 1] log-probs of tokens 1 .. T - 1; 0 where they aren't scored."""
     params = self._reference() if reference else self._params
-    hidden = self._model.forward(params, sequences.tokens)[:, :-1]
-    logps = token_logprobs(
-      hidden, self._model.head(params), sequences.tokens[:, 1:]
-    )
-    logps = jnp.where(sequences.mask[:, 1:], logps, 0.0)
+    logps = packed.token_logps(self._model, params, sequences)
     return jax.lax.stop_gradient(logps) if reference else logps
 
   def sums(self, sequences: Sequences) -> Array:

@@ -81,15 +81,18 @@ def split_batch(batch: Any, parts: int) -> Any:
   """Cuts every leaf [R * X, ...] of R examples into [parts, R / parts * X].
 
   Every `parts`-th example goes to the same part, so that an example stays on
-  the device that holds it; the rows of one example stay together.
+  the device that holds it; the rows of one example stay together. Of a packed
+  batch it is every `parts`-th group of examples.
 
   Raises:
-    UserError: the examples don't divide.
+    UserError: the examples, or their groups, don't divide.
   """
-  examples = batch.weights.shape[0]
+  packed = getattr(getattr(batch, "sequences", None), "packed", None)
+  what = "examples" if packed is None else "groups of packed examples"
+  examples = len(batch.weights if packed is None else packed.tokens)
   if examples % parts:
     raise UserError(
-      f"a batch of {examples} examples doesn't divide into {parts} parts.",
+      f"a batch of {examples} {what} doesn't divide into {parts} parts.",
       where="microbatches",
       remedy="Choose a divisor of the batch size.",
     )

@@ -64,6 +64,12 @@ def test_a_bad_line_can_be_skipped_and_is_reported(place):
     (["--config.optimizer.schedule=cos"], "optimizer.schedule"),
     (["--config.model.hidden_size=15"], "model.num_attention_heads"),
     (["--config.reference=never"], "config.*reference"),
+    (["--config.packing=31"], "config.*packing: rows of 31 .* of 32"),
+    (
+      ["--config.algorithm=online_dpo", "--config.share_prefix=True"],
+      "config.*share_prefix: samples of an online stage aren't packed",
+    ),
+    (["--config.model.remat=all"], "model.remat: 'all' .*'none', 'block'"),
     (["--config.init_from=nowhere"], "nowhere.*doesn't exist"),
   ],
 )

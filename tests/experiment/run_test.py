@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -101,6 +102,20 @@ def test_precomputed_reference_trains_the_same(place):
   a, _ = place.train(workdir="a")
   b, _ = place.train("--config.reference=precompute", workdir="b")
   assert (b / "align" / "reference_logps.npz").exists()
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, atol=1e-4),
+    _params(a),
+    _params(b),
+  )
+
+
+def test_packed_rows_train_the_same(place):
+  flags = ["--config.batch_size=16", "--config.reference=precompute"]
+  a, _ = place.train(*flags, workdir="a")
+  flags += ["--config.packing=40", "--config.share_prefix=True"]
+  b, said = place.train(*flags, workdir="b")
+  assert re.search(r"\[sft\] packed \d+ sequences into \d+ rows, \d+%", said)
+  assert re.search(r"\[align\] packed \d+ sequences into \d+ rows", said)
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, atol=1e-4),
     _params(a),

@@ -279,7 +279,7 @@ def test_rpo_is_a_preset_and_equals_its_sum():
   loss = bind(_stage(loss=terms))
   assert (loss.batch, loss.denominator) == ("pairs", "examples")
   assert loss.title == "1.0 dpo(beta=0.1) + 0.2 sft_avg()"
-  _, model, params = tiny(num_hidden_layers=1, remat=False)
+  _, model, params = tiny(num_hidden_layers=1, remat="none")
   reference = model.init(jax.random.key(3))
   batch = batches.pairs(4, fill=1)
   objective = make_objective(

@@ -52,9 +52,20 @@ def test_segments_do_not_see_each_other():
   )
 
 
-@pytest.mark.parametrize(
-  "changes", [dict(remat=False), dict(scan_unroll=2), dict(scan_unroll=3)]
-)
+def test_a_prefix_is_seen_by_its_segments_alone():
+  """Two endings of one beginning, and a stranger, in a row."""
+  _, model, params = tiny()
+  tokens = jax.random.randint(jax.random.key(1), (1, 12), 0, 64)
+  segments = jnp.asarray([[0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]])
+  prefixes = jnp.asarray([[0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 3, 3]])
+  positions = jnp.asarray([[0, 1, 2, 3, 4, 5, 3, 4, 5, 0, 1, 2]])
+  packed = model.forward(params, tokens, positions, segments, prefixes)
+  for at in ([0, 1, 2, 3, 4, 5], [0, 1, 2, 6, 7, 8], [9, 10, 11]):
+    alone = model.forward(params, tokens[:, jnp.asarray(at)])
+    np.testing.assert_allclose(packed[:, jnp.asarray(at)], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [dict(scan_unroll=2), dict(scan_unroll=3)])
 def test_how_layers_are_run_changes_no_gradient(changes):
   tokens = jax.random.randint(jax.random.key(1), (2, 8), 0, 64)
   grads = []
@@ -89,6 +100,7 @@ def test_equal_configs_share_one_model():
     (dict(hidden_size=30, head_dim=0), "model.num_attention_heads"),
     (dict(vocab_size=0), "model.vocab_size"),
     (dict(dtype="float8"), "model.dtype"),
+    (dict(remat="some"), "model.remat.*'none', 'block', 'dots'"),
   ],
 )
 def test_bad_shapes_name_their_key(change, key):

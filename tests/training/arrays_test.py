@@ -41,7 +41,7 @@ MAKE["tokens"] = MAKE["sequences"]
 
 @pytest.fixture(scope="module")
 def policies():
-  _, model, params = tiny(num_hidden_layers=1, remat=False)
+  _, model, params = tiny(num_hidden_layers=1, remat="none")
   return model, params, model.init(jax.random.key(3))
 
 
@@ -138,7 +138,7 @@ def test_shared_tokens_and_collisions_of_pairs(policies):
 
 
 def test_collisions_under_a_soft_cap():
-  _, model, params = tiny(num_hidden_layers=1, remat=False)
+  _, model, params = tiny(num_hidden_layers=1, remat="none")
   plain = model.head
   capped = lambda p: plain(p).replace(scale=2.0, soft_cap=1.0)
   model = model._replace(head=capped)

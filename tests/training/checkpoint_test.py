@@ -203,7 +203,7 @@ def _examples(count=21):
 def _program():
   """What a process compiles: nothing in it knows of steps or data."""
   mesh = sharding.make_mesh(data=2, devices=jax.devices()[:2])
-  config, model, params = tiny(num_hidden_layers=1, remat=False)
+  config, model, params = tiny(num_hidden_layers=1, remat="none")
   objective = make_objective(
     functools.partial(losses.dpo, beta=0.3), model, batch="pairs"
   )

@@ -25,7 +25,7 @@ VOCAB, WIDTH, NEW, LIKED = 8, 3, 2, 5
 def _model():
   # A small spread, so that every token has a chance.
   return tiny(
-    vocab_size=VOCAB, num_hidden_layers=1, initializer_range=0.1, remat=False
+    vocab_size=VOCAB, num_hidden_layers=1, initializer_range=0.1, remat="none"
   )[1:]
 
 

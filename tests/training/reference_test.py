@@ -31,7 +31,7 @@ def _batch(seed, fill=0, count=4):
 
 
 def test_precomputed_equals_the_pass_within_a_step():
-  _, model, params = tiny(num_hidden_layers=1, remat=False)
+  _, model, params = tiny(num_hidden_layers=1, remat="none")
   ref_params = model.init(jax.random.key(3))
   rows = [_batch(0), _batch(1, fill=2)]
   table = reference.compute(model, ref_params, rows, place=lambda x: x)

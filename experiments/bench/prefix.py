@@ -1,0 +1,202 @@
+"""What packing and shared prefixes save in a DPO step.
+
+An epoch of the same pairs four ways: chosen and rejected in rows of their own,
+in buckets of lengths; prompt, chosen and rejected in one row; rows that several
+sequences share; and both. The learning rate is 0, so that all four must give
+one loss: that is checked before anything is timed. Epochs alternate in one
+process, and the medians count; compilation and the host's work are apart.
+
+  python -m experiments.bench.prefix --data=FILE/hh_harmless_base_test.jsonl.gz
+
+Without --data the lengths are made up, and the line that is printed says so.
+
+Cost: 4 min and 2 GB on 2 CPU cores.
+"""
+
+import functools
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from typing import Any
+
+import jax
+import jaxlib
+import numpy as np
+import optax
+from absl import app, flags
+
+from jalign import data, losses
+from jalign.models import ModelConfig, transformer
+from jalign.training.objective import make_objective
+from jalign.training.state import init_state
+from jalign.training.step import make_update
+
+_DATA = flags.DEFINE_string("data", "", "hh-rlhf transcripts; '' makes them up")
+_PAIRS = flags.DEFINE_integer(
+  "pairs", 128, "drawn; what makes no whole batch is dropped", lower_bound=1
+)
+_BATCH = flags.DEFINE_integer("batch", 16, "pairs of a step", lower_bound=1)
+_WIDTH = flags.DEFINE_integer("width", 512, "tokens of a shared row")
+_REPEATS = flags.DEFINE_integer("repeats", 3, "epochs of each", lower_bound=1)
+_HIDDEN = flags.DEFINE_integer("hidden", 192, "width of the model")
+_LAYERS = flags.DEFINE_integer("layers", 4, "of the model", lower_bound=1)
+_VOCABULARY = flags.DEFINE_integer(
+  "vocabulary", 4096, "tokens", lower_bound=512
+)
+BUCKETS = (128, 256, 512)
+LIMITS = data.Limits(max_tokens=512, max_prompt_tokens=384)
+
+
+def hh_pairs(path: str, count: int) -> list[data.EncodedPair]:
+  """Pairs drawn from a file, tokenised by a BPE of all of it."""
+  records, _ = data.read("hh", path)
+  texts = (r.prompt + r.chosen + r.rejected for r in records)
+  tokenizer = data.train_bpe(texts, _VOCABULARY.value)
+  drawn = np.random.default_rng(0).choice(len(records), count, replace=False)
+  return data.encode_pairs([records[i] for i in drawn], tokenizer, LIMITS)[0]
+
+
+def made_up_pairs(count: int) -> list[data.EncodedPair]:
+  """Random tokens; log-normal lengths, about as those of HH are."""
+  rng = np.random.default_rng(0)
+
+  def ids(median, spread, most):
+    size = np.clip(rng.lognormal(np.log(median), spread), 4, most)
+    return rng.integers(1, _VOCABULARY.value, int(size)).astype(np.int32)
+
+  return [
+    data.EncodedPair(
+      ids(90, 0.8, 384), ids(45, 0.8, 128), ids(45, 0.8, 128), f"made up:{i}"
+    )
+    for i in range(count)
+  ]
+
+
+def whole_batches(pairs: list[data.EncodedPair]) -> list[data.EncodedPair]:
+  """Pairs that fill whole batches of each bucket: none has rows of no weight,
+  which packing would leave out."""
+  bucket = np.searchsorted(BUCKETS, [data.pair_length(p) for p in pairs])
+  kept: list[data.EncodedPair] = []
+  for number in range(len(BUCKETS)):
+    members = [p for p, b in zip(pairs, bucket) if b == number]
+    kept += members[: len(members) // _BATCH.value * _BATCH.value]
+  order = np.random.default_rng(1).permutation(len(kept))
+  return [kept[i] for i in order]
+
+
+def epoch(pairs, packing: data.Packing | None) -> tuple[list[Any], float]:
+  """The batches of an epoch, and the host's seconds for one of them."""
+  shared = packing is not None and packing.width
+  buckets = BUCKETS[-1:] if shared else BUCKETS
+  plan = data.plan([data.pair_length(p) for p in pairs], _BATCH.value, buckets)
+  collate = data.collate_pairs
+  if packing is not None:
+    collate = packing.collate(collate)
+  start = time.perf_counter()
+  batches = [
+    collate([pairs[i] for i in one.examples], _BATCH.value, one.length)
+    for one in plan
+  ]
+  return batches, (time.perf_counter() - start) / len(batches)
+
+
+def slots(batch) -> int:
+  """Tokens that the model reads, padding and all."""
+  packed = batch.sequences.packed
+  return (batch.sequences if packed is None else packed).tokens.size
+
+
+def main(_):
+  draw = made_up_pairs
+  if _DATA.value:
+    draw = functools.partial(hh_pairs, _DATA.value)
+  pairs = whole_batches(draw(_PAIRS.value))
+  count = len(pairs)
+  model = transformer(
+    ModelConfig(
+      vocab_size=_VOCABULARY.value,
+      hidden_size=_HIDDEN.value,
+      intermediate_size=3 * _HIDDEN.value,
+      num_hidden_layers=_LAYERS.value,
+      num_attention_heads=_HIDDEN.value // 64,
+      num_key_value_heads=_HIDDEN.value // 64,
+      qk_norm=True,
+    )
+  )
+  reference = model.init(jax.random.key(1))
+  objective = make_objective(functools.partial(losses.dpo, beta=0.1), model)
+  optimizer = optax.adamw(0.0)
+  update = make_update(objective, optimizer)
+  state = init_state(model.init(jax.random.key(0)), optimizer)
+
+  def run(batches):
+    """An epoch: seconds and the sum of its losses."""
+    nonlocal state
+    start, total = time.perf_counter(), 0.0
+    for batch in batches:
+      state, sums = update(state, batch, reference)
+      total += float(sums["loss"][0])
+    return time.perf_counter() - start, total
+
+  ways = {
+    "rows": None,
+    "shared": data.Packing(share_prefix=True),
+    "packed": data.Packing(width=_WIDTH.value),
+    "packed_shared": data.Packing(width=_WIDTH.value, share_prefix=True),
+  }
+  epochs, found = {}, {}
+  for name, packing in ways.items():
+    batches, host = epoch(pairs, packing)
+    epochs[name] = jax.device_put(batches)
+    compile_seconds, total = run(epochs[name])
+    found[name] = {
+      "loss": total / count,
+      "steps": len(batches),
+      "slots": sum(map(slots, batches)),
+      "tokens": sum(int(b.sequences.lengths.sum()) for b in batches)
+      if packing is None
+      else data.packing_report(batches).tokens,
+      "shapes": len({slots(b) for b in batches}),
+      "host_ms_per_step": 1e3 * host,
+      "first_epoch_seconds": compile_seconds,
+    }
+  want = found["rows"]["loss"]
+  for name, row in found.items():
+    np.testing.assert_allclose(row["loss"], want, rtol=1e-5, err_msg=name)
+  seconds: dict[str, list[float]] = {name: [] for name in ways}
+    print(f"{name}: {row}", file=sys.stderr, flush=True)
+  for _ in range(_REPEATS.value):
+    for name in ways:
+      seconds[name].append(run(epochs[name])[0] / count)
+  for name, times in seconds.items():
+    plain = statistics.median(seconds["rows"])
+    found[name] |= {
+      "ms_per_pair": 1e3 * statistics.median(times),
+      "range": [1e3 * min(times), 1e3 * max(times)],
+      "speedup": plain / statistics.median(times),
+    }
+  print(
+    json.dumps(
+      {
+        "benchmark": "prefix",
+        "data": os.path.basename(_DATA.value) or "made-up lengths",
+        "pairs": count,
+        "batch": _BATCH.value,
+        "width": _WIDTH.value,
+        "parameters": sum(x.size for x in jax.tree.leaves(reference)),
+        "vocabulary": _VOCABULARY.value,
+        "ways": found,
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "load": os.getloadavg()[0],
+        "versions": {"jax": jax.__version__, "jaxlib": jaxlib.__version__},
+      }
+    )
+  )
+
+
+if __name__ == "__main__":
+  app.run(main)

@@ -1,0 +1,76 @@
+"""Log-probs of sequences, from packed rows where a batch has them.
+
+The model reads rows in which sequences lie side by side; what it says of each
+token is then picked out into the rows of `Sequences`, so that whatever works on
+these works on a packed batch.
+"""
+
+import jax.numpy as jnp
+
+from jalign.logprobs import token_logprobs
+from jalign.types import Array, Model, Packed, Params, Sequences
+
+
+def hidden_states(model: Model, params: Params, sequences: Sequences) -> Array:
+  """States that predict tokens 1 .. T - 1 of each sequence.
+
+  Args:
+    model: the model's functions.
+    params: its parameters.
+    sequences: R rows, packed or not.
+
+  Returns:
+    [R, T - 1, D]; past the end of a sequence they mean nothing.
+  """
+  packed = sequences.packed
+  if packed is None:
+    return model.forward(params, sequences.tokens)[:, :-1]
+  return _unpack(_forward(model, params, packed)[0], packed.places)
+
+
+def token_logps(model: Model, params: Params, sequences: Sequences) -> Array:
+  """Log-prob of tokens 1 .. T - 1 of each sequence.
+
+  Args:
+    model: the model's functions.
+    params: its parameters.
+    sequences: R rows, packed or not.
+
+  Returns:
+    [R, T - 1] float32, nats; 0 where a token isn't scored.
+  """
+  packed, mask = sequences.packed, sequences.mask[:, 1:]
+  if packed is None:
+    hidden = hidden_states(model, params, sequences)
+    logps = token_logprobs(hidden, model.head(params), sequences.tokens[:, 1:])
+  else:
+    hidden, tokens = _forward(model, params, packed)
+    # The last slot of a segment predicts what no sequence asks for.
+    targets = jnp.roll(tokens, -1, axis=1)
+    logps = token_logprobs(hidden, model.head(params), targets)
+    logps = _unpack(logps, packed.places)
+  return jnp.where(mask, logps, 0.0)
+
+
+def _forward(
+  model: Model, params: Params, packed: Packed
+) -> tuple[Array, Array]:
+  """States [G * n, W, D] and tokens [G * n, W]."""
+  rows = lambda x: x.reshape(-1, x.shape[-1])
+  tokens = rows(packed.tokens)
+  # Prefixes only where there are any: models that can't share may still pack.
+  more = () if packed.prefix_ids is None else (rows(packed.prefix_ids),)
+  hidden = model.forward(
+    params, tokens, rows(packed.positions), rows(packed.segment_ids), *more
+  )
+  return hidden, tokens
+
+
+def _unpack(x: Array, places: Array) -> Array:
+  """[G * n, W, ...] of slots -> [R, T - 1, ...] of the tokens but the last."""
+  groups, each, length = places.shape
+  slots = x.reshape(groups, -1, *x.shape[2:])
+  at = places[..., :-1].reshape(groups, -1, *(1,) * (x.ndim - 2))
+  # In groups, so that no device asks another for its slots.
+  found = jnp.take_along_axis(slots, at, axis=1, mode="clip")
+  return found.reshape(groups * each, length - 1, *x.shape[2:])

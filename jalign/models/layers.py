@@ -8,6 +8,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jalign.products import matmul
 from jalign.types import Array
 
 
@@ -16,25 +17,13 @@ def project(x: Array, weight: Array, axes: int = 1) -> Array:
 
   Both are flattened to matrices: with three axes XLA:CPU transposes the
   operands of the backward products element by element, which doubled the time
-  of a step. Accumulated in float32: without that output XLA:CPU converts both
-  bfloat16 operands first.
+  of a step.
   """
   rows, inner, outer = x.shape[:-axes], x.shape[-axes:], weight.shape[axes:]
   width = math.prod(inner)
   weight = weight.astype(x.dtype).reshape(width, -1)
   out = matmul(x.reshape(-1, width), weight)
   return out.astype(x.dtype).reshape(*rows, *outer)
-
-
-def matmul(a: Array, b: Array) -> Array:
-  """[N, D] times [D, K], accumulated in float32 and given back so."""
-  # XLA:CPU multiplies a single bfloat16 row by a loop, eight times as slow as
-  # it multiplies two.
-  alone = a.shape[0] == 1 and a.dtype == jnp.bfloat16
-  if alone and jax.default_backend() == "cpu":
-    a = jax.lax.optimization_barrier(jnp.concatenate([a, a]))
-  out = jnp.dot(a, b, preferred_element_type=jnp.float32)
-  return out[:1] if alone else out
 
 
 def rms_norm(x: Array, scale: Array, eps: float) -> Array:

@@ -170,7 +170,7 @@ def test_dense_heads_may_exclude_tokens(arrays):
     return jnp.sum(kl * arrays["given"]), jnp.sum(mixed * arrays["given"])
 
   for mix in (0.0, 0.4, 1.0):
-    got = jax.vjp(lambda h: run(h, mix), arrays["hidden"])
+    got = jax.vjp(functools.partial(run, mix=mix), arrays["hidden"])
     for i, make in enumerate((_kl, _mixture)):
       out, grads = _run(make(short, 4), short, mix)
       want = jnp.sum(out * arrays["given"])

@@ -168,7 +168,7 @@ def test_the_top_is_a_constant(arrays):
   hidden, weight, targets = arrays
   for head in (Head(weight), Head(None, dense=lambda h: h @ weight.T)):
     grad = jax.grad(
-      lambda h: jnp.sum(
+      lambda h, head=head: jnp.sum(
         logprobs.token_statistics(h, head, targets, want=("top",)).top_logp
       )
     )(hidden)

@@ -14,9 +14,13 @@ from jax.sharding import PartitionSpec
 from jalign.sharding import axis_size
 from jalign.types import Array, Head
 
-# One tile of float32 logits; large enough for the matrix units, small enough
-# for the last-level cache of a CPU and a rounding error of a device's memory.
+# One tile of float32 logits: a rounding error of an accelerator's memory; on a
+# CPU less, so that its caches hold it between the passes over it.
 TILE_BYTES = 32 * 2**20
+CPU_TILE_BYTES = 8 * 2**20
+# At each tile the gradient to all hidden states is read and written again:
+# below so many columns that costs as much as the products do.
+LEAST_COLUMNS, CPU_LEAST_COLUMNS = 2048, 512
 
 
 class Layout(NamedTuple):
@@ -56,9 +60,17 @@ def layout_of(head: Head, shape: tuple[int, ...], tile: int | None) -> Layout:
     batch_axes = None  # a batch that doesn't divide is computed everywhere
   columns = head.weight.shape[0] // split(vocab_axis)  # type: ignore[union-attr]
   if tile is None:
-    rows = max(batch // split(batch_axes) * length, 1)
-    tile = max(TILE_BYTES // (4 * rows) // 128 * 128, 128)
+    tile = _columns(max(batch // split(batch_axes) * length, 1))
   return Layout(min(tile, columns), vocab_axis, batch_axes)
+
+
+def _columns(rows: int) -> int:
+  """Columns of a tile for so many tokens on a device, a multiple of 128."""
+  if jax.default_backend() == "cpu":
+    size, least = CPU_TILE_BYTES, CPU_LEAST_COLUMNS
+  else:
+    size, least = TILE_BYTES, LEAST_COLUMNS
+  return max(size // (4 * rows) // 128 * 128, least)
 
 
 def transform(form: Form, raw: Array) -> tuple[Array, Array | float]:

@@ -23,7 +23,7 @@ from tests import programs
 from tests.models.tiny import tiny
 from tests.training import batches
 
-VOCAB, WIDTH, PAIRS, LENGTH, TILE = 4096, 32, 8, 65, 256
+VOCAB, WIDTH, PAIRS, LENGTH, TILE = 8192, 32, 8, 65, 512
 MESH = (2, 2, 2)
 TOKENS = 2 * PAIRS // 4 * (LENGTH - 1)  # of a device
 PART = VOCAB // 2  # rows of a device's part of the head
@@ -41,7 +41,7 @@ def _step(monkeypatch, wrong=None):
     monkeypatch: pytest's.
     wrong: makes a head that defeats the stream out of the model's.
   """
-  monkeypatch.setattr(tiles, "TILE_BYTES", 4 * TOKENS * TILE)
+  monkeypatch.setattr(tiles, "CPU_TILE_BYTES", 4 * TOKENS * TILE)
   config, model, params = tiny(
     vocab_size=VOCAB,
     num_hidden_layers=1,

@@ -142,7 +142,7 @@ def extend(
         (k, k_scale), (v, v_scale) = quantise(k), quantise(v)
         new = [k, v, k_scale, v_scale]
       writes = (put_keys, _put, _put, _put)
-      new = [w(*pair, positions) for w, *pair in zip(writes, old, new)]
+      new = [w(a, b, positions) for w, a, b in zip(writes, old, new)]
       k, v, *scales = new
       out = attention.over_cache(q, k, v, mask, positions, c, tuple(scales))
       return out, new

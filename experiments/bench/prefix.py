@@ -166,8 +166,8 @@ def main(_):
   want = found["rows"]["loss"]
   for name, row in found.items():
     np.testing.assert_allclose(row["loss"], want, rtol=1e-5, err_msg=name)
-  seconds: dict[str, list[float]] = {name: [] for name in ways}
     print(f"{name}: {row}", file=sys.stderr, flush=True)
+  seconds: dict[str, list[float]] = {name: [] for name in ways}
   for _ in range(_REPEATS.value):
     for name in ways:
       seconds[name].append(run(epochs[name])[0] / count)

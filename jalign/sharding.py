@@ -92,6 +92,13 @@ def axis_size(mesh: Any, axes: Any) -> int:
   return math.prod(mesh.shape[name] for name in names)
 
 
+def dividing(axes: Any, size: int) -> Any:
+  """Mesh axes that split a dimension; None outside a mesh or if they don't."""
+  mesh = jax.sharding.get_abstract_mesh()
+  count = 1 if mesh.empty else axis_size(mesh, axes)
+  return None if count == 1 or size % count else axes
+
+
 def shardings(specs: Any, mesh: Mesh, rules: Rules = RULES) -> Any:
   """Maps a tree of specs (`.shape`, `.axes`) to a tree of NamedSharding.
 

@@ -25,39 +25,55 @@ Params = Any  # a nested dict of arrays
 Cache = Any  # opaque to the decode loop
 
 
+class Layout(NamedTuple):
+  """How a policy's logits are split over a mesh.
+
+  Attributes:
+    batch_axes: mesh axis (or axes) over which rows are split, None for none.
+    vocab_axis: the same of the vocabulary.
+  """
+
+  batch_axes: Any = None
+  vocab_axis: Any = None
+
+
+NOT_SPLIT = Layout()
+
+
 def _as_they_are(params: Params) -> Params:
   return params
 
 
+def _first(params: Params, parts: tuple[Array, ...], rows: Array) -> Array:
+  del params, rows
+  return parts[0]
+
+
 class Policy(NamedTuple):
-  """All that decoding needs: two pure functions over a params tree.
+  """All that decoding needs: pure functions over a params tree.
 
   Attributes:
     init_cache: `(params, batch, size) -> Cache` for `batch` rows of at most
-      `size` tokens.
-    extend: `(params, tokens [B, C], lengths [B], Cache) -> (logits, Cache)`.
+      `size` tokens each. Rows are the first axis of every leaf: decoding
+      repeats, gathers and replaces rows of a cache that it knows nothing of.
+    extend: `(params, tokens [B, C], lengths [B], cache) -> (logits, cache)`.
       Appends the first `lengths[b]` of the C tokens to row b. C > 1 is a
       prefill or a chunk of one, C == 1 a decode step. `logits` are float32
-      [B, V] after each row's last appended token, or `MixedLogits`.
+      [B, V] after each row's last appended token; or, of a mixture, a tuple
+      of M such arrays, each model's own, the policy's first.
     prepare: `params -> params` as decoding wants them: the loop calls it once,
-      before the first token. The other two take either form.
+      before the first token. The other functions take either form.
+    combine: `(params, parts, rows [B]) -> [B, V]`, the logits to draw from,
+      out of the M parts; `rows` are the indices of the caller's rows, for
+      params that differ between them.
+    layout: how a mesh splits the logits.
   """
 
   init_cache: Callable[..., Cache]
   extend: Callable[..., tuple[Any, Cache]]
   prepare: Callable[[Params], Params] = _as_they_are
-
-
-class MixedLogits(NamedTuple):
-  """What `extend` of a mixture returns in place of plain logits.
-
-  Attributes:
-    mixed: [B, V] float32 logits of the distribution to draw from.
-    parts: M arrays [B, V], each model's own logits; the first is the policy's.
-  """
-
-  mixed: Array
-  parts: tuple[Array, ...]
+  combine: Callable[[Params, tuple[Array, ...], Array], Array] = _first
+  layout: Layout = NOT_SPLIT
 
 
 class Head(struct.PyTreeNode):
@@ -89,7 +105,7 @@ class Head(struct.PyTreeNode):
 class Model(NamedTuple):
   """A language model: to params what optax.GradientTransformation is to state.
 
-  Every `Model` is a `Policy` too (the last three fields).
+  Every `Model` is a `Policy` too (the last five fields).
 
   Attributes:
     init: `key -> params`.
@@ -102,6 +118,8 @@ class Model(NamedTuple):
     init_cache: as `Policy.init_cache`.
     extend: as `Policy.extend`.
     prepare: as `Policy.prepare`.
+    combine: as `Policy.combine`.
+    layout: as `Policy.layout`.
   """
 
   init: Callable[[Array], Params]
@@ -110,6 +128,8 @@ class Model(NamedTuple):
   init_cache: Callable[..., Cache]
   extend: Callable[..., tuple[Any, Cache]]
   prepare: Callable[[Params], Params] = _as_they_are
+  combine: Callable[[Params, tuple[Array, ...], Array], Array] = _first
+  layout: Layout = NOT_SPLIT
 
 
 class Packed(struct.PyTreeNode):
@@ -246,8 +266,12 @@ class Rollout(struct.PyTreeNode):
       mixture; 0 elsewhere.
     model_logps: [M, B, T] float32 log-prob of the same tokens under each
       model by itself, untempered and untruncated; the first is the policy.
-    finished: [B] bool, True where the response ended with a stop token rather
-      than at the length limit.
+    finished: [B] bool, True where the response ended with a stop sequence
+      rather than at the length limit.
+    entropy: [B, T] float32 entropy (nats) of the policy's own distribution,
+      untempered, that each sampled token was drawn from; None if not asked.
+    top_k_mass: [B, T] float32 probability of that distribution's k most
+      probable tokens; None if not asked.
   """
 
   sequences: Sequences
@@ -255,3 +279,5 @@ class Rollout(struct.PyTreeNode):
   logps: Array
   model_logps: Array
   finished: Array
+  entropy: Array | None = None
+  top_k_mass: Array | None = None

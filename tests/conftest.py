@@ -50,3 +50,15 @@ def shared() -> pathlib.Path:
   if not SHARED.is_dir():
     pytest.skip(f"no shared material at {SHARED}")
   return SHARED
+
+
+@pytest.fixture
+def optimised():
+  """Programs as XLA makes them for users, not with the little done above."""
+  import jax
+
+  name = "jax_disable_most_optimizations"
+  before = jax.config.read(name)
+  jax.config.update(name, False)
+  yield
+  jax.config.update(name, before)

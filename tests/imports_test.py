@@ -26,6 +26,7 @@ LOW = (  # layers 0 and 1, and the models
   "types",
   "sharding",
   "errors",
+  "products",
   "losses",
   "candidates",
   "logprobs",

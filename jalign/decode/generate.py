@@ -1,14 +1,27 @@
 """One jitted loop from prompts to a `Rollout`: prefill, then token by token."""
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 
+from jalign.decode.buckets import bucket, count_compiled
+from jalign.decode.refill import refilled
+from jalign.decode.rows import (
+  Prompts,
+  Settings,
+  draw_next,
+  empty_output,
+  mark_seen,
+  rollout_of,
+  start,
+)
 from jalign.decode.samplers import Sampler, sampler
-from jalign.types import Array, MixedLogits, Params, Policy, Rollout, Sequences
+from jalign.errors import UserError
+from jalign.types import Array, Params, Policy, Rollout
 
 _DEFAULT = sampler()
 
@@ -21,141 +34,163 @@ def generate(
   keys: Array,
   *,
   max_new_tokens: int,
-  stop_ids: tuple[int, ...],
+  stop_ids: Iterable[int | tuple[int, ...]],
   pad_id: int = 0,
   draw: Sampler = _DEFAULT,
+  samples: int = 1,
+  slots: int | None = None,
+  chunk: int = 64,
+  admit: int | None = None,
+  entropy: bool = False,
+  top_k_mass: int = 0,
 ) -> Rollout:
-  """Samples a response to every prompt; stops early when all have ended.
+  """Samples responses to every prompt; stops early when all have ended.
 
-  Jitted; one executable for each shape, policy and sampler, whatever the
-  params. Each row's randomness comes from its own key folded with the
-  position of the token, so it doesn't depend on the row's neighbours, the
-  padding or the mesh.
+  Jitted; one executable for each bucket of lengths (`jalign.decode.bucket`),
+  batch size, policy and sampler, whatever the params. Each row's randomness
+  comes from its own key folded with the position of the token, so it doesn't
+  depend on the row's neighbours, the padding or the mesh.
 
   Args:
     policy: a `Policy` or `Model`, plain or a mixture.
     params: its params.
     prompts: [B, T] int32, right-padded.
     prompt_lengths: [B] int32, each at least 1.
-    keys: [B] PRNG keys, one a row.
+    keys: [B * K] PRNG keys, one a row of the result.
     max_new_tokens: N, tokens of a response at most, the stop token included.
-    stop_ids: tokens that end a response; the stop token itself is scored.
+    stop_ids: what ends a response: a token, or several in a row, all of them
+      of the response; they are part of it and are scored.
     pad_id: fills columns after a response.
     draw: the sampler (jalign.decode.sampler); temperature 1 by default.
+    samples: K, responses to each prompt, adjacent in the result. The prompt is
+      run through the model once.
+    slots: rows that are decoded at a time; all by default. With fewer, a row
+      that ends takes the next prompt, so that no row waits for the longest
+      response of a batch; each of the K samples then reads the prompt anew.
+    chunk: tokens of a prompt that a row reads at once; only with `slots`.
+    admit: rows that read together, once so many are idle; only with `slots`.
+      By default a sixteenth of them, at least one.
+    entropy: whether to record the policy's entropy at each token.
+    top_k_mass: k, to record the probability of the policy's k most probable
+      tokens; 0 for none.
 
   Returns:
-    Rollout with T + N columns; each response directly follows its prompt.
+    Rollout of B * K rows with T + N columns; each response directly follows
+    its prompt.
+
+  Raises:
+    UserError: a count is below 1, or a stop sequence is empty.
   """
   chex.assert_rank([prompts, prompt_lengths], [2, 1])
-  chex.assert_equal_shape_prefix([prompts, prompt_lengths, keys], 1)
-  return _generate(
-    Policy(policy.init_cache, policy.extend, policy.prepare),
+  chex.assert_equal_shape_prefix([prompts, prompt_lengths], 1)
+  batch, width = prompts.shape
+  for name, value in (
+    ("max_new_tokens", max_new_tokens),
+    ("samples", samples),
+    ("slots", 1 if slots is None else slots),
+    ("chunk", chunk),
+    ("admit", 1 if admit is None else admit),
+  ):
+    if value < 1:
+      raise UserError(f"{value} is below 1.", where=f"generate.{name}")
+  chex.assert_axis_dimension(keys, 0, batch * samples)
+  stops = tuple(
+    tuple(map(int, stop)) if isinstance(stop, tuple) else (int(stop),)
+    for stop in stop_ids
+  )
+  if not all(stops):
+    raise UserError("a stop sequence is empty.", where="generate.stop_ids")
+  padded = bucket(width)
+  settings = Settings(
+    bucket(max_new_tokens), stops, pad_id, draw, entropy, top_k_mass
+  )
+  tokens = jnp.asarray(prompts, jnp.int32)
+  if padded > width:
+    tokens = jnp.pad(tokens, [(0, 0), (0, padded - width)])
+  if slots is not None:
+    slots = min(slots, batch * samples)
+    admit = min(admit or max(slots // 16, 1), slots)
+  rollout = _generate(
+    Policy(*(getattr(policy, name) for name in Policy._fields)),
     params,
-    jnp.asarray(prompts, jnp.int32),
-    jnp.asarray(prompt_lengths, jnp.int32),
-    keys,
-    max_new_tokens=max_new_tokens,
-    stop_ids=tuple(stop_ids),
-    pad_id=pad_id,
-    draw=draw,
+    Prompts(
+      tokens,
+      jnp.asarray(prompt_lengths, jnp.int32),
+      keys,
+      jnp.int32(max_new_tokens),
+    ),
+    settings=settings,
+    samples=samples,
+    refill=None if slots is None else (slots, min(chunk, padded), admit),
+  )
+  return _cut(rollout, width + max_new_tokens)
+
+
+def _cut(rollout: Rollout, columns: int) -> Rollout:
+  """The rollout without the columns that only fill its bucket."""
+  total = rollout.sequences.tokens.shape[1]
+  if columns == total:
+    return rollout
+  by_row = rollout.sequences.lengths, rollout.prompt_lengths, rollout.finished
+  cut = jax.tree.map(lambda x: x[..., :columns], rollout)
+  lengths, prompt_lengths, finished = by_row
+  return cut.replace(
+    sequences=cut.sequences.replace(lengths=lengths),
+    prompt_lengths=prompt_lengths,
+    finished=finished,
   )
 
 
 @functools.partial(
-  jax.jit,
-  static_argnames=("policy", "max_new_tokens", "stop_ids", "pad_id", "draw"),
+  jax.jit, static_argnames=("policy", "settings", "samples", "refill")
 )
-def _generate(
-  policy: Policy,
-  params,
-  prompts,
-  prompt_lengths,
-  keys,
-  *,
-  max_new_tokens,
-  stop_ids,
-  pad_id,
-  draw,
-):
-  batch, width = prompts.shape
-  total = width + max_new_tokens
+def _generate(policy, params, prompts, *, settings, samples, refill):
+  batch, width = prompts.tokens.shape
+  name = f"{batch * samples} rows of {width} + {settings.capacity} tokens"
+  count_compiled(name + (f" in {refill[0]} slots" if refill else ""))
   params = policy.prepare(params)
-  cache = policy.init_cache(params, batch, total)
-  logits, cache = policy.extend(params, prompts, prompt_lengths, cache)
-  stops = jnp.asarray(stop_ids, jnp.int32)
-
-  def pick(logits, step, ended):
-    """Token, its log-prob as drawn, and under each model, at one step."""
-    mixed, parts = (
-      logits if isinstance(logits, MixedLogits) else (logits, (logits,))
+  repeat = functools.partial(
+    jax.tree.map, lambda x: jnp.repeat(x, samples, axis=0)
+  )
+  tokens, lengths = prompts.tokens, prompts.lengths
+  prompts = prompts.replace(tokens=repeat(tokens), lengths=repeat(lengths))
+  if refill:
+    slots, chunk, admit = refill
+    output = refilled(
+      policy,
+      params,
+      prompts,
+      settings,
+      slots=slots,
+      chunk=chunk,
+      admit=admit,
     )
-    uniforms = jax.vmap(
-      lambda key, at: jax.random.uniform(jax.random.fold_in(key, at))
-    )(keys, prompt_lengths + step)
-    filtered = draw.filter(mixed)
-    token = jnp.where(ended, pad_id, draw.draw(filtered, uniforms))
-    score = lambda z: jnp.where(ended, 0.0, _log_prob(z, token))
-    return token, score(filtered), jnp.stack([score(z) for z in parts])
+    return rollout_of(prompts, output, settings)
 
-  def ends(token):
-    return jnp.any(token[:, None] == stops, -1)
+  cache = policy.init_cache(params, batch, width + settings.capacity)
+  logits, cache = policy.extend(params, tokens, lengths, cache)
+  logits, cache = repeat((logits, cache))
+  parts = logits if isinstance(logits, tuple) else (logits,)
+  count = batch * samples
+  rows = start(
+    cache, jnp.arange(count, dtype=jnp.int32), settings, parts[0].shape[-1]
+  )
+  valid = jnp.arange(width) < prompts.lengths[:, None]
+  rows = rows.replace(
+    live=jnp.ones(count, bool),
+    seen=mark_seen(rows.seen, prompts.tokens, valid),
+  )
+  following = functools.partial(draw_next, policy, params, settings, prompts)
+  carry = following(rows, logits, empty_output(count, len(parts), settings))
 
   def body(carry):
-    step, last, ended, cache, tokens, alive, logps, model_logps = carry
-    appended = jnp.where(ended, 0, 1)
-    logits, cache = policy.extend(params, last[:, None], appended, cache)
-    token, logp, model_logp = pick(logits, step, ended)
-    tokens = tokens.at[:, step].set(token)
-    alive = alive.at[:, step].set(~ended)
-    logps = logps.at[:, step].set(logp)
-    model_logps = model_logps.at[:, :, step].set(model_logp)
-    ended |= ends(token)
-    return step + 1, token, ended, cache, tokens, alive, logps, model_logps
+    rows, output = carry
+    logits, cache = policy.extend(
+      params, rows.last[:, None], rows.live.astype(jnp.int32), rows.cache
+    )
+    return following(rows.replace(cache=cache), logits, output)
 
-  def going(carry):
-    return (carry[0] < max_new_tokens) & ~jnp.all(carry[2])
-
-  token, logp, model_logp = pick(logits, 0, jnp.zeros(batch, bool))
-  first = lambda x, dtype, fill=0: (
-    jnp.full((*x.shape, max_new_tokens), fill, dtype).at[..., 0].set(x)
+  _, output = jax.lax.while_loop(
+    lambda carry: jnp.any(carry[0].live), body, carry
   )
-  carry = (
-    jnp.int32(1),
-    token,
-    ends(token),
-    cache,
-    first(token, jnp.int32, pad_id),
-    first(jnp.ones(batch, bool), bool),
-    first(logp, jnp.float32),
-    first(model_logp, jnp.float32),
-  )
-  _, _, ended, _, tokens, alive, logps, model_logps = jax.lax.while_loop(
-    going, body, carry
-  )
-
-  # Column j of a row holds prompt token j or response token j - prompt length.
-  index = jnp.arange(total, dtype=jnp.int32) - prompt_lengths[:, None]
-  inside = (index >= 0) & (index < max_new_tokens)
-  index = jnp.clip(index, 0, max_new_tokens - 1)
-  align = lambda x, fill: jnp.where(
-    inside, jnp.take_along_axis(x, index, axis=-1), fill
-  )
-  padded = jnp.pad(prompts, [(0, 0), (0, max_new_tokens)])
-  in_prompt = jnp.arange(total) < prompt_lengths[:, None]
-  return Rollout(
-    sequences=Sequences(
-      tokens=jnp.where(in_prompt, padded, align(tokens, pad_id)),
-      mask=align(alive, False),
-      lengths=prompt_lengths + jnp.sum(alive, -1, dtype=jnp.int32),
-    ),
-    prompt_lengths=prompt_lengths,
-    logps=align(logps, 0.0),
-    model_logps=jax.vmap(lambda x: align(x, 0.0))(model_logps),
-    finished=ended,
-  )
-
-
-def _log_prob(logits, token):
-  """log softmax of one entry a row: [B, V], [B] -> [B]."""
-  picked = jnp.take_along_axis(logits, token[:, None], -1)[:, 0]
-  return picked - jax.nn.logsumexp(logits, -1)
+  return rollout_of(prompts, output, settings)

@@ -7,7 +7,7 @@ import chex
 import jax.numpy as jnp
 from flax import struct
 
-from jalign.types import Array, MixedLogits, Params, Policy
+from jalign.types import Array, Params, Policy
 
 
 class MixtureParams(struct.PyTreeNode):
@@ -58,10 +58,15 @@ def geometric(policy: Any, reference: Any) -> Policy:
     a, cache_a = policy.extend(params.policy, tokens, lengths, cache[0])
     b, cache_b = reference.extend(params.reference, tokens, lengths, cache[1])
     chex.assert_equal_shape([a, b])
+    return (a, b), (cache_a, cache_b)
+
+  def combine(params: MixtureParams, parts: tuple[Array, ...], rows: Array):
+    a, b = parts
+    weight = jnp.asarray(params.mix_ref, a.dtype)
+    if weight.ndim:
+      weight = weight[rows, None]
     # Unnormalised logits mix to the same distribution as log-probs.
-    weight = jnp.asarray(params.mix_ref, a.dtype)[..., None]
-    mixed = (1.0 - weight) * a + weight * b
-    return MixedLogits(mixed, (a, b)), (cache_a, cache_b)
+    return (1.0 - weight) * a + weight * b
 
   def prepare(params: MixtureParams) -> MixtureParams:
     return params.replace(
@@ -69,4 +74,4 @@ def geometric(policy: Any, reference: Any) -> Policy:
       reference=reference.prepare(params.reference),
     )
 
-  return Policy(init_cache, extend, prepare)
+  return Policy(init_cache, extend, prepare, combine, policy.layout)

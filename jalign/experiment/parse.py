@@ -222,7 +222,14 @@ def _stage(name, top, own, where) -> StageSettings:
   for key in ("batch_size", "microbatches", "log_every"):
     if getattr(stage, key) < 1:
       raise UserError("must be at least 1.", where=f"{where}.{key}")
-  for key in ("steps", "epochs", "eval_every", "save_every", "packing"):
+  for key in (
+    "steps",
+    "epochs",
+    "eval_every",
+    "save_every",
+    "slots",
+    "packing",
+  ):
     if getattr(stage, key) < 0:
       raise UserError("must not be negative.", where=f"{where}.{key}")
   if 0 < stage.packing < max(stage.data.buckets):

@@ -154,6 +154,8 @@ class StageSettings:
     algorithm: "" for offline training, else a row of `ALGORITHMS`.
     mix_ref: weight of the reference in an algorithm's mixture, in [0, 1].
     max_new_tokens: of a response that an algorithm samples, at most.
+    slots: responses that an algorithm decodes at a time: a row that ends takes
+      the next prompt; 0 decodes all of a batch at once.
     optimizer: see OptimizerConfig.
     steps: updates; 0 counts `epochs` instead.
     epochs: passes over the data, where steps is 0.
@@ -184,6 +186,7 @@ class StageSettings:
   algorithm: str = ""
   mix_ref: float = 0.125
   max_new_tokens: int = 64
+  slots: int = 0
   steps: int = 0
   epochs: int = 1
   batch_size: int = 32

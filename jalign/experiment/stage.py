@@ -284,6 +284,7 @@ def _prepare(run, stage, loss, model, ref_params, table):
     pad_id=tokenizer.pad_id,
     mix_ref=stage.mix_ref,
     draw=sampler(),
+    slots=stage.slots or None,
   )
   root = jax.random.key(stream(run.seed, "online", stage.name))
 

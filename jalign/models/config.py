@@ -7,6 +7,7 @@ from jalign.errors import UserError
 from jalign.sharding import RULES, Rules
 
 DTYPES = ("float32", "bfloat16", "float16")
+ATTENTIONS = ("auto", "xla", "cudnn", "pallas")
 REMAT = ("none", "block", "dots")
 
 
@@ -34,6 +35,13 @@ class ModelConfig:
     initializer_range: standard deviation of the initial weights.
     dtype: of activations and matrix products.
     param_dtype: of the parameters.
+    cache_dtype: of cached keys and values. "" is that of activations, on the
+      CPU float32 for bfloat16; "int8" (see KVCache) takes half the memory of
+      bfloat16.
+    attention: "xla" is the reference, which runs everywhere; "cudnn" needs an
+      NVIDIA GPU and bfloat16 or float16; "pallas" has kernels for the steps of
+      decoding on GPUs, and for all attention on TPUs. "auto" takes by platform
+      what models/attention.py lists, and the reference where no kernel fits.
     remat: what the backward pass computes again, a name of `REMAT`: "none"
       keeps every activation of a layer, "block" only its input, "dots" also
       the products with weights (less to compute, more to keep).
@@ -57,6 +65,8 @@ class ModelConfig:
   initializer_range: float = 0.02
   dtype: str = "float32"
   param_dtype: str = "float32"
+  cache_dtype: str = ""
+  attention: str = "auto"
   remat: str = "block"
   scan_unroll: int = 1
   rules: Rules = RULES
@@ -82,9 +92,14 @@ class ModelConfig:
       "must divide num_attention_heads",
     )
     self._require(self.head_dim % 2 == 0, "head_dim", "must be even (rotary)")
-    for name in ("dtype", "param_dtype"):
+    for name, valid in (
+      ("dtype", DTYPES),
+      ("param_dtype", DTYPES),
+      ("cache_dtype", ("", *DTYPES, "int8")),
+      ("attention", ATTENTIONS),
+    ):
       self._require(
-        getattr(self, name) in DTYPES, name, f"must be one of {DTYPES}"
+        getattr(self, name) in valid, name, f"must be one of {valid}"
       )
     self._require(self.remat in REMAT, "remat", f"must be one of {REMAT}")
 

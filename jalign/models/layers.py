@@ -1,6 +1,6 @@
-"""The six layers of a transformer, as functions. Letters: see jalign.types.
+"""Layers of a transformer but attention, as functions.
 
-R is the number of query heads that share a key/value head, H = G * R.
+Letters: see jalign.types.
 """
 
 import math
@@ -8,9 +8,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jalign.products import matmul
 from jalign.types import Array
-
-NEG_INF = -1e30  # finite: a fully masked row gives a mean, not a NaN
 
 
 def project(x: Array, weight: Array, axes: int = 1) -> Array:
@@ -18,25 +17,13 @@ def project(x: Array, weight: Array, axes: int = 1) -> Array:
 
   Both are flattened to matrices: with three axes XLA:CPU transposes the
   operands of the backward products element by element, which doubled the time
-  of a step. Accumulated in float32: without that output XLA:CPU converts both
-  bfloat16 operands first.
+  of a step.
   """
   rows, inner, outer = x.shape[:-axes], x.shape[-axes:], weight.shape[axes:]
   width = math.prod(inner)
   weight = weight.astype(x.dtype).reshape(width, -1)
   out = matmul(x.reshape(-1, width), weight)
   return out.astype(x.dtype).reshape(*rows, *outer)
-
-
-def matmul(a: Array, b: Array) -> Array:
-  """[N, D] times [D, K], accumulated in float32 and given back so."""
-  # XLA:CPU multiplies a single bfloat16 row by a loop, eight times as slow as
-  # it multiplies two.
-  alone = a.shape[0] == 1 and a.dtype == jnp.bfloat16
-  if alone and jax.default_backend() == "cpu":
-    a = jax.lax.optimization_barrier(jnp.concatenate([a, a]))
-  out = jnp.dot(a, b, preferred_element_type=jnp.float32)
-  return out[:1] if alone else out
 
 
 def rms_norm(x: Array, scale: Array, eps: float) -> Array:
@@ -55,46 +42,6 @@ def rope(x: Array, positions: Array, theta: float) -> Array:
   a, b = jnp.split(x.astype(jnp.float32), 2, -1)
   rotated = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
   return rotated.astype(x.dtype)
-
-
-def attention(q: Array, k: Array, v: Array, mask: Array) -> Array:
-  """Grouped-query attention.
-
-  Heads come before slots in keys and values, and a product has two batch axes
-  and no other: XLA:CPU then takes 0.4 of the time that an einsum over
-  [B, S, G, E] takes (1,024 slots), and knows the product of bfloat16.
-
-  Args:
-    q: [B, T, H, E] queries.
-    k: [B, G, S, E] keys.
-    v: [B, G, S, E] values.
-    mask: [B, T, S] bool, True where a query may see a key.
-
-  Returns:
-    [B, T, H, E] in q's dtype; scores and softmax in float32.
-  """
-  batch, length, heads, width = q.shape
-  groups = k.shape[1]
-  ratio = heads // groups
-
-  def product(a, b, axis):
-    return jax.lax.dot_general(
-      a,
-      b,
-      (((3,), (axis,)), ((0, 1), (0, 1))),
-      preferred_element_type=jnp.float32,
-    )
-
-  q = q.reshape(batch, length, groups, ratio, width).transpose(0, 2, 3, 1, 4)
-  q = q.reshape(batch, groups, ratio * length, width)
-  scores = product(q, k, 3) * width**-0.5
-  scores = scores.reshape(batch, groups, ratio, length, -1)
-  scores = jnp.where(mask[:, None, None], scores, NEG_INF)
-  weights = jax.nn.softmax(scores, -1).astype(v.dtype)
-  weights = weights.reshape(batch, groups, ratio * length, -1)
-  out = product(weights, v, 2).astype(q.dtype)
-  out = out.reshape(batch, groups, ratio, length, width)
-  return out.transpose(0, 3, 1, 2, 4).reshape(batch, length, heads, width)
 
 
 def gated_mlp(x: Array, gate: Array, up: Array, down: Array) -> Array:

@@ -10,11 +10,12 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jalign.models import cached, layers
+from jalign.models import attention, cached, layers
 from jalign.models.block import block, embed, head
 from jalign.models.config import ModelConfig
 from jalign.models.spec import init_params, param_specs
-from jalign.types import Array, Model, Params
+from jalign.sharding import BATCH_AXES, mesh_axes
+from jalign.types import Array, Layout, Model, Params
 
 # What jax.checkpoint may keep; None for nothing. Attention's scores have batch
 # dimensions, so that "dots" doesn't keep them.
@@ -34,6 +35,7 @@ def transformer(config: ModelConfig) -> Model:
     init_cache=functools.partial(cached.init_cache, c=config),
     extend=functools.partial(cached.extend, c=config),
     prepare=functools.partial(cached.prepare, c=config),
+    layout=Layout(BATCH_AXES, mesh_axes(("vocab",), config.rules)[0]),
   )
 
 
@@ -67,7 +69,16 @@ def _forward(
   def body(x, p):
     def attend(q, k, v):
       k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
-      return layers.attention(q, k, v, mask), None
+      attended = attention.over_sequence(
+        q,
+        k,
+        v,
+        mask,
+        c,
+        causal=prefix_ids is None,
+        segment_ids=segment_ids,
+      )
+      return attended, None
 
     return block(p, x, positions, attend, c)
 

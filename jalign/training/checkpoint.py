@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -292,11 +293,18 @@ class Checkpoints:
 
 
 def _timeout() -> dict[str, int]:
-  """Orbax takes its time limit from the wall clock, which may be set.
+  """Orbax takes its time limits from the wall clock, which may be set.
 
-  Several hosts keep the limit: there it ends the wait for one that is gone.
+  A laptop that wakes from sleep would lose the save that it was in. Several
+  hosts keep the limits: there they end the wait for one that is gone.
   """
-  return {"timeout_secs": _CENTURY} if jax.process_count() == 1 else {}
+  if jax.process_count() > 1:
+    return {}
+  # The wait of one of its threads for another has a limit without an option.
+  private: Any = sys.modules.get("orbax.checkpoint._src.multihost.multihost")
+  if hasattr(private, "coordination_timeout"):
+    private.coordination_timeout = lambda: _CENTURY
+  return {"timeout_secs": _CENTURY}
 
 
 def _is_closed(error: Exception) -> bool:

@@ -128,6 +128,7 @@ def make_sampling(
   pad_id: int = 0,
   mix_ref: float = 0.125,
   draw: Sampler | None = None,
+  slots: int | None = None,
 ) -> Callable[..., Sampled]:
   """Makes the step from prompts to an annotated batch.
 
@@ -146,6 +147,7 @@ def make_sampling(
       Calandriello et al. 2024 select 0.125, as do Munos et al. 2023. At 0
       Nash-MD is self-play, at 1 it goes for the best response.
     draw: the sampler, temperature 1 by default.
+    slots: responses decoded at a time, see `jalign.decode.generate`.
 
   Returns:
     `(params, ref_params, prompts, key) -> Sampled`, with P prompts as a
@@ -166,13 +168,15 @@ def make_sampling(
     rollout = generate(
       policy,
       params,
-      jnp.repeat(jnp.asarray(prompts.tokens), 2, axis=0),
-      jnp.repeat(jnp.asarray(prompts.lengths), 2, axis=0),
+      jnp.asarray(prompts.tokens),
+      jnp.asarray(prompts.lengths),
       jax.random.split(sample_key, 2 * len(texts)),
       max_new_tokens=max_new_tokens,
       stop_ids=stop_ids,
       pad_id=pad_id,
       draw=draw,
+      samples=2,
+      slots=slots,
     )
     responses = response_texts(rollout, decode, stop_ids)
     a, b = responses[0::2], responses[1::2]

@@ -9,6 +9,7 @@ POINT is a JSON object, see `points.py`. The product has no hook for it: the
 functions are replaced here, in every module that took them by name.
 """
 
+import faulthandler
 import functools
 import importlib
 import inspect
@@ -141,11 +142,11 @@ def _at_file_operation(point):
 
 
 def _unsteady_clock(seed):
-  """Several times a second the clock is set, by up to thirty years."""
+  """Hundreds of times a second the clock is set, by up to thirty years."""
   true, since = time.time, time.monotonic
 
   def jumped():
-    offset = random.Random(f"{seed} {int(since() / 0.2)}").uniform(-5e8, 5e8)
+    offset = random.Random(f"{seed} {int(since() / 0.003)}").uniform(-5e8, 5e8)
     return true() + offset
 
   time.time = jumped
@@ -153,5 +154,6 @@ def _unsteady_clock(seed):
 
 
 if __name__ == "__main__":
+  faulthandler.dump_traceback_later(240, exit=True)  # of a run that hangs
   install(json.loads(sys.argv[1]))
   cli.main(sys.argv[2:])

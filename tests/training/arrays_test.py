@@ -199,16 +199,6 @@ def test_terms_keep_their_denominators(policies):
   assert sums["loss"][1] == 5 and sums["loss/sft"][1] == tokens
 
 
-@pytest.fixture
-def optimised():
-  """Programs as XLA makes them for users, not as tests/conftest.py asks."""
-  name = "jax_disable_most_optimizations"
-  before = jax.config.read(name)
-  jax.config.update(name, False)
-  yield
-  jax.config.update(name, before)
-
-
 # Barely optimised, one float32 mean differs by 1.4e-5: more than is allowed.
 @pytest.mark.usefixtures("optimised")
 def test_two_counts_accumulate_as_the_full_batch(policies):

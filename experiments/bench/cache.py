@@ -1,0 +1,204 @@
+"""Where a decode step keeps keys and values, and how it writes them.
+
+Two layouts, head-major [B, G, S, E] and slot-major [B, S, G, E], times two
+writes: each row at its own position (a scatter), or all rows at one
+(dynamic_update_slice, as with left-padded prompts). The step is the attention
+of L layers in a loop that carries the caches; the four variants of a point
+alternate in one process, after a check that they give the same numbers.
+
+  python -m experiments.bench.cache --out=experiments/bench/results/cache.jsonl
+
+Cost: 6 min and 3 GB on 2 idle CPU cores. One JSON line for each variant:
+microseconds a layer, the median of the repeats and their range, and the share
+of the cores that other processes used meanwhile. --smoke takes seconds.
+"""
+
+import datetime
+import itertools
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+
+from jalign.models.attention import NEG_INF, reference
+
+_OUT = flags.DEFINE_string("out", "", "file of JSON lines, appended to")
+_SMOKE = flags.DEFINE_bool("smoke", False, "one small point, two steps")
+_REPEATS = flags.DEFINE_integer("repeats", 7, "of each variant", lower_bound=1)
+
+LAYERS, H, G, E = 8, 6, 2, 64  # the 25 M model of the other benchmarks
+STEPS = 50
+# Activations and cache: XLA:CPU has no bfloat16 update, hence the third.
+TYPES = (
+  ("float32", "float32"),
+  ("bfloat16", "bfloat16"),
+  ("bfloat16", "float32"),
+)
+VARIANTS = tuple(
+  itertools.product(("head_major", "slot_major"), ("scatter", "shared_slot"))
+)
+
+
+def write(cache, new, positions, layout, how):
+  """Puts new [B, G, E] into a cache at positions [B], or at the first."""
+  new = new.astype(cache.dtype)
+  if how == "scatter":
+    rows = jnp.arange(len(positions))[:, None]
+    heads = jnp.arange(G)[None]
+    slots = positions[:, None]
+    at = (rows, heads, slots)
+    at = at if layout == "head_major" else (rows, slots, heads)
+    return cache.at[at].set(new, mode="drop")
+  axis = 2 if layout == "head_major" else 1
+  return jax.lax.dynamic_update_slice_in_dim(
+    cache, jnp.expand_dims(new, axis), positions[0], axis
+  )
+
+
+def attend(q, k, v, mask, layout):
+  """[B, 1, H, E] queries over a cache in either layout."""
+  if layout == "head_major":
+    return reference(q, k, v, mask)
+  grouped = q.reshape(len(q), G, H // G, E).astype(k.dtype)
+  einsum = lambda *x: jnp.einsum(*x, preferred_element_type=jnp.float32)
+  scores = einsum("bgre,bsge->bgrs", grouped, k) * E**-0.5
+  scores = jnp.where(mask[:, :, None], scores, NEG_INF)
+  weights = jax.nn.softmax(scores, -1).astype(v.dtype)
+  return einsum("bgrs,bsge->bgre", weights, v).astype(q.dtype).reshape(q.shape)
+
+
+def program(batch, slots, layers, steps, dtype, cache_dtype, layout, how):
+  """A compiled loop of steps, and its arguments; the cache starts as noise."""
+
+  def run(q, caches, positions):
+    def step(_, carry):
+      q, caches, positions = carry
+      mask = jnp.arange(slots) <= positions[:, None, None]
+      written = []
+      for k, v in caches:
+        # Stands for the layer's products, which are the same everywhere.
+        new = q[:, 0, :G] * 0.5
+        k = write(k, new, positions, layout, how)
+        v = write(v, -new, positions, layout, how)
+        q = 0.5 * q + attend(q, k, v, mask, layout)
+        written.append((k, v))
+      return q, tuple(written), positions + 1
+
+    return jax.lax.fori_loop(0, steps, step, (q, caches, positions))[0]
+
+  rng = np.random.default_rng(0)
+
+  def noise(*shape):
+    return jnp.asarray(rng.normal(size=shape), dtype)
+
+  q = noise(batch, 1, H, E)
+  swap = (lambda x: x) if layout == "head_major" else lambda x: x.swapaxes(1, 2)
+  keys = lambda: swap(noise(batch, G, slots, E)).astype(cache_dtype)
+  caches = tuple((keys(), keys()) for _ in range(layers))
+  positions = jnp.full(batch, slots - steps - 1, jnp.int32)
+  arguments = (q, caches, positions)
+  return jax.jit(run).lower(*arguments).compile(), arguments
+
+
+def jiffies():
+  """(busy on all cores, used by this process), in ticks of /proc; or None."""
+  try:
+    busy = pathlib.Path("/proc/stat").read_text().split("\n")[0].split()[1:]
+    own = pathlib.Path("/proc/self/stat").read_text().rsplit(")")[-1].split()
+  except OSError:
+    return None
+  ticks = [int(x) for x in busy]
+  return sum(ticks) - ticks[3] - ticks[4], int(own[11]) + int(own[12])
+
+
+def others(before, after, seconds):
+  """Share of the cores that other processes used, where /proc tells."""
+  if before is None or after is None or seconds < 0.5:  # ticks are 10 ms
+    return None
+  ticks = (after[0] - before[0]) - (after[1] - before[1])
+  capacity = seconds * os.sysconf("SC_CLK_TCK") * (os.cpu_count() or 1)
+  return round(max(ticks, 0) / capacity, 3)
+
+
+def measure(batch, slots, dtypes, *, layers=LAYERS, steps=STEPS, repeats=7):
+  """Records of the four variants of one point, measured in turns."""
+  ready, answers = {}, {}
+  for variant in VARIANTS:
+    compiled, arguments = program(
+      batch, slots, layers, steps, *dtypes, *variant
+    )
+    ready[variant] = compiled, arguments
+    answers[variant] = np.float32(compiled(*arguments))
+  tolerance = 2e-4 if dtypes[0] == "float32" else 0.1
+  for answer in answers.values():
+    np.testing.assert_allclose(answer, answers[VARIANTS[0]], atol=tolerance)
+  seconds: dict = {variant: [] for variant in VARIANTS}
+  before, start = jiffies(), time.perf_counter()
+  for _ in range(repeats):
+    for variant, (compiled, arguments) in ready.items():
+      begin = time.perf_counter()
+      jax.block_until_ready(compiled(*arguments))
+      seconds[variant].append(time.perf_counter() - begin)
+  share = others(before, jiffies(), time.perf_counter() - start)
+  for (layout, how), times in seconds.items():
+    each = [t / steps / layers * 1e6 for t in times]
+    yield {
+      "benchmark": "cache",
+      "layout": layout,
+      "write": how,
+      "batch": batch,
+      "slots": slots,
+      "dtype": dtypes[0],
+      "cache_dtype": dtypes[1],
+      "us_per_layer": round(statistics.median(each), 2),
+      "range": [round(min(each), 2), round(max(each), 2)],
+      "repeats": repeats,
+      "others": share,
+    }
+
+
+def surroundings():
+  """Device, versions and commit of a run."""
+  git = subprocess.run(
+    ["git", "describe", "--always", "--dirty"], capture_output=True, text=True
+  )
+  return {
+    "device": jax.devices()[0].device_kind,
+    "cores": os.cpu_count(),
+    "machine": platform.machine(),
+    "python": platform.python_version(),
+    "jax": jax.__version__,
+    "jaxlib": jax.lib.__version__,
+    "commit": git.stdout.strip(),
+    "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+  }
+
+
+def main(argv: list[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f"unknown arguments: {argv[1:]}")
+  points = itertools.product(TYPES, (192, 1088), (1, 8, 32))
+  sizes = dict(repeats=_REPEATS.value)
+  if _SMOKE.value:
+    points = iter([(types, 16, 2) for types in TYPES])
+    sizes = dict(layers=1, steps=2, repeats=1)
+  where = surroundings()
+  for dtypes, slots, batch in points:
+    for record in measure(batch, slots, dtypes, **sizes):
+      line = json.dumps(record | where)
+      print(line, flush=True)
+      if _OUT.value:
+        with pathlib.Path(_OUT.value).open("a") as f:
+          f.write(line + "\n")
+
+
+if __name__ == "__main__":
+  app.run(main)

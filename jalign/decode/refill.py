@@ -1,0 +1,146 @@
+"""Many prompts, few rows: a row that ends takes the next prompt at once."""
+
+import jax
+import jax.numpy as jnp
+
+from jalign.decode.rows import (
+  Output,
+  Prompts,
+  Rows,
+  Settings,
+  draw_next,
+  empty_output,
+  mark_seen,
+  start,
+)
+from jalign.types import Array, Params, Policy
+
+
+def refilled(
+  policy: Policy,
+  params: Params,
+  prompts: Prompts,
+  settings: Settings,
+  *,
+  slots: int,
+  chunk: int,
+  admit: int,
+) -> Output:
+  """Decodes Q prompts in S rows.
+
+  Rows that have ended read their next prompts apart from the others, `admit`
+  rows together and `chunk` tokens at a time; then all live rows draw a token.
+
+  Args:
+    policy: its functions.
+    params: as `policy.prepare` gives them.
+    prompts: Q of them, taken in their order.
+    settings: how to draw and when to stop.
+    slots: S.
+    chunk: C, tokens of a prompt that a row reads at once.
+    admit: rows that have to be idle before they read, while others draw.
+
+  Returns:
+    What was drawn: the same tokens as with a row for every prompt.
+  """
+  count, width = prompts.tokens.shape
+  size = -(-width // chunk) * chunk
+  padded = jnp.pad(prompts.tokens, [(0, 0), (0, size - width)])
+  new_cache = lambda rows: policy.init_cache(
+    params, rows, size + settings.capacity
+  )
+  one = jax.eval_shape(
+    lambda: policy.extend(
+      params, padded[:1], prompts.lengths[:1], new_cache(1)
+    )[0]
+  )
+  parts = one if isinstance(one, tuple) else (one,)
+  vocab = parts[0].shape[-1]
+  nothing = start(
+    new_cache(admit), jnp.full(admit, count, jnp.int32), settings, vocab
+  )
+
+  def idle(rows):
+    return ~rows.live & (rows.prompt >= count)
+
+  def reading(rows):
+    return ~rows.live & (rows.prompt < count)
+
+  def should_read(carry):
+    rows, taken, _ = carry
+    free = jnp.sum(idle(rows))
+    left = count - taken
+    able = jnp.minimum(free, left)
+    enough = able >= jnp.minimum(admit, left)
+    starved = ~jnp.any(rows.live)
+    return jnp.any(reading(rows)) | ((able > 0) & (enough | starved))
+
+  def read(carry):
+    rows, taken, output = carry
+    # Those in the middle of a prompt first, then idle ones.
+    rank = jnp.where(reading(rows), 0, jnp.where(idle(rows), 1, 2))
+    chosen = jnp.argsort(rank, stable=True)[:admit]
+    part = jax.tree.map(lambda x: x[chosen], rows)
+    fresh = idle(part)
+    prompt = taken + jnp.cumsum(fresh, dtype=jnp.int32) - 1
+    prompt = jnp.where(fresh, jnp.minimum(prompt, count), part.prompt)
+    part = jax.tree.map(
+      lambda new, old: jnp.where(_like(fresh, old), new, old),
+      nothing.replace(prompt=prompt),
+      part.replace(prompt=prompt),
+    )
+    busy = ~part.live & (prompt < count)
+    at = jnp.minimum(prompt, count - 1)
+    columns = part.read[:, None] + jnp.arange(chunk)
+    tokens = padded[at[:, None], jnp.minimum(columns, size - 1)]
+    length = prompts.lengths[at]
+    read = jnp.where(busy, jnp.clip(length - part.read, 0, chunk), 0)
+    logits, cache = policy.extend(params, tokens, read, part.cache)
+    valid = jnp.arange(chunk) < read[:, None]
+    part = part.replace(
+      cache=cache,
+      read=part.read + read,
+      live=busy & (part.read + read == length),
+      seen=mark_seen(part.seen, tokens, valid),
+    )
+    part, output = draw_next(
+      policy, params, settings, prompts, part, logits, output
+    )
+    part = _retire(part, count)
+    target = jnp.where(busy, chosen, slots)
+    rows = jax.tree.map(
+      lambda x, new: x.at[target].set(new, mode="drop"), rows, part
+    )
+    taken += jnp.sum(fresh & busy, dtype=jnp.int32)
+    return rows, taken, output
+
+  def step(carry):
+    rows, taken, output = jax.lax.while_loop(should_read, read, carry)
+    logits, cache = policy.extend(
+      params, rows.last[:, None], rows.live.astype(jnp.int32), rows.cache
+    )
+    rows = rows.replace(cache=cache)
+    rows, output = draw_next(
+      policy, params, settings, prompts, rows, logits, output
+    )
+    return _retire(rows, count), taken, output
+
+  def going(carry):
+    rows, taken, _ = carry
+    return (taken < count) | jnp.any(rows.prompt < count)
+
+  rows = start(
+    new_cache(slots), jnp.full(slots, count, jnp.int32), settings, vocab
+  )
+  carry = rows, jnp.int32(0), empty_output(count, len(parts), settings)
+  return jax.lax.while_loop(going, step, carry)[2]
+
+
+def _retire(rows: Rows, count: int) -> Rows:
+  """Takes its prompt from each row whose response has ended."""
+  ended = ~rows.live & (rows.step > 0)
+  return rows.replace(prompt=jnp.where(ended, count, rows.prompt))
+
+
+def _like(flags: Array, x: Array) -> Array:
+  return flags.reshape(-1, *(1,) * (x.ndim - 1))

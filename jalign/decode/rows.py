@@ -1,0 +1,245 @@
+"""Rows that are being decoded: their state, and one draw for all of them."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jalign.decode import draws, filters
+from jalign.decode.samplers import Sampler
+from jalign.types import Array, Params, Policy, Rollout, Sequences
+
+_NONE = -1  # no token
+
+
+class Settings(NamedTuple):
+  """The hashable part of a decode.
+
+  Attributes:
+    capacity: N, columns for tokens of a response.
+    stops: sequences of tokens that end a response.
+    pad_id: fills columns after a response.
+    draw: the sampler.
+    entropy: whether the policy's entropy is recorded.
+    top_k_mass: k of the recorded probability; 0 for none.
+  """
+
+  capacity: int
+  stops: tuple[tuple[int, ...], ...]
+  pad_id: int
+  draw: Sampler
+  entropy: bool
+  top_k_mass: int
+
+
+class Prompts(struct.PyTreeNode):
+  """What is asked.
+
+  Attributes:
+    tokens: [Q, T] int32, right-padded.
+    lengths: [Q] int32.
+    keys: [Q] PRNG keys.
+    limit: [] int32, tokens of a response at most.
+  """
+
+  tokens: Array
+  lengths: Array
+  keys: Array
+  limit: Array
+
+
+class Rows(struct.PyTreeNode):
+  """The state of S rows; every leaf has them as its first axis.
+
+  Attributes:
+    cache: the policy's.
+    prompt: [S] int32 index of the row's prompt; Q or more where it has none.
+    read: [S] int32 tokens of the prompt that the cache holds.
+    step: [S] int32 tokens drawn so far.
+    last: [S] int32 the token drawn last.
+    live: [S] bool, whether another token is to be drawn.
+    recent: [S, W - 1] int32 tokens before the last, for stop sequences of W.
+    seen: [S, V] bool tokens that have occurred; None unless the sampler asks.
+  """
+
+  cache: Any
+  prompt: Array
+  read: Array
+  step: Array
+  last: Array
+  live: Array
+  recent: Array
+  seen: Array | None
+
+
+class Output(struct.PyTreeNode):
+  """What has been drawn.
+
+  Attributes:
+    tokens: [Q, N] int32, negative where nothing was drawn.
+    values: [Q, N, C] float32: the log-prob as drawn, each model's own, then
+      entropy and top-k mass where they are asked for.
+  """
+
+  tokens: Array
+  values: Array
+
+
+def start(cache: Any, prompt: Array, settings: Settings, vocab: int) -> Rows:
+  """Rows that have read nothing and draw nothing yet."""
+  count = prompt.shape[0]
+  zeros = jnp.zeros(count, jnp.int32)
+  width = max((len(stop) for stop in settings.stops), default=1)
+  seen = None
+  if settings.draw.reads_seen:
+    seen = jnp.zeros((count, vocab), bool)
+  return Rows(
+    cache=cache,
+    prompt=prompt,
+    read=zeros,
+    step=zeros,
+    last=zeros,
+    live=jnp.zeros(count, bool),
+    recent=jnp.full((count, width - 1), _NONE, jnp.int32),
+    seen=seen,
+  )
+
+
+def empty_output(count: int, models: int, settings: Settings) -> Output:
+  """Nothing drawn for `count` prompts."""
+  columns = 1 + models + settings.entropy + bool(settings.top_k_mass)
+  shape = count, settings.capacity
+  return Output(jnp.full(shape, _NONE, jnp.int32), jnp.zeros((*shape, columns)))
+
+
+def mark_seen(seen: Array | None, tokens: Array, valid: Array) -> Array | None:
+  """Adds the valid ones of tokens [S, C] to each row's set."""
+  if seen is None:
+    return None
+  rows = jnp.arange(tokens.shape[0])[:, None]
+  return seen.at[rows, tokens].max(valid)
+
+
+def draw_next(
+  policy: Policy,
+  params: Params,
+  settings: Settings,
+  prompts: Prompts,
+  rows: Rows,
+  logits: Any,
+  output: Output,
+) -> tuple[Rows, Output]:
+  """Draws and records the next token of every live row.
+
+  Args:
+    policy: its functions.
+    params: its parameters.
+    settings: how to draw and when to stop.
+    prompts: of all rows.
+    rows: their state; S of them.
+    logits: of `policy.extend`.
+    output: what was drawn before.
+
+  Returns:
+    The rows and the output after it.
+  """
+  parts = logits if isinstance(logits, tuple) else (logits,)
+  at = jnp.minimum(rows.prompt, prompts.lengths.shape[0] - 1)
+  mixed = policy.combine(params, parts, at)
+  # A row's own key and the token's position: whatever is beside it.
+  positions = prompts.lengths[at] + rows.step
+  uniforms = jax.vmap(
+    lambda key, position: jax.random.uniform(jax.random.fold_in(key, position))
+  )(prompts.keys[at], positions)
+  token, logp = settings.draw.draw(mixed, uniforms, rows.seen, policy.layout)
+  if settings.draw.plain and len(parts) == 1:
+    values = [logp, logp]
+  else:
+    values = [logp]
+    values += [draws.log_prob(z, token, policy.layout) for z in parts]
+  values += _indicators(parts[0], settings)
+  # Rows that draw nothing have a column that doesn't exist.
+  column = jnp.where(rows.live, rows.step, settings.capacity)
+  output = Output(
+    output.tokens.at[rows.prompt, column].set(token, mode="drop"),
+    output.values.at[rows.prompt, column].set(
+      jnp.stack(values, -1), mode="drop"
+    ),
+  )
+  window = jnp.concatenate([rows.recent, token[:, None]], -1)
+  step = rows.step + rows.live
+  rows = rows.replace(
+    step=step,
+    last=jnp.where(rows.live, token, rows.last),
+    live=rows.live & ~_ends(window, settings.stops) & (step < prompts.limit),
+    recent=window[:, 1:],
+    seen=mark_seen(rows.seen, token[:, None], rows.live[:, None]),
+  )
+  return rows, output
+
+
+def _ends(window: Array, stops: tuple[tuple[int, ...], ...]) -> Array:
+  """Whether the last tokens of a window [S, W] are a stop sequence."""
+  ended = jnp.zeros(window.shape[0], bool)
+  for stop in stops:
+    tail = window[:, window.shape[1] - len(stop) :]
+    ended |= jnp.all(tail == jnp.asarray(stop, jnp.int32), -1)
+  return ended
+
+
+def _indicators(logits: Array, settings: Settings) -> list[Array]:
+  """Entropy and top-k mass of softmax(logits), those that are asked for."""
+  found: list[Array] = []
+  if not settings.entropy and not settings.top_k_mass:
+    return found
+  shifted = logits - jnp.max(logits, -1, keepdims=True)
+  mass = jnp.exp(shifted)
+  total = jnp.sum(mass, -1)
+  if settings.entropy:
+    mean = jnp.sum(jnp.where(mass > 0, mass * shifted, 0.0), -1) / total
+    found.append(jnp.log(total) - mean)
+  if settings.top_k_mass:
+    kept = filters.keep_top_k(logits, k=settings.top_k_mass)
+    top = jnp.sum(jnp.where(kept > -jnp.inf, mass, 0.0), -1)
+    found.append(top / total)
+  return found
+
+
+def rollout_of(prompts: Prompts, output: Output, settings: Settings) -> Rollout:
+  """Prompts and responses in the columns of a `Rollout`."""
+  count, width = prompts.tokens.shape
+  total = width + settings.capacity
+  lengths = jnp.sum(output.tokens >= 0, -1, dtype=jnp.int32)
+  longest = max((len(stop) for stop in settings.stops), default=1)
+  last = lengths[:, None] + jnp.arange(-longest, 0)
+  window = jnp.take_along_axis(output.tokens, jnp.maximum(last, 0), -1)
+  window = jnp.where(last >= 0, window, _NONE)
+
+  # Column j of a row holds prompt token j or response token j - prompt length.
+  index = jnp.arange(total, dtype=jnp.int32) - prompts.lengths[:, None]
+  inside = (index >= 0) & (index < lengths[:, None])
+  index = jnp.clip(index, 0, settings.capacity - 1)
+  align = lambda x, fill: jnp.where(
+    inside, jnp.take_along_axis(x, index, axis=-1), fill
+  )
+  padded = jnp.pad(prompts.tokens, [(0, 0), (0, settings.capacity)])
+  in_prompt = jnp.arange(total) < prompts.lengths[:, None]
+  values = [align(v, 0.0) for v in jnp.moveaxis(output.values, -1, 0)]
+  mass = values.pop() if settings.top_k_mass else None
+  entropy = values.pop() if settings.entropy else None
+  return Rollout(
+    sequences=Sequences(
+      tokens=jnp.where(
+        in_prompt, padded, align(output.tokens, settings.pad_id)
+      ),
+      mask=inside,
+      lengths=prompts.lengths + lengths,
+    ),
+    prompt_lengths=prompts.lengths,
+    logps=values[0],
+    model_logps=jnp.stack(values[1:]),
+    finished=_ends(window, settings.stops),
+    entropy=entropy,
+    top_k_mass=mass,
+  )

@@ -1,0 +1,170 @@
+"""Log-probs of tokens and of sequences, and what else one pass can give."""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jalign.errors import UserError
+from jalign.logprobs import tiles
+from jalign.logprobs.dense import by_chunks, logits
+from jalign.logprobs.stream import Static, stream
+from jalign.types import Array, Head, Model, Params, Sequences
+
+STATISTICS = ("entropy", "lse", "mean_logit", "top")
+
+
+class TokenStatistics(NamedTuple):
+  """What one pass over the vocabulary gives; None where it wasn't asked for.
+
+  All are of the logits z after soft cap and temperature.
+
+  Attributes:
+    logps: [B, T] float32 log-prob of each target, nats.
+    entropy: [B, T] float32 entropy of the next-token distribution, nats.
+    lse: [B, T] float32 log sum_v exp z_v; its square is the z-loss.
+    mean_logit: [B, T] float32 mean over the vocabulary of z_v.
+    top_logp: [B, T] float32 largest log-prob, nats; a constant.
+    top_token: [B, T] int32 its token, the first of equals.
+  """
+
+  logps: Array
+  entropy: Array | None = None
+  lse: Array | None = None
+  mean_logit: Array | None = None
+  top_logp: Array | None = None
+  top_token: Array | None = None
+
+
+def token_logprobs(
+  hidden: Array,
+  head: Head,
+  targets: Array,
+  *,
+  tile: int | None = None,
+  temperature: float | Array = 1.0,
+) -> Array:
+  """Log-prob of each target token, streamed over the vocabulary.
+
+  Differentiable with respect to `hidden` and the head's weight.
+
+  Args:
+    hidden: [B, T, D] states that predict the targets.
+    head: the model's head.
+    targets: [B, T] int32 token ids.
+    tile: vocabulary columns of one tile; by default what makes 32 MiB.
+    temperature: divides the logits after the soft cap, > 0; a number, [] or
+      [B]; may be traced, and is a constant of the derivative.
+
+  Returns:
+    [B, T] float32, nats.
+  """
+  return token_statistics(
+    hidden, head, targets, want=(), tile=tile, temperature=temperature
+  ).logps
+
+
+def token_statistics(
+  hidden: Array,
+  head: Head,
+  targets: Array,
+  *,
+  want: tuple[str, ...] = ("entropy",),
+  tile: int | None = None,
+  temperature: float | Array = 1.0,
+) -> TokenStatistics:
+  """As `token_logprobs`, with other statistics out of the same pass.
+
+  All but the top are differentiable with respect to `hidden` and the head's
+  weight. What isn't wanted isn't computed.
+
+  Args:
+    hidden: [B, T, D] states that predict the targets.
+    head: the model's head.
+    targets: [B, T] int32 token ids.
+    want: names among `STATISTICS`: "entropy", "lse", "mean_logit", "top".
+    tile: vocabulary columns of one tile; by default what makes 32 MiB.
+    temperature: divides the logits after the soft cap, > 0; a number, [] or
+      [B]; may be traced, and is a constant of the derivative.
+
+  Returns:
+    TokenStatistics of [B, T] arrays.
+
+  Raises:
+    AssertionError: shapes differ.
+    UserError: a statistic is unknown.
+  """
+  chex.assert_rank([hidden, targets], [3, 2])
+  chex.assert_equal_shape_prefix([hidden, targets], 2)
+  for name in want:
+    if name not in STATISTICS:
+      raise UserError(
+        f"there is no statistic {name!r}.",
+        where="want",
+        remedy=f"Choose among {', '.join(STATISTICS)}.",
+      )
+  cool = _inverse(temperature, targets.shape)
+  want = tuple(sorted(set(want)))
+  if head.dense is not None:
+    one = lambda h, t, c: _dense_statistics(head, h, t, c, want)
+    found = by_chunks(head, one, hidden, targets, cool)
+  else:
+    static = Static(
+      tiles.form_of(head),
+      tiles.layout_of(head, targets.shape, tile),
+      want,
+      head.weight.shape[0],  # type: ignore[union-attr]
+    )
+    found = stream(static, hidden, head.weight, targets, cool)
+  if "lse" not in want:
+    del found["lse"]
+  if "top" in want:
+    found["top_logp"] = jax.lax.stop_gradient(found["top_logp"])
+  return TokenStatistics(**found)
+
+
+def sequence_logprobs(
+  model: Model, params: Params, sequences: Sequences
+) -> Array:
+  """Sum of the scored tokens' log-probs; one executable for any params.
+
+  Args:
+    model: the model's functions.
+    params: its parameters: the policy's or the reference's.
+    sequences: B right-padded rows.
+
+  Returns:
+    [B] float32, nats; 0 for a row without scored tokens.
+  """
+  hidden = model.forward(params, sequences.tokens)[:, :-1]
+  logps = token_logprobs(hidden, model.head(params), sequences.tokens[:, 1:])
+  return jnp.sum(jnp.where(sequences.mask[:, 1:], logps, 0.0), -1)
+
+
+def _inverse(temperature, shape):
+  """[B, T] inverse temperatures; None for the plain 1."""
+  if isinstance(temperature, (int, float)) and temperature == 1:
+    return None
+  cool = jax.lax.stop_gradient(1.0 / jnp.asarray(temperature, jnp.float32))
+  if cool.ndim:
+    chex.assert_shape(cool, shape[:1])
+  return jnp.broadcast_to(cool.reshape(-1, 1), shape)
+
+
+def _dense_statistics(head, hidden, targets, cool, want):
+  z = logits(head, hidden)
+  z = z if cool is None else z * cool[..., None]
+  lse = jax.nn.logsumexp(z, -1)
+  picked = jnp.take_along_axis(z, targets[..., None], -1)[..., 0]
+  found = {"logps": picked - lse, "lse": lse}
+  if "entropy" in want:
+    p = jnp.exp(z - lse[..., None])
+    # A logit may be -inf here: 0 log 0 = 0.
+    found["entropy"] = lse - jnp.sum(p * jnp.where(p > 0, z, 0.0), -1)
+  if "mean_logit" in want:
+    found["mean_logit"] = jnp.mean(z, -1)
+  if "top" in want:
+    found["top_logp"] = jnp.max(z, -1) - lse
+    found["top_token"] = jnp.argmax(z, -1).astype(jnp.int32)
+  return found

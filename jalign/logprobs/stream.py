@@ -1,0 +1,192 @@
+"""The streamed primitive: statistics of one head's logits, and their vjp.
+
+Letters: N = B * T tokens, U columns of one tile.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jalign.logprobs import tiles
+from jalign.logprobs.tiles import Form, Layout
+from jalign.types import Array
+
+
+class Static(NamedTuple):
+  """The hashable part of a streamed computation.
+
+  Attributes:
+    form: of the head.
+    layout: tiles and mesh axes.
+    want: names of what is computed besides log-probs.
+    columns: of the whole vocabulary.
+  """
+
+  form: Form
+  layout: Layout
+  want: tuple[str, ...]
+  columns: int
+
+
+def _local_forward(static, hidden, weight, targets, cool):
+  """Scan over the local vocabulary, then combine over the devices' parts."""
+  shape, want = targets.shape, static.want
+  hidden = hidden.reshape(-1, hidden.shape[-1])
+  flat, cool = _rows(targets), _rows(cool)
+  offset = tiles.first_id(static.layout, weight)
+  axis = static.layout.vocab_axis
+
+  def body(carry, start, parts):
+    z, _ = tiles.tile_logits(static.form, hidden, parts[0])
+    z = z if cool is None else z * cool
+    top, total, sums = carry["top"], carry["total"], carry["sums"]
+    highest = jnp.max(z, -1)
+    new = jnp.maximum(top, highest)
+    shrink = jnp.exp(top - new)
+    e = jnp.exp(z - new[:, None])
+    out = {"top": new, "total": total * shrink + jnp.sum(e, -1)}
+    first = offset + start
+    found = tiles.picked_logits(z, flat[:, 0] - first)
+    out["sums"] = {"picked": sums["picked"] + found}
+    if "mean_logit" in want:
+      out["sums"]["plain"] = sums["plain"] + jnp.sum(z, -1)
+    if "entropy" in want:
+      out["mean"] = carry["mean"] * shrink + jnp.sum(e * z, -1)
+    if "top" in want:
+      ids = first + jnp.arange(z.shape[1], dtype=jnp.int32)
+      least = _least_id(z == highest[:, None], ids)
+      out["id"] = jnp.where(highest > top, least, carry["id"])
+    return out
+
+  zeros = jnp.zeros(flat.shape[0], jnp.float32)
+  sums = {"picked": zeros}
+  if "mean_logit" in want:
+    sums["plain"] = zeros
+  start = {"top": zeros - jnp.inf, "total": zeros, "sums": sums}
+  if "entropy" in want:
+    start["mean"] = zeros
+  if "top" in want:
+    start["id"] = jnp.zeros(flat.shape[0], jnp.int32)
+  found = tiles.scan_tiles(
+    body, start, (hidden,), (weight,), static.layout.tile
+  )
+  top, scaled = found["top"], {"total": found["total"]}
+  if "entropy" in want:
+    scaled["mean"] = found["mean"]
+  sums, best = found["sums"], found.get("id")
+  if axis is not None:
+    top = jax.lax.pmax(found["top"], axis)
+    shrink = jnp.exp(found["top"] - top)
+    scaled = {name: x * shrink for name, x in scaled.items()}
+    scaled, sums = jax.lax.psum((scaled, sums), axis)
+    if best is not None:
+      best = jnp.where(found["top"] == top, best, static.columns)
+      best = jax.lax.pmin(best, axis)
+  lse = top + jnp.log(scaled["total"])
+  out = {"logps": sums["picked"] - lse, "lse": lse}
+  if "mean_logit" in want:
+    out["mean_logit"] = sums["plain"] / static.columns
+  if "entropy" in want:
+    out["entropy"] = lse - scaled["mean"] / scaled["total"]
+  if best is not None:
+    out |= {"top_logp": top - lse, "top_token": best}
+  return {name: x.reshape(shape) for name, x in out.items()}
+
+
+def _local_backward(static, hidden, weight, targets, cool, kept, given):
+  """Gradients to the local hidden states and the local part of the weight."""
+  rows = hidden.reshape(-1, hidden.shape[-1])
+  flat, cool = _rows(targets), _rows(cool)
+  lse, g_logp = _rows(kept["lse"]), _rows(given["logps"])
+  # d logp = 1[target] - p,  d lse = p,  d mean_logit = 1 / V,
+  # d entropy = -p (log p + entropy): all by z.
+  factor = _rows(given["lse"]) - g_logp
+  if "entropy" in static.want:
+    g_entropy = _rows(given["entropy"])
+    factor -= g_entropy * _rows(kept["entropy"])
+  offset = tiles.first_id(static.layout, weight)
+
+  def body(sums, start, parts):
+    z, slope = tiles.tile_logits(static.form, rows, parts[0])
+    z = z if cool is None else z * cool
+    gap = z - lse
+    ids = offset + start + jnp.arange(z.shape[1], dtype=jnp.int32)
+    if "entropy" in static.want:
+      dz = jnp.exp(gap) * (factor - g_entropy * gap)
+    else:
+      dz = jnp.exp(gap) * factor
+    dz += jnp.where(ids == flat, g_logp, 0.0)
+    if "mean_logit" in static.want:
+      dz += _rows(given["mean_logit"]) / static.columns
+    if cool is not None:
+      dz *= cool
+    return tiles.add_gradients(sums, start, dz * slope, rows, parts[0])
+
+  sums = tiles.scan_tiles(
+    body,
+    tiles.no_gradients(rows, weight),
+    (rows,),
+    (weight,),
+    static.layout.tile,
+  )
+  return tiles.total_gradients(static.layout, sums, hidden)
+
+
+def _rows(x):
+  return None if x is None else x.reshape(-1, 1)
+
+
+def _least_id(chosen, ids):
+  """The first id of each row; XLA:CPU's argmax is thirty times as slow."""
+  return jnp.min(jnp.where(chosen, ids, jnp.iinfo(jnp.int32).max), -1)
+
+
+def _forward(static, hidden, weight, targets, cool):
+  local = functools.partial(_local_forward, static)
+  return tiles.mapped(static.layout, local, "RWRR", "R")(
+    hidden, weight, targets, cool
+  )
+
+
+# The vjp stands outside the shard_map: nothing differentiates through it.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def stream(
+  static: Static,
+  hidden: Array,
+  weight: Array,
+  targets: Array,
+  cool: Array | None,
+) -> dict[str, Array]:
+  """Statistics of the tokens' distributions.
+
+  Differentiable in hidden and weight, all but `top_*`.
+
+  Args:
+    static: what to compute, and how it is cut.
+    hidden: [B, T, D].
+    weight: [V, D].
+    targets: [B, T] int32.
+    cool: [B, T] float32 inverse temperatures, or None.
+
+  Returns:
+    [B, T] arrays: logps, lse, and what is wanted.
+  """
+  return _forward(static, hidden, weight, targets, cool)
+
+
+def _stream_forward(static, hidden, weight, targets, cool):
+  out = _forward(static, hidden, weight, targets, cool)
+  kept = {k: out[k] for k in ("lse", "entropy") if k in out}
+  return out, (hidden, weight, targets, cool, kept)
+
+
+def _stream_backward(static, residuals, given):
+  given = {k: g for k, g in given.items() if not k.startswith("top_")}
+  local = functools.partial(_local_backward, static)
+  run = tiles.mapped(static.layout, local, "RWRRRR", "RW")
+  return *run(*residuals, given), None, None
+
+
+stream.defvjp(_stream_forward, _stream_backward)

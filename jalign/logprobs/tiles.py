@@ -1,0 +1,186 @@
+"""Tiles of a vocabulary: their size, their logits, their place on a mesh.
+
+Letters: N tokens, U columns of one tile.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from jalign.sharding import axis_size
+from jalign.types import Array, Head
+
+# One tile of float32 logits; large enough for the matrix units, small enough
+# for the last-level cache of a CPU and a rounding error of a device's memory.
+TILE_BYTES = 32 * 2**20
+
+
+class Layout(NamedTuple):
+  """How a computation is cut; hashable.
+
+  Attributes:
+    tile: columns of a tile.
+    vocab_axis: mesh axes over which the vocabulary is split, None for none.
+    batch_axes: mesh axes over which the rows are split, None for none.
+  """
+
+  tile: int
+  vocab_axis: Any
+  batch_axes: Any
+
+
+class Form(NamedTuple):
+  """The hashable part of a head: logits are cap(scale * hidden @ weight.T)."""
+
+  scale: float
+  soft_cap: float | None
+
+
+def form_of(head: Head) -> Form:
+  return Form(head.scale, head.soft_cap)
+
+
+def layout_of(head: Head, shape: tuple[int, ...], tile: int | None) -> Layout:
+  """The layout for tokens of a shape [B, T], on the present mesh."""
+  batch, length = shape
+  mesh = jax.sharding.get_abstract_mesh()
+  split = lambda axes: 1 if mesh.empty else axis_size(mesh, axes)
+  vocab_axis, batch_axes = head.vocab_axis, head.batch_axes
+  if split(vocab_axis) == 1:
+    vocab_axis = None
+  if split(batch_axes) == 1 or batch % split(batch_axes):
+    batch_axes = None  # a batch that doesn't divide is computed everywhere
+  columns = head.weight.shape[0] // split(vocab_axis)  # type: ignore[union-attr]
+  if tile is None:
+    rows = max(batch // split(batch_axes) * length, 1)
+    tile = max(TILE_BYTES // (4 * rows) // 128 * 128, 128)
+  return Layout(min(tile, columns), vocab_axis, batch_axes)
+
+
+def transform(form: Form, raw: Array) -> tuple[Array, Array | float]:
+  """Logits of raw products, and their derivative."""
+  z = raw if form.scale == 1 else raw * form.scale
+  if form.soft_cap is None:
+    return z, form.scale
+  bend = jnp.tanh(z / form.soft_cap)
+  return form.soft_cap * bend, form.scale * (1.0 - jnp.square(bend))
+
+
+def tile_logits(
+  form: Form, hidden: Array, part: Array
+) -> tuple[Array, Array | float]:
+  """Logits [N, U] of a tile in float32, and their derivative by the product."""
+  return transform(form, _dot("ND,UD->NU", hidden, part))
+
+
+def scan_tiles(
+  body: Callable, carry: Any, hiddens: tuple[Array, ...], weights, tile: int
+):
+  """Folds `body(carry, start, parts)` over the tiles of equal-height weights.
+
+  What is left of the vocabulary is a tile of its own size at the end: no
+  column is masked, none computed twice, and no weight padded.
+
+  Args:
+    body: takes the tile's first row and its rows [U, D] of each weight.
+    carry: what it folds.
+    hiddens: states [N, D] that meet the weights: parts come in their dtypes.
+    weights: arrays [V, D], of the same V.
+    tile: rows of a tile, at most V.
+  """
+  columns = weights[0].shape[0]
+  count = columns // tile
+  cast = lambda parts: tuple(
+    # Without the barrier XLA converts the whole weight before the loop.
+    part if part.dtype == h.dtype else _barrier(part).astype(h.dtype)
+    for part, h in zip(parts, hiddens)
+  )
+
+  def step(carry, index):
+    start = index * tile
+    parts = tuple(jax.lax.dynamic_slice_in_dim(w, start, tile) for w in weights)
+    return body(carry, start, cast(parts)), None
+
+  indices = jnp.arange(count, dtype=jnp.int32)
+  carry, _ = jax.lax.scan(step, carry, indices)
+  start = count * tile
+  if start == columns:
+    return carry
+  return body(carry, jnp.int32(start), cast(tuple(w[start:] for w in weights)))
+
+
+def no_gradients(hidden: Array, weight: Array) -> tuple[Array, Array]:
+  """What `add_gradients` adds to."""
+  return jnp.zeros(hidden.shape, jnp.float32), jnp.zeros_like(weight)
+
+
+def add_gradients(sums, start, d_raw, hidden, part):
+  """Adds a tile's part of the gradients to hidden states and weight.
+
+  The tile's gradient to the weight is complete: tokens are never split.
+  """
+  d_hidden, d_weight = sums
+  d_raw = d_raw.astype(hidden.dtype)
+  d_hidden += _dot("NU,UD->ND", d_raw, part)
+  d_part = _dot("NU,ND->UD", d_raw, hidden).astype(d_weight.dtype)
+  return d_hidden, jax.lax.dynamic_update_slice_in_dim(
+    d_weight, d_part, start, 0
+  )
+
+
+def total_gradients(layout: Layout, sums, hidden: Array):
+  """Sums over the devices; the gradient to hidden in `hidden`'s shape."""
+  d_hidden, d_weight = sums
+  if layout.vocab_axis is not None:
+    d_hidden = jax.lax.psum(d_hidden, layout.vocab_axis)
+  if layout.batch_axes is not None:
+    d_weight = jax.lax.psum(d_weight, layout.batch_axes)
+  return d_hidden.astype(hidden.dtype).reshape(hidden.shape), d_weight
+
+
+def first_id(layout: Layout, weight: Array) -> Array:
+  """Token id of the first row of this device's part."""
+  if layout.vocab_axis is None:
+    return jnp.int32(0)
+  return jax.lax.axis_index(layout.vocab_axis) * weight.shape[0]
+
+
+def picked_logits(z: Array, at: Array) -> Array:
+  """Column `at` [N] of each row of a tile [N, U]; 0 if it's in another."""
+  inside = (at >= 0) & (at < z.shape[1])
+  at = jnp.clip(at, 0, z.shape[1] - 1)[:, None]
+  found = jnp.take_along_axis(z, at, 1, mode="promise_in_bounds")[:, 0]
+  return jnp.where(inside, found, 0.0)
+
+
+def mapped(layout: Layout, function: Callable, kinds: str, out: str):
+  """`function` on each device's part; itself where nothing is split.
+
+  Args:
+    layout: which axes are split.
+    function: of local arrays.
+    kinds: a letter for each argument, W for a weight [V, D] and R for an
+      array of rows [B, ...], or a tree of these.
+    out: the same for what it returns; one letter for a tree of rows.
+  """
+  if layout.vocab_axis is None and layout.batch_axes is None:
+    return function
+  spec = {
+    "W": PartitionSpec(layout.vocab_axis),
+    "R": PartitionSpec(layout.batch_axes),
+  }
+  out_specs = tuple(spec[kind] for kind in out)
+  return jax.shard_map(
+    function,
+    in_specs=tuple(spec[kind] for kind in kinds),
+    out_specs=out_specs if len(out) > 1 else out_specs[0],
+    check_vma=False,  # the scan's zeros would have to be marked as varying
+  )
+
+
+_dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+_barrier = jax.lax.optimization_barrier

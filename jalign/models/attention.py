@@ -1,0 +1,297 @@
+"""Attention: the reference, and the choice of a kernel by platform and use.
+
+R is the number of query heads that share a key/value head, H = G * R.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from jalign.errors import UserError
+from jalign.models import kernels
+from jalign.models.config import ModelConfig
+from jalign.sharding import axis_size, mesh_axes
+from jalign.types import Array
+
+NEG_INF = -1e30  # finite: a fully masked row gives a mean, not a NaN
+
+# (name in the config, platform) -> what runs, by preference, for training,
+# for a chunk of several tokens and for a step of one. On GPUs and TPUs nothing
+# of this is measured yet: kernels go where their makers mean them to, and
+# steps stay with XLA until a benchmark says otherwise.
+_ANY = ("cudnn", "xla")
+_CHOICES = {
+  ("auto", "cpu"): (("xla",),) * 3,
+  ("auto", "gpu"): (_ANY, _ANY, ("xla",)),
+  ("auto", "tpu"): (("splash", "xla"), ("splash", "xla"), ("xla",)),
+  ("cudnn", "gpu"): (("cudnn",),) * 3,
+  ("pallas", "gpu"): (_ANY, _ANY, ("split_k",)),
+  ("pallas", "tpu"): (("splash",), ("splash",), ("splash_step",)),
+}
+KINDS = ("training", "chunk", "step")
+
+
+def choose(
+  c: ModelConfig,
+  kind: str,
+  where: str,
+  unfit: Callable[[str], str] = lambda name: "",
+) -> str:
+  """The implementation for a kind of attention on a platform.
+
+  Args:
+    c: the model's config; `attention` names the family.
+    kind: "training", "chunk" (several tokens onto a cache) or "step" (one).
+    where: the platform, as from `platform`.
+    unfit: why an implementation cannot take the arrays at hand, or "".
+
+  Returns:
+    "xla", "cudnn", "split_k", "splash" or "splash_step".
+
+  Raises:
+    UserError: the config asks for what the platform or the arrays rule out.
+  """
+  if c.attention == "xla":
+    return "xla"
+  key = (c.attention, where)
+  if key not in _CHOICES and c.attention == "auto":
+    return "xla"
+  remedy = "Choose 'auto' or 'xla'."
+  if key not in _CHOICES:
+    raise UserError(
+      f"{c.attention!r} does not run on {where}.",
+      where="model.attention",
+      remedy=remedy,
+    )
+  names = _CHOICES[key][KINDS.index(kind)]
+  for name in names:
+    if name == "xla" or not unfit(name):
+      return name
+  raise UserError(
+    f"{c.attention!r} cannot do this {kind}: {unfit(names[0])}.",
+    where="model.attention",
+    remedy=remedy,
+  )
+
+
+def over_sequence(
+  q: Array,
+  k: Array,
+  v: Array,
+  mask: Array,
+  c: ModelConfig,
+  *,
+  causal: bool = False,
+  segment_ids: Array | None = None,
+) -> Array:
+  """Attention of whole sequences to themselves, with gradients.
+
+  Args:
+    q: [B, T, H, E] queries.
+    k: [B, G, T, E] keys.
+    v: [B, G, T, E] values.
+    mask: [B, T, T] bool, True where a query may see a key.
+    c: the model's config.
+    causal: the mask says no more than that a token sees the tokens up to
+      itself, those of its segment where ids are given. Kernels then read no
+      mask.
+    segment_ids: [B, T] int32; without `causal` they are not looked at.
+
+  Returns:
+    [B, T, H, E] in q's dtype.
+  """
+  plain = causal and segment_ids is None
+
+  def unfit(name):
+    if name == "splash":
+      return "" if causal else "its mask is not that of segments"
+    # cuDNN's gradient reads a bias in pairs.
+    odd = not plain and q.shape[1] % 2
+    return "the length is odd" if odd else _unfit(name, q, k)
+
+  name = choose(c, "training", platform(), unfit)
+  if name == "splash":
+    ids = () if segment_ids is None else (segment_ids,)
+    return mapped(kernels.splash, c, q, k, v, *ids)
+  if name == "cudnn":
+    if plain:
+      return mapped(functools.partial(kernels.cudnn, causal=True), c, q, k, v)
+    return mapped(kernels.cudnn, c, q, k, v, mask)
+  return reference(q, k, v, mask)
+
+
+def over_cache(
+  q: Array,
+  k: Array,
+  v: Array,
+  mask: Array,
+  positions: Array,
+  c: ModelConfig,
+  scales: tuple[Array, ...] = (),
+) -> Array:
+  """Attention of the last C tokens to a cache that holds them already.
+
+  Args:
+    q: [B, C, H, E] queries.
+    k: [B, G, S, E] keys, or [B, G, E, S] if `slots_last`; int8 with `scales`.
+    v: [B, G, S, E] values.
+    mask: [B, C, S] bool: slots up to a query's position.
+    positions: [B, C] int32, consecutive.
+    c: the model's config.
+    scales: of int8 keys and of values, each [B, G, S].
+
+  Returns:
+    [B, C, H, E] in q's dtype.
+  """
+  chunk, slots = q.shape[1], v.shape[2]
+  kind = "step" if chunk == 1 else "chunk"
+  name = choose(c, kind, platform(), lambda name: _unfit(name, q, v))
+  if name == "xla":
+    return reference(q, k, v, mask, scales, slots_last=slots_last(c))
+  lengths = jnp.minimum(positions[:, -1] + 1, slots)
+  if kind == "step":
+    kernel = {
+      "cudnn": lambda q, k, v, n: kernels.cudnn(q, k, v, lengths=n),
+      "split_k": kernels.split_k,
+      "splash_step": kernels.splash_step,
+    }[name]
+    return mapped(kernel, c, q, k, v, lengths)
+
+  # The first chunk of all rows is a sequence by itself: no mask in memory,
+  # and none of the empty slots read.
+  def first():
+    own = k[:, :, :chunk], v[:, :, :chunk]
+    if name == "splash":
+      return mapped(kernels.splash, c, q, *own)
+    return mapped(functools.partial(kernels.cudnn, causal=True), c, q, *own)
+
+  def later():
+    if name == "splash":  # its masks are known when it is compiled
+      return reference(q, k, v, mask)
+    return mapped(kernels.cudnn, c, q, k, v, mask, lengths)
+
+  if chunk > slots:
+    return later()
+  return jax.lax.cond(jnp.all(positions[:, 0] == 0), first, later)
+
+
+def slots_last(c: ModelConfig) -> bool:
+  """Whether keys are cached [B, G, E, S].
+
+  With float32 and the few queries of a step XLA:CPU multiplies by them four
+  times as fast so. Kernels want [B, G, S, E].
+  """
+  return platform() == "cpu" and c.attention in ("auto", "xla")
+
+
+def slots(size: int, c: ModelConfig) -> int:
+  """Slots of a cache for `size` tokens: step kernels want whole blocks."""
+  return size + (-size % kernels.BLOCK if c.attention == "pallas" else 0)
+
+
+def reference(
+  q: Array,
+  k: Array,
+  v: Array,
+  mask: Array,
+  scales: tuple[Array, ...] = (),
+  *,
+  slots_last: bool = False,
+) -> Array:
+  """Grouped-query attention by two matrix products.
+
+  Heads come before slots in keys and values, and a product has two batch axes
+  and no other: XLA:CPU then takes 0.4 of the time that an einsum over
+  [B, S, G, E] takes (1,024 slots), and knows the product of bfloat16.
+
+  Args:
+    q: [B, T, H, E] queries.
+    k: [B, G, S, E] keys.
+    v: [B, G, S, E] values.
+    mask: [B, T, S] bool, True where a query may see a key.
+    scales: of int8 keys and of values, each [B, G, S]. They multiply scores
+      and weights, so that no key or value is scaled.
+    slots_last: whether keys are [B, G, E, S].
+
+  Returns:
+    [B, T, H, E] in q's dtype; scores and softmax in float32, products in the
+    dtype of the keys (that of q where they are int8).
+  """
+  batch, length, heads, width = q.shape
+  groups = k.shape[1]
+  ratio = heads // groups
+  dtype = q.dtype if scales else k.dtype
+
+  def product(a, b, axis):
+    return jax.lax.dot_general(
+      a.astype(dtype),
+      b.astype(dtype),
+      (((3,), (axis,)), ((0, 1), (0, 1))),
+      preferred_element_type=jnp.float32,
+    )
+
+  rows = q.reshape(batch, length, groups, ratio, width)
+  rows = rows.transpose(0, 2, 3, 1, 4)
+  rows = rows.reshape(batch, groups, ratio * length, width)
+  scores = product(rows, k, 2 if slots_last else 3) * width**-0.5
+  if scales:
+    scores *= scales[0][:, :, None]
+  scores = scores.reshape(batch, groups, ratio, length, -1)
+  scores = jnp.where(mask[:, None, None], scores, NEG_INF)
+  weights = jax.nn.softmax(scores, -1)
+  weights = weights.reshape(batch, groups, ratio * length, -1)
+  if scales:
+    weights *= scales[1][:, :, None]
+  out = product(weights, v, 2).astype(q.dtype)
+  out = out.reshape(batch, groups, ratio, length, width)
+  return out.transpose(0, 3, 1, 2, 4).reshape(batch, length, heads, width)
+
+
+def mapped(kernel, c: ModelConfig, q: Array, k: Array, v: Array, *rest: Array):
+  """`kernel(q, k, v, *rest)` on each device's own rows and heads.
+
+  A kernel is opaque to the partitioner, which would gather its operands.
+  `rest` are arrays with the rows as their first axis. Axes that a mesh does
+  not divide stay whole.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return kernel(q, k, v, *rest)
+  batch = mesh_axes(("batch",), c.rules)[0]
+  heads = mesh_axes(("kv_heads",), c.rules)[0]
+  batch = None if q.shape[0] % axis_size(mesh, batch) else batch
+  heads = None if k.shape[1] % axis_size(mesh, heads) else heads
+  queries = PartitionSpec(batch, None, heads)
+  keys = PartitionSpec(batch, heads)
+  return jax.shard_map(
+    kernel,
+    in_specs=(queries, keys, keys, *[PartitionSpec(batch)] * len(rest)),
+    out_specs=queries,
+    check_vma=False,  # kernels don't say over which axes their results vary
+  )(q, k, v, *rest)
+
+
+def platform() -> str:
+  """The platform that programs are for."""
+  return jax.default_backend()
+
+
+def _unfit(name: str, q: Array, k: Array) -> str:
+  """Why a kernel cannot take these arrays; "" where it can."""
+  width, slots_ = q.shape[-1], k.shape[2]
+  if k.dtype != q.dtype:
+    return f"keys are {k.dtype} and queries {q.dtype}"
+  if name == "cudnn":
+    if q.dtype not in (jnp.bfloat16, jnp.float16):
+      return f"it takes bfloat16 and float16, not {q.dtype}"
+    if width % 8 or width > 128:
+      return f"heads of width {width} are not a multiple of 8 up to 128"
+  if name == "split_k" and (width & (width - 1) or math.gcd(slots_, 128) < 16):
+    return f"width {width} or {slots_} slots don't make its blocks"
+  if name == "splash_step" and slots_ % kernels.BLOCK:
+    return f"{slots_} slots are no multiple of {kernels.BLOCK}"
+  return ""

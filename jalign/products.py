@@ -1,0 +1,33 @@
+"""Products of matrices, asked for as XLA does them fast on every device."""
+
+import jax
+import jax.numpy as jnp
+
+from jalign.types import Array
+
+
+def matmul(a: Array, b: Array, *, transposed: bool = False) -> Array:
+  """Product of two matrices, accumulated in float32 and given back so.
+
+  Without that output XLA:CPU converts both bfloat16 operands first.
+
+  Args:
+    a: [N, D].
+    b: [D, K], or [K, D] where `transposed`; of a's dtype.
+    transposed: contract b's second axis.
+
+  Returns:
+    [N, K] float32.
+  """
+  # XLA:CPU multiplies a single bfloat16 row by a loop, eight times as slow as
+  # it multiplies two.
+  alone = a.shape[0] == 1 and a.dtype == jnp.bfloat16
+  if alone and jax.default_backend() == "cpu":
+    a = jax.lax.optimization_barrier(jnp.concatenate([a, a]))
+  out = jax.lax.dot_general(
+    a,
+    b,
+    (((1,), (1 if transposed else 0,)), ((), ())),
+    preferred_element_type=jnp.float32,
+  )
+  return out[:1] if alone else out

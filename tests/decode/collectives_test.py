@@ -1,0 +1,145 @@
+"""What devices exchange at a step of decoding, read from compiled programs."""
+
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jalign import sharding
+from jalign.decode import MixtureParams, geometric, sampler
+from jalign.decode.generate import _generate
+from jalign.decode.rows import Prompts, Settings
+from jalign.models import param_specs
+from jalign.types import Policy
+from tests.models.tiny import tiny
+
+ROWS, WIDTH, NEW, LAYERS, HIDDEN = 8, 16, 16, 2, 64
+# Whatever is larger than the hidden states of all rows: all that must stay.
+CONFIG = dict(
+  num_hidden_layers=LAYERS,
+  hidden_size=HIDDEN,
+  num_attention_heads=8,
+  num_key_value_heads=8,
+  intermediate_size=96,
+  vocab_size=1024,
+)
+EXCHANGES = re.compile(
+  r"= (.*?) (all-gather|all-reduce|all-to-all|collective-permute"
+  r"|reduce-scatter|collective-broadcast)(?:-start)?\("
+)
+
+
+@pytest.fixture(autouse=True)
+def _optimised(optimised):
+  """Programs as users get them."""
+
+
+def _compiled(mesh_shape, mixed=False, settings=None, **changes):
+  config, model, params = tiny(**CONFIG)
+  mesh = sharding.make_mesh(*mesh_shape)
+  place = lambda p: jax.device_put(
+    p, sharding.shardings(param_specs(config), mesh)
+  )
+  params = place(params)
+  policy = geometric(model, model) if mixed else model
+  if mixed:
+    other = place(model.init(jax.random.key(3)))
+    params = MixtureParams(params, other, jnp.float32(0.3))
+  policy = Policy(*(getattr(policy, name) for name in Policy._fields))
+  policy = policy._replace(**changes)
+  rows = sharding.batch_sharding(mesh)
+  prompts = Prompts(
+    jax.device_put(jnp.ones((ROWS, WIDTH), jnp.int32), rows),
+    jax.device_put(jnp.full(ROWS, WIDTH), rows),
+    jax.device_put(jax.random.split(jax.random.key(0), ROWS), rows),
+    jnp.int32(NEW),
+  )
+  draw = sampler(**(settings or {}))
+  static = Settings(NEW, ((3,),), 0, draw, False, 0)
+  with jax.set_mesh(mesh):
+    lowered = _generate.lower(
+      policy, params, prompts, settings=static, samples=1, refill=None
+    )
+    return lowered.compile().as_text()
+
+
+def _exchanged(text):
+  """(in the loop?, kind, elements of the largest array) of each exchange."""
+  computations: dict[str, list[str]] = {}
+  lines: list[str] = []
+  for line in text.splitlines():
+    head = re.match(r"^(?:ENTRY )?(%?[\w.\-]+) .*\{$", line)
+    if head:
+      lines = computations.setdefault(head[1].lstrip("%"), [])
+    lines.append(line)
+  called = lambda line: re.findall(
+    r"(?:body|condition|calls|to_apply)=%?([\w.\-]+)", line
+  )
+  todo = [
+    name
+    for lines in computations.values()
+    for line in lines
+    if re.search(r"\bwhile\(", line)
+    for name in called(line)
+  ]
+  inside: set[str] = set()
+  while todo:
+    name = todo.pop()
+    if name in computations and name not in inside:
+      inside.add(name)
+      todo += [n for line in computations[name] for n in called(line)]
+  found = []
+  for name, lines in computations.items():
+    for line in lines:
+      match = EXCHANGES.search(line)
+      if match:
+        shapes = re.findall(r"\w+\[([\d,]*)\]", match[1])
+        sizes = [math.prod(map(int, s.split(","))) if s else 1 for s in shapes]
+        found.append((name in inside, match[2], max(sizes)))
+  return found
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_step_under_tensor_exchanges_hidden_states_alone(mixed):
+  """[B, D] twice a layer and for the embedding; [B, devices] in the draw."""
+  found = [x for x in _exchanged(_compiled((1, 1, 8), mixed)) if x[0]]
+  models = 2 if mixed else 1
+  large = [x for x in found if x[2] > ROWS * 8]
+  assert len(large) == models * (2 * LAYERS + 1), found
+  assert {x[1:] for x in large} == {("all-reduce", ROWS * HIDDEN)}, found
+  small = [x for x in found if x[2] <= ROWS * 8]
+  assert 3 <= len(small) <= 3 + 3 * models, found
+
+
+@pytest.mark.parametrize(
+  "settings",
+  [
+    dict(top_k=20, top_p=0.9, min_p=0.01),
+    dict(repetition_penalty=1.5, bias={3: 2.0}, forbidden=(4,)),
+    dict(temperature=0),
+  ],
+)
+def test_no_sampler_gathers_the_vocabulary(settings):
+  found = _exchanged(_compiled((1, 1, 8), settings=settings))
+  allowed = ROWS * WIDTH * HIDDEN  # the prefill's hidden states
+  assert max(size for _, _, size in found) <= allowed
+  assert max(size for loop, _, size in found if loop) <= ROWS * HIDDEN
+  gathers = [x for x in found if x[1] == "all-gather"]
+  assert all(size <= ROWS * 8 for _, _, size in gathers), gathers
+
+
+def test_parameters_are_gathered_before_the_loop_and_not_in_it():
+  """From the training layout, split over fsdp: once for a whole response."""
+  found = _exchanged(_compiled((2, 2, 2)))
+  before = [x for x in found if not x[0] and x[1] == "all-gather"]
+  assert max(size for *_, size in before) >= 512 * HIDDEN  # the head's part
+  step = [size for loop, _, size in found if loop]
+  assert max(step) <= ROWS // 4 * HIDDEN, found
+
+
+def test_the_check_finds_parameters_that_are_gathered_at_each_step():
+  wrong = _compiled((2, 2, 2), prepare=lambda params: params)
+  found = _exchanged(wrong)
+  assert max(size for loop, _, size in found if loop) > ROWS * HIDDEN

@@ -19,37 +19,11 @@ import numpy as np
 from absl import app, flags
 
 from experiments.bench import measure, models
-from jalign.decode import Draw, Sampler, generate, sampler
+from experiments.bench.models import our_run, random_prompts
+from jalign.decode import Draw, Sampler, sampler
 
-_OUT = flags.DEFINE_string("out", "", "file of JSON lines, appended to")
-_SMOKE = flags.DEFINE_bool("smoke", False, "a tiny model and few tokens")
-_SIZES = flags.DEFINE_list("sizes", ["s", "m"], "of models.SIZES")
-_DTYPES = flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "of weights")
-_BATCHES = flags.DEFINE_list("batches", ["1", "8", "32"], "rows")
 _PEERS = flags.DEFINE_bool("peers", True, "measure Hugging Face, too")
 _SHARE = flags.DEFINE_bool("sampling", True, "measure the sampler's share")
-
-
-def _prompts(config, batch, width):
-  shape = batch, width
-  return jax.random.randint(jax.random.key(1), shape, 1, config.vocab_size)
-
-
-def our_run(model, params, prompts, new, draw=None):
-  """What is timed of ours."""
-  batch, width = prompts.shape
-  lengths = jnp.full(batch, width)
-  keys = jax.random.split(jax.random.key(2), batch)
-  return lambda: generate(
-    model,
-    params,
-    prompts,
-    lengths,
-    keys,
-    max_new_tokens=new,
-    stop_ids=(),
-    draw=draw or sampler(),
-  )
 
 
 def their_run(model, prompts, new, cache, greedy=False):
@@ -89,7 +63,7 @@ def check_equal(config, model, params, other, prompts, new=12):
 
 def point(results, floors, size, dtype, batch, width, new, repeats):
   config, model, params = models.ours(size, dtype)
-  prompts = _prompts(config, batch, width)
+  prompts = random_prompts(config, batch, width)
   mine = our_run(model, params, prompts, new)
   compile_and_run = measure.first(mine)
   contestants = {"jalign": mine}
@@ -146,7 +120,7 @@ def _first_token() -> Sampler:
 def sampling_share(results, size, dtype, batch, width, new, repeats):
   """What a step takes longer for the draw and its log-prob."""
   config, model, params = models.ours(size, dtype)
-  prompts = _prompts(config, batch, width)
+  prompts = random_prompts(config, batch, width)
   contestants = {
     "sampled": our_run(model, params, prompts, new),
     "undrawn": our_run(model, params, prompts, new, _first_token()),
@@ -175,16 +149,18 @@ def sampling_share(results, size, dtype, batch, width, new, repeats):
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unknown arguments: {argv[1:]}")
-  results = measure.Results("decode", _OUT.value)
-  smoke = _SMOKE.value
+  results = measure.Results("decode", measure.OUT.value)
+  smoke = measure.SMOKE.value
   floors = measure.floors(4 if smoke else 400)
-  sizes = ["tiny"] if smoke else _SIZES.value
-  batches = [1, 2] if smoke else list(map(int, _BATCHES.value))
+  sizes = ["tiny"] if smoke else measure.SIZES.value
+  batches = [1, 2] if smoke else list(map(int, measure.BATCHES.value))
   width, new, repeats = (4, 4, 2) if smoke else (64, 128, 5)
-  for size, dtype, batch in itertools.product(sizes, _DTYPES.value, batches):
+  for size, dtype, batch in itertools.product(
+    sizes, measure.DTYPES.value, batches
+  ):
     point(results, floors, size, dtype, batch, width, new, repeats)
   if _SHARE.value:
-    for dtype in _DTYPES.value:
+    for dtype in measure.DTYPES.value:
       sampling_share(
         results,
         "tiny" if smoke else "m152k",

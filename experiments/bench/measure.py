@@ -23,6 +23,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from absl import flags
+
+# One definition for all benchmarks: a process can import several.
+OUT = flags.DEFINE_string("out", "", "file of JSON lines, appended to")
+SMOKE = flags.DEFINE_bool("smoke", False, "tiny sizes: does it run?")
+SIZES = flags.DEFINE_list("sizes", ["s", "m"], "of models.SIZES")
+DTYPES = flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "of weights")
+BATCHES = flags.DEFINE_list("batches", ["1", "8", "32"], "rows")
 
 BUSY, TRIES = 0.05, 3
 _PACKAGES = ("jax", "jaxlib", "torch", "transformers", "trl", "google-tunix")

@@ -5,8 +5,10 @@ import os
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from jalign.decode import generate, sampler
 from jalign.models import ModelConfig, transformer
 
 # Qwen3's shape with random weights and a tied head: 25 M, 71 M and 125 M.
@@ -50,6 +52,29 @@ def ours(size: str, dtype: str, seed: int = 0, **changes: Any):
   )
   model = transformer(config)
   return config, model, jax.jit(model.init)(jax.random.key(seed))
+
+
+def random_prompts(config, batch, width):
+  """[batch, width] tokens of a config's vocabulary."""
+  shape = batch, width
+  return jax.random.randint(jax.random.key(1), shape, 1, config.vocab_size)
+
+
+def our_run(model, params, prompts, new, draw=None):
+  """What is timed of ours."""
+  batch, width = prompts.shape
+  lengths = jnp.full(batch, width)
+  keys = jax.random.split(jax.random.key(2), batch)
+  return lambda: generate(
+    model,
+    params,
+    prompts,
+    lengths,
+    keys,
+    max_new_tokens=new,
+    stop_ids=(),
+    draw=draw or sampler(),
+  )
 
 
 def theirs(config: ModelConfig, params: Any):

@@ -142,7 +142,7 @@ def extend(
         (k, k_scale), (v, v_scale) = quantise(k), quantise(v)
         new = [k, v, k_scale, v_scale]
       writes = (put_keys, _put, _put, _put)
-      new = [w(*pair, positions) for w, *pair in zip(writes, old, new)]
+      new = [w(a, b, positions) for w, a, b in zip(writes, old, new)]
       k, v, *scales = new
       out = attention.over_cache(q, k, v, mask, positions, c, tuple(scales))
       return out, new
@@ -157,18 +157,26 @@ def extend(
   return logits, KVCache(k, v, cache.lengths + lengths, *scales)
 
 
-# Rows as batch and heads as window of the scatter, so that each device of a
-# mesh writes its own part. Old [B, G, S, ...], new [B, C, G, ...], at [B, C].
-@jax.vmap
-def _put(old, new, at):
-  new = jnp.moveaxis(new, 0, 1).astype(old.dtype)
-  return old.at[:, at].set(new, mode="drop")
+def _put(old: Array, new: Array, positions: Array) -> Array:
+  """[B, G, S, ...] with new [B, C, G, ...] written at positions [B, C]."""
+
+  # Rows as batch and heads as window of the scatter: so each device of a mesh
+  # writes its own part.
+  def row(old, new, at):
+    new = jnp.moveaxis(new, 0, 1).astype(old.dtype)
+    return old.at[:, at].set(new, mode="drop")
+
+  return jax.vmap(row)(old, new, positions)
 
 
-@jax.vmap
-def _put_last(old, new, at):
-  new = jnp.moveaxis(new, 0, -1).astype(old.dtype)
-  return old.at[..., at].set(new, mode="drop")
+def _put_last(old: Array, new: Array, positions: Array) -> Array:
+  """The same where slots are the last axis."""
+
+  def row(old, new, at):
+    new = jnp.moveaxis(new, 0, -1).astype(old.dtype)
+    return old.at[..., at].set(new, mode="drop")
+
+  return jax.vmap(row)(old, new, positions)
 
 
 def _blocks(params: Params, c: ModelConfig):

@@ -307,7 +307,7 @@ def _mixture_local_backward(
   def body(sums, start, parts):
     z, r, slope = _both(static, states, parts)
     q = jnp.exp((1.0 - mix) * z + mix * r - lse)
-    ids = offset + start + jnp.arange(z.shape[1], dtype=jnp.int32)
+    ids = tiles.ids_of(offset + start, z)
     dz = given * (1.0 - mix) * ((ids == flat).astype(jnp.float32) - q)
     return tiles.add_gradients(sums, start, dz * slope, states[0], parts[0])
 

@@ -55,7 +55,7 @@ def _local_forward(static, hidden, weight, targets, cool):
     if "entropy" in want:
       out["mean"] = carry["mean"] * shrink + jnp.sum(e * z, -1)
     if "top" in want:
-      ids = first + jnp.arange(z.shape[1], dtype=jnp.int32)
+      ids = tiles.ids_of(first, z)
       least = _least_id(z == highest[:, None], ids)
       out["id"] = jnp.where(highest > top, least, carry["id"])
     return out
@@ -112,7 +112,7 @@ def _local_backward(static, hidden, weight, targets, cool, kept, given):
     z, slope = tiles.tile_logits(static.form, rows, parts[0])
     z = z if cool is None else z * cool
     gap = z - lse
-    ids = offset + start + jnp.arange(z.shape[1], dtype=jnp.int32)
+    ids = tiles.ids_of(offset + start, z)
     if "entropy" in static.want:
       dz = jnp.exp(gap) * (factor - g_entropy * gap)
     else:

@@ -43,7 +43,7 @@ def token_kl(
     head: the policy's head.
     ref_hidden: [B, T, D'] states of the reference, of any width.
     ref_head: the reference's head, of the same vocabulary.
-    tile: vocabulary columns of one tile; by default as the tokens ask.
+    tile: vocabulary columns of one tile; by default by the number of tokens.
 
   Returns:
     [B, T] float32, nats.
@@ -93,7 +93,7 @@ def mixture_logprobs(
     ref_head: the reference's head, of the same vocabulary.
     targets: [B, T] int32 token ids.
     mix_ref: weight of the reference; a number, [] or [B]; may be traced.
-    tile: vocabulary columns of one tile; by default as the tokens ask.
+    tile: vocabulary columns of one tile; by default by the number of tokens.
 
   Returns:
     [B, T] float32, nats.

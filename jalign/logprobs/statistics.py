@@ -53,7 +53,7 @@ def token_logprobs(
     hidden: [B, T, D] states that predict the targets.
     head: the model's head.
     targets: [B, T] int32 token ids.
-    tile: vocabulary columns of one tile; by default as the tokens ask.
+    tile: vocabulary columns of one tile; by default by the number of tokens.
     temperature: divides the logits after the soft cap, > 0; a number, [] or
       [B]; may be traced, and is a constant of the derivative.
 
@@ -84,7 +84,7 @@ def token_statistics(
     head: the model's head.
     targets: [B, T] int32 token ids.
     want: names among `STATISTICS`: "entropy", "lse", "mean_logit", "top".
-    tile: vocabulary columns of one tile; by default as the tokens ask.
+    tile: vocabulary columns of one tile; by default by the number of tokens.
     temperature: divides the logits after the soft cap, > 0; a number, [] or
       [B]; may be traced, and is a constant of the derivative.
 

@@ -9,7 +9,7 @@ from jalign.decode import MixtureParams, geometric, sampler
 from jalign.decode.generate import _generate
 from jalign.decode.rows import Prompts, Settings
 from jalign.models import param_specs
-from jalign.types import Policy
+from jalign.types import NOT_SPLIT, Policy
 from tests import programs
 from tests.models.tiny import tiny
 
@@ -70,7 +70,10 @@ def test_a_step_under_tensor_exchanges_hidden_states_alone(mixed):
   found = [x for x in _exchanged(_compiled((1, 1, 8), mixed)) if x[0]]
   models = 2 if mixed else 1
   large = [x for x in found if x[2] > ROWS * 8]
-  assert len(large) == models * (2 * LAYERS + 1), found
+  # XLA may join exchanges of the two models.
+  each = 2 * LAYERS + 1
+  assert each <= len(large) <= models * each, found
+  assert mixed or len(large) == each, found
   assert {x[1:] for x in large} == {("all-reduce", ROWS * HIDDEN)}, found
   small = [x for x in found if x[2] <= ROWS * 8]
   assert 3 <= len(small) <= 3 + 3 * models, found
@@ -102,7 +105,7 @@ def test_parameters_are_gathered_before_the_loop_and_not_in_it():
   assert max(step) <= ROWS // 4 * HIDDEN, found
 
 
-def test_the_check_finds_parameters_that_are_gathered_at_each_step():
-  wrong = _compiled((2, 2, 2), prepare=lambda params: params)
+def test_the_check_finds_a_draw_that_is_left_to_the_partitioner():
+  wrong = _compiled((1, 1, 8), layout=NOT_SPLIT)
   found = _exchanged(wrong)
   assert max(size for loop, _, size in found if loop) > ROWS * HIDDEN

@@ -172,9 +172,9 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f"unknown arguments: {argv[1:]}")
   results = measure.Results("decode", measure.OUT.value)
   smoke = measure.SMOKE.value
-  floors = measure.floors(4 if smoke else 400)
+  floors = measure.floors(4, 128) if smoke else measure.floors()
   sizes = ["tiny"] if smoke else measure.SIZES.value
-  batches = [1, 2] if smoke else list(map(int, measure.BATCHES.value))
+  batches = [2] if smoke else list(map(int, measure.BATCHES.value))
   width, new, repeats = (4, 4, 2) if smoke else (64, 128, 5)
   for size, dtype, batch in itertools.product(
     sizes, measure.DTYPES.value, batches

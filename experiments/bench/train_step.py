@@ -196,7 +196,7 @@ def point(results, size, count, length, repeats):
   if peers:
     record["ratio"] = round(middle["trl"] / middle["jalign"], 3)
   else:
-    record["skipped"] = "trl: not installed"
+    record["skipped"] = ["trl"]
   results.add(**record)
 
 

@@ -60,7 +60,7 @@ def token_kl(
 
   def one(h, r):
     logps = jax.nn.log_softmax(logits(head, h))
-    gap = logps - jax.nn.log_softmax(logits(ref_head, r))
+    gap = logps - _constant(ref_head, r)
     p = jnp.exp(logps)
     return jnp.sum(p * jnp.where(p > 0, gap, 0.0), -1)
 
@@ -118,8 +118,8 @@ def mixture_logprobs(
 
   def one(h, r, t, c):
     c = c[..., None]
-    z = (1.0 - c) * jax.nn.log_softmax(logits(head, h))
-    z = jax.nn.log_softmax(z + c * jax.nn.log_softmax(logits(ref_head, r)))
+    z = _share(1.0 - c, jax.nn.log_softmax(logits(head, h)))
+    z = jax.nn.log_softmax(z + _share(c, _constant(ref_head, r)))
     return jnp.take_along_axis(z, t[..., None], -1)[..., 0]
 
   return by_chunks(head, one, hidden, ref_hidden, targets, mix)
@@ -145,6 +145,16 @@ def _prepared(hidden, head, ref_hidden, ref_head, tile):
   # One layout for both: a tile has the same tokens of both vocabularies.
   layout = tiles.layout_of(head, hidden.shape[:2], tile)
   return _Static(tiles.form_of(head), tiles.form_of(ref_head), layout)
+
+
+def _constant(head, hidden):
+  """Log-probs of a dense head, whose function may hold what is derived by."""
+  return jax.lax.stop_gradient(jax.nn.log_softmax(logits(head, hidden)))
+
+
+def _share(weight, logps):
+  """Weighted log-probs; nothing of weight 0 counts, -inf neither."""
+  return jnp.where(weight > 0, weight * logps, 0.0)
 
 
 def _flat(x):

@@ -1,8 +1,5 @@
 """What devices exchange at a step of decoding, read from compiled programs."""
 
-import math
-import re
-
 import jax
 import jax.numpy as jnp
 import pytest
@@ -13,6 +10,7 @@ from jalign.decode.generate import _generate
 from jalign.decode.rows import Prompts, Settings
 from jalign.models import param_specs
 from jalign.types import Policy
+from tests import programs
 from tests.models.tiny import tiny
 
 ROWS, WIDTH, NEW, LAYERS, HIDDEN = 8, 16, 16, 2, 64
@@ -24,10 +22,6 @@ CONFIG = dict(
   num_key_value_heads=8,
   intermediate_size=96,
   vocab_size=1024,
-)
-EXCHANGES = re.compile(
-  r"= (.*?) (all-gather|all-reduce|all-to-all|collective-permute"
-  r"|reduce-scatter|collective-broadcast)(?:-start)?\("
 )
 
 
@@ -67,38 +61,7 @@ def _compiled(mesh_shape, mixed=False, settings=None, **changes):
 
 def _exchanged(text):
   """(in the loop?, kind, elements of the largest array) of each exchange."""
-  computations: dict[str, list[str]] = {}
-  lines: list[str] = []
-  for line in text.splitlines():
-    head = re.match(r"^(?:ENTRY )?(%?[\w.\-]+) .*\{$", line)
-    if head:
-      lines = computations.setdefault(head[1].lstrip("%"), [])
-    lines.append(line)
-  called = lambda line: re.findall(
-    r"(?:body|condition|calls|to_apply)=%?([\w.\-]+)", line
-  )
-  todo = [
-    name
-    for lines in computations.values()
-    for line in lines
-    if re.search(r"\bwhile\(", line)
-    for name in called(line)
-  ]
-  inside: set[str] = set()
-  while todo:
-    name = todo.pop()
-    if name in computations and name not in inside:
-      inside.add(name)
-      todo += [n for line in computations[name] for n in called(line)]
-  found = []
-  for name, lines in computations.items():
-    for line in lines:
-      match = EXCHANGES.search(line)
-      if match:
-        shapes = re.findall(r"\w+\[([\d,]*)\]", match[1])
-        sizes = [math.prod(map(int, s.split(","))) if s else 1 for s in shapes]
-        found.append((name in inside, match[2], max(sizes)))
-  return found
+  return [tuple(exchange[:3]) for exchange in programs.exchanges(text)]
 
 
 @pytest.mark.parametrize("mixed", [False, True])

@@ -142,24 +142,49 @@ def _sharded_gradients(mesh_shape):
   config, model, params = tiny(tie_word_embeddings=False)
   del config
   head = model.head(params)
-  hidden = jax.random.normal(jax.random.key(3), (8, 5, 32))
-  targets = jax.random.randint(jax.random.key(4), (8, 5), 0, 64)
+  keys = jax.random.split(jax.random.key(3), 3)
+  hidden = jax.random.normal(keys[0], (8, 5, 32))
+  other = 0.5 * jax.random.normal(keys[1], (8, 5, 32))
+  targets = jax.random.randint(keys[2], (8, 5), 0, 64)
+  rising = jnp.linspace(0.1, 1, 8)
 
-  def loss(hidden, weight):
+  def loss(hidden, weight, ref_hidden, ref_weight, temperature):
+    policy = head.replace(weight=weight)
+    reference = head.replace(weight=ref_weight)
     got = logprobs.token_statistics(
-      hidden, head.replace(weight=weight), targets, tile=8
+      hidden,
+      policy,
+      targets,
+      want=("entropy", "lse", "mean_logit", "top"),
+      temperature=temperature,
+      tile=6,
     )
-    return jnp.sum(got.logps * jnp.arange(5.0)) + jnp.sum(got.entropy**2)
+    both = hidden, policy, ref_hidden, reference
+    kl = logprobs.token_kl(*both, tile=6)
+    mixed = logprobs.mixture_logprobs(*both, targets, rising, tile=6)
+    total = jnp.sum(got.logps * jnp.arange(5.0)) + jnp.sum(got.entropy**2)
+    total += 0.01 * jnp.sum(got.lse**2) + jnp.sum(got.mean_logit**2)
+    return total + jnp.sum(kl**2) + jnp.sum(mixed), (got, kl, mixed)
 
-  function = jax.value_and_grad(loss, (0, 1))
-  want = function(hidden, head.weight)
+  function = jax.value_and_grad(loss, (0, 1), has_aux=True)
+  # Two halves of the same rows: the first of equal tokens is the top.
+  weight = jnp.tile(head.weight[:32], (2, 1))
+  arrays = hidden, weight, other, head.weight, rising
+  want = jax.jit(function)(*arrays)
   mesh = sharding.make_mesh(*mesh_shape)
   with jax.set_mesh(mesh):
     spec = jax.sharding.PartitionSpec("tensor", "fsdp")
-    weight = jax.device_put(head.weight, jax.sharding.NamedSharding(mesh, spec))
-    rows = jax.device_put(hidden, sharding.batch_sharding(mesh))
-    compiled = jax.jit(function).lower(rows, weight).compile()
-    return want, compiled(rows, weight), compiled.as_text()
+    place = lambda w: jax.device_put(w, jax.sharding.NamedSharding(mesh, spec))
+    rows = lambda x: jax.device_put(x, sharding.batch_sharding(mesh))
+    placed = (
+      rows(hidden),
+      place(weight),
+      rows(other),
+      place(head.weight),
+      rows(rising),
+    )
+    compiled = jax.jit(function).lower(*placed).compile()
+    return want, compiled(*placed), compiled.as_text()
 
 
 @pytest.mark.parametrize("mesh_shape", [(2, 2, 2), (1, 1, 8), (8, 1, 1)])

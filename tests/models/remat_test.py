@@ -10,16 +10,6 @@ from jalign.models.config import REMAT
 from tests.models.tiny import tiny
 
 
-@pytest.fixture
-def optimised():
-  """Programs as XLA makes them for users, not as tests/conftest.py asks."""
-  name = "jax_disable_most_optimizations"
-  before = jax.config.read(name)
-  jax.config.update(name, False)
-  yield
-  jax.config.update(name, before)
-
-
 def _compiled(remat, length):
   """A compiled loss with gradients, and what it is called on."""
   _, model, params = tiny(num_hidden_layers=6, remat=remat)

@@ -1,0 +1,138 @@
+"""What the compiled program of a train step holds, and what devices exchange.
+
+The vocabulary is larger than all else, so that whatever was made for each of
+its tokens is the largest there is.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jalign import logprobs, losses, sharding
+from jalign.logprobs import tiles
+from jalign.models import param_specs
+from jalign.training.objective import make_objective
+from jalign.training.state import init_state, state_shardings
+from jalign.training.step import make_update
+from jalign.types import Head, PairBatch
+from tests import programs
+from tests.models.tiny import tiny
+from tests.training import batches
+
+VOCAB, WIDTH, PAIRS, LENGTH, TILE = 4096, 32, 8, 65, 256
+MESH = (2, 2, 2)
+TOKENS = 2 * PAIRS // 4 * (LENGTH - 1)  # of a device
+PART = VOCAB // 2  # rows of a device's part of the head
+
+
+@pytest.fixture(autouse=True)
+def _optimised(optimised):
+  """Programs as users get them."""
+
+
+def _step(monkeypatch, wrong=None):
+  """The text of one DPO update on 2 x 2 x 2 devices.
+
+  Args:
+    monkeypatch: pytest's.
+    wrong: makes a head that defeats the stream out of the model's.
+  """
+  monkeypatch.setattr(tiles, "TILE_BYTES", 4 * TOKENS * TILE)
+  config, model, params = tiny(
+    vocab_size=VOCAB,
+    num_hidden_layers=1,
+    tie_word_embeddings=False,
+    remat="none",
+  )
+  if wrong is not None:
+    right = model.head
+    model = model._replace(head=lambda p: wrong(right(p)))
+  mesh = sharding.make_mesh(*MESH)
+  placed = sharding.shardings(param_specs(config), mesh)
+  optimizer = optax.sgd(0.1)
+  objective = make_objective(
+    functools.partial(losses.dpo, beta=0.3), model, batch="pairs"
+  )
+  shardings = state_shardings(optimizer, params, placed, mesh)
+  update = make_update(objective, optimizer, shardings)
+  data = PairBatch(batches.sequences(2 * PAIRS, length=LENGTH), jnp.ones(PAIRS))
+  with jax.set_mesh(mesh):
+    lowered = update.lower(
+      init_state(params, optimizer, shardings),
+      jax.device_put(data, sharding.batch_sharding(mesh)),
+      jax.device_put(params, placed),
+    )
+    return lowered.compile().as_text()
+
+
+def _check(text):
+  """The claims; AssertionError says which one is false."""
+  assert programs.largest(text) <= max(TOKENS * TILE, PART * WIDTH)
+  found = programs.exchanges(text)
+  # Its own part of the head each device gathers over fsdp, no more than that.
+  gathered = [x.size for x in found if x.kind == "all-gather"]
+  assert max(gathered) <= PART * WIDTH, found
+  vocabulary = [x for x in found if "shard_map" in x.source]
+  assert {(x.kind, x.size) for x in vocabulary} == {
+    ("all-gather", PART * WIDTH),
+    ("all-reduce", TOKENS),  # maxima, sums
+    ("all-reduce", TOKENS * WIDTH),  # the gradient to hidden states, and
+    ("all-reduce", PART * WIDTH),  # to the head, over rows of the batch
+  }, vocabulary
+  assert not any(x.loop for x in vocabulary)
+
+
+def test_a_train_step_holds_no_logits_and_exchanges_sums(monkeypatch):
+  text = _step(monkeypatch)
+  _check(text)
+  assert (TOKENS, TILE) in programs.shapes(text)
+
+
+def _all_logits(head):
+  return Head(None, dense=functools.partial(logprobs.logits, head))
+
+
+def _gathered(head):
+  whole = jax.lax.with_sharding_constraint(
+    head.weight, jax.sharding.PartitionSpec()
+  )
+  return head.replace(weight=whole, vocab_axis=None)
+
+
+@pytest.mark.parametrize("wrong", [_all_logits, _gathered])
+def test_the_check_finds_what_it_forbids(monkeypatch, wrong):
+  text = _step(monkeypatch, wrong)
+  with pytest.raises(AssertionError):
+    _check(text)
+  least = VOCAB * WIDTH if wrong is _gathered else TOKENS * PART
+  assert programs.largest(text) >= least
+
+
+def test_a_stream_needs_a_tenth_of_the_temporaries_of_logits():
+  """At the ratios of 2048 tokens to a vocabulary of 152k, scaled by 8."""
+  rows, columns, width, tile = 256, 18992, 48, 512
+  hidden = jax.ShapeDtypeStruct((4, rows // 4, width), jnp.float32)
+  weight = jax.ShapeDtypeStruct((columns, width), jnp.float32)
+  targets = np.zeros((4, rows // 4), np.int32)
+
+  def streamed(hidden, weight):
+    return jnp.sum(
+      logprobs.token_logprobs(hidden, Head(weight), targets, tile=tile)
+    )
+
+  def whole(hidden, weight):
+    z = logprobs.logits(Head(weight), hidden)
+    picked = jnp.take_along_axis(z, targets[..., None], -1)[..., 0]
+    return jnp.sum(picked - jax.nn.logsumexp(z, -1))
+
+  def temporaries(function):
+    run = jax.jit(jax.value_and_grad(function, (0, 1)))
+    compiled = run.lower(hidden, weight).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+  assert temporaries(whole) >= 4 * rows * columns
+  assert temporaries(whole) >= 10 * temporaries(streamed)

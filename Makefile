@@ -55,7 +55,9 @@ papers-%: $(VENV)/.installed
 # Python that has google-tunix==0.1.7.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 RESULTS ?= experiments/bench/results
-BENCHES ?= decode mixture train_step refill prefix
+BENCHES ?= decode mixture logprobs train_step refill prefix cache
+FLAGS_decode = --tunix=$(TUNIX)
+FLAGS_train_step = --sizes=s,s152k
 BENCH_BIN := .venv-bench/bin
 
 bench: .venv-bench/.installed
@@ -72,7 +74,7 @@ bench-prefix: .venv-bench/.installed
 
 bench-%: .venv-bench/.installed
 	$(BENCH_BIN)/python -m experiments.bench.$* --out=$(RESULTS)/$*.jsonl \
-	  $(if $(filter decode,$*),--tunix=$(TUNIX))
+	  $(FLAGS_$*)
 
 .venv-bench/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv-bench

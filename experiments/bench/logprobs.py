@@ -23,13 +23,9 @@ from experiments.bench import measure
 from jalign import logprobs
 from jalign.types import Head
 
-_OUT = flags.DEFINE_string("out", "", "file of JSON lines, appended to")
-_SMOKE = flags.DEFINE_bool("smoke", False, "few tokens and a small vocabulary")
 _VOCABS = flags.DEFINE_list("vocabs", ["32000", "151936"], "columns")
-_DTYPES = flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "of both inputs")
 _TOKENS = flags.DEFINE_integer("tokens", 2048, "in 8 rows", lower_bound=8)
 _WIDTH = flags.DEFINE_integer("width", 384, "of hidden states", lower_bound=1)
-_REPEATS = flags.DEFINE_integer("repeats", 5, "of each", lower_bound=1)
 _TILES = flags.DEFINE_list("tiles", [], "more tile widths to measure")
 _MORE = flags.DEFINE_bool("statistics", True, "measure what else it can give")
 
@@ -131,14 +127,12 @@ def _less(temporaries):
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unknown arguments: {argv[1:]}")
-  results = measure.Results("logprobs", _OUT.value)
-  smoke = _SMOKE.value
-  floors = measure.floors(4 if smoke else 400)
+  results = measure.Results("logprobs", measure.OUT.value)
+  smoke = measure.SMOKE.value
+  floors = measure.floors(4, 128) if smoke else measure.floors()
   vocabs = [1000] if smoke else list(map(int, _VOCABS.value))
-  sizes = (
-    (64, 16, 2) if smoke else (_TOKENS.value, _WIDTH.value, _REPEATS.value)
-  )
-  for vocab, dtype in itertools.product(vocabs, _DTYPES.value):
+  sizes = (64, 16, 2) if smoke else (_TOKENS.value, _WIDTH.value, 5)
+  for vocab, dtype in itertools.product(vocabs, measure.DTYPES.value):
     point(results, floors, vocab, dtype, *sizes)
 
 

@@ -34,8 +34,10 @@ _POINT = (
   "new_tokens",
   "vocab",
   "pairs",
-  "length",
   "data",
+  "cache_dtype",
+  "layout",
+  "write",
 )
 
 
@@ -83,7 +85,6 @@ def _decode(field: str, dtype: str, **wanted: Any):
   return of(field, benchmark="decode", dtype=dtype, **wanted)
 
 
-_DPO = dict(benchmark="train_step")
 _BOTH = "float32", "bfloat16"
 ROWS = (
   Row("decode fp32 / HF generate", _decode("ratio", "float32"), 1.7, 3),
@@ -121,26 +122,36 @@ ROWS = (
     1,
     less=True,
   ),
-  Row("DPO step / TRL, V = 32k", of("ratio", vocab=32_000, **_DPO), 2.5, 4),
-  Row("DPO step / TRL, V = 152k", of("ratio", vocab=151_936, **_DPO), 3.5, 7),
+  Row(
+    "DPO step / TRL, V = 32k",
+    of("ratio", benchmark="train_step", size="s"),
+    2.5,
+    4,
+  ),
+  Row(
+    "DPO step / TRL, V = 152k",
+    of("ratio", benchmark="train_step", size="s152k"),
+    3.5,
+    7,
+  ),
+  Row(
+    "peak memory / TRL's",
+    of("memory_ratio", benchmark="train_step"),
+    0.5,
+    0.25,
+    less=True,
+  ),
   Row(
     "full / streamed logits, V = 152k: temporaries",
-    of("stream_memory", vocab=151_936, **_DPO),
+    of("temporaries_ratio", benchmark="logprobs", vocab=151_936),
     5,
     10,
   ),
   Row(
     "streamed / full logits, V = 152k: time",
-    of("stream_time", vocab=151_936, **_DPO),
+    of("time_ratio", benchmark="logprobs", vocab=151_936),
     1,
     0.7,
-    less=True,
-  ),
-  Row(
-    "peak memory / TRL's",
-    of("memory_ratio", part="memory", **_DPO),
-    0.5,
-    0.25,
     less=True,
   ),
   Row(

@@ -1,11 +1,13 @@
 # make demo | make test | make test-slow | make lint | make docs
 # make papers-tables
+# make bench [TUNIX=PYTHON] [TORCH_INDEX=] | make bench-report
 # [PYTHON=python3.12]
 PYTHON ?= python3
 VENV ?= .venv$(if $(filter-out python3,$(notdir $(PYTHON))),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint format docs papers-tables clean
+.PHONY: demo test test-slow lint format docs papers-tables bench \
+  bench-report clean
 
 # Reproductions of papers: scripts of experiments/papers that end in a table of
 # claims. The page of loss shapes has none.
@@ -45,6 +47,41 @@ docs: $(VENV)/.installed-docs
 papers-tables: $(PAPERS:%=papers-%)
 papers-%: $(VENV)/.installed
 	$(BIN)/python -m experiments.papers.$* --out=runs/papers
+
+# Benchmarks have an environment of their own: PyTorch stays out of the tests'.
+# Its CPU build comes from PyTorch's index; TORCH_INDEX= takes pip's own instead.
+# They run one by one, on a machine with nothing else to do, and add lines to
+# files of RESULTS; `make bench-decode` runs one. Tunix takes part if TUNIX is a
+# Python that has google-tunix==0.1.7.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+RESULTS ?= experiments/bench/results
+BENCHES ?= decode mixture logprobs train_step refill prefix cache
+FLAGS_decode = --tunix=$(TUNIX)
+FLAGS_train_step = --sizes=s,s152k
+BENCH_BIN := .venv-bench/bin
+
+bench: .venv-bench/.installed
+	mkdir -p $(RESULTS)
+	for name in $(BENCHES); do $(MAKE) bench-$$name || exit 1; done
+	$(MAKE) bench-report
+
+bench-report: .venv-bench/.installed
+	$(BENCH_BIN)/python -m experiments.bench.report \
+	  --plot=$(RESULTS)/roofline.png $(RESULTS)/*.jsonl
+
+bench-prefix: .venv-bench/.installed
+	$(BENCH_BIN)/python -m experiments.bench.prefix >>$(RESULTS)/prefix.jsonl
+
+bench-%: .venv-bench/.installed
+	$(BENCH_BIN)/python -m experiments.bench.$* --out=$(RESULTS)/$*.jsonl \
+	  $(FLAGS_$*)
+
+.venv-bench/.installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv-bench
+	$(BENCH_BIN)/python -m pip install --quiet --upgrade pip
+	$(BENCH_BIN)/python -m pip install --quiet --editable ".[bench]" \
+	  $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+	touch $@
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

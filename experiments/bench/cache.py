@@ -13,26 +13,17 @@ microseconds a layer, the median of the repeats and their range, and the share
 of the cores that other processes used meanwhile. --smoke takes seconds.
 """
 
-import datetime
+import functools
 import itertools
-import json
-import os
-import pathlib
-import platform
 import statistics
-import subprocess
-import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import app
 
+from experiments.bench import measure
 from jalign.models.attention import NEG_INF, reference
-
-_OUT = flags.DEFINE_string("out", "", "file of JSON lines, appended to")
-_SMOKE = flags.DEFINE_bool("smoke", False, "one small point, two steps")
-_REPEATS = flags.DEFINE_integer("repeats", 7, "of each variant", lower_bound=1)
 
 LAYERS, H, G, E = 8, 6, 2, 64  # the 25 M model of the other benchmarks
 STEPS = 50
@@ -108,27 +99,7 @@ def program(batch, slots, layers, steps, dtype, cache_dtype, layout, how):
   return jax.jit(run).lower(*arguments).compile(), arguments
 
 
-def jiffies():
-  """(busy on all cores, used by this process), in ticks of /proc; or None."""
-  try:
-    busy = pathlib.Path("/proc/stat").read_text().split("\n")[0].split()[1:]
-    own = pathlib.Path("/proc/self/stat").read_text().rsplit(")")[-1].split()
-  except OSError:
-    return None
-  ticks = [int(x) for x in busy]
-  return sum(ticks) - ticks[3] - ticks[4], int(own[11]) + int(own[12])
-
-
-def others(before, after, seconds):
-  """Share of the cores that other processes used, where /proc tells."""
-  if before is None or after is None or seconds < 0.5:  # ticks are 10 ms
-    return None
-  ticks = (after[0] - before[0]) - (after[1] - before[1])
-  capacity = seconds * os.sysconf("SC_CLK_TCK") * (os.cpu_count() or 1)
-  return round(max(ticks, 0) / capacity, 3)
-
-
-def measure(batch, slots, dtypes, *, layers=LAYERS, steps=STEPS, repeats=7):
+def records(batch, slots, dtypes, *, layers=LAYERS, steps=STEPS, repeats=7):
   """Records of the four variants of one point, measured in turns."""
   ready, answers = {}, {}
   for variant in VARIANTS:
@@ -140,18 +111,14 @@ def measure(batch, slots, dtypes, *, layers=LAYERS, steps=STEPS, repeats=7):
   tolerance = 2e-4 if dtypes[0] == "float32" else 0.1
   for answer in answers.values():
     np.testing.assert_allclose(answer, answers[VARIANTS[0]], atol=tolerance)
-  seconds: dict = {variant: [] for variant in VARIANTS}
-  before, start = jiffies(), time.perf_counter()
-  for _ in range(repeats):
-    for variant, (compiled, arguments) in ready.items():
-      begin = time.perf_counter()
-      jax.block_until_ready(compiled(*arguments))
-      seconds[variant].append(time.perf_counter() - begin)
-  share = others(before, jiffies(), time.perf_counter() - start)
+  runs = {
+    variant: functools.partial(compiled, *arguments)
+    for variant, (compiled, arguments) in ready.items()
+  }
+  seconds, share = measure.alternate(runs, repeats=repeats)
   for (layout, how), times in seconds.items():
     each = [t / steps / layers * 1e6 for t in times]
     yield {
-      "benchmark": "cache",
       "layout": layout,
       "write": how,
       "batch": batch,
@@ -165,39 +132,18 @@ def measure(batch, slots, dtypes, *, layers=LAYERS, steps=STEPS, repeats=7):
     }
 
 
-def surroundings():
-  """Device, versions and commit of a run."""
-  git = subprocess.run(
-    ["git", "describe", "--always", "--dirty"], capture_output=True, text=True
-  )
-  return {
-    "device": jax.devices()[0].device_kind,
-    "cores": os.cpu_count(),
-    "machine": platform.machine(),
-    "python": platform.python_version(),
-    "jax": jax.__version__,
-    "jaxlib": jax.lib.__version__,
-    "commit": git.stdout.strip(),
-    "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-  }
-
-
 def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unknown arguments: {argv[1:]}")
   points = itertools.product(TYPES, (192, 1088), (1, 8, 32))
-  sizes = dict(repeats=_REPEATS.value)
-  if _SMOKE.value:
+  sizes = dict(repeats=7)
+  if measure.SMOKE.value:
     points = iter([(types, 16, 2) for types in TYPES])
     sizes = dict(layers=1, steps=2, repeats=1)
-  where = surroundings()
+  results = measure.Results("cache", measure.OUT.value)
   for dtypes, slots, batch in points:
-    for record in measure(batch, slots, dtypes, **sizes):
-      line = json.dumps(record | where)
-      print(line, flush=True)
-      if _OUT.value:
-        with pathlib.Path(_OUT.value).open("a") as f:
-          f.write(line + "\n")
+    for record in records(batch, slots, dtypes, **sizes):
+      results.add(**record)
 
 
 if __name__ == "__main__":

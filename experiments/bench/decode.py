@@ -2,8 +2,9 @@
 
 Prompts of 64 tokens, 128 new ones sampled from the whole vocabulary at
 temperature 1, no end of sequence; prefill and loop together. Equal weights;
-in float32 both have to say the same greedy tokens first. Of Hugging Face's
-cache modes the faster one counts.
+in float32 all have to say the same greedy tokens first. Of Hugging Face's
+cache modes the faster one counts. Tunix takes part for the size s, with
+--tunix=PYTHON from an environment of its own (google-tunix 0.1.7).
 
   python -m experiments.bench.decode --out=FILE.jsonl
 
@@ -11,6 +12,7 @@ Cost: 20 min and 4 GB on 2 idle CPU cores. Without PyTorch (the extra `bench`)
 jalign is measured alone.
 """
 
+import contextlib
 import itertools
 
 import jax
@@ -18,11 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 
-from experiments.bench import measure, models
+from experiments.bench import measure, models, tunix_peer
 from experiments.bench.models import our_run, random_prompts
 from jalign.decode import Draw, Sampler, sampler
 
 _PEERS = flags.DEFINE_bool("peers", True, "measure Hugging Face, too")
+_TUNIX = flags.DEFINE_string("tunix", "", "Python that has google-tunix")
 _SHARE = flags.DEFINE_bool("sampling", True, "measure the sampler's share")
 
 
@@ -30,7 +33,7 @@ def their_run(model, prompts, new, cache, greedy=False):
   """What is timed of Hugging Face's."""
   import torch
 
-  tokens = torch.tensor(np.asarray(prompts))
+  tokens = torch.tensor(np.asarray(prompts)).to(model.device)
   settings = (
     dict(do_sample=False)
     if greedy
@@ -68,7 +71,7 @@ def point(results, floors, size, dtype, batch, width, new, repeats):
   compile_and_run = measure.first(mine)
   contestants = {"jalign": mine}
   other = models.theirs(config, params) if _PEERS.value else None
-  modes = {}
+  modes, extra, pids = {}, {}, []
   if other is not None:
     if dtype == "float32":
       check_equal(config, model, params, other, prompts)
@@ -77,7 +80,22 @@ def point(results, floors, size, dtype, batch, width, new, repeats):
       modes[cache] = min(measure.first(run) for _ in range(3))
     best = min(modes, key=modes.__getitem__)
     contestants["transformers"] = their_run(other, prompts, new, best)
-  seconds, share = measure.alternate(contestants, repeats=repeats)
+  python = tunix_peer.interpreter(_TUNIX.value) if _PEERS.value else None
+  with contextlib.ExitStack() as stack:
+    if python and size in ("s", "tiny"):
+      peer = stack.enter_context(
+        tunix_peer.start(python, config, params, prompts, new)
+      )
+      if dtype == "float32":
+        count = min(new, 12)
+        said = our_run(model, params, prompts, count, sampler(temperature=0))()
+        said = np.asarray(said.sequences.tokens)[:, width:]
+        np.testing.assert_array_equal(said, peer.greedy(count))
+      extra["tunix"] = peer.version
+      extra["tunix_first_call"] = round(measure.first(peer.run), 2)
+      contestants["tunix"] = peer.run
+      pids.append(peer.pid)
+    seconds, share = measure.alternate(contestants, repeats=repeats, pids=pids)
   size_bytes = sum(x.nbytes for x in jax.tree.leaves(params))
   step = measure.spread(seconds["jalign"])[0] / new
   record = {
@@ -96,7 +114,10 @@ def point(results, floors, size, dtype, batch, width, new, repeats):
   if modes:
     record["peer_mode"] = best
     record["ratio"] = _ratio(seconds, "transformers", "jalign")
-  results.add(**record)
+  if "tunix" in seconds:
+    record["ratio_tunix"] = _ratio(seconds, "tunix", "jalign")
+  skipped = [x for x in ("transformers", "tunix") if x not in contestants]
+  results.add(**record, **extra, **({"skipped": skipped} if skipped else {}))
 
 
 def _ratio(seconds, slow, fast):
@@ -128,7 +149,7 @@ def sampling_share(results, size, dtype, batch, width, new, repeats):
   logits = jax.random.normal(jax.random.key(0), (batch, config.vocab_size))
   uniforms = jax.random.uniform(jax.random.key(1), (batch,))
   alone = jax.jit(lambda z, u: sampler().draw(z, u))
-  contestants["draw_alone"] = lambda: [alone(logits, uniforms)] * 1
+  contestants["draw_alone"] = lambda: alone(logits, uniforms)
   for run in contestants.values():
     measure.first(run)
   seconds, share = measure.alternate(contestants, repeats=repeats)
@@ -151,9 +172,9 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f"unknown arguments: {argv[1:]}")
   results = measure.Results("decode", measure.OUT.value)
   smoke = measure.SMOKE.value
-  floors = measure.floors(4 if smoke else 400)
+  floors = measure.floors(4, 128) if smoke else measure.floors()
   sizes = ["tiny"] if smoke else measure.SIZES.value
-  batches = [1, 2] if smoke else list(map(int, measure.BATCHES.value))
+  batches = [2] if smoke else list(map(int, measure.BATCHES.value))
   width, new, repeats = (4, 4, 2) if smoke else (64, 128, 5)
   for size, dtype, batch in itertools.product(
     sizes, measure.DTYPES.value, batches

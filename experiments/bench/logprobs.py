@@ -26,7 +26,6 @@ from jalign.types import Head
 _VOCABS = flags.DEFINE_list("vocabs", ["32000", "151936"], "columns")
 _TOKENS = flags.DEFINE_integer("tokens", 2048, "in 8 rows", lower_bound=8)
 _WIDTH = flags.DEFINE_integer("width", 384, "of hidden states", lower_bound=1)
-_REPEATS = flags.DEFINE_integer("repeats", 5, "of each", lower_bound=1)
 _TILES = flags.DEFINE_list("tiles", [], "more tile widths to measure")
 _MORE = flags.DEFINE_bool("statistics", True, "measure what else it can give")
 
@@ -130,7 +129,7 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f"unknown arguments: {argv[1:]}")
   results = measure.Results("logprobs", measure.OUT.value)
   smoke = measure.SMOKE.value
-  floors = measure.floors(4 if smoke else 400)
+  floors = measure.floors(4, 128) if smoke else measure.floors()
   vocabs = [1000] if smoke else list(map(int, _VOCABS.value))
   sizes = (
     (64, 16, 2) if smoke else (_TOKENS.value, _WIDTH.value, _REPEATS.value)

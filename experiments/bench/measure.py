@@ -18,7 +18,7 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -36,15 +36,22 @@ BUSY, TRIES = 0.05, 3
 _PACKAGES = ("jax", "jaxlib", "torch", "transformers", "trl", "google-tunix")
 
 
-def jiffies() -> tuple[int, int] | None:
-  """(busy on all cores, used by this process), in ticks of /proc; or None."""
+def jiffies(pids: Sequence[int] = ()) -> tuple[int, int] | None:
+  """(busy on all cores, used by us), in ticks of /proc; or None.
+
+  Args:
+    pids: processes that are ours, besides this one.
+  """
+  own = 0
   try:
     busy = pathlib.Path("/proc/stat").read_text().split("\n")[0].split()[1:]
-    own = pathlib.Path("/proc/self/stat").read_text().rsplit(")")[-1].split()
+    for pid in (os.getpid(), *pids):
+      fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")")[-1]
+      own += sum(map(int, fields.split()[11:13]))
   except OSError:
     return None
   ticks = [int(x) for x in busy]
-  return sum(ticks) - ticks[3] - ticks[4], int(own[11]) + int(own[12])
+  return sum(ticks) - ticks[3] - ticks[4], own
 
 
 def others(before, after, seconds: float) -> float | None:
@@ -93,13 +100,17 @@ def first(run: Callable[[], Any]) -> float:
 
 
 def alternate(
-  contestants: Mapping[str, Callable[[], Any]], *, repeats: int = 5
+  contestants: Mapping[str, Callable[[], Any]],
+  *,
+  repeats: int = 5,
+  pids: Sequence[int] = (),
 ) -> tuple[dict[str, list[float]], float | None]:
   """Times of each contestant, in turns.
 
   Args:
     contestants: name -> what is timed; already warm.
     repeats: of each.
+    pids: processes in which contestants run, besides this one.
 
   Returns:
     Name -> seconds, and the share of the cores that others used.
@@ -107,14 +118,14 @@ def alternate(
   best: tuple[dict[str, list[float]], float | None] | None = None
   for _ in range(TRIES):
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    before, start = jiffies(), time.perf_counter()
+    before, start = jiffies(pids), time.perf_counter()
     for _ in range(repeats):
       for name, run in contestants.items():
         time.sleep(0.05)  # threads of the one before stop spinning
         begin = time.perf_counter()
         jax.block_until_ready(run())
         seconds[name].append(time.perf_counter() - begin)
-    share = others(before, jiffies(), time.perf_counter() - start)
+    share = others(before, jiffies(pids), time.perf_counter() - start)
     if best is None or (share or 0) < (best[1] or 0):
       best = seconds, share
     if (share or 0) <= BUSY:
@@ -129,18 +140,18 @@ def spread(seconds: list[float]) -> list[float]:
   return [float(f"{x:.4g}") for x in values]
 
 
-def floors(megabytes: int = 400) -> dict[str, float]:
+def floors(megabytes: int = 400, width: int = 2048) -> dict[str, float]:
   """GB/s of reading, and GFLOP/s of matrix products, of the device."""
   big = jnp.ones(megabytes * 2**18, jnp.float32)
   total = jax.jit(jnp.sum)
-  seconds, _ = alternate({"read": lambda: total(big)} | {}, repeats=5)
+  seconds, _ = alternate({"read": lambda: total(big)}, repeats=5)
   found = {"read_gb_s": big.nbytes / min(seconds["read"][1:]) / 1e9}
   for dtype in (jnp.float32, jnp.bfloat16):
-    a = jnp.ones((2048, 2048), dtype)
+    a = jnp.ones((width, width), dtype)
     dot = jax.jit(lambda x: jnp.dot(x, x, preferred_element_type=jnp.float32))
     seconds, _ = alternate({"dot": lambda a=a, dot=dot: dot(a)}, repeats=5)
     name = f"gemm_{jnp.dtype(dtype).name}_gflop_s"
-    found[name] = 2 * 2048**3 / min(seconds["dot"][1:]) / 1e9
+    found[name] = 2 * width**3 / min(seconds["dot"][1:]) / 1e9
   return {name: round(value, 1) for name, value in found.items()}
 
 

@@ -28,7 +28,25 @@ _MEDIUM = _SMALL | dict(
   num_attention_heads=12,
   num_key_value_heads=4,
 )
+# Qwen3 itself, for GPUs: heads of 128, all of 152k tokens.
+_LARGE = dict(
+  vocab_size=151_936,
+  num_hidden_layers=28,
+  num_attention_heads=16,
+  num_key_value_heads=8,
+  head_dim=128,
+  qk_norm=True,
+  rope_theta=1e6,
+)
 SIZES = {
+  "0.6b": ModelConfig(hidden_size=1024, intermediate_size=3072, **_LARGE),
+  "1.7b": ModelConfig(hidden_size=2048, intermediate_size=6144, **_LARGE),
+  "8b": ModelConfig(
+    hidden_size=4096,
+    intermediate_size=12_288,
+    tie_word_embeddings=False,
+    **_LARGE | dict(num_hidden_layers=36, num_attention_heads=32),
+  ),
   "s": ModelConfig(vocab_size=32_000, **_SMALL),
   "s152k": ModelConfig(vocab_size=151_936, **_SMALL),
   "m": ModelConfig(vocab_size=32_000, **_MEDIUM),
@@ -77,13 +95,10 @@ def our_run(model, params, prompts, new, draw=None):
   )
 
 
-def theirs(config: ModelConfig, params: Any):
-  """The same model as a `Qwen3ForCausalLM`, or None without PyTorch."""
-  try:
-    import torch
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-  except ImportError:
-    return None
+def hf_model(config: ModelConfig):
+  """A `Qwen3ForCausalLM` of the config's shape; its weights are its own."""
+  from transformers import Qwen3Config, Qwen3ForCausalLM
+
   made = Qwen3Config(
     vocab_size=config.vocab_size,
     hidden_size=config.hidden_size,
@@ -95,14 +110,23 @@ def theirs(config: ModelConfig, params: Any):
     rms_norm_eps=config.rms_norm_eps,
     rope_theta=config.rope_theta,
     rope_parameters={"rope_type": "default", "rope_theta": config.rope_theta},
-    tie_word_embeddings=True,
+    tie_word_embeddings=config.tie_word_embeddings,
     max_position_embeddings=4096,
     bos_token_id=None,
     eos_token_id=None,
     pad_token_id=0,
   )
+  return Qwen3ForCausalLM(made)
+
+
+def theirs(config: ModelConfig, params: Any):
+  """The same model as a `Qwen3ForCausalLM`, or None without PyTorch."""
+  try:
+    import torch
+  except ImportError:
+    return None
   torch.set_num_threads(os.cpu_count() or 1)
-  model = Qwen3ForCausalLM(made).to(getattr(torch, config.dtype)).eval()
+  model = hf_model(config).to(getattr(torch, config.dtype)).eval()
   state = {"model.embed_tokens.weight": params["embed"]}
   state["model.norm.weight"] = params["norm"]
   blocks = params["blocks"]

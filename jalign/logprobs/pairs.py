@@ -230,7 +230,9 @@ def _kl_local_backward(
     z, r, slope = _both(static, states, parts)
     # d KL / d z = p (log p - log p_ref - KL)
     dz = given * jnp.exp(z - lse) * (z - r - shift)
-    return tiles.add_gradients(sums, start, dz * slope, states[0], parts[0])
+    return tiles.add_gradients(
+      sums, start, dz * slope, states[0], parts[0], weight.dtype
+    )
 
   sums = tiles.scan_tiles(
     body,
@@ -239,7 +241,7 @@ def _kl_local_backward(
     (weight, ref_weight),
     static.layout.tile,
   )
-  return tiles.total_gradients(static.layout, sums, hidden)
+  return tiles.total_gradients(static.layout, sums, hidden, weight.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -309,7 +311,9 @@ def _mixture_local_backward(
     q = jnp.exp((1.0 - mix) * z + mix * r - lse)
     ids = tiles.ids_of(offset + start, z)
     dz = given * (1.0 - mix) * ((ids == flat).astype(jnp.float32) - q)
-    return tiles.add_gradients(sums, start, dz * slope, states[0], parts[0])
+    return tiles.add_gradients(
+      sums, start, dz * slope, states[0], parts[0], weight.dtype
+    )
 
   sums = tiles.scan_tiles(
     body,
@@ -318,7 +322,7 @@ def _mixture_local_backward(
     (weight, ref_weight),
     static.layout.tile,
   )
-  return tiles.total_gradients(static.layout, sums, hidden)
+  return tiles.total_gradients(static.layout, sums, hidden, weight.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -122,7 +122,9 @@ def _local_backward(static, hidden, weight, targets, cool, kept, given):
       dz += _rows(given["mean_logit"]) / static.columns
     if cool is not None:
       dz *= cool
-    return tiles.add_gradients(sums, start, dz * slope, rows, parts[0])
+    return tiles.add_gradients(
+      sums, start, dz * slope, rows, parts[0], weight.dtype
+    )
 
   sums = tiles.scan_tiles(
     body,
@@ -131,7 +133,7 @@ def _local_backward(static, hidden, weight, targets, cool, kept, given):
     (weight,),
     static.layout.tile,
   )
-  return tiles.total_gradients(static.layout, sums, hidden)
+  return tiles.total_gradients(static.layout, sums, hidden, weight.dtype)
 
 
 def _rows(x):

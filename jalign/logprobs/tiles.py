@@ -106,15 +106,19 @@ def scan_tiles(
   """
   columns = weights[0].shape[0]
   count = columns // tile
-  cast = lambda parts: tuple(
+  bits = tuple(map(_bits, weights))
+
+  def cast(parts):
+    parts = tuple(_floats(x, w.dtype) for x, w in zip(parts, weights))
     # Without the barrier XLA converts the whole weight before the loop.
-    part if part.dtype == h.dtype else _barrier(part).astype(h.dtype)
-    for part, h in zip(parts, hiddens)
-  )
+    return tuple(
+      part if part.dtype == h.dtype else _barrier(part).astype(h.dtype)
+      for part, h in zip(parts, hiddens)
+    )
 
   def step(carry, index):
     start = index * tile
-    parts = tuple(jax.lax.dynamic_slice_in_dim(w, start, tile) for w in weights)
+    parts = tuple(jax.lax.dynamic_slice_in_dim(x, start, tile) for x in bits)
     return body(carry, start, cast(parts)), None
 
   indices = jnp.arange(count, dtype=jnp.int32)
@@ -122,15 +126,16 @@ def scan_tiles(
   start = count * tile
   if start == columns:
     return carry
-  return body(carry, jnp.int32(start), cast(tuple(w[start:] for w in weights)))
+  return body(carry, jnp.int32(start), cast(tuple(x[start:] for x in bits)))
 
 
 def no_gradients(hidden: Array, weight: Array) -> tuple[Array, Array]:
-  """What `add_gradients` adds to."""
-  return jnp.zeros(hidden.shape, jnp.float32), jnp.zeros_like(weight)
+  """What `add_gradients` adds to; the second as `_bits`."""
+  zeros = jnp.zeros(weight.shape, weight.dtype)
+  return jnp.zeros(hidden.shape, jnp.float32), _bits(zeros)
 
 
-def add_gradients(sums, start, d_raw, hidden, part):
+def add_gradients(sums, start, d_raw, hidden, part, dtype):
   """Adds a tile's part of the gradients to hidden states and weight.
 
   The tile's gradient to the weight is complete: tokens are never split.
@@ -144,13 +149,13 @@ def add_gradients(sums, start, d_raw, hidden, part):
   else:
     d_part = _dot("NU,ND->UD", d_raw, hidden)
   return d_hidden, jax.lax.dynamic_update_slice_in_dim(
-    d_weight, d_part.astype(d_weight.dtype), start, 0
+    d_weight, _bits(d_part.astype(dtype)), start, 0
   )
 
 
-def total_gradients(layout: Layout, sums, hidden: Array):
-  """Sums over the devices; the gradient to hidden in `hidden`'s shape."""
-  d_hidden, d_weight = sums
+def total_gradients(layout: Layout, sums, hidden: Array, dtype):
+  """Sums over the devices, in hidden's shape and the weight's dtype."""
+  d_hidden, d_weight = sums[0], _floats(sums[1], dtype)
   if layout.vocab_axis is not None:
     d_hidden = jax.lax.psum(d_hidden, layout.vocab_axis)
   if layout.batch_axes is not None:
@@ -202,6 +207,22 @@ def mapped(layout: Layout, function: Callable, kinds: str, out: str):
     out_specs=out_specs if len(out) > 1 else out_specs[0],
     check_vma=False,  # the scan's zeros would have to be marked as varying
   )
+
+
+def _bits(x: Array) -> Array:
+  """A 16-bit float's bits, which XLA:CPU cuts and writes as they are.
+
+  The floats it converts to float32 first: the whole weight, at every tile.
+  """
+  short = jnp.issubdtype(x.dtype, jnp.floating) and x.dtype.itemsize == 2
+  return jax.lax.bitcast_convert_type(x, jnp.uint16) if short else x
+
+
+def _floats(x: Array, dtype) -> Array:
+  """The inverse of `_bits`."""
+  if x.dtype == dtype:
+    return x
+  return jax.lax.bitcast_convert_type(x, dtype)
 
 
 _dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)

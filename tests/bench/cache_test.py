@@ -2,6 +2,7 @@
 
 import json
 
+from absl import flags
 from absl.testing import flagsaver
 
 from experiments.bench import cache
@@ -9,7 +10,7 @@ from experiments.bench import cache
 
 def test_a_smoke_run_writes_a_line_for_each_variant(tmp_path, capsys):
   out = tmp_path / "cache.jsonl"
-  cache.flags.FLAGS.mark_as_parsed()
+  flags.FLAGS.mark_as_parsed()
   with flagsaver.flagsaver(smoke=True, out=str(out)):
     cache.main(["cache"])
   lines = [json.loads(line) for line in out.read_text().splitlines()]
@@ -20,4 +21,4 @@ def test_a_smoke_run_writes_a_line_for_each_variant(tmp_path, capsys):
   assert len(points) == len(lines) == 4 * len(cache.TYPES)
   for x in lines:
     assert x["range"][0] <= x["us_per_layer"] <= x["range"][1]
-    assert x["jax"] and x["device"] and "others" in x
+    assert x["versions"]["jax"] and x["device"] and "others" in x

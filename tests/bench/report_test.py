@@ -1,0 +1,130 @@
+"""The benchmarks run without PyTorch, and the report judges what they write."""
+
+import json
+import math
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from experiments.bench import (
+  decode,
+  logprobs,
+  mixture,
+  models,
+  report,
+  roofline,
+  train_step,
+)
+
+ALWAYS = {"benchmark", "device", "processor", "cores", "versions", "commit"}
+ALWAYS |= {"time", "others"}
+
+
+@pytest.fixture
+def smoke(tmp_path, monkeypatch):
+  """Runs a benchmark at its tiny size with ours alone; its lines."""
+  monkeypatch.setattr(models, "theirs", lambda *_: None)
+  # A process of its own would take longer than all else here.
+  monkeypatch.setattr(train_step, "peak", lambda *_: 7)
+
+  def run(benchmark):
+    out = tmp_path / "out.jsonl"
+    flags.FLAGS.mark_as_parsed()
+    with flagsaver.flagsaver(
+      smoke=True,
+      out=str(out),
+      dtypes=["float32"],
+      batches=["2"],
+      peers=False,
+      statistics=False,
+    ):
+      benchmark.main([benchmark.__name__])
+    return [json.loads(line) for line in out.read_text().splitlines()]
+
+  return run
+
+
+def test_decoding_says_what_was_measured_and_what_was_skipped(smoke):
+  x, sampling = smoke(decode)
+  assert x.keys() >= ALWAYS | {"compile", "floor_share", "weight_bytes"}
+  middle, least, most = x["seconds"]["jalign"]
+  assert least <= middle <= most
+  assert all(x["floors"].values()) and len(x["floors"]) == 3
+  assert x["skipped"] == ["transformers", "tunix"] and "ratio" not in x
+  assert sampling["part"] == "sampling" and sampling["share_alone"] > 0
+
+
+def test_mixture_is_set_against_the_sum_of_its_models(smoke):
+  (x,) = smoke(mixture)
+  assert x.keys() >= ALWAYS and "ratio" not in x
+  both = x["seconds"]["policy"][0] + x["seconds"]["reference"][0]
+  assert x["step_ratio"] == pytest.approx(
+    x["seconds"]["jalign"][0] / both, abs=1e-3
+  )
+
+
+def test_a_step_of_dpo_says_its_loss_and_memory(smoke):
+  (x,) = smoke(train_step)
+  assert x.keys() >= ALWAYS and "ratio" not in x
+  # The models differ, so that the loss is not that of equal ones.
+  assert 0 < abs(x["loss"] - math.log(2)) < 0.1
+  assert x["peak_rss"] == {"jalign": 7}
+
+
+def test_the_stream_says_what_it_saves(smoke):
+  (x,) = smoke(logprobs)
+  assert x.keys() >= ALWAYS | {"time_ratio", "temporaries_ratio"}
+  assert x["seconds"].keys() == {"full", "streamed"}
+
+
+def decoding(batch, ratio, **more):
+  fields = {"benchmark": "decode", "size": "m", "dtype": "float32"}
+  fields |= {"batch": batch, "new_tokens": 10, "weight_bytes": 4_000_000}
+  fields["seconds"] = {"jalign": [1.0, 0.9, 1.2], "transformers": [ratio] * 3}
+  fields["floors"] = {"read_gb_s": 50.0, "gemm_float32_gflop_s": 400.0}
+  return fields | {"ratio": ratio, "others": 0.0} | more
+
+
+def line(text, title):
+  (found,) = [x for x in text.splitlines() if x.startswith(f"| {title} |")]
+  return found
+
+
+def test_the_worst_point_decides():
+  fp32 = "decode fp32 / HF generate"
+  good = [decoding(1, 1.7), decoding(8, 3.5, others=0.2)]
+  assert "| 1.7 (1.7–3.5, 2 points) | met; 1 of 2 on busy cores |" in line(
+    report.table(good), fp32
+  )
+  bad = report.table([*good, decoding(32, 1.69)])
+  assert "| 1.69 (1.69–3.5, 3 points) | **not met**;" in line(bad, fp32)
+  best = report.table([decoding(1, 3.0)])
+  assert line(best, fp32).endswith("| 3 | met, aim reached |")
+  assert line(best, "decode bf16 / HF generate").endswith("– | not measured |")
+
+
+def test_where_less_is_better_the_most_decides():
+  row = "mixture step / sum of its models' steps"
+  at = lambda x: {"benchmark": "mixture", "batch": x, "step_ratio": x}
+  assert "**not met**" in line(report.table([at(1.0), at(1.16)]), row)
+  assert "aim reached" in line(report.table([at(0.9), at(1.0)]), row)
+
+
+def test_a_point_measured_again_replaces_the_first(tmp_path):
+  files = [tmp_path / name for name in ("a.jsonl", "b.jsonl")]
+  for file, ratio in zip(files, (1.0, 2.0)):
+    file.write_text(json.dumps(decoding(8, ratio)) + "\n")
+  (kept,) = report.read(files)
+  assert kept["ratio"] == 2.0
+
+
+def test_the_roofline_places_points_under_its_limits(tmp_path):
+  point = decoding(8, 2.0)
+  # A million weights: 2 FLOP each for 8 rows, in a step of 0.1 s.
+  assert roofline.placed(point) == {
+    "jalign": (4.0, pytest.approx(0.16)),
+    "transformers": (4.0, pytest.approx(0.08)),
+  }
+  roofline.draw([point, decoding(1, 2.0)], str(tmp_path / "plot.png"))
+  assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")

@@ -8,8 +8,8 @@ time. PyTorch's parts are skipped where it is missing.
   python -m experiments.bench.gpu --out=FILE.jsonl [--budget=SECONDS]
 
 Cost: about 40 parts of 1 to 4 minutes, 140 GB of GPU memory at most (for less,
-name what fits with --begin=PREFIX,...). --smoke runs the same code on any device
-in a minute or two, with tiny sizes.
+name what fits with --begin=PREFIX,...). --smoke runs the same code on any
+device in a minute or two, with tiny sizes.
 """
 
 import importlib.util

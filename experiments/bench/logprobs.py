@@ -131,9 +131,7 @@ def main(argv: list[str]) -> None:
   smoke = measure.SMOKE.value
   floors = measure.floors(4, 128) if smoke else measure.floors()
   vocabs = [1000] if smoke else list(map(int, _VOCABS.value))
-  sizes = (
-    (64, 16, 2) if smoke else (_TOKENS.value, _WIDTH.value, _REPEATS.value)
-  )
+  sizes = (64, 16, 2) if smoke else (_TOKENS.value, _WIDTH.value, 5)
   for vocab, dtype in itertools.product(vocabs, measure.DTYPES.value):
     point(results, floors, vocab, dtype, *sizes)
 

@@ -15,7 +15,7 @@ def test_every_part_names_a_function_and_its_arguments():
 
 
 @pytest.mark.slow
-def test_a_smoke_run_ends_each_part_and_a_second_skips_what_is_there(tmp_path, capfd):
+def test_a_second_smoke_run_skips_what_is_there(tmp_path, capfd):
   out = tmp_path / "gpu.jsonl"
   gpu.flags.FLAGS.mark_as_parsed()
   with flagsaver.flagsaver(smoke=True, out=str(out)):

@@ -11,8 +11,10 @@ import numpy as np
 from jalign.decode import generate, sampler
 from jalign.models import ModelConfig, transformer
 
-# Qwen3's shape with random weights and a tied head: 25 M, 71 M and 125 M.
+# Qwen3's shape with random weights and a tied head: 25 M, 71 M and 125 M. Its
+# rope_theta, too: Tunix 0.1.7 knows no other, whatever its config says.
 _SMALL = dict(
+  rope_theta=1e6,
   hidden_size=384,
   intermediate_size=1024,
   num_hidden_layers=8,

@@ -272,12 +272,18 @@ def test_weight_zero_is_the_policy_and_one_the_reference(prompts):
 
 
 def test_a_schedule_of_weights_compiles_once(prompts):
-  from jalign.decode.generate import _generate as compiled
-
   _, model, params = tiny()
-  before = compiled._cache_size()
+  traces = []
+
+  def extend(*args):
+    traces.append(args[1].shape)
+    return model.extend(*args)
+
+  counted = model._replace(extend=extend)
+  mixture = geometric(counted, model)
+  counts = []
   for weight in (0.1, 0.2, 0.3):
-    mixture = geometric(model, model)
     pair = MixtureParams(params, params, jnp.float32(weight))
     _generate(mixture, pair, prompts, max_new_tokens=2)
-  assert compiled._cache_size() == before + 1
+    counts.append(len(traces))
+  assert counts[0] > 0 and counts == counts[:1] * 3

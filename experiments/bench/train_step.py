@@ -3,8 +3,9 @@
 Policy and reference forward, backward and AdamW, float32, on 8 pairs of 32
 prompt tokens and 48 to 96 response tokens, padded to 128; equal weights, and
 losses that agree to 1e-5 first. jalign keeps the products of a layer (remat
-"dots"), TRL all (its faster way). TRL's step is its trainer's `training_step` on a batch of its collator, and the optimizer's
-step. Peak memory is that of processes of their own, libraries included.
+"dots"), TRL all, its faster way. TRL's step is its trainer's `training_step` on
+a batch of its collator, and the optimizer's step. Peak memory is that of
+processes of their own, libraries included.
 
   python -m experiments.bench.train_step --sizes=s,s152k --out=FILE.jsonl
 

@@ -44,6 +44,7 @@ def token_logprobs(
   *,
   tile: int | None = None,
   temperature: float | Array = 1.0,
+  mask: Array | None = None,
 ) -> Array:
   """Log-prob of each target token, streamed over the vocabulary.
 
@@ -56,12 +57,20 @@ def token_logprobs(
     tile: vocabulary columns of one tile; by default by the number of tokens.
     temperature: divides the logits after the soft cap, > 0; a number, [] or
       [B]; may be traced, and is a constant of the derivative.
+    mask: [B, T] bool, the tokens that count; None for all. The others don't
+      meet the vocabulary: time falls with their share.
 
   Returns:
-    [B, T] float32, nats.
+    [B, T] float32, nats; 0 where nothing counts.
   """
   return token_statistics(
-    hidden, head, targets, want=(), tile=tile, temperature=temperature
+    hidden,
+    head,
+    targets,
+    want=(),
+    tile=tile,
+    temperature=temperature,
+    mask=mask,
   ).logps
 
 
@@ -73,6 +82,7 @@ def token_statistics(
   want: tuple[str, ...] = ("entropy",),
   tile: int | None = None,
   temperature: float | Array = 1.0,
+  mask: Array | None = None,
 ) -> TokenStatistics:
   """As `token_logprobs`, with other statistics out of the same pass.
 
@@ -87,9 +97,10 @@ def token_statistics(
     tile: vocabulary columns of one tile; by default by the number of tokens.
     temperature: divides the logits after the soft cap, > 0; a number, [] or
       [B]; may be traced, and is a constant of the derivative.
+    mask: [B, T] bool, the tokens that count; None for all.
 
   Returns:
-    TokenStatistics of [B, T] arrays.
+    TokenStatistics of [B, T] arrays, 0 where nothing counts.
 
   Raises:
     AssertionError: shapes differ.
@@ -97,6 +108,8 @@ def token_statistics(
   """
   chex.assert_rank([hidden, targets], [3, 2])
   chex.assert_equal_shape_prefix([hidden, targets], 2)
+  if mask is not None:
+    chex.assert_equal_shape([mask, targets])
   for name in want:
     if name not in STATISTICS:
       raise UserError(
@@ -109,6 +122,8 @@ def token_statistics(
   if head.dense is not None:
     one = lambda h, t, c: _dense_statistics(head, h, t, c, want)
     found = by_chunks(head, one, hidden, targets, cool)
+    if mask is not None:
+      found = jax.tree.map(lambda x: jnp.where(mask, x, 0), found)
   else:
     static = Static(
       tiles.form_of(head),
@@ -116,7 +131,7 @@ def token_statistics(
       want,
       head.weight.shape[0],  # type: ignore[union-attr]
     )
-    found = stream(static, hidden, head.weight, targets, cool)
+    found = stream(static, hidden, head.weight, targets, cool, mask)
   if "lse" not in want:
     del found["lse"]
   if "top" in want:
@@ -138,8 +153,13 @@ def sequence_logprobs(
     [B] float32, nats; 0 for a row without scored tokens.
   """
   hidden = model.forward(params, sequences.tokens)[:, :-1]
-  logps = token_logprobs(hidden, model.head(params), sequences.tokens[:, 1:])
-  return jnp.sum(jnp.where(sequences.mask[:, 1:], logps, 0.0), -1)
+  logps = token_logprobs(
+    hidden,
+    model.head(params),
+    sequences.tokens[:, 1:],
+    mask=sequences.mask[:, 1:],
+  )
+  return jnp.sum(logps, -1)
 
 
 def _inverse(temperature, shape):

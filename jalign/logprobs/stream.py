@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jalign.logprobs import tiles
+from jalign.logprobs.counted import on_counted
 from jalign.logprobs.tiles import Form, Layout
 from jalign.types import Array
 
@@ -145,11 +146,9 @@ def _least_id(chosen, ids):
   return jnp.min(jnp.where(chosen, ids, jnp.iinfo(jnp.int32).max), -1)
 
 
-def _forward(static, hidden, weight, targets, cool):
+def _forward(static, mask, *arrays):
   local = functools.partial(_local_forward, static)
-  return tiles.mapped(static.layout, local, "RWRR", "R")(
-    hidden, weight, targets, cool
-  )
+  return on_counted(static.layout, local, "RWRR", "R", mask, *arrays)
 
 
 # The vjp stands outside the shard_map: nothing differentiates through it.
@@ -160,6 +159,7 @@ def stream(
   weight: Array,
   targets: Array,
   cool: Array | None,
+  mask: Array | None,
 ) -> dict[str, Array]:
   """Statistics of the tokens' distributions.
 
@@ -171,24 +171,25 @@ def stream(
     weight: [V, D].
     targets: [B, T] int32.
     cool: [B, T] float32 inverse temperatures, or None.
+    mask: [B, T] bool, the tokens that count, or None.
 
   Returns:
-    [B, T] arrays: logps, lse, and what is wanted.
+    [B, T] arrays: logps, lse, and what is wanted; 0 where nothing counts.
   """
-  return _forward(static, hidden, weight, targets, cool)
+  return _forward(static, mask, hidden, weight, targets, cool)
 
 
-def _stream_forward(static, hidden, weight, targets, cool):
-  out = _forward(static, hidden, weight, targets, cool)
+def _stream_forward(static, hidden, weight, targets, cool, mask):
+  out = _forward(static, mask, hidden, weight, targets, cool)
   kept = {k: out[k] for k in ("lse", "entropy") if k in out}
-  return out, (hidden, weight, targets, cool, kept)
+  return out, (mask, hidden, weight, targets, cool, kept)
 
 
 def _stream_backward(static, residuals, given):
   given = {k: g for k, g in given.items() if not k.startswith("top_")}
   local = functools.partial(_local_backward, static)
-  run = tiles.mapped(static.layout, local, "RWRRRR", "RW")
-  return *run(*residuals, given), None, None
+  grads = on_counted(static.layout, local, "RWRRRR", "RW", *residuals, given)
+  return *grads, None, None, None
 
 
 stream.defvjp(_stream_forward, _stream_backward)

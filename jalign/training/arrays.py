@@ -5,6 +5,7 @@ names ask for, and no more. `score` gives log-probs under the policy or under
 the reference, and hides where the latter come from.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -84,9 +85,10 @@ class Scores:
     head = jax.lax.stop_gradient(self.head())
     targets = sequences.tokens[:, 1:]
     # z - LSE(z) and 2 z - LSE(2 z) of the targets give LSE(2 z) - 2 LSE(z).
-    once = token_logprobs(hidden, head, targets)
-    twice = token_logprobs(hidden, _doubled(head), targets)
-    return jnp.sum(jnp.where(sequences.mask[:, 1:], 2 * once - twice, 0.0), -1)
+    logps = functools.partial(token_logprobs, mask=sequences.mask[:, 1:])
+    once = logps(hidden, head, targets)
+    twice = logps(hidden, _doubled(head), targets)
+    return jnp.sum(2 * once - twice, -1)
 
   def _reference(self) -> Params:
     if self._ref_params is None:

@@ -5,6 +5,7 @@ token is then picked out into the rows of `Sequences`, so that whatever works on
 these works on a packed batch.
 """
 
+import jax
 import jax.numpy as jnp
 
 from jalign.logprobs import token_logprobs
@@ -42,14 +43,19 @@ def token_logps(model: Model, params: Params, sequences: Sequences) -> Array:
   packed, mask = sequences.packed, sequences.mask[:, 1:]
   if packed is None:
     hidden = hidden_states(model, params, sequences)
-    logps = token_logprobs(hidden, model.head(params), sequences.tokens[:, 1:])
-  else:
-    hidden, tokens = _forward(model, params, packed)
-    # The last slot of a segment predicts what no sequence asks for.
-    targets = jnp.roll(tokens, -1, axis=1)
-    logps = token_logprobs(hidden, model.head(params), targets)
-    logps = _unpack(logps, packed.places)
-  return jnp.where(mask, logps, 0.0)
+    return token_logprobs(
+      hidden, model.head(params), sequences.tokens[:, 1:], mask=mask
+    )
+  hidden, tokens = _forward(model, params, packed)
+  # The last slot of a segment predicts what no sequence asks for.
+  targets = jnp.roll(tokens, -1, axis=1)
+  logps = token_logprobs(
+    hidden,
+    model.head(params),
+    targets,
+    mask=_pack(mask, packed.places, tokens.shape),
+  )
+  return jnp.where(mask, _unpack(logps, packed.places), 0.0)
 
 
 def _forward(
@@ -64,6 +70,16 @@ def _forward(
     params, tokens, rows(packed.positions), rows(packed.segment_ids), *more
   )
   return hidden, tokens
+
+
+def _pack(mask: Array, places: Array, shape: tuple[int, ...]) -> Array:
+  """[R, T - 1] of the tokens that are predicted -> [G * n, W] of the slots."""
+  groups = places.shape[0]
+  at = places[..., :-1].reshape(groups, -1)
+  slots = jnp.zeros((groups, shape[0] * shape[1] // groups), bool)
+  put = lambda row, at, mask: row.at[at].max(mask)
+  slots = jax.vmap(put)(slots, at, mask.reshape(at.shape))
+  return slots.reshape(shape)
 
 
 def _unpack(x: Array, places: Array) -> Array:

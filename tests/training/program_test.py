@@ -13,7 +13,8 @@ import optax
 import pytest
 
 from jalign import logprobs, losses, sharding
-from jalign.logprobs import tiles
+from jalign.logprobs import counted, tiles
+from jalign.logprobs.counted import sizes_of
 from jalign.models import param_specs
 from jalign.training.objective import make_objective
 from jalign.training.state import init_state, state_shardings
@@ -42,6 +43,7 @@ def _step(monkeypatch, wrong=None):
     wrong: makes a head that defeats the stream out of the model's.
   """
   monkeypatch.setattr(tiles, "CPU_TILE_BYTES", 4 * TOKENS * TILE)
+  monkeypatch.setattr(counted, "LEAST_FLOP", 0)
   config, model, params = tiny(
     vocab_size=VOCAB,
     num_hidden_layers=1,
@@ -77,12 +79,15 @@ def _check(text):
   gathered = [x.size for x in found if x.kind == "all-gather"]
   assert max(gathered) <= PART * WIDTH, found
   vocabulary = [x for x in found if "shard_map" in x.source]
-  assert {(x.kind, x.size) for x in vocabulary} == {
+  sizes = {
     ("all-gather", PART * WIDTH),
-    ("all-reduce", TOKENS),  # maxima, sums
-    ("all-reduce", TOKENS * WIDTH),  # the gradient to hidden states, and
-    ("all-reduce", PART * WIDTH),  # to the head, over rows of the batch
-  }, vocabulary
+    ("all-reduce", 1),  # the number of counted tokens
+    ("all-reduce", PART * WIDTH),  # the head's gradient, over rows
+  }
+  for tokens in sizes_of(TOKENS, PART * WIDTH):
+    sizes.add(("all-reduce", tokens))  # maxima, sums
+    sizes.add(("all-reduce", tokens * WIDTH))  # hidden states' gradient
+  assert {(x.kind, x.size) for x in vocabulary} == sizes, vocabulary
   assert not any(x.loop for x in vocabulary)
 
 

@@ -5,7 +5,7 @@ log-probs. Full logits are what one writes by hand, in its cheaper form: the
 target's logit less `logsumexp`. Both must give one value and equal gradients
 (float32) before anything is timed. Other contestants ask the same pass for
 more: entropy alone, all statistics, and the KL to a reference; or for
-less: 56 % of the tokens, about what counts in a batch of the train step's benchmark.
+less: 56 % of the tokens, about as many as count in the train step's batch.
 
   python -m experiments.bench.logprobs --out=FILE.jsonl
 

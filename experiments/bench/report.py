@@ -155,6 +155,13 @@ ROWS = (
     less=True,
   ),
   Row(
+    "the same with 56 % of the tokens counted: time",
+    of("counted_ratio", benchmark="logprobs", vocab=151_936),
+    1,
+    0.7,
+    less=True,
+  ),
+  Row(
     "refilled rows / waiting ones, 8 slots",
     of("ratio", benchmark="refill", slots=8),
     1.5,

@@ -32,6 +32,7 @@ _CHOICES = {
   ("pallas", "gpu"): (_ANY, _ANY, ("split_k",)),
   ("pallas", "tpu"): (("splash",), ("splash",), ("splash_step",)),
 }
+_CAPPED = "scores are capped"
 KINDS = ("training", "chunk", "step")
 
 
@@ -107,6 +108,8 @@ def over_sequence(
   plain = causal and segment_ids is None
 
   def unfit(name):
+    if c.attn_logit_softcapping:
+      return _CAPPED
     if name == "splash":
       return "" if causal else "its mask is not that of segments"
     # cuDNN's gradient reads a bias in pairs.
@@ -121,7 +124,7 @@ def over_sequence(
     if plain:
       return mapped(functools.partial(kernels.cudnn, causal=True), c, q, k, v)
     return mapped(kernels.cudnn, c, q, k, v, mask)
-  return reference(q, k, v, mask)
+  return reference(q, k, v, mask, soft_cap=c.attn_logit_softcapping)
 
 
 def over_cache(
@@ -139,7 +142,7 @@ def over_cache(
     q: [B, C, H, E] queries.
     k: [B, G, S, E] keys, or [B, G, E, S] if `slots_last`; int8 with `scales`.
     v: [B, G, S, E] values.
-    mask: [B, C, S] bool: slots up to a query's position.
+    mask: [B, C, S] bool: slots up to a query's position, in its window.
     positions: [B, C] int32, consecutive.
     c: the model's config.
     scales: of int8 keys and of values, each [B, G, S].
@@ -149,9 +152,23 @@ def over_cache(
   """
   chunk, slots = q.shape[1], v.shape[2]
   kind = "step" if chunk == 1 else "chunk"
-  name = choose(c, kind, platform(), lambda name: _unfit(name, q, v))
+
+  def unfit(name):
+    if c.attn_logit_softcapping:
+      return _CAPPED
+    return "the layers have windows" if any(c.windows) else _unfit(name, q, v)
+
+  name = choose(c, kind, platform(), unfit)
   if name == "xla":
-    return reference(q, k, v, mask, scales, slots_last=slots_last(c))
+    return reference(
+      q,
+      k,
+      v,
+      mask,
+      scales,
+      slots_last=slots_last(c),
+      soft_cap=c.attn_logit_softcapping,
+    )
   lengths = jnp.minimum(positions[:, -1] + 1, slots)
   if kind == "step":
     kernel = {
@@ -201,6 +218,7 @@ def reference(
   scales: tuple[Array, ...] = (),
   *,
   slots_last: bool = False,
+  soft_cap: float = 0.0,
 ) -> Array:
   """Grouped-query attention by two matrix products.
 
@@ -216,6 +234,7 @@ def reference(
     scales: of int8 keys and of values, each [B, G, S]. They multiply scores
       and weights, so that no key or value is scaled.
     slots_last: whether keys are [B, G, E, S].
+    soft_cap: bound on scores by tanh; 0 for none.
 
   Returns:
     [B, T, H, E] in q's dtype; scores and softmax in float32, products in the
@@ -240,6 +259,8 @@ def reference(
   scores = product(rows, k, 2 if slots_last else 3) * width**-0.5
   if scales:
     scores *= scales[0][:, :, None]
+  if soft_cap:
+    scores = soft_cap * jnp.tanh(scores / soft_cap)
   scores = scores.reshape(batch, groups, ratio, length, -1)
   scores = jnp.where(mask[:, None, None], scores, NEG_INF)
   weights = jax.nn.softmax(scores, -1)

@@ -1,14 +1,58 @@
 """One layer of the transformer, what goes in before and comes out behind."""
 
-from jalign.models import layers
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jalign.models import layers, rope
 from jalign.models.config import ModelConfig
 from jalign.sharding import BATCH_AXES, constrain, mesh_axes
 from jalign.types import Array, Head, Params
 
 
-def block(p, x, positions, attend, c: ModelConfig):
+class Kind(NamedTuple):
+  """How a layer differs from others.
+
+  Attributes:
+    turns: [E / 2] radians a position, or as `rope.frequencies` has it.
+    factor: on cosines and sines.
+    window: keys that a query sees; `EVERY` for all.
+  """
+
+  turns: Array | np.ndarray
+  factor: float
+  window: int
+
+
+EVERY = np.iinfo(np.int32).max
+
+
+def kinds(c: ModelConfig, lengths: Array) -> tuple[list[Kind], bool]:
+  """Every layer's kind, and whether they are one.
+
+  Args:
+    c: the model's config.
+    lengths: [B] tokens of each row, those of the cache included.
+  """
+  rotates = c.no_rope_layers or (1,) * c.num_hidden_layers
+  local = c.rope_local_base_freq
+  plain = rope.frequencies(c.head_dim, c.rope_theta, c.rope_scaling, lengths)
+  found = []
+  for window, on in zip(c.windows, rotates):
+    turns, factor = plain
+    if window and local:
+      turns, factor = rope.frequencies(c.head_dim, local, (), lengths)
+    if not on:
+      turns, factor = jnp.zeros_like(turns), 1.0
+    found.append(Kind(turns, factor, window or EVERY))
+  one = len(set(zip(c.windows, rotates))) == 1
+  return found, one
+
+
+def block(p, x, positions, attend, c: ModelConfig, kind: Kind):
   """One layer; `attend` maps (q, k, v) to ([B, T, H, E], its own carry)."""
-  h = layers.rms_norm(x, p["attn_norm"], c.rms_norm_eps)
+  h = _norm(x, p, "attn_norm", c)
   q = layers.project(h, p["wq"])
   k = layers.project(h, p["wk"])
   v = layers.project(h, p["wv"])
@@ -16,16 +60,41 @@ def block(p, x, positions, attend, c: ModelConfig):
     q += p["bq"].astype(q.dtype)
     k += p["bk"].astype(k.dtype)
     v += p["bv"].astype(v.dtype)
-  if c.qk_norm:
-    q = layers.rms_norm(q, p["q_norm"], c.rms_norm_eps)
-    k = layers.rms_norm(k, p["k_norm"], c.rms_norm_eps)
-  q = layers.rope(q, positions, c.rope_theta)
-  k = layers.rope(k, positions, c.rope_theta)
+  q, k = _norm(q, p, "q_norm", c), _norm(k, p, "k_norm", c)
+  q = rope.rotate(q, positions, kind.turns, kind.factor)
+  k = rope.rotate(k, positions, kind.turns, kind.factor)
+  if c.query_pre_attn_scalar:
+    q *= (c.head_dim / c.query_pre_attn_scalar) ** 0.5
   attended, carry = attend(q, k, v)
-  x += layers.project(attended, p["wo"], axes=2)
-  h = layers.rms_norm(x, p["mlp_norm"], c.rms_norm_eps)
-  x += layers.gated_mlp(h, p["gate"], p["up"], p["down"])
+  out = layers.project(attended, p["wo"], axes=2)
+  if c.attention_out_bias:
+    out += p["bo"].astype(out.dtype)
+  x += _norm(out, p, "attn_post_norm", c)
+  h = _norm(x, p, "mlp_norm", c)
+  x += _norm(_mlp(p, h, c), p, "mlp_post_norm", c)
   return constrain(x, ("batch", None, None), c.rules), carry
+
+
+def _norm(x, p, name, c):
+  """The layer's norm of that name, if it has one."""
+  if name not in p:
+    return x
+  return layers.rms_norm(x, p[name], c.rms_norm_eps, c.norm_offset)
+
+
+def _mlp(p, x, c):
+  """down(act(gate x) * up x); with silu, SwiGLU."""
+  gate, up = layers.project(x, p["gate"]), layers.project(x, p["up"])
+  if c.mlp_bias:
+    gate += p["gate_bias"].astype(gate.dtype)
+    up += p["up_bias"].astype(up.dtype)
+  out = layers.project(layers.ACTIVATIONS[c.hidden_act](gate) * up, p["down"])
+  return out + p["down_bias"].astype(out.dtype) if c.mlp_bias else out
+
+
+def final_norm(params: Params, x: Array, c: ModelConfig) -> Array:
+  """The norm before the head."""
+  return layers.rms_norm(x, params["norm"], c.rms_norm_eps, c.norm_offset)
 
 
 def embed(params: Params, tokens: Array, c: ModelConfig) -> Array:
@@ -34,6 +103,8 @@ def embed(params: Params, tokens: Array, c: ModelConfig) -> Array:
   # the partitioner rematerialise it.
   table = constrain(params["embed"], ("vocab", None), c.rules)
   x = layers.embed(table, tokens, c.dtype)
+  if c.embedding_scale != 1:
+    x *= jnp.asarray(c.embedding_scale, x.dtype)
   return constrain(x, ("batch", None, None), c.rules)
 
 
@@ -42,6 +113,7 @@ def head(params: Params, *, c: ModelConfig) -> Head:
   name = "embed" if c.tie_word_embeddings else "unembed"
   return Head(
     weight=params[name],
+    soft_cap=c.final_logit_softcapping or None,
     vocab_axis=mesh_axes(("vocab",), c.rules)[0],
     batch_axes=BATCH_AXES,
   )

@@ -13,8 +13,15 @@ import jax.numpy as jnp
 from flax import struct
 
 from jalign import logprobs
-from jalign.models import attention, layers
-from jalign.models.block import block, embed, head
+from jalign.models import attention
+from jalign.models.block import (
+  EVERY,
+  block,
+  embed,
+  final_norm,
+  head,
+  kinds,
+)
 from jalign.models.config import ModelConfig
 from jalign.models.spec import param_specs
 from jalign.sharding import constrain
@@ -133,10 +140,14 @@ def extend(
   put_keys = _put_last if attention.slots_last(c) else _put
   x = embed(params, tokens, c)
   olds = [x for x in (cache.k, cache.v, cache.k_scale, cache.v_scale) if x]
-  layers_ = []
-  for p, *old in zip(_blocks(params, c), *olds):
+  layers = []
+  each, _ = kinds(c, cache.lengths + lengths)
+  for p, kind, *old in zip(_blocks(params, c), each, *olds):
+    seen = mask
+    if kind.window != EVERY:
+      seen = mask & (slots > positions[:, :, None] - kind.window)
 
-    def attend(q, k, v, old=old):
+    def attend(q, k, v, old=old, seen=seen):
       new = [k, v]
       if cache.k_scale:
         (k, k_scale), (v, v_scale) = quantise(k), quantise(v)
@@ -144,16 +155,15 @@ def extend(
       writes = (put_keys, _put, _put, _put)
       new = [w(a, b, positions) for w, a, b in zip(writes, old, new)]
       k, v, *scales = new
-      out = attention.over_cache(q, k, v, mask, positions, c, tuple(scales))
+      out = attention.over_cache(q, k, v, seen, positions, c, tuple(scales))
       return out, new
 
-    x, new = block(p, x, positions, attend, c)
-    layers_.append(new)
+    x, new = block(p, x, positions, attend, c, kind)
+    layers.append(new)
   last = jnp.maximum(lengths - 1, 0)[:, None, None]
   x = jnp.take_along_axis(x, last, axis=1)[:, 0]
-  x = layers.rms_norm(x, params["norm"], c.rms_norm_eps)
-  logits = logprobs.logits(head(params, c=c), x)
-  k, v, *scales = zip(*layers_)
+  logits = logprobs.logits(head(params, c=c), final_norm(params, x, c))
+  k, v, *scales = zip(*layers)
   return logits, KVCache(k, v, cache.lengths + lengths, *scales)
 
 

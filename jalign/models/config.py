@@ -4,16 +4,20 @@ import dataclasses
 from typing import Any
 
 from jalign.errors import UserError
+from jalign.models.layers import ACTIVATIONS
+from jalign.models.rope import scaling_of
 from jalign.sharding import RULES, Rules
 
 DTYPES = ("float32", "bfloat16", "float16")
 ATTENTIONS = ("auto", "xla", "cudnn", "pallas")
 REMAT = ("none", "block", "dots")
+NORM_POSITIONS = ("pre", "post", "both")
+FULL, SLIDING = "full_attention", "sliding_attention"
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-  """A decoder-only transformer of the Llama and Qwen shape.
+  """A decoder-only transformer: Llama's shape, and what other families add.
 
   Frozen and hashable: equal configs share one compiled program. The sharding
   rules live here for that reason, since a context of rules would not be part
@@ -28,11 +32,35 @@ class ModelConfig:
     num_key_value_heads: G, a divisor of H.
     head_dim: E, even; hidden_size / num_attention_heads by default.
     rope_theta: base of the rotary frequencies.
+    rope_scaling: as Hugging Face's `rope_parameters`: a mapping, or pairs, of
+      "rope_type" (linear, dynamic, llama3, yarn) and what it takes.
+    rope_local_base_freq: base in layers with a window, without the scaling; 0
+      for the same as elsewhere.
+    no_rope_layers: 1 for each layer that rotates, 0 for each that doesn't, as
+      Hugging Face has it; () for all that rotate.
+    sliding_window: keys that a query sees in layers with a window, itself
+      included; 0 for no window.
+    layer_types: "sliding_attention" or "full_attention" for each layer; () for
+      a window in all layers, if there is one.
+    query_pre_attn_scalar: scores are divided by its root; 0 for head_dim.
+    attn_logit_softcapping: bound on scores by tanh; 0 for none.
+    final_logit_softcapping: the same of logits.
+    hidden_act: a name of `layers.ACTIVATIONS`.
+    norm_position: where a layer's norms stand: "pre", before attention and
+      mlp; "post", behind them and before the sum; "both".
+    norm_offset: norms multiply by 1 + weight.
+    embedding_scale: factor on embeddings, not on the head.
     rms_norm_eps: added to the mean square in every norm.
     tie_word_embeddings: use the input embedding as the output embedding.
     attention_bias: biases on the query, key and value projections.
+    attention_out_bias: a bias on attention's output projection.
+    mlp_bias: biases in the mlp.
     qk_norm: RMS norm on queries and keys, per head, before the rotation.
+    qk_norm_flat: such a norm over all heads together, with a weight for each
+      entry.
     initializer_range: standard deviation of the initial weights.
+    model_type: family of an exported config.json, a key of `hf.FAMILIES`; ""
+      for the first that fits. It changes nothing that is computed.
     dtype: of activations and matrix products.
     param_dtype: of the parameters.
     cache_dtype: of cached keys and values. "" is that of activations, on the
@@ -58,11 +86,27 @@ class ModelConfig:
   num_key_value_heads: int
   head_dim: int = 0
   rope_theta: float = 10_000.0
+  rope_scaling: tuple = ()
+  rope_local_base_freq: float = 0.0
+  no_rope_layers: tuple = ()
+  sliding_window: int = 0
+  layer_types: tuple = ()
+  query_pre_attn_scalar: float = 0.0
+  attn_logit_softcapping: float = 0.0
+  final_logit_softcapping: float = 0.0
+  hidden_act: str = "silu"
+  norm_position: str = "pre"
+  norm_offset: bool = False
+  embedding_scale: float = 1.0
   rms_norm_eps: float = 1e-6
   tie_word_embeddings: bool = True
   attention_bias: bool = False
+  attention_out_bias: bool = False
+  mlp_bias: bool = False
   qk_norm: bool = False
+  qk_norm_flat: bool = False
   initializer_range: float = 0.02
+  model_type: str = ""
   dtype: str = "float32"
   param_dtype: str = "float32"
   cache_dtype: str = ""
@@ -97,11 +141,37 @@ class ModelConfig:
       ("param_dtype", DTYPES),
       ("cache_dtype", ("", *DTYPES, "int8")),
       ("attention", ATTENTIONS),
+      ("hidden_act", tuple(ACTIVATIONS)),
+      ("norm_position", NORM_POSITIONS),
     ):
       self._require(
         getattr(self, name) in valid, name, f"must be one of {valid}"
       )
     self._require(self.remat in REMAT, "remat", f"must be one of {REMAT}")
+    object.__setattr__(self, "rope_scaling", scaling_of(self.rope_scaling))
+    for name, valid in (
+      ("layer_types", (FULL, SLIDING)),
+      ("no_rope_layers", (0, 1)),
+    ):
+      each = tuple(getattr(self, name))
+      object.__setattr__(self, name, each)
+      self._require(
+        len(each) in (0, self.num_hidden_layers)
+        and all(one in valid for one in each),
+        name,
+        f"must have one of {valid} for each layer",
+      )
+    self._require(
+      SLIDING not in self.layer_types or self.sliding_window > 0,
+      "sliding_window",
+      "must be at least 1 where layers have a window",
+    )
+
+  @property
+  def windows(self) -> tuple[int, ...]:
+    """Of each layer; 0 for none."""
+    types = self.layer_types or (SLIDING,) * self.num_hidden_layers
+    return tuple(self.sliding_window * (one == SLIDING) for one in types)
 
   def _require(self, condition: bool, name: str, rule: str) -> None:
     if not condition:

@@ -26,27 +26,24 @@ def project(x: Array, weight: Array, axes: int = 1) -> Array:
   return out.astype(x.dtype).reshape(*rows, *outer)
 
 
-def rms_norm(x: Array, scale: Array, eps: float) -> Array:
-  """Root mean square norm over the last axis, in float32."""
+def rms_norm(x: Array, scale: Array, eps: float, offset: bool = False) -> Array:
+  """Root mean square norm over as many last axes as `scale` has, in float32.
+
+  With `offset` (Gemma) the factor is 1 + scale, applied before rounding.
+  """
+  axes = tuple(range(-scale.ndim, 0))
   y = x.astype(jnp.float32)
-  y *= jax.lax.rsqrt(jnp.mean(jnp.square(y), -1, keepdims=True) + eps)
+  y *= jax.lax.rsqrt(jnp.mean(jnp.square(y), axes, keepdims=True) + eps)
+  if offset:
+    return (y * (1.0 + scale.astype(jnp.float32))).astype(x.dtype)
   return y.astype(x.dtype) * scale.astype(x.dtype)
 
 
-def rope(x: Array, positions: Array, theta: float) -> Array:
-  """Rotates [B, T, H, E] by positions [B, T]; halves, not interleaved."""
-  width = x.shape[-1]
-  frequency = theta ** (-jnp.arange(0, width, 2, dtype=jnp.float32) / width)
-  angle = positions[..., None, None].astype(jnp.float32) * frequency
-  cos, sin = jnp.cos(angle), jnp.sin(angle)
-  a, b = jnp.split(x.astype(jnp.float32), 2, -1)
-  rotated = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
-  return rotated.astype(x.dtype)
-
-
-def gated_mlp(x: Array, gate: Array, up: Array, down: Array) -> Array:
-  """SwiGLU: down(silu(gate x) * up x)."""
-  return project(jax.nn.silu(project(x, gate)) * project(x, up), down)
+ACTIVATIONS = {
+  "silu": jax.nn.silu,
+  "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+  "gelu_pytorch_tanh": jax.nn.gelu,
+}
 
 
 def embed(table: Array, tokens: Array, dtype: str) -> Array:

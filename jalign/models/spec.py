@@ -36,29 +36,41 @@ def param_specs(c: ModelConfig) -> Params:
   def block(shape, axes, init=normal):
     return ParamSpec((layers, *shape), ("layers", *axes), init)
 
+  gain = _zeros if c.norm_offset else _ones
   blocks = {
-    "attn_norm": block((d,), (None,), _ones),
     "wq": block((d, h, e), ("embed", "heads", None)),
     "wk": block((d, g, e), ("embed", "kv_heads", None)),
     "wv": block((d, g, e), ("embed", "kv_heads", None)),
     "wo": block((h, e, d), ("heads", None, "embed"), residual),
-    "mlp_norm": block((d,), (None,), _ones),
     "gate": block((d, f), ("embed", "mlp")),
     "up": block((d, f), ("embed", "mlp")),
     "down": block((f, d), ("mlp", "embed"), residual),
   }
+  stages = {"pre": ("",), "post": ("_post",), "both": ("", "_post")}
+  for stage in stages[c.norm_position]:
+    blocks[f"attn{stage}_norm"] = block((d,), (None,), gain)
+    blocks[f"mlp{stage}_norm"] = block((d,), (None,), gain)
   if c.attention_bias:
     blocks["bq"] = block((h, e), ("heads", None), _zeros)
     blocks["bk"] = block((g, e), ("kv_heads", None), _zeros)
     blocks["bv"] = block((g, e), ("kv_heads", None), _zeros)
+  if c.attention_out_bias:
+    blocks["bo"] = block((d,), (None,), _zeros)
+  if c.mlp_bias:
+    blocks["gate_bias"] = block((f,), ("mlp",), _zeros)
+    blocks["up_bias"] = block((f,), ("mlp",), _zeros)
+    blocks["down_bias"] = block((d,), (None,), _zeros)
   if c.qk_norm:
-    blocks["q_norm"] = block((e,), (None,), _ones)
-    blocks["k_norm"] = block((e,), (None,), _ones)
+    blocks["q_norm"] = block((e,), (None,), gain)
+    blocks["k_norm"] = block((e,), (None,), gain)
+  if c.qk_norm_flat:
+    blocks["q_norm"] = block((h, e), ("heads", None), gain)
+    blocks["k_norm"] = block((g, e), ("kv_heads", None), gain)
   table = ParamSpec((c.vocab_size, d), ("vocab", "embed"), normal)
   specs = {
     "embed": table,
     "blocks": blocks,
-    "norm": ParamSpec((d,), (None,), _ones),
+    "norm": ParamSpec((d,), (None,), gain),
   }
   if not c.tie_word_embeddings:
     specs["unembed"] = table

@@ -10,8 +10,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jalign.models import attention, cached, layers
-from jalign.models.block import block, embed, head
+from jalign.models import attention, cached
+from jalign.models.block import block, embed, final_norm, head, kinds
 from jalign.models.config import ModelConfig
 from jalign.models.spec import init_params, param_specs
 from jalign.sharding import BATCH_AXES, mesh_axes
@@ -65,26 +65,33 @@ def _forward(
     if prefix_ids is not None:
       seen |= prefix_ids[:, :, None] == segment_ids[:, None]
     mask &= seen
+  each, one = kinds(c, jnp.max(positions, -1) + 1)
+  apart = positions[:, :, None] - positions[:, None]
 
-  def body(x, p):
+  def body(x, layer):
+    p, kind = (layer, each[0]) if one else layer
+    windowed = any(c.windows)
+    seen = mask & (apart < kind.window) if windowed else mask
+
     def attend(q, k, v):
       k, v = k.swapaxes(1, 2), v.swapaxes(1, 2)
       attended = attention.over_sequence(
         q,
         k,
         v,
-        mask,
+        seen,
         c,
-        causal=prefix_ids is None,
+        causal=prefix_ids is None and not windowed,
         segment_ids=segment_ids,
       )
       return attended, None
 
-    return block(p, x, positions, attend, c)
+    return block(p, x, positions, attend, c, kind)
 
   if c.remat != "none":
     body = jax.checkpoint(body, policy=_POLICIES[c.remat])
-  x, _ = jax.lax.scan(
-    body, embed(params, tokens, c), params["blocks"], unroll=c.scan_unroll
-  )
-  return layers.rms_norm(x, params["norm"], c.rms_norm_eps)
+  xs = params["blocks"]
+  if not one:
+    xs = xs, jax.tree.map(lambda *x: jnp.stack(x), *each)
+  x, _ = jax.lax.scan(body, embed(params, tokens, c), xs, unroll=c.scan_unroll)
+  return final_norm(params, x, c)

@@ -1,0 +1,167 @@
+"""From parameters to a folder that transformers opens."""
+
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors.numpy
+from flax import traverse_util
+
+from jalign.errors import UserError
+from jalign.models.config import ModelConfig
+from jalign.models.hf.families import config_to, family_of
+from jalign.models.hf.shards import INDEX, SINGLE
+from jalign.models.hf.tensors import places
+from jalign.models.spec import param_specs
+from jalign.types import Params
+
+SHARD_BYTES = 5 * 10**9
+# What the model's shape doesn't say and users of an export want to know.
+_KEPT = (
+  "bos_token_id",
+  "eos_token_id",
+  "pad_token_id",
+  "max_position_embeddings",
+)
+
+
+def save(
+  params: Params,
+  config: ModelConfig,
+  path: str | os.PathLike[str],
+  *,
+  tokenizer: Any = None,
+  like: str | os.PathLike[str] | None = None,
+  shard_bytes: int = SHARD_BYTES,
+) -> None:
+  """Writes a checkpoint that `AutoModelForCausalLM.from_pretrained` opens.
+
+  The folder appears whole: it is written beside itself and then renamed.
+
+  Args:
+    params: of the model.
+    config: the model's.
+    path: a folder that isn't there yet.
+    tokenizer: with a `save(path)`; also gives the ids of special tokens.
+    like: checkpoint that the model comes from: its length, its special tokens
+      and its generation_config.json are taken over.
+    shard_bytes: of one file at most, but for a tensor that is larger.
+
+  Raises:
+    UserError: the folder is there, or no family says what the model computes.
+  """
+  folder = pathlib.Path(path)
+  if folder.exists():
+    raise UserError(
+      "it is there already.", where=str(folder), remedy="Name another folder."
+    )
+  name = family_of(config)
+  description = config_to(config) | {"dtype": config.param_dtype}
+  description["model_type"] = name
+  if tokenizer is not None:
+    for key in ("bos", "eos", "pad"):
+      description[f"{key}_token_id"] = getattr(tokenizer, f"{key}_id")
+  partial = folder.with_name(folder.name + ".partial")
+  shutil.rmtree(partial, ignore_errors=True)
+  partial.mkdir(parents=True)
+  try:
+    if like is not None:
+      _take_over(pathlib.Path(like), partial, description)
+    text = json.dumps(description, indent=2, sort_keys=True) + "\n"
+    (partial / "config.json").write_text(text, encoding="utf-8")
+    if tokenizer is not None:
+      tokenizer.save(partial)
+    _write_tensors(params, config, partial, shard_bytes)
+    partial.replace(folder)
+  except BaseException:
+    shutil.rmtree(partial, ignore_errors=True)
+    raise
+
+
+def _take_over(source, target, description):
+  """Keys and files of the checkpoint that a model comes from."""
+  found = json.loads((source / "config.json").read_text(encoding="utf-8"))
+  for key in _KEPT:
+    if key in found:
+      description.setdefault(key, found[key])
+  generation = source / "generation_config.json"
+  if generation.is_file():
+    shutil.copy(generation, target / generation.name)
+
+
+def _write_tensors(params, config, folder, shard_bytes):
+  """One file, or several and an index, a file in memory at a time."""
+  names: list[list[str]] = []
+  part: dict[str, np.ndarray] = {}
+  size = total = 0
+
+  def flush():
+    nonlocal part, size
+    file = f"model-{len(names) + 1:05d}.safetensors"
+    safetensors.numpy.save_file(part, folder / file, {"format": "pt"})
+    names.append(sorted(part))
+    part, size = {}, 0
+
+  for name, x in exported(params, config):
+    if part and size + x.nbytes > shard_bytes:
+      flush()
+    part[name] = x
+    size, total = size + x.nbytes, total + x.nbytes
+  flush()
+  if len(names) == 1:
+    (folder / "model-00001.safetensors").rename(folder / SINGLE)
+    return
+  weight_map = {}
+  for i, held in enumerate(names):
+    file = f"model-{i + 1:05d}-of-{len(names):05d}.safetensors"
+    (folder / f"model-{i + 1:05d}.safetensors").rename(folder / file)
+    weight_map |= dict.fromkeys(held, file)
+  index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+  text = json.dumps(index, indent=2, sort_keys=True) + "\n"
+  (folder / INDEX).write_text(text, encoding="utf-8")
+
+
+def exported(
+  params: Params, config: ModelConfig
+) -> Iterator[tuple[str, np.ndarray]]:
+  """Name and values of each tensor, layer by layer."""
+  flat = traverse_util.flatten_dict(params, sep="/")
+  where = places(config, param_specs(config))
+  if flat.keys() != where.keys():
+    wrong = sorted(flat.keys() ^ where.keys())
+    raise UserError(
+      f"parameters and config disagree on {', '.join(wrong)}.", where="params"
+    )
+  tops = [path for path in where if not path.startswith("blocks/")]
+  for path in tops:
+    yield where[path].name, _host(flat[path])
+  for layer in range(config.num_hidden_layers):
+    # Parts of one tensor follow each other by where they start.
+    parts: dict[str, list] = {}
+    for path, place in where.items():
+      if path not in tops:
+        parts.setdefault(place.name.format(layer), []).append((place, path))
+    for name, found in parts.items():
+      found.sort(key=lambda one: one[0].start)
+      arrays = [_out(_host(flat[path][layer]), place) for place, path in found]
+      yield name, arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _out(x, place):
+  """A parameter as the file has it; the inverse of reading."""
+  if not place.transposed:
+    return np.ascontiguousarray(x.reshape(place.shape))
+  return np.ascontiguousarray(x.reshape(place.shape[::-1]).T)
+
+
+def _host(x) -> np.ndarray:
+  if not x.is_fully_addressable:
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+  return np.asarray(jax.device_get(x))

@@ -1,0 +1,138 @@
+"""The safetensors files of a checkpoint, one or several with an index."""
+
+import contextlib
+import json
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import safetensors
+
+from jalign.errors import UserError
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+class Shards:
+  """Open files; tensors are read a slice at a time.
+
+  Attributes:
+    folder: of the files.
+    files: name of a tensor -> name of its file.
+  """
+
+  def __init__(self, folder: pathlib.Path, files: Mapping[str, Any]):
+    self.folder = folder
+    self.files = {name: file for name, (file, _) in files.items()}
+    self._open = {name: opened for name, (_, opened) in files.items()}
+
+  def slice(self, name: str) -> Any:
+    """A lazy view: `[...]` reads, `get_shape()` and `get_dtype()` don't."""
+    return self._open[name].get_slice(name)
+
+  def shape(self, name: str) -> tuple[int, ...]:
+    return tuple(self.slice(name).get_shape())
+
+  def dtype(self, name: str) -> str:
+    return self.slice(name).get_dtype()
+
+  def where(self, name: str) -> str:
+    """The file that holds a tensor, for error messages."""
+    return str(self.folder / self.files[name])
+
+
+@contextlib.contextmanager
+def open_shards(folder: pathlib.Path) -> Iterator[Shards]:
+  """Opens all files of a checkpoint.
+
+  Raises:
+    UserError: there is none, one is missing or damaged, or the index and the
+      files disagree.
+  """
+  index = _index(folder)
+  names = sorted(set(index.values())) if index else [SINGLE]
+  with contextlib.ExitStack() as stack:
+    found: dict[str, tuple[str, Any]] = {}
+    for file in names:
+      opened = stack.enter_context(_opened(folder / file))
+      for name in opened.keys():  # noqa: SIM118 (it isn't a mapping)
+        if name in found:
+          raise UserError(
+            f"{name} is in {found[name][0]} too.", where=str(folder / file)
+          )
+        found[name] = file, opened
+    if index:
+      _check_index(folder, index, {k: file for k, (file, _) in found.items()})
+    yield Shards(folder, found)
+
+
+def _index(folder):
+  """Tensor -> file, {} for a single file."""
+  path = folder / INDEX
+  if not path.is_file():
+    if (folder / SINGLE).is_file():
+      return {}
+    there = sorted(p.name for p in folder.glob("*.bin"))
+    raise UserError(
+      f"there is neither {SINGLE} nor {INDEX}"
+      + (f", only {', '.join(there[:3])}" if there else "")
+      + ".",
+      where=str(folder),
+      remedy="Save the model with safetensors: save_pretrained of transformers"
+      " does.",
+    )
+  try:
+    found = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+    good = isinstance(found, dict) and all(
+      isinstance(x, str) and "/" not in x for x in found.values()
+    )
+  except (OSError, ValueError, KeyError, TypeError):
+    good = False
+  if not good:
+    raise UserError('it has no "weight_map" of files.', where=str(path))
+  return found
+
+
+@contextlib.contextmanager
+def _opened(path):
+  if not path.is_file():
+    raise UserError(
+      "the index names this file, and it isn't there.",
+      where=str(path),
+      remedy="Copy or download the checkpoint again.",
+    )
+  try:
+    opened = safetensors.safe_open(str(path), framework="numpy")
+  except Exception as error:  # safetensors has an exception of its own
+    size = path.stat().st_size
+    raise UserError(
+      f"the file ({size} bytes) can't be read: {error}.",
+      where=str(path),
+      remedy="It may be cut short: copy or download it again.",
+    ) from None
+  with opened as file:
+    yield file
+
+
+def _check_index(folder, index, found):
+  where = str(folder / INDEX)
+  lacking = [name for name in index if found.get(name) != index[name]]
+  more = found.keys() - index.keys()
+  if lacking or more:
+    said = [
+      f"{verb}: {listed(names)}"
+      for verb, names in (
+        ("not in the files that it names", lacking),
+        ("in the files, not in the index", more),
+      )
+      if names
+    ]
+    raise UserError(f"{'; '.join(said)}.", where=where)
+
+
+def listed(names: Any, most: int = 8) -> str:
+  """Some names, and how many more there are."""
+  names = sorted(names)
+  more = f" and {len(names) - most} more" if len(names) > most else ""
+  return ", ".join(names[:most]) + more

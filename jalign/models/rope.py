@@ -1,0 +1,166 @@
+"""Rotary positions: each layer's frequencies, and the scalings for long texts.
+
+Formulas are those of Hugging Face's `rope_parameters`, whose names they keep.
+"""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jalign.errors import UserError
+from jalign.types import Array
+
+# What a scaling may be told, beside its type; None is "by the formula".
+_DEFAULTS: dict[str, dict[str, Any]] = {
+  "linear": {"factor": ...},
+  "dynamic": {"factor": ..., "original_max_position_embeddings": ...},
+  "llama3": {
+    "factor": ...,
+    "low_freq_factor": ...,
+    "high_freq_factor": ...,
+    "original_max_position_embeddings": ...,
+  },
+  "yarn": {
+    "factor": ...,
+    "original_max_position_embeddings": ...,
+    "beta_fast": 32.0,
+    "beta_slow": 1.0,
+    "attention_factor": None,
+    "mscale": None,
+    "mscale_all_dim": None,
+    "truncate": True,
+  },
+}
+SCALINGS = tuple(_DEFAULTS)
+
+
+def scaling_of(given: Any) -> tuple[tuple[str, Any], ...]:
+  """A scaling as sorted pairs, with its defaults; () for none.
+
+  Args:
+    given: a mapping or pairs: "rope_type" and what that type takes.
+
+  Raises:
+    UserError: a type or key that isn't known, or a missing one.
+  """
+  found = {str(k): v for k, v in dict(given).items()}
+  kind = found.pop("rope_type", "default")
+  where = "model.rope_scaling"
+  if kind == "default" and not found:
+    return ()
+  if kind not in _DEFAULTS:
+    raise UserError(
+      f"there is no scaling {kind!r}.",
+      where=where,
+      remedy=f"Choose among {', '.join(SCALINGS)}.",
+    )
+  known = _DEFAULTS[kind]
+  unknown = sorted(found.keys() - known.keys())
+  missing = [k for k, v in known.items() if v is ... and k not in found]
+  if unknown or missing:
+    raise UserError(
+      f"{kind} "
+      + "; ".join(
+        f"{verb} {', '.join(names)}"
+        for verb, names in (("doesn't take", unknown), ("needs", missing))
+        if names
+      )
+      + ".",
+      where=where,
+    )
+  return tuple(sorted({"rope_type": kind, **known, **found}.items()))
+
+
+def frequencies(
+  width: int,
+  theta: float,
+  scaling: tuple[tuple[str, Any], ...],
+  lengths: Array,
+) -> tuple[Array | np.ndarray, float]:
+  """Radians a position of each plane, and a factor on cosines and sines.
+
+  Args:
+    width: E, even.
+    theta: the base.
+    scaling: as from `scaling_of`.
+    lengths: [B] tokens of each row so far; only "dynamic" looks at them.
+
+  Returns:
+    [E / 2] numbers, or [B, 1, 1, E / 2] by the length of each row; the factor.
+  """
+  s = dict(scaling)
+  kind = s.get("rope_type", "default")
+  planes = np.arange(0, width, 2, dtype=np.float32) / np.float32(width)
+  if kind == "dynamic":
+    # The base grows with what is longer than the model was trained on.
+    trained = s["original_max_position_embeddings"]
+    longest = jnp.maximum(lengths, trained)
+    grown = s["factor"] * longest / trained - (s["factor"] - 1)
+    base = theta * grown.reshape(-1, 1, 1, 1) ** (width / (width - 2))
+    return 1.0 / base**planes, 1.0
+  plain = (1.0 / np.float32(theta) ** planes).astype(np.float32)
+  if kind == "linear":
+    return plain / np.float32(s["factor"]), 1.0
+  if kind == "llama3":
+    return _llama3(plain, s), 1.0
+  if kind == "yarn":
+    return _yarn(plain, width, theta, s)
+  return plain, 1.0
+
+
+def _llama3(plain, s):
+  """Long waves are stretched, short ones kept; a ramp lies between."""
+  turns = s["original_max_position_embeddings"] * plain / (2 * math.pi)
+  low, high = s["low_freq_factor"], s["high_freq_factor"]
+  kept = np.clip((turns - low) / (high - low), 0.0, 1.0)
+  return (plain * (kept + (1 - kept) / s["factor"])).astype(np.float32)
+
+
+def _yarn(plain, width, theta, s):
+  """Peng et al. 2023, arXiv:2309.00071: the ramp is linear in the plane."""
+  trained, factor = s["original_max_position_embeddings"], s["factor"]
+
+  def plane(turns):
+    """That turns so often over the length of training."""
+    waves = math.log(trained / (turns * 2 * math.pi))
+    return width * waves / (2 * math.log(theta))
+
+  low, high = plane(s["beta_fast"]), plane(s["beta_slow"])
+  if s["truncate"]:
+    low, high = math.floor(low), math.ceil(high)
+  low, high = max(low, 0), min(high, width - 1)
+  high += 0.001 if low == high else 0
+  planes = np.arange(width // 2, dtype=np.float32)
+  stretched = np.clip((planes - low) / (high - low), 0.0, 1.0)
+  found = plain * (stretched / factor + 1 - stretched)
+  return found.astype(np.float32), _temperature(factor, s)
+
+
+def _temperature(factor, s):
+  if s["attention_factor"] is not None:
+    return s["attention_factor"]
+
+  def grow(scale):
+    return 1.0 if factor <= 1 else 0.1 * scale * math.log(factor) + 1.0
+
+  if s["mscale"] and s["mscale_all_dim"]:
+    return grow(s["mscale"]) / grow(s["mscale_all_dim"])
+  return grow(1.0)
+
+
+def rotate(x: Array, positions: Array, turns: Array, factor: Any) -> Array:
+  """Rotates [B, T, H, E] by positions [B, T]; halves, not interleaved.
+
+  Args:
+    x: queries or keys.
+    positions: int32.
+    turns: [E / 2] radians a position; 0 leaves a plane as it is.
+    factor: on the cosines and sines.
+  """
+  angle = positions[..., None, None].astype(jnp.float32) * turns
+  cos, sin = jnp.cos(angle) * factor, jnp.sin(angle) * factor
+  a, b = jnp.split(x.astype(jnp.float32), 2, -1)
+  rotated = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
+  return rotated.astype(x.dtype)

@@ -1,0 +1,112 @@
+"""Tiny checkpoints of every family, the same on every machine.
+
+Configs are transformers' own; weights are drawn by the name of the tensor, so
+that a file of golden values need hold no weight.
+"""
+
+import json
+import zlib
+
+import numpy as np
+import safetensors.numpy
+
+_SIZES = dict(
+  vocab_size=61,
+  hidden_size=16,
+  intermediate_size=24,
+  num_hidden_layers=4,
+  num_attention_heads=4,
+  num_key_value_heads=2,
+  max_position_embeddings=16,
+  bos_token_id=1,
+  eos_token_id=2,
+  pad_token_id=0,
+)
+_WIDE = dict(head_dim=8)  # 4 * 8 isn't 16
+
+
+def _rope(kind, **more):
+  return {"rope_parameters": {"rope_type": kind, "rope_theta": 100.0, **more}}
+
+
+_LLAMA3 = dict(
+  factor=4.0,
+  low_freq_factor=1.0,
+  high_freq_factor=4.0,
+  original_max_position_embeddings=8,
+)
+# Case -> (class of transformers' config, what it is made with).
+CASES = {
+  "llama": ("LlamaConfig", {}),
+  "llama-biased-tied": (
+    "LlamaConfig",
+    dict(attention_bias=True, mlp_bias=True, tie_word_embeddings=True),
+  ),
+  "llama-linear": ("LlamaConfig", _rope("linear", factor=2.0)),
+  "llama-dynamic": (
+    "LlamaConfig",
+    dict(max_position_embeddings=8, **_rope("dynamic", factor=2.0)),
+  ),
+  "llama-llama3": ("LlamaConfig", _rope("llama3", **_LLAMA3)),
+  "llama-yarn": (
+    "LlamaConfig",
+    _rope("yarn", factor=4.0, original_max_position_embeddings=8),
+  ),
+  "qwen2": ("Qwen2Config", {}),
+  "qwen2-windows": (
+    "Qwen2Config",
+    dict(use_sliding_window=True, sliding_window=3, max_window_layers=2),
+  ),
+  "qwen3": ("Qwen3Config", dict(_WIDE, tie_word_embeddings=True)),
+  "mistral": ("MistralConfig", dict(_WIDE, sliding_window=4)),
+  "gemma": ("GemmaConfig", _WIDE),
+  "gemma2": (
+    "Gemma2Config",
+    dict(_WIDE, sliding_window=3, query_pre_attn_scalar=6,
+         attn_logit_softcapping=2.0, final_logit_softcapping=3.0),
+  ),
+  "gemma3": (
+    "Gemma3TextConfig",
+    dict(_WIDE, sliding_window=3, sliding_window_pattern=2,
+         query_pre_attn_scalar=6),
+  ),
+  "phi3": ("Phi3Config", dict(sliding_window=5)),
+  "olmo2": ("Olmo2Config", {}),
+  "smollm3": ("SmolLM3Config", dict(no_rope_layers=[1, 0, 1, 0])),
+}  # fmt: skip
+
+
+def config_of(case):
+  import transformers
+
+  name, more = CASES[case]
+  return getattr(transformers, name)(**_SIZES | more)
+
+
+def weight(name, shape, dtype=np.float32):
+  """Values of a tensor; large enough that logits are not small."""
+  draws = np.random.default_rng(zlib.crc32(name.encode())).normal(size=shape)
+  if "norm" in name:
+    return (1 + 0.2 * draws).astype(dtype)
+  return (0.4 * draws).astype(dtype)
+
+
+def write(folder, config, shapes):
+  """A checkpoint of a config's dict and tensors' shapes by name."""
+  folder.mkdir(parents=True, exist_ok=True)
+  (folder / "config.json").write_text(json.dumps(config))
+  tensors = {name: weight(name, shape) for name, shape in shapes.items()}
+  safetensors.numpy.save_file(
+    tensors, folder / "model.safetensors", {"format": "pt"}
+  )
+
+
+TOKENS = np.random.default_rng(0).integers(3, 61, (2, 12)).astype(np.int32)
+PROMPTS = ([7, 8, 9, 10, 11], [12], [13, 14, 15])  # of several lengths
+NEW = 6
+
+
+def direction(name, shape):
+  """What a tensor's gradient is projected on."""
+  seed = zlib.crc32(b"direction " + name.encode())
+  return np.random.default_rng(seed).normal(size=shape)

@@ -60,6 +60,8 @@ def draw(records: list[dict[str, Any]], path: str) -> None:
               linestyle="-" if shape == "o" else "--",
             )
       axis.set(xscale="log", yscale="log", title=f"Decoding, {dtype}")
+      for one in (axis.xaxis, axis.yaxis):
+        one.set_major_formatter("{x:g}")
       axis.set_xlabel("FLOP per byte of weights")
       axis.legend(loc="lower right", frameon=False, fontsize="small")
     axes[0][0].set_ylabel("GFLOP/s")
@@ -78,9 +80,10 @@ def _limits(axis, points, dtype):
   note = dict(fontsize="small", color="#4D4D4D")
   axis.annotate(
     f"{read:.0f} GB/s read",
-    (x[0], read * x[0]),
-    xytext=(4, 14),
+    (ridge / 3, read * ridge / 3),
+    xytext=(-6, 6),
     textcoords="offset points",
+    ha="right",
     **note,
   )
   axis.annotate(

@@ -1,4 +1,4 @@
-"""The command line: `jalign {train, sample, evaluate, data}`.
+"""The command line: `jalign {train, sample, evaluate, convert, data}`.
 
 Bad input prints one paragraph and exits with code 2; a run that was asked to
 stop (SIGTERM, or Ctrl-C once) saves first and exits with code 0.
@@ -30,6 +30,9 @@ usage: jalign COMMAND [flags]
   evaluate  --run=DIR [--against=DIR] [--data=FILE]
             Held-out preference accuracy of a run's policy, and its win rate
             over another run's where the config names an annotator.
+  convert   --run=DIR --to=DIR
+            Writes a run's policy as a checkpoint that transformers opens. The
+            other way, config.init_from takes such a checkpoint.
   data      check PATH [--source=NAME] [--against=PATH] [--tokenizer=DIR]
             [--template=DIR_OR_FILE] [--data_dir=DIR]
             What is in a file of data and what may be wrong with it: rows that
@@ -46,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     "train": _train,
     "sample": _sample,
     "evaluate": _evaluate,
+    "convert": _convert,
     "data": _data,
   }
   if not arguments or arguments[0] in ("-h", "--help", "help"):
@@ -244,6 +248,19 @@ def _evaluate(arguments: Sequence[str]) -> None:
 
   against = pathlib.Path(values.against) if values.against else None
   print(evaluate_run(pathlib.Path(values.run), against, values.data or ""))
+
+
+def _convert(arguments: Sequence[str]) -> None:
+  values = flags.FlagValues()
+  flags.DEFINE_string("run", None, "run folder", flag_values=values)
+  flags.DEFINE_string("to", None, "a new folder", flag_values=values)
+  _parse(values, arguments)
+  if not values.run or not values.to:
+    raise UserError("convert needs --run=DIR and --to=DIR.")
+
+  from jalign.experiment.export import export_run
+
+  print(export_run(pathlib.Path(values.run), pathlib.Path(values.to)))
 
 
 def _data(arguments: Sequence[str]) -> None:

@@ -16,6 +16,7 @@ lock                  who is writing, while someone is (see lock.py)
 import dataclasses
 import json
 import pathlib
+import typing
 from collections.abc import Mapping
 from typing import Any
 
@@ -124,10 +125,15 @@ def model_of(folder: pathlib.Path) -> ModelConfig:
     wrong = needed - model.keys() or model.keys() - fields.keys()
     raise _damaged(folder, f"model lacks or doesn't know {sorted(wrong)}")
   for name, value in model.items():
-    kind = fields[name].type
-    if type(value) is not kind and not (kind is float and type(value) is int):
+    kind: Any = typing.get_origin(fields[name].type) or fields[name].type
+    others: dict[Any, tuple] = {float: (float, int), tuple: (list,)}
+    kinds = others.get(kind, (kind,))
+    if kind is not Any and type(value) not in kinds:
       raise _damaged(folder, f"model.{name} is {value!r}")
-  return ModelConfig(**model)
+  try:
+    return ModelConfig(**model)
+  except (TypeError, ValueError) as error:
+    raise _damaged(folder, str(error)) from None
 
 
 def last_stage(folder: pathlib.Path) -> pathlib.Path:

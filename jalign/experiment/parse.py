@@ -319,6 +319,8 @@ def _dict(value, where):
 
 def _convert(value, hint, where):
   origin = typing.get_origin(hint) or hint
+  if origin is Any:  # what takes it looks at it
+    return value
   if origin is tuple:
     if isinstance(value, (tuple, list)):
       inner = typing.get_args(hint)[0]

@@ -21,6 +21,7 @@ from jalign.experiment.source import (
   read_source,
   template_of,
 )
+from jalign.experiment.start import template_folder
 
 _TEXTS = ("prompt", "chosen", "rejected", "response")
 
@@ -62,7 +63,7 @@ class Prepared:
     """The same with all pairs of another file held out."""
     self.main.check("pairs", "config.data")
     records, reports = read_records(
-      settings.data, path, settings.tokenizer.path, "config.data"
+      settings.data, path, template_folder(settings), "config.data"
     )
     held_out, cut = data.encode_pairs(
       records, self.tokenizer, _limits(settings.data)
@@ -86,7 +87,7 @@ def prepare(
   Args:
     settings: of the run.
     folder: of the run, whose tokenizer is used if there is one.
-    base: run whose tokenizer to use, or None.
+    base: folder of the tokenizer to use, or None.
 
   Raises:
     UserError: bad data, or settings that contradict each other.
@@ -94,11 +95,12 @@ def prepare(
   bar = lambda items, what: tqdm(
     items, desc=what, disable=None, unit="source", leave=False
   )
+  templates = template_folder(settings)
   wheres = {settings.data: "config.data"}
   for stage in settings.stages:
     wheres.setdefault(stage.data, f"config.{stage.name}.data")
   sources = {
-    each: read_source(each, settings.tokenizer.path, where)
+    each: read_source(each, templates, where)
     for each, where in bar(wheres.items(), "reading data")
   }
   judged = {record.group for record in sources[settings.data].held_out}
@@ -111,7 +113,7 @@ def prepare(
   )
   tokenizer = _tokenizer(settings, folder, base, texts)
   datasets = {
-    each: _encode(each, settings.tokenizer.path, tokenizer, source)
+    each: _encode(each, templates, tokenizer, source)
     for each, source in bar(sources.items(), "encoding data")
   }
   return Prepared(
@@ -241,7 +243,7 @@ def _tokenizer(settings: Settings, folder, base, texts) -> data.Tokenizer:
         where="config.tokenizer.path",
         remedy="Leave it empty.",
       )
-    return data.load(base / "tokenizer")
+    return data.load(base)
   if own.exists():
     return data.load(own)
   if settings.tokenizer.path:

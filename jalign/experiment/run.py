@@ -1,6 +1,5 @@
 """A run: its stages one after another, each evaluated, then the report."""
 
-import dataclasses
 import pathlib
 import resource
 import time
@@ -9,21 +8,21 @@ from typing import Any
 
 import jax
 
-from jalign.errors import UserError
 from jalign.experiment import folder as folders
 from jalign.experiment.check import check_stage
 from jalign.experiment.judge import Judge
-from jalign.experiment.params import (
-  fresh_params,
-  layout,
-  trained_params,
-)
+from jalign.experiment.params import layout
 from jalign.experiment.plugins import load_annotator, load_function
-from jalign.experiment.prepare import Prepared, prepare
+from jalign.experiment.prepare import prepare
 from jalign.experiment.report import Outcome, write_run_report
 from jalign.experiment.settings import Settings
 from jalign.experiment.stage import Run, run_stage
-from jalign.models import ModelConfig
+from jalign.experiment.start import (
+  base_of,
+  model_config,
+  start_params,
+  tokenizer_folder,
+)
 from jalign.sharding import make_mesh
 from jalign.training import metrics
 
@@ -54,22 +53,14 @@ def run_one(
   )
   mesh = make_mesh(**vars(settings.mesh))
   folders.check(folder, config)
-  base = pathlib.Path(settings.init_from) if settings.init_from else None
-  if base is not None:
-    last_of_base = folders.stages_of(base)[-1]
-    if not (base / last_of_base / "results.json").exists():
-      raise UserError(
-        f"its stage {last_of_base} isn't finished.",
-        where=str(base),
-        remedy="Finish that run first: the same command resumes it.",
-      )
-  prepared = prepare(settings, folder, base)
+  base = base_of(settings)
+  prepared = prepare(settings, folder, base and tokenizer_folder(base))
   print(prepared.summary())
-  model_config = _model_config(settings, prepared, base)
+  model = model_config(settings, prepared.tokenizer, base)
   run = Run(
     folder=folder,
     prepared=prepared,
-    model_config=model_config,
+    model_config=model,
     mesh=mesh,
     seed=settings.seed,
     annotator=annotator,
@@ -77,20 +68,16 @@ def run_one(
     should_stop=should_stop,
     extra_writers=_extra_writers(settings, config, folder),
   )
-  layout(model_config, mesh)
+  layout(model, mesh)
   for stage in settings.stages:
     check_stage(run, stage)
   judge = Judge(run, settings)
   # Nothing is written before everything that can be checked is.
   folders.claim(folder, config)
-  folders.describe(folder, model_config, tuple(s.name for s in settings.stages))
+  folders.describe(folder, model, tuple(s.name for s in settings.stages))
   prepared.save(folder)
   with jax.set_mesh(mesh):
-    policies = {
-      "start": trained_params(model_config, mesh, folders.last_stage(base))
-      if base
-      else fresh_params(model_config, mesh, settings.seed)
-    }
+    policies = {"start": start_params(model, mesh, settings.seed, base)}
     starts = _starts(settings)
     judged = {s.name for s in settings.stages if s.judge}
     rows = []
@@ -129,7 +116,7 @@ def run_one(
       folder=folder,
       settings=settings,
       prepared=prepared,
-      model=model_config,
+      model=model,
       rows=rows,
       contestants=added,
       matrix=matrix,
@@ -152,36 +139,6 @@ def _starts(settings: Settings) -> dict[str, str]:
     starts[stage.name] = stage.start or before
     before = stage.name
   return starts
-
-
-def _model_config(
-  settings: Settings, prepared: Prepared, base: pathlib.Path | None
-) -> ModelConfig:
-  if base is None:
-    needed = (
-      "hidden_size",
-      "intermediate_size",
-      "num_hidden_layers",
-      "num_attention_heads",
-      "num_key_value_heads",
-    )
-    missing = [name for name in needed if not settings.model.get(name)]
-    if missing:
-      raise UserError(f"lacks {', '.join(missing)}.", where="config.model")
-    return ModelConfig(
-      vocab_size=prepared.tokenizer.vocab_size, **settings.model
-    )
-  there = folders.model_of(base)
-  defaults = {f.name: f.default for f in dataclasses.fields(ModelConfig)}
-  for name, value in settings.model.items():
-    given = value not in (defaults[name], 0)  # 0: what base.py has for none
-    if given and getattr(there, name) != value:
-      raise UserError(
-        f"{value!r} differs from {getattr(there, name)!r} of {base}.",
-        where=f"config.model.{name}",
-        remedy="Leave the model out: init_from gives it.",
-      )
-  return there
 
 
 def _extra_writers(

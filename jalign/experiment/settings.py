@@ -208,8 +208,9 @@ class Settings:
   Attributes:
     seed: of everything random.
     title: first line of the report.
-    init_from: run folder whose model, tokenizer and parameters to start
-      from; "" starts afresh.
+    init_from: run folder, or folder of a Hugging Face checkpoint, whose model,
+      tokenizer and parameters to start from; "" starts afresh. A checkpoint's
+      numbers are converted to model.dtype and model.param_dtype.
     model: fields of ModelConfig but vocab_size, which the tokenizer gives.
     data: of the run: what is held out and judged, and what a stage is
       trained on unless it has data of its own.

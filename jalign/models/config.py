@@ -86,11 +86,11 @@ class ModelConfig:
   num_key_value_heads: int
   head_dim: int = 0
   rope_theta: float = 10_000.0
-  rope_scaling: tuple = ()
+  rope_scaling: Any = ()
   rope_local_base_freq: float = 0.0
-  no_rope_layers: tuple = ()
+  no_rope_layers: tuple[int, ...] = ()
   sliding_window: int = 0
-  layer_types: tuple = ()
+  layer_types: tuple[str, ...] = ()
   query_pre_attn_scalar: float = 0.0
   attn_logit_softcapping: float = 0.0
   final_logit_softcapping: float = 0.0
@@ -149,17 +149,18 @@ class ModelConfig:
       )
     self._require(self.remat in REMAT, "remat", f"must be one of {REMAT}")
     object.__setattr__(self, "rope_scaling", scaling_of(self.rope_scaling))
-    for name, valid in (
+    per_layer: tuple[tuple[str, tuple[Any, ...]], ...] = (
       ("layer_types", (FULL, SLIDING)),
       ("no_rope_layers", (0, 1)),
-    ):
+    )
+    for name, choices in per_layer:
       each = tuple(getattr(self, name))
       object.__setattr__(self, name, each)
       self._require(
         len(each) in (0, self.num_hidden_layers)
-        and all(one in valid for one in each),
+        and all(one in choices for one in each),
         name,
-        f"must have one of {valid} for each layer",
+        f"must have one of {choices} for each layer",
       )
     self._require(
       SLIDING not in self.layer_types or self.sliding_window > 0,

@@ -150,7 +150,9 @@ def _temperature(factor, s):
   return grow(1.0)
 
 
-def rotate(x: Array, positions: Array, turns: Array, factor: Any) -> Array:
+def rotate(
+  x: Array, positions: Array, turns: Array | np.ndarray, factor: Any
+) -> Array:
   """Rotates [B, T, H, E] by positions [B, T]; halves, not interleaved.
 
   Args:

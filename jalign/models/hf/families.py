@@ -12,6 +12,15 @@ from typing import Any, NamedTuple
 from jalign.errors import UserError
 from jalign.models.config import FULL, SLIDING, ModelConfig
 
+# Fields of ModelConfig that say how and in what numbers, not what, is computed.
+HOW = (
+  "dtype",
+  "param_dtype",
+  "cache_dtype",
+  "attention",
+  "remat",
+  "scan_unroll",
+)
 # Read for every family, by one name in both.
 _SHARED = (
   "vocab_size",
@@ -180,8 +189,7 @@ def _says(name, c):
     again = config_from(config_to(dataclasses.replace(c, model_type=name)))
   except UserError:
     return False
-  kept = ("dtype", "param_dtype", "cache_dtype", "attention", "remat")
-  kept += ("scan_unroll", "rules", "model_type")
+  kept = [*HOW, "rules", "model_type"]
   like = {f: getattr(c, f) for f in kept}
   return dataclasses.replace(again, **like) == _plain(c)
 
@@ -234,7 +242,7 @@ def config_from(config: Mapping[str, Any], where: str = "") -> ModelConfig:
         where=where,
       )
   fields = {key: config[key] for key in _SHARED if key in config}
-  fields |= {key: config[key] or 0 for key in family.read}
+  fields |= {k: 0 if config[k] is None else config[k] for k in family.read}
   # Where it is a choice, a bias is on all four projections.
   fields["attention_out_bias"] = fields.get("attention_bias", False)
   fields |= family.implied(config) | _rope(config, where)
@@ -277,9 +285,9 @@ def _one_rope(found, config, where):
   else:
     scaling["rope_type"] = kind
   if kind in ("dynamic", "yarn"):
-    scaling.setdefault(
-      "original_max_position_embeddings", config["max_position_embeddings"]
-    )
+    trained = "original_max_position_embeddings"
+    if trained not in scaling:
+      scaling[trained] = config["max_position_embeddings"]
   return {"rope_theta": found["rope_theta"], "rope_scaling": scaling}
 
 

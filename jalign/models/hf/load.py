@@ -152,11 +152,9 @@ def _equal(shards, a, b, rows=4096):
   """Whether two tensors are, a part at a time."""
   if shards.shape(a) != shards.shape(b):
     return False
-  x, y = shards.slice(a), shards.slice(b)
-  return all(
-    np.array_equal(x[i : i + rows], y[i : i + rows])
-    for i in range(0, shards.shape(a)[0], rows)
-  )
+  x, y, total = shards.slice(a), shards.slice(b), shards.shape(a)[0]
+  cuts = [slice(i, min(i + rows, total)) for i in range(0, total, rows)]
+  return all(np.array_equal(x[cut], y[cut]) for cut in cuts)
 
 
 def _dtype(shards):

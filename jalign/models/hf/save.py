@@ -1,5 +1,6 @@
 """From parameters to a folder that transformers opens."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -21,6 +22,17 @@ from jalign.models.spec import param_specs
 from jalign.types import Params
 
 SHARD_BYTES = 5 * 10**9
+# Files that come along: of the tokenizer unless another is given.
+_TOKENIZER = (
+  "added_tokens.json",
+  "chat_template.jinja",
+  "merges.txt",
+  "special_tokens_map.json",
+  "tokenizer.json",
+  "tokenizer.model",
+  "tokenizer_config.json",
+  "vocab.json",
+)
 # What the model's shape doesn't say and users of an export want to know.
 _KEPT = (
   "bos_token_id",
@@ -48,8 +60,9 @@ def save(
     config: the model's.
     path: a folder that isn't there yet.
     tokenizer: with a `save(path)`; also gives the ids of special tokens.
-    like: checkpoint that the model comes from: its length, its special tokens
-      and its generation_config.json are taken over.
+    like: checkpoint that the model comes from: its length, its special tokens,
+      generation_config.json and, without `tokenizer`, its tokenizer with its
+      chat template are taken over.
     shard_bytes: of one file at most, but for a tensor that is larger.
 
   Raises:
@@ -61,8 +74,8 @@ def save(
       "it is there already.", where=str(folder), remedy="Name another folder."
     )
   name = family_of(config)
+  config = dataclasses.replace(config, model_type=name)
   description = config_to(config) | {"dtype": config.param_dtype}
-  description["model_type"] = name
   if tokenizer is not None:
     for key in ("bos", "eos", "pad"):
       description[f"{key}_token_id"] = getattr(tokenizer, f"{key}_id")
@@ -71,7 +84,8 @@ def save(
   partial.mkdir(parents=True)
   try:
     if like is not None:
-      _take_over(pathlib.Path(like), partial, description)
+      own = _TOKENIZER if tokenizer is None else ()
+      _take_over(pathlib.Path(like), partial, description, own)
     text = json.dumps(description, indent=2, sort_keys=True) + "\n"
     (partial / "config.json").write_text(text, encoding="utf-8")
     if tokenizer is not None:
@@ -83,15 +97,15 @@ def save(
     raise
 
 
-def _take_over(source, target, description):
-  """Keys and files of the checkpoint that a model comes from."""
+def _take_over(source, target, description, more):
+  """Keys of config.json and files of the checkpoint that a model comes from."""
   found = json.loads((source / "config.json").read_text(encoding="utf-8"))
   for key in _KEPT:
     if key in found:
       description.setdefault(key, found[key])
-  generation = source / "generation_config.json"
-  if generation.is_file():
-    shutil.copy(generation, target / generation.name)
+  for name in ("generation_config.json", *more):
+    if (source / name).is_file():
+      shutil.copy(source / name, target / name)
 
 
 def _write_tensors(params, config, folder, shard_bytes):
@@ -116,7 +130,7 @@ def _write_tensors(params, config, folder, shard_bytes):
   if len(names) == 1:
     (folder / "model-00001.safetensors").rename(folder / SINGLE)
     return
-  weight_map = {}
+  weight_map: dict[str, str] = {}
   for i, held in enumerate(names):
     file = f"model-{i + 1:05d}-of-{len(names):05d}.safetensors"
     (folder / f"model-{i + 1:05d}.safetensors").rename(folder / file)

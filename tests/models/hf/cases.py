@@ -67,8 +67,8 @@ CASES = {
   ),
   "gemma3": (
     "Gemma3TextConfig",
-    dict(_WIDE, sliding_window=3, sliding_window_pattern=2,
-         query_pre_attn_scalar=6),
+    dict(_WIDE, sliding_window=3, query_pre_attn_scalar=6,
+         layer_types=["sliding_attention", "full_attention"] * 2),
   ),
   "phi3": ("Phi3Config", dict(sliding_window=5)),
   "olmo2": ("Olmo2Config", {}),

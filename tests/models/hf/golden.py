@@ -78,7 +78,8 @@ def values(case):
   if model.config.tie_word_embeddings:
     del shapes["lm_head.weight"]
   described = {
-    "config": model.config.to_dict() | {"dtype": "float32"},
+    "config": model.config.to_dict()
+    | {"dtype": "float32", "architectures": [type(model).__name__]},
     "shapes": shapes,
     "gradients": gradients,
     "loss": float(loss.detach()),

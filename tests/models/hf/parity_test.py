@@ -106,3 +106,19 @@ def test_export_and_import_is_the_identity(case, tmp_path):
   written = json.loads((target / "config.json").read_text())
   for key in ("architectures", "max_position_embeddings", "eos_token_id"):
     assert written[key] == described["config"][key]
+
+
+def test_transformers_opens_an_export(case, tmp_path):
+  pytest.importorskip("torch", reason="PyTorch isn't installed")
+  import torch
+  import transformers
+
+  name, folder, _ = case
+  config, params = hf.load(folder)
+  hf.save(params, config, tmp_path / "out", like=folder)
+  model = transformers.AutoModelForCausalLM.from_pretrained(
+    tmp_path / "out", attn_implementation="eager"
+  ).eval()
+  with torch.no_grad():
+    got = model(torch.tensor(cases.TOKENS, dtype=torch.long)).logits.numpy()
+  np.testing.assert_allclose(got, GOLDEN[f"{name}/logits"], atol=1e-5)

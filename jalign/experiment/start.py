@@ -1,0 +1,125 @@
+"""What a run starts from: nothing, another run, or a checkpoint."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import jax
+
+from jalign.data import Tokenizer
+from jalign.errors import UserError
+from jalign.experiment import folder as folders
+from jalign.experiment.params import fresh_params, trained_params
+from jalign.experiment.settings import Settings
+from jalign.models import ModelConfig, hf
+from jalign.types import Params
+
+_NEEDED = (
+  "hidden_size",
+  "intermediate_size",
+  "num_hidden_layers",
+  "num_attention_heads",
+  "num_key_value_heads",
+)
+
+
+def is_checkpoint(path: pathlib.Path) -> bool:
+  """Whether a folder is a Hugging Face checkpoint rather than a run."""
+  return (path / "config.json").is_file() and not (path / "run.json").exists()
+
+
+def base_of(settings: Settings) -> pathlib.Path | None:
+  """The folder that a run starts from, None for a fresh start.
+
+  Raises:
+    UserError: it is a run that isn't finished, or neither run nor checkpoint.
+  """
+  if not settings.init_from:
+    return None
+  base = pathlib.Path(settings.init_from)
+  if is_checkpoint(base):
+    return base
+  last = folders.stages_of(base)[-1]
+  if not (base / last / "results.json").exists():
+    raise UserError(
+      f"its stage {last} isn't finished.",
+      where=str(base),
+      remedy="Finish that run first: the same command resumes it.",
+    )
+  return base
+
+
+def tokenizer_folder(base: pathlib.Path) -> pathlib.Path:
+  """Where the tokenizer of what a run starts from is."""
+  return base if is_checkpoint(base) else base / "tokenizer"
+
+
+def template_folder(settings: Settings) -> str:
+  """The folder whose chat template data.template="tokenizer" means."""
+  base = pathlib.Path(settings.init_from) if settings.init_from else None
+  own = base is not None and is_checkpoint(base)
+  return settings.tokenizer.path or (settings.init_from if own else "")
+
+
+def model_config(
+  settings: Settings, tokenizer: Tokenizer, base: pathlib.Path | None
+) -> ModelConfig:
+  """The model of a run.
+
+  Raises:
+    UserError: the config lacks a size, or contradicts what the run starts
+      from; or the tokenizer has ids that the model hasn't.
+  """
+  given = settings.model
+  if base is None:
+    missing = [name for name in _NEEDED if not given.get(name)]
+    if missing:
+      raise UserError(f"lacks {', '.join(missing)}.", where="config.model")
+    return ModelConfig(vocab_size=tokenizer.vocab_size, **given)
+  how: tuple[str, ...] = ()
+  if is_checkpoint(base):
+    how = hf.HOW
+    there = hf.read_config(base)
+    fields = {f.name: f.default for f in dataclasses.fields(ModelConfig)}
+    there = dataclasses.replace(
+      there, **{name: given.get(name, fields[name]) for name in how}
+    )
+  else:
+    there = folders.model_of(base)
+  _agree(there, given, how, base)
+  if tokenizer.vocab_size > there.vocab_size:
+    raise UserError(
+      f"the tokenizer has {tokenizer.vocab_size} tokens and the model"
+      f" embeddings of {there.vocab_size}.",
+      where=str(base),
+      remedy="Take the tokenizer that the model was trained with.",
+    )
+  return there
+
+
+def _agree(there, given: Any, free, base) -> None:
+  defaults = {f.name: f.default for f in dataclasses.fields(ModelConfig)}
+  for name, value in given.items():
+    if name in free or value in (defaults[name], 0):  # 0: base.py's for none
+      continue
+    if getattr(there, name) != value:
+      raise UserError(
+        f"{value!r} differs from {getattr(there, name)!r} of {base}.",
+        where=f"config.model.{name}",
+        remedy="Leave the model out: init_from gives it.",
+      )
+
+
+def start_params(
+  config: ModelConfig,
+  mesh: jax.sharding.Mesh,
+  seed: int,
+  base: pathlib.Path | None,
+) -> Params:
+  """The parameters that a run starts from, on the mesh."""
+  if base is None:
+    return fresh_params(config, mesh, seed)
+  if is_checkpoint(base):
+    how = {name: getattr(config, name) for name in hf.HOW}
+    return hf.load(base, mesh=mesh, **how)[1]
+  return trained_params(config, mesh, folders.last_stage(base))

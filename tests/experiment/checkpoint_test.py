@@ -1,0 +1,151 @@
+"""From a Hugging Face checkpoint through `jalign train` to another one."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from jalign import cli
+from jalign.experiment import folder as folders
+from jalign.models import hf
+from jalign.training.metrics import read_jsonl
+from tests.data import chat_tokenizer
+from tests.models.hf import cases, parity_test
+
+BETA = 0.1
+CONFIG = """
+from experiments.configs import base
+
+
+def get_config():
+  c = base.get_config()
+  c.title = "from a checkpoint"
+  c.stages = ("align",)
+  c.init_from = {start!r}
+  c.data.path = {path!r}
+  c.data.template = "tokenizer"
+  c.data.eval_fraction = 0.3
+  c.data.max_prompt_tokens = 64
+  c.data.max_response_tokens = 16
+  c.data.buckets = (80,)
+  c.loss.beta = 0.1
+  c.optimizer.learning_rate = 3e-3
+  c.batch_size = 8
+  c.steps = 6
+  c.sample.prompts = 2
+  c.sample.max_new_tokens = 4
+  return c
+"""
+
+
+def _said(text):
+  return [{"role": "assistant", "content": text}]
+
+
+def _rows(count=30):
+  """Chosen responses say a, rejected ones b."""
+  for i in range(count):
+    yield {
+      "prompt": [{"role": "user", "content": f"q{i}"}],
+      "chosen": _said("a" * (1 + i % 3)),
+      "rejected": _said("b" * (1 + i % 2)),
+    }
+
+
+@pytest.fixture
+def start(tmp_path):
+  """A checkpoint with a chat tokenizer, its vocabulary padded."""
+  described = json.loads(str(parity_test.GOLDEN["qwen3/json"]))
+  config = described["config"] | {"vocab_size": 272, "eos_token_id": 256}
+  shapes = described["shapes"] | {"model.embed_tokens.weight": (272, 16)}
+  cases.write(tmp_path / "start", config, shapes)
+  return chat_tokenizer.write(tmp_path / "start")
+
+
+@pytest.fixture
+def trained(place, start):
+  """(place, run, checkpoint exported from it)."""
+  place.write_data(_rows())
+  place.config.write_text(CONFIG.format(start=str(start), path=str(place.data)))
+  run, _ = place.train()
+  target = place.folder / "export"
+  cli.main(["convert", f"--run={run}", f"--to={target}"])
+  return place, run, target
+
+
+def test_aligned_and_handed_back(trained, start):
+  place, run, target = trained
+  config, params = hf.load(target)
+  like = jax.tree.map(np.zeros_like, params)
+  ours = folders.load_params(folders.last_stage(run), like)
+  jax.tree.map(np.testing.assert_array_equal, ours, params)
+  before = hf.load(start)
+  assert before[0] == config
+  moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), before[1], params)
+  assert 0 < max(jax.tree.leaves(moved)) < 0.1
+  # What makes it a chat model came along.
+  for name in ("tokenizer.json", "tokenizer_config.json"):
+    assert (target / name).read_bytes() == (start / name).read_bytes()
+  written = json.loads((target / "config.json").read_text())
+  assert written["architectures"] == ["Qwen3ForCausalLM"]
+  assert written["eos_token_id"] == 256
+
+
+def _chosen(folder, rows):
+  """Mean log-prob of the chosen responses, by transformers alone."""
+  import torch
+  import transformers
+
+  tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
+  model = transformers.AutoModelForCausalLM.from_pretrained(str(folder)).eval()
+  sums = []
+  for row in rows:
+    prompt = tokenizer.apply_chat_template(
+      row["prompt"], tokenize=False, add_generation_prompt=True
+    )
+    answer = row["chosen"][0]["content"] + "<|im_end|>"
+    head, tail = (
+      tokenizer(text, add_special_tokens=False)["input_ids"]
+      for text in (prompt, answer)
+    )
+    tokens = torch.tensor([head + tail])
+    with torch.no_grad():
+      logps = torch.log_softmax(model(tokens).logits[0, :-1].double(), -1)
+    picked = logps.gather(-1, tokens[0, 1:, None])[:, 0]
+    sums.append(float(picked[len(head) - 1 :].sum()))
+  return np.mean(sums)
+
+
+def test_transformers_sees_the_rise_that_we_report(trained, start):
+  pytest.importorskip("torch", reason="PyTorch isn't installed")
+  place, run, target = trained
+  rows = list(read_jsonl(run / "align" / "metrics.jsonl"))
+  last = [r for r in rows if "eval/loss" in r][-1]
+  from jalign import data
+
+  records, _ = data.read(
+    "jsonl", str(place.data), template=data.load_template(start)
+  )
+  _, held_out = data.split(records, 0.3, 0)
+  lines = {int(r.source.rpartition(":")[2]) for r in held_out}
+  kept = [row for i, row in enumerate(_rows(), 1) if i in lines]
+  assert len(kept) == len(held_out)
+  rise = _chosen(target, kept) - _chosen(start, kept)
+  assert abs(rise) > 0.01
+  np.testing.assert_allclose(last["eval/reward_chosen"] / BETA, rise, atol=1e-3)
+
+
+def test_what_a_checkpoint_cannot_be(place, start):
+  place.write_data(_rows())
+  text = CONFIG.format(start=str(start), path=str(place.data))
+  place.config.write_text(text)
+  said = place.fails(place.command("--config.model.hidden_size=32"))
+  assert "config.model.hidden_size" in said and "16" in said
+  said = place.fails(["convert", f"--run={start}", "--to=nowhere"])
+  assert str(start) in said
+  config = json.loads((start / "config.json").read_text())
+  shapes = json.loads(str(parity_test.GOLDEN["qwen3/json"]))["shapes"]
+  cases.write(start, config | {"vocab_size": 61}, shapes)
+  said = place.fails(place.command())
+  assert "258 tokens" in said and "embeddings of 61" in said

@@ -6,14 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from jalign import cli
+from jalign import cli, data
 from jalign.experiment import folder as folders
 from jalign.models import hf
 from jalign.training.metrics import read_jsonl
 from tests.data import chat_tokenizer
 from tests.models.hf import cases, parity_test
 
-BETA = 0.1
 CONFIG = """
 from experiments.configs import base
 
@@ -122,8 +121,6 @@ def test_transformers_sees_the_rise_that_we_report(trained, start):
   place, run, target = trained
   rows = list(read_jsonl(run / "align" / "metrics.jsonl"))
   last = [r for r in rows if "eval/loss" in r][-1]
-  from jalign import data
-
   records, _ = data.read(
     "jsonl", str(place.data), template=data.load_template(start)
   )
@@ -133,7 +130,7 @@ def test_transformers_sees_the_rise_that_we_report(trained, start):
   assert len(kept) == len(held_out)
   rise = _chosen(target, kept) - _chosen(start, kept)
   assert abs(rise) > 0.01
-  np.testing.assert_allclose(last["eval/reward_chosen"] / BETA, rise, atol=1e-3)
+  np.testing.assert_allclose(last["eval/chosen_log_ratio"], rise, atol=1e-3)
 
 
 def test_what_a_checkpoint_cannot_be(place, start):

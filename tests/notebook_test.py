@@ -92,6 +92,7 @@ def test_losses_runs(tmp_path):
   assert "dpo + sft" in text
 
 
+@pytest.mark.slow  # a minute; its cells' functions are tested by themselves
 def test_nash_game_runs_and_reaches_the_equilibrium(tmp_path):
   text, pictures = _execute("nash_game.ipynb", tmp_path)
   assert pictures == 2

@@ -1,5 +1,6 @@
 """From a Hugging Face checkpoint through `jalign train` to another one."""
 
+import importlib.util
 import json
 
 import jax
@@ -116,8 +117,10 @@ def _chosen(folder, rows):
   return np.mean(sums)
 
 
+@pytest.mark.skipif(
+  importlib.util.find_spec("torch") is None, reason="PyTorch isn't installed"
+)
 def test_transformers_sees_the_rise_that_we_report(trained, start):
-  pytest.importorskip("torch", reason="PyTorch isn't installed")
   place, run, target = trained
   rows = list(read_jsonl(run / "align" / "metrics.jsonl"))
   last = [r for r in rows if "eval/loss" in r][-1]

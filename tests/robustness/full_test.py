@@ -131,6 +131,7 @@ def test_a_plot_is_whole_or_what_it_was(tmp_path, monkeypatch):
   assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_grow(runs):
   """A limit of the system's own: real failures in every library."""
   limit = 8_900  # bytes; the optimizer has a file of 9,095

@@ -39,6 +39,7 @@ _SILENT = frozenset(
     "_name_or_path",
     "_sliding_window_pattern",
     "architectures",
+    "auto_map",  # code that comes with a checkpoint is never run
     "bos_token_id",
     "cache_implementation",
     "dtype",
@@ -59,6 +60,7 @@ _SILENT = frozenset(
     "return_dict",
     "rope_parameters",
     "sliding_window",
+    "sliding_window_pattern",  # AutoConfig makes layer_types of it
     "torch_dtype",
     "transformers_version",
     "unk_token_id",
@@ -229,6 +231,7 @@ def config_from(config: Mapping[str, Any], where: str = "") -> ModelConfig:
     config.keys() - _SILENT - _FIXED.keys() - set(_SHARED)
     - set(family.read) - {family.act}
   )  # fmt: skip
+  unknown -= {"hidden_act"}  # Gemma's files have both, and read the other
   unknown = {key for key in unknown if config[key] not in (None, False)}
   if unknown:
     raise UserError(

@@ -75,7 +75,7 @@ def test_a_step_of_dpo_says_its_loss_and_memory(smoke):
 def test_the_stream_says_what_it_saves(smoke):
   (x,) = smoke(logprobs)
   assert x.keys() >= ALWAYS | {"time_ratio", "temporaries_ratio"}
-  assert x["seconds"].keys() == {"full", "streamed"}
+  assert x["seconds"].keys() == {"full", "streamed", "counted"}
 
 
 def decoding(batch, ratio, **more):

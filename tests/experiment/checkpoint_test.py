@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import pathlib
 
 import jax
 import numpy as np
@@ -14,29 +15,18 @@ from jalign.training.metrics import read_jsonl
 from tests.data import chat_tokenizer
 from tests.models.hf import cases, parity_test
 
-CONFIG = """
-from experiments.configs import base
-
-
-def get_config():
-  c = base.get_config()
-  c.title = "from a checkpoint"
-  c.stages = ("align",)
-  c.init_from = {start!r}
-  c.data.path = {path!r}
-  c.data.template = "tokenizer"
-  c.data.eval_fraction = 0.3
-  c.data.max_prompt_tokens = 64
-  c.data.max_response_tokens = 16
-  c.data.buckets = (80,)
-  c.loss.beta = 0.1
-  c.optimizer.learning_rate = 3e-3
-  c.batch_size = 8
-  c.steps = 6
-  c.sample.prompts = 2
-  c.sample.max_new_tokens = 4
-  return c
-"""
+# The config that users copy, made small.
+CONFIG = pathlib.Path(__file__).parents[2] / "experiments/configs/checkpoint.py"
+SMALL = {
+  "model.dtype": "float32",
+  "data.eval_fraction": 0.3,
+  "optimizer.learning_rate": 3e-3,
+  "optimizer.warmup_steps": 0,
+  "batch_size": 8,
+  "steps": 6,
+  "sample.prompts": 2,
+  "sample.max_new_tokens": 4,
+}
 
 
 def _said(text):
@@ -63,12 +53,17 @@ def start(tmp_path):
   return chat_tokenizer.write(tmp_path / "start")
 
 
+def _flags(place, start):
+  values = SMALL | {"init_from": start, "data.path": place.data}
+  return [f"--config.{key}={value}" for key, value in values.items()]
+
+
 @pytest.fixture
 def trained(place, start):
   """(place, run, checkpoint exported from it)."""
   place.write_data(_rows())
-  place.config.write_text(CONFIG.format(start=str(start), path=str(place.data)))
-  run, _ = place.train()
+  place.config = CONFIG
+  run, _ = place.train(*_flags(place, start))
   target = place.folder / "export"
   cli.main(["convert", f"--run={run}", f"--to={target}"])
   return place, run, target
@@ -138,14 +133,13 @@ def test_transformers_sees_the_rise_that_we_report(trained, start):
 
 def test_what_a_checkpoint_cannot_be(place, start):
   place.write_data(_rows())
-  text = CONFIG.format(start=str(start), path=str(place.data))
-  place.config.write_text(text)
-  said = place.fails(place.command("--config.model.hidden_size=32"))
+  place.config, flags = CONFIG, _flags(place, start)
+  said = place.fails(place.command(*flags, "--config.model.hidden_size=32"))
   assert "config.model.hidden_size" in said and "16" in said
   said = place.fails(["convert", f"--run={start}", "--to=nowhere"])
   assert str(start) in said
   config = json.loads((start / "config.json").read_text())
   shapes = json.loads(str(parity_test.GOLDEN["qwen3/json"]))["shapes"]
   cases.write(start, config | {"vocab_size": 61}, shapes)
-  said = place.fails(place.command())
+  said = place.fails(place.command(*flags))
   assert "258 tokens" in said and "embeddings of 61" in said

@@ -169,14 +169,17 @@ FAMILIES: dict[str, Family] = {
 
 
 def family_of(c: ModelConfig) -> str:
-  """The family whose config.json can say what a config does.
+  """The family whose config.json can say what a config does: the first.
 
   Raises:
     UserError: none can.
   """
-  for name in (c.model_type,) if c.model_type else FAMILIES:
-    family = FAMILIES[name]
-    if (c.model_type or family.fits(c)) and _says(name, c):
+  if c.model_type:
+    names = [c.model_type] if c.model_type in FAMILIES else []
+  else:
+    names = [name for name, family in FAMILIES.items() if family.fits(c)]
+  for name in names:
+    if _says(name, c):
       return name
   raise UserError(
     f"no config.json of {c.model_type or 'any family'} says what this model"
@@ -205,6 +208,8 @@ def _plain(c):
     changes |= {"layer_types": ()}
   if all(c.no_rope_layers):
     changes["no_rope_layers"] = ()
+  if c.query_pre_attn_scalar == c.head_dim:
+    changes["query_pre_attn_scalar"] = 0.0
   return dataclasses.replace(c, **changes)
 
 

@@ -1,5 +1,6 @@
 """Checkpoints on meshes and in several dtypes; and what is wrong with files."""
 
+import dataclasses
 import json
 import struct
 
@@ -205,8 +206,13 @@ def test_what_no_family_says_is_refused(tmp_path):
     no_rope_layers=(0, 1),
   )
   params = transformer(config).init(jax.random.key(0))
-  with pytest.raises(UserError, match="no config.json"):
-    hf.save(params, config, tmp_path / "out")
+  unheard_of = dataclasses.replace(
+    config, norm_position="pre", no_rope_layers=(), model_type="unheard_of"
+  )
+  for one in (config, unheard_of):
+    with pytest.raises(UserError, match="no config.json"):
+      hf.save(params, one, tmp_path / "out")
+  assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -216,6 +222,17 @@ def test_what_no_family_says_is_refused(tmp_path):
     ({"attention_bias": True}, "qwen2"),
     ({"qk_norm": True}, "qwen3"),
     ({"sliding_window": 8}, "mistral"),
+    (
+      {
+        "norm_position": "both",
+        "norm_offset": True,
+        "embedding_scale": 4.0,
+        "hidden_act": "gelu_pytorch_tanh",
+        "sliding_window": 4,
+        "layer_types": ("sliding_attention", "full_attention"),
+      },
+      "gemma2",
+    ),
   ],
 )
 def test_our_own_models_find_a_family(tmp_path, fields, family):

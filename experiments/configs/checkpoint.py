@@ -1,0 +1,47 @@
+"""DPO from a Hugging Face checkpoint, on chats.
+
+Rafailov et al. 2023, "Direct Preference Optimization", arXiv:2305.18290.
+
+  jalign train --config=experiments/configs/checkpoint.py --workdir=runs/dpo \
+    --config.init_from=FOLDER --config.data.path=FILE.jsonl
+  jalign convert --run=runs/dpo --to=NEW_FOLDER
+
+FOLDER holds config.json, safetensors and a tokenizer with a chat template;
+FILE.jsonl rows of "prompt", "chosen" and "rejected" as lists of messages. Any
+loss on pairs takes DPO's place by an argument: `checkpoint.py:ipo`. All
+parameters are trained, held in float32; products are in bfloat16.
+
+Cost and results haven't been measured on a published checkpoint.
+"""
+
+from ml_collections import ConfigDict
+
+from experiments.configs import base
+
+
+def get_config(loss: str = "dpo") -> ConfigDict:
+  """Returns the config.
+
+  Args:
+    loss: name of a loss on pairs.
+  """
+  c = base.get_config()
+  c.title = f"{loss} from a checkpoint"
+  c.stages = ("align",)
+  c.data.template = "tokenizer"
+  c.data.max_prompt_tokens = 512
+  c.data.max_response_tokens = 512
+  c.data.buckets = (256, 512, 1024)
+  c.model.dtype = "bfloat16"
+
+  c.loss = base.loss(loss)
+  c.batch_size = 32
+  c.epochs = 1
+  c.eval_every = 100
+  c.save_every = 100
+  c.optimizer.learning_rate = 5e-7
+  c.optimizer.warmup_steps = 10
+
+  c.sample.prompts = 32
+  c.max_new_tokens = c.sample.max_new_tokens = 256
+  return c

@@ -73,7 +73,19 @@ def test_commands_exist(capsys):
     cli.main(["--help"])
   usage = capsys.readouterr().out
   known = set(re.findall(r"^  (\w+) +(?:--|check )", usage, flags=re.M))
-  assert shown == known == {"train", "sample", "evaluate", "convert", "data"}
+  assert (
+    shown
+    == known
+    == {
+      "train",
+      "sample",
+      "evaluate",
+      "score",
+      "convert",
+      "merge",
+      "data",
+    }
+  )
   for (
     command
   ) in known:  # not only in the usage: no flags is an error of its own

@@ -187,6 +187,34 @@ ROWS = (
     2,
   ),
   Row("prefixes shared by pairs", prefix_speedup, None, 1.3),
+  Row(
+    "loading 1 GB / transformers: time",
+    of("time_ratio", benchmark="load", part="load"),
+    None,
+    1,
+    less=True,
+  ),
+  Row(
+    "the same: memory",
+    of("memory_ratio", benchmark="load", part="load"),
+    None,
+    0.6,
+    less=True,
+  ),
+  Row(
+    "step of LoRA / of all parameters: time",
+    of("time_ratio", benchmark="load", part="lora"),
+    None,
+    None,
+    less=True,
+  ),
+  Row(
+    "the same: memory",
+    of("memory_ratio", benchmark="load", part="lora"),
+    None,
+    None,
+    less=True,
+  ),
 )
 
 

@@ -39,6 +39,8 @@ def stage(loss: dict[str, Any], **changes: Any) -> ConfigDict:
   section = ConfigDict(changes)
   section.loss = ConfigDict(loss)
   section.optimizer = ConfigDict(parse.defaults()["optimizer"])
+  section.lora = ConfigDict(parse.defaults()["lora"])
+  section.trainable = changes.get("trainable", ())
   section.algorithm = changes.get("algorithm", "")
   section.steps = changes.get("steps", 0)
   section.data = ConfigDict()

@@ -3,13 +3,15 @@
 Rafailov et al. 2023, "Direct Preference Optimization", arXiv:2305.18290.
 
   jalign train --config=experiments/configs/checkpoint.py --workdir=runs/dpo \
-    --config.init_from=FOLDER --config.data.path=FILE.jsonl
+    --config.init_from=CHECKPOINT --config.data.path=FILE.jsonl
   jalign convert --run=runs/dpo --to=NEW_FOLDER
 
-FOLDER holds config.json, safetensors and a tokenizer with a chat template;
-FILE.jsonl rows of "prompt", "chosen" and "rejected" as lists of messages. Any
-loss on pairs takes DPO's place by an argument: `checkpoint.py:ipo`. All
-parameters are trained, held in float32; products are in bfloat16.
+CHECKPOINT is a folder with config.json, safetensors and a tokenizer with a
+chat template, or such a repository on the hub; FILE.jsonl has rows of "prompt",
+"chosen" and "rejected" as lists of messages. Any loss on pairs takes DPO's
+place by an argument: `checkpoint.py:ipo`. All parameters are trained, held in
+float32; products are in bfloat16. With --config.lora.rank=16 a low-rank change
+is trained instead, for which a learning rate of 1e-5 or more is usual.
 
 Cost and results haven't been measured on a published checkpoint.
 """

@@ -51,6 +51,12 @@ class ChatTemplate:
     """The end-of-sequence token as text, "" where it isn't known."""
     return self.variables.get("eos_token") or ""
 
+  def given(self, variables: Mapping[str, Any]) -> "ChatTemplate":
+    """The same with more variables: those of a row, such as its tools."""
+    if not variables:
+      return self
+    return dataclasses.replace(self, variables={**self.variables, **variables})
+
   def render(self, messages: Sequence[Message], prompt: bool = False) -> str:
     """The text of some messages.
 

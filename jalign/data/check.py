@@ -131,7 +131,7 @@ def check(
     UserError: a file cannot be read, has no usable row, or has rows of no
       known shape.
   """
-  name = source or _guess(path, data_dir)
+  name = source or guess(path, data_dir)
   options: dict[str, Any] = {
     "on_error": "skip",
     "data_dir": data_dir,
@@ -139,7 +139,7 @@ def check(
   }
   plain_chat = False
   if name not in WITHOUT_TEMPLATE and template is None:
-    plain_chat = _holds_messages(path, data_dir)
+    plain_chat = holds_messages(path, data_dir)
     options["template"] = PLAIN_CHAT if plain_chat else None
   records, report = read(name, path, **options)
   examples = [_example(record) for record in records]
@@ -161,7 +161,8 @@ def check(
   )
 
 
-def _guess(path: Path, data_dir: Path | None) -> str:
+def guess(path: Path, data_dir: Path | None = None) -> str:
+  """The source whose shape the first good row has; errors as `check`."""
   where, row = _first_row(path, data_dir)
   try:
     return guess_source(row)
@@ -183,7 +184,7 @@ def _first_row(path: Path, data_dir: Path | None) -> tuple[str, dict[str, Any]]:
   raise UserError(f"no usable row: {problem}", where=where, remedy=remedy)
 
 
-def _holds_messages(path: Path, data_dir: Path | None) -> bool:
+def holds_messages(path: Path, data_dir: Path | None = None) -> bool:
   """Whether any row of a file has a list of messages, or is a tree's."""
   return any(
     "parent_id" in row or any(_is_message(value) for value in row.values())

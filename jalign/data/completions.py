@@ -10,7 +10,7 @@ from jalign.data.conversations import (
   messages_of,
   turns,
 )
-from jalign.data.reading import Path, Template, one, read_rows
+from jalign.data.reading import Path, Template, one, read_rows, variables_of
 from jalign.data.rows import SKIP, BadRow, first_of, require
 from jalign.data.schema import (
   BinaryRecord,
@@ -94,13 +94,16 @@ def conversation_record(row: dict[str, Any], where: str) -> ConversationRecord:
   messages = messages_of(require(row, field), field)
   last_turn(messages, field)
   for turn, message in enumerate(messages):
-    if message["role"] == "assistant" and not message["content"].strip():
+    said = message["content"].strip() or message.get("tool_calls")
+    if message["role"] == "assistant" and not said:
       raise BadRow(
         "empty_response",
         f"{field}[{turn}] is an empty assistant turn.",
         f"Write it, or leave it out. {SKIP}",
       )
-  return ConversationRecord(tuple(messages), where, group_of_turns(messages))
+  return ConversationRecord(
+    tuple(messages), where, group_of_turns(messages), variables_of(row)
+  )
 
 
 def demonstration_record(

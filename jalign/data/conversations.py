@@ -74,6 +74,8 @@ def _message(turn: Any, field: str) -> dict[str, Any]:
       f"{field} has the role {role!r}.",
       f"The roles are {', '.join(dict.fromkeys(_ROLES.values()))}. {SKIP}",
     )
+  if content is None and turn.get("tool_calls"):
+    content = ""  # the turn is its calls
   if not isinstance(content, str):
     raise BadRow(
       "type",
@@ -147,9 +149,12 @@ def exchange(
     BadRow: a blank text, or the template refuses.
   """
   asked = prompt if isinstance(prompt, str) else prompt[-1]["content"]
-  answered = response if isinstance(response, str) else response[-1]["content"]
   check_prompt(asked)
-  check_response(answered, name)
+  if isinstance(response, str) or not response[-1].get("tool_calls"):
+    answered = (
+      response if isinstance(response, str) else response[-1]["content"]
+    )
+    check_response(answered, name)
   if template is None:
     if isinstance(prompt, str) and isinstance(response, str):
       return prompt, response

@@ -6,7 +6,14 @@ from typing import Any
 from jalign.data.chat import ChatTemplate
 from jalign.data.completions import RESPONSE
 from jalign.data.conversations import exchange, group_of_turns, turns
-from jalign.data.reading import Note, Path, Template, as_template, read_rows
+from jalign.data.reading import (
+  Note,
+  Path,
+  Template,
+  as_template,
+  for_row,
+  read_rows,
+)
 from jalign.data.rows import SKIP, BadRow, first_of, number, require
 from jalign.data.schema import RankedRecord, Report
 
@@ -42,7 +49,9 @@ def read_ranked(
   return read_rows(
     path,
     on_error,
-    lambda row, where, note: [ranked_record(row, where, note, chat, score)],
+    lambda row, where, note: [
+      ranked_record(row, where, note, for_row(chat, row), score)
+    ],
     ("prompt", "responses", score or "scores"),
     "lists",
     data_dir,

@@ -15,9 +15,12 @@ TFDS data. Every reader is `(path, on_error, ...) -> (records, report)`:
 
 All raise UserError where the data cannot be read or has no usable row, and,
 with "error", where a row is bad. Blank lines are passed over; line numbers
-count them. Fields that aren't read are counted in the report.
+count them. Fields that aren't read are counted in the report. A row's "tools"
+and "chat_template_kwargs" go to the template as they are.
 """
 
+import contextlib
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -25,7 +28,7 @@ from typing import Any, TypeVar
 
 from jalign.data.chat import ChatTemplate, load_template
 from jalign.data.containers import Path, Rows, rows_of
-from jalign.data.rows import BadRow
+from jalign.data.rows import SKIP, BadRow
 from jalign.data.schema import Report, Skipped
 from jalign.errors import UserError
 
@@ -72,6 +75,7 @@ def read_rows(
   skipped: list[Skipped] = []
   left_out: list[Skipped] = []
   ignored, count = Counter[str](), 0
+  known = {*fields, _TOOLS, _MORE}
   rows = rows_of(path, data_dir)
   for where, row in regroup(rows) if regroup else rows:
     count += 1
@@ -89,7 +93,7 @@ def read_rows(
     records += found
     left_out += (Skipped(where, part) for part in parts)
     ignored.update(
-      key for key, v in row.items() if key not in fields and v is not None
+      key for key, v in row.items() if key not in known and v is not None
     )
   used = count - len(skipped)
   report = Report(
@@ -112,13 +116,50 @@ def read_rows(
   return records, report
 
 
+# What a row tells its template, beside its messages: TRL's names.
+_TOOLS, _MORE = "tools", "chat_template_kwargs"
+
+
+def variables_of(row: dict[str, Any]) -> dict[str, Any]:
+  """A row's own variables of the chat template: its tools, and others.
+
+  Raises:
+    BadRow: tools are no list, or the others no object.
+  """
+  found = dict.fromkeys((_TOOLS, _MORE))
+  for name, kind, said in (
+    (_TOOLS, list, "a list"),
+    (_MORE, dict, "an object"),
+  ):
+    value = row.get(name)
+    if isinstance(value, str):  # JSON, where a container has one type a column
+      with contextlib.suppress(ValueError):
+        value = json.loads(value)
+    if value is not None and not isinstance(value, kind):
+      raise BadRow(
+        "type",
+        f"field {name!r} is {type(value).__name__}, not {said}.",
+        f"Write it as {said}, or as JSON of one. {SKIP}",
+      )
+    found[name] = value
+  tools = {_TOOLS: found[_TOOLS]} if found[_TOOLS] else {}
+  return {**tools, **(found[_MORE] or {})}
+
+
+def for_row(
+  template: ChatTemplate | None, row: dict[str, Any]
+) -> ChatTemplate | None:
+  """The template with a row's own variables."""
+  return template and template.given(variables_of(row))
+
+
 def one(
   parse: Callable[[dict[str, Any], str, ChatTemplate | None], Any],
   template: Template,
 ) -> Parse[Any]:
   """`parse` for rows that become one record each, nothing left out."""
   chat = as_template(template)
-  return lambda row, where, note: [parse(row, where, chat)]
+  return lambda row, where, note: [parse(row, where, for_row(chat, row))]
 
 
 def as_template(template: Template) -> ChatTemplate | None:

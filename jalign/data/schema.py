@@ -99,11 +99,13 @@ class ConversationRecord:
       "tool") and a "content" that is text; one or more is the assistant's.
     source: "file:line".
     group: split key: the first user turn.
+    variables: what the chat template reads beside them: "tools", and others.
   """
 
   messages: tuple[Mapping[str, Any], ...]
   source: str
   group: str
+  variables: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -115,7 +115,7 @@ def encode_conversation(
       differently once others follow; or no scored token is left.
   """
   try:
-    text, spans = template.spans(record.messages)
+    text, spans = template.given(record.variables).spans(record.messages)
   except BadRow as bad:
     _, problem, remedy = bad.args
     raise UserError(problem, where=record.source, remedy=remedy) from None

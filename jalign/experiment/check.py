@@ -6,6 +6,7 @@ from jalign import losses
 from jalign.errors import UserError
 from jalign.experiment.held_out import ONLINE_METRICS, loss_metrics
 from jalign.experiment.loss import bind
+from jalign.experiment.params import trainable_of
 from jalign.experiment.settings import StageSettings
 from jalign.experiment.stage import Run, total_steps
 from jalign.models import transformer
@@ -21,6 +22,7 @@ def check_stage(run: Run, stage: StageSettings) -> None:
   """
   at = f"config.{stage.name}"
   loss, dataset = bind(stage), run.prepared.stages[stage.name]
+  trainable_of(run.model_config, stage)
   if not stage.algorithm:
     dataset.check(loss.batch, f"{at}.data")
   make_schedule(stage.optimizer, total_steps(stage, run.prepared))

@@ -1,13 +1,16 @@
-"""A run's policy as a Hugging Face checkpoint."""
+"""Runs and adapters as Hugging Face checkpoints."""
 
 import pathlib
 
 import jax
 
+from jalign.errors import UserError
 from jalign.experiment import folder as folders
 from jalign.experiment.inspect import load_run
+from jalign.experiment.params import delta_of, layout
 from jalign.experiment.start import is_checkpoint
-from jalign.models import hf
+from jalign.files import telling
+from jalign.models import hf, lora
 from jalign.sharding import make_mesh
 
 
@@ -15,7 +18,7 @@ def export_run(run: pathlib.Path, target: pathlib.Path) -> str:
   """Writes what transformers opens; returns a line that says so.
 
   What a run took from a checkpoint that is still there, its tokenizer with the
-  chat template above all, is copied from it.
+  chat template above all, is copied from it. A low-rank change is merged.
 
   Args:
     run: folder of a run.
@@ -23,16 +26,71 @@ def export_run(run: pathlib.Path, target: pathlib.Path) -> str:
 
   Raises:
     UserError: the folder is not a run, or no family says what its model
-      computes; or the target is there.
+      computes; or the target is there, or can't be written.
   """
   config = folders.model_of(run)
-  start = folders.read_json(run / "config.json").get("init_from") or ""
-  like = pathlib.Path(start) if start else None
-  if like is not None and not is_checkpoint(like):
-    like = None
+  like, note = _checkpoint_of(run)
   mesh = make_mesh()
-  with jax.set_mesh(mesh):
+  with jax.set_mesh(mesh), _writing(target):
     loaded = load_run(run, mesh)
     own = loaded.tokenizer if like is None else None
     hf.save(loaded.params, config, target, tokenizer=own, like=like)
-  return f"{run} ({loaded.stage}) -> {target}"
+  return f"{run} ({loaded.stage}) -> {target}{note}"
+
+
+def export_adapter(run: pathlib.Path, target: pathlib.Path) -> str:
+  """Writes what PEFT opens: the low-rank change alone.
+
+  Args:
+    run: folder of a run whose last stage trained one.
+    target: a folder that isn't there yet.
+
+  Raises:
+    UserError: it trained something else; or as `export_run`.
+  """
+  config = folders.model_of(run)
+  base = folders.read_json(run / "config.json").get("init_from") or ""
+  mesh = make_mesh()
+  with jax.set_mesh(mesh), _writing(target):
+    settings, delta = delta_of(config, mesh, run)
+    hf.save_adapter(delta, config, settings, target, base=base)
+  return f"{run} -> {target}, a low-rank change of {base or 'its start'}"
+
+
+def merge_adapter(model: str, adapter: str, target: pathlib.Path) -> str:
+  """Adds an adapter to its checkpoint; returns a line that says so.
+
+  Args:
+    model: the checkpoint: a folder, or a name on the hub.
+    adapter: the same of the adapter.
+    target: a folder that isn't there yet.
+
+  Raises:
+    UserError: one can't be read, or they don't belong together; or as
+      `export_run`.
+  """
+  folder = hf.resolve(model)
+  mesh = make_mesh()
+  with jax.set_mesh(mesh), _writing(target):
+    config, params = hf.load(folder, mesh=mesh)
+    settings, delta = hf.load_adapter(hf.resolve(adapter), config)
+    policy = lora.join(settings, delta, params)
+    merged = jax.jit(lora.merge, out_shardings=layout(config, mesh))(policy)
+    hf.save(merged, config, target, like=folder)
+  return f"{model} + {adapter} -> {target}"
+
+
+def _checkpoint_of(run):
+  """The checkpoint that a run started from or None, and what to say of it."""
+  start = folders.read_json(run / "config.json").get("init_from") or ""
+  if not start:
+    return None, ""
+  try:
+    base = hf.resolve(start)
+  except UserError:
+    return None, f"; {start} is gone: its chat template didn't come along"
+  return (base if is_checkpoint(base) else None), ""
+
+
+def _writing(target):
+  return telling(target.parent, lambda: "Nothing was written.")

@@ -192,6 +192,11 @@ def saved(folder: pathlib.Path) -> str:
   return f"Saved: {', '.join(parts)}." if parts else "Nothing is saved."
 
 
+def meta_of(stage: pathlib.Path) -> dict[str, Any]:
+  """What was saved beside the parameters that `load_params` reads."""
+  return _last(stage).meta()
+
+
 def load_params(stage: pathlib.Path, like: Any) -> Any:
   """Parameters that a stage ended with: the best ones where it selects.
 
@@ -202,8 +207,12 @@ def load_params(stage: pathlib.Path, like: Any) -> Any:
   Raises:
     UserError: there is no checkpoint, no whole one, or none that fits.
   """
+  return _last(stage).restore_params(like)
+
+
+def _last(stage):
   for name in ("best", "checkpoints"):
     checkpoints = Checkpoints(stage / name)
     if checkpoints.steps():
-      return checkpoints.restore_params(like)
+      return checkpoints
   raise UserError("holds no complete checkpoint.", where=str(stage))

@@ -17,7 +17,8 @@ from jalign.experiment.plugins import load_annotator
 from jalign.experiment.prepare import place, prepare
 from jalign.experiment.sampling import sample_texts
 from jalign.experiment.settings import SamplerSettings
-from jalign.models import transformer
+from jalign.experiment.start import is_checkpoint
+from jalign.models import ModelConfig, hf, transformer
 from jalign.sharding import make_mesh
 from jalign.types import Model, Params
 
@@ -29,13 +30,15 @@ class Loaded(NamedTuple):
     model: its functions.
     params: its parameters.
     tokenizer: its tokenizer.
-    stage: name of the stage that it comes from.
+    stage: name of the stage that it comes from; "" for a checkpoint.
+    config: of the model.
   """
 
   model: Model
   params: Params
   tokenizer: data.Tokenizer
   stage: str
+  config: ModelConfig
 
 
 def load_run(run: pathlib.Path, mesh: jax.sharding.Mesh) -> Loaded:
@@ -48,7 +51,24 @@ def load_run(run: pathlib.Path, mesh: jax.sharding.Mesh) -> Loaded:
   stage = folders.last_stage(run)
   params = trained_params(config, mesh, stage)
   tokenizer = data.load(run / "tokenizer")
-  return Loaded(transformer(config), params, tokenizer, stage.name)
+  return Loaded(transformer(config), params, tokenizer, stage.name, config)
+
+
+def load_policy(name: str, mesh: jax.sharding.Mesh) -> Loaded:
+  """The policy of a run, or of a checkpoint, onto a mesh.
+
+  Args:
+    name: folder of a run or a checkpoint, or a checkpoint's name on the hub.
+    mesh: where to.
+
+  Raises:
+    UserError: it is neither, or can't be read.
+  """
+  folder = hf.resolve(name)
+  if not is_checkpoint(folder):
+    return load_run(folder, mesh)
+  config, params = hf.load(folder, mesh=mesh)
+  return Loaded(transformer(config), params, data.load(folder), "", config)
 
 
 def sample_run(
@@ -130,12 +150,7 @@ def evaluate_run(
     )
     if against is not None:
       other = load_run(against, mesh)
-      if not _same_tokenizer(loaded.tokenizer, other.tokenizer):
-        raise UserError(
-          "has another tokenizer: its log-probs don't compare.",
-          where=str(against),
-          remedy="Compare runs of one tokenizer, e.g. by init_from.",
-        )
+      check_same_tokenizer(loaded.tokenizer, other.tokenizer, str(against))
       lines.append(
         _line(
           f"reward accuracy over {against}",
@@ -170,5 +185,13 @@ def _line(name: str, rate: WinRate) -> str:
   )
 
 
-def _same_tokenizer(a: data.Tokenizer, b: data.Tokenizer) -> bool:
-  return a.backend.to_str() == b.backend.to_str()
+def check_same_tokenizer(
+  mine: data.Tokenizer, other: data.Tokenizer, where: str
+) -> None:
+  """Raises UserError, for the other's place, if two tokenizers differ."""
+  if mine.backend.to_str() != other.backend.to_str():
+    raise UserError(
+      "has another tokenizer: its log-probs don't compare.",
+      where=where,
+      remedy="Compare models of one tokenizer, e.g. by init_from.",
+    )

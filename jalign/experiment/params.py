@@ -1,14 +1,20 @@
-"""Parameters on a mesh: fresh ones, or a run's."""
+"""Parameters on a mesh: fresh ones, a checkpoint's, or a run's."""
 
 import pathlib
 from typing import Any
 
 import jax
 
+from jalign.errors import UserError
 from jalign.experiment import folder as folders
+from jalign.experiment.parse import parse
+from jalign.experiment.settings import Settings, StageSettings
+from jalign.experiment.start import base_of, is_checkpoint
 from jalign.experiment.streams import stream
-from jalign.models import ModelConfig, param_specs, transformer
+from jalign.models import ModelConfig, hf, param_specs, transformer
 from jalign.sharding import shardings
+from jalign.training import reference
+from jalign.training.trainable import Trainable, trainable
 from jalign.types import Params
 
 
@@ -25,10 +31,41 @@ def fresh_params(
   return init(jax.random.key(stream(seed, "params")))
 
 
+def start_params(
+  config: ModelConfig,
+  mesh: jax.sharding.Mesh,
+  seed: int,
+  base: pathlib.Path | None,
+) -> Params:
+  """The parameters that a run starts from, on the mesh."""
+  if base is None:
+    return fresh_params(config, mesh, seed)
+  if is_checkpoint(base):
+    how = {name: getattr(config, name) for name in hf.HOW}
+    return hf.load(base, mesh=mesh, **how)[1]
+  return trained_params(config, mesh, folders.last_stage(base))
+
+
+def trainable_of(config: ModelConfig, stage: StageSettings) -> Trainable:
+  """What a stage trains.
+
+  Raises:
+    UserError: names the key.
+  """
+  try:
+    return trainable(config, stage.lora, stage.trainable)
+  except UserError as e:
+    raise UserError(
+      e.problem, where=f"config.{stage.name}.{e.where}", remedy=e.remedy
+    ) from None
+
+
 def trained_params(
   config: ModelConfig, mesh: jax.sharding.Mesh, stage: pathlib.Path
 ) -> Params:
   """Parameters that a stage ended with, read onto the mesh.
+
+  Of a stage that trained a part, the rest comes from where the stage started.
 
   Args:
     config: of the model.
@@ -36,12 +73,65 @@ def trained_params(
     stage: folder of the stage.
 
   Raises:
-    UserError: the folder holds no checkpoint that fits the model.
+    UserError: the folder holds no checkpoint that fits the model; or what the
+      stage started from is no longer there, or another.
   """
-  shapes = jax.eval_shape(transformer(config).init, jax.random.key(0))
-  like = jax.tree.map(
+  settings = parse(folders.read_json(stage.parent / "config.json"))
+  with jax.set_mesh(mesh):
+    return _policy(config, mesh, stage.parent, settings, stage.name)
+
+
+def _policy(config, mesh, run, settings: Settings, name: str) -> Params:
+  if name == "start":
+    return start_params(config, mesh, settings.seed, base_of(settings))
+  part = trainable_of(config, settings.stage(name))
+  if not part.title:
+    return folders.load_params(run / name, _like(part, config, mesh))
+  base = _policy(config, mesh, run, settings, settings.starts[name])
+  trained = _trained_part(config, mesh, run / name, part, base)
+  policy = part.join(trained, part.frozen(base))
+  return jax.jit(part.whole, out_shardings=layout(config, mesh))(policy)
+
+
+def _trained_part(config, mesh, stage, part, base):
+  """What is saved of a stage that trained a part of its start."""
+  made_of = folders.meta_of(stage).get("start")
+  if made_of != reference.fingerprint(base, ()):
+    raise UserError(
+      "only what it trained is saved, and what it started from has changed"
+      " since.",
+      where=str(stage),
+      remedy="Bring back the checkpoint or the run that it started from.",
+    )
+  return folders.load_params(stage, _like(part, config, mesh))
+
+
+def delta_of(
+  config: ModelConfig, mesh: jax.sharding.Mesh, run: pathlib.Path
+) -> tuple[Any, Params]:
+  """LoRA settings of a run's last stage, and the delta that it trained.
+
+  Raises:
+    UserError: it trained something else.
+  """
+  stage = folders.last_stage(run)
+  settings = parse(folders.read_json(run / "config.json")).stage(stage.name)
+  if not settings.lora.rank:
+    raise UserError(
+      "it wasn't trained by LoRA: there is no adapter.",
+      where=str(stage),
+      remedy="Convert it whole.",
+    )
+  part = trainable_of(config, settings)
+  return settings.lora, folders.load_params(stage, _like(part, config, mesh))
+
+
+def _like(part: Trainable, config, mesh):
+  """Shapes and shardings of what a stage trains."""
+  policy = jax.eval_shape(transformer(config).init, jax.random.key(0))
+  shapes = jax.eval_shape(part.start, policy, jax.random.key(0))
+  return jax.tree.map(
     lambda s, at: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=at),
     shapes,
-    layout(config, mesh),
+    shardings(part.specs, mesh, config.rules),
   )
-  return folders.load_params(stage, like)

@@ -26,6 +26,7 @@ from jalign.experiment.settings import (
   TokenizerSettings,
 )
 from jalign.models import ModelConfig
+from jalign.models.lora import LoraConfig
 from jalign.training.online import ALGORITHMS
 from jalign.training.optimizer import OptimizerConfig
 
@@ -195,10 +196,10 @@ def parse(config: Mapping[str, Any]) -> Settings:
 
 def _stage(name, top, own, where) -> StageSettings:
   merged = top | own
-  at = f"{where}.optimizer"
-  optimizer = _dict(top.get("optimizer", {}), at)
-  optimizer |= _dict(own.get("optimizer", {}), at)
-  merged["optimizer"] = _section(OptimizerConfig, optimizer, at)
+  for key, cls in (("optimizer", OptimizerConfig), ("lora", LoraConfig)):
+    at = f"{where}.{key}"
+    section = _dict(top.get(key, {}), at) | _dict(own.get(key, {}), at)
+    merged[key] = _section(cls, section, at)
   merged["loss"] = _copy(merged.get("loss", {}))  # replaced whole, not merged
   data = top["data"] | _dict(own.get("data", {}), f"{where}.data")
   merged["data"] = _section(DataSettings, data, f"{where}.data")

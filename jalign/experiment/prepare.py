@@ -205,6 +205,7 @@ def _opening(
   last = max(
     i for i, m in enumerate(record.messages) if m["role"] == "assistant"
   )
+  template = template.given(record.variables)
   text = template.render(record.messages[:last], prompt=True)
   return data.PromptRecord(text, record.source, record.group)
 

@@ -11,7 +11,7 @@ import jax
 from jalign.experiment import folder as folders
 from jalign.experiment.check import check_stage
 from jalign.experiment.judge import Judge
-from jalign.experiment.params import layout
+from jalign.experiment.params import layout, start_params
 from jalign.experiment.plugins import load_annotator, load_function
 from jalign.experiment.prepare import prepare
 from jalign.experiment.report import Outcome, write_run_report
@@ -20,7 +20,6 @@ from jalign.experiment.stage import Run, run_stage
 from jalign.experiment.start import (
   base_of,
   model_config,
-  start_params,
   tokenizer_folder,
 )
 from jalign.sharding import make_mesh
@@ -57,6 +56,9 @@ def run_one(
   prepared = prepare(settings, folder, base and tokenizer_folder(base))
   print(prepared.summary())
   model = model_config(settings, prepared.tokenizer, base)
+  padding = model.vocab_size - prepared.tokenizer.vocab_size
+  if padding:
+    print(f"[model] {padding} embeddings belong to no token: padding")
   run = Run(
     folder=folder,
     prepared=prepared,
@@ -78,7 +80,7 @@ def run_one(
   prepared.save(folder)
   with jax.set_mesh(mesh):
     policies = {"start": start_params(model, mesh, settings.seed, base)}
-    starts = _starts(settings)
+    starts = settings.starts
     judged = {s.name for s in settings.stages if s.judge}
     rows = []
     if "start" in {starts[name] for name in judged}:
@@ -130,15 +132,6 @@ def run_one(
     ),
     more,
   )
-
-
-def _starts(settings: Settings) -> dict[str, str]:
-  """Name of the policy that each stage starts from."""
-  before, starts = "start", {}
-  for stage in settings.stages:
-    starts[stage.name] = stage.start or before
-    before = stage.name
-  return starts
 
 
 def _extra_writers(

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from jalign.models.lora import LoraConfig
 from jalign.training.optimizer import OptimizerConfig
 
 
@@ -157,6 +158,10 @@ class StageSettings:
     slots: responses that an algorithm decodes at a time: a row that ends takes
       the next prompt; 0 decodes all of a batch at once.
     optimizer: see OptimizerConfig.
+    lora: see LoraConfig; with a rank, a low-rank change is trained and the
+      stage's start stays as it is, shared with the reference.
+    trainable: patterns of paths of parameters, as "blocks/*": the others stay
+      as they are. () trains all.
     steps: updates; 0 counts `epochs` instead.
     epochs: passes over the data, where steps is 0.
     batch_size: examples (pairs, sequences or prompts) of an update.
@@ -183,6 +188,8 @@ class StageSettings:
   start: str = ""
   judge: bool = True
   optimizer: OptimizerConfig = OptimizerConfig()
+  lora: LoraConfig = LoraConfig()
+  trainable: tuple[str, ...] = ()
   algorithm: str = ""
   mix_ref: float = 0.125
   max_new_tokens: int = 64
@@ -208,9 +215,10 @@ class Settings:
   Attributes:
     seed: of everything random.
     title: first line of the report.
-    init_from: run folder, or folder of a Hugging Face checkpoint, whose model,
-      tokenizer and parameters to start from; "" starts afresh. A checkpoint's
-      numbers are converted to model.dtype and model.param_dtype.
+    init_from: run folder, or Hugging Face checkpoint (a folder, or a name on
+      the hub), whose model, tokenizer and parameters to start from; "" starts
+      afresh. A checkpoint's numbers are converted to model.dtype and
+      model.param_dtype.
     model: fields of ModelConfig but vocab_size, which the tokenizer gives.
     data: of the run: what is held out and judged, and what a stage is
       trained on unless it has data of its own.
@@ -231,3 +239,16 @@ class Settings:
   wandb_project: str
   report: str
   stages: tuple[StageSettings, ...]
+
+  def stage(self, name: str) -> StageSettings:
+    """The stage of that name."""
+    return next(stage for stage in self.stages if stage.name == name)
+
+  @property
+  def starts(self) -> dict[str, str]:
+    """Stage -> the policy that it starts from: a stage, or "start"."""
+    before, found = "start", {}
+    for stage in self.stages:
+      found[stage.name] = stage.start or before
+      before = stage.name
+    return found

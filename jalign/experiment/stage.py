@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,13 +18,18 @@ from jalign.experiment.held_out import (
   measure_wins,
 )
 from jalign.experiment.loss import BoundLoss, bind
-from jalign.experiment.params import layout
+from jalign.experiment.params import layout, trainable_of
 from jalign.experiment.prepare import Prepared, place
 from jalign.experiment.settings import SamplerSettings, StageSettings
 from jalign.experiment.streams import stream
 from jalign.feedback import Annotator
 from jalign.models import transformer
-from jalign.sharding import BATCH_AXES, axis_size, batch_sharding
+from jalign.sharding import (
+  BATCH_AXES,
+  axis_size,
+  batch_sharding,
+  shardings,
+)
 from jalign.training import loop, metrics, online, reference
 from jalign.training.checkpoint import Checkpoints
 from jalign.training.objective import make_objective
@@ -122,10 +128,15 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
   loss = bind(stage)
   steps = total_steps(stage, run.prepared)
   optimizer = make_optimizer(stage.optimizer, steps)
+  part = trainable_of(run.model_config, stage)
+  key = jax.random.key(stream(run.seed, "trainable", stage.name))
+  begin = lambda policy: part.start(policy, key)
+  frozen = part.frozen(params)
+  policy = lambda trained: part.join(trained, frozen)
   placement = state_shardings(
     optimizer,
-    params,
-    layout(run.model_config, run.mesh),
+    jax.eval_shape(begin, params),
+    shardings(part.specs, run.mesh, run.model_config.rules),
     run.mesh,
   )
   objective = make_objective(
@@ -136,7 +147,11 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     coupled=loss.coupled,
   )
   update = make_update(
-    objective, optimizer, placement, microbatches=stage.microbatches
+    objective,
+    optimizer,
+    placement,
+    microbatches=stage.microbatches,
+    join=part.join,
   )
   ref_params = params if objective.needs_reference or stage.algorithm else None
 
@@ -146,7 +161,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     "stage": dataclasses.asdict(stage),
     "start": reference.fingerprint(params, ()),
   }
-  state = init_state(params, optimizer, placement)
+  state = init_state(params, optimizer, placement, begin)
   batches = _batches(run, stage, loss)
   resumed = checkpoints.latest() is not None
   if resumed:
@@ -167,6 +182,12 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     best.discard_after(reached)
     best.latest()  # if all are damaged, that's better known now
   print(f"[{stage.name}] {steps} steps; {batches.report.summary()}")
+  if part.title:
+    share = _count(state.params), _count(params)
+    print(
+      f"[{stage.name}] trains {part.title}: {share[0]:,} numbers beside"
+      f" {share[1]:,}"
+    )
   packing = _packing(stage, loss.batch, run.mesh)
   if packing is not None:
     report = run.prepared.stages[stage.name].packing_report(
@@ -197,7 +218,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
       stage.batch_size,
       params if objective.needs_reference else None,
     )
-  evaluate = Evaluation(measure, stage, folder, best)
+  evaluate = Evaluation(lambda p: measure(policy(p)), stage, folder, best)
   writers = [
     metrics.JsonlWriter(folder / "metrics.jsonl"),
     metrics.TensorBoardWriter(folder / "tensorboard"),
@@ -224,8 +245,8 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
       state,
       steps=steps,
       batches=batches,
-      prepare=_prepare(run, stage, loss, model, ref_params, table),
-      update=update,
+      prepare=_prepare(run, stage, model, policy, ref_params, table),
+      update=functools.partial(update, frozen=frozen),
       ref_params=ref_params,
       write=writer.write,
       log_every=stage.log_every,
@@ -241,7 +262,14 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     if best is not None and best_step is not None:
       step, chosen = best_step, best.restore_params(state.params)
     evaluation = evaluate.last(step)
+  if part.title:
+    where = layout(run.model_config, run.mesh)
+    chosen = jax.jit(part.whole, out_shardings=where)(policy(chosen))
   return StageResult(chosen, step, evaluation, loss.title)
+
+
+def _count(params) -> int:
+  return sum(x.size for x in jax.tree.leaves(params))
 
 
 def _batches(run: Run, stage: StageSettings, loss: BoundLoss):
@@ -258,9 +286,8 @@ def _batches(run: Run, stage: StageSettings, loss: BoundLoss):
   )
 
 
-def _prepare(run, stage, loss, model, ref_params, table):
+def _prepare(run, stage, model, policy, ref_params, table):
   """`(state, batch) -> loop.Prepared` of an offline or an online stage."""
-  del loss
   if not stage.algorithm:
 
     def offline(state, batch):
@@ -291,7 +318,7 @@ def _prepare(run, stage, loss, model, ref_params, table):
   def prepare(state, batch):
     # A key of the step: a resumed run draws what the uninterrupted one drew.
     key = jax.random.fold_in(root, state.step)
-    sampled = sample(state.params, ref_params, batch.data, key)
+    sampled = sample(policy(state.params), ref_params, batch.data, key)
     record = jax.device_put(sampled.batch, batch_sharding(run.mesh))
     return loop.Prepared(record, batch.sources, sampled.values)
 

@@ -4,15 +4,11 @@ import dataclasses
 import pathlib
 from typing import Any
 
-import jax
-
 from jalign.data import Tokenizer
 from jalign.errors import UserError
 from jalign.experiment import folder as folders
-from jalign.experiment.params import fresh_params, trained_params
 from jalign.experiment.settings import Settings
 from jalign.models import ModelConfig, hf
-from jalign.types import Params
 
 _NEEDED = (
   "hidden_size",
@@ -36,7 +32,7 @@ def base_of(settings: Settings) -> pathlib.Path | None:
   """
   if not settings.init_from:
     return None
-  base = pathlib.Path(settings.init_from)
+  base = hf.resolve(settings.init_from)
   if is_checkpoint(base):
     return base
   last = folders.stages_of(base)[-1]
@@ -56,9 +52,9 @@ def tokenizer_folder(base: pathlib.Path) -> pathlib.Path:
 
 def template_folder(settings: Settings) -> str:
   """The folder whose chat template data.template="tokenizer" means."""
-  base = pathlib.Path(settings.init_from) if settings.init_from else None
+  base = hf.resolve(settings.init_from) if settings.init_from else None
   own = base is not None and is_checkpoint(base)
-  return settings.tokenizer.path or (settings.init_from if own else "")
+  return settings.tokenizer.path or (str(base) if own else "")
 
 
 def model_config(
@@ -108,18 +104,3 @@ def _agree(there, given: Any, free, base) -> None:
         where=f"config.model.{name}",
         remedy="Leave the model out: init_from gives it.",
       )
-
-
-def start_params(
-  config: ModelConfig,
-  mesh: jax.sharding.Mesh,
-  seed: int,
-  base: pathlib.Path | None,
-) -> Params:
-  """The parameters that a run starts from, on the mesh."""
-  if base is None:
-    return fresh_params(config, mesh, seed)
-  if is_checkpoint(base):
-    how = {name: getattr(config, name) for name in hf.HOW}
-    return hf.load(base, mesh=mesh, **how)[1]
-  return trained_params(config, mesh, folders.last_stage(base))

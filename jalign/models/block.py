@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jalign.models import layers, rope
+from jalign.models import experts, layers, rope
 from jalign.models.config import ModelConfig
 from jalign.sharding import BATCH_AXES, constrain, mesh_axes
 from jalign.types import Array, Head, Params
@@ -61,8 +61,9 @@ def block(p, x, positions, attend, c: ModelConfig, kind: Kind):
     k += p["bk"].astype(k.dtype)
     v += p["bv"].astype(v.dtype)
   q, k = _norm(q, p, "q_norm", c), _norm(k, p, "k_norm", c)
-  q = rope.rotate(q, positions, kind.turns, kind.factor)
-  k = rope.rotate(k, positions, kind.turns, kind.factor)
+  if not c.learned_positions:
+    q = rope.rotate(q, positions, kind.turns, kind.factor)
+    k = rope.rotate(k, positions, kind.turns, kind.factor)
   if c.query_pre_attn_scalar:
     q *= (c.head_dim / c.query_pre_attn_scalar) ** 0.5
   attended, carry = attend(q, k, v)
@@ -79,32 +80,48 @@ def _norm(x, p, name, c):
   """The layer's norm of that name, if it has one."""
   if name not in p:
     return x
+  if c.norm_type == "layer":
+    bias = p[f"{name}_bias"]
+    return layers.layer_norm(x, p[name], bias, c.rms_norm_eps)
   return layers.rms_norm(x, p[name], c.rms_norm_eps, c.norm_offset)
 
 
 def _mlp(p, x, c):
   """down(act(gate x) * up x); with silu, SwiGLU."""
-  gate, up = layers.project(x, p["gate"]), layers.project(x, p["up"])
-  if c.mlp_bias:
-    gate += p["gate_bias"].astype(gate.dtype)
-    up += p["up_bias"].astype(up.dtype)
-  out = layers.project(layers.ACTIVATIONS[c.hidden_act](gate) * up, p["down"])
-  return out + p["down_bias"].astype(out.dtype) if c.mlp_bias else out
+  if c.num_experts:
+    return experts.mlp(p, x, c)
+
+  def project(x, name):
+    y = layers.project(x, p[name])
+    return y + p[f"{name}_bias"].astype(y.dtype) if c.mlp_bias else y
+
+  act = layers.ACTIVATIONS[c.hidden_act]
+  up = project(x, "up")
+  inner = act(project(x, "gate")) * up if c.mlp_gated else act(up)
+  return project(inner, "down")
 
 
 def final_norm(params: Params, x: Array, c: ModelConfig) -> Array:
   """The norm before the head."""
-  return layers.rms_norm(x, params["norm"], c.rms_norm_eps, c.norm_offset)
+  return _norm(x, params, "norm", c)
 
 
-def embed(params: Params, tokens: Array, c: ModelConfig) -> Array:
-  """Embeddings [B, T, D] of tokens [B, T]."""
+def embed(
+  params: Params, tokens: Array, positions: Array, c: ModelConfig
+) -> Array:
+  """Embeddings [B, T, D] of tokens at positions, both [B, T].
+
+  A learned position beyond the table is NaN, not another one's embedding.
+  """
   # Gathered over fsdp first: a gather from a table split on both axes makes
   # the partitioner rematerialise it.
   table = constrain(params["embed"], ("vocab", None), c.rules)
   x = layers.embed(table, tokens, c.dtype)
   if c.embedding_scale != 1:
     x *= jnp.asarray(c.embedding_scale, x.dtype)
+  if c.learned_positions:
+    table = constrain(params["position_embed"], (None, None), c.rules)
+    x += layers.embed(table, positions, c.dtype)
   return constrain(x, ("batch", None, None), c.rules)
 
 

@@ -23,6 +23,7 @@ from jalign.models.block import (
   kinds,
 )
 from jalign.models.config import ModelConfig
+from jalign.models.lowrank import whole
 from jalign.models.spec import param_specs
 from jalign.sharding import constrain
 from jalign.types import Array, Params
@@ -68,6 +69,7 @@ def prepare(params: Params, *, c: ModelConfig) -> Params:
 
   Args:
     params: as from `init`, or prepared already: these come back as they are.
+      A low-rank change of a weight is added to it.
     c: the model's config.
 
   Returns:
@@ -78,15 +80,18 @@ def prepare(params: Params, *, c: ModelConfig) -> Params:
     return params
   specs = param_specs(c)
 
-  def place(x, axes):
+  def place(x, axes, dtype=c.dtype):
     axes = tuple(None if axis == "embed" else axis for axis in axes)
-    return constrain(x.astype(c.dtype), axes, c.rules)
+    return constrain(x.astype(dtype), axes, c.rules)
+
+  def layer(k, x, i):
+    x = whole(jax.tree.map(lambda y: y[i], x))
+    # Routes are chosen in float32.
+    dtype = x.dtype if k == "router" else c.dtype
+    return place(x, specs["blocks"][k].axes[1:], dtype)
 
   blocks = [
-    {
-      k: place(x[i], specs["blocks"][k].axes[1:])
-      for k, x in params["blocks"].items()
-    }
+    {k: layer(k, x, i) for k, x in params["blocks"].items()}
     for i in range(c.num_hidden_layers)
   ]
   rest = {
@@ -138,7 +143,7 @@ def extend(
   slots = jnp.arange(cache.v[0].shape[2], dtype=jnp.int32)
   mask = slots <= positions[:, :, None]
   put_keys = _put_last if attention.slots_last(c) else _put
-  x = embed(params, tokens, c)
+  x = embed(params, tokens, positions, c)
   olds = [x for x in (cache.k, cache.v, cache.k_scale, cache.v_scale) if x]
   layers = []
   each, _ = kinds(c, cache.lengths + lengths)

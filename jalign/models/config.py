@@ -12,6 +12,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 ATTENTIONS = ("auto", "xla", "cudnn", "pallas")
 REMAT = ("none", "block", "dots")
 NORM_POSITIONS = ("pre", "post", "both")
+NORMS = ("rms", "layer")
 FULL, SLIDING = "full_attention", "sliding_attention"
 
 
@@ -26,7 +27,7 @@ class ModelConfig:
   Attributes:
     vocab_size: V.
     hidden_size: D.
-    intermediate_size: F.
+    intermediate_size: F; of each expert where there are experts.
     num_hidden_layers: L.
     num_attention_heads: H.
     num_key_value_heads: G, a divisor of H.
@@ -46,11 +47,18 @@ class ModelConfig:
     attn_logit_softcapping: bound on scores by tanh; 0 for none.
     final_logit_softcapping: the same of logits.
     hidden_act: a name of `layers.ACTIVATIONS`.
+    mlp_gated: down(act(gate x) * up x); without, down(act(up x)).
+    num_experts: of each layer's mlp; 0 for a mlp without experts.
+    num_experts_per_tok: those whose outputs a token sums.
+    norm_topk_prob: their probabilities are divided by their sum.
+    norm_type: "rms", or "layer": with the mean taken off, and a bias.
     norm_position: where a layer's norms stand: "pre", before attention and
       mlp; "post", behind them and before the sum; "both".
     norm_offset: norms multiply by 1 + weight.
     embedding_scale: factor on embeddings, not on the head.
-    rms_norm_eps: added to the mean square in every norm.
+    learned_positions: an embedding for each position up to this many is added
+      to the token's, and nothing rotates; 0 for rotary positions.
+    rms_norm_eps: added to the mean square, or the variance, in every norm.
     tie_word_embeddings: use the input embedding as the output embedding.
     attention_bias: biases on the query, key and value projections.
     attention_out_bias: a bias on attention's output projection.
@@ -95,9 +103,15 @@ class ModelConfig:
   attn_logit_softcapping: float = 0.0
   final_logit_softcapping: float = 0.0
   hidden_act: str = "silu"
+  mlp_gated: bool = True
+  num_experts: int = 0
+  num_experts_per_tok: int = 0
+  norm_topk_prob: bool = True
+  norm_type: str = "rms"
   norm_position: str = "pre"
   norm_offset: bool = False
   embedding_scale: float = 1.0
+  learned_positions: int = 0
   rms_norm_eps: float = 1e-6
   tie_word_embeddings: bool = True
   attention_bias: bool = False
@@ -135,7 +149,27 @@ class ModelConfig:
       "num_key_value_heads",
       "must divide num_attention_heads",
     )
-    self._require(self.head_dim % 2 == 0, "head_dim", "must be even (rotary)")
+    self._require(
+      self.head_dim % 2 == 0 or self.learned_positions > 0,
+      "head_dim",
+      "must be even (rotary)",
+    )
+    self._require(
+      0 < self.num_experts_per_tok <= self.num_experts
+      or self.num_experts == self.num_experts_per_tok == 0,
+      "num_experts_per_tok",
+      "must be between 1 and num_experts, or 0 without experts",
+    )
+    self._require(
+      not self.num_experts or (self.mlp_gated and not self.mlp_bias),
+      "num_experts",
+      "goes with gated mlps without biases",
+    )
+    self._require(
+      self.norm_type == "rms" or self.norm_position == "pre",
+      "norm_type",
+      "stands before attention and mlp alone (norm_position)",
+    )
     for name, valid in (
       ("dtype", DTYPES),
       ("param_dtype", DTYPES),
@@ -143,6 +177,7 @@ class ModelConfig:
       ("attention", ATTENTIONS),
       ("hidden_act", tuple(ACTIVATIONS)),
       ("norm_position", NORM_POSITIONS),
+      ("norm_type", NORMS),
     ):
       self._require(
         getattr(self, name) in valid, name, f"must be one of {valid}"

@@ -8,17 +8,23 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jalign.models.lowrank import LowRank
 from jalign.products import matmul
 from jalign.types import Array
 
 
-def project(x: Array, weight: Array, axes: int = 1) -> Array:
+def project(x: Array, weight: Array | LowRank, axes: int = 1) -> Array:
   """Contracts x's last `axes` axes with the first of a weight, in x's dtype.
 
   Both are flattened to matrices: with three axes XLA:CPU transposes the
   operands of the backward products element by element, which doubled the time
   of a step.
   """
+  if isinstance(weight, LowRank):
+    change = project(project(x, weight.a, axes), weight.b)
+    out = project(x, weight.weight, axes)
+    out += jnp.asarray(weight.scale, x.dtype) * change
+    return out if weight.magnitude is None else out * weight.gain(x.dtype)
   rows, inner, outer = x.shape[:-axes], x.shape[-axes:], weight.shape[axes:]
   width = math.prod(inner)
   weight = weight.astype(x.dtype).reshape(width, -1)
@@ -39,10 +45,20 @@ def rms_norm(x: Array, scale: Array, eps: float, offset: bool = False) -> Array:
   return y.astype(x.dtype) * scale.astype(x.dtype)
 
 
+def layer_norm(x: Array, scale: Array, bias: Array, eps: float) -> Array:
+  """Norm of mean 0 and variance 1 over the last axis, in float32."""
+  y = x.astype(jnp.float32)
+  y -= jnp.mean(y, -1, keepdims=True)
+  y *= jax.lax.rsqrt(jnp.mean(jnp.square(y), -1, keepdims=True) + eps)
+  return (y * scale + bias).astype(x.dtype)
+
+
 ACTIVATIONS = {
   "silu": jax.nn.silu,
   "gelu": lambda x: jax.nn.gelu(x, approximate=False),
   "gelu_pytorch_tanh": jax.nn.gelu,
+  "gelu_new": jax.nn.gelu,  # the same by the name that GPT-2 has for it
+  "relu": jax.nn.relu,
 }
 
 

@@ -27,7 +27,7 @@ class ParamSpec:
 
 def param_specs(c: ModelConfig) -> Params:
   """The one place that names every parameter; blocks are stacked [L, ...]."""
-  layers, d, f = c.num_hidden_layers, c.hidden_size, c.intermediate_size
+  layers, d = c.num_hidden_layers, c.hidden_size
   h, g, e = c.num_attention_heads, c.num_key_value_heads, c.head_dim
   normal = _normal(c.initializer_range)
   # Residual branches start smaller, by the number of them (GPT-2).
@@ -42,24 +42,21 @@ def param_specs(c: ModelConfig) -> Params:
     "wk": block((d, g, e), ("embed", "kv_heads", None)),
     "wv": block((d, g, e), ("embed", "kv_heads", None)),
     "wo": block((h, e, d), ("heads", None, "embed"), residual),
-    "gate": block((d, f), ("embed", "mlp")),
-    "up": block((d, f), ("embed", "mlp")),
-    "down": block((f, d), ("mlp", "embed"), residual),
+    **_mlp(c, block, residual),
   }
   stages = {"pre": ("",), "post": ("_post",), "both": ("", "_post")}
   for stage in stages[c.norm_position]:
     blocks[f"attn{stage}_norm"] = block((d,), (None,), gain)
     blocks[f"mlp{stage}_norm"] = block((d,), (None,), gain)
+  if c.norm_type == "layer":
+    blocks["attn_norm_bias"] = block((d,), (None,), _zeros)
+    blocks["mlp_norm_bias"] = block((d,), (None,), _zeros)
   if c.attention_bias:
     blocks["bq"] = block((h, e), ("heads", None), _zeros)
     blocks["bk"] = block((g, e), ("kv_heads", None), _zeros)
     blocks["bv"] = block((g, e), ("kv_heads", None), _zeros)
   if c.attention_out_bias:
     blocks["bo"] = block((d,), (None,), _zeros)
-  if c.mlp_bias:
-    blocks["gate_bias"] = block((f,), ("mlp",), _zeros)
-    blocks["up_bias"] = block((f,), ("mlp",), _zeros)
-    blocks["down_bias"] = block((d,), (None,), _zeros)
   if c.qk_norm:
     blocks["q_norm"] = block((e,), (None,), gain)
     blocks["k_norm"] = block((e,), (None,), gain)
@@ -72,9 +69,44 @@ def param_specs(c: ModelConfig) -> Params:
     "blocks": blocks,
     "norm": ParamSpec((d,), (None,), gain),
   }
+  if c.norm_type == "layer":
+    specs["norm_bias"] = ParamSpec((d,), (None,), _zeros)
+  if c.learned_positions:
+    shape = c.learned_positions, d
+    specs["position_embed"] = ParamSpec(shape, (None, "embed"), normal)
   if not c.tie_word_embeddings:
     specs["unembed"] = table
   return specs
+
+
+def _mlp(c, block, residual):
+  """Parameters of a layer's mlp, or of its experts."""
+  d, f = c.hidden_size, c.intermediate_size
+  each = (c.num_experts,) if c.num_experts else ()
+  on = (None,) * len(each)
+  found = {
+    "up": block((*each, d, f), (*on, "embed", "mlp")),
+    "down": block((*each, f, d), (*on, "mlp", "embed"), residual),
+  }
+  if c.mlp_gated:
+    found["gate"] = block((*each, d, f), (*on, "embed", "mlp"))
+  if c.num_experts:
+    found["router"] = block((d, c.num_experts), ("embed", None))
+  if c.mlp_bias:
+    names = ("gate", "up") if c.mlp_gated else ("up",)
+    for name in names:
+      found[f"{name}_bias"] = block((f,), ("mlp",), _zeros)
+    found["down_bias"] = block((d,), (None,), _zeros)
+  return found
+
+
+def inputs(path: str) -> int:
+  """How many axes of a layer's matrix are its inputs; the others are outputs.
+
+  Args:
+    path: its name in a block.
+  """
+  return 2 if path == "wo" else 1
 
 
 def init_params(specs: Params, key: Array, dtype: Any = jnp.float32) -> Params:

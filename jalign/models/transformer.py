@@ -93,5 +93,6 @@ def _forward(
   xs = params["blocks"]
   if not one:
     xs = xs, jax.tree.map(lambda *x: jnp.stack(x), *each)
-  x, _ = jax.lax.scan(body, embed(params, tokens, c), xs, unroll=c.scan_unroll)
+  x = embed(params, tokens, positions, c)
+  x, _ = jax.lax.scan(body, x, xs, unroll=c.scan_unroll)
   return final_norm(params, x, c)

@@ -181,6 +181,15 @@ class Checkpoints:
     step = self._existing(self.latest(("params", "meta")))
     return self._read(step, {"params": like})["params"]
 
+  def meta(self) -> dict[str, Any]:
+    """What was saved beside the newest whole checkpoint's parameters.
+
+    Raises:
+      UserError: there is none.
+    """
+    step = self._existing(self.latest(("params", "meta")))
+    return self._json(step, "meta")
+
   def _existing(self, step: int | None) -> int:
     if step is None:
       raise UserError("holds no complete checkpoint.", where=str(self.folder))

@@ -9,13 +9,9 @@ from jalign.errors import UserError
 from jalign.types import Params
 
 SCHEDULES = ("constant", "cosine", "linear")
-UNDECAYED = ("attn_norm", "mlp_norm", "q_norm", "k_norm", "norm") + (
-  "bq",
-  "bk",
-  "bv",
-  "bias",
-  "scale",
-)
+# Ends of the names of what weight decay leaves alone: norms, biases, and the
+# magnitudes of DoRA.
+UNDECAYED = ("norm", "bias", "bq", "bk", "bv", "bo", "scale", "magnitude")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,5 +115,6 @@ def make_optimizer(
 def decayed(params: Params) -> Params:
   """True for the parameters that weight decay applies to."""
   return jax.tree_util.tree_map_with_path(
-    lambda path, _: getattr(path[-1], "key", None) not in UNDECAYED, params
+    lambda path, _: not str(getattr(path[-1], "key", "")).endswith(UNDECAYED),
+    params,
   )

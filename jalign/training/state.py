@@ -1,5 +1,6 @@
 """The training state: a pytree of arrays, and its shardings."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -58,6 +59,7 @@ def init_state(
   params: Params,
   optimizer: optax.GradientTransformation,
   shardings: TrainState | None = None,
+  start: Callable[[Params], Params] = lambda params: params,
 ) -> TrainState:
   """The state at step 0, built by one jitted program.
 
@@ -68,10 +70,11 @@ def init_state(
     params: to start from.
     optimizer: whose state is made.
     shardings: from `state_shardings`; None on a single device.
+    start: `params -> the trained ones`, where these are a part, or a change.
   """
 
   def build(params):
-    params = jax.tree.map(jnp.copy, params)
+    params = jax.tree.map(jnp.copy, start(params))
     return TrainState(jnp.int32(0), params, optimizer.init(params))
 
   return jax.jit(build, out_shardings=shardings)(params)

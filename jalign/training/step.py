@@ -11,6 +11,7 @@ import optax
 from jalign.errors import UserError
 from jalign.training.objective import Objective
 from jalign.training.state import TrainState
+from jalign.types import Params
 
 
 def make_update(
@@ -19,6 +20,7 @@ def make_update(
   shardings: TrainState | None = None,
   *,
   microbatches: int = 1,
+  join: Callable[[Params, Params], Params] = lambda trained, frozen: trained,
 ) -> Callable[..., tuple[TrainState, dict[str, Any]]]:
   """The jitted update.
 
@@ -32,10 +34,12 @@ def make_update(
     shardings: of the state. They are pinned on the way out: otherwise the
       compiler's choice comes back and every program compiles again.
     microbatches: parts that a batch is cut into, a divisor of its examples.
+    join: makes the policy of the state's parameters and those that aren't
+      trained (see jalign.training.trainable).
 
   Returns:
-    `(state, batch, ref_params=None) -> (state, sums)`; the sums are the
-    objective's metrics and `grad_norm` before clipping.
+    `(state, batch, ref_params=None, frozen=None) -> (state, sums)`; the sums
+    are the objective's metrics and `grad_norm` before clipping.
 
   Raises:
     UserError: a coupled loss with more than one microbatch.
@@ -47,11 +51,15 @@ def make_update(
       where="microbatches",
       remedy="Set microbatches to 1.",
     )
-  gradient = jax.value_and_grad(objective.sums, has_aux=True)
 
-  def accumulate(params, batch, ref_params):
+  def sums_of(params, frozen, *rest):
+    return objective.sums(join(params, frozen), *rest)
+
+  gradient = jax.value_and_grad(sums_of, has_aux=True)
+
+  def accumulate(params, frozen, batch, ref_params):
     counts = objective.counts(batch)
-    one = lambda part: gradient(params, part, ref_params, counts)
+    one = lambda part: gradient(params, frozen, part, ref_params, counts)
     if microbatches == 1:
       return one(batch)
     parts = split_batch(batch, microbatches)
@@ -66,8 +74,12 @@ def make_update(
   out = None if shardings is None else (shardings, None)
 
   @functools.partial(jax.jit, donate_argnums=0, out_shardings=out)
-  def update(state: TrainState, batch: Any, ref_params: Any = None):
-    (_, (count, sums)), grads = accumulate(state.params, batch, ref_params)
+  def update(
+    state: TrainState, batch: Any, ref_params: Any = None, frozen: Any = None
+  ):
+    (_, (count, sums)), grads = accumulate(
+      state.params, frozen, batch, ref_params
+    )
     grads = jax.tree.map(lambda g: g / jnp.maximum(count, 1e-30), grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

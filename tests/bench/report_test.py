@@ -9,6 +9,7 @@ from absl.testing import flagsaver
 
 from experiments.bench import (
   decode,
+  load,
   logprobs,
   mixture,
   models,
@@ -18,15 +19,17 @@ from experiments.bench import (
 )
 
 ALWAYS = {"benchmark", "device", "processor", "cores", "versions", "commit"}
-ALWAYS |= {"time", "others"}
+TIMED = ALWAYS | {"time", "others"}
 
 
 @pytest.fixture
 def smoke(tmp_path, monkeypatch):
   """Runs a benchmark at its tiny size with ours alone; its lines."""
   monkeypatch.setattr(models, "theirs", lambda *_: None)
-  # A process of its own would take longer than all else here.
+  # Processes of their own would take longer than all else here.
   monkeypatch.setattr(train_step, "peak", lambda *_: 7)
+  here = lambda name, folder="": load.alone(name, folder, "tiny")
+  monkeypatch.setattr(load, "apart", here)
 
   def run(benchmark):
     out = tmp_path / "out.jsonl"
@@ -47,7 +50,12 @@ def smoke(tmp_path, monkeypatch):
 
 def test_decoding_says_what_was_measured_and_what_was_skipped(smoke):
   x, sampling = smoke(decode)
-  assert x.keys() >= ALWAYS | {"compile", "floor_share", "weight_bytes"}
+  assert x.keys() >= ALWAYS | {
+    "others",
+    "compile",
+    "floor_share",
+    "weight_bytes",
+  }
   middle, least, most = x["seconds"]["jalign"]
   assert least <= middle <= most
   assert all(x["floors"].values()) and len(x["floors"]) == 3
@@ -57,16 +65,23 @@ def test_decoding_says_what_was_measured_and_what_was_skipped(smoke):
 
 def test_mixture_is_set_against_the_sum_of_its_models(smoke):
   (x,) = smoke(mixture)
-  assert x.keys() >= ALWAYS and "ratio" not in x
+  assert x.keys() >= TIMED and "ratio" not in x
   both = x["seconds"]["policy"][0] + x["seconds"]["reference"][0]
   assert x["step_ratio"] == pytest.approx(
     x["seconds"]["jalign"][0] / both, abs=1e-3
   )
 
 
+def test_loading_says_time_and_memory(smoke):
+  lora, loads = smoke(load)
+  assert lora["state_bytes"]["lora"] < lora["state_bytes"]["all"]
+  assert {"all", "lora"} == set(lora["seconds"]) == set(lora["peak"])
+  assert loads["bytes"] > 0 and "jalign" in loads["seconds"]
+
+
 def test_a_step_of_dpo_says_its_loss_and_memory(smoke):
   (x,) = smoke(train_step)
-  assert x.keys() >= ALWAYS and "ratio" not in x
+  assert x.keys() >= TIMED and "ratio" not in x
   # The models differ, so that the loss is not that of equal ones.
   assert 0 < abs(x["loss"] - math.log(2)) < 0.1
   assert x["peak_rss"] == {"jalign": 7}
@@ -74,7 +89,7 @@ def test_a_step_of_dpo_says_its_loss_and_memory(smoke):
 
 def test_the_stream_says_what_it_saves(smoke):
   (x,) = smoke(logprobs)
-  assert x.keys() >= ALWAYS | {"time_ratio", "temporaries_ratio"}
+  assert x.keys() >= TIMED | {"time_ratio", "temporaries_ratio"}
   assert x["seconds"].keys() == {"full", "streamed", "counted"}
 
 

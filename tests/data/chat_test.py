@@ -1,5 +1,7 @@
 """Chat templates: what is prompt, what is response, what is scored."""
 
+import json
+
 import pytest
 import transformers
 
@@ -212,3 +214,96 @@ def test_template_and_tokenizer_must_agree(folder):
   )
   with pytest.raises(UserError, match="reads as plain text"):
     data.encode_conversations([_talk()], bpe, ended, WIDE)
+
+
+# Writes what a row has beside its messages, as models with tools read it.
+CALLING = (
+  "{% if tools %}[tools] {% for t in tools %}{{ t | tojson }}{% endfor %}\n"
+  "{% endif %}"
+  "{% for m in messages %}[{{ m.role }}] "
+  "{% for c in m.tool_calls or [] %}call {{ c.function.name }}"
+  "({{ c.function.arguments | tojson }}){% endfor %}{{ m.content }}"
+  "{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}\n{% endfor %}"
+  "{% if add_generation_prompt %}[assistant] "
+  "{% if thinking %}hm {% endif %}{% endif %}"
+)
+CALL = {
+  "role": "assistant",
+  "content": None,
+  "tool_calls": [
+    {"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}
+  ],
+}
+TOOLS = [
+  {
+    "type": "function",
+    "function": {"name": "f", "parameters": {"type": "object"}},
+  }
+]
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_tools_and_calls_are_left_intact(tmp_path, as_text):
+  folder = chat_tokenizer.write(tmp_path / "chat", CALLING)
+  row = {
+    "prompt": [*ASK, CALL, {"role": "tool", "content": "2"}],
+    "chosen": [{"role": "assistant", "content": "It is 2."}],
+    "rejected": [CALL],
+    "tools": json.dumps(TOOLS) if as_text else TOOLS,
+  }
+  path = tmp_path / "rows.jsonl"
+  path.write_text(json.dumps(row) + "\n")
+  (pair,), report = data.read("pairs", path, template=str(folder))
+  theirs = transformers.AutoTokenizer.from_pretrained(str(folder))
+  call = {**CALL, "content": ""}  # None would be written as a word
+  prompt = [*ASK, call, row["prompt"][-1]]
+  want = theirs.apply_chat_template(
+    prompt, tools=TOOLS, tokenize=False, add_generation_prompt=True
+  )
+  assert pair.prompt == want and want.startswith("[tools] {")
+  assert pair.chosen == "It is 2.<|im_end|>"
+  assert pair.rejected == 'call f({"x": 1})<|im_end|>'
+  assert not report.ignored
+  # All turns of a conversation, its calls among them, are scored.
+  turns = {"messages": [*row["prompt"], row["chosen"][0]], "tools": TOOLS}
+  path.write_text(json.dumps(turns) + "\n")
+  (talk,), _ = data.read("conversations", path)
+  template, tokenizer = data.load_template(folder), data.load(folder)
+  (encoded,), _ = data.encode_conversations([talk], tokenizer, template, WIDE)
+  scored = tokenizer.decode(encoded.ids[encoded.mask])
+  assert scored == 'call f({"x": 1})It is 2.'
+  assert tokenizer.decode(encoded.ids).startswith("[tools] {")
+
+
+def test_a_row_says_how_it_is_written(tmp_path):
+  folder = chat_tokenizer.write(tmp_path / "chat", CALLING)
+  path = tmp_path / "rows.jsonl"
+  for value, end in (({"thinking": True}, "hm "), (None, "[assistant] ")):
+    path.write_text(
+      json.dumps({"prompt": ASK, "chat_template_kwargs": value}) + "\n"
+    )
+    (prompt,), _ = data.read("prompts", path, template=str(folder))
+    assert prompt.prompt.endswith(end)
+  for row in ({"tools": "f"}, {"chat_template_kwargs": [1]}):
+    path.write_text(json.dumps({"prompt": ASK, **row}) + "\n")
+    with pytest.raises(UserError, match=next(iter(row))):
+      data.read("prompts", path, template=str(folder))
+
+
+def test_padding_that_is_the_end_of_sequence(folder):
+  """Masks come from lengths: an end that is scored stays so."""
+  tokenizer = data.load(folder)
+  assert tokenizer.pad_id == tokenizer.eos_id  # the folder has no padding
+  template = data.load_template(folder)
+  prompt, response = template.exchange(
+    ASK, [{"role": "assistant", "content": "Yes."}]
+  )
+  record = data.DemonstrationRecord(prompt, response, "f.jsonl:1", "a")
+  encoded = data.encode_demonstration(record, tokenizer, WIDE)
+  batch = data.collate_sequences(
+    [encoded], 1, len(encoded.ids) + 5, pad_id=tokenizer.pad_id
+  ).sequences
+  assert batch.lengths[0] == len(encoded.ids)
+  scored = batch.tokens[0][batch.mask[0]]
+  assert scored.tolist() == [*tokenizer.encode("Yes."), tokenizer.eos_id]
+  assert (batch.tokens[0][batch.lengths[0] :] == tokenizer.eos_id).all()

@@ -10,7 +10,9 @@ import pytest
 
 from jalign import cli, data
 from jalign.experiment import folder as folders
+from jalign.experiment.params import trained_params
 from jalign.models import hf
+from jalign.sharding import make_mesh
 from jalign.training.metrics import read_jsonl
 from tests.data import chat_tokenizer
 from tests.models.hf import cases, parity_test
@@ -58,12 +60,13 @@ def _flags(place, start):
   return [f"--config.{key}={value}" for key, value in values.items()]
 
 
-@pytest.fixture
-def trained(place, start):
+@pytest.fixture(params=["all", "lora"])
+def trained(place, start, request):
   """(place, run, checkpoint exported from it)."""
   place.write_data(_rows())
   place.config = CONFIG
-  run, _ = place.train(*_flags(place, start))
+  lora = ["--config.lora.rank=4"] if request.param == "lora" else []
+  run, _ = place.train(*_flags(place, start), *lora)
   target = place.folder / "export"
   cli.main(["convert", f"--run={run}", f"--to={target}"])
   return place, run, target
@@ -72,9 +75,9 @@ def trained(place, start):
 def test_aligned_and_handed_back(trained, start):
   place, run, target = trained
   config, params = hf.load(target)
-  like = jax.tree.map(np.zeros_like, params)
-  ours = folders.load_params(folders.last_stage(run), like)
-  jax.tree.map(np.testing.assert_array_equal, ours, params)
+  stage = folders.last_stage(run)
+  ours = trained_params(folders.model_of(run), make_mesh(), stage)
+  jax.tree.map(np.testing.assert_array_equal, jax.device_get(ours), params)
   before = hf.load(start)
   assert before[0] == config
   moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), before[1], params)

@@ -70,7 +70,7 @@ def test_a_bad_line_can_be_skipped_and_is_reported(place):
       "config.*share_prefix: samples of an online stage aren't packed",
     ),
     (["--config.model.remat=all"], "model.remat: 'all' .*'none', 'block'"),
-    (["--config.init_from=nowhere"], "nowhere.*doesn't exist"),
+    (["--config.init_from=nowhere"], "nowhere.*no such folder"),
   ],
 )
 def test_a_bad_setting_names_its_key(place, flags, said):

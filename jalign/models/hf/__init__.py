@@ -1,18 +1,26 @@
 """Hugging Face checkpoints in and out."""
 
-from jalign.models.hf.families import FAMILIES, HOW, config_from, config_to
-from jalign.models.hf.load import load, read_config
+from jalign.models.hf.adapter import load_adapter, save_adapter
+from jalign.models.hf.description import HOW, config_from, config_to
+from jalign.models.hf.families import FAMILIES
+from jalign.models.hf.folder import appearing, resolve
+from jalign.models.hf.load import load, load_reward_model, read_config
 from jalign.models.hf.save import exported, save
 from jalign.models.hf.shards import open_shards
 
 __all__ = [
   "FAMILIES",
   "HOW",
+  "appearing",
   "config_from",
   "config_to",
   "exported",
   "load",
+  "load_adapter",
+  "load_reward_model",
   "open_shards",
   "read_config",
+  "resolve",
   "save",
+  "save_adapter",
 ]

@@ -1,84 +1,9 @@
-"""Families of models: what their config.json says, both ways.
+"""The table of families: how each differs from Llama."""
 
-A key is read, or must have the value that the block computes with, or has no
-part in a forward pass. Any other is an error that names it: what isn't
-understood isn't ignored.
-"""
-
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from jalign.errors import UserError
-from jalign.models.config import FULL, SLIDING, ModelConfig
-
-# Fields of ModelConfig that say how and in what numbers, not what, is computed.
-HOW = (
-  "dtype",
-  "param_dtype",
-  "cache_dtype",
-  "attention",
-  "remat",
-  "scan_unroll",
-)
-# Read for every family, by one name in both.
-_SHARED = (
-  "vocab_size",
-  "hidden_size",
-  "intermediate_size",
-  "num_hidden_layers",
-  "num_attention_heads",
-  "num_key_value_heads",
-  "rms_norm_eps",
-  "tie_word_embeddings",
-  "initializer_range",
-)
-# Without a part in a forward pass, or read elsewhere in this file.
-_SILENT = frozenset(
-  (
-    "_name_or_path",
-    "_sliding_window_pattern",
-    "architectures",
-    "auto_map",  # code that comes with a checkpoint is never run
-    "bos_token_id",
-    "cache_implementation",
-    "dtype",
-    "eos_token_id",
-    "head_dim",
-    "id2label",
-    "label2id",
-    "layer_types",
-    "max_position_embeddings",
-    "max_window_layers",
-    "model_type",
-    "no_rope_layer_interval",
-    "original_max_position_embeddings",
-    "output_attentions",
-    "output_hidden_states",
-    "pad_token_id",
-    "problem_type",
-    "return_dict",
-    "rope_parameters",
-    "sliding_window",
-    "sliding_window_pattern",  # AutoConfig makes layer_types of it
-    "torch_dtype",
-    "transformers_version",
-    "unk_token_id",
-    "use_cache",
-    "use_sliding_window",
-  )
-)
-# What all blocks compute with; a tuple has the values that mean it.
-_FIXED = {
-  "attention_dropout": (0,),
-  "chunk_size_feed_forward": (0,),
-  "embd_pdrop": (0,),
-  "is_encoder_decoder": (False,),
-  "pretraining_tp": (1,),
-  "resid_pdrop": (0,),
-  "use_bidirectional_attention": (None, False),
-}
-_ROPE = ("rope_type", "rope_theta", "partial_rotary_factor")
+from jalign.models.config import ModelConfig
 
 
 class Family(NamedTuple):
@@ -89,16 +14,28 @@ class Family(NamedTuple):
     read: more fields of ModelConfig, which config.json names alike.
     implied: fields that the family sets without saying so.
     fits: whether a config that names no family is one of this.
-    act: the name of the activation's key.
-    fused: weights that are one tensor in a file.
+    renamed: our name -> that of config.json, where they differ.
+    silent: keys that are only about training with dropout, or about heads.
+    absent: keys that its config.json doesn't have.
   """
 
   architecture: str
   read: tuple[str, ...] = ()
   implied: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda config: {}
   fits: Callable[[ModelConfig], bool] = lambda c: False
-  act: str = "hidden_act"
-  fused: bool = False
+  renamed: Mapping[str, str] = {}
+  silent: tuple[str, ...] = ()
+  absent: tuple[str, ...] = ()
+
+  @property
+  def scorer(self) -> str:
+    """The class in transformers for a reward model."""
+    for ending in ("ForCausalLM", "LMHeadModel"):
+      name = self.architecture.removesuffix(ending)
+      if name != self.architecture:
+        name = "Gemma3Text" if name == "Gemma3" else name
+        return f"{name}ForSequenceClassification"
+    raise ValueError(self.architecture)
 
 
 def _gemma(config):
@@ -118,21 +55,80 @@ _GEMMA = (
   "final_logit_softcapping",
 )
 
+_GEMMA_ACT = {"hidden_act": "hidden_activation"}
+
+
+def _gpt2(config):
+  width = config["hidden_size"]
+  return {
+    "norm_type": "layer",
+    "mlp_gated": False,
+    "mlp_bias": True,
+    "attention_bias": True,
+    "attention_out_bias": True,
+    "num_key_value_heads": config["num_attention_heads"],
+    "intermediate_size": config.get("intermediate_size") or 4 * width,
+  }
+
+
 # A config that names no family takes the first that fits.
 FAMILIES: dict[str, Family] = {
+  "gpt2": Family(
+    "GPT2LMHeadModel",
+    ("learned_positions",),
+    _gpt2,
+    lambda c: c.learned_positions > 0,
+    {
+      "hidden_size": "n_embd",
+      "intermediate_size": "n_inner",
+      "num_hidden_layers": "n_layer",
+      "num_attention_heads": "n_head",
+      "learned_positions": "n_positions",
+      "rms_norm_eps": "layer_norm_epsilon",
+      "hidden_act": "activation_function",
+    },
+    (
+      "attn_pdrop",
+      "embd_pdrop",
+      "n_ctx",
+      "resid_pdrop",
+      "summary_activation",
+      "summary_first_dropout",
+      "summary_proj_to_labels",
+      "summary_type",
+      "summary_use_proj",
+      "task_specific_params",
+    ),
+    ("head_dim", "num_key_value_heads", "rope_parameters", "sliding_window"),
+  ),
+  "qwen3_moe": Family(
+    "Qwen3MoeForCausalLM",
+    ("attention_bias", "num_experts", "num_experts_per_tok", "norm_topk_prob"),
+    lambda config: {"qk_norm": True},
+    lambda c: c.num_experts > 0 and c.qk_norm,
+    {"intermediate_size": "moe_intermediate_size"},
+    ("router_aux_loss_coef",),
+  ),
+  "mixtral": Family(
+    "MixtralForCausalLM",
+    ("num_experts", "num_experts_per_tok"),
+    fits=lambda c: c.num_experts > 0,
+    renamed={"num_experts": "num_local_experts"},
+    silent=("router_aux_loss_coef",),
+  ),
   "gemma3_text": Family(
     "Gemma3ForCausalLM",
     _GEMMA,
     _later_gemma(qk_norm=True),
     lambda c: c.norm_position == "both" and c.qk_norm,
-    "hidden_activation",
+    _GEMMA_ACT,
   ),
   "gemma2": Family(
     "Gemma2ForCausalLM",
     _GEMMA,
     _later_gemma(),
     lambda c: c.norm_position == "both",
-    "hidden_activation",
+    _GEMMA_ACT,
   ),
   "gemma": Family("GemmaForCausalLM", _BIAS, _gemma, lambda c: c.norm_offset),
   "olmo2": Family(
@@ -159,176 +155,10 @@ FAMILIES: dict[str, Family] = {
     lambda c: c.attention_bias and not c.attention_out_bias,
   ),
   "mistral": Family("MistralForCausalLM", fits=lambda c: all(c.windows)),
-  "phi3": Family("Phi3ForCausalLM", fused=True),
+  "phi3": Family("Phi3ForCausalLM"),
   "llama": Family(
     "LlamaForCausalLM",
     ("attention_bias", "mlp_bias"),
     fits=lambda c: True,
   ),
 }
-
-
-def family_of(c: ModelConfig) -> str:
-  """The family whose config.json can say what a config does: the first.
-
-  Raises:
-    UserError: none can.
-  """
-  if c.model_type:
-    names = [c.model_type] if c.model_type in FAMILIES else []
-  else:
-    names = [name for name, family in FAMILIES.items() if family.fits(c)]
-  for name in names:
-    if _says(name, c):
-      return name
-  raise UserError(
-    f"no config.json of {c.model_type or 'any family'} says what this model"
-    " computes.",
-    where="model",
-    remedy=f"Families: {', '.join(FAMILIES)}.",
-  )
-
-
-def _says(name, c):
-  try:
-    again = config_from(config_to(dataclasses.replace(c, model_type=name)))
-  except UserError:
-    return False
-  kept = [*HOW, "rules", "model_type"]
-  like = {f: getattr(c, f) for f in kept}
-  return dataclasses.replace(again, **like) == _plain(c)
-
-
-def _plain(c):
-  """Without what makes no difference: windows of no layer, heads' own scale."""
-  changes: dict[str, Any] = {}
-  if not any(c.windows):
-    changes |= {"sliding_window": 0, "layer_types": ()}
-  elif all(c.windows):
-    changes |= {"layer_types": ()}
-  if all(c.no_rope_layers):
-    changes["no_rope_layers"] = ()
-  if c.query_pre_attn_scalar == c.head_dim:
-    changes["query_pre_attn_scalar"] = 0.0
-  return dataclasses.replace(c, **changes)
-
-
-def config_from(config: Mapping[str, Any], where: str = "") -> ModelConfig:
-  """The model that a config.json describes.
-
-  Args:
-    config: as `transformers.AutoConfig` completes it (`to_dict`).
-    where: of error messages: the file.
-
-  Raises:
-    UserError: a family or a key that isn't known, or a value that this model
-      doesn't compute with.
-  """
-  name = config.get("model_type")
-  if name not in FAMILIES:
-    raise UserError(
-      f"models of the type {name!r} aren't known.",
-      where=where,
-      remedy=f"Families: {', '.join(FAMILIES)}.",
-    )
-  family = FAMILIES[name]
-  unknown = (
-    config.keys() - _SILENT - _FIXED.keys() - set(_SHARED)
-    - set(family.read) - {family.act}
-  )  # fmt: skip
-  unknown -= {"hidden_act"}  # Gemma's files have both, and read the other
-  unknown = {key for key in unknown if config[key] not in (None, False)}
-  if unknown:
-    raise UserError(
-      f"it asks for {', '.join(sorted(unknown))}, which jalign doesn't know.",
-      where=where,
-    )
-  for key, values in _FIXED.items():
-    if key in config and config[key] not in values:
-      raise UserError(
-        f"{key} is {config[key]!r}; jalign computes with {values[-1]!r}.",
-        where=where,
-      )
-  fields = {key: config[key] for key in _SHARED if key in config}
-  fields |= {k: 0 if config[k] is None else config[k] for k in family.read}
-  # Where it is a choice, a bias is on all four projections.
-  fields["attention_out_bias"] = fields.get("attention_bias", False)
-  fields |= family.implied(config) | _rope(config, where)
-  fields |= _windows(config)
-  fields["hidden_act"] = config[family.act]
-  fields["head_dim"] = config.get("head_dim") or 0
-  return _plain(ModelConfig(model_type=name, **fields))
-
-
-def _windows(config):
-  types = tuple(config.get("layer_types") or ())
-  window = config.get("sliding_window") or 0
-  if types and SLIDING not in types:
-    return {}
-  return {"sliding_window": window, "layer_types": types if window else ()}
-
-
-def _rope(config, where):
-  found = config["rope_parameters"]
-  if not {FULL, SLIDING} & found.keys():
-    return _one_rope(found, config, where)
-  local = _one_rope(found[SLIDING], config, where)
-  fields = _one_rope(found[FULL], config, where)
-  if local.get("rope_scaling"):
-    raise UserError("layers with a window scale their positions.", where=where)
-  return fields | {"rope_local_base_freq": local["rope_theta"]}
-
-
-def _one_rope(found, config, where):
-  if found.get("partial_rotary_factor", 1) != 1:
-    raise UserError(
-      f"partial_rotary_factor is {found['partial_rotary_factor']}; jalign"
-      " rotates whole heads.",
-      where=where,
-    )
-  kind = found.get("rope_type", "default")
-  scaling = {k: v for k, v in found.items() if k not in _ROPE and v is not None}
-  if kind == "default":
-    scaling = {}
-  else:
-    scaling["rope_type"] = kind
-  if kind in ("dynamic", "yarn"):
-    trained = "original_max_position_embeddings"
-    if trained not in scaling:
-      scaling[trained] = config["max_position_embeddings"]
-  return {"rope_theta": found["rope_theta"], "rope_scaling": scaling}
-
-
-def config_to(c: ModelConfig) -> dict[str, Any]:
-  """config.json of a model, what it computes alone; see `config_from`."""
-  name = c.model_type or family_of(c)
-  family = FAMILIES[name]
-  rope = {k: v for k, v in c.rope_scaling if v is not None}
-  rope = {"rope_type": "default", "rope_theta": c.rope_theta} | rope
-  found = {key: getattr(c, key) for key in _SHARED}
-  if rope["rope_type"] == "dynamic":  # it has the length in another place
-    trained = rope.pop("original_max_position_embeddings")
-    found["max_position_embeddings"] = trained
-  found |= {"model_type": name, "architectures": [family.architecture]}
-  found |= {"head_dim": c.head_dim, family.act: c.hidden_act}
-  for key in family.read:
-    value = getattr(c, key)
-    found[key] = list(value) if isinstance(value, tuple) else value
-  for key in ("attn_logit_softcapping", "final_logit_softcapping"):
-    if key in found:
-      found[key] = found[key] or None
-  if found.get("query_pre_attn_scalar") == 0:
-    found["query_pre_attn_scalar"] = c.head_dim
-  if "no_rope_layers" in found and not found["no_rope_layers"]:
-    found["no_rope_layers"] = [1] * c.num_hidden_layers
-  if c.rope_local_base_freq:
-    local = {"rope_type": "default", "rope_theta": c.rope_local_base_freq}
-    found["rope_parameters"] = {FULL: rope, SLIDING: local}
-  else:
-    found["rope_parameters"] = rope
-  windows = c.windows
-  found["sliding_window"] = c.sliding_window or None
-  if name in ("qwen2", "qwen3", "smollm3", "gemma2", "gemma3_text"):
-    found["layer_types"] = [SLIDING if w else FULL for w in windows]
-    found["use_sliding_window"] = any(windows)
-  return found

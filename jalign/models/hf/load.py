@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import os
 import pathlib
 from typing import Any
@@ -9,18 +10,20 @@ from typing import Any
 import jax
 import numpy as np
 from flax import traverse_util
+from jax.sharding import AxisType
 
 from jalign.errors import UserError
 from jalign.models.config import ModelConfig
-from jalign.models.hf.families import config_from
-from jalign.models.hf.shards import Shards, listed, open_shards
+from jalign.models.hf.description import config_from
+from jalign.models.hf.shards import HEAD, SCORE, Shards, listed, open_shards
 from jalign.models.hf.tensors import Place, places, tensors
 from jalign.models.spec import param_specs
 from jalign.sharding import shardings
 from jalign.types import Params
 
 _DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-_HEAD, _EMBED = "lm_head.weight", "model.embed_tokens.weight"
+_EMBEDS = ("model.embed_tokens.weight", "transformer.wte.weight")
+_PREFIXES = ("model.", "transformer.")
 # Computed from the config, and in the files of older versions.
 _BUFFERS = (".rotary_emb.inv_freq", ".masked_bias", ".attn.bias")
 
@@ -82,11 +85,55 @@ def load(
       misshapen; dtypes are mixed and none is asked for; embeddings that should
       be one differ.
   """
+  config, params, score = _load(path, mesh, dtype, param_dtype, fields)
+  assert score is None
+  return config, params
+
+
+def load_reward_model(
+  path: str | os.PathLike[str],
+  *,
+  mesh: jax.sharding.Mesh | None = None,
+  dtype: str = "",
+  param_dtype: str = "",
+  **fields: Any,
+) -> tuple[ModelConfig, Params, Params]:
+  """Loads what `AutoModelForSequenceClassification` saved with one label.
+
+  Args:
+    path: see `load`, as for the rest.
+    mesh: the same.
+    dtype: the same.
+    param_dtype: the same.
+    **fields: the same.
+
+  Returns:
+    The config, the parameters (of a model without an output embedding of its
+    own) and those of `jalign.models.scalar`, whose score of the last token is
+    that of transformers.
+
+  Raises:
+    UserError: as for `load`; or the checkpoint has several labels.
+  """
+  config, params, score = _load(
+    path, mesh, dtype, param_dtype, fields, scored=True
+  )
+  assert score is not None
+  return config, params, {"weight": score, "bias": jax.numpy.zeros(())}
+
+
+def _load(path, mesh, dtype, param_dtype, fields, scored=False):
   folder = pathlib.Path(path)
   config = read_config(folder, **fields)
+  if scored:
+    config = dataclasses.replace(config, tie_word_embeddings=True)
   specs = param_specs(config)
+  wanted = tensors(config, specs)
   with open_shards(folder) as shards:
-    _check_names(config, tensors(config, specs), shards)
+    shards = _completed(shards, wanted)
+    if scored:
+      wanted = wanted | {SCORE: (1, config.hidden_size)}
+    _check_names(config, wanted, shards)
     param_dtype = param_dtype or _dtype(shards)
     config = dataclasses.replace(
       config, dtype=dtype or param_dtype, param_dtype=param_dtype
@@ -110,19 +157,34 @@ def load(
       )
       for name, place in places(config, specs).items()
     }
-  return config, traverse_util.unflatten_dict(found, sep="/")
+    score = None
+    if scored:
+      score = jax.numpy.asarray(shards.slice(SCORE)[0], jax.numpy.float32)
+  return config, traverse_util.unflatten_dict(found, sep="/"), score
+
+
+def _completed(shards: Shards, wanted) -> Shards:
+  """With the prefix that files of a model without a head lack."""
+  for prefix in _PREFIXES:
+    full = [name for name in wanted if name.startswith(prefix)]
+    bare = [name.removeprefix(prefix) for name in full]
+    has = shards.files.keys()
+    if has & set(bare) and not has & set(full):
+      return shards.prefixed(prefix, but=(HEAD, SCORE))
+  return shards
 
 
 def _check_names(config, wanted, shards: Shards):
   """Tensors of a file are those of the model, in name and shape."""
   there = {n for n in shards.files if not n.endswith(_BUFFERS)}
-  if config.tie_word_embeddings and _HEAD in there and _EMBED in there:
-    there.discard(_HEAD)
-    if not _equal(shards, _HEAD, _EMBED):
+  embed = next((name for name in _EMBEDS if name in there), "")
+  if config.tie_word_embeddings and HEAD in there and embed:
+    there.discard(HEAD)
+    if not _equal(shards, HEAD, embed):
       raise UserError(
-        f"{_HEAD} and {_EMBED} differ, and config.json says that they are one"
+        f"{HEAD} and {embed} differ, and config.json says that they are one"
         " (tie_word_embeddings).",
-        where=shards.where(_HEAD),
+        where=shards.where(HEAD),
         remedy="Set tie_word_embeddings to false there, or drop the head.",
       )
   missing, more = wanted.keys() - there, there - wanted.keys()
@@ -141,10 +203,14 @@ def _check_names(config, wanted, shards: Shards):
     if names
   ]
   if said:
+    scored = SCORE in more
     raise UserError(
       f"its tensors aren't those of {config.model_type} as config.json has it;"
       f" {'; '.join(said)}.",
       where=str(shards.folder),
+      remedy="It is a reward model: load_reward_model takes it."
+      if scored
+      else "",
     )
 
 
@@ -180,52 +246,71 @@ def _read(
   sharding: jax.sharding.Sharding,
   dtype: str,
 ) -> jax.Array:
-  """A parameter, of which each device's part alone is read."""
-  stacked = "{}" in place.name
-  known: dict[tuple, np.ndarray] = {}  # replicas are read once
+  """A parameter, of which each device's part alone is read.
 
-  def part(index):
+  A layer at a time goes to the devices: the host never holds a stack of them.
+  """
+  stacked = len(place.stack)
+  devices: dict[tuple, list[jax.Device]] = {}  # replicas are read once
+  for device, index in sharding.addressable_devices_indices_map(shape).items():
     ranges = tuple(
       (s.start or 0, n if s.stop is None else s.stop)
-      for s, n in zip(index, shape)
+      for s, n in zip(index or (), shape)
     )
-    if ranges not in known:
-      known[ranges] = whole(ranges)
-    return known[ranges]
+    devices.setdefault(ranges, []).append(device)
+  arrays: dict[jax.Device, jax.Array] = {}
+  alone = {
+    d: jax.make_mesh((1,), ("one",), (AxisType.Auto,), devices=[d])
+    for alike in devices.values()
+    for d in alike
+  }
+  for ranges, alike in devices.items():
+    sizes = tuple(stop - start for start, stop in ranges)
 
-  def whole(ranges):
+    def cut(at, ranges=ranges):
+      index = (start + i for i, (start, _) in zip(at, ranges))
+      name = place.name.format(*index)
+      part = _cut(shards, name, place, shape[stacked:], ranges[stacked:])
+      return part.astype(dtype, copy=False)
+
     if not stacked:
-      return _cut(shards, place.name, place, shape, ranges).astype(dtype)
-    sizes = [stop - start for start, stop in ranges]
-    out = np.empty(sizes, jax.numpy.dtype(dtype))
-    for i, layer in enumerate(range(*ranges[0])):
-      name = place.name.format(layer)
-      out[i] = _cut(shards, name, place, shape[1:], ranges[1:])
-    return out
+      part = cut(())
+      arrays |= {d: jax.device_put(part, d) for d in alike}
+      continue
+    for device in alike:
+      arrays[device] = jax.numpy.empty(sizes, dtype, device=device)
+    for at in np.ndindex(*sizes[:stacked]):
+      part = cut(at)
+      for d in alike:
+        # A mesh around, with other devices, would not do.
+        with jax.set_mesh(alone[d]):
+          arrays[d] = _put(arrays[d], jax.device_put(part, d), at)
+  order = sharding.addressable_devices_indices_map(shape)
+  return jax.make_array_from_single_device_arrays(
+    shape, sharding, [arrays[device] for device in order]
+  )
 
-  return jax.make_array_from_callback(shape, sharding, part)
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _put(whole, part, at):
+  return whole.at[at].set(part)
 
 
 def _cut(shards, name, place, shape, ranges):
   """Part of a tensor, as the parameter has it."""
   sizes = [stop - start for start, stop in ranges]
-  view = shards.slice(name)
-  if not place.transposed and len(place.shape) > 1:
-    return view[ranges[0][0] : ranges[0][1], ranges[1][0] : ranges[1][1]]
-  if not place.transposed:
-    start, stop = _flat(ranges, shape)
-    return view[start:stop].reshape(sizes)
-  inner = 1 if shape[0] == place.shape[1] else 2
-  rows = _flat(ranges[inner:], shape[inner:])
+  view, inner = shards.slice(name), place.inner
+  outer = _flat(ranges[inner:], shape[inner:], place.start)
+  if not inner:
+    return view[outer].reshape(sizes)
   columns = _flat(ranges[:inner], shape[:inner])
-  found = view[
-    place.start + rows[0] : place.start + rows[1], columns[0] : columns[1]
-  ]
-  return found.T.reshape(sizes)
+  if place.transposed:
+    return view[outer, columns].T.reshape(sizes)
+  return view[columns, outer].reshape(sizes)
 
 
-def _flat(ranges, shape):
+def _flat(ranges, shape, before=0):
   """A range of several axes as one of their product."""
   assert all(r == (0, n) for r, n in zip(ranges[1:], shape[1:])), ranges
   each = int(np.prod(shape[1:]))
-  return ranges[0][0] * each, ranges[0][1] * each
+  return slice(before + ranges[0][0] * each, before + ranges[0][1] * each)

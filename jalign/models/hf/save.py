@@ -1,6 +1,7 @@
 """From parameters to a folder that transformers opens."""
 
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -15,8 +16,10 @@ from flax import traverse_util
 
 from jalign.errors import UserError
 from jalign.models.config import ModelConfig
-from jalign.models.hf.families import config_to, family_of
-from jalign.models.hf.shards import INDEX, SINGLE
+from jalign.models.hf.description import config_to, family_of
+from jalign.models.hf.families import FAMILIES
+from jalign.models.hf.folder import appearing
+from jalign.models.hf.shards import HEAD, INDEX, SCORE, SINGLE
 from jalign.models.hf.tensors import places
 from jalign.models.spec import param_specs
 from jalign.types import Params
@@ -33,6 +36,7 @@ _TOKENIZER = (
   "tokenizer_config.json",
   "vocab.json",
 )
+_SCORER = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
 # What the model's shape doesn't say and users of an export want to know.
 _KEPT = (
   "bos_token_id",
@@ -49,9 +53,14 @@ def save(
   *,
   tokenizer: Any = None,
   like: str | os.PathLike[str] | None = None,
+  score_head: Params | None = None,
   shard_bytes: int = SHARD_BYTES,
 ) -> None:
   """Writes a checkpoint that `AutoModelForCausalLM.from_pretrained` opens.
+
+  With a head of scores, it is `AutoModelForSequenceClassification` that opens
+  it, as a reward model: one label, the score of the last token. Transformers
+  finds that token by the padding's id: give a tokenizer, or `like`.
 
   The folder appears whole: it is written beside itself and then renamed.
 
@@ -63,26 +72,24 @@ def save(
     like: checkpoint that the model comes from: its length, its special tokens,
       generation_config.json and, without `tokenizer`, its tokenizer with its
       chat template are taken over.
+    score_head: parameters of `jalign.models.scalar`, whose bias has to be 0:
+      there is no place for one.
     shard_bytes: of one file at most, but for a tensor that is larger.
 
   Raises:
     UserError: the folder is there, or no family says what the model computes.
   """
-  folder = pathlib.Path(path)
-  if folder.exists():
-    raise UserError(
-      "it is there already.", where=str(folder), remedy="Name another folder."
-    )
   name = family_of(config)
   config = dataclasses.replace(config, model_type=name)
   description = config_to(config) | {"dtype": config.param_dtype}
+  more = {}
+  if score_head is not None:
+    more[SCORE] = _score(score_head, config.param_dtype)
+    description |= _SCORER | {"architectures": [FAMILIES[name].scorer]}
   if tokenizer is not None:
     for key in ("bos", "eos", "pad"):
       description[f"{key}_token_id"] = getattr(tokenizer, f"{key}_id")
-  partial = folder.with_name(folder.name + ".partial")
-  shutil.rmtree(partial, ignore_errors=True)
-  partial.mkdir(parents=True)
-  try:
+  with appearing(pathlib.Path(path)) as partial:
     if like is not None:
       own = _TOKENIZER if tokenizer is None else ()
       _take_over(pathlib.Path(like), partial, description, own)
@@ -90,11 +97,7 @@ def save(
     (partial / "config.json").write_text(text, encoding="utf-8")
     if tokenizer is not None:
       tokenizer.save(partial)
-    _write_tensors(params, config, partial, shard_bytes)
-    partial.replace(folder)
-  except BaseException:
-    shutil.rmtree(partial, ignore_errors=True)
-    raise
+    _write_tensors(params, config, more, partial, shard_bytes)
 
 
 def _take_over(source, target, description, more):
@@ -108,7 +111,21 @@ def _take_over(source, target, description, more):
       shutil.copy(source / name, target / name)
 
 
-def _write_tensors(params, config, folder, shard_bytes):
+def _score(head, dtype):
+  bias = float(head["bias"])
+  if bias:
+    raise UserError(
+      f"the bias of the score is {bias:g}, and a checkpoint has no place for"
+      " one.",
+      where="score_head",
+      remedy="Set it to 0: it moves all scores alike.",
+    )
+  return np.asarray(on_host(head["weight"]))[None].astype(
+    jax.numpy.dtype(dtype)
+  )
+
+
+def _write_tensors(params, config, more, folder, shard_bytes):
   """One file, or several and an index, a file in memory at a time."""
   names: list[list[str]] = []
   part: dict[str, np.ndarray] = {}
@@ -121,7 +138,9 @@ def _write_tensors(params, config, folder, shard_bytes):
     names.append(sorted(part))
     part, size = {}, 0
 
-  for name, x in exported(params, config):
+  for name, x in itertools.chain(exported(params, config), more.items()):
+    if name == HEAD and SCORE in more:
+      continue  # a reward model has no output embedding
     if part and size + x.nbytes > shard_bytes:
       flush()
     part[name] = x
@@ -143,7 +162,7 @@ def _write_tensors(params, config, folder, shard_bytes):
 def exported(
   params: Params, config: ModelConfig
 ) -> Iterator[tuple[str, np.ndarray]]:
-  """Name and values of each tensor, layer by layer."""
+  """Name and values of each tensor, a layer in memory at a time."""
   flat = traverse_util.flatten_dict(params, sep="/")
   where = places(config, param_specs(config))
   if flat.keys() != where.keys():
@@ -151,19 +170,26 @@ def exported(
     raise UserError(
       f"parameters and config disagree on {', '.join(wrong)}.", where="params"
     )
-  tops = [path for path in where if not path.startswith("blocks/")]
-  for path in tops:
-    yield where[path].name, _host(flat[path])
+  for path, place in where.items():
+    if not place.stack:
+      yield place.name, on_host(flat[path])
   for layer in range(config.num_hidden_layers):
     # Parts of one tensor follow each other by where they start.
     parts: dict[str, list] = {}
     for path, place in where.items():
-      if path not in tops:
-        parts.setdefault(place.name.format(layer), []).append((place, path))
+      if place.stack:
+        x = on_host(flat[path][layer])
+        for at in np.ndindex(*place.stack[1:]):
+          name = place.name.format(layer, *at)
+          parts.setdefault(name, []).append((place, x[at]))
     for name, found in parts.items():
       found.sort(key=lambda one: one[0].start)
-      arrays = [_out(_host(flat[path][layer]), place) for place, path in found]
-      yield name, arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+      arrays = [_out(x, place) for place, x in found]
+      axis = found[0][0].outputs
+      yield (
+        name,
+        arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis),
+      )
 
 
 def _out(x, place):
@@ -173,7 +199,8 @@ def _out(x, place):
   return np.ascontiguousarray(x.reshape(place.shape[::-1]).T)
 
 
-def _host(x) -> np.ndarray:
+def on_host(x: jax.Array) -> np.ndarray:
+  """The values of an array, wherever its parts lie."""
   if not x.is_fully_addressable:
     from jax.experimental import multihost_utils
 

@@ -1,6 +1,7 @@
 """The safetensors files of a checkpoint, one or several with an index."""
 
 import contextlib
+import functools
 import json
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from jalign.errors import UserError
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+HEAD, SCORE = "lm_head.weight", "score.weight"
 
 
 class Shards:
@@ -25,11 +27,22 @@ class Shards:
   def __init__(self, folder: pathlib.Path, files: Mapping[str, Any]):
     self.folder = folder
     self.files = {name: file for name, (file, _) in files.items()}
-    self._open = {name: opened for name, (_, opened) in files.items()}
+    self._open = {
+      name: functools.partial(opened.get_slice, name)
+      for name, (_, opened) in files.items()
+    }
 
   def slice(self, name: str) -> Any:
     """A lazy view: `[...]` reads, `get_shape()` and `get_dtype()` don't."""
-    return self._open[name].get_slice(name)
+    return self._open[name]()
+
+  def prefixed(self, prefix: str, but: tuple[str, ...]) -> "Shards":
+    """The same files, with a prefix to all names but some."""
+    again = Shards(self.folder, {})
+    for name, file in self.files.items():
+      full = name if name in but else prefix + name
+      again.files[full], again._open[full] = file, self._open[name]
+    return again
 
   def shape(self, name: str) -> tuple[int, ...]:
     return tuple(self.slice(name).get_shape())

@@ -1,11 +1,14 @@
 """Which tensors a checkpoint has, and where each lies in the parameters."""
 
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from jalign.models.config import ModelConfig
-from jalign.models.hf.families import FAMILIES, family_of
+from jalign.models.hf.description import family_of
+from jalign.models.spec import inputs
 
 _ATTENTION = {
   "wq": "self_attn.q_proj.weight",
@@ -44,83 +47,174 @@ _NORMS = {
     "mlp_post_norm": "post_feedforward_layernorm.weight",
   },
 }
-# Several of ours one below the other in one tensor.
-_FUSED = {
-  "self_attn.qkv_proj.weight": ("wq", "wk", "wv"),
-  "mlp.gate_up_proj.weight": ("gate", "up"),
-}
 _TOP = {
   "embed": "model.embed_tokens.weight",
   "norm": "model.norm.weight",
   "unembed": "lm_head.weight",
 }
-# Matrices that a file holds as we do; others it holds transposed.
-_TABLES = ("embed", "unembed")
+
+
+class Layout(NamedTuple):
+  """How a family's files name and hold things.
+
+  Attributes:
+    layer: what precedes the names of a layer.
+    names: of a layer's parameters, where they differ from Llama's; "{}" stands
+      for the expert.
+    fused: several of ours in one tensor, their outputs one after another.
+    top: names outside of layers.
+    inputs_first: matrices are [inputs, outputs], as ours.
+  """
+
+  layer: str = "model.layers.{}."
+  names: Mapping[str, str] = {}
+  fused: Mapping[str, tuple[str, ...]] = {}
+  top: Mapping[str, str] = _TOP
+  inputs_first: bool = False
+
+
+_LAYOUTS = {
+  "phi3": Layout(
+    fused={
+      "self_attn.qkv_proj.weight": ("wq", "wk", "wv"),
+      "mlp.gate_up_proj.weight": ("gate", "up"),
+    }
+  ),
+  "mixtral": Layout(
+    names={
+      "router": "block_sparse_moe.gate.weight",
+      "gate": "block_sparse_moe.experts.{}.w1.weight",
+      "up": "block_sparse_moe.experts.{}.w3.weight",
+      "down": "block_sparse_moe.experts.{}.w2.weight",
+    }
+  ),
+  "qwen3_moe": Layout(
+    names={
+      "router": "mlp.gate.weight",
+      "gate": "mlp.experts.{}.gate_proj.weight",
+      "up": "mlp.experts.{}.up_proj.weight",
+      "down": "mlp.experts.{}.down_proj.weight",
+    }
+  ),
+  "gpt2": Layout(
+    layer="transformer.h.{}.",
+    names={
+      "wo": "attn.c_proj.weight",
+      "bo": "attn.c_proj.bias",
+      "up": "mlp.c_fc.weight",
+      "up_bias": "mlp.c_fc.bias",
+      "down": "mlp.c_proj.weight",
+      "down_bias": "mlp.c_proj.bias",
+      "attn_norm": "ln_1.weight",
+      "attn_norm_bias": "ln_1.bias",
+      "mlp_norm": "ln_2.weight",
+      "mlp_norm_bias": "ln_2.bias",
+    },
+    fused={
+      "attn.c_attn.weight": ("wq", "wk", "wv"),
+      "attn.c_attn.bias": ("bq", "bk", "bv"),
+    },
+    top={
+      "embed": "transformer.wte.weight",
+      "position_embed": "transformer.wpe.weight",
+      "norm": "transformer.ln_f.weight",
+      "norm_bias": "transformer.ln_f.bias",
+      "unembed": "lm_head.weight",
+    },
+    inputs_first=True,
+  ),
+}
 
 
 class Place(NamedTuple):
-  """Where a parameter, or a layer of it, lies in a file.
+  """Where a parameter, or a layer or an expert of it, lies in a file.
 
   Attributes:
-    name: of the tensor; "{}" stands for the layer.
-    start: its first row in the tensor.
-    shape: of its part of the tensor: rows, and columns of a matrix.
-    transposed: whether the part's transpose, reshaped, is the parameter.
+    name: of the tensor; "{}" stands for the layer, and for the expert.
+    stack: how many layers and experts there are; () outside of layers.
+    start: its first output in the tensor.
+    inner: axes of the parameter that are inputs; 0 for a vector.
+    shape: of its part of the tensor.
+    transposed: whether a matrix is [outputs, inputs] there.
   """
 
   name: str
+  stack: tuple[int, ...]
   start: int
+  inner: int
   shape: tuple[int, ...]
   transposed: bool
 
+  @property
+  def outputs(self) -> int:
+    """The tensor's axis that outputs lie along."""
+    return 0 if self.transposed else len(self.shape) - 1
+
+  def names(self) -> Iterator[tuple[tuple[int, ...], str]]:
+    """Index in the parameter, and name, of each tensor."""
+    for index in itertools.product(*map(range, self.stack)):
+      yield index, self.name.format(*index)
+
 
 def places(c: ModelConfig, specs) -> dict[str, Place]:
-  """Path -> place of every parameter; blocks without their first axis."""
-  names = _ATTENTION | _MLP | _NORMS[c.norm_position]
-  fused = _FUSED if FAMILIES[family_of(c)].fused else {}
-  tops = {k: s for k, s in specs.items() if k != "blocks"}
+  """Path -> place of every parameter."""
+  family = family_of(c)
+  layout = _LAYOUTS.get(family, Layout())
+  names = {**_ATTENTION, **_MLP, **_NORMS[c.norm_position], **layout.names}
   found = {
-    path: _place(path, _TOP[path], spec.shape, 0) for path, spec in tops.items()
+    path: _place(layout.top[path], spec.shape, (), 1, 0, False)
+    for path, spec in specs.items()
+    if path != "blocks"
   }
-  blocks = {k: spec.shape[1:] for k, spec in specs["blocks"].items()}
-  for path, shape in blocks.items():
-    name, before = names[path], 0
-    for whole, parts in fused.items():
-      if path in parts:
-        name = whole
-        for part in parts[: parts.index(path)]:
-          before += _rows(part, blocks[part])
+  blocks = specs["blocks"]
+  starts: dict[str, tuple[str, int]] = {}
+  for whole, parts in layout.fused.items():
+    before = 0
+    for part in parts:
+      starts[part] = whole, before
+      if part in blocks:
+        shape = blocks[part].shape[1:]
+        inner = inputs(part) if _is_matrix(part) else 0
+        before += int(np.prod(shape[inner:]))
+  for path, spec in blocks.items():
+    name, start = starts.get(path) or (names[path], 0)
+    matrix = _is_matrix(path)
+    stack = spec.shape[: 1 + name.count("{}")]
     found[f"blocks/{path}"] = _place(
-      path, f"model.layers.{{}}.{name}", shape, before
+      layout.layer + name,
+      spec.shape[len(stack) :],
+      stack,
+      inputs(path) if matrix else 0,
+      start,
+      matrix and not layout.inputs_first,
     )
   return found
 
 
-def _rows(path, shape):
-  """Rows of a matrix in a file: its outputs."""
-  return int(np.prod(shape[_inner(path) :]))
+def _is_matrix(path):
+  """Whether a layer's parameter is one, rather than a norm or a bias."""
+  return not (
+    path.endswith(("norm", "bias")) or path in ("bq", "bk", "bv", "bo")
+  )
 
 
-def _inner(path):
-  """How many of a weight's axes are its inputs."""
-  return 2 if path == "wo" else 1
-
-
-def _place(path, name, shape, start):
-  if path in _TABLES:
-    return Place(name, start, shape, False)
-  if "norm" in path or "bias" in path or path.startswith("b"):
-    return Place(name, start, (int(np.prod(shape)),), False)
-  inner = int(np.prod(shape[: _inner(path)]))
-  return Place(name, start, (_rows(path, shape), inner), True)
+def _place(name, shape, stack, inner, start, transposed):
+  inner = inner if len(shape) > 1 else 0
+  sizes = int(np.prod(shape[:inner])), int(np.prod(shape[inner:]))
+  if not inner:
+    return Place(name, stack, start, 0, sizes[1:], False)
+  sizes = sizes[::-1] if transposed else sizes
+  return Place(name, stack, start, inner, sizes, transposed)
 
 
 def tensors(c: ModelConfig, specs) -> dict[str, tuple[int, ...]]:
   """Name -> shape of every tensor of a checkpoint."""
   found: dict[str, tuple[int, ...]] = {}
-  for path, place in places(c, specs).items():
-    layers = c.num_hidden_layers if path.startswith("blocks/") else 1
-    for name in map(place.name.format, range(layers)):
-      rows = max(place.start + place.shape[0], *found.get(name, (0,))[:1], 0)
-      found[name] = (rows, *place.shape[1:])
+  for place in places(c, specs).values():
+    axis = place.outputs
+    for _, name in place.names():
+      shape = list(place.shape)
+      before = found[name][axis] if name in found else 0
+      shape[axis] = max(place.start + shape[axis], before)
+      found[name] = tuple(shape)
   return found

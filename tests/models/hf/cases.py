@@ -73,20 +73,46 @@ CASES = {
   "phi3": ("Phi3Config", dict(sliding_window=5)),
   "olmo2": ("Olmo2Config", {}),
   "smollm3": ("SmolLM3Config", dict(no_rope_layers=[1, 0, 1, 0])),
+  "gpt2": (
+    "GPT2Config",
+    dict(vocab_size=61, n_embd=16, n_inner=24, n_layer=4, n_head=4,
+         n_positions=16, bos_token_id=1, eos_token_id=2, pad_token_id=0),
+  ),
+  "mixtral": ("MixtralConfig", dict(num_local_experts=4, sliding_window=None)),
+  "qwen3-moe": (
+    "Qwen3MoeConfig",
+    dict(_WIDE, num_experts=4, num_experts_per_tok=2,
+         moe_intermediate_size=24),
+  ),
 }  # fmt: skip
+# Case of a base -> settings of a PEFT adapter to it.
+ADAPTERS = {
+  "qwen3": dict(target_modules=["q_proj", "o_proj", "down_proj"]),
+  "llama": dict(target_modules="all-linear", use_rslora=True),
+  "olmo2": dict(target_modules=["k_proj", "up_proj"], use_dora=True),
+  "phi3": dict(
+    target_modules=["qkv_proj", "down_proj"],
+    rank_pattern={"qkv_proj": 2},
+    alpha_pattern={"qkv_proj": 5},
+  ),
+  "gpt2": dict(target_modules=["c_attn", "mlp.c_proj"], fan_in_fan_out=True),
+  "mistral": dict(target_modules=["v_proj"], layers_to_transform=[1, 3]),
+}
+REWARDS = ("llama", "gemma3", "gpt2", "mixtral")
 
 
 def config_of(case):
   import transformers
 
   name, more = CASES[case]
-  return getattr(transformers, name)(**_SIZES | more)
+  sizes = {} if name == "GPT2Config" else _SIZES
+  return getattr(transformers, name)(**sizes | more)
 
 
 def weight(name, shape, dtype=np.float32):
   """Values of a tensor; large enough that logits are not small."""
   draws = np.random.default_rng(zlib.crc32(name.encode())).normal(size=shape)
-  if "norm" in name:
+  if "norm" in name or ".ln_" in name or "magnitude" in name:
     return (1 + 0.2 * draws).astype(dtype)
   return (0.4 * draws).astype(dtype)
 
@@ -95,13 +121,25 @@ def write(folder, config, shapes):
   """A checkpoint of a config's dict and tensors' shapes by name."""
   folder.mkdir(parents=True, exist_ok=True)
   (folder / "config.json").write_text(json.dumps(config))
+  _write_tensors(folder / "model.safetensors", shapes)
+  return folder
+
+
+def write_adapter(folder, config, shapes):
+  """The same of an adapter."""
+  folder.mkdir(parents=True, exist_ok=True)
+  (folder / "adapter_config.json").write_text(json.dumps(config))
+  _write_tensors(folder / "adapter_model.safetensors", shapes)
+  return folder
+
+
+def _write_tensors(path, shapes):
   tensors = {name: weight(name, shape) for name, shape in shapes.items()}
-  safetensors.numpy.save_file(
-    tensors, folder / "model.safetensors", {"format": "pt"}
-  )
+  safetensors.numpy.save_file(tensors, path, {"format": "pt"})
 
 
 TOKENS = np.random.default_rng(0).integers(3, 61, (2, 12)).astype(np.int32)
+PADDED = np.array([[5, 6, 7, 8, 0, 0], [9, 10, 11, 12, 13, 14]], np.int32)
 PROMPTS = ([7, 8, 9, 10, 11], [12], [13, 14, 15])  # of several lengths
 NEW = 6
 

@@ -154,7 +154,7 @@ def test_a_config_that_asks_for_the_unknown(tmp_path):
     ({"quantization_config": {"bits": 4}}, "quantization_config"),
     ({"attention_dropout": 0.1}, "attention_dropout is 0.1"),
     ({"model_type": "gpt_neox"}, "gpt_neox"),
-    ({"hidden_act": "relu"}, "hidden_act"),
+    ({"hidden_act": "mish"}, "hidden_act"),
     (
       {"rope_parameters": {"rope_type": "longrope", "rope_theta": 1.0}},
       "longrope",

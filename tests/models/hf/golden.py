@@ -1,13 +1,14 @@
 """Writes golden.npz: what transformers says of every case, in float32.
 
-python -m tests.models.hf.golden        # needs torch
+python -m tests.models.hf.golden        # needs the extra `parity`
 """
 
 import json
 import pathlib
-import sys
+import tempfile
 
 import numpy as np
+import safetensors
 
 from tests.models.hf import cases
 
@@ -15,23 +16,40 @@ PATH = pathlib.Path(__file__).with_name("golden.npz")
 BETA = 0.3
 
 
-def model_of(case):
-  """A model of transformers with the case's weights."""
+def written(model, folder):
+  """The model's config, and its file's shapes, as transformers saves them."""
+  model.save_pretrained(folder)
+  folder = pathlib.Path(folder)
+  config = json.loads((folder / "config.json").read_text())
+  return config, shapes_in(folder / "model.safetensors")
+
+
+def shapes_in(path):
+  with safetensors.safe_open(path, "numpy") as file:
+    names = list(file.keys())
+    return {name: file.get_slice(name).get_shape() for name in names}
+
+
+def model_of(case, folder, kind="AutoModelForCausalLM", **options):
+  """(model with the case's weights, config, shapes by name in its file)."""
   import torch
   import transformers
 
-  model = transformers.AutoModelForCausalLM.from_config(
-    cases.config_of(case), attn_implementation="eager"
-  ).eval()
-  state = {
-    name: torch.tensor(cases.weight(name, tuple(x.shape)))
-    for name, x in model.state_dict().items()
-  }
-  if model.config.tie_word_embeddings:
-    state["lm_head.weight"] = state["model.embed_tokens.weight"]
-  model.load_state_dict(state)
-  model.tie_weights()
-  return model.float()
+  auto = getattr(transformers, kind)
+  config = cases.config_of(case)
+  for key, value in options.items():
+    setattr(config, key, value)
+  made = auto.from_config(config, attn_implementation="eager").float()
+  config, shapes = written(made, f"{folder}/made")
+  at = cases.write(pathlib.Path(folder) / "model", config, shapes)
+  model, said = auto.from_pretrained(
+    at,
+    attn_implementation="eager",
+    dtype=torch.float32,
+    output_loading_info=True,
+  )
+  assert not said["missing_keys"] and not said["unexpected_keys"], said
+  return model.eval(), config, shapes
 
 
 def log_probs(model):
@@ -58,11 +76,11 @@ def greedy(model):
   return np.stack(out)
 
 
-def values(case):
+def values(case, folder):
   """Everything that is compared."""
   import torch
 
-  model = model_of(case)
+  model, config, shapes = model_of(case, folder)
   tokens = torch.tensor(cases.TOKENS, dtype=torch.long)
   with torch.no_grad():
     logits = model(tokens).logits.numpy()
@@ -71,15 +89,11 @@ def values(case):
   loss = -torch.nn.functional.logsigmoid(BETA * (sums[0] - sums[1]))
   loss.backward()
   gradients = {
-    name: float((p.grad.numpy() * cases.direction(name, p.shape)).sum())
-    for name, p in model.named_parameters()
+    name: float((x * cases.direction(name, x.shape)).sum())
+    for name, x in by_file(model, case)
   }
-  shapes = {name: list(x.shape) for name, x in model.state_dict().items()}
-  if model.config.tie_word_embeddings:
-    del shapes["lm_head.weight"]
   described = {
-    "config": model.config.to_dict()
-    | {"dtype": "float32", "architectures": [type(model).__name__]},
+    "config": config,
     "shapes": shapes,
     "gradients": gradients,
     "loss": float(loss.detach()),
@@ -87,16 +101,82 @@ def values(case):
   return logits, greedy(model), described
 
 
+def by_file(model, case):
+  """(name in the file, gradient): experts are one tensor in the model."""
+  names = {
+    "mixtral": ("w1", "w3", "w2"),
+    "qwen3-moe": ("gate_proj", "up_proj", "down_proj"),
+  }.get(case)
+  for name, p in model.named_parameters():
+    x = p.grad.numpy()
+    if names and case == "mixtral":
+      name = name.replace(".mlp.", ".block_sparse_moe.")
+    if names and name.endswith("experts.gate_up_proj"):
+      stem, width = name.removesuffix("gate_up_proj"), x.shape[1] // 2
+      for i, each in enumerate(x):
+        yield f"{stem}{i}.{names[0]}.weight", each[:width]
+        yield f"{stem}{i}.{names[1]}.weight", each[width:]
+    elif names and name.endswith("experts.down_proj"):
+      for i, each in enumerate(x):
+        yield f"{name.removesuffix('down_proj')}{i}.{names[2]}.weight", each
+    else:
+      yield name, x
+
+
+def adapted(case, folder):
+  """Logits under an adapter of PEFT's, its config and its file's shapes."""
+  import peft
+  import torch
+
+  model, _, _ = model_of(case, folder)
+  settings = peft.LoraConfig(
+    r=3, lora_alpha=4, task_type="CAUSAL_LM", **cases.ADAPTERS[case]
+  )
+  peft.get_peft_model(model, settings).save_pretrained(f"{folder}/adapter")
+  at = pathlib.Path(folder) / "adapter"
+  config = json.loads((at / "adapter_config.json").read_text())
+  shapes = shapes_in(at / "adapter_model.safetensors")
+  cases.write_adapter(at, config, shapes)
+  model, _, _ = model_of(case, folder)
+  model = peft.PeftModel.from_pretrained(model, at).eval()
+  with torch.no_grad():
+    tokens = torch.tensor(cases.TOKENS, dtype=torch.long)
+    logits = model(tokens).logits.numpy()
+  config = {k: v for k, v in config.items() if "base_model" not in k}
+  return logits, {"config": config, "shapes": shapes}
+
+
+def rewarded(case, folder):
+  """Rewards of padded rows, the config and the file's shapes."""
+  import torch
+
+  kind = "AutoModelForSequenceClassification"
+  model, config, shapes = model_of(case, folder, kind, num_labels=1)
+  tokens = torch.tensor(cases.PADDED, dtype=torch.long)
+  with torch.no_grad():
+    scores = model(tokens, attention_mask=tokens != 0).logits[:, 0].numpy()
+  return scores, {"config": config, "shapes": shapes}
+
+
 def main():
   arrays = {}
-  for case in cases.CASES:
-    logits, tokens, described = values(case)
-    arrays |= {
-      f"{case}/logits": logits,
-      f"{case}/greedy": tokens,
-      f"{case}/json": np.array(json.dumps(described)),
-    }
-    print(case, f"spread of logits {logits.std():.3f}", file=sys.stderr)
+
+  def add(name, described, **found):
+    nonlocal arrays
+    arrays |= {f"{name}/{key}": x for key, x in found.items()}
+    arrays[f"{name}/json"] = np.array(json.dumps(described))
+    print(name, {k: f"{x.std():.3f}" for k, x in found.items()})
+
+  with tempfile.TemporaryDirectory() as folder:
+    for case in cases.CASES:
+      logits, tokens, described = values(case, folder)
+      add(case, described, logits=logits, greedy=tokens)
+    for case in cases.ADAPTERS:
+      logits, described = adapted(case, folder)
+      add(f"adapter/{case}", described, logits=logits)
+    for case in cases.REWARDS:
+      scores, described = rewarded(case, folder)
+      add(f"reward/{case}", described, scores=scores)
   np.savez_compressed(PATH, **arrays)
 
 

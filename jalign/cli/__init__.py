@@ -1,0 +1,73 @@
+"""The command line: `jalign COMMAND`; see USAGE.
+
+Bad input prints one paragraph and exits with code 2; a run that was asked to
+stop (SIGTERM, or Ctrl-C once) saves first and exits with code 0.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from jalign.cli import others
+from jalign.cli.train import train
+from jalign.errors import UserError
+
+USAGE = """\
+usage: jalign COMMAND [flags]
+
+  train     --config=FILE[:ARG] --workdir=DIR [--config.KEY=VALUE ...]
+            Trains every stage of a config, evaluates, writes DIR/report.md
+            and DIR/report.html. Run it again to resume.
+  sample    --run=DIR [--prompt=TEXT ...] [--count=1] [--max_new_tokens=64]
+            [--temperature=1] [--top_k=0] [--top_p=1] [--min_p=0] [--seed=0]
+            Samples responses from a run's policy; prompts come from standard
+            input, a line each, where none is given; \\n is a line break.
+  evaluate  --run=DIR [--against=DIR] [--data=FILE]
+            Held-out preference accuracy of a run's policy, and its win rate
+            over another run's where the config names an annotator.
+  score     --model=DIR --data=FILE --out=FILE.parquet [--reference=DIR]
+            [--beta=0.1] [--source=NAME] [--template=DIR_OR_FILE]
+            [--batch_size=8]
+            Log-probs and entropies of a file's responses, token by token,
+            under a run's policy or a checkpoint; with a reference, implicit
+            rewards too.
+  convert   --run=DIR --to=DIR [--adapter]
+            Writes a run's policy as a checkpoint that transformers opens, or
+            the low-rank change that it trained as one that PEFT opens. The
+            other way, config.init_from takes a checkpoint.
+  merge     --model=DIR --adapter=DIR --to=DIR
+            Adds an adapter of PEFT's to its checkpoint.
+  data      check PATH [--source=NAME] [--against=PATH] [--tokenizer=DIR]
+            [--template=DIR_OR_FILE] [--data_dir=DIR]
+            What is in a file of data and what may be wrong with it: rows that
+            can't be read, lengths, repeated rows, labels, and prompts that
+            are in the other file, too. PATH is JSON lines, parquet, a saved
+            Hugging Face dataset or tfds:NAME[/CONFIG][:SPLIT].
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Entry point of the `jalign` command; exits."""
+  arguments = list(sys.argv[1:] if argv is None else argv)
+  commands = {
+    "train": train,
+    "sample": others.sample,
+    "evaluate": others.evaluate,
+    "score": others.score,
+    "convert": others.convert,
+    "merge": others.merge,
+    "data": others.data,
+  }
+  if not arguments or arguments[0] in ("-h", "--help", "help"):
+    print(USAGE)
+    sys.exit(0 if arguments else 2)
+  command = commands.get(arguments[0])
+  try:
+    if command is None:
+      raise UserError(
+        f"unknown command {arguments[0]!r}.",
+        remedy=f"Known: {', '.join(commands)}. See jalign --help.",
+      )
+    command(arguments[1:])
+  except UserError as e:
+    print(e.paragraph("jalign"), file=sys.stderr)
+    sys.exit(2)

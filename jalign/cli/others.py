@@ -1,0 +1,161 @@
+"""The commands that look at a run, a checkpoint or a file of data."""
+
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from jalign.cli.parsing import parse_flags
+from jalign.errors import UserError
+
+
+def sample(arguments: Sequence[str]) -> None:
+  """Prints samples of a run's policy."""
+  values = flags.FlagValues()
+  flags.DEFINE_string("run", None, "run folder", flag_values=values)
+  flags.DEFINE_multi_string("prompt", [], "prompt", flag_values=values)
+  flags.DEFINE_integer("count", 1, "samples a prompt", flag_values=values)
+  flags.DEFINE_integer("max_new_tokens", 64, "at most", flag_values=values)
+  flags.DEFINE_float("temperature", 1.0, "0: greedy", flag_values=values)
+  flags.DEFINE_integer("top_k", 0, "0: all", flag_values=values)
+  flags.DEFINE_float("top_p", 1.0, "1: all", flag_values=values)
+  flags.DEFINE_float("min_p", 0.0, "0: all", flag_values=values)
+  flags.DEFINE_integer("seed", 0, "of the draws", flag_values=values)
+  parse_flags(values, arguments)
+  if not values.run:
+    raise UserError("sample needs --run=DIR.")
+  prompts = values.prompt or [line.rstrip("\n") for line in sys.stdin]
+  prompts = [prompt.replace("\\n", "\n") for prompt in prompts if prompt]
+  if not prompts:
+    raise UserError("no prompt.", remedy="Give --prompt=TEXT.")
+
+  from jalign.experiment.inspect import sample_run
+  from jalign.experiment.settings import SamplerSettings
+
+  settings = SamplerSettings(
+    prompts=len(prompts),
+    per_prompt=int(values["count"].value or 1),
+    max_new_tokens=values.max_new_tokens,
+    temperature=values.temperature,
+    top_k=values.top_k,
+    top_p=values.top_p,
+    min_p=values.min_p,
+  )
+  for prompt, responses in sample_run(
+    pathlib.Path(values.run), prompts, settings, values.seed
+  ):
+    print(f"> {prompt}")
+    for response in responses:
+      print(f"  {response.strip()}")
+
+
+def evaluate(arguments: Sequence[str]) -> None:
+  """Prints a run's held-out results."""
+  values = flags.FlagValues()
+  flags.DEFINE_string("run", None, "run folder", flag_values=values)
+  flags.DEFINE_string("against", None, "another run", flag_values=values)
+  flags.DEFINE_string("data", None, "pairs to score", flag_values=values)
+  parse_flags(values, arguments)
+  if not values.run:
+    raise UserError("evaluate needs --run=DIR.")
+
+  from jalign.experiment.inspect import evaluate_run
+
+  against = pathlib.Path(values.against) if values.against else None
+  print(evaluate_run(pathlib.Path(values.run), against, values.data or ""))
+
+
+def convert(arguments: Sequence[str]) -> None:
+  """Writes a run's policy, or its adapter, for others."""
+  values = flags.FlagValues()
+  flags.DEFINE_string("run", None, "run folder", flag_values=values)
+  flags.DEFINE_string("to", None, "a new folder", flag_values=values)
+  flags.DEFINE_bool("adapter", False, "alone", flag_values=values)
+  parse_flags(values, arguments)
+  if not values.run or not values.to:
+    raise UserError("convert needs --run=DIR and --to=DIR.")
+
+  from jalign.experiment.export import export_adapter, export_run
+
+  export = export_adapter if values.adapter else export_run
+  print(export(pathlib.Path(values.run), pathlib.Path(values.to)))
+
+
+def merge(arguments: Sequence[str]) -> None:
+  """Adds an adapter to its checkpoint."""
+  values = flags.FlagValues()
+  flags.DEFINE_string("model", None, "checkpoint", flag_values=values)
+  flags.DEFINE_string("adapter", None, "of PEFT", flag_values=values)
+  flags.DEFINE_string("to", None, "a new folder", flag_values=values)
+  parse_flags(values, arguments)
+  if not values.model or not values.adapter or not values.to:
+    raise UserError("merge needs --model=DIR, --adapter=DIR and --to=DIR.")
+
+  from jalign.experiment.export import merge_adapter
+
+  print(merge_adapter(values.model, values.adapter, pathlib.Path(values.to)))
+
+
+def score(arguments: Sequence[str]) -> None:
+  """Writes log-probs of a file's responses."""
+  values = flags.FlagValues()
+  flags.DEFINE_string("model", None, "run, checkpoint", flag_values=values)
+  flags.DEFINE_string("data", None, "its responses", flag_values=values)
+  flags.DEFINE_string("out", None, "parquet file", flag_values=values)
+  flags.DEFINE_string("reference", "", "another model", flag_values=values)
+  flags.DEFINE_string("source", "", "of the rows", flag_values=values)
+  flags.DEFINE_string("template", "", "of chats", flag_values=values)
+  flags.DEFINE_float("beta", 0.1, "of rewards", flag_values=values)
+  flags.DEFINE_integer("batch_size", 8, "responses", flag_values=values)
+  parse_flags(values, arguments)
+  if not values.model or not values.data or not values.out:
+    raise UserError("score needs --model=DIR, --data=FILE and --out=FILE.")
+
+  os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+  from jalign.experiment.score import score as write_scores
+
+  lines = write_scores(
+    values.model,
+    values.data,
+    pathlib.Path(values.out),
+    reference=values.reference,
+    source=values.source,
+    template=values.template,
+    beta=values.beta,
+    batch_size=int(values["batch_size"].value or 0),
+  )
+  print("\n".join(lines))
+
+
+def data(arguments: Sequence[str]) -> None:
+  """Prints what is in a file of data."""
+  values = flags.FlagValues()
+  flags.DEFINE_string("source", None, "of the rows", flag_values=values)
+  flags.DEFINE_string("against", None, "another file", flag_values=values)
+  flags.DEFINE_string("tokenizer", None, "its folder", flag_values=values)
+  flags.DEFINE_string("template", None, "of chats", flag_values=values)
+  flags.DEFINE_string("data_dir", None, "of TFDS", flag_values=values)
+  words = parse_flags(values, arguments, words=len(arguments))
+  if len(words) != 2 or words[0] != "check":
+    raise UserError(
+      "data needs the word check and one PATH.",
+      remedy="jalign data check FILE.jsonl [--source=NAME ...]",
+    )
+
+  # Its advice on installing PyTorch is no finding about the data.
+  os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+  from jalign import data
+  from jalign.data.check import check
+  from jalign.data.findings import describe
+
+  found = check(
+    words[1],
+    values.source,
+    values.against,
+    tokenizer=data.load(values.tokenizer) if values.tokenizer else None,
+    template=values.template,
+    data_dir=values.data_dir,
+  )
+  print("\n".join(describe(found)))

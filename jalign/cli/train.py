@@ -1,0 +1,115 @@
+"""`jalign train`."""
+
+import logging
+import os
+import pathlib
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from jalign.cli.parsing import parse_flags
+from jalign.errors import UserError
+
+
+class _Signals:
+  """Turns the first SIGTERM or SIGINT into a request to stop."""
+
+  def __init__(self):
+    self.requested = False
+    for number in (signal.SIGTERM, signal.SIGINT):
+      signal.signal(number, self._request)
+
+  def _request(self, number, frame):
+    del frame
+    if self.requested and number == signal.SIGINT:
+      raise KeyboardInterrupt
+    self.requested = True
+    print("\njalign: stopping after this step ...", file=sys.stderr)
+
+  def __call__(self) -> bool:
+    return self.requested
+
+
+def train(arguments: Sequence[str]) -> None:
+  """Trains every run of a config."""
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "config file",
+    flag_values=values,
+    sys_argv=["jalign", *arguments],  # not sys.argv: main takes its own
+  )
+  flags.DEFINE_string("workdir", None, "run folder", flag_values=values)
+  sys.path.insert(0, os.getcwd())  # configs may import their neighbours
+  parse_flags(values, arguments)
+  try:
+    config = values.config and values.config.to_dict()
+  except OSError as e:  # ml_collections tells of a missing file only now
+    raise UserError(
+      str(e).splitlines()[-1].strip(),
+      where="--config",
+      remedy="Name a Python file with a get_config function.",
+    ) from e
+  if not config or not values.workdir:
+    raise UserError("train needs --config=FILE and --workdir=DIR.")
+
+  # Heavy imports wait until the flags are right.
+  from jalign.experiment import folder, lock
+  from jalign.experiment.parse import expand, parse
+  from jalign.files import telling
+
+  runs = [(name, one, parse(one)) for name, one in expand(config)]
+  workdir = pathlib.Path(values.workdir)
+  with lock.hold(workdir), telling(workdir, lambda: folder.saved(workdir)):
+    _train_all(runs, workdir)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+  """Whether a log record is other than an exception of a save."""
+  return not (record.exc_info and {"orbax", "asyncio"} & _parts(record))
+
+
+def _parts(record: logging.LogRecord) -> set[str]:
+  return set(pathlib.PurePath(record.pathname).parts)
+
+
+def _train_all(runs: Sequence[Any], workdir: pathlib.Path) -> None:
+  """Trains (name, config, settings) one after another, and compares them."""
+  from jalign.experiment.report import write_comparison
+  from jalign.experiment.run import run_one
+  from jalign.training.loop import Interrupted, NonFiniteLossError
+
+  # Orbax also logs the stack traces of what it raises.
+  for name in ("absl", "asyncio"):
+    logging.getLogger(name).addFilter(_is_news)
+  stop = _Signals()
+  failed: dict[str, NonFiniteLossError] = {}
+  try:
+    for name, config, settings in runs:
+      if name:
+        print(f"=== {name}")
+      try:
+        report = run_one(settings, config, workdir / name, should_stop=stop)
+      except NonFiniteLossError as e:
+        if not name:
+          raise
+        failed[name] = e  # the others of a sweep go on
+        print(f"jalign: {name} failed: {e}", file=sys.stderr)
+        continue
+      print(f"report: {report}")
+  except Interrupted as e:
+    print(f"jalign: {e}; run the same command to resume.")
+    return
+  done = [name for name, _, _ in runs if name and name not in failed]
+  if done:
+    report = write_comparison(workdir, done)
+    print(f"comparison of {len(done)} runs: {report}")
+  if failed:
+    raise UserError(
+      f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}."
+    )

@@ -1,0 +1,268 @@
+"""What a config.json says, both ways.
+
+A key is read, or must have the value that the block computes with, or has no
+part in a forward pass. Any other is an error that names it: what isn't
+understood isn't ignored.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from jalign.errors import UserError
+from jalign.models.config import FULL, SLIDING, ModelConfig
+from jalign.models.hf.families import FAMILIES
+
+# Fields of ModelConfig that say how and in what numbers, not what, is computed.
+HOW = (
+  "dtype",
+  "param_dtype",
+  "cache_dtype",
+  "attention",
+  "remat",
+  "scan_unroll",
+)
+# Read for every family, by one name in both.
+_SHARED = (
+  "vocab_size",
+  "hidden_size",
+  "intermediate_size",
+  "num_hidden_layers",
+  "num_attention_heads",
+  "num_key_value_heads",
+  "rms_norm_eps",
+  "tie_word_embeddings",
+  "initializer_range",
+)
+# Without a part in a forward pass, or read elsewhere in this file.
+_SILENT = frozenset(
+  (
+    "_name_or_path",
+    "_sliding_window_pattern",
+    "architectures",
+    "auto_map",  # code that comes with a checkpoint is never run
+    "bos_token_id",
+    "cache_implementation",
+    "dtype",
+    "eos_token_id",
+    "head_dim",
+    "id2label",
+    "label2id",
+    "layer_types",
+    "max_position_embeddings",
+    "max_window_layers",
+    "model_type",
+    "no_rope_layer_interval",
+    "original_max_position_embeddings",
+    "output_attentions",
+    "output_hidden_states",
+    "pad_token_id",
+    "problem_type",
+    "return_dict",
+    "rope_parameters",
+    "sliding_window",
+    "sliding_window_pattern",  # AutoConfig makes layer_types of it
+    "torch_dtype",
+    "transformers_version",
+    "unk_token_id",
+    "use_cache",
+    "use_sliding_window",
+  )
+)
+# What all blocks compute with; a tuple has the values that mean it.
+_FIXED: dict[str, tuple[Any, ...]] = {
+  "attention_dropout": (0,),
+  "chunk_size_feed_forward": (0,),
+  "decoder_sparse_step": (1,),
+  "embd_pdrop": (0,),
+  "is_encoder_decoder": (False,),
+  "mlp_only_layers": (None, []),
+  "pretraining_tp": (1,),
+  "resid_pdrop": (0,),
+  "router_jitter_noise": (0,),
+  "scale_attn_weights": (True,),
+  "use_bidirectional_attention": (None, False),
+}
+_ROPE = ("rope_type", "rope_theta", "partial_rotary_factor")
+
+
+def family_of(c: ModelConfig) -> str:
+  """The family whose config.json can say what a config does: the first.
+
+  Raises:
+    UserError: none can.
+  """
+  if c.model_type:
+    names = [c.model_type] if c.model_type in FAMILIES else []
+  else:
+    names = [name for name, family in FAMILIES.items() if family.fits(c)]
+  for name in names:
+    if _says(name, c):
+      return name
+  raise UserError(
+    f"no config.json of {c.model_type or 'any family'} says what this model"
+    " computes.",
+    where="model",
+    remedy=f"Families: {', '.join(FAMILIES)}.",
+  )
+
+
+def _says(name, c):
+  try:
+    again = config_from(config_to(dataclasses.replace(c, model_type=name)))
+  except UserError:
+    return False
+  kept = [*HOW, "rules", "model_type"]
+  like = {f: getattr(c, f) for f in kept}
+  return dataclasses.replace(again, **like) == _plain(c)
+
+
+def _plain(c):
+  """Without what makes no difference: windows of no layer, heads' own scale."""
+  changes: dict[str, Any] = {}
+  if not any(c.windows):
+    changes |= {"sliding_window": 0, "layer_types": ()}
+  elif all(c.windows):
+    changes |= {"layer_types": ()}
+  if all(c.no_rope_layers):
+    changes["no_rope_layers"] = ()
+  if c.query_pre_attn_scalar == c.head_dim:
+    changes["query_pre_attn_scalar"] = 0.0
+  return dataclasses.replace(c, **changes)
+
+
+def config_from(config: Mapping[str, Any], where: str = "") -> ModelConfig:
+  """The model that a config.json describes.
+
+  Args:
+    config: as `transformers.AutoConfig` completes it (`to_dict`).
+    where: of error messages: the file.
+
+  Raises:
+    UserError: a family or a key that isn't known, or a value that this model
+      doesn't compute with.
+  """
+  name = config.get("model_type")
+  if name not in FAMILIES:
+    raise UserError(
+      f"models of the type {name!r} aren't known.",
+      where=where,
+      remedy=f"Families: {', '.join(FAMILIES)}.",
+    )
+  family = FAMILIES[name]
+  config = _translated(config, family)
+  unknown = (
+    config.keys() - _SILENT - _FIXED.keys() - set(_SHARED)
+    - set(family.read) - set(family.silent) - {"hidden_act"}
+  )  # fmt: skip
+  unknown = {key for key in unknown if config[key] not in (None, False)}
+  if unknown:
+    raise UserError(
+      f"it asks for {', '.join(sorted(unknown))}, which jalign doesn't know.",
+      where=where,
+    )
+  for key, values in _FIXED.items():
+    if key in family.silent:
+      continue
+    if key in config and config[key] not in values:
+      raise UserError(
+        f"{key} is {config[key]!r}; jalign computes with {values[-1]!r}.",
+        where=where,
+      )
+  fields = {key: config[key] for key in _SHARED if key in config}
+  fields |= {k: 0 if config[k] is None else config[k] for k in family.read}
+  # Where it is a choice, a bias is on all four projections.
+  fields["attention_out_bias"] = fields.get("attention_bias", False)
+  fields |= family.implied(config)
+  if "learned_positions" not in family.read:
+    fields |= _rope(config, where)
+  fields |= _windows(config)
+  fields["hidden_act"] = config["hidden_act"]
+  fields["head_dim"] = config.get("head_dim") or 0
+  return _plain(ModelConfig(model_type=name, **fields))
+
+
+def _translated(config, family):
+  """A config.json by our names; what has the name of another goes."""
+  ours = {theirs: ours for ours, theirs in family.renamed.items()}
+  if "num_experts" in family.read:  # transformers has two names for it
+    ours |= {"num_local_experts": "num_experts"}
+  found = {k: v for k, v in config.items() if k not in ours}
+  return found | {
+    new: config[old] for old, new in ours.items() if old in config
+  }
+
+
+def _windows(config):
+  types = tuple(config.get("layer_types") or ())
+  window = config.get("sliding_window") or 0
+  if types and SLIDING not in types:
+    return {}
+  return {"sliding_window": window, "layer_types": types if window else ()}
+
+
+def _rope(config, where):
+  found = config["rope_parameters"]
+  if not {FULL, SLIDING} & found.keys():
+    return _one_rope(found, config, where)
+  local = _one_rope(found[SLIDING], config, where)
+  fields = _one_rope(found[FULL], config, where)
+  if local.get("rope_scaling"):
+    raise UserError("layers with a window scale their positions.", where=where)
+  return fields | {"rope_local_base_freq": local["rope_theta"]}
+
+
+def _one_rope(found, config, where):
+  if found.get("partial_rotary_factor", 1) != 1:
+    raise UserError(
+      f"partial_rotary_factor is {found['partial_rotary_factor']}; jalign"
+      " rotates whole heads.",
+      where=where,
+    )
+  kind = found.get("rope_type", "default")
+  scaling = {k: v for k, v in found.items() if k not in _ROPE and v is not None}
+  if kind == "default":
+    scaling = {}
+  else:
+    scaling["rope_type"] = kind
+  if kind in ("dynamic", "yarn"):
+    trained = "original_max_position_embeddings"
+    if trained not in scaling:
+      scaling[trained] = config["max_position_embeddings"]
+  return {"rope_theta": found["rope_theta"], "rope_scaling": scaling}
+
+
+def config_to(c: ModelConfig) -> dict[str, Any]:
+  """config.json of a model, what it computes alone; see `config_from`."""
+  name = c.model_type or family_of(c)
+  family = FAMILIES[name]
+  rope = {k: v for k, v in c.rope_scaling if v is not None}
+  rope = {"rope_type": "default", "rope_theta": c.rope_theta} | rope
+  found = {key: getattr(c, key) for key in _SHARED}
+  if rope["rope_type"] == "dynamic":  # it has the length in another place
+    trained = rope.pop("original_max_position_embeddings")
+    found["max_position_embeddings"] = trained
+  found |= {"model_type": name, "architectures": [family.architecture]}
+  found |= {"head_dim": c.head_dim, "hidden_act": c.hidden_act}
+  for key in family.read:
+    value = getattr(c, key)
+    found[key] = list(value) if isinstance(value, tuple) else value
+  for key in ("attn_logit_softcapping", "final_logit_softcapping"):
+    if key in found:
+      found[key] = found[key] or None
+  if found.get("query_pre_attn_scalar") == 0:
+    found["query_pre_attn_scalar"] = c.head_dim
+  if "no_rope_layers" in found and not found["no_rope_layers"]:
+    found["no_rope_layers"] = [1] * c.num_hidden_layers
+  if c.rope_local_base_freq:
+    local = {"rope_type": "default", "rope_theta": c.rope_local_base_freq}
+    found["rope_parameters"] = {FULL: rope, SLIDING: local}
+  else:
+    found["rope_parameters"] = rope
+  windows = c.windows
+  found["sliding_window"] = c.sliding_window or None
+  if name in ("qwen2", "qwen3", "smollm3", "gemma2", "gemma3_text"):
+    found["layer_types"] = [SLIDING if w else FULL for w in windows]
+    found["use_sliding_window"] = any(windows)
+  found = {key: x for key, x in found.items() if key not in family.absent}
+  return {family.renamed.get(key, key): x for key, x in found.items()}

@@ -1,0 +1,86 @@
+"""Where a checkpoint is, and folders that appear whole."""
+
+import contextlib
+import os
+import pathlib
+import re
+import shutil
+from collections.abc import Iterator
+
+from jalign.errors import UserError
+
+# What is read of a repository: no pickles, no code.
+_FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?(@[\w./-]+)?")
+
+
+def resolve(name: str | os.PathLike[str]) -> pathlib.Path:
+  """The folder that a name means.
+
+  A folder that exists is itself. Else the name is a repository's on the
+  Hugging Face hub, with an optional revision, "ORG/NAME@REVISION": the copy in
+  the local cache is taken, and without one it is downloaded to there.
+
+  Raises:
+    UserError: neither, or the hub can't be reached or refuses.
+  """
+  path = pathlib.Path(name).expanduser()
+  if path.exists():
+    return path
+  text = os.fspath(name)
+  if not _HUB_ID.fullmatch(text):
+    raise UserError(
+      "there is no such folder.",
+      where=text,
+      remedy="Give a folder, or a repository of the hub: ORG/NAME.",
+    )
+  import huggingface_hub  # slow to import
+
+  repository, _, revision = text.partition("@")
+  problem = "there is no such folder"
+  for local in (True, False):
+    try:
+      found = pathlib.Path(
+        huggingface_hub.snapshot_download(
+          repository,
+          revision=revision or None,
+          allow_patterns=list(_FILES),
+          local_files_only=local,
+        )
+      )
+    except Exception as error:  # of many kinds: no network, no such name, gated
+      if not local:
+        line = (str(error).strip() or type(error).__name__).partition("\n")[0]
+        raise UserError(
+          f"{problem}, and it can't be had from the hub ({line}).",
+          where=text,
+          remedy="Check the name; a gated repository needs a token"
+          " (`hf auth login`). Without a network, copy the folder here.",
+        ) from None
+    else:
+      if not local or list(found.glob("*.safetensors")):
+        return found
+      problem = f"the copy in {found} holds no weights"
+  raise AssertionError("the hub answers or raises")
+
+
+@contextlib.contextmanager
+def appearing(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+  """A folder to write into, which gets its name once all is there.
+
+  Raises:
+    UserError: the folder exists.
+  """
+  if folder.exists():
+    raise UserError(
+      "it is there already.", where=str(folder), remedy="Name another folder."
+    )
+  partial = folder.with_name(folder.name + ".partial")
+  shutil.rmtree(partial, ignore_errors=True)
+  partial.mkdir(parents=True)
+  try:
+    yield partial
+    partial.replace(folder)
+  except BaseException:
+    shutil.rmtree(partial, ignore_errors=True)
+    raise

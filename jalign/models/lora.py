@@ -1,0 +1,159 @@
+"""LoRA: low-rank changes of some weights, the others as they were.
+
+A policy is base and delta, joined without copying (`join`); its reference is
+the base by itself, so that both share the base's memory. Gradients and
+optimiser states are the delta's alone.
+
+Hu et al. 2021, arXiv:2106.09685; Kalajdzievski 2023 (rank-stabilised LoRA),
+arXiv:2312.03732; Liu et al. 2024 (DoRA), arXiv:2402.09353.
+"""
+
+import dataclasses
+import fnmatch
+import functools
+import math
+
+import jax
+
+from jalign.errors import UserError
+from jalign.models.config import ModelConfig
+from jalign.models.lowrank import LowRank, lengths, whole
+from jalign.models.spec import ParamSpec, init_params, inputs, param_specs
+from jalign.types import Array, Params
+
+_MATRICES = ("wq", "wk", "wv", "wo", "gate", "up", "down")
+
+
+@dataclasses.dataclass(frozen=True)
+class LoraConfig:
+  """Which weights get a change, and of what rank.
+
+  Attributes:
+    rank: r; 0 for no LoRA.
+    alpha: the change is A B times alpha / r.
+    targets: patterns, as a shell has them, of paths of weights: "blocks/w[qv]"
+      for queries and values. Layers are stacked: a pattern is of all layers.
+    use_rslora: alpha / sqrt(r) instead, which doesn't fade as r grows.
+    use_dora: DoRA: each output's column has a length that is trained, too.
+  """
+
+  rank: int = 0
+  alpha: float = 16.0
+  targets: tuple[str, ...] = ("blocks/*",)
+  use_rslora: bool = False
+  use_dora: bool = False
+
+  def __post_init__(self):
+    for name, valid, rule in (
+      ("rank", self.rank >= 0, "must not be negative"),
+      ("alpha", self.alpha > 0, "must be positive"),
+      ("targets", bool(self.targets), "names no weight"),
+    ):
+      if not valid:
+        raise UserError(f"{getattr(self, name)} {rule}.", where=f"lora.{name}")
+
+  @property
+  def scale(self) -> float:
+    """Factor of A B."""
+    rank = max(self.rank, 1)
+    return self.alpha / (math.sqrt(rank) if self.use_rslora else rank)
+
+
+def targets(c: ModelConfig, lora: LoraConfig) -> tuple[str, ...]:
+  """Names in `blocks` of the weights that get a change.
+
+  Raises:
+    UserError: a pattern matches no matrix of a layer; experts have none.
+  """
+  blocks = param_specs(c)["blocks"]
+  experts = ("gate", "up", "down") if c.num_experts else ()
+  can = [n for n in _MATRICES if n in blocks and n not in experts]
+  paths = {f"blocks/{name}": name for name in can}
+  for pattern in lora.targets:
+    if not fnmatch.filter(paths, pattern):
+      raise UserError(
+        f"{pattern!r} matches no weight that can have a low-rank change.",
+        where="lora.targets",
+        remedy=f"There are: {', '.join(paths)}.",
+      )
+  return tuple(
+    name
+    for path, name in paths.items()
+    if any(fnmatch.fnmatch(path, pattern) for pattern in lora.targets)
+  )
+
+
+def delta_specs(c: ModelConfig, lora: LoraConfig) -> Params:
+  """A spec for each parameter of a delta; they are float32.
+
+  A starts as PyTorch's linear layers do, uniform up to 1 / sqrt(inputs), and B
+  at zero: a fresh delta changes nothing.
+  """
+  blocks = param_specs(c)["blocks"]
+  found = {}
+  for name in targets(c, lora):
+    spec, n = blocks[name], 1 + inputs(name)  # the first axis is the layers'
+    bound = math.prod(spec.shape[1:n]) ** -0.5
+    first, last = spec.shape[:1], spec.axes[:1]
+    found[name] = {
+      "a": ParamSpec(
+        (*spec.shape[:n], lora.rank), (*spec.axes[:n], None), _uniform(bound)
+      ),
+      "b": ParamSpec(
+        (*first, lora.rank, *spec.shape[n:]),
+        (*last, None, *spec.axes[n:]),
+        jax.nn.initializers.zeros,
+      ),
+    }
+    if lora.use_dora:
+      found[name]["magnitude"] = ParamSpec(
+        (*first, *spec.shape[n:]),
+        (*last, *spec.axes[n:]),
+        jax.nn.initializers.ones,  # init_delta measures them
+      )
+  return {"blocks": found}
+
+
+def _uniform(bound):
+  def init(key, shape, dtype):
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+  return init
+
+
+def init_delta(
+  c: ModelConfig, lora: LoraConfig, base: Params, key: Array
+) -> Params:
+  """A delta that changes nothing yet.
+
+  Args:
+    c: the model's config.
+    lora: which weights, which rank.
+    base: parameters of the model; DoRA's magnitudes are its columns' lengths.
+    key: of A's values.
+  """
+  delta = init_params(delta_specs(c, lora), key)
+  if lora.use_dora:
+    for name, found in delta["blocks"].items():
+      measure = jax.vmap(functools.partial(lengths, inputs=inputs(name)))
+      found["magnitude"] = measure(base["blocks"][name])
+  return delta
+
+
+def join(lora: LoraConfig, delta: Params, base: Params) -> Params:
+  """The policy's parameters; nothing is computed and no array is copied."""
+  changed = {
+    name: LowRank(base["blocks"][name], scale=lora.scale, **found)
+    for name, found in delta["blocks"].items()
+  }
+  return base | {"blocks": base["blocks"] | changed}
+
+
+def merge(params: Params) -> Params:
+  """Parameters with every low-rank change added to its weight."""
+  return params | {
+    "blocks": {
+      name: jax.vmap(whole)(x) if isinstance(x, LowRank) else x
+      for name, x in params["blocks"].items()
+    }
+  }

@@ -1,0 +1,148 @@
+"""`jalign train` with a low-rank change, or a part of the parameters."""
+
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from jalign import cli
+from jalign.experiment import folder as folders
+from jalign.experiment.params import trained_params
+from jalign.models import hf
+from jalign.sharding import make_mesh
+from tests.experiment.conftest import pairs
+
+LORA = ("--config.lora.rank=2", "--config.optimizer.learning_rate=0.01")
+
+
+def _params(run, stage="align"):
+  config = folders.model_of(run)
+  return jax.device_get(trained_params(config, make_mesh(), run / stage))
+
+
+def _saved(run):
+  """Names of what the last checkpoint of the last stage holds."""
+  steps = (run / "align" / "checkpoints").iterdir()
+  last = max((p for p in steps if p.name.isdigit()), key=lambda p: int(p.name))
+  meta = json.loads((last / "meta" / "metadata").read_text())
+  return set(meta["shapes"]["params"])
+
+
+def test_a_change_of_the_stage_before(place):
+  run, said = place.train(*LORA)
+  assert "[align] trains LoRA of rank 2 on wq, wk, wv, wo" in said
+  assert "[sft] trains" not in said
+  before, after = _params(run, "sft"), _params(run)
+  assert not np.array_equal(before["blocks"]["wq"], after["blocks"]["wq"])
+  np.testing.assert_array_equal(before["embed"], after["embed"])
+  names = _saved(run)
+  assert "['blocks']['wq']['a']" in names
+  assert not any("embed" in name for name in names)
+  cli.main(["sample", f"--run={run}", "--prompt=q:", "--max_new_tokens=2"])
+  cli.main(["evaluate", f"--run={run}"])
+  # A run that starts from it takes the whole policy.
+  again, _ = place.train(
+    f"--config.init_from={run}",
+    "--config.sft.lora.rank=2",
+    *LORA,
+    workdir="again",
+  )
+  np.testing.assert_array_equal(_params(again)["embed"], after["embed"])
+
+
+def test_resumed_equals_uninterrupted(place):
+  run, _ = place.train(*LORA)
+  want = _params(run)
+  other, _ = place.train(*LORA, "--config.steps=4", workdir="other")
+  for path in (other / "align" / "checkpoints").iterdir():
+    if path.name == "4":  # as if it had been killed after step 2
+      for file in sorted(path.rglob("*"), reverse=True):
+        file.unlink() if file.is_file() else file.rmdir()
+      path.rmdir()
+  (other / "align" / "results.json").unlink()
+  place.train(*LORA, "--config.steps=4", workdir="other")
+  jax.tree.map(np.testing.assert_array_equal, _params(other), want)
+
+
+def test_only_some_paths(place):
+  run, said = place.train("--config.trainable=('blocks/*',)")
+  assert "trains the parameters blocks/*" in said
+  before, after = _params(run, "sft"), _params(run)
+  np.testing.assert_array_equal(before["embed"], after["embed"])
+  assert not np.array_equal(before["blocks"]["up"], after["blocks"]["up"])
+  assert "['embed']" not in _saved(run)
+  command = ["convert", f"--run={run}", f"--to={run / 'x'}", "--adapter"]
+  assert "there is no adapter" in place.fails(command)
+
+
+def test_what_it_started_from_has_to_be_there(place):
+  run, _ = place.train(*LORA)
+  sft = run / "sft"
+  kept = run / "kept"
+  sft.rename(kept)
+  said = place.fails(["convert", f"--run={run}", f"--to={run / 'x'}"])
+  assert str(sft) in said and "checkpoint" in said
+  place.write_data(pairs(44))  # another start
+  other, _ = place.train(workdir="other")
+  (other / "sft").rename(sft)
+  said = place.fails(["convert", f"--run={run}", f"--to={run / 'x'}"])
+  assert "has changed" in said
+
+
+def test_bad_settings(place):
+  bad = place.command("--config.lora.rank=2", "--config.lora.targets=('x',)")
+  said = place.fails(bad)
+  assert "config.align.lora.targets" in said and "blocks/wq" in said
+  said = place.fails(place.command("--config.trainable=('x',)"))
+  assert "config.align.trainable" in said
+  said = place.fails(place.command(*LORA, "--config.trainable=('*',)"))
+  assert "low-rank" in said
+
+
+@pytest.mark.parametrize("algorithm", ["online_dpo", "ipo_md"])
+def test_online(place, algorithm):
+  judge = place.folder / "judge.py"
+  judge.write_text("def reward(prompt, response):\n  return len(response)\n")
+  loss = "beta" if algorithm == "online_dpo" else "tau"
+  text = place.config.read_text().replace(
+    "  c.loss.beta = 0.1\n", f"  c.loss = ConfigDict(dict({loss}=0.1))\n"
+  )
+  place.config.write_text("from ml_collections import ConfigDict\n" + text)
+  run, _ = place.train(
+    *LORA,
+    f"--config.algorithm={algorithm}",
+    f"--config.annotator.function={judge}:reward",
+    "--config.max_new_tokens=4",
+  )
+  before, after = _params(run, "sft"), _params(run)
+  assert not np.array_equal(before["blocks"]["wq"], after["blocks"]["wq"])
+  np.testing.assert_array_equal(before["embed"], after["embed"])
+
+
+def test_exports_are_alike(place):
+  """The run's own export is its start and its adapter, merged."""
+  text = place.config.read_text().replace('("sft", "align")', '("align",)')
+  place.config.write_text(re.sub("  c.sft = .*\n", "", text))
+  first, _ = place.train(workdir="first")
+  start = place.folder / "start"
+  cli.main(["convert", f"--run={first}", f"--to={start}"])
+  run, _ = place.train(*LORA, f"--config.init_from={start}")
+  at = {name: place.folder / name for name in ("whole", "adapter", "merged")}
+  cli.main(["convert", f"--run={run}", f"--to={at['whole']}"])
+  cli.main(["convert", f"--run={run}", f"--to={at['adapter']}", "--adapter"])
+  command = ["merge", f"--model={start}", f"--adapter={at['adapter']}"]
+  cli.main([*command, f"--to={at['merged']}"])
+  (config, whole), (same, merged) = (
+    hf.load(at[name]) for name in ("whole", "merged")
+  )
+  assert config == same
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), whole, merged
+  )
+  assert "is there already" in place.fails([*command, f"--to={at['merged']}"])
+  closed = place.folder / "closed"
+  closed.write_text("a file")
+  said = place.fails([*command, f"--to={closed / 'x'}"])
+  assert "Nothing was written" in said

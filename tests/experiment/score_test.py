@@ -1,0 +1,153 @@
+"""`jalign score`: its numbers are those of the full logits."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from jalign import cli, data, logprobs
+from jalign.models import hf, transformer
+from tests.data import chat_tokenizer
+from tests.experiment.checkpoint_test import _rows
+from tests.models.hf import cases
+from tests.models.hf.parity_test import GOLDEN
+
+
+@pytest.fixture
+def model(tmp_path):
+  return _model(tmp_path / "model")
+
+
+def _model(folder, scale=1.0):
+  described = json.loads(str(GOLDEN["qwen3/json"]))
+  config = described["config"] | {"vocab_size": 272}
+  shapes = described["shapes"] | {"model.embed_tokens.weight": (272, 16)}
+  cases.write(folder, config, shapes)
+  chat_tokenizer.write(folder)
+  if scale != 1:
+    config, params = hf.load(folder)
+    params["norm"] = scale * params["norm"]
+    for file in folder.glob("model*"):
+      file.unlink()
+    hf.save(params, config, folder / "x")
+    (folder / "x/model.safetensors").rename(folder / "model.safetensors")
+  return folder
+
+
+def _scores(place, model, *flags):
+  out = place.folder / "scores.parquet"
+  command = ["score", f"--model={model}", f"--data={place.data}"]
+  cli.main([*command, f"--out={out}", *flags])
+  return pq.read_table(out).to_pylist()
+
+
+def _oracle(folder, row):
+  """Log-probs and entropies of a row's tokens from float64 logits."""
+  config, params = hf.load(folder)
+  net = transformer(config)
+  text = data.load_template(folder).render(row["prompt"], prompt=True)
+  tokenizer = data.load(folder)
+
+  def one(response):
+    prompt = tokenizer.encode(text)
+    said = [*tokenizer.encode(response[0]["content"]), tokenizer.eos_id]
+    tokens = np.array([prompt + said], np.int32)
+    hidden = net.forward(params, tokens)
+    z = np.asarray(logprobs.logits(net.head(params), hidden), np.float64)[0]
+    logps = z - np.log(np.exp(z).sum(-1, keepdims=True))
+    at = np.arange(len(prompt) - 1, len(prompt) + len(said) - 1)
+    entropy = -(np.exp(logps) * logps).sum(-1)
+    return said, logps[at, said], entropy[at], len(prompt)
+
+  return {name: one(row[name]) for name in ("chosen", "rejected")}
+
+
+def test_numbers_of_chats(place, model, capsys):
+  rows = list(_rows(9))
+  place.write_data(rows)
+  found = _scores(place, model, "--batch_size=4")
+  assert len(found) == 18
+  for i, row in enumerate(rows):
+    want = _oracle(model, row)
+    for got in found[2 * i : 2 * i + 2]:
+      assert got["source"].endswith(f":{i + 1}")
+      tokens, logps, entropy, prompt = want[got["response"]]
+      assert got["tokens"] == tokens and got["prompt_tokens"] == prompt
+      assert got["response_tokens"] == len(tokens)
+      np.testing.assert_allclose(got["token_logprobs"], logps, atol=1e-4)
+      np.testing.assert_allclose(got["token_entropies"], entropy, atol=1e-4)
+      np.testing.assert_allclose(got["logprob"], logps.sum(), atol=1e-3)
+      mean = got["logprob_per_token"], got["entropy"]
+      np.testing.assert_allclose(
+        mean, (logps.mean(), entropy.mean()), atol=1e-4
+      )
+  said = capsys.readouterr().out
+  nats = sum(r["logprob"] for r in found)
+  total = sum(r["response_tokens"] for r in found)
+  assert f"18 responses, {total} tokens: {nats / total:.4f} nats" in said
+  share = np.mean(
+    [a["logprob"] > b["logprob"] for a, b in zip(found[::2], found[1::2])]
+  )
+  assert f"chosen likelier than rejected: {100 * share:.1f} %" in said
+  assert not list(place.folder.glob("*.partial"))
+
+
+def test_implicit_rewards(place, model, tmp_path, capsys):
+  place.write_data(_rows(3))
+  other = _model(tmp_path / "other", scale=0.5)
+  found = _scores(place, model, f"--reference={other}", "--beta=0.3")
+  own = _scores(place, other)
+  for got, ref in zip(found, own):
+    np.testing.assert_allclose(got["ref_logprob"], ref["logprob"], rtol=1e-6)
+    np.testing.assert_allclose(
+      got["ref_token_logprobs"], ref["token_logprobs"], rtol=1e-5
+    )
+    want = 0.3 * (got["logprob"] - ref["logprob"])
+    assert abs(want) > 0.01
+    np.testing.assert_allclose(got["implicit_reward"], want, rtol=1e-4)
+  rewards = np.array([r["implicit_reward"] for r in found])
+  share = 100 * np.mean(rewards[::2] > rewards[1::2])
+  assert f"higher for chosen: {share:.1f} %" in capsys.readouterr().out
+  same = _scores(place, model, f"--reference={model}")
+  assert {r["implicit_reward"] for r in same} == {0.0}
+
+
+def test_a_run_scores_as_its_export(place, tmp_path):
+  run, _ = place.train()
+  target = tmp_path / "export"
+  cli.main(["convert", f"--run={run}", f"--to={target}"])
+  for ours, theirs in zip(_scores(place, run), _scores(place, target)):
+    assert ours["tokens"] == theirs["tokens"]
+    np.testing.assert_allclose(ours["logprob"], theirs["logprob"], rtol=1e-5)
+
+
+def test_other_shapes_of_data(place, model):
+  demo = {"prompt": "q:", "completion": " aa"}
+  place.write_data([demo])
+  assert [r["response"] for r in _scores(place, model)] == ["response"]
+  turns = [
+    {"role": role, "content": text}
+    for role, text in (("user", "q"), ("assistant", "a")) * 2
+  ]
+  place.write_data([{"messages": turns}])
+  (found,) = _scores(place, model)
+  assert found["response"] == "conversation" and found["response_tokens"] == 4
+
+
+def test_bad_inputs(place, model, tmp_path):
+  out = f"--out={place.folder / 'x.parquet'}"
+  command = ["score", f"--model={model}", f"--data={place.data}", out]
+  assert "no such folder" in place.fails([*command, "--model=./nowhere"])
+  assert "--batch_size" in place.fails([*command, "--batch_size=0"])
+  assert "nowhere" in place.fails([*command, "--data=nowhere.jsonl"])
+  run, _ = place.train()
+  said = place.fails([*command, f"--reference={run}"])
+  assert str(run) in said and "another tokenizer" in said
+  place.write_data([{"prompt": "q:"}])
+  assert "no response" in place.fails(command)
+  assert not (place.folder / "x.parquet").exists()
+  (place.folder / "file").write_text("")
+  place.write_data(_rows(2))
+  inside = f"--out={place.folder / 'file' / 'x.parquet'}"
+  assert "Nothing was written" in place.fails([*command, inside])

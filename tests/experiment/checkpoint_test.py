@@ -60,7 +60,7 @@ def _flags(place, start):
   return [f"--config.{key}={value}" for key, value in values.items()]
 
 
-@pytest.fixture(params=["all", "lora"])
+@pytest.fixture(params=[pytest.param("all", marks=pytest.mark.slow), "lora"])
 def trained(place, start, request):
   """(place, run, checkpoint exported from it)."""
   place.write_data(_rows())

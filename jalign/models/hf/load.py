@@ -147,19 +147,20 @@ def _load(path, mesh, dtype, param_dtype, fields, scored=False):
       name: traverse_util.flatten_dict(tree, sep="/")
       for name, tree in (("specs", specs), ("where", where))
     }
-    found = {
-      name: _read(
-        shards,
+    score = None
+    if scored:
+      score = jax.numpy.asarray(shards.slice(SCORE)[0], jax.numpy.float32)
+  found = {}
+  for name, place in places(config, specs).items():
+    # Opened anew: pages that were read count as ours while a file is open.
+    with open_shards(folder) as shards:
+      found[name] = _read(
+        _completed(shards, wanted),
         place,
         flat["specs"][name].shape,
         flat["where"][name],
         config.param_dtype,
       )
-      for name, place in places(config, specs).items()
-    }
-    score = None
-    if scored:
-      score = jax.numpy.asarray(shards.slice(SCORE)[0], jax.numpy.float32)
   return config, traverse_util.unflatten_dict(found, sep="/"), score
 
 
@@ -270,11 +271,10 @@ def _read(
     def cut(at, ranges=ranges):
       index = (start + i for i, (start, _) in zip(at, ranges))
       name = place.name.format(*index)
-      part = _cut(shards, name, place, shape[stacked:], ranges[stacked:])
-      return part.astype(dtype, copy=False)
+      return _cut(shards, name, place, shape[stacked:], ranges[stacked:])
 
     if not stacked:
-      part = cut(())
+      part = cut(()).reshape(sizes).astype(dtype, copy=False)
       arrays |= {d: jax.device_put(part, d) for d in alike}
       continue
     for device in alike:
@@ -284,29 +284,32 @@ def _read(
       for d in alike:
         # A mesh around, with other devices, would not do.
         with jax.set_mesh(alone[d]):
-          arrays[d] = _put(arrays[d], jax.device_put(part, d), at)
+          arrays[d] = _put(
+            arrays[d], jax.device_put(part, d), at, place.transposed
+          )
+      jax.block_until_ready([arrays[d] for d in alike])  # or parts pile up
   order = sharding.addressable_devices_indices_map(shape)
   return jax.make_array_from_single_device_arrays(
     shape, sharding, [arrays[device] for device in order]
   )
 
 
-@functools.partial(jax.jit, donate_argnums=0)
-def _put(whole, part, at):
+@functools.partial(jax.jit, donate_argnums=0, static_argnums=3)
+def _put(whole, part, at, transposed):
+  """Writes a part of a tensor, as the file has it, to its place."""
+  part = part.T if transposed else part
+  part = part.reshape(whole.shape[len(at) :]).astype(whole.dtype)
   return whole.at[at].set(part)
 
 
 def _cut(shards, name, place, shape, ranges):
-  """Part of a tensor, as the parameter has it."""
-  sizes = [stop - start for start, stop in ranges]
+  """Part of a tensor, as the file has it."""
   view, inner = shards.slice(name), place.inner
   outer = _flat(ranges[inner:], shape[inner:], place.start)
   if not inner:
-    return view[outer].reshape(sizes)
+    return view[outer]
   columns = _flat(ranges[:inner], shape[:inner])
-  if place.transposed:
-    return view[outer, columns].T.reshape(sizes)
-  return view[columns, outer].reshape(sizes)
+  return view[outer, columns] if place.transposed else view[columns, outer]
 
 
 def _flat(ranges, shape, before=0):

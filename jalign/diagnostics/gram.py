@@ -1,0 +1,85 @@
+"""Entanglement token by token: K_ij = <grad log pi(w_i), grad log pi(l_j)>.
+
+The sum over the scored tokens of both responses is the inner product of the
+responses' gradients. Yuan et al. 2024, arXiv:2410.13828, section 4.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jalign.logprobs import logits
+from jalign.types import Array, Head, Model, Params, Sequences
+
+# (params, sequences of R rows) -> [R, T - 1] log-probs of tokens 1 .. T - 1,
+# 0 where they aren't scored.
+TokenLogProbs = Callable[[Params, Sequences], Array]
+
+
+def dense_logprobs(model: Model) -> TokenLogProbs:
+  """Log-probs by the full logits of the rows.
+
+  The streamed ones have a gradient of their own, and no forward mode.
+  """
+
+  def logps(params, rows):
+    hidden = model.forward(params, rows.tokens)[:, :-1]
+    found = jax.nn.log_softmax(logits(model.head(params), hidden), -1)
+    picked = jnp.take_along_axis(found, rows.tokens[:, 1:, None], -1)[..., 0]
+    return jnp.where(rows.mask[:, 1:], picked, 0.0)
+
+  return logps
+
+
+def token_gram(logps: TokenLogProbs, params: Params, pair: Sequences) -> Array:
+  """The exact matrix: one vjp and one jvp for each token of the rejected row.
+
+  Args:
+    logps: log-probs of the rows' tokens, with forward mode: see
+      `dense_logprobs`.
+    params: the parameters that the gradients are of.
+    pair: 2 rows, chosen and rejected.
+
+  Returns:
+    [T - 1, T - 1] float32; rows are the chosen tokens 1 .. T - 1, columns the
+    rejected ones, 0 where either isn't scored.
+  """
+  pair = pair.replace(packed=None)
+  of = lambda i: (
+    lambda p: logps(p, jax.tree.map(lambda x: x[i : i + 1], pair))[0]
+  )
+  values, pull = jax.vjp(of(1), params)
+
+  def column(j):
+    direction = pull(jnp.zeros_like(values).at[j].set(1.0))[0]
+    return jax.jvp(of(0), (params,), (direction,))[1]
+
+  return jax.lax.map(column, jnp.arange(len(values))).T
+
+
+def last_layer_gram(
+  hidden: Array, head: Head, targets: Array, mask: Array
+) -> Array:
+  """The part that is due to the head's weight: (e_i e_j)(h_i h_j).
+
+  e is what a token's logits are off: one at the target, less the softmax. No
+  gradient is computed. Equal to `token_gram` restricted to an untied head.
+
+  Args:
+    hidden: [2, T, D] states that predict the targets, chosen and rejected.
+    head: a plain one, of weight alone.
+    targets: [2, T] int32.
+    mask: [2, T] bool, the tokens that count.
+
+  Returns:
+    [T, T] float32, 0 where either token doesn't count.
+  """
+  h = hidden.astype(jnp.float32)
+  p = jax.nn.softmax(logits(head, hidden), -1)
+  a, b = targets
+  off = p[0] @ p[1].T
+  off -= p[0][:, b]  # p_i at the target of j
+  off -= p[1][:, a].T
+  off += a[:, None] == b
+  return jnp.where(mask[0][:, None] & mask[1], off * (h[0] @ h[1].T), 0.0)

@@ -1,0 +1,132 @@
+"""What log-probs say about preferences: rankings, thresholds, calibration.
+
+Chen et al. 2024, "Preference Learning Algorithms Do Not Learn Preference
+Rankings", arXiv:2405.19534; Guo et al. 2017, arXiv:1706.04599 (calibration).
+"""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jalign.types import Array
+
+
+def idealised_ranking(
+  ref_chosen_logps: Array,
+  ref_rejected_logps: Array,
+  agreement: Array,
+  beta: float,
+) -> Array:
+  """[P] bool: whether the optimum of DPO ranks the pair as its label does.
+
+  The optimum's log-odds are the reference's plus logit(agreement) / beta: where
+  the reference ranks a pair wrongly enough, perfect training leaves it so.
+  Chen et al. 2024, corollary 3.3.
+
+  Args:
+    ref_chosen_logps: [P] reference's log-probs of the chosen, nats.
+    ref_rejected_logps: [P] of the rejected.
+    agreement: [P] P(chosen is preferred), inside (0, 1): for a label without
+      ties the paper takes 1 - 1e-3.
+    beta: of DPO.
+  """
+  logit = jnp.log(agreement) - jnp.log1p(-agreement)
+  return ref_chosen_logps - ref_rejected_logps + logit / beta > 0
+
+
+def dpo_threshold(
+  ref_chosen_logps: Array, ref_rejected_logps: Array, beta: float
+) -> Array:
+  """[P] the loss of DPO at which the policy's ranking of a pair flips.
+
+  The policy ranks the chosen response first if and only if the pair's loss is
+  at most -log sigmoid(beta c), with c the reference's log-odds against it.
+  Chen et al. 2024, theorem 4.1.
+
+  Args:
+    ref_chosen_logps: [P] nats.
+    ref_rejected_logps: [P] nats.
+    beta: of DPO.
+  """
+  return -jax.nn.log_sigmoid(beta * (ref_rejected_logps - ref_chosen_logps))
+
+
+def ipo_threshold(
+  ref_chosen_logps: Array, ref_rejected_logps: Array, tau: float
+) -> Array:
+  """[P] the loss of IPO up to which a pair is certainly ranked as its label.
+
+  (c + 1 / (2 tau))^2 with c the reference's log-odds for it; negative (no loss
+  suffices) where c is below -1 / (2 tau): there a loss of 0 ranks it wrongly.
+  Chen et al. 2024, proposition A.7.
+
+  Args:
+    ref_chosen_logps: [P] nats.
+    ref_rejected_logps: [P] nats.
+    tau: of IPO.
+  """
+  gap = ref_chosen_logps - ref_rejected_logps + 1 / (2 * tau)
+  return jnp.where(gap >= 0, jnp.square(gap), -1.0)
+
+
+class Reliability(NamedTuple):
+  """How often a model is right, by how sure it is.
+
+  Attributes:
+    confidence: [bins] mean confidence; NaN in an empty bin.
+    accuracy: [bins] share that is right; ties count 1/2.
+    pairs: [bins] how many.
+    ece: expected calibration error: mean over the pairs of their bin's
+      |accuracy - confidence|.
+    mce: the largest of a bin that isn't empty.
+  """
+
+  confidence: np.ndarray
+  accuracy: np.ndarray
+  pairs: np.ndarray
+  ece: float
+  mce: float
+
+
+def reliability(
+  margins: Array, bins: int = 10, *, equal_mass: bool = False
+) -> Reliability:
+  """Calibration of Bradley-Terry preferences sigmoid(margin).
+
+  Folded: the confidence is that in whichever response is preferred, in [1/2,
+  1], and it is right where the margin is positive.
+
+  Args:
+    margins: [P] rewards of the chosen less the rejected: of a reward model, or
+      implicit ones.
+    bins: of equal width over [1/2, 1].
+    equal_mass: of equal numbers of pairs instead (ACE).
+  """
+  chex.assert_rank(margins, 1)
+  values = np.asarray(margins, np.float64)
+  sure = 1 / (1 + np.exp(-np.abs(values)))
+  right = 0.5 + 0.5 * np.sign(values)
+  if equal_mass:
+    at = np.empty(len(sure), int)
+    at[np.argsort(sure, kind="stable")] = (
+      np.arange(len(sure)) * bins // max(len(sure), 1)
+    )
+  else:
+    at = np.minimum(((sure - 0.5) * 2 * bins).astype(int), bins - 1)
+  count = np.bincount(at, minlength=bins)
+  mean = lambda x: np.divide(
+    np.bincount(at, x, bins), count, out=np.full(bins, np.nan), where=count > 0
+  )
+  confidence, accuracy = mean(sure), mean(right)
+  off = np.abs(accuracy - confidence)[count > 0]
+  weights = count[count > 0] / max(count.sum(), 1)
+  return Reliability(
+    confidence,
+    accuracy,
+    count,
+    float(np.sum(weights * off)),
+    float(off.max(initial=0.0)),
+  )

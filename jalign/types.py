@@ -40,7 +40,8 @@ class Layout(NamedTuple):
 NOT_SPLIT = Layout()
 
 
-def _as_they_are(params: Params) -> Params:
+def _as_they_are(params: Params, rows: int) -> Params:
+  del rows
   return params
 
 
@@ -61,8 +62,9 @@ class Policy(NamedTuple):
       prefill or a chunk of one, C == 1 a decode step. `logits` are float32
       [B, V] after each row's last appended token; or, of a mixture, a tuple
       of M such arrays, each model's own, the policy's first.
-    prepare: `params -> params` as decoding wants them: the loop calls it once,
-      before the first token. The other functions take either form.
+    prepare: `(params, rows) -> params` as decoding wants them for so many rows
+      at a time: the loop calls it once, before the first token. The other
+      functions take either form.
     combine: `(params, parts, rows [B]) -> [B, V]`, the logits to draw from,
       out of the M parts; `rows` are the indices of the caller's rows, for
       params that differ between them.
@@ -71,7 +73,7 @@ class Policy(NamedTuple):
 
   init_cache: Callable[..., Cache]
   extend: Callable[..., tuple[Any, Cache]]
-  prepare: Callable[[Params], Params] = _as_they_are
+  prepare: Callable[[Params, int], Params] = _as_they_are
   combine: Callable[[Params, tuple[Array, ...], Array], Array] = _first
   layout: Layout = NOT_SPLIT
 
@@ -127,7 +129,7 @@ class Model(NamedTuple):
   head: Callable[[Params], Head]
   init_cache: Callable[..., Cache]
   extend: Callable[..., tuple[Any, Cache]]
-  prepare: Callable[[Params], Params] = _as_they_are
+  prepare: Callable[[Params, int], Params] = _as_they_are
   combine: Callable[[Params, tuple[Array, ...], Array], Array] = _first
   layout: Layout = NOT_SPLIT
 

@@ -125,7 +125,7 @@ def loop(s: Sizes, size: str, batch: str, chunk: str) -> dict[str, Any]:
   def run_of(new):
     @jax.jit
     def run(params, prompts):
-      params = model.prepare(params)
+      params = model.prepare(params, rows)
       held = model.init_cache(params, rows, s.prompt + s.new)
       logits, held = model.extend(params, prompts, one * s.prompt, held)
 

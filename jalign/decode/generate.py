@@ -148,7 +148,7 @@ def _generate(policy, params, prompts, *, settings, samples, refill):
   batch, width = prompts.tokens.shape
   name = f"{batch * samples} rows of {width} + {settings.capacity} tokens"
   count_compiled(name + (f" in {refill[0]} slots" if refill else ""))
-  params = policy.prepare(params)
+  params = policy.prepare(params, refill[0] if refill else batch * samples)
   repeat = functools.partial(
     jax.tree.map, lambda x: jnp.repeat(x, samples, axis=0)
   )

@@ -68,10 +68,10 @@ def geometric(policy: Any, reference: Any) -> Policy:
     # Unnormalised logits mix to the same distribution as log-probs.
     return (1.0 - weight) * a + weight * b
 
-  def prepare(params: MixtureParams) -> MixtureParams:
+  def prepare(params: MixtureParams, rows: int) -> MixtureParams:
     return params.replace(
-      policy=policy.prepare(params.policy),
-      reference=reference.prepare(params.reference),
+      policy=policy.prepare(params.policy, rows),
+      reference=reference.prepare(params.reference, rows),
     )
 
   return Policy(init_cache, extend, prepare, combine, policy.layout)

@@ -23,8 +23,9 @@ from jalign.models.block import (
   kinds,
 )
 from jalign.models.config import ModelConfig
+from jalign.models.layers import Transposed
 from jalign.models.lowrank import whole
-from jalign.models.spec import param_specs
+from jalign.models.spec import inputs, matrices, param_specs
 from jalign.sharding import constrain
 from jalign.types import Array, Params
 
@@ -64,12 +65,13 @@ def quantise(x: Array) -> tuple[Array, Array]:
   return jnp.round(steps).astype(jnp.int8), scale
 
 
-def prepare(params: Params, *, c: ModelConfig) -> Params:
+def prepare(params: Params, rows: int, *, c: ModelConfig) -> Params:
   """The parameters as decoding wants them; see the head of this file.
 
   Args:
     params: as from `init`, or prepared already: these come back as they are.
       A low-rank change of a weight is added to it.
+    rows: that are decoded at a time.
     c: the model's config.
 
   Returns:
@@ -79,6 +81,10 @@ def prepare(params: Params, *, c: ModelConfig) -> Params:
   if isinstance(params["blocks"], tuple):
     return params
   specs = param_specs(c)
+  # A single row of float32 is the one case that is slower so.
+  few = rows == 1 and c.dtype == "float32"
+  on = attention.platform() == "cpu" and not few
+  turned = matrices(c) if on else ()
 
   def place(x, axes, dtype=c.dtype):
     axes = tuple(None if axis == "embed" else axis for axis in axes)
@@ -88,7 +94,13 @@ def prepare(params: Params, *, c: ModelConfig) -> Params:
     x = whole(jax.tree.map(lambda y: y[i], x))
     # Routes are chosen in float32.
     dtype = x.dtype if k == "router" else c.dtype
-    return place(x, specs["blocks"][k].axes[1:], dtype)
+    axes = specs["blocks"][k].axes[1:]
+    if k not in turned:
+      return place(x, axes, dtype)
+    # Outputs come first.
+    order = [*range(inputs(k), x.ndim), *range(inputs(k))]
+    axes = tuple(axes[i] for i in order)
+    return Transposed(place(x.transpose(order), axes, dtype))
 
   blocks = [
     {k: layer(k, x, i) for k, x in params["blocks"].items()}

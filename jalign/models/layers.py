@@ -7,13 +7,26 @@ import math
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 from jalign.models.lowrank import LowRank
 from jalign.products import matmul
 from jalign.types import Array
 
 
-def project(x: Array, weight: Array | LowRank, axes: int = 1) -> Array:
+class Transposed(struct.PyTreeNode):
+  """A weight held [*outputs, *inputs].
+
+  XLA:CPU multiplies a few rows by it in half the time, once weights are larger
+  than its caches (experiments/bench/products.py).
+  """
+
+  weight: Array
+
+
+def project(
+  x: Array, weight: Array | LowRank | Transposed, axes: int = 1
+) -> Array:
   """Contracts x's last `axes` axes with the first of a weight, in x's dtype.
 
   Both are flattened to matrices: with three axes XLA:CPU transposes the
@@ -25,10 +38,15 @@ def project(x: Array, weight: Array | LowRank, axes: int = 1) -> Array:
     out = project(x, weight.weight, axes)
     out += jnp.asarray(weight.scale, x.dtype) * change
     return out if weight.magnitude is None else out * weight.gain(x.dtype)
-  rows, inner, outer = x.shape[:-axes], x.shape[-axes:], weight.shape[axes:]
-  width = math.prod(inner)
-  weight = weight.astype(x.dtype).reshape(width, -1)
-  out = matmul(x.reshape(-1, width), weight)
+  rows, width = x.shape[:-axes], math.prod(x.shape[-axes:])
+  matrix = x.reshape(-1, width)
+  if isinstance(weight, Transposed):
+    outer = weight.weight.shape[:-axes]
+    weight = weight.weight.astype(x.dtype).reshape(-1, width)
+    out = matmul(matrix, weight, transposed=True)
+  else:
+    outer = weight.shape[axes:]
+    out = matmul(matrix, weight.astype(x.dtype).reshape(width, -1))
   return out.astype(x.dtype).reshape(*rows, *outer)
 
 

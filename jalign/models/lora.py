@@ -18,10 +18,14 @@ import jax
 from jalign.errors import UserError
 from jalign.models.config import ModelConfig
 from jalign.models.lowrank import LowRank, lengths, whole
-from jalign.models.spec import ParamSpec, init_params, inputs, param_specs
+from jalign.models.spec import (
+  ParamSpec,
+  init_params,
+  inputs,
+  matrices,
+  param_specs,
+)
 from jalign.types import Array, Params
-
-_MATRICES = ("wq", "wk", "wv", "wo", "gate", "up", "down")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,10 +69,7 @@ def targets(c: ModelConfig, lora: LoraConfig) -> tuple[str, ...]:
   Raises:
     UserError: a pattern matches no matrix of a layer; experts have none.
   """
-  blocks = param_specs(c)["blocks"]
-  experts = ("gate", "up", "down") if c.num_experts else ()
-  can = [n for n in _MATRICES if n in blocks and n not in experts]
-  paths = {f"blocks/{name}": name for name in can}
+  paths = {f"blocks/{name}": name for name in matrices(c)}
   for pattern in lora.targets:
     if not fnmatch.filter(paths, pattern):
       raise UserError(

@@ -100,6 +100,12 @@ def _mlp(c, block, residual):
   return found
 
 
+def matrices(c: ModelConfig) -> tuple[str, ...]:
+  """Names of a layer's matrices that all tokens are multiplied by."""
+  mlp = ("gate", "up", "down") if c.mlp_gated else ("up", "down")
+  return ("wq", "wk", "wv", "wo", *(() if c.num_experts else mlp))
+
+
 def inputs(path: str) -> int:
   """How many axes of a layer's matrix are its inputs; the others are outputs.
 

@@ -169,7 +169,7 @@ def _converted(model):
 
 def _stacked(model):
   """Layers cut out of a stack [L, ...] at every step."""
-  prepare = lambda params: jax.lax.optimization_barrier(params)
+  prepare = lambda params, rows: jax.lax.optimization_barrier(params)
   return Policy(model.init_cache, model.extend, prepare)
 
 

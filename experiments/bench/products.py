@@ -1,0 +1,64 @@
+"""What bounds decoding on a CPU: products of a few rows with many weights.
+
+48 matrices of 768 x 2048, one after another, as the layers of m have them: 302
+MB in float32, more than caches hold. Beside the time that reading them and
+computing would take at the limits of the same run.
+
+  python -m experiments.bench.products --out=FILE.jsonl
+
+Cost: 20 s and 1 GB on 2 idle CPU cores.
+"""
+
+import jax
+import jax.numpy as jnp
+from absl import app
+
+from experiments.bench import measure
+from jalign.products import matmul
+
+
+def point(results, floors, dtype, batch, count, shape, repeats):
+  keys = jax.random.split(jax.random.key(0), count)
+  weights = [jax.random.normal(key, shape, dtype) for key in keys]
+  x = jnp.ones((batch, shape[0]), dtype)
+
+  @jax.jit
+  def chain(x, weights):
+    for weight in weights:  # each needs the one before
+      x += 1e-9 * matmul(x, weight)[:, : shape[0]].astype(x.dtype)
+    return x
+
+  measure.first(lambda: chain(x, weights))
+  seconds, share = measure.alternate(
+    {"chain": lambda: chain(x, weights)}, repeats=repeats
+  )
+  size = sum(weight.nbytes for weight in weights)
+  read = size / floors["read_gb_s"] / 1e9
+  flop = 2 * batch * shape[0] * shape[1] * count
+  compute = flop / floors[f"gemm_{dtype}_gflop_s"] / 1e9
+  middle = measure.spread(seconds["chain"])[0]
+  results.add(
+    dtype=dtype,
+    batch=batch,
+    seconds={"chain": measure.spread(seconds["chain"])},
+    read_gb_s=round(size / middle / 1e9, 2),
+    beside_limits=round(middle / (read + compute), 3),
+    floors=floors,
+    others=share,
+  )
+
+
+def main(argv: list[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f"unknown arguments: {argv[1:]}")
+  results = measure.Results("products", measure.OUT.value)
+  smoke = measure.SMOKE.value
+  floors = measure.floors(4, 128) if smoke else measure.floors()
+  count, shape, repeats = (2, (8, 16), 2) if smoke else (48, (768, 2048), 7)
+  for dtype in measure.DTYPES.value:
+    for batch in map(int, measure.BATCHES.value):
+      point(results, floors, dtype, batch, count, shape, repeats)
+
+
+if __name__ == "__main__":
+  app.run(main)

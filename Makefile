@@ -55,7 +55,8 @@ papers-%: $(VENV)/.installed
 # Python that has google-tunix==0.1.7.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 RESULTS ?= experiments/bench/results
-BENCHES ?= decode mixture logprobs train_step refill prefix cache load
+BENCHES ?= decode mixture logprobs train_step refill prefix cache products \
+  load
 FLAGS_decode = --tunix=$(TUNIX)
 FLAGS_train_step = --sizes=s,s152k
 BENCH_BIN := .venv-bench/bin

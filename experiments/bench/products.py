@@ -1,13 +1,16 @@
 """What bounds decoding on a CPU: products of a few rows with many weights.
 
 48 matrices of 768 x 2048, one after another, as the layers of m have them: 302
-MB in float32, more than caches hold. Beside the time that reading them and
-computing would take at the limits of the same run.
+MB in float32, more than caches hold. They are held as in training, inputs
+first, or as in decoding, outputs first; in turns, and beside the time that
+reading them and computing would take at the limits of the same run.
 
   python -m experiments.bench.products --out=FILE.jsonl
 
 Cost: 20 s and 1 GB on 2 idle CPU cores.
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -20,29 +23,36 @@ from jalign.products import matmul
 def point(results, floors, dtype, batch, count, shape, repeats):
   keys = jax.random.split(jax.random.key(0), count)
   weights = [jax.random.normal(key, shape, dtype) for key in keys]
+  turned = [jnp.array(weight.T) for weight in weights]
   x = jnp.ones((batch, shape[0]), dtype)
 
-  @jax.jit
-  def chain(x, weights):
+  @functools.partial(jax.jit, static_argnames="transposed")
+  def chain(x, weights, transposed):
     for weight in weights:  # each needs the one before
-      x += 1e-9 * matmul(x, weight)[:, : shape[0]].astype(x.dtype)
+      y = matmul(x, weight, transposed=transposed)
+      x += 1e-9 * y[:, : shape[0]].astype(x.dtype)
     return x
 
-  measure.first(lambda: chain(x, weights))
-  seconds, share = measure.alternate(
-    {"chain": lambda: chain(x, weights)}, repeats=repeats
-  )
+  runs = {
+    "inputs_first": lambda: chain(x, weights, transposed=False),
+    "outputs_first": lambda: chain(x, turned, transposed=True),
+  }
+  for run in runs.values():
+    measure.first(run)
+  seconds, share = measure.alternate(runs, repeats=repeats)
   size = sum(weight.nbytes for weight in weights)
   read = size / floors["read_gb_s"] / 1e9
   flop = 2 * batch * shape[0] * shape[1] * count
   compute = flop / floors[f"gemm_{dtype}_gflop_s"] / 1e9
-  middle = measure.spread(seconds["chain"])[0]
+  limit = read + compute
   results.add(
     dtype=dtype,
     batch=batch,
-    seconds={"chain": measure.spread(seconds["chain"])},
-    read_gb_s=round(size / middle / 1e9, 2),
-    beside_limits=round(middle / (read + compute), 3),
+    seconds={name: measure.spread(x) for name, x in seconds.items()},
+    beside_limits={
+      name: round(measure.spread(x)[0] / limit, 3)
+      for name, x in seconds.items()
+    },
     floors=floors,
     others=share,
   )

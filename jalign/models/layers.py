@@ -17,8 +17,8 @@ from jalign.types import Array
 class Transposed(struct.PyTreeNode):
   """A weight held [*outputs, *inputs].
 
-  XLA:CPU multiplies a few rows by it in half the time, once weights are larger
-  than its caches (experiments/bench/products.py).
+  XLA:CPU multiplies a few rows by it faster, once weights are larger than its
+  caches (experiments/bench/products.py).
   """
 
   weight: Array

@@ -13,6 +13,7 @@ from experiments.bench import (
   logprobs,
   mixture,
   models,
+  products,
   report,
   roofline,
   train_step,
@@ -70,6 +71,13 @@ def test_mixture_is_set_against_the_sum_of_its_models(smoke):
   assert x["step_ratio"] == pytest.approx(
     x["seconds"]["jalign"][0] / both, abs=1e-3
   )
+
+
+def test_products_are_set_against_the_limits(smoke):
+  (x,) = smoke(products)
+  assert x.keys() >= TIMED and x["batch"] == 2
+  assert x["beside_limits"].keys() == x["seconds"].keys()
+  assert all(ratio > 0 for ratio in x["beside_limits"].values())
 
 
 def test_loading_says_time_and_memory(smoke):

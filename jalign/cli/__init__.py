@@ -4,6 +4,7 @@ Bad input prints one paragraph and exits with code 2; a run that was asked to
 stop (SIGTERM, or Ctrl-C once) saves first and exits with code 0.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -47,6 +48,8 @@ usage: jalign COMMAND [flags]
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Entry point of the `jalign` command; exits."""
+  # Advice on installing PyTorch is no news to anybody here.
+  os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
   arguments = list(sys.argv[1:] if argv is None else argv)
   commands = {
     "train": train,

@@ -1,6 +1,5 @@
 """The commands that look at a run, a checkpoint or a file of data."""
 
-import os
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -113,7 +112,6 @@ def score(arguments: Sequence[str]) -> None:
   if not values.model or not values.data or not values.out:
     raise UserError("score needs --model=DIR, --data=FILE and --out=FILE.")
 
-  os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
   from jalign.experiment.score import score as write_scores
 
   lines = write_scores(
@@ -144,8 +142,6 @@ def data(arguments: Sequence[str]) -> None:
       remedy="jalign data check FILE.jsonl [--source=NAME ...]",
     )
 
-  # Its advice on installing PyTorch is no finding about the data.
-  os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
   from jalign import data
   from jalign.data.check import check
   from jalign.data.findings import describe

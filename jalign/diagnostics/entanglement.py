@@ -8,8 +8,8 @@ product of their gradients, weighed by the loss's coefficients d_w and d_l
   change of log pi(y_l) = e (d_w <g_w, g_l> - d_l |g_l|^2)
 
 Yuan et al. 2024, "A Common Pitfall of Margin-based Language Model Alignment:
-Gradient Entanglement", arXiv:2410.13828, section 3. This holds for plain SGD on
-one pair; Adam, clipping and the other pairs of a batch can alter the signs, so
+Gradient Entanglement", arXiv:2410.13828. This holds for plain SGD on one pair;
+Adam, clipping and the other pairs of a batch can alter the signs, so
 measure `changes` beside it.
 """
 
@@ -124,7 +124,7 @@ class Forecast(NamedTuple):
     case: [P] int32 index in `CASES`: which of the two rise.
     threshold: [P] min(rho |g_w|^2, |g_l|^2 / rho) with rho = d_w / d_l: where
       both coefficients are positive, the case is ideal if and only if the
-      inner product is below it.
+      inner product is below it. NaN or infinite where one is 0.
     margin: [P] threshold less inner product.
   """
 
@@ -182,7 +182,7 @@ def normalised_pulls(
   (1 - cosine). A step takes them as constants: the gradient of
   -(d_w log pi(y_w) - d_l log pi(y_l)).
 
-  Yuan et al. 2024, section 5 (pairwise normalised gradient). Its published form
+  Yuan et al. 2024 propose it (pairwise normalised gradient). Its published form
   isn't established: this is our reading.
 
   Args:

@@ -1,7 +1,7 @@
 """Entanglement token by token: K_ij = <grad log pi(w_i), grad log pi(l_j)>.
 
 The sum over the scored tokens of both responses is the inner product of the
-responses' gradients. Yuan et al. 2024, arXiv:2410.13828, section 4.
+responses' gradients. Yuan et al. 2024, arXiv:2410.13828.
 """
 
 from collections.abc import Callable
@@ -9,6 +9,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jalign.errors import UserError
 from jalign.logprobs import logits
 from jalign.types import Array, Head, Model, Params, Sequences
 
@@ -68,13 +69,23 @@ def last_layer_gram(
 
   Args:
     hidden: [2, T, D] states that predict the targets, chosen and rejected.
-    head: a plain one, of weight alone.
+    head: one without a soft cap.
     targets: [2, T] int32.
     mask: [2, T] bool, the tokens that count.
 
   Returns:
     [T, T] float32, 0 where either token doesn't count.
+
+  Raises:
+    UserError: the head has a soft cap, or no weight.
   """
+  if head.weight is None or head.soft_cap is not None:
+    raise UserError(
+      "the part of a head with a soft cap, or without a weight, has no such"
+      " form.",
+      where="head",
+      remedy="Use token_gram.",
+    )
   h = hidden.astype(jnp.float32)
   p = jax.nn.softmax(logits(head, hidden), -1)
   a, b = targets
@@ -82,4 +93,5 @@ def last_layer_gram(
   off -= p[0][:, b]  # p_i at the target of j
   off -= p[1][:, a].T
   off += a[:, None] == b
-  return jnp.where(mask[0][:, None] & mask[1], off * (h[0] @ h[1].T), 0.0)
+  found = head.scale**2 * off * (h[0] @ h[1].T)
+  return jnp.where(mask[0][:, None] & mask[1], found, 0.0)

@@ -1,7 +1,7 @@
 """What a policy's own distributions say about over-optimisation.
 
 Shi et al. 2024, "Understanding Likelihood Over-optimisation in Direct Alignment
-Algorithms", arXiv:2410.11677, section 5: the entropy over the k most probable
+Algorithms", arXiv:2410.11677: the entropy over the k most probable
 next tokens falls for long, and their probability mass declines, before the
 quality of samples does.
 """

@@ -112,13 +112,22 @@ def delta_of(
   """LoRA settings of a run's last stage, and the delta that it trained.
 
   Raises:
-    UserError: it trained something else.
+    UserError: it trained something else, or a change of an earlier stage's
+      policy, which nobody else has.
   """
   stage = folders.last_stage(run)
-  settings = parse(folders.read_json(run / "config.json")).stage(stage.name)
+  whole = parse(folders.read_json(run / "config.json"))
+  settings, start = whole.stage(stage.name), whole.starts[stage.name]
   if not settings.lora.rank:
     raise UserError(
       "it wasn't trained by LoRA: there is no adapter.",
+      where=str(stage),
+      remedy="Convert it whole.",
+    )
+  if start != "start":
+    raise UserError(
+      f"its change is of what the stage {start} left, not of the checkpoint"
+      " that the run started from.",
       where=str(stage),
       remedy="Convert it whole.",
     )

@@ -268,6 +268,9 @@ def test_the_last_layers_part_is_that_of_the_head():
     pair.mask[:, 1:],
   )
   assert np.abs(want).max() > 0.5
+  with pytest.raises(UserError, match="soft cap"):
+    capped = model.head(params).replace(soft_cap=3.0)
+    diagnostics.last_layer_gram(pair.tokens, capped, pair.tokens, pair.mask)
   np.testing.assert_allclose(got, want, atol=1e-3 * np.abs(want).max())
 
 

@@ -38,6 +38,8 @@ def test_a_change_of_the_stage_before(place):
   np.testing.assert_array_equal(before["embed"], after["embed"])
   names = _saved(run)
   assert "['blocks']['wq']['a']" in names
+  command = ["convert", f"--run={run}", f"--to={run / 'x'}", "--adapter"]
+  assert "the stage sft left" in place.fails(command)
   assert not any("embed" in name for name in names)
   cli.main(["sample", f"--run={run}", "--prompt=q:", "--max_new_tokens=2"])
   cli.main(["evaluate", f"--run={run}"])

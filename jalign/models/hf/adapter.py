@@ -187,9 +187,10 @@ def load_adapter(
       changes[match[1] + _SUFFIX][match[2]] = x.astype(np.float32)
     else:
       strange.append(name)
-  lacking = [
-    n for n, x in changes.items() if not {"lora_A", "lora_B"} <= x.keys()
-  ]
+  needed = {"lora_A", "lora_B"}
+  if given.get("use_dora"):
+    needed.add("lora_magnitude_vector")
+  lacking = [n for n, x in changes.items() if x.keys() != needed]
   if strange or lacking or not changes:
     said = strange or lacking or ["no module at all"]
     raise UserError(

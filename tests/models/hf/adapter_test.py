@@ -135,6 +135,8 @@ def test_what_is_wrong_is_said(tmp_path):
   ):
     _adapter("qwen3", tmp_path, **change)
     refused(said)
+  _adapter("qwen3", tmp_path, use_dora=True)  # and its lengths aren't there
+  refused("q_proj")
   folder = _adapter("qwen3", tmp_path)
   file = folder / "adapter_model.safetensors"
   file.write_bytes(file.read_bytes()[:-7])

@@ -8,6 +8,7 @@ import atexit
 import importlib.metadata
 import os
 import shutil
+import sys
 import tempfile
 
 flags = os.environ.get("XLA_FLAGS", "")
@@ -51,6 +52,15 @@ def shared() -> pathlib.Path:
   if not SHARED.is_dir():
     pytest.skip(f"no shared material at {SHARED}")
   return SHARED
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_programs_go():
+  """Thousands of programs of one process exceed the kernel's 65,530 maps."""
+  yield
+  jax = sys.modules.get("jax")
+  if jax is not None:
+    jax.clear_caches()
 
 
 @pytest.fixture

@@ -40,6 +40,7 @@ def stage(loss: dict[str, Any], **changes: Any) -> ConfigDict:
   section.loss = ConfigDict(loss)
   section.optimizer = ConfigDict(parse.defaults()["optimizer"])
   section.lora = ConfigDict(parse.defaults()["lora"])
+  section.diagnostics = ConfigDict(parse.defaults()["diagnostics"])
   section.trainable = changes.get("trainable", ())
   section.algorithm = changes.get("algorithm", "")
   section.steps = changes.get("steps", 0)

@@ -31,6 +31,9 @@ usage: jalign COMMAND [flags]
             Log-probs and entropies of a file's responses, token by token,
             under a run's policy or a checkpoint; with a reference, implicit
             rewards too.
+  report    RUN [RUN ...] [--stage=NAME] [--out=DIR]
+            One page on what training did to log-probs, gradients, entropy and
+            samples, runs overlaid: RUN/dynamics/report.html, or DIR's.
   convert   --run=DIR --to=DIR [--adapter]
             Writes a run's policy as a checkpoint that transformers opens, or
             the low-rank change that it trained as one that PEFT opens. The
@@ -56,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     "sample": others.sample,
     "evaluate": others.evaluate,
     "score": others.score,
+    "report": others.report,
     "convert": others.convert,
     "merge": others.merge,
     "data": others.data,

@@ -66,6 +66,21 @@ def evaluate(arguments: Sequence[str]) -> None:
   print(evaluate_run(pathlib.Path(values.run), against, values.data or ""))
 
 
+def report(arguments: Sequence[str]) -> None:
+  """Writes the page of one or more runs' dynamics."""
+  values = flags.FlagValues()
+  flags.DEFINE_string("stage", "", "the last by default", flag_values=values)
+  flags.DEFINE_string("out", None, "folder of the page", flag_values=values)
+  runs = parse_flags(values, arguments, words=len(arguments))
+  if not runs:
+    raise UserError("report needs one or more folders of runs.")
+
+  from jalign.experiment.dynamics import report_runs
+
+  out = pathlib.Path(values.out) if values.out else None
+  print(report_runs([pathlib.Path(run) for run in runs], out, values.stage))
+
+
 def convert(arguments: Sequence[str]) -> None:
   """Writes a run's policy, or its adapter, for others."""
   values = flags.FlagValues()

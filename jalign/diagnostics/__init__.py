@@ -3,6 +3,7 @@
 from jalign.diagnostics.entanglement import (
   ALL,
   CASES,
+  SHARES,
   Forecast,
   Products,
   case_of,
@@ -16,6 +17,12 @@ from jalign.diagnostics.gram import (
   last_layer_gram,
   token_gram,
 )
+from jalign.diagnostics.panels import (
+  entanglement_panel,
+  likelihood_panel,
+  policy_panel,
+  realised_panel,
+)
 from jalign.diagnostics.policy import TopK, reversal, top_k
 from jalign.diagnostics.preference import (
   Reliability,
@@ -24,10 +31,13 @@ from jalign.diagnostics.preference import (
   ipo_threshold,
   reliability,
 )
+from jalign.diagnostics.remedy import normalised
+from jalign.diagnostics.watch import state_products, watch_pairs
 
 __all__ = [
   "ALL",
   "CASES",
+  "SHARES",
   "Forecast",
   "Products",
   "Reliability",
@@ -36,14 +46,21 @@ __all__ = [
   "changes",
   "dense_logprobs",
   "dpo_threshold",
+  "entanglement_panel",
   "forecast",
   "gradient_products",
   "idealised_ranking",
   "ipo_threshold",
   "last_layer_gram",
+  "likelihood_panel",
+  "normalised",
   "normalised_pulls",
+  "policy_panel",
+  "realised_panel",
   "reliability",
   "reversal",
+  "state_products",
   "token_gram",
   "top_k",
+  "watch_pairs",
 ]

@@ -27,6 +27,7 @@ from jalign.types import Array, Params, Sequences
 Groups = Mapping[str, tuple[str, ...]]
 ALL: Groups = {"all": ("*",)}
 CASES = ("ideal", "both up", "both down", "reversed")
+SHARES = tuple(f"{case.replace(' ', '_')}_share" for case in CASES)
 # (params, sequences of R rows) -> [R] summed log-probs of the responses.
 LogProbs = Callable[[Params, Sequences], Array]
 
@@ -55,8 +56,8 @@ def gradient_products(
 ) -> Products:
   """Gradients of each pair's two log-probs, reduced to three numbers a group.
 
-  Two backward passes a pair, one pair after another. A gradient lies where its
-  parameter lies, and only sums leave the devices.
+  One backward pass a response, one pair after another. A gradient lies where
+  its parameter lies, and only sums leave the devices.
 
   Args:
     logps: of the rows under parameters: those that the gradients are of. With
@@ -71,12 +72,11 @@ def gradient_products(
   """
   members = _members(params, groups)
   rows = sequences.replace(packed=None)
-  pairs = jax.tree.map(lambda x: x.reshape(-1, 2, *x.shape[1:]), rows)
+  pairs = jax.tree.map(lambda x: x.reshape(-1, 2, 1, *x.shape[1:]), rows)
 
   def one(pair):
-    values, pull = jax.vjp(lambda p: logps(p, pair), params)
-    unit = jnp.eye(2, dtype=values.dtype)
-    up, down = (jax.tree.leaves(pull(unit[i])[0]) for i in (0, 1))
+    of = lambda i: lambda p: logps(p, jax.tree.map(lambda x: x[i], pair))[0]
+    up, down = (jax.tree.leaves(jax.grad(of(i))(params)) for i in (0, 1))
     dots = [[_dot(a, b) for a, b in zip(*two)]
             for two in ((up, up), (down, down), (up, down))]  # fmt: skip
     return [
@@ -126,6 +126,8 @@ class Forecast(NamedTuple):
       both coefficients are positive, the case is ideal if and only if the
       inner product is below it. NaN or infinite where one is 0.
     margin: [P] threshold less inner product.
+    cosine: [P] of the two gradients.
+    cosine_threshold: [P] the threshold of the cosine, at most 1.
   """
 
   chosen: Array
@@ -133,6 +135,8 @@ class Forecast(NamedTuple):
   case: Array
   threshold: Array
   margin: Array
+  cosine: Array
+  cosine_threshold: Array
 
 
 def forecast(
@@ -152,7 +156,16 @@ def forecast(
   down = d_w * inner - d_l * rejected
   rho = d_w / d_l
   threshold = jnp.minimum(rho * chosen, rejected / rho)
-  return Forecast(up, down, case_of(up, down), threshold, threshold - inner)
+  norms = jnp.sqrt(chosen * rejected)
+  return Forecast(
+    up,
+    down,
+    case_of(up, down),
+    threshold,
+    threshold - inner,
+    inner / norms,
+    threshold / norms,
+  )
 
 
 def case_of(chosen: Array, rejected: Array) -> Array:
@@ -161,6 +174,13 @@ def case_of(chosen: Array, rejected: Array) -> Array:
   return jnp.where(
     rises, jnp.where(falls, 0, 1), jnp.where(falls, 2, 3)
   ).astype(jnp.int32)
+
+
+def case_shares(found: Forecast) -> dict[str, Array]:
+  """Name of a share -> [P], 1 where the forecast is that case."""
+  return {
+    name: (found.case == i).astype(jnp.float32) for i, name in enumerate(SHARES)
+  }
 
 
 def changes(

@@ -6,12 +6,12 @@ next tokens falls for long, and their probability mass declines, before the
 quality of samples does.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from jalign.logprobs import logits
 from jalign.logprobs.dense import by_chunks
@@ -64,7 +64,7 @@ def top_k(
 
 
 def reversal(
-  values: Sequence[float], *, falls: bool, patience: int = 3
+  values: ArrayLike, *, falls: bool, patience: int = 3
 ) -> int | None:
   """Where a series stops going on and turns: the early warning.
 

@@ -1,14 +1,19 @@
 """What is wrong with a stage, found before any stage has run."""
 
+import fnmatch
+
 import jax
+from flax import traverse_util
 
 from jalign import losses
 from jalign.errors import UserError
+from jalign.experiment.context import Run
+from jalign.experiment.feed import total_steps
 from jalign.experiment.held_out import ONLINE_METRICS, loss_metrics
 from jalign.experiment.loss import bind
 from jalign.experiment.params import trainable_of
+from jalign.experiment.probe import probe_data
 from jalign.experiment.settings import StageSettings
-from jalign.experiment.stage import Run, total_steps
 from jalign.models import transformer
 from jalign.training.objective import make_objective
 from jalign.training.optimizer import make_schedule
@@ -28,6 +33,7 @@ def check_stage(run: Run, stage: StageSettings) -> None:
   make_schedule(stage.optimizer, total_steps(stage, run.prepared))
   _check_divisible(stage, run.mesh)
   _check_packing(stage)
+  _check_diagnostics(run, stage, loss.batch)
   if loss.coupled and stage.microbatches > 1:
     raise UserError(
       f"{loss.title} couples the examples of a batch: it can't be accumulated.",
@@ -112,6 +118,37 @@ def check_stage(run: Run, stage: StageSettings) -> None:
         f"{loss.title} takes {name}, which the data doesn't hold.",
         where=f"{at}.loss",
         remedy="Give every record that field, or choose another loss.",
+      )
+
+
+def _check_diagnostics(run, stage, batch):
+  found = stage.diagnostics
+  where = f"config.{stage.name}.diagnostics"
+  if found.probes:
+    probe_data(run.prepared, stage)
+  if found.entanglement in ("step", "both"):
+    remedy = "Use 'probe', which looks at held-out pairs."
+    if batch not in ("pairs", "segments"):
+      raise UserError(
+        f"'step' looks at pairs, and the loss takes {batch}.",
+        where=f"{where}.entanglement",
+        remedy=remedy,
+      )
+    if stage.packing or stage.share_prefix:
+      raise UserError(
+        "'step' can't look into packed rows.",
+        where=f"{where}.entanglement",
+        remedy=remedy,
+      )
+  paths = traverse_util.flatten_dict(
+    trainable_of(run.model_config, stage).specs, sep="/"
+  )
+  for pattern in found.groups:
+    if not fnmatch.filter(paths, pattern):
+      raise UserError(
+        f"{pattern!r} matches no parameter that is trained.",
+        where=f"{where}.groups",
+        remedy=f"There are: {', '.join(paths)}.",
       )
 
 

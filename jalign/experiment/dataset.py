@@ -130,6 +130,29 @@ class Dataset:
       shuffle=shuffle,
     )
 
+  def first(self, batch: str, pairs: int) -> tuple[Any, tuple[str, ...]]:
+    """The first held-out pairs as one batch of a kind.
+
+    Args:
+      batch: the kind; a pair's two responses are neighbours in it.
+      pairs: how many at most. Every process of several has its part of them.
+
+    Returns:
+      (this process's rows, sources of all pairs).
+    """
+    count = jax.process_count()
+    found = self.held_out[: pairs // count * count]
+    view, collate, _ = _BATCHES["pairs", batch]
+    width = max(map(_PAIRS[2], found))
+    length = min(b for b in self.buckets if b >= width)
+    mine = found[jax.process_index() * (len(found) // count) :]
+    mine = mine[: len(found) // count]
+    rows = mine if view is None else view(mine)
+    if collate is data.collate_lists:
+      collate = functools.partial(collate, size=2)
+    record = collate(rows, len(rows), length, pad_id=self.pad_id)
+    return record, tuple(pair.source for pair in found)
+
   def buckets_of(self, packing: data.Packing | None) -> tuple[int, ...]:
     """Rows that are shared hold sequences of any length: one bucket."""
     shared = packing is not None and packing.width

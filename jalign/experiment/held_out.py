@@ -1,18 +1,23 @@
 """Held-out metrics while a stage trains, and the best of its states."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from jalign.evaluation.diversity import distinct_n
 from jalign.evaluation.win_rate import win_rate
 from jalign.experiment.dataset import Dataset
+from jalign.experiment.plugins import Measures
 from jalign.experiment.prepare import Prepared, place
 from jalign.experiment.sampling import Samples, sample_texts
 from jalign.experiment.settings import SamplerSettings, StageSettings
 from jalign.experiment.streams import stream
 from jalign.feedback import Annotator
+from jalign.losses.kl import k1, k3
 from jalign.training import metrics
 from jalign.training.checkpoint import Checkpoints
 from jalign.training.objective import Objective, make_evaluation
@@ -123,6 +128,66 @@ def measure_wins(
       samples.finished,
     )
     return dict(zip(ONLINE_METRICS, values))
+
+  return measure
+
+
+def measure_samples(
+  prepared: Prepared,
+  model: Model,
+  annotator: Annotator | None,
+  measures: Measures,
+  settings: SamplerSettings,
+  reference: Params,
+  count: int,
+  seed: int,
+) -> Callable[[Params], dict[str, float]]:
+  """`params -> values` of responses to `count` held-out prompts, one each.
+
+  KL is that of whole responses to the start, estimated on the samples: k1
+  without bias, k3 without bias and never negative.
+
+  Args:
+    prepared: the data.
+    model: functions of both policies.
+    annotator: judges against the start's responses; None for no win rate.
+    measures: what else is measured on samples.
+    settings: how to draw.
+    reference: what the stage starts from.
+    count: prompts.
+    seed: of the draws.
+  """
+  settings = dataclasses.replace(settings, per_prompt=1)
+  prompts = prepared.main.sample_prompts(count)
+  draw = lambda params, seed: sample_texts(
+    model,
+    params,
+    prepared.tokenizer,
+    prompts,
+    settings,
+    seed=seed,
+    ref_params=reference,
+  )
+  others: list[list[str]] = []
+
+  def measure(params: Params) -> dict[str, float]:
+    samples = draw(params, seed)
+    values = {
+      "samples/tokens": float(np.mean(samples.tokens)),
+      "samples/finished_share": samples.finished,
+      "samples/distinct_2": distinct_n(samples.texts, 2),
+    }
+    if settings.plain:
+      both = jnp.asarray(samples.logps), jnp.asarray(samples.ref_logps)
+      values["samples/kl_k1_nats"] = float(jnp.mean(k1(*both)))
+      values["samples/kl_k3_nats"] = float(jnp.mean(k3(*both)))
+    if annotator is not None:
+      if not others:
+        others.append(draw(reference, stream(seed, "reference")).texts)
+      wins = annotator(samples.prompts, samples.texts, others[0])
+      values["samples/win_rate"] = win_rate(wins, samples.prompt_ids).win_rate
+    more = measures(samples.prompts, samples.texts)
+    return values | {f"samples/{k}": float(np.mean(v)) for k, v in more.items()}
 
   return measure
 

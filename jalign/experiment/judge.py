@@ -18,11 +18,12 @@ from jalign.evaluation.win_rate import (
   win_rate,
 )
 from jalign.experiment import folder as folders
-from jalign.experiment.plugins import load_measures, load_opponents
+from jalign.experiment.context import Run
+from jalign.experiment.plugins import load_opponents
 from jalign.experiment.prepare import place
 from jalign.experiment.sampling import Samples, sample_texts
 from jalign.experiment.settings import Settings
-from jalign.experiment.stage import Run, StageResult
+from jalign.experiment.stage import StageResult
 from jalign.experiment.streams import stream
 from jalign.experiment.tables import summary
 from jalign.models import transformer
@@ -48,7 +49,7 @@ class Judge:
     self._run, self._settings = run, settings
     self._model = transformer(run.model_config)
     self._score = likelihood.make_scorer(self._model)
-    self._measure = load_measures(settings.annotator)
+    self._measure = run.measures
     self._judged: dict[str, _Judged] = {}
     self._prompts = run.prepared.main.sample_prompts(settings.sample.prompts)
     self._opponents = load_opponents(settings.annotator)(

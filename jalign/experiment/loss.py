@@ -65,6 +65,14 @@ def bind(stage: StageSettings) -> BoundLoss:
     raise UserError(e.problem, where=where, remedy=e.remedy) from e
 
 
+def beta_of(loss: BoundLoss) -> float | None:
+  """A loss's temperature of implicit rewards, if it has one."""
+  names = losses.array_parameters(loss.function)
+  if "ref_chosen_logps" not in names:
+    return None
+  return losses.hyperparameters(loss.function).get("beta")
+
+
 def _single(section: dict[str, Any], where: str) -> BoundLoss:
   name = section.pop("name", None)
   if not isinstance(name, str):

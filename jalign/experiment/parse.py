@@ -13,12 +13,12 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from jalign.data import SOURCES
 from jalign.errors import UserError
-from jalign.experiment.sampling import draw_of
+from jalign.experiment import ranges
 from jalign.experiment.settings import (
   AnnotatorSettings,
   DataSettings,
+  DiagnosticsSettings,
   MeshSettings,
   SamplerSettings,
   Settings,
@@ -37,11 +37,21 @@ _SECTIONS = {
   "sample": SamplerSettings,
   "annotator": AnnotatorSettings,
 }
+_OF_STAGE: dict[str, Any] = {
+  "optimizer": OptimizerConfig,
+  "lora": LoraConfig,
+  "diagnostics": DiagnosticsSettings,
+}
 _PLAIN = ("title", "init_from", "wandb_project", "report")
 _STAGE = tuple(
   f.name for f in dataclasses.fields(StageSettings) if f.name != "name"
 )
-FOLDERS = ("plots", "tokenizer", "lock")  # of a run, beside its stages
+FOLDERS = (
+  "plots",
+  "tokenizer",
+  "lock",
+  "dynamics",
+)  # of a run, beside its stages
 _OF_ONE = {"start": "", "judge": True}  # never taken over from the top level
 _MODEL = tuple(
   f.name
@@ -133,8 +143,8 @@ def parse(config: Mapping[str, Any]) -> Settings:
     name: _section(cls, config.pop(name, {}), f"config.{name}")
     for name, cls in _SECTIONS.items()
   }
-  _check_data(sections["data"], "config.data")
-  _check_sample(sections["sample"])
+  ranges.check_data(sections["data"], "config.data")
+  ranges.check_sample(sections["sample"])
   if sections["tokenizer"].kind not in ("bpe", "words"):
     raise UserError(
       f"{sections['tokenizer'].kind!r} is not 'bpe' or 'words'.",
@@ -196,14 +206,14 @@ def parse(config: Mapping[str, Any]) -> Settings:
 
 def _stage(name, top, own, where) -> StageSettings:
   merged = top | own
-  for key, cls in (("optimizer", OptimizerConfig), ("lora", LoraConfig)):
+  for key, cls in _OF_STAGE.items():
     at = f"{where}.{key}"
     section = _dict(top.get(key, {}), at) | _dict(own.get(key, {}), at)
     merged[key] = _section(cls, section, at)
   merged["loss"] = _copy(merged.get("loss", {}))  # replaced whole, not merged
   data = top["data"] | _dict(own.get("data", {}), f"{where}.data")
   merged["data"] = _section(DataSettings, data, f"{where}.data")
-  _check_data(merged["data"], f"{where}.data")
+  ranges.check_data(merged["data"], f"{where}.data")
   stage = _section(StageSettings, merged | {"name": name}, where)
   if stage.algorithm and stage.algorithm not in ALGORITHMS:
     raise UserError(
@@ -220,6 +230,7 @@ def _stage(name, top, own, where) -> StageSettings:
         f"{getattr(stage, key)!r} is not one of {allowed}.",
         where=f"{where}.{key}",
       )
+  ranges.check_diagnostics(stage.diagnostics, f"{where}.diagnostics")
   for key in ("batch_size", "microbatches", "log_every"):
     if getattr(stage, key) < 1:
       raise UserError("must be at least 1.", where=f"{where}.{key}")
@@ -247,44 +258,6 @@ def _stage(name, top, own, where) -> StageSettings:
   if stage.steps < 1 and stage.epochs < 1:
     raise UserError("asks for no step.", where=f"{where}.steps")
   return stage
-
-
-def _check_data(data: DataSettings, where: str) -> None:
-  if data.source not in SOURCES:
-    raise UserError(
-      f"unknown source {data.source!r}.",
-      where=f"{where}.source",
-      remedy=f"Known: {', '.join(SOURCES)}.",
-    )
-  if data.on_error not in ("", "error", "skip"):
-    raise UserError(
-      f"{data.on_error!r} is not 'error' or 'skip'.",
-      where=f"{where}.on_error",
-    )
-  if not data.buckets:
-    raise UserError("names no length.", where=f"{where}.buckets")
-  if not data.path:
-    raise UserError(
-      "names no file.",
-      where=f"{where}.path",
-      remedy=f"Set it: --{where}.path=FILE.",
-    )
-
-
-def _check_sample(sample: SamplerSettings) -> None:
-  for key in ("prompts", "per_prompt", "max_new_tokens"):
-    if getattr(sample, key) < 1:
-      raise UserError("must be at least 1.", where=f"config.sample.{key}")
-  for key in ("best_of", "eval_prompts"):
-    if getattr(sample, key) < 0:
-      raise UserError("must not be negative.", where=f"config.sample.{key}")
-  if sample.best_of == 1:
-    raise UserError(
-      "best of 1 is the policy itself.",
-      where="config.sample.best_of",
-      remedy="Give 2 or more, or 0 for none.",
-    )
-  draw_of(sample)  # checks the rest
 
 
 def _refuse_unknown(section, known, where):

@@ -10,13 +10,18 @@ import jax
 
 from jalign.experiment import folder as folders
 from jalign.experiment.check import check_stage
+from jalign.experiment.context import Run
 from jalign.experiment.judge import Judge
 from jalign.experiment.params import layout, start_params
-from jalign.experiment.plugins import load_annotator, load_function
+from jalign.experiment.plugins import (
+  load_annotator,
+  load_function,
+  load_measures,
+)
 from jalign.experiment.prepare import prepare
 from jalign.experiment.report import Outcome, write_run_report
 from jalign.experiment.settings import Settings
-from jalign.experiment.stage import Run, run_stage
+from jalign.experiment.stage import run_stage
 from jalign.experiment.start import (
   base_of,
   model_config,
@@ -66,6 +71,7 @@ def run_one(
     mesh=mesh,
     seed=settings.seed,
     annotator=annotator,
+    measures=load_measures(settings.annotator),
     sample=settings.sample,
     should_stop=should_stop,
     extra_writers=_extra_writers(settings, config, folder),

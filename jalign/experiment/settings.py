@@ -138,6 +138,45 @@ class AnnotatorSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class DiagnosticsSettings:
+  """What is measured while a stage trains, beside its loss.
+
+  A probe looks at the first held-out pairs, always the same.
+
+  Attributes:
+    entanglement: which log-probs a step moves. "probe" has every gradient of
+      the probe's pairs, a forecast by the loss's pulls and what the step then
+      did; "step" the last layer's part, of every training batch, for a few per
+      cent of a step; "both"; "" nothing.
+    likelihood: "probe" for log-ratios, displacement, rankings and calibration.
+    policy: "probe" for the indicators of over-optimisation and the KL.
+    pairs: of the probe.
+    every: steps between two probes; 0 as `eval_every`.
+    groups: patterns of paths of parameters, as "blocks/*", whose part of the
+      gradients is measured beside that of all.
+    top_k: of the indicators.
+    samples: held-out prompts to sample for, one response each: their KL,
+      lengths, win rate and whatever the annotator measures; 0 for none.
+  """
+
+  entanglement: str = ""
+  likelihood: str = ""
+  policy: str = ""
+  pairs: int = 32
+  every: int = 0
+  groups: tuple[str, ...] = ()
+  top_k: int = 10
+  samples: int = 0
+
+  @property
+  def probes(self) -> bool:
+    """Whether anything is measured on the probe's pairs."""
+    return bool(
+      self.entanglement in ("probe", "both") or self.likelihood or self.policy
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class StageSettings:
   """One stage of training.
 
@@ -180,6 +219,7 @@ class StageSettings:
     select: held-out metric whose best checkpoint the next stage starts from;
       "" takes the last.
     select_mode: "min" or "max".
+    diagnostics: see DiagnosticsSettings.
   """
 
   name: str
@@ -206,6 +246,7 @@ class StageSettings:
   log_every: int = 10
   select: str = ""
   select_mode: str = "min"
+  diagnostics: DiagnosticsSettings = DiagnosticsSettings()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,34 +3,30 @@
 import contextlib
 import dataclasses
 import functools
-import pathlib
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 
-from jalign import data
-from jalign.decode import sampler
+from jalign import diagnostics
 from jalign.errors import UserError
+from jalign.experiment import feed
+from jalign.experiment.context import Run
 from jalign.experiment.held_out import (
   Evaluation,
   measure_loss,
+  measure_samples,
   measure_wins,
 )
-from jalign.experiment.loss import BoundLoss, bind
+from jalign.experiment.loss import bind
 from jalign.experiment.params import layout, trainable_of
-from jalign.experiment.prepare import Prepared, place
-from jalign.experiment.settings import SamplerSettings, StageSettings
+from jalign.experiment.probe import make_probes, probe_data
+from jalign.experiment.settings import StageSettings
 from jalign.experiment.streams import stream
-from jalign.feedback import Annotator
 from jalign.models import transformer
 from jalign.sharding import (
-  BATCH_AXES,
-  axis_size,
-  batch_sharding,
   shardings,
 )
-from jalign.training import loop, metrics, online, reference
+from jalign.training import loop, metrics, reference
 from jalign.training.checkpoint import Checkpoints
 from jalign.training.objective import make_objective
 from jalign.training.optimizer import make_optimizer, make_schedule
@@ -54,67 +50,6 @@ class StageResult(NamedTuple):
   loss: str
 
 
-class Run(NamedTuple):
-  """What all stages of a run share.
-
-  Attributes:
-    folder: of the run.
-    prepared: data and tokenizer.
-    model_config: of policy and reference.
-    mesh: that everything lies on.
-    seed: of the run.
-    annotator: None where the config names none.
-    sample: how responses are drawn for evaluation, and their length.
-    should_stop: polled after each step.
-    extra_writers: metric writers beside the run's own.
-  """
-
-  folder: pathlib.Path
-  prepared: Prepared
-  model_config: Any
-  mesh: Any
-  seed: int
-  annotator: Annotator | None
-  sample: SamplerSettings
-  should_stop: Callable[[], bool]
-  extra_writers: Callable[[str], list[Any]]
-
-
-def total_steps(stage: StageSettings, prepared: Prepared) -> int:
-  """Updates of a stage: its steps, or its epochs times batches an epoch."""
-  if stage.steps:
-    return stage.steps
-  if stage.algorithm:
-    raise UserError(
-      "online training has no epochs.",
-      where=f"config.{stage.name}.steps",
-      remedy="Set the number of steps.",
-    )
-  dataset, batch = prepared.stages[stage.name], bind(stage).batch
-  dataset.check(batch, f"config.{stage.name}.data")
-  per_epoch = data.batches_per_epoch(
-    dataset.lengths(batch, "train"),
-    stage.batch_size,
-    dataset.buckets_of(_packing(stage, batch)),
-  )
-  return per_epoch * stage.epochs
-
-
-def _packing(
-  stage: StageSettings, batch: str, mesh: jax.sharding.Mesh | None = None
-) -> data.Packing | None:
-  """How a stage's batches are packed, None where they aren't.
-
-  Examples of one shard and one microbatch are packed together; without a mesh
-  the groups are left open.
-  """
-  share = stage.share_prefix and batch in data.SEVERAL_RESPONSES
-  if not stage.packing and not share:
-    return None
-  shards = 1 if mesh is None else axis_size(mesh, BATCH_AXES)
-  return data.Packing(stage.packing, share, shards * stage.microbatches)
-
-
 def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
   """Trains one stage, resuming from its newest checkpoint if there is one.
 
@@ -126,7 +61,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
   folder = run.folder / stage.name
   model = transformer(run.model_config)
   loss = bind(stage)
-  steps = total_steps(stage, run.prepared)
+  steps = feed.total_steps(stage, run.prepared)
   optimizer = make_optimizer(stage.optimizer, steps)
   part = trainable_of(run.model_config, stage)
   key = jax.random.key(stream(run.seed, "trainable", stage.name))
@@ -152,6 +87,9 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     placement,
     microbatches=stage.microbatches,
     join=part.join,
+    watch=diagnostics.watch_pairs
+    if stage.diagnostics.entanglement in ("step", "both")
+    else None,
   )
   ref_params = params if objective.needs_reference or stage.algorithm else None
 
@@ -162,7 +100,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     "start": reference.fingerprint(params, ()),
   }
   state = init_state(params, optimizer, placement, begin)
-  batches = _batches(run, stage, loss)
+  batches = feed.batches_of(run, stage, loss)
   resumed = checkpoints.latest() is not None
   if resumed:
     restored = checkpoints.restore(state)
@@ -188,7 +126,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
       f"[{stage.name}] trains {part.title}: {share[0]:,} numbers beside"
       f" {share[1]:,}"
     )
-  packing = _packing(stage, loss.batch, run.mesh)
+  packing = feed.packing_of(stage, loss.batch, run.mesh)
   if packing is not None:
     report = run.prepared.stages[stage.name].packing_report(
       loss.batch, stage.batch_size, packing
@@ -196,7 +134,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     print(f"[{stage.name}] {report.summary()}")
   table = None
   if stage.reference == "precompute" and objective.needs_reference:
-    table = _reference_table(run, stage, loss, model, params)
+    table = feed.reference_table(run, stage, loss, model, params)
     ref_params = None
 
   if stage.algorithm:
@@ -219,6 +157,21 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
       params if objective.needs_reference else None,
     )
   evaluate = Evaluation(lambda p: measure(policy(p)), stage, folder, best)
+  probes = make_probes(
+    probe_data(run.prepared, stage) if stage.diagnostics.probes else None,
+    _samples(run, stage, model, params),
+    policy,
+    stage,
+    steps,
+    mesh=run.mesh,
+    model=model,
+    objective=objective,
+    loss=loss,
+    part=part,
+    frozen=frozen,
+    reference=params,
+    folder=folder,
+  )
   writers = [
     metrics.JsonlWriter(folder / "metrics.jsonl"),
     metrics.TensorBoardWriter(folder / "tensorboard"),
@@ -241,16 +194,19 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
       stack.callback(best.close)
     if int(state.step) == 0 and stage.judge:
       writer.write(0, evaluate(0, state))
+    if int(state.step) == 0:
+      for probe in probes:
+        writer.write(0, probe.measure(0, state))
     state = loop.run(
       state,
       steps=steps,
       batches=batches,
-      prepare=_prepare(run, stage, model, policy, ref_params, table),
+      prepare=feed.prepare_of(run, stage, model, policy, ref_params, table),
       update=functools.partial(update, frozen=frozen),
       ref_params=ref_params,
       write=writer.write,
       log_every=stage.log_every,
-      probes=[loop.Probe(stage.eval_every or steps, evaluate)],
+      probes=[loop.Probe(stage.eval_every or steps, evaluate), *probes],
       save=save,
       save_every=stage.save_every,
       should_stop=should_stop,
@@ -268,75 +224,23 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
   return StageResult(chosen, step, evaluation, loss.title)
 
 
-def _count(params) -> int:
-  return sum(x.size for x in jax.tree.leaves(params))
-
-
-def _batches(run: Run, stage: StageSettings, loss: BoundLoss):
-  dataset = run.prepared.stages[stage.name]
-  seed = stream(run.seed, "data", stage.name)
-  if stage.algorithm:
-    return dataset.prompt_loader(stage.batch_size, seed=seed)
-  return dataset.loader(
-    loss.batch,
-    "train",
-    stage.batch_size,
-    seed=seed,
-    packing=_packing(stage, loss.batch, run.mesh),
-  )
-
-
-def _prepare(run, stage, model, policy, ref_params, table):
-  """`(state, batch) -> loop.Prepared` of an offline or an online stage."""
-  if not stage.algorithm:
-
-    def offline(state, batch):
-      del state
-      record = batch.data
-      if table is not None:
-        record = reference.attach(record, batch.sources, table)
-      return loop.Prepared(place(record, run.mesh), batch.sources, {})
-
-    return offline
-
-  assert run.annotator is not None  # check_stage saw to it
-  tokenizer = run.prepared.tokenizer
-  sample = online.make_sampling(
-    online.ALGORITHMS[stage.algorithm],
+def _samples(run: Run, stage: StageSettings, model, params):
+  """What is measured of held-out samples, None for nothing."""
+  count = stage.diagnostics.samples
+  if not count:
+    return None
+  seed = stream(run.seed, "diagnostics", stage.name)
+  return measure_samples(
+    run.prepared,
     model,
     run.annotator,
-    tokenizer.decode,
-    max_new_tokens=stage.max_new_tokens,
-    stop_ids=(tokenizer.eos_id,),
-    pad_id=tokenizer.pad_id,
-    mix_ref=stage.mix_ref,
-    draw=sampler(),
-    slots=stage.slots or None,
+    run.measures,
+    run.sample,
+    params,
+    count,
+    seed,
   )
-  root = jax.random.key(stream(run.seed, "online", stage.name))
-
-  def prepare(state, batch):
-    # A key of the step: a resumed run draws what the uninterrupted one drew.
-    key = jax.random.fold_in(root, state.step)
-    sampled = sample(policy(state.params), ref_params, batch.data, key)
-    record = jax.device_put(sampled.batch, batch_sharding(run.mesh))
-    return loop.Prepared(record, batch.sources, sampled.values)
-
-  return prepare
 
 
-def _reference_table(run, stage, loss, model, params):
-  dataset = run.prepared.stages[stage.name]
-  examples = dataset.examples(loss.batch, "train")
-  mark = reference.fingerprint(params, examples)
-  path = run.folder / stage.name / "reference_logps.npz"
-  table = reference.load(path, mark)
-  if table is None:
-    batches = dataset.loader(
-      loss.batch, "train", stage.batch_size, epochs=1, shuffle=False
-    )
-    table = reference.compute(
-      model, params, batches, lambda record: place(record, run.mesh)
-    )
-    reference.store(path, table, mark)
-  return table
+def _count(params) -> int:
+  return sum(x.size for x in jax.tree.leaves(params))

@@ -1,11 +1,9 @@
 """From a batch and parameters to the arrays that losses take, by batch kind.
 
 Each kind has a function `(score, data, names) -> arrays` that computes what the
-names ask for, and no more. `score` gives log-probs under the policy or under
-the reference, and hides where the latter come from.
+names ask for, and no more.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,107 +14,16 @@ from jalign import losses
 from jalign.candidates import candidate_logprobs
 from jalign.errors import UserError
 from jalign.logprobs import token_logprobs
-from jalign.training import packed
+from jalign.training.scores import Scores, counts_of
 from jalign.types import (
   Array,
   ListBatch,
-  Model,
   PairBatch,
-  Params,
   SequenceBatch,
-  Sequences,
   UnpairedBatch,
 )
 
 Arrays = dict[str, Array]
-
-
-class Scores:
-  """Log-probs of a batch's rows under the policy and under the reference.
-
-  Args:
-    model: functions of both.
-    params: the policy's.
-    ref_params: the reference's, or None.
-    ref_logps: [R] the reference's log-probs, where they were precomputed.
-    names: arrays that the loss takes.
-  """
-
-  def __init__(
-    self,
-    model: Model,
-    params: Params,
-    ref_params: Params | None,
-    ref_logps: Array | None,
-    names: tuple[str, ...],
-  ):
-    self._model, self._params, self._ref_params = model, params, ref_params
-    self._ref_logps = ref_logps
-    self._names = names
-    self.needs_reference = any(name.startswith("ref_") for name in names)
-
-  def hidden(self, sequences: Sequences) -> Array:
-    """[R, T - 1, D] states of the policy that predict tokens 1 .. T - 1."""
-    return packed.hidden_states(self._model, self._params, sequences)
-
-  def head(self):
-    """The policy's head."""
-    return self._model.head(self._params)
-
-  def tokens(self, sequences: Sequences, reference: bool = False) -> Array:
-    """[R, T - 1] log-probs of tokens 1 .. T - 1; 0 where they aren't scored."""
-    params = self._reference() if reference else self._params
-    logps = packed.token_logps(self._model, params, sequences)
-    return jax.lax.stop_gradient(logps) if reference else logps
-
-  def sums(self, sequences: Sequences) -> Array:
-    """[R] log-probs of whole responses under the policy."""
-    return jnp.sum(self.tokens(sequences), -1)
-
-  def ref_sums(self, sequences: Sequences) -> Array:
-    """[R] the same under the reference: the batch's own, or a pass."""
-    if self._ref_logps is not None:
-      return self._ref_logps
-    return jnp.sum(self.tokens(sequences, reference=True), -1)
-
-  def collisions(self, sequences: Sequences) -> Array:
-    """[R] sums over the response of log sum_v pi(v)^2; a constant."""
-    hidden = jax.lax.stop_gradient(self.hidden(sequences))
-    head = jax.lax.stop_gradient(self.head())
-    targets = sequences.tokens[:, 1:]
-    # z - LSE(z) and 2 z - LSE(2 z) of the targets give LSE(2 z) - 2 LSE(z).
-    logps = functools.partial(token_logprobs, mask=sequences.mask[:, 1:])
-    once = logps(hidden, head, targets)
-    twice = logps(hidden, _doubled(head), targets)
-    return jnp.sum(2 * once - twice, -1)
-
-  def _reference(self) -> Params:
-    if self._ref_params is None:
-      wanted = [name for name in self._names if name.startswith("ref_")]
-      raise UserError(
-        f"the loss takes {', '.join(wanted)}, and neither reference parameters"
-        " nor precomputed log-probs of them are given.",
-        where="loss",
-        remedy="Use reference='step': sums over responses alone can be"
-        " precomputed.",
-      )
-    return self._ref_params
-
-
-def _doubled(head):
-  """The head that gives twice the logits."""
-  if head.dense is not None:
-    dense = head.dense
-    return head.replace(dense=lambda hidden: 2 * dense(hidden))
-  cap = head.soft_cap
-  return head.replace(
-    scale=2 * head.scale, soft_cap=None if cap is None else 2 * cap
-  )
-
-
-def counts_of(sequences: Sequences) -> Array:
-  """[R] float32 scored tokens."""
-  return jnp.sum(sequences.mask[:, 1:], -1).astype(jnp.float32)
 
 
 def _optional(

@@ -51,10 +51,13 @@ class Probe(NamedTuple):
   Attributes:
     every: steps between two measurements; the last step is always one.
     measure: `(step, state) -> values`; must not keep the state.
+    before: `(step, state)`, called with the state that this step is about to
+      change; must not keep it either.
   """
 
   every: int
   measure: Callable[[int, TrainState], Mapping[str, float]]
+  before: Callable[[int, TrainState], None] | None = None
 
 
 class Batches(Protocol):
@@ -149,12 +152,20 @@ def run(
 
   with bar:
     for step in range(start + 1, steps + 1):
+      last = step == steps
+      due = [p for p in probes if last or step % p.every == 0]
       batch = prepare(state, next(batches))
+      watching = [p.before for p in due if p.before is not None]
+      if watching:
+        settle()
+        held = time.perf_counter()
+        for before in watching:
+          before(step, state)
+        clock += time.perf_counter() - held
       state, sums = update(state, batch.data, ref_params)
       settle()
       pending = (step, sums, batch.sources)
       extra.append(batch.values)
-      last = step == steps
       stop = should_stop() and not last  # at the end there is nothing to stop
       saving = last or stop or (save_every and step % save_every == 0)
       # A window ends at a checkpoint: what is written is what is resumed from.
@@ -169,7 +180,6 @@ def run(
         bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
         window, extra, clock = [], [], now
       bar.update()
-      due = [p for p in probes if last or step % p.every == 0]
       if due:  # when stopping too: a resumed run goes on after this step
         settle()
         for probe in due:

@@ -15,6 +15,7 @@ from jalign import losses
 from jalign.errors import UserError
 from jalign.training import arrays as batch_arrays
 from jalign.training.observe import OBSERVERS, Sums
+from jalign.training.scores import Nudge, Scores
 from jalign.types import Array, Model, Params
 
 
@@ -31,12 +32,19 @@ class Objective(NamedTuple):
       first.
     needs_reference: whether the loss has a `ref_` argument.
     coupled: whether an example's loss depends on the rest of its batch.
+    nudged: `(params, nudge, batch, ref_params=None, counts=None) -> (loss sum,
+      (denominator, metrics, hidden))`: the same as `sums` with a Nudge added,
+      for gradients by row; `hidden` are the states that it was added to.
+    nudge: `(params, batch, hidden=False) -> Nudge` of zeros, with or without
+      states.
   """
 
   sums: Callable[..., tuple[Array, tuple[Array, Sums]]]
   counts: Callable[[Any], dict[str, Array]]
   needs_reference: bool
   coupled: bool
+  nudged: Callable[..., tuple[Array, tuple[Array, Sums, Array | None]]]
+  nudge: Callable[..., Nudge]
 
 
 def make_objective(
@@ -110,13 +118,14 @@ def make_objective(
       for name in (main, *(d for d in denominators if d != main))
     }
 
-  def sums(params, data, ref_params=None, counts=None):
-    score = batch_arrays.Scores(
+  def nudged(params, nudge, data, ref_params=None, counts=None):
+    score = Scores(
       model,
       params,
       ref_params if needs_reference else None,
       getattr(data, "ref_logps", None),
       names,
+      None if nudge is None else (data.sequences, nudge),
     )
     arrays = batch_arrays.MAKERS[batch](score, data, names)
     weights = data.weights
@@ -143,9 +152,25 @@ def make_objective(
         part *= counts[main] / other
       total += part
     metrics |= OBSERVERS[batch](arrays, weights)
-    return total, (own[main], metrics | {"loss": (total, own[main])})
+    metrics["loss"] = (total, own[main])
+    return total, (own[main], metrics, score.nudged_hidden)
 
-  return Objective(sums, counts_of, needs_reference, entry.coupled)
+  def sums(params, data, ref_params=None, counts=None):
+    total, aux = nudged(params, None, data, ref_params, counts)
+    return total, aux[:2]
+
+  def zeros(params, data, hidden=False):
+    rows = data.sequences
+    states = None
+    if hidden:
+      score = Scores(model, params, None, None, ())
+      like = jax.eval_shape(score.hidden, rows)
+      states = jnp.zeros(like.shape, like.dtype)
+    return Nudge(jnp.zeros(len(rows.tokens), jnp.float32), states)
+
+  return Objective(
+    sums, counts_of, needs_reference, entry.coupled, nudged, zeros
+  )
 
 
 def make_evaluation(

@@ -10,8 +10,10 @@ import optax
 
 from jalign.errors import UserError
 from jalign.training.objective import Objective
+from jalign.training.observe import Sums
+from jalign.training.scores import Nudge
 from jalign.training.state import TrainState
-from jalign.types import Params
+from jalign.types import Array, Params
 
 
 def make_update(
@@ -21,6 +23,7 @@ def make_update(
   *,
   microbatches: int = 1,
   join: Callable[[Params, Params], Params] = lambda trained, frozen: trained,
+  watch: Callable[[Nudge, Array, Any], Sums] | None = None,
 ) -> Callable[..., tuple[TrainState, dict[str, Any]]]:
   """The jitted update.
 
@@ -36,6 +39,9 @@ def make_update(
     microbatches: parts that a batch is cut into, a divisor of its examples.
     join: makes the policy of the state's parameters and those that aren't
       trained (see jalign.training.trainable).
+    watch: `(gradient, hidden, batch) -> more metrics`, of what the backward
+      pass of each microbatch knows by row: the loss's gradient by a Nudge, and
+      the states that it would be added to. It may not look at packed batches.
 
   Returns:
     `(state, batch, ref_params=None, frozen=None) -> (state, sums)`; the sums
@@ -55,11 +61,24 @@ def make_update(
   def sums_of(params, frozen, *rest):
     return objective.sums(join(params, frozen), *rest)
 
+  def nudged(params, nudge, frozen, *rest):
+    return objective.nudged(join(params, frozen), nudge, *rest)
+
   gradient = jax.value_and_grad(sums_of, has_aux=True)
+  both = jax.value_and_grad(nudged, argnums=(0, 1), has_aux=True)
+
+  def watched(params, frozen, part, *rest):
+    assert watch is not None
+    nudge = objective.nudge(join(params, frozen), part, hidden=True)
+    (total, aux), grads = both(params, nudge, frozen, part, *rest)
+    count, sums, hidden = aux
+    return (total, (count, sums | watch(grads[1], hidden, part))), grads[0]
+
+  take = gradient if watch is None else watched
 
   def accumulate(params, frozen, batch, ref_params):
     counts = objective.counts(batch)
-    one = lambda part: gradient(params, frozen, part, ref_params, counts)
+    one = lambda part: take(params, frozen, part, ref_params, counts)
     if microbatches == 1:
       return one(batch)
     parts = split_batch(batch, microbatches)

@@ -9,7 +9,7 @@ import pytest
 from jalign import losses
 from jalign.errors import UserError
 from jalign.logprobs import logits, sequence_logprobs
-from jalign.training import arrays
+from jalign.training import arrays, scores
 from jalign.training.objective import make_evaluation, make_objective
 from jalign.training.state import init_state
 from jalign.training.step import make_update
@@ -48,7 +48,7 @@ def policies():
 def given(policies, kind, data, names=None):
   model, params, reference = policies
   names = arrays.GIVEN[kind] if names is None else names
-  score = arrays.Scores(model, params, reference, None, tuple(names))
+  score = scores.Scores(model, params, reference, None, tuple(names))
   return arrays.MAKERS[kind](score, data, tuple(names))
 
 
@@ -173,7 +173,7 @@ def test_what_the_data_lacks_is_named(policies):
     with pytest.raises(UserError, match=f"takes {name}, which the data"):
       given(policies, "sequences", batches.singles(2), ("logps", name))
   model, params, _ = policies
-  score = arrays.Scores(model, params, None, jnp.zeros(4), ("ref_step_logps",))
+  score = scores.Scores(model, params, None, jnp.zeros(4), ("ref_step_logps",))
   with pytest.raises(UserError, match="ref_step_logps.*reference='step'"):
     arrays.MAKERS["segments"](score, batches.pairs(2), ("ref_step_logps",))
 

@@ -1,0 +1,162 @@
+"""What is logged of a set of pairs: a few named numbers of arrays by pair.
+
+A name says its unit: nats, bits, tokens; a share or an accuracy is in [0, 1].
+"""
+
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
+
+from jalign.diagnostics.entanglement import (
+  SHARES,
+  Forecast,
+  Products,
+  case_of,
+)
+from jalign.diagnostics.policy import TopK
+from jalign.diagnostics.preference import idealised_ranking, reliability
+from jalign.evaluation.likelihood import PairScores
+
+Panel = dict[str, float]
+SURE = 1 - 1e-3  # agreement that a label without ties stands for (Chen et al.)
+QUANTILES = (10, 50, 90)
+
+
+def entanglement_panel(
+  products: Products, forecasts: Mapping[str, Forecast] | None = None
+) -> Panel:
+  """Means over pairs, by group of parameters.
+
+  Args:
+    products: of P pairs.
+    forecasts: of each group; None where the loss's pulls aren't known.
+
+  Returns:
+    GROUP/cosine, /chosen_norm, /rejected_norm (of gradients of nats) and, of
+    a forecast, /cosine_threshold and the share of each case.
+  """
+  panel = {}
+  for name in products.inner:
+    panel[f"{name}/cosine"] = _mean(products.cosine(name))
+    panel[f"{name}/chosen_norm"] = _mean(np.sqrt(products.chosen[name]))
+    panel[f"{name}/rejected_norm"] = _mean(np.sqrt(products.rejected[name]))
+    if forecasts is not None:
+      found = forecasts[name]
+      panel[f"{name}/cosine_threshold"] = _mean(found.cosine_threshold)
+      panel |= {f"{name}/{k}": v for k, v in shares(found.case).items()}
+  return panel
+
+
+def shares(case: ArrayLike) -> Panel:
+  """Share of each of the four `CASES` among [P] indices."""
+  cases = np.asarray(case)
+  return {name: _mean(cases == i) for i, name in enumerate(SHARES)}
+
+
+def realised_panel(
+  chosen: ArrayLike, rejected: ArrayLike, expected: ArrayLike | None = None
+) -> Panel:
+  """What a step really did.
+
+  Args:
+    chosen: [P] change of each chosen log-prob, nats.
+    rejected: [P] of each rejected one.
+    expected: [P] cases that were forecast.
+
+  Returns:
+    The mean changes, the share of each case and, with `expected`, the share of
+    pairs whose case was forecast. A step on other pairs, or one that Adam
+    shaped, need not do what the forecast of SGD on one pair says.
+  """
+  case = np.asarray(case_of(jnp.asarray(chosen), jnp.asarray(rejected)))
+  panel = {
+    "realised/chosen_change_nats": _mean(chosen),
+    "realised/rejected_change_nats": _mean(rejected),
+  } | {f"realised/{k}": v for k, v in shares(case).items()}
+  if expected is not None:
+    panel["realised/as_forecast_share"] = _mean(case == np.asarray(expected))
+  return panel
+
+
+def likelihood_panel(
+  scores: PairScores, reference: PairScores, beta: float | None = None
+) -> Panel:
+  """The health of a policy's log-probs on pairs.
+
+  Args:
+    scores: of the policy.
+    reference: of what it started from.
+    beta: that makes rewards of log-ratios, beta log(pi / ref); None leaves out
+      calibration and idealised accuracy.
+
+  Returns:
+    Means and quantiles of log-ratios, the share of pairs whose chosen
+    response became less likely (displaced), and of those whose rejected one
+    did too; accuracies; errors of calibration.
+  """
+  up = scores.chosen - reference.chosen
+  down = scores.rejected - reference.rejected
+  per_token = scores.chosen / np.maximum(scores.chosen_tokens, 1)
+  per_token = per_token - (
+    scores.rejected / np.maximum(scores.rejected_tokens, 1)
+  )
+  panel = {
+    "chosen_nats": _mean(scores.chosen),
+    "rejected_nats": _mean(scores.rejected),
+    "chosen_tokens": _mean(scores.chosen_tokens),
+    "rejected_tokens": _mean(scores.rejected_tokens),
+    "chosen_log_ratio_nats": _mean(up),
+    "rejected_log_ratio_nats": _mean(down),
+    "displaced_share": _mean(up < 0),
+    "both_fell_share": _mean((up < 0) & (down < 0)),
+    "ranking_accuracy": _wins(scores.chosen - scores.rejected),
+    "ranking_accuracy_per_token": _wins(per_token),
+    "reward_accuracy": _wins(up - down),
+  }
+  for side, ratio in (("chosen", up), ("rejected", down)):
+    for q, value in zip(QUANTILES, np.percentile(ratio, QUANTILES)):
+      panel[f"{side}_log_ratio_p{q}_nats"] = float(value)
+  if beta is not None:
+    found = reliability(beta * (up - down))
+    panel |= {"calibration_ece": found.ece, "calibration_mce": found.mce}
+    panel["idealised_accuracy"] = _mean(
+      idealised_ranking(
+        jnp.asarray(reference.chosen),
+        jnp.asarray(reference.rejected),
+        jnp.full(len(up), SURE),
+        beta,
+      )
+    )
+  return panel
+
+
+def policy_panel(found: TopK, token_kl: ArrayLike, mask: ArrayLike) -> Panel:
+  """The indicators of over-optimisation, and the distance gone.
+
+  Means over the tokens of a response, then over responses, as in Shi et al.
+  2024, arXiv:2410.11677.
+
+  Args:
+    found: of `top_k`, [B, T].
+    token_kl: [B, T] exact KL to the reference at each token, nats.
+    mask: [B, T] bool, the tokens that count; each row has one.
+  """
+  live = np.asarray(mask)
+  count = live.sum(-1)
+  mean = lambda x: _mean(np.where(live, x, 0.0).sum(-1) / count)
+  return {
+    "top_k_entropy_bits": mean(found.entropy_bits),
+    "top_k_entropy_renormalised_bits": mean(found.renormalised_bits),
+    "top_k_mass": mean(found.mass),
+    "token_kl_nats": mean(token_kl),
+  }
+
+
+def _mean(x) -> float:
+  return float(np.mean(np.asarray(x, np.float64)))
+
+
+def _wins(margin) -> float:
+  return _mean(0.5 + 0.5 * np.sign(margin))

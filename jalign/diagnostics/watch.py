@@ -1,0 +1,75 @@
+"""Entanglement in every step, out of the step's own backward pass.
+
+The parameter is a linear map on the final states of a row, h -> h + A h at A =
+0, one step below the head. Its gradient is sum_t c_t h_t' with c_t the
+gradient by the state h_t, which the backward pass has anyway. Products of two
+such gradients are sums over pairs of tokens of (c_i . c_j)(h_i . h_j): no
+gradient of a parameter is formed, and no vocabulary is met. It is a part of the
+whole story: `gradient_products` tells all of it, at the cost of a backward
+pass.
+"""
+
+import jax.numpy as jnp
+
+from jalign.diagnostics.entanglement import case_shares, forecast
+from jalign.training.observe import Sums
+from jalign.training.scores import Nudge
+from jalign.types import Array
+
+
+def state_products(
+  hidden: Array, gradients: Array
+) -> tuple[Array, Array, Array]:
+  """Products of pairs' gradients by a linear map on the final states.
+
+  Args:
+    hidden: [2P, T, D] states, chosen and rejected interleaved.
+    gradients: [2P, T, D] gradients by these states.
+
+  Returns:
+    Three of [P] float32: squared norms of the chosen and of the rejected
+    rows, and inner products.
+  """
+  cut = lambda x: x.reshape(-1, 2, *x.shape[1:]).astype(jnp.float32)
+  h, c = cut(hidden), cut(gradients)
+  # Batched by pair: a pair's two rows lie on one device.
+  dot = lambda x, i, j: jnp.einsum("ptd,psd->pts", x[:, i], x[:, j])
+  both = lambda i, j: jnp.sum(dot(h, i, j) * dot(c, i, j), (-2, -1))
+  return both(0, 0), both(1, 1), both(0, 1)
+
+
+def watch_pairs(gradient: Nudge, hidden: Array, batch) -> Sums:
+  """What `make_update` watches: the cases of a batch's pairs, last layer.
+
+  The gradient of a pair's loss by A is -d_w g_w on its chosen row and d_l g_l
+  on the other, so that the forecast of a step needs no coefficients of its own.
+
+  Args:
+    gradient: of the summed loss; `logps` and `hidden`.
+    hidden: [2P, T - 1, D].
+    batch: a PairBatch.
+
+  Returns:
+    Means over the pairs that the loss pulls on, of the cosine, of the largest
+    cosine at which chosen rises and rejected falls, and shares of the cases.
+  """
+  assert gradient.hidden is not None
+  chosen, rejected, inner = state_products(hidden, gradient.hidden)
+  pull = gradient.logps.reshape(-1, 2)
+  d_w, d_l = -pull[:, 0], pull[:, 1]
+  live = (batch.weights > 0) & (chosen > 0) & (rejected > 0)
+  per = lambda x, d: x / jnp.where(d == 0, 1.0, d)
+  found = forecast(
+    per(chosen, d_w * d_w),
+    per(rejected, d_l * d_l),
+    per(-inner, d_w * d_l),
+    d_w,
+    d_l,
+  )
+  count = jnp.sum(live).astype(jnp.float32)
+  mean = lambda x: (jnp.sum(jnp.where(live, x, 0.0)), count)
+  values = {"cosine": found.cosine, "cosine_threshold": found.cosine_threshold}
+  sums = {name: mean(x) for name, x in (values | case_shares(found)).items()}
+  pairs = jnp.sum(batch.weights > 0).astype(jnp.float32)
+  sums["pulled_share"] = (count, pairs)
+  return {f"entanglement/last_layer/{k}": v for k, v in sums.items()}

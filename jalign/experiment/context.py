@@ -1,0 +1,39 @@
+"""What all stages of a run share."""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jalign.experiment.plugins import Measures
+from jalign.experiment.prepare import Prepared
+from jalign.experiment.settings import SamplerSettings
+from jalign.feedback import Annotator
+from jalign.models import ModelConfig
+
+
+class Run(NamedTuple):
+  """What all stages of a run share.
+
+  Attributes:
+    folder: of the run.
+    prepared: data and tokenizer.
+    model_config: of policy and reference.
+    mesh: that everything lies on.
+    seed: of the run.
+    annotator: None where the config names none.
+    measures: what else is measured on samples.
+    sample: how responses are drawn for evaluation, and their length.
+    should_stop: polled after each step.
+    extra_writers: metric writers beside the run's own.
+  """
+
+  folder: pathlib.Path
+  prepared: Prepared
+  model_config: ModelConfig
+  mesh: Any
+  seed: int
+  annotator: Annotator | None
+  measures: Measures
+  sample: SamplerSettings
+  should_stop: Callable[[], bool]
+  extra_writers: Callable[[str], list[Any]]

@@ -1,0 +1,267 @@
+"""Diagnostics of a stage on held-out pairs that stay the same: probes."""
+
+import functools
+import io
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jalign import diagnostics, losses
+from jalign.errors import UserError
+from jalign.evaluation.likelihood import PairScores
+from jalign.experiment.dataset import Dataset
+from jalign.experiment.loss import UNREAD, BoundLoss, beta_of
+from jalign.experiment.prepare import Prepared, place
+from jalign.experiment.settings import StageSettings
+from jalign.files import write_whole
+from jalign.logprobs import sequence_logprobs, token_kl
+from jalign.sharding import replicated
+from jalign.training import loop
+from jalign.training.objective import Objective
+from jalign.training.state import TrainState
+from jalign.training.trainable import Trainable
+from jalign.types import Model, Params
+
+PAIRS_FILE = "probe_pairs.npz"
+
+
+def probe_data(prepared: Prepared, stage: StageSettings) -> Dataset:
+  """Where a stage's probe finds pairs: its own data, or the run's.
+
+  Raises:
+    UserError: neither holds pairs.
+  """
+  found = prepared.stages[stage.name], prepared.main
+  for dataset in found:
+    if dataset.kind == "pairs" and dataset.held_out:
+      return dataset
+  raise UserError(
+    "the probe needs held-out pairs, and the data has"
+    f" {' and '.join(dict.fromkeys(d.kind for d in found))}.",
+    where=f"config.{stage.name}.diagnostics",
+    remedy="Let config.data name preference pairs, the stage's own data what it"
+    " is trained on.",
+  )
+
+
+class _Before(NamedTuple):
+  """What was seen before the step `step`."""
+
+  step: int
+  logps: np.ndarray
+  products: diagnostics.Products
+  forecasts: dict[str, diagnostics.Forecast] | None
+
+
+class PairProbe:
+  """Measures a state on the first held-out pairs.
+
+  Args:
+    dataset: whose pairs they are.
+    mesh: where everything lies.
+    model: the policy's functions.
+    objective: of the stage's loss.
+    loss: the loss, for its kind of batch and its beta.
+    part: what of the policy is trained.
+    frozen: the rest.
+    reference: what the stage starts from.
+    stage: its settings.
+    folder: of the stage, for the numbers by pair.
+  """
+
+  def __init__(
+    self,
+    dataset: Dataset,
+    mesh: jax.sharding.Mesh,
+    model: Model,
+    objective: Objective,
+    loss: BoundLoss,
+    part: Trainable,
+    frozen: Params,
+    reference: Params,
+    stage: StageSettings,
+    folder: pathlib.Path,
+  ):
+    settings = stage.diagnostics
+    self._settings, self._path = settings, folder / PAIRS_FILE
+    self._exact = settings.entanglement in ("probe", "both")
+    self._beta = beta_of(loss)
+    self._frozen, self._start = frozen, reference
+    record, self._sources = dataset.first("pairs", settings.pairs)
+    self._lengths = np.asarray(record.sequences.mask).sum(-1).reshape(-1, 2)
+    self._mask = np.asarray(record.sequences.mask)[::2, 1:]
+    self._rows = place(record, mesh).sequences
+    self._record = self._kind = None
+    if _pulls_are_known(loss):
+      self._kind = loss.batch
+      self._record = place(dataset.first(loss.batch, settings.pairs)[0], mesh)
+    self._before: _Before | None = None
+    # What leaves the devices is small, and every host has it.
+    jit = functools.partial(jax.jit, out_shardings=replicated(mesh))
+    logps = lambda p, rest, rows: sequence_logprobs(
+      model, part.join(p, rest), rows
+    )
+    groups = dict(diagnostics.ALL) | {name: (name,) for name in settings.groups}
+    self._scores = jit(logps)
+    self._products = jit(
+      lambda p, rest, rows: diagnostics.gradient_products(
+        lambda p, rows: logps(p, rest, rows), p, rows, groups
+      )
+    )
+
+    def pulls(p, rest, data, ref_params):
+      policy = part.join(p, rest)
+      total = lambda nudge: objective.nudged(policy, nudge, data, ref_params)
+      gradient, _ = jax.grad(total, has_aux=True)(objective.nudge(policy, data))
+      return gradient.logps
+
+    self._pulls = jit(pulls)
+
+    def indicators(p, rest, rows, ref_params):
+      policy = part.join(p, rest)
+      chosen = jax.tree.map(lambda x: x[::2], rows.replace(packed=None))
+      states = lambda params: model.forward(params, chosen.tokens)[:, :-1]
+      hidden, head = states(policy), model.head(policy)
+      mask = chosen.mask[:, 1:]
+      top = diagnostics.top_k(hidden, head, settings.top_k, mask=mask)
+      ref = states(ref_params), model.head(ref_params)
+      return top, jnp.where(mask, token_kl(hidden, head, *ref), 0.0)
+
+    self._indicators = jit(indicators)
+    whole = lambda params, rows: sequence_logprobs(model, params, rows)
+    self._reference = self._pair_scores(jit(whole)(reference, self._rows))
+
+  def before(self, step: int, state: TrainState) -> None:
+    """Forecasts what the step `step`, which changes the state next, will do."""
+    if self._exact:
+      self._before = _Before(
+        step, self._logps(state), *self._entanglement(state)
+      )
+
+  def __call__(self, step: int, state: TrainState) -> dict[str, float]:
+    """Measures the state after that step."""
+    settings, logps = self._settings, self._logps(state)
+    scores = self._pair_scores(logps)
+    found: dict[str, float] = {}
+    arrays: dict[str, Any] = {"step": step, "sources": self._sources}
+    for name, which in (("policy", scores), ("reference", self._reference)):
+      arrays[f"{name}_chosen_nats"] = which.chosen
+      arrays[f"{name}_rejected_nats"] = which.rejected
+    arrays["tokens"] = self._lengths
+    if settings.likelihood:
+      panel = diagnostics.likelihood_panel(scores, self._reference, self._beta)
+      found |= {f"likelihood/{k}": v for k, v in panel.items()}
+    if settings.policy:
+      top, kl = jax.device_get(
+        self._indicators(state.params, self._frozen, self._rows, self._start)
+      )
+      panel = diagnostics.policy_panel(top, kl, self._mask)
+      found |= {f"policy/{k}": v for k, v in panel.items()}
+    if self._exact:
+      panel, more = self._realised(step, state, logps)
+      found |= {f"entanglement/{k}": v for k, v in panel.items()}
+      arrays |= more
+    _store(self._path, arrays)
+    return found
+
+  def _logps(self, state) -> np.ndarray:
+    """[2P] log-probs of the responses."""
+    found = self._scores(state.params, self._frozen, self._rows)
+    return np.asarray(jax.device_get(found), np.float64)
+
+  def _pair_scores(self, logps) -> PairScores:
+    x = np.asarray(jax.device_get(logps), np.float64).reshape(-1, 2)
+    n = self._lengths
+    return PairScores(x[:, 0], x[:, 1], n[:, 0], n[:, 1], self._sources)
+
+  def _entanglement(self, state):
+    """(products, forecasts by group or None) of each pair in a state."""
+    now = state.params, self._frozen
+    products = jax.device_get(self._products(*now, self._rows))
+    if self._record is None:
+      return products, None
+    pulls = jax.device_get(self._pulls(*now, self._record, self._start))
+    if self._kind in ("sequences", "tokens"):  # of the chosen alone
+      d_w, d_l = -pulls, jnp.zeros_like(pulls)
+    else:
+      d_w, d_l = (s * x for s, x in zip((-1, 1), pulls.reshape(-1, 2).T))
+    return products, {
+      name: jax.device_get(
+        diagnostics.forecast(
+          products.chosen[name],
+          products.rejected[name],
+          products.inner[name],
+          d_w,
+          d_l,
+        )
+      )
+      for name in products.inner
+    }
+
+  def _realised(self, step, state, logps):
+    """(panel, arrays by pair) of the last step, and of the state before it."""
+    before = self._before
+    if before is None or before.step != step:  # nothing has been changed yet
+      before = None
+      products, forecasts = self._entanglement(state)
+    else:
+      products, forecasts = before.products, before.forecasts
+    panel = diagnostics.entanglement_panel(products, forecasts)
+    arrays: dict[str, Any] = {"cosine": products.cosine()}
+    if forecasts is not None:
+      arrays["cosine_threshold"] = forecasts["all"].cosine_threshold
+      arrays["case"] = forecasts["all"].case
+    if before is not None:
+      arrays["change_nats"] = moved = (logps - before.logps).reshape(-1, 2)
+      panel |= diagnostics.realised_panel(
+        moved[:, 0], moved[:, 1], arrays.get("case")
+      )
+    return panel, arrays
+
+
+def _pulls_are_known(loss: BoundLoss) -> bool:
+  """Whether a batch of the probe's pairs gives all that the loss takes."""
+  kinds = ("pairs", "segments", "lists", "unpaired", "sequences", "tokens")
+  names = set(losses.array_parameters(loss.function))
+  given = names & (UNREAD.get(loss.batch, set()) | {"rewards", "values"})
+  return loss.batch in kinds and not given
+
+
+def _store(path: pathlib.Path, arrays) -> None:
+  if jax.process_index() == 0:
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    write_whole(path, file.getvalue())
+
+
+def make_probes(
+  dataset: Dataset | None,
+  samples: Callable[[Params], dict[str, float]] | None,
+  policy: Callable[[Params], Params],
+  stage: StageSettings,
+  steps: int,
+  **parts: Any,
+) -> list[loop.Probe]:
+  """The probes that a stage asks for.
+
+  Args:
+    dataset: whose pairs they look at; None where nothing looks at pairs.
+    samples: what is measured of samples; None for nothing.
+    policy: from trained parameters to the policy's.
+    stage: its settings.
+    steps: of the stage.
+    **parts: the rest of PairProbe's.
+  """
+  every = stage.diagnostics.every or stage.eval_every or steps
+  probes = []
+  if dataset is not None:
+    probe = PairProbe(dataset, stage=stage, **parts)
+    probes.append(loop.Probe(every, probe, probe.before))
+  if samples is not None:
+    measure = lambda step, state: samples(policy(state.params))
+    probes.append(loop.Probe(every, measure))
+  return probes

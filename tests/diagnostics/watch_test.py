@@ -1,0 +1,189 @@
+"""What a step's own backward pass says of entanglement."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jalign import diagnostics, losses, sharding
+from jalign.logprobs import sequence_logprobs, token_logprobs
+from jalign.losses.coefficients import coefficients_of
+from jalign.models import param_specs
+from jalign.training.objective import make_objective
+from jalign.training.state import init_state, state_shardings
+from jalign.training.step import make_update
+from tests.models.tiny import tiny
+from tests.training import batches
+
+LOSS = functools.partial(losses.dpo, beta=0.3)
+PREFIX = "entanglement/last_layer/"
+
+
+def _mean(sums, name):
+  total, count = sums[PREFIX + name]
+  return float(total / count)
+
+
+def _near_pairs(count):
+  """Pairs that differ in the last token alone: entangled ones, one by one."""
+  rows = batches.sequences(2 * count)
+  same = jax.tree.map(lambda x: jnp.repeat(x[::2], 2, axis=0), rows)
+  at = jnp.arange(1, 2 * count, 2), same.lengths[1::2] - 1
+  tokens = same.tokens.at[at].set(same.tokens[at] % 62 + 1)
+  same = same.replace(tokens=tokens)
+  whole = batches.pairs(count)
+  for i in range(count):
+    one = jax.tree.map(lambda x, i=i: x[2 * i : 2 * i + 2], same)
+    yield whole.replace(sequences=one, weights=whole.weights[:1])
+
+
+def _mapped(model, params, rows, a):
+  """Log-probs of rows whose final states went through h -> h + A h."""
+  hidden = model.forward(params, rows.tokens)[:, :-1]
+  hidden += jnp.einsum("de,rte->rtd", a, hidden)
+  logps = token_logprobs(
+    hidden, model.head(params), rows.tokens[:, 1:], mask=rows.mask[:, 1:]
+  )
+  return jnp.sum(logps, -1)
+
+
+def test_state_products_are_those_of_a_linear_map():
+  """Against gradients by the map itself."""
+  _, model, params = tiny()
+  rows = batches.sequences(6)
+  zero = jnp.zeros((params["embed"].shape[1],) * 2)
+  grads = jax.jacrev(lambda a: _mapped(model, params, rows, a))(zero)
+  flat = np.asarray(grads, np.float64).reshape(3, 2, -1)
+  hidden = model.forward(params, rows.tokens)[:, :-1]
+  nudged = lambda x: jnp.sum(
+    token_logprobs(
+      x, model.head(params), rows.tokens[:, 1:], mask=rows.mask[:, 1:]
+    )
+  )
+  got = diagnostics.state_products(hidden, jax.grad(nudged)(hidden))
+  for found, (i, j) in zip(got, ((0, 0), (1, 1), (0, 1))):
+    want = (flat[:, i] * flat[:, j]).sum(-1)
+    np.testing.assert_allclose(found, want, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("pulls", [(1.0, 1.0), (3.0, 1.0), (1.0, 3.0)])
+def test_the_forecast_is_what_a_step_on_the_map_does(pulls):
+  """Pair by pair, SGD on the map alone: signs of both changes."""
+  _, model, params = tiny()
+
+  def loss(chosen_logps, rejected_logps):
+    return pulls[1] * rejected_logps - pulls[0] * chosen_logps
+
+  objective = make_objective(loss, model)
+  zero = jnp.zeros((params["embed"].shape[1],) * 2)
+
+  @jax.jit
+  def both(pair):
+    """(sums of the watch, changes of the two log-probs)."""
+    gradient, aux = jax.grad(
+      lambda n: objective.nudged(params, n, pair), has_aux=True
+    )(objective.nudge(params, pair, hidden=True))
+    logps = lambda a: _mapped(model, params, pair.sequences, a)
+    slope = jax.grad(lambda a: loss(*logps(a)))(zero)
+    return (
+      diagnostics.watch_pairs(gradient, aux[2], pair),
+      logps(-1e-4 * slope) - logps(zero),
+    )
+
+  for pair in _near_pairs(4):
+    sums, (up, down) = both(pair)
+    (said,) = (
+      k for k in diagnostics.SHARES if float(sums[PREFIX + k][0]) == 1.0
+    )
+    assert said == diagnostics.SHARES[int(diagnostics.case_of(up, down))]
+    # Responses that share all but one token move together, unless the pulls
+    # on them are equal.
+    case = {1.0: "ideal", 3.0: "both_up", 1 / 3: "both_down"}
+    assert said == case[pulls[0] / pulls[1]] + "_share"
+
+
+@pytest.mark.parametrize("microbatches", [1, 2])
+def test_watching_changes_no_update(microbatches):
+  _, model, params = tiny()
+  reference = model.init(jax.random.key(5))
+  objective, optimizer = make_objective(LOSS, model), optax.sgd(0.1)
+  batch, found = batches.pairs(8, fill=1), []
+  for watch in (None, diagnostics.watch_pairs):
+    update = make_update(
+      objective, optimizer, microbatches=microbatches, watch=watch
+    )
+    found.append(update(init_state(params, optimizer), batch, reference))
+  (plain, sums), (watched, more) = found
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
+    plain.params,
+    watched.params,
+  )
+  assert set(more) - set(sums) == {
+    PREFIX + k
+    for k in (*diagnostics.SHARES, "cosine", "cosine_threshold", "pulled_share")
+  }
+  assert float(more[PREFIX + "pulled_share"][1]) == 7  # not the filled one
+  np.testing.assert_allclose(
+    sum(_mean(more, k) for k in diagnostics.SHARES), 1.0, rtol=1e-6
+  )
+
+
+def test_microbatches_and_shards_watch_the_same():
+  config, model, params = tiny()
+  reference = model.init(jax.random.key(5))
+  objective, optimizer = make_objective(LOSS, model), optax.sgd(0.1)
+  batch = batches.pairs(8, fill=1)
+
+  def watched(mesh=None, **settings):
+    placed = None
+    if mesh is not None:
+      placed = state_shardings(
+        optimizer, params, sharding.shardings(param_specs(config), mesh), mesh
+      )
+    update = make_update(
+      objective, optimizer, placed, watch=diagnostics.watch_pairs, **settings
+    )
+    state = init_state(params, optimizer, placed)
+    _, sums = update(state, batch, reference)
+    return {k: _mean(sums, k[len(PREFIX) :]) for k in sums if PREFIX in k}
+
+  want = watched()
+  np.testing.assert_allclose(want[PREFIX + "cosine"], 0.0, atol=1.0)
+  for got in (watched(microbatches=2), watched(microbatches=4)):
+    assert got == pytest.approx(want, rel=1e-4, abs=1e-5)
+  mesh = sharding.make_mesh(2, 2, 2)
+  with jax.set_mesh(mesh):
+    assert watched(mesh) == pytest.approx(want, rel=1e-3, abs=1e-4)
+
+
+def test_normalised_gradients_are_of_length_one():
+  """Against each response's own gradient and DPO's own pulls."""
+  _, model, params = tiny()
+  reference = model.init(jax.random.key(5))
+  plain = make_objective(LOSS, model)
+  remedied = diagnostics.normalised(plain, model)
+  batch = batches.pairs(3, fill=1)
+  logps = functools.partial(sequence_logprobs, model)
+  each = jax.jit(jax.jacrev(lambda p: logps(p, batch.sequences)))(params)
+  rows = [jax.tree.map(lambda x, i=i: x[i], each) for i in range(6)]
+  units = [jax.tree.map(lambda x, g=g: x / optax.tree.norm(g), g) for g in rows]
+  now, ref = (logps(p, batch.sequences) for p in (params, reference))
+  d_w, d_l = coefficients_of(LOSS)(now[::2], now[1::2], ref[::2], ref[1::2])
+  weights = np.stack([-d_w, d_l], -1).ravel()[:4]  # the filled pair has none
+  want = jax.tree.map(
+    lambda *x: sum(w * one for w, one in zip(weights, x)), *units[:4]
+  )
+  (loss, (count, _)), grads = jax.jit(
+    jax.value_and_grad(remedied.sums, has_aux=True)
+  )(params, batch, reference)
+  value, (total, _) = plain.sums(params, batch, reference)
+  np.testing.assert_allclose([loss, count], [value, total], rtol=1e-6)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-5),
+    grads,
+    want,
+  )

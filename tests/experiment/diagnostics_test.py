@@ -1,0 +1,150 @@
+"""Diagnostics in a run, and the page of its dynamics."""
+
+import json
+import types
+
+import numpy as np
+import pytest
+
+from jalign import cli
+from jalign.errors import UserError
+from jalign.experiment.probe import probe_data
+from jalign.experiment.settings import StageSettings
+from jalign.training.metrics import read_jsonl
+
+FLAGS = (
+  "--config.diagnostics.entanglement=both",
+  "--config.diagnostics.likelihood=probe",
+  "--config.diagnostics.policy=probe",
+  "--config.diagnostics.pairs=6",
+  "--config.diagnostics.every=1",
+  "--config.diagnostics.groups=('embed',)",
+)
+
+
+def _by_step(rows, name):
+  return {row["step"]: row[name] for row in rows if name in row}
+
+
+@pytest.fixture
+def run(place):
+  return place.train(*FLAGS, "--config.diagnostics.samples=3")[0]
+
+
+def test_probes_and_their_page(place, run, capsys):
+  rows = read_jsonl(run / "align" / "metrics.jsonl")
+  get = lambda name: _by_step(rows, name)
+  chosen = get("likelihood/chosen_nats")
+  assert list(chosen) == [0, 1, 2, 3, 4]
+  # What a step did is the difference of two successive probes.
+  for side in ("chosen", "rejected"):
+    nats = get(f"likelihood/{side}_nats")
+    change = get(f"entanglement/realised/{side}_change_nats")
+    assert list(change) == [1, 2, 3, 4]
+    for step, value in change.items():
+      np.testing.assert_allclose(value, nats[step] - nats[step - 1], atol=1e-5)
+  # At its start the policy is its own reference.
+  assert get("policy/token_kl_nats")[0] == pytest.approx(0, abs=1e-6)
+  assert get("policy/token_kl_nats")[4] > 0
+  assert get("samples/kl_k1_nats")[0] == pytest.approx(0, abs=1e-5)
+  assert get("likelihood/displaced_share")[0] == 0
+  for part in ("all", "embed", "last_layer"):
+    shares = [
+      np.fromiter(get(f"entanglement/{part}/{case}_share").values(), float)
+      for case in ("ideal", "both_up", "both_down", "reversed")
+    ]
+    np.testing.assert_allclose(np.sum(shares, 0), 1, atol=1e-6)
+  whole, part = (
+    get(f"entanglement/{p}/chosen_norm")[1] for p in ("all", "embed")
+  )
+  assert 0 < part < whole
+  with np.load(run / "align" / "probe_pairs.npz") as arrays:
+    assert arrays["step"] == 4 and len(arrays["sources"]) == 6
+    np.testing.assert_allclose(
+      arrays["policy_chosen_nats"].mean(), chosen[4], rtol=1e-12
+    )
+    assert arrays["change_nats"].shape == (6, 2)
+  # SFT has no pull on the rejected response, and no beta.
+  rows = read_jsonl(run / "sft" / "metrics.jsonl")
+  assert not any("likelihood/chosen_nats" in row for row in rows)
+
+  capsys.readouterr()
+  cli.main(["report", str(run)])
+  page = run / "dynamics" / "report.html"
+  assert capsys.readouterr().out.strip() == str(page)
+  text = page.read_text()
+  assert "data:image/png;base64," in text and "displaced" in text
+  said = place.fails(["report", str(run), str(run)])
+  assert "--out" in said
+  said = place.fails(["report", str(run), "--stage=nope"])
+  assert "There are: sft, align" in said
+  said = place.fails(["report", str(run), "--stage=sft"])
+  assert "diagnostics.likelihood=probe" in said
+  assert "neither a run nor a sweep" in place.fails(
+    ["report", str(page.parent)]
+  )
+
+
+def test_diagnostics_change_no_training_and_resume(place, run):
+  plain, _ = place.train(workdir="plain")
+  loss = lambda folder: _by_step(
+    read_jsonl(folder / "align" / "metrics.jsonl"), "loss"
+  )
+  np.testing.assert_allclose(
+    list(loss(run).values()), list(loss(plain).values()), rtol=1e-6
+  )
+  results = [
+    json.loads((folder / "align" / "results.json").read_text())["evaluation"]
+    for folder in (run, plain)
+  ]
+  assert results[0] == pytest.approx(results[1], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+  "flag, said",
+  [
+    ("--config.diagnostics.entanglement=yes", "'yes' is not one of"),
+    ("--config.diagnostics.likelihood=step", "'step' is not one of"),
+    ("--config.diagnostics.pairs=0", "must be at least 1"),
+    ("--config.diagnostics.groups=('heads',)", "'heads' matches no parameter"),
+    ("--config.packing=32", "can't look into packed rows"),
+  ],
+)
+def test_bad_settings_are_named_before_anything_runs(place, flag, said):
+  key = flag.partition("=")[0].removeprefix("--").rpartition(".")[2]
+  found = place.fails(place.command(*FLAGS, flag))
+  assert said in found
+  assert key in found or key == "packing"
+  assert not (place.folder / "run").exists()
+
+
+def test_a_loss_on_labels_is_probed_on_the_pairs(place):
+  """KTO takes single responses: its pulls on a pair's two are known, too."""
+  run, _ = place.train(
+    "--config.loss.name=kto",
+    "--config.diagnostics.entanglement=probe",
+    "--config.diagnostics.likelihood=probe",
+    "--config.diagnostics.pairs=4",
+  )
+  rows = read_jsonl(run / "align" / "metrics.jsonl")
+  last = {k: v for row in rows for k, v in row.items()}
+  assert 0 <= last["entanglement/all/ideal_share"] <= 1
+  assert "entanglement/realised/as_forecast_share" in last
+  said = place.fails(
+    place.command(
+      "--config.loss.name=kto",
+      "--config.diagnostics.entanglement=step",
+      workdir="other",
+    )
+  )
+  assert "the loss takes unpaired" in said
+
+
+def test_pairs_are_looked_for_and_missed():
+  labels = types.SimpleNamespace(kind="unpaired", held_out=[1])
+  found = types.SimpleNamespace(kind="pairs", held_out=[1])
+  stage = StageSettings("align", {"name": "kto"})
+  of = lambda own, main: types.SimpleNamespace(stages={"align": own}, main=main)
+  assert probe_data(of(labels, found), stage) is found
+  with pytest.raises(UserError, match="held-out pairs, and the data has unpai"):
+    probe_data(of(labels, labels), stage)

@@ -1,0 +1,165 @@
+"""SFT policies that the trained reproductions start from.
+
+Each is trained once, by `jalign.experiment.run.run_one`, into a run folder, and
+read from there by whoever asks next; a run that was stopped goes on.
+
+  world  the demo's policy of the TL;DR world, 0.12 M parameters
+  hh     chosen responses of Anthropic's harmless-base dialogues
+         (Bai et al. 2022, arXiv:2204.05862), from a random model
+
+Cost on two CPU cores: see `world` and `hh`.
+"""
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments.configs import demo, hh_dpo
+from jalign import data
+from jalign.evaluation import likelihood
+from jalign.experiment import folder as folders
+from jalign.experiment import lock
+from jalign.experiment.dataset import Dataset
+from jalign.experiment.inspect import load_run
+from jalign.experiment.parse import expand, parse
+from jalign.experiment.prepare import prepare
+from jalign.experiment.run import run_one
+from jalign.models import ModelConfig
+from jalign.sharding import make_mesh
+from jalign.types import Model, Params
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+RUNS = ROOT / "runs" / "papers"
+HH = ROOT.parent / "shared" / "data" / "hh_harmless_base_test.jsonl.gz"
+
+
+class Trained(NamedTuple):
+  """A policy and the pairs that it can be aligned on.
+
+  Attributes:
+    name: "world" or "hh".
+    config: of the model.
+    model: its functions.
+    params: on one device.
+    tokenizer: its tokenizer.
+    pairs: encoded pairs: `.train`, `.held_out`, and loaders of batches.
+  """
+
+  name: str
+  config: ModelConfig
+  model: Model
+  params: Params
+  tokenizer: data.Tokenizer
+  pairs: Dataset
+
+  def score(self, params: Params, part: str) -> likelihood.PairScores:
+    """Log-probs of the "train" or the "eval" pairs, in the data's order."""
+    batches = self.pairs.loader("pairs", part, 64, epochs=1, shuffle=False)
+    scores = likelihood.make_scorer(self.model)(params, batches, jax.device_put)
+    batches.close()
+    # Batches are of one length each; back to the order of the records.
+    place = {source: i for i, source in enumerate(scores.sources)}
+    rows = self.pairs.rows("pairs", part)
+    order = np.array([place[row.source] for row in rows])
+    *arrays, sources = scores
+    return likelihood.PairScores(
+      *(x[order] for x in arrays), tuple(sources[i] for i in order)
+    )
+
+
+def world_config() -> ConfigDict:
+  """The demo's warm-up and SFT, with 8,000 pairs to align on."""
+  c = demo.get_config()
+  c.title = "SFT in the TL;DR world, for reproductions of papers"
+  c.stages = ("warmup", "sft")
+  for other in ("dpo", "online_dpo", "online_ipo"):
+    del c[other]
+  c.algorithm = c.start = c.report = ""
+  c.data.path = "preferences[:8000]"
+  c.sft.data.path = "sft[:16000]"
+  c.sft.steps = c.sft.save_every = 1500
+  for name in ("function", "measures", "opponents"):
+    c.annotator[name] = ""
+  c.sample.prompts = c.sample.eval_prompts = 16
+  c.sample.best_of = 0
+  return c
+
+
+def hh_config(path: str) -> ConfigDict:
+  """SFT on chosen responses; smaller and shorter than `hh_dpo`'s."""
+  c = hh_dpo.get_config()
+  c.title = "SFT on hh-rlhf harmless-base, for reproductions of papers"
+  c.stages = ("sft",)
+  c.data.path = path
+  c.data.max_prompt_tokens = 64
+  c.data.max_response_tokens = 64
+  c.data.buckets = (48, 80, 128)
+  c.tokenizer.vocab_size = 2048
+  c.model.hidden_size = 128
+  c.model.intermediate_size = 384
+  c.model.num_hidden_layers = 3
+  c.model.num_attention_heads = 4
+  c.model.num_key_value_heads = 2
+  c.sft.epochs = 4
+  c.sft.optimizer.learning_rate = 3e-3
+  c.sample.prompts = 4
+  c.sample.max_new_tokens = 32
+  return c
+
+
+def trained(name: str, c: ConfigDict, folder: pathlib.Path) -> Trained:
+  """The policy of a config: trained into a folder, or read from there.
+
+  Raises:
+    UserError: the folder holds the run of another config.
+  """
+  ((_, values),) = expand(c.to_dict())
+  folders.check(folder, values)
+  if not (folder / "report.md").exists():
+    with lock.hold(folder):
+      run_one(parse(values), values, folder)
+  mesh = make_mesh()
+  loaded = load_run(folder, mesh)
+  # As one stage on the run's own data: nothing else is encoded again.
+  alone = {k: v for k, v in values.items() if k not in c.stages}
+  main = prepare(parse(alone | {"stages": ("pairs",)}), folder, None).main
+  params = jax.device_put(jax.device_get(loaded.params))
+  return Trained(
+    name, loaded.config, loaded.model, params, loaded.tokenizer, main
+  )
+
+
+def world() -> Trained:
+  """The TL;DR world's policy."""
+  return trained("world", world_config(), RUNS / "world")
+
+
+def hh(path: pathlib.Path) -> Trained | None:
+  """The dialogues' policy; None, with a line to say so, without the file."""
+  if not path.exists():
+    print(f"{path} isn't there: the part on hh-rlhf is left out")
+    return None
+  return trained("hh", hh_config(str(path)), RUNS / "hh")
+
+
+def flags(
+  description: str | None, argv: Sequence[str] | None = None
+) -> argparse.Namespace:
+  """--out and --hh of a trained reproduction."""
+  first = (description or "").split("\n")[0]
+  parser = argparse.ArgumentParser(description=first)
+  parser.add_argument(
+    "--out", required=True, type=pathlib.Path, help="folder of NAME.md, .png"
+  )
+  parser.add_argument(
+    "--hh",
+    type=pathlib.Path,
+    default=HH,
+    help="hh_harmless_base_test.jsonl.gz; its part is skipped without it",
+  )
+  return parser.parse_args(argv)

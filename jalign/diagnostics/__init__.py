@@ -11,6 +11,7 @@ from jalign.diagnostics.entanglement import (
   forecast,
   gradient_products,
   normalised_pulls,
+  pulls,
 )
 from jalign.diagnostics.gram import (
   dense_logprobs,
@@ -56,6 +57,7 @@ __all__ = [
   "normalised",
   "normalised_pulls",
   "policy_panel",
+  "pulls",
   "realised_panel",
   "reliability",
   "reversal",

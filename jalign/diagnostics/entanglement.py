@@ -15,13 +15,14 @@ measure `changes` beside it.
 
 import fnmatch
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 
 from jalign.errors import UserError
+from jalign.training.objective import Objective
 from jalign.types import Array, Params, Sequences
 
 Groups = Mapping[str, tuple[str, ...]]
@@ -166,6 +167,38 @@ def forecast(
     inner / norms,
     threshold / norms,
   )
+
+
+def pulls(
+  objective: Objective,
+  params: Params,
+  batch: Any,
+  ref_params: Params | None = None,
+  *,
+  chosen_alone: bool = False,
+) -> tuple[Array, Array]:
+  """(d_w, d_l), both [P], of any loss that an objective holds.
+
+  By one backward pass through the loss, none through the model; where there is
+  a closed form, `losses.coefficients_of` gives the same. Each is of the summed
+  loss: the weights of the batch are in it.
+
+  Args:
+    objective: from `make_objective`.
+    params: the policy's.
+    batch: of the loss's kind, of P pairs: rows 0, 2, 4 ... are chosen and the
+      others rejected.
+    ref_params: the reference's.
+    chosen_alone: the batch has P rows, all of them chosen: d_l is 0.
+  """
+  gradient, _ = jax.grad(
+    lambda nudge: objective.nudged(params, nudge, batch, ref_params),
+    has_aux=True,
+  )(objective.nudge(params, batch))
+  if chosen_alone:
+    return -gradient.logps, jnp.zeros_like(gradient.logps)
+  d_w, d_l = gradient.logps.reshape(-1, 2).T
+  return -d_w, d_l
 
 
 def case_of(chosen: Array, rejected: Array) -> Array:

@@ -17,6 +17,7 @@ from jalign.diagnostics.policy import reversal
 from jalign.diagnostics.preference import reliability
 from jalign.errors import UserError
 from jalign.evaluation.style import (
+  PALETTE,
   STYLE,
   Path,
   new_figure,
@@ -25,6 +26,7 @@ from jalign.evaluation.style import (
 )
 
 SIDES: tuple[tuple[str, Any], ...] = (("chosen", "-"), ("rejected", "--"))
+_ALONE = {"chosen": PALETTE[0], "rejected": PALETTE[1]}  # of a single run
 CASES = ("ideal", "both_up", "both_down", "reversed")
 _CASE_COLOURS = ("#009E73", "#56B4E9", "#E69F00", "#D55E00")
 
@@ -55,6 +57,10 @@ class Dynamics(NamedTuple):
 Runs = Mapping[str, Dynamics]
 
 
+def _colour(runs: Runs, looks, name: str, side: str):
+  return looks[name][0] if len(runs) > 1 else _ALONE[side]
+
+
 def _log_ratios(axes, runs: Runs, looks) -> bool:
   """Chosen and rejected log pi / ref, with the middle 80 % of one run."""
   drawn = False
@@ -66,12 +72,11 @@ def _log_ratios(axes, runs: Runs, looks) -> bool:
       if curve is None:
         continue
       drawn = True
-      axes.plot(*curve, style, color=looks[name][0])
+      colour = _colour(runs, looks, name, side)
+      axes.plot(*curve, style, color=colour)
       low, high = (run.curve(f"{key}_p{q}_nats") for q in (10, 90))
       if len(runs) == 1 and low and high:
-        axes.fill_between(
-          low[0], low[1], high[1], color=looks[name][0], alpha=0.12
-        )
+        axes.fill_between(low[0], low[1], high[1], color=colour, alpha=0.12)
   axes.axhline(0, color="#888888", linewidth=0.8)
   axes.set_ylabel("log pi / ref (nats)")
   return drawn
@@ -131,7 +136,7 @@ def _changes(axes, runs: Runs, looks) -> bool:
     for side, style in SIDES:
       curve = run.curve(f"entanglement/realised/{side}_change_nats")
       if curve is not None:
-        axes.plot(*curve, style, color=looks[name][0])
+        axes.plot(*curve, style, color=_colour(runs, looks, name, side))
         drawn = True
   axes.axhline(0, color="#888888", linewidth=0.8)
   axes.set_ylabel("change in one step (nats)")
@@ -200,7 +205,7 @@ def _calibration(axes, runs: Runs, looks) -> bool:
     )
     drawn = True
   axes.plot([50, 100], [50, 100], color="#888888", linewidth=0.8)
-  axes.set(xlabel="confidence (%)", ylabel="right (%)", ylim=(0, 103))
+  axes.set(xlabel="confidence (%)", ylabel="right (%)")
   return drawn
 
 
@@ -289,7 +294,13 @@ def plot_dynamics(runs: Runs, path: Path, *, title: str = "") -> pathlib.Path:
     for axes in grid[len(panels) :]:
       axes.set_visible(False)
     lines = [
-      Line2D([], [], color="#444444", linestyle=style) for _, style in SIDES
+      Line2D(
+        [],
+        [],
+        color="#444444" if len(runs) > 1 else _ALONE[side],
+        linestyle=style,
+      )
+      for side, style in SIDES
     ]
     labels = [side for side, _ in SIDES]
     if len(runs) > 1:

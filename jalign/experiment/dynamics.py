@@ -43,8 +43,8 @@ _NOTES = (
   "if and only if the cosine is below the threshold. *Forecast*: the case of "
   "each pair by that law, before the step; *what a step did* is the real "
   "optimiser's, on a batch of other pairs. Triangles mark where an indicator "
-  "of over-optimisation has turned. *Accuracies*: ranking by the policy alone, by "
-  "its implicit reward, and what the optimum of the loss would rank. "
+  "of over-optimisation has turned. *Accuracies*: ranking by the policy alone, "
+  "by its implicit reward, and what the optimum of the loss would rank. "
   "*Calibration*: bins of equally many pairs at the last probe."
 )
 

@@ -95,9 +95,8 @@ class PairProbe:
     self._lengths = np.asarray(record.sequences.mask).sum(-1).reshape(-1, 2)
     self._mask = np.asarray(record.sequences.mask)[::2, 1:]
     self._rows = place(record, mesh).sequences
-    self._record = self._kind = None
+    self._record = None
     if _pulls_are_known(loss):
-      self._kind = loss.batch
       self._record = place(dataset.first(loss.batch, settings.pairs)[0], mesh)
     self._before: _Before | None = None
     # What leaves the devices is small, and every host has it.
@@ -113,13 +112,12 @@ class PairProbe:
       )
     )
 
-    def pulls(p, rest, data, ref_params):
-      policy = part.join(p, rest)
-      total = lambda nudge: objective.nudged(policy, nudge, data, ref_params)
-      gradient, _ = jax.grad(total, has_aux=True)(objective.nudge(policy, data))
-      return gradient.logps
-
-    self._pulls = jit(pulls)
+    alone = loss.batch in ("sequences", "tokens")
+    self._pulls = jit(
+      lambda p, rest, data, ref_params: diagnostics.pulls(
+        objective, part.join(p, rest), data, ref_params, chosen_alone=alone
+      )
+    )
 
     def indicators(p, rest, rows, ref_params):
       policy = part.join(p, rest)
@@ -184,11 +182,7 @@ class PairProbe:
     products = jax.device_get(self._products(*now, self._rows))
     if self._record is None:
       return products, None
-    pulls = jax.device_get(self._pulls(*now, self._record, self._start))
-    if self._kind in ("sequences", "tokens"):  # of the chosen alone
-      d_w, d_l = -pulls, jnp.zeros_like(pulls)
-    else:
-      d_w, d_l = (s * x for s, x in zip((-1, 1), pulls.reshape(-1, 2).T))
+    d_w, d_l = self._pulls(*now, self._record, self._start)
     return products, {
       name: jax.device_get(
         diagnostics.forecast(

@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 # Reproductions of papers: scripts of experiments/papers that end in a table of
 # claims. The page of loss shapes has none.
 PAPERS := nlhf mirror_prox ipo_md updates sampling_laws distributional safety \
-  decoding estimators
+  decoding estimators regret
 
 demo: $(VENV)/.installed
 	$(BIN)/python experiments/demo.py --workdir=runs/demo

@@ -1,18 +1,18 @@
 # make demo | make test | make test-slow | make lint | make docs
-# make papers-tables
+# make papers-tables | make papers-train
 # make bench [TUNIX=PYTHON] [TORCH_INDEX=] | make bench-report
 # [PYTHON=python3.12]
 PYTHON ?= python3
 VENV ?= .venv$(if $(filter-out python3,$(notdir $(PYTHON))),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint format docs papers-tables bench \
+.PHONY: demo test test-slow lint format docs papers-tables papers-train bench \
   bench-report clean
 
 # Reproductions of papers: scripts of experiments/papers that end in a table of
 # claims. The page of loss shapes has none.
 PAPERS := nlhf mirror_prox ipo_md updates sampling_laws distributional safety \
-  decoding estimators rankings likelihoods
+  decoding estimators rankings likelihoods regret entanglement
 
 demo: $(VENV)/.installed
 	$(BIN)/python experiments/demo.py --workdir=runs/demo
@@ -47,6 +47,14 @@ docs: $(VENV)/.installed-docs
 papers-tables: $(PAPERS:%=papers-%)
 papers-%: $(VENV)/.installed
 	$(BIN)/python -m experiments.papers.$* --out=runs/papers
+
+# Those that train policies, one by one; their results are in the repository.
+# Run folders go to runs/papers, and what is there is gone on with.
+TRAINED := entanglement_trained rankings_trained likelihoods_trained \
+  kl_reward_trained
+papers-train: $(VENV)/.installed
+	for name in $(TRAINED); do $(BIN)/python -m experiments.papers.$$name \
+	  --out=experiments/results || exit 1; done
 
 # Benchmarks have an environment of their own: PyTorch stays out of the tests'.
 # Its CPU build comes from PyTorch's index; TORCH_INDEX= takes pip's own instead.

@@ -169,7 +169,7 @@ def unbeaten(w: World, table: np.ndarray) -> np.ndarray:
 
 
 def identity_claims() -> list[Claim]:
-  """Theorems 3.1 and 3.2, by construction."""
+  """What each model tells of the optimum, by construction."""
   shift, short, moved, sides = [], [], [], []
   for name, slip in SLIPS.items():
     w, cheap = world(name), gridworld(slip, step=-0.2)

@@ -33,6 +33,7 @@ def check_stage(run: Run, stage: StageSettings) -> None:
   make_schedule(stage.optimizer, total_steps(stage, run.prepared))
   _check_divisible(stage, run.mesh)
   _check_packing(stage)
+  _check_normalise(stage, loss.batch)
   _check_diagnostics(run, stage, loss.batch)
   if loss.coupled and stage.microbatches > 1:
     raise UserError(
@@ -140,6 +141,12 @@ def _check_diagnostics(run, stage, batch):
         where=f"{where}.entanglement",
         remedy=remedy,
       )
+    if stage.normalise_pairs:
+      raise UserError(
+        "'step' can't look at gradients that are normalised.",
+        where=f"{where}.entanglement",
+        remedy=remedy,
+      )
   paths = traverse_util.flatten_dict(
     trainable_of(run.model_config, stage).specs, sep="/"
   )
@@ -149,6 +156,23 @@ def _check_diagnostics(run, stage, batch):
         f"{pattern!r} matches no parameter that is trained.",
         where=f"{where}.groups",
         remedy=f"There are: {', '.join(paths)}.",
+      )
+
+
+def _check_normalise(stage, batch):
+  if not stage.normalise_pairs:
+    return
+  others = {
+    f"a loss on {batch}": batch not in ("pairs", "segments"),
+    "packed rows": bool(stage.packing or stage.share_prefix),
+    "a part of the parameters": bool(stage.lora.rank or stage.trainable),
+  }
+  for what, asked in others.items():
+    if asked:
+      raise UserError(
+        f"normalised gradients of pairs don't go with {what}.",
+        where=f"config.{stage.name}.normalise_pairs",
+        remedy="Set it to False.",
       )
 
 

@@ -208,6 +208,9 @@ class StageSettings:
     packing: tokens of a row that several short sequences share, no fewer than
       the longest bucket, which is then the only one; 0 gives each a row of its
       own. The examples of an update are the same.
+    normalise_pairs: divides the gradients of a pair's two log-probs by their
+      norms, one by one, at the cost of another backward pass: see
+      `diagnostics.normalised`, our reading of a remedy.
     share_prefix: the responses to one prompt are in one row, and what they all
       begin with, the prompt above all, is computed once. It changes nothing
       where a batch has one response to a prompt.
@@ -239,6 +242,7 @@ class StageSettings:
   batch_size: int = 32
   microbatches: int = 1
   packing: int = 0
+  normalise_pairs: bool = False
   share_prefix: bool = False
   reference: str = "step"
   eval_every: int = 0

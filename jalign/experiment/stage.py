@@ -81,8 +81,13 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     denominator=loss.denominator,
     coupled=loss.coupled,
   )
+  trained = (
+    diagnostics.normalised(objective, model)
+    if stage.normalise_pairs
+    else objective
+  )
   update = make_update(
-    objective,
+    trained,
     optimizer,
     placement,
     microbatches=stage.microbatches,

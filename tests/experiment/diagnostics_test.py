@@ -108,14 +108,33 @@ def test_diagnostics_change_no_training_and_resume(place, run):
     ("--config.diagnostics.pairs=0", "must be at least 1"),
     ("--config.diagnostics.groups=('heads',)", "'heads' matches no parameter"),
     ("--config.packing=32", "can't look into packed rows"),
+    ("--config.normalise_pairs=True", "gradients that are normalised"),
   ],
 )
 def test_bad_settings_are_named_before_anything_runs(place, flag, said):
   key = flag.partition("=")[0].removeprefix("--").rpartition(".")[2]
   found = place.fails(place.command(*FLAGS, flag))
   assert said in found
-  assert key in found or key == "packing"
+  assert f"diagnostics.{key}" in found or "diagnostics.entanglement" in found
   assert not (place.folder / "run").exists()
+
+
+def test_normalised_pairs_are_trained(place):
+  run, _ = place.train("--config.normalise_pairs=True")
+  plain, _ = place.train(workdir="plain")
+  values = [
+    [row["grad_norm"] for row in read_jsonl(folder / "align/metrics.jsonl")
+     if "grad_norm" in row]
+    for folder in (run, plain)
+  ]  # fmt: skip
+  # Each pair's part is of length two at most, times its pull of beta / 2.
+  assert max(values[0]) <= 2 * 0.1 / 2 + 1e-6 < min(values[1])
+  said = place.fails(
+    place.command(
+      "--config.normalise_pairs=True", "--config.lora.rank=2", workdir="other"
+    )
+  )
+  assert "a part of the parameters" in said
 
 
 def test_a_loss_on_labels_is_probed_on_the_pairs(place):

@@ -64,9 +64,10 @@ papers-train: $(VENV)/.installed
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 RESULTS ?= experiments/bench/results
 BENCHES ?= decode mixture logprobs train_step refill prefix cache products \
-  load
+  load diagnostics
 FLAGS_decode = --tunix=$(TUNIX)
 FLAGS_train_step = --sizes=s,s152k
+FLAGS_diagnostics = --sizes=s
 BENCH_BIN := .venv-bench/bin
 
 bench: .venv-bench/.installed

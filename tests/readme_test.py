@@ -72,7 +72,7 @@ def test_commands_exist(capsys):
   with pytest.raises(SystemExit):
     cli.main(["--help"])
   usage = capsys.readouterr().out
-  known = set(re.findall(r"^  (\w+) +(?:--|check )", usage, flags=re.M))
+  known = set(re.findall(r"^  (\w+) +(?:--|check |RUN )", usage, flags=re.M))
   assert (
     shown
     == known
@@ -81,6 +81,7 @@ def test_commands_exist(capsys):
       "sample",
       "evaluate",
       "score",
+      "report",
       "convert",
       "merge",
       "data",
@@ -108,5 +109,8 @@ def test_configs_and_keys_exist():
     get_config = runpy.run_path(str(ROOT / path))["get_config"]
     config = get_config(argument) if argument else get_config()
     for key in re.findall(r"--config\.([\w.]+)=", line):
-      section, _, last = key.rpartition(".")
-      assert last in (config[section] if section else config), line
+      *path, last = key.split(".")
+      section = config
+      for name in path:
+        section = section[name]
+      assert last in section, line

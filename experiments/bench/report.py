@@ -142,6 +142,20 @@ ROWS = (
     less=True,
   ),
   Row(
+    "DPO step that watches entanglement / plain",
+    of("ratio", benchmark="diagnostics", part="step"),
+    None,
+    1.05,
+    less=True,
+  ),
+  Row(
+    "exact gradient products / a backward pass",
+    of("ratio", benchmark="diagnostics", part="probe"),
+    None,
+    3,
+    less=True,
+  ),
+  Row(
     "full / streamed logits, V = 152k: temporaries",
     of("temporaries_ratio", benchmark="logprobs", vocab=151_936),
     5,

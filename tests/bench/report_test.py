@@ -9,6 +9,7 @@ from absl.testing import flagsaver
 
 from experiments.bench import (
   decode,
+  diagnostics,
   load,
   logprobs,
   mixture,
@@ -62,6 +63,12 @@ def test_decoding_says_what_was_measured_and_what_was_skipped(smoke):
   assert all(x["floors"].values()) and len(x["floors"]) == 3
   assert x["skipped"] == ["transformers", "tunix"] and "ratio" not in x
   assert sampling["part"] == "sampling" and sampling["share_alone"] > 0
+
+
+def test_diagnostics_are_set_against_a_step_and_a_backward_pass(smoke):
+  step, probe = smoke(diagnostics)
+  assert set(step["seconds"]) == {"plain", "watched"} and step["ratio"] > 0
+  assert set(probe["seconds"]) == {"backward", "products"}
 
 
 def test_mixture_is_set_against_the_sum_of_its_models(smoke):

@@ -1,18 +1,21 @@
 # make demo | make test | make test-slow | make lint | make docs
-# make papers-tables
+# make papers-tables | make papers-train
 # make bench [TUNIX=PYTHON] [TORCH_INDEX=] | make bench-report
 # [PYTHON=python3.12]
 PYTHON ?= python3
 VENV ?= .venv$(if $(filter-out python3,$(notdir $(PYTHON))),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint format docs papers-tables bench \
+.PHONY: demo test test-slow lint format docs papers-tables papers-train bench \
   bench-report clean
 
 # Reproductions of papers: scripts of experiments/papers that end in a table of
 # claims. The page of loss shapes has none.
+PAPERS_OUT := runs/papers
 PAPERS := nlhf mirror_prox ipo_md updates sampling_laws distributional safety \
-  decoding estimators
+  decoding estimators kl_reward
+# Those that train policies, in minutes; their results are kept.
+TRAINED := kl_reward_trained
 
 demo: $(VENV)/.installed
 	$(BIN)/python experiments/demo.py --workdir=runs/demo
@@ -45,8 +48,10 @@ docs: $(VENV)/.installed-docs
 
 # A claim that doesn't hold fails its target; -k goes on with the others.
 papers-tables: $(PAPERS:%=papers-%)
+papers-train: $(TRAINED:%=papers-%)
+$(TRAINED:%=papers-%): PAPERS_OUT := experiments/results
 papers-%: $(VENV)/.installed
-	$(BIN)/python -m experiments.papers.$* --out=runs/papers
+	$(BIN)/python -m experiments.papers.$* --out=$(PAPERS_OUT)
 
 # Benchmarks have an environment of their own: PyTorch stays out of the tests'.
 # Its CPU build comes from PyTorch's index; TORCH_INDEX= takes pip's own instead.

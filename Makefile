@@ -11,8 +11,13 @@ BIN := $(VENV)/bin
 
 # Reproductions of papers: scripts of experiments/papers that end in a table of
 # claims. The page of loss shapes has none.
+PAPERS_OUT := runs/papers
 PAPERS := nlhf mirror_prox ipo_md updates sampling_laws distributional safety \
-  decoding estimators rankings likelihoods regret entanglement
+  decoding estimators rankings likelihoods regret entanglement kl_reward
+# Those that train policies, in minutes; their results are in the repository, and
+# their run folders in runs/papers, where they are gone on with.
+TRAINED := entanglement_trained rankings_trained likelihoods_trained \
+  kl_reward_trained
 
 demo: $(VENV)/.installed
 	$(BIN)/python experiments/demo.py --workdir=runs/demo
@@ -45,16 +50,10 @@ docs: $(VENV)/.installed-docs
 
 # A claim that doesn't hold fails its target; -k goes on with the others.
 papers-tables: $(PAPERS:%=papers-%)
+papers-train: $(TRAINED:%=papers-%)
+$(TRAINED:%=papers-%): PAPERS_OUT := experiments/results
 papers-%: $(VENV)/.installed
-	$(BIN)/python -m experiments.papers.$* --out=runs/papers
-
-# Those that train policies, one by one; their results are in the repository.
-# Run folders go to runs/papers, and what is there is gone on with.
-TRAINED := entanglement_trained rankings_trained likelihoods_trained \
-  kl_reward_trained
-papers-train: $(VENV)/.installed
-	for name in $(TRAINED); do $(BIN)/python -m experiments.papers.$$name \
-	  --out=experiments/results || exit 1; done
+	$(BIN)/python -m experiments.papers.$* --out=$(PAPERS_OUT)
 
 # Benchmarks have an environment of their own: PyTorch stays out of the tests'.
 # Its CPU build comes from PyTorch's index; TORCH_INDEX= takes pip's own instead.

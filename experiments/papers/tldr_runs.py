@@ -1,0 +1,248 @@
+"""SFT in the TL;DR world, and online training whose gold reward is measured.
+
+KL is that of whole responses to the SFT policy, in nats, by the mean log-ratio
+of the policy's own samples.
+"""
+
+import io
+import json
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments.configs import demo
+from jalign.data import EncodedPrompt
+from jalign.data import tldr_world as world
+from jalign.decode import sampler
+from jalign.evaluation.clustered import clustered_mean
+from jalign.experiment.inspect import Loaded, load_run
+from jalign.experiment.loss import bind
+from jalign.experiment.params import layout
+from jalign.experiment.parse import parse
+from jalign.experiment.prepare import Prepared, prepare
+from jalign.experiment.run import run_one
+from jalign.experiment.sampling import Samples, sample_texts
+from jalign.experiment.settings import SamplerSettings, StageSettings
+from jalign.experiment.streams import stream
+from jalign.files import write_whole
+from jalign.sharding import batch_sharding, make_mesh
+from jalign.training import loop, online
+from jalign.training.objective import make_objective
+from jalign.training.optimizer import make_optimizer
+from jalign.training.state import init_state, state_shardings
+from jalign.training.step import make_update
+
+PROMPTS = 100  # held out
+ROWS = 200  # responses decoded at a time
+
+
+class Start(NamedTuple):
+  """What online training starts from.
+
+  Attributes:
+    policy: the SFT policy, also the reference.
+    prepared: its tokenizer and prompts.
+    mesh: that it lies on.
+  """
+
+  policy: Loaded
+  prepared: Prepared
+  mesh: Any
+
+  @property
+  def prompts(self) -> list[EncodedPrompt]:
+    """The held-out prompts."""
+    return self.prepared.main.sample_prompts(PROMPTS)
+
+
+class Point(NamedTuple):
+  """A policy on the held-out prompts.
+
+  Attributes:
+    step: updates so far.
+    kl: nats a response.
+    kl_error: its standard error, clustered by prompt.
+    gold: mean gold reward.
+    gold_error: its standard error.
+  """
+
+  step: int
+  kl: float
+  kl_error: float
+  gold: float
+  gold_error: float
+
+
+def sft_config(steps: int) -> ConfigDict:
+  """The demo's warm-up and SFT, with fewer steps and prompts for the rest."""
+  c = demo.get_config()
+  c.title = "SFT in the TL;DR world"
+  c.stages = ("warmup", "sft")
+  for name in ("dpo", "online_dpo", "online_ipo"):
+    del c[name]
+  c.algorithm = c.start = c.report = c.annotator.function = ""
+  c.annotator.opponents = ""
+  c.loss = ConfigDict(dict(name="sft"))
+  c.data.path = "prompts[:8000]"
+  c.sft.steps = steps
+  c.sft.save_every = 0
+  c.sample.best_of = 0
+  c.sample.prompts = 200
+  return c
+
+
+def sft(folder: pathlib.Path, steps: int) -> Start:
+  """Trains the SFT policy, or reads it where that is done."""
+  config = sft_config(steps).to_dict()
+  settings = parse(config)
+  if not (folder / "sft" / "results.json").exists():
+    run_one(settings, config, folder)
+  mesh = make_mesh()
+  return Start(load_run(folder, mesh), prepare(settings, folder, None), mesh)
+
+
+def online_stage(algorithm: str, steps: int, **loss: float) -> StageSettings:
+  """A stage with the demo's optimiser for online training.
+
+  Args:
+    algorithm: row of `jalign.training.online.ALGORITHMS`.
+    steps: updates.
+    **loss: its hyperparameters.
+  """
+  c = demo.get_config()
+  c.algorithm, c.steps, c.loss = algorithm, steps, ConfigDict(loss)
+  return parse(c.to_dict()).stages[-1]
+
+
+def draw(start: Start, params: Any, each: int, *purpose: str) -> Samples:
+  """Samples of the held-out prompts, scored by the SFT policy too.
+
+  Args:
+    start: the SFT policy.
+    params: of the policy to draw from.
+    each: responses to a prompt.
+    *purpose: names the random stream.
+  """
+  return sample_texts(
+    start.policy.model,
+    params,
+    start.policy.tokenizer,
+    start.prompts,
+    SamplerSettings(per_prompt=each, max_new_tokens=24),
+    seed=stream(0, "tldr_runs", *purpose),
+    ref_params=start.policy.params,
+    rows=ROWS,
+  )
+
+
+def gold_rewards(samples: Samples) -> np.ndarray:
+  """[N] gold rewards."""
+  return world.reward(world.attributes(samples.prompts, samples.texts))
+
+
+def drawn_rewards(start: Start, each: int, folder: pathlib.Path) -> np.ndarray:
+  """[prompts, each] gold rewards of the SFT policy, kept in the folder."""
+  path = folder / f"rewards_{each}.npy"
+  if not path.exists():
+    with jax.set_mesh(start.mesh):
+      samples = draw(start, start.policy.params, each, "best of n")
+    data = io.BytesIO()
+    np.save(data, gold_rewards(samples).reshape(-1, each))
+    write_whole(path, data.getvalue())
+  return np.load(path)
+
+
+def trained(
+  start: Start,
+  stage: StageSettings,
+  folder: pathlib.Path,
+  *,
+  every: int,
+  each: int,
+) -> list[Point]:
+  """Points along an online run against the gold reward, kept in the folder.
+
+  The annotator is Bradley-Terry: sigmoid(2 (r(a) - r(b))).
+
+  Args:
+    start: policy and reference.
+    stage: algorithm, loss and optimiser.
+    folder: holds ALGORITHM.json once the run is over.
+    every: steps between points.
+    each: held-out responses to a prompt at a point.
+  """
+  name = stage.algorithm
+  path = folder / f"{name}.json"
+  if not path.exists():
+    with jax.set_mesh(start.mesh):
+      points = _train(start, stage, every, each)
+    write_whole(path, json.dumps(points).encode())
+  return [Point(*row) for row in json.loads(path.read_text())]
+
+
+def _train(start, stage, every, each) -> list[Point]:
+  policy, name = start.policy, stage.algorithm
+  loss, tokenizer = bind(stage), policy.tokenizer
+  optimizer = make_optimizer(stage.optimizer, stage.steps)
+  objective = make_objective(loss.function, policy.model)
+  where = layout(policy.config, start.mesh)
+  placement = state_shardings(optimizer, policy.params, where, start.mesh)
+  sample = online.make_sampling(
+    online.ALGORITHMS[name],
+    policy.model,
+    world.gold,
+    tokenizer.decode,
+    max_new_tokens=stage.max_new_tokens,
+    stop_ids=(tokenizer.eos_id,),
+    pad_id=tokenizer.pad_id,
+    mix_ref=stage.mix_ref,
+    draw=sampler(),
+  )
+  root = jax.random.key(stream(0, "tldr_runs", name, "online"))
+  points: list[Point] = []
+
+  def sampled(state, batch):
+    key = jax.random.fold_in(root, state.step)
+    found = sample(state.params, policy.params, batch.data, key)
+    record = jax.device_put(found.batch, batch_sharding(start.mesh))
+    return loop.Prepared(record, batch.sources, found.values)
+
+  def measure(step, state):
+    samples = draw(start, state.params, each, name, str(step))
+    ratios = samples.logps - samples.ref_logps
+    kl = clustered_mean(ratios, samples.prompt_ids)
+    gold = clustered_mean(gold_rewards(samples), samples.prompt_ids)
+    points.append(Point(step, *map(float, (*kl[:2], *gold[:2]))))
+    return points[-1]._asdict()
+
+  def write(step, values):
+    if "gold" in values:
+      gold, kl = values["gold"], values["kl"]
+      print(f"[{name}] step {step}: gold {gold:.3f}, KL {kl:.3f}", flush=True)
+
+  prompts = start.prepared.main.prompt_loader(
+    stage.batch_size, seed=stream(0, "tldr_runs", name, "prompts")
+  )
+  loop.run(
+    init_state(policy.params, optimizer, placement),
+    steps=stage.steps,
+    batches=prompts,
+    prepare=sampled,
+    update=make_update(objective, optimizer, placement),
+    ref_params=policy.params,
+    write=write,
+    probes=[loop.Probe(every, measure)],
+    description=name,
+  )
+  prompts.close()
+  return points
+
+
+def ceiling(start: Start) -> float:
+  """Mean over the held-out posts of the best summary's gold reward."""
+  posts = [world.read_post(prompt.text) for prompt in start.prompts]
+  best = [world.reward(world.attainable(len(p.salient))).max() for p in posts]
+  return float(np.mean(best))

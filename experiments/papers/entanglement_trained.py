@@ -9,7 +9,9 @@ small, and Adam with the run's state. Token by token, a pair of the world and a
 pair of hh-rlhf. Cost: about 5 minutes on 2 CPU cores, SFT included.
 """
 
+import functools
 import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -23,10 +25,11 @@ from experiments.papers.entanglement_figure import draw
 from experiments.papers.token_heat import Heat, token_heat
 from jalign import diagnostics, losses
 from jalign.logprobs import sequence_logprobs
-from jalign.training.objective import Objective, make_objective
+from jalign.training.objective import make_objective
 from jalign.training.optimizer import OptimizerConfig, make_optimizer
 from jalign.training.state import init_state
 from jalign.training.step import make_update
+from jalign.types import Model
 
 YUAN = "Yuan et al. 2024, arXiv:2410.13828"
 LOSSES: dict[str, dict[str, float]] = {
@@ -85,15 +88,15 @@ class Course(NamedTuple):
   looks: dict[int, Look]
 
 
-def _look(model, objective, optimizer):
-  """`(state, rows, record, reference) -> Look`."""
-  logps = lambda p, rows: sequence_logprobs(model, p, rows)
+def make_look(
+  model: Model, optimizer: optax.GradientTransformation
+) -> Callable[..., Look]:
+  """`(state, rows, d_w, d_l) -> Look`; compiles once for all losses."""
+  logps = functools.partial(sequence_logprobs, model)
 
   @jax.jit
-  def look(state, rows, record, reference):
+  def look(state, rows, d_w, d_l):
     params = state.params
-    d_w, d_l = diagnostics.pulls(objective, params, record, reference)
-    cut = lambda x: x.reshape(-1, 2, *x.shape[1:])
 
     def one(inputs):
       pair, up, down = inputs
@@ -101,55 +104,62 @@ def _look(model, objective, optimizer):
         params
       )
       products = diagnostics.gradient_products(logps, params, pair)
-      said = diagnostics.forecast(*(x["all"] for x in products),
-                                  up[None], down[None])  # fmt: skip
+      said = diagnostics.forecast(
+        *(x["all"] for x in products), up[None], down[None]
+      )
       most = jnp.maximum(jnp.abs(said.chosen), jnp.abs(said.rejected))[0]
       rate = LARGEST / jnp.maximum(most, 1e-20)
-      stepped = jax.tree.map(lambda p, g: p + rate * g, params, ascent)
-      by_sgd = diagnostics.changes(logps, params, stepped, pair)
       # Adam, with the moments that training has left it.
       grads = jax.tree.map(jnp.negative, ascent)
       updates, _ = optimizer.update(grads, state.opt_state, params)
-      by_adam = diagnostics.changes(
-        logps, params, optax.apply_updates(params, updates), pair
-      )
-      join = lambda two: jnp.stack([x[0] for x in two])
-      return (
-        said.cosine[0],
-        said.cosine_threshold[0],
-        said.case[0],
-        join(by_sgd),
-        join(by_adam),
-        (most > 0),
-      )
+      after = [
+        jax.tree.map(lambda p, g: p + rate * g, params, ascent),
+        optax.apply_updates(params, updates),
+      ]
+      before = logps(params, pair)
+      by_sgd, by_adam = (logps(p, pair) - before for p in after)
+      bound, case = said.cosine_threshold[0], said.case[0]
+      return said.cosine[0], bound, case, by_sgd, by_adam, most > 0
 
-    return Look(*jax.lax.map(one, (jax.tree.map(cut, rows), d_w, d_l)))
+    pairs = jax.tree.map(lambda x: x.reshape(-1, 2, *x.shape[1:]), rows)
+    return Look(*jax.lax.map(one, (pairs, d_w, d_l)))
 
   return lambda *args: Look(*map(np.asarray, look(*args)))
 
 
-def course(world: policies.Trained, name: str) -> Course:
+_score = jax.jit(
+  lambda model, params, rows: sequence_logprobs(model, params, rows),
+  static_argnums=0,
+)
+
+
+def course(
+  world: policies.Trained,
+  name: str,
+  optimizer: optax.GradientTransformation,
+  look: Callable[..., Look],
+) -> Course:
   """Trains one loss, and looks."""
   function, entry = losses.resolve(name, **LOSSES[name])
-  objective: Objective = make_objective(function, world.model)
-  config = OptimizerConfig(learning_rate=3e-4, warmup_steps=5)
-  optimizer = make_optimizer(config, STEPS)
+  objective = make_objective(function, world.model)
   update = make_update(objective, optimizer)
   state = init_state(world.params, optimizer)
   rows = jax.device_put(world.pairs.first("pairs", PAIRS)[0]).sequences
   record = jax.device_put(world.pairs.first(entry.batch, PAIRS)[0])
-  look = _look(world.model, objective, optimizer)
-  score = jax.jit(lambda p: sequence_logprobs(world.model, p, rows))
-  start = score(world.params)
+  pulls = jax.jit(functools.partial(diagnostics.pulls, objective))
+  score = functools.partial(_score, world.model, rows=rows)
+  start = score(params=world.params)
   batches = world.pairs.loader(entry.batch, "train", BATCH, seed=1)
   steps, ratios, looks = [], [], {}
   for step in range(STEPS + 1):
     if step % 5 == 0:
-      moved = np.asarray(score(state.params) - start, np.float64)
+      moved = np.asarray(score(params=state.params) - start, np.float64)
       steps.append(step)
       ratios.append(moved.reshape(-1, 2).mean(0))
     if step in LOOKS:
-      looks[step] = look(state, rows, record, world.params)
+      looks[step] = look(
+        state, rows, *pulls(state.params, record, world.params)
+      )
     if step < STEPS:
       batch = jax.device_put(next(batches).data)
       state, _ = update(state, batch, world.params)
@@ -240,7 +250,10 @@ def main(argv: Any = None) -> int:
   """Trains, draws, reports."""
   flags = policies.flags(__doc__, argv)
   world = policies.world()
-  courses = {name: course(world, name) for name in LOSSES}
+  config = OptimizerConfig(learning_rate=3e-4, warmup_steps=5)
+  optimizer = make_optimizer(config, STEPS)
+  look = make_look(world.model, optimizer)
+  courses = {name: course(world, name, optimizer, look) for name in LOSSES}
   heats = {"TL;DR world": token_heat(world)}
   dialogues = policies.hh(flags.hh)
   if dialogues is not None:

@@ -27,6 +27,8 @@ from jalign.diagnostics.panels import (
 from jalign.diagnostics.policy import TopK, reversal, top_k
 from jalign.diagnostics.preference import (
   Reliability,
+  RewardComparison,
+  compare_rewards,
   dpo_threshold,
   idealised_ranking,
   ipo_threshold,
@@ -42,9 +44,11 @@ __all__ = [
   "Forecast",
   "Products",
   "Reliability",
+  "RewardComparison",
   "TopK",
   "case_of",
   "changes",
+  "compare_rewards",
   "dense_logprobs",
   "dpo_threshold",
   "entanglement_panel",

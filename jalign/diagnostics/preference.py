@@ -1,16 +1,21 @@
 """What log-probs say about preferences: rankings, thresholds, calibration.
 
 Chen et al. 2024, "Preference Learning Algorithms Do Not Learn Preference
-Rankings", arXiv:2405.19534; Guo et al. 2017, arXiv:1706.04599 (calibration).
+Rankings", arXiv:2405.19534; Guo et al. 2017, arXiv:1706.04599 (calibration);
+Lin et al. 2024, arXiv:2409.03650 (implicit and explicit rewards).
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
+from jalign.errors import UserError
+from jalign.evaluation.clustered import Mean, clustered_mean
 from jalign.types import Array
 
 
@@ -129,4 +134,58 @@ def reliability(
     count,
     float(np.sum(weights * off)),
     float(off.max(initial=0.0)),
+  )
+
+
+class RewardComparison(NamedTuple):
+  """An implicit reward beside an explicit one on the same pairs.
+
+  Attributes:
+    implicit: accuracy of the first, a share in [0, 1]; ties count 1/2.
+    explicit: of the second.
+    difference: explicit less implicit accuracy, pair by pair: its interval is
+      that of paired comparisons.
+    agreement: share of pairs that both rank the same way; a tie of one agrees
+      half.
+  """
+
+  implicit: Mean
+  explicit: Mean
+  difference: Mean
+  agreement: float
+
+
+def compare_rewards(
+  implicit_margins: ArrayLike,
+  explicit_margins: ArrayLike,
+  groups: Sequence[Any] | None = None,
+) -> RewardComparison:
+  """How DPO's implicit reward generalises beside a reward model's.
+
+  Call it on held-out pairs of the training data, and again on pairs that are
+  from elsewhere: it is the second that tells (Lin et al. 2024).
+
+  Args:
+    implicit_margins: [P] log pi/ref of the chosen less that of the rejected.
+    explicit_margins: [P] score of the chosen less that of the rejected.
+    groups: P clusters of the pairs, their prompts; each its own by default.
+
+  Raises:
+    UserError: the numbers of pairs differ.
+  """
+  signs = [
+    np.sign(np.asarray(x, np.float64))
+    for x in (implicit_margins, explicit_margins)
+  ]
+  if signs[0].shape != signs[1].shape:
+    raise UserError(
+      f"{signs[0].shape} implicit and {signs[1].shape} explicit margins.",
+      where="compare_rewards",
+    )
+  right = [0.5 + 0.5 * sign for sign in signs]
+  return RewardComparison(
+    clustered_mean(right[0], groups),
+    clustered_mean(right[1], groups),
+    clustered_mean(right[1] - right[0], groups),
+    float(np.mean(0.5 + 0.5 * signs[0] * signs[1])),
   )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jalign import diagnostics, logprobs, losses
+from jalign.errors import UserError
 from jalign.types import Head
 from tests.models.tiny import tiny
 
@@ -146,3 +147,23 @@ def test_where_a_series_turns():
   assert diagnostics.reversal([5, 4, 3, 2], falls=True) is None
   # A bump that is made up for is no turn.
   assert diagnostics.reversal([5, 4, 4.5, 3, 3.5, 2], falls=True) is None
+
+
+def test_rewards_are_compared_pair_by_pair():
+  implicit = [1.0, -1.0, 2.0, 0.0, 3.0, -2.0]
+  explicit = [0.1, 0.2, 0.3, 0.4, -0.5, -0.6]
+  groups = ["a", "a", "b", "b", "c", "c"]
+  got = diagnostics.compare_rewards(implicit, explicit, groups)
+  assert got.implicit.mean == (1 + 0 + 1 + 0.5 + 1 + 0) / 6
+  assert got.explicit.mean == 4 / 6
+  # By prompt: 1/2, 1/4 and -1/2.
+  np.testing.assert_allclose(got.difference.mean, 0.25 / 3)
+  np.testing.assert_allclose(
+    got.difference.standard_error,
+    np.std([0.5, 0.25, -0.5], ddof=1) / np.sqrt(3),
+  )
+  np.testing.assert_allclose(got.agreement, (1 + 0 + 1 + 0.5 + 0 + 1) / 6)
+  same = diagnostics.compare_rewards(implicit, implicit)
+  assert same.difference.mean == 0 and same.difference.standard_error == 0
+  with pytest.raises(UserError, match=r"\(6,\) implicit and \(5,\)"):
+    diagnostics.compare_rewards(implicit, explicit[:5])

@@ -42,6 +42,7 @@ def stage(loss: dict[str, Any], **changes: Any) -> ConfigDict:
   section.lora = ConfigDict(parse.defaults()["lora"])
   section.diagnostics = ConfigDict(parse.defaults()["diagnostics"])
   section.trainable = changes.get("trainable", ())
+  section.normalise_pairs = changes.get("normalise_pairs", False)
   section.algorithm = changes.get("algorithm", "")
   section.steps = changes.get("steps", 0)
   section.data = ConfigDict()

@@ -121,8 +121,7 @@ def test_bad_settings_are_named_before_anything_runs(place, flag, said):
 def test_normalised_pairs_are_trained(place):
   run, _ = place.train("--config.normalise_pairs=True")
   norms = _by_step(read_jsonl(run / "align/metrics.jsonl"), "grad_norm")
-  # Each pair's part is of length two at most, times its pull of beta / 2;
-  # without the switch it is some twenty times as long here.
+  # Each pair's part is of length two at most, times its pull of beta / 2.
   assert 0.01 < max(norms.values()) <= 2 * 0.1 / 2 + 1e-6
   said = place.fails(
     place.command(

@@ -127,6 +127,18 @@ def _check_diagnostics(run, stage, batch):
   where = f"config.{stage.name}.diagnostics"
   if found.probes:
     probe_data(run.prepared, stage)
+    if jax.process_count() > 1:
+      raise UserError(
+        f"probes look at pairs from one process, and there are"
+        f" {jax.process_count()}.",
+        where=where,
+        remedy="Leave out all but entanglement='step'.",
+      )
+  if found.policy and found.top_k > run.model_config.vocab_size:
+    raise UserError(
+      f"there are {run.model_config.vocab_size} tokens.",
+      where=f"{where}.top_k",
+    )
   if found.entanglement in ("step", "both"):
     remedy = "Use 'probe', which looks at held-out pairs."
     if batch not in ("pairs", "segments"):

@@ -135,19 +135,16 @@ class Dataset:
 
     Args:
       batch: the kind; a pair's two responses are neighbours in it.
-      pairs: how many at most. Every process of several has its part of them.
+      pairs: how many at most.
 
     Returns:
-      (this process's rows, sources of all pairs).
+      (the batch, sources of the pairs).
     """
-    count = jax.process_count()
-    found = self.held_out[: pairs // count * count]
+    found = self.held_out[:pairs]
     view, collate, _ = _BATCHES["pairs", batch]
     width = max(map(_PAIRS[2], found))
     length = min(b for b in self.buckets if b >= width)
-    mine = found[jax.process_index() * (len(found) // count) :]
-    mine = mine[: len(found) // count]
-    rows = mine if view is None else view(mine)
+    rows = found if view is None else view(found)
     if collate is data.collate_lists:
       collate = functools.partial(collate, size=2)
     record = collate(rows, len(rows), length, pad_id=self.pad_id)

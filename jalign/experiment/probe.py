@@ -1,6 +1,5 @@
 """Diagnostics of a stage on held-out pairs that stay the same: probes."""
 
-import functools
 import io
 import pathlib
 from collections.abc import Callable
@@ -19,7 +18,6 @@ from jalign.experiment.prepare import Prepared, place
 from jalign.experiment.settings import StageSettings
 from jalign.files import write_whole
 from jalign.logprobs import sequence_logprobs, token_kl
-from jalign.sharding import replicated
 from jalign.training import loop
 from jalign.training.objective import Objective
 from jalign.training.state import TrainState
@@ -71,6 +69,9 @@ class PairProbe:
     reference: what the stage starts from.
     stage: its settings.
     folder: of the stage, for the numbers by pair.
+
+  Attributes:
+    sources: where the pairs come from.
   """
 
   def __init__(
@@ -91,7 +92,7 @@ class PairProbe:
     self._exact = settings.entanglement in ("probe", "both")
     self._beta = beta_of(loss)
     self._frozen, self._start = frozen, reference
-    record, self._sources = dataset.first("pairs", settings.pairs)
+    record, self.sources = dataset.first("pairs", settings.pairs)
     self._lengths = np.asarray(record.sequences.mask).sum(-1).reshape(-1, 2)
     self._mask = np.asarray(record.sequences.mask)[::2, 1:]
     self._rows = place(record, mesh).sequences
@@ -99,21 +100,19 @@ class PairProbe:
     if _pulls_are_known(loss):
       self._record = place(dataset.first(loss.batch, settings.pairs)[0], mesh)
     self._before: _Before | None = None
-    # What leaves the devices is small, and every host has it.
-    jit = functools.partial(jax.jit, out_shardings=replicated(mesh))
     logps = lambda p, rest, rows: sequence_logprobs(
       model, part.join(p, rest), rows
     )
     groups = dict(diagnostics.ALL) | {name: (name,) for name in settings.groups}
-    self._scores = jit(logps)
-    self._products = jit(
+    self._scores = jax.jit(logps)
+    self._products = jax.jit(
       lambda p, rest, rows: diagnostics.gradient_products(
         lambda p, rows: logps(p, rest, rows), p, rows, groups
       )
     )
 
     alone = loss.batch in ("sequences", "tokens")
-    self._pulls = jit(
+    self._pulls = jax.jit(
       lambda p, rest, data, ref_params: diagnostics.pulls(
         objective, part.join(p, rest), data, ref_params, chosen_alone=alone
       )
@@ -129,9 +128,9 @@ class PairProbe:
       ref = states(ref_params), model.head(ref_params)
       return top, jnp.where(mask, token_kl(hidden, head, *ref), 0.0)
 
-    self._indicators = jit(indicators)
+    self._indicators = jax.jit(indicators)
     whole = lambda params, rows: sequence_logprobs(model, params, rows)
-    self._reference = self._pair_scores(jit(whole)(reference, self._rows))
+    self._reference = self._pair_scores(jax.jit(whole)(reference, self._rows))
 
   def before(self, step: int, state: TrainState) -> None:
     """Forecasts what the step `step`, which changes the state next, will do."""
@@ -145,7 +144,7 @@ class PairProbe:
     settings, logps = self._settings, self._logps(state)
     scores = self._pair_scores(logps)
     found: dict[str, float] = {}
-    arrays: dict[str, Any] = {"step": step, "sources": self._sources}
+    arrays: dict[str, Any] = {"step": step, "sources": self.sources}
     for name, which in (("policy", scores), ("reference", self._reference)):
       arrays[f"{name}_chosen_nats"] = which.chosen
       arrays[f"{name}_rejected_nats"] = which.rejected
@@ -174,7 +173,7 @@ class PairProbe:
   def _pair_scores(self, logps) -> PairScores:
     x = np.asarray(jax.device_get(logps), np.float64).reshape(-1, 2)
     n = self._lengths
-    return PairScores(x[:, 0], x[:, 1], n[:, 0], n[:, 1], self._sources)
+    return PairScores(x[:, 0], x[:, 1], n[:, 0], n[:, 1], self.sources)
 
   def _entanglement(self, state):
     """(products, forecasts by group or None) of each pair in a state."""
@@ -226,10 +225,9 @@ def _pulls_are_known(loss: BoundLoss) -> bool:
 
 
 def _store(path: pathlib.Path, arrays) -> None:
-  if jax.process_index() == 0:
-    file = io.BytesIO()
-    np.savez(file, **arrays)
-    write_whole(path, file.getvalue())
+  file = io.BytesIO()
+  np.savez(file, **arrays)
+  write_whole(path, file.getvalue())
 
 
 def make_probes(
@@ -254,6 +252,7 @@ def make_probes(
   probes = []
   if dataset is not None:
     probe = PairProbe(dataset, stage=stage, **parts)
+    print(f"[{stage.name}] probe of {len(probe.sources)} held-out pairs")
     probes.append(loop.Probe(every, probe, probe.before))
   if samples is not None:
     measure = lambda step, state: samples(policy(state.params))

@@ -13,6 +13,7 @@ from jalign.logprobs import sequence_logprobs
 from jalign.losses.coefficients import coefficients_of
 from jalign.models import param_specs
 from jalign.types import Sequences
+from tests import programs
 from tests.models.tiny import tiny
 from tests.training import batches
 
@@ -198,6 +199,29 @@ def test_sharded_equals_unsharded():
     got,
     want,
   )
+
+
+def test_no_gradient_leaves_its_device(optimised):
+  """On eight tensor-parallel devices no weight's worth is exchanged."""
+  config, model, params = tiny(
+    vocab_size=4096, hidden_size=64, intermediate_size=256,
+    num_attention_heads=8, num_key_value_heads=8,
+  )  # fmt: skip
+  logps = functools.partial(sequence_logprobs, model)
+  mesh = sharding.make_mesh(1, 1, 8)
+  with jax.set_mesh(mesh):
+    placed = jax.device_put(
+      params, sharding.shardings(param_specs(config), mesh)
+    )
+    text = (
+      jax.jit(lambda p, r: diagnostics.gradient_products(logps, p, r))
+      .lower(placed, batches.sequences(4))
+      .compile()
+      .as_text()
+    )
+  smallest = config.hidden_size**2 // 8  # a device's part of a projection
+  sizes = [exchange.size for exchange in programs.exchanges(text)]
+  assert sizes and max(sizes) < smallest, sorted(sizes)[-5:]
 
 
 def test_a_group_that_is_none():

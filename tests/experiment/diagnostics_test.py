@@ -105,6 +105,7 @@ def _check_page(place, run, capsys):
     ("--config.diagnostics.entanglement=yes", "'yes' is not one of"),
     ("--config.diagnostics.likelihood=step", "'step' is not one of"),
     ("--config.diagnostics.pairs=0", "must be at least 1"),
+    ("--config.diagnostics.top_k=300", "there are 272 tokens"),
     ("--config.diagnostics.groups=('heads',)", "'heads' matches no parameter"),
     ("--config.packing=32", "can't look into packed rows"),
     ("--config.normalise_pairs=True", "gradients that are normalised"),

@@ -1,18 +1,20 @@
 # make demo | make test | make test-slow | make lint | make docs
-# make papers-tables
+# make papers-tables | make papers-train
 # make bench [TUNIX=PYTHON] [TORCH_INDEX=] | make bench-report
 # [PYTHON=python3.12]
 PYTHON ?= python3
 VENV ?= .venv$(if $(filter-out python3,$(notdir $(PYTHON))),-$(notdir $(PYTHON)))
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint format docs papers-tables bench \
-  bench-report clean
+.PHONY: demo test test-slow lint format docs papers-tables papers-train \
+  bench bench-report clean
 
 # Reproductions of papers: scripts of experiments/papers that end in a table of
 # claims. The page of loss shapes has none.
 PAPERS := nlhf mirror_prox ipo_md updates sampling_laws distributional safety \
   decoding estimators rankings likelihoods
+# Those that train policies; their pages are kept in experiments/results.
+TRAINED := rankings_trained likelihoods_trained
 
 demo: $(VENV)/.installed
 	$(BIN)/python experiments/demo.py --workdir=runs/demo
@@ -47,6 +49,11 @@ docs: $(VENV)/.installed-docs
 papers-tables: $(PAPERS:%=papers-%)
 papers-%: $(VENV)/.installed
 	$(BIN)/python -m experiments.papers.$* --out=runs/papers
+
+# Minutes each. The policies that they start from stay in runs/papers.
+papers-train: $(TRAINED:%=papers-train-%)
+papers-train-%: $(VENV)/.installed
+	$(BIN)/python -m experiments.papers.$* --out=experiments/results
 
 # Benchmarks have an environment of their own: PyTorch stays out of the tests'.
 # Its CPU build comes from PyTorch's index; TORCH_INDEX= takes pip's own instead.

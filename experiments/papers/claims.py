@@ -30,19 +30,27 @@ class Claim(NamedTuple):
     claim: the statement, with its numbers.
     ours: the measured number or numbers.
     holds: whether they agree as far as the claim is exact.
+    finding: whether it is no law but a measurement of ours, of one trained
+      policy: whether it holds there too is ours to report.
   """
 
   paper: str
   claim: str
   ours: str
   holds: bool
+  finding: bool = False
 
 
-def markdown(title: str, claims: Sequence[Claim]) -> str:
-  """The claims as a Markdown page: a title, the count and a table."""
+def markdown(title: str, claims: Sequence[Claim], more: str = "") -> str:
+  """The claims as a Markdown page: a title, the count, a table and `more`."""
   rows = [
-    (paper, claim, ours, "yes" if holds else "**no**")
-    for paper, claim, ours, holds in claims
+    (
+      paper,
+      claim,
+      ours,
+      ("yes" if holds else "**no**") + " (measured)" * finding,
+    )
+    for paper, claim, ours, holds, finding in claims
   ]
   rows = [HEADER, ("---",) * len(HEADER), *rows]
   table = [
@@ -51,7 +59,8 @@ def markdown(title: str, claims: Sequence[Claim]) -> str:
   ]
   held = sum(bool(claim.holds) for claim in claims)
   count = f"{held} of {len(claims)} claims hold."
-  return "\n".join([f"# {title}", "", count, "", *table, ""])
+  page = [f"# {title}", "", count, "", *table, ""]
+  return "\n".join([*page, more, ""] if more else page)
 
 
 def report(
@@ -60,6 +69,7 @@ def report(
   claims: Sequence[Claim],
   figure: Callable[[], Figure],
   out: str | pathlib.Path,
+  more: str = "",
 ) -> int:
   """Prints the claims and writes NAME.md and NAME.png.
 
@@ -69,9 +79,10 @@ def report(
     claims: the rows; at least one.
     figure: draws; called within the reports' style.
     out: folder of the files, made where missing.
+    more: Markdown below the table.
 
   Returns:
-    The exit code: 0 where every claim holds, else 1.
+    The exit code: 0 where every claim that is no finding holds, else 1.
   """
   out = pathlib.Path(out)
   print(title)
@@ -81,9 +92,10 @@ def report(
   with matplotlib.rc_context(STYLE):
     picture = save_figure(figure(), out / f"{name}.png")
   page = out / f"{name}.md"
-  write_whole(page, markdown(title, claims).encode())
+  write_whole(page, markdown(title, claims, more).encode())
   print(f"{page}\n{picture}")
-  return 0 if claims and all(claim.holds for claim in claims) else 1
+  laws = all(claim.holds or claim.finding for claim in claims)
+  return 0 if claims and laws else 1
 
 
 def out_folder(

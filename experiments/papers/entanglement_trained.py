@@ -210,6 +210,7 @@ def claims(courses: dict[str, Course], heats: dict[str, Heat]) -> list[Claim]:
       )
       + " nats",
       sum(together.values()) > len(together) / 2,
+      finding=True,
     ),
     Claim(
       YUAN,
@@ -223,6 +224,7 @@ def claims(courses: dict[str, Course], heats: dict[str, Heat]) -> list[Claim]:
       " often",
       _listed(adam),
       np.mean(list(adam.values())) < np.mean(list(sgd.values())),
+      finding=True,
     ),
     Claim(
       YUAN,
@@ -230,6 +232,7 @@ def claims(courses: dict[str, Course], heats: dict[str, Heat]) -> list[Claim]:
       "mean cosine at the last look: "
       + ", ".join(f"{n} {c:.2f}" for n, c in cosines.items()),
       min(cosines.values()) > 0,
+      finding=True,
     ),
   ]
   for name, heat in heats.items():
@@ -241,6 +244,7 @@ def claims(courses: dict[str, Course], heats: dict[str, Heat]) -> list[Claim]:
         f"mean cosine {same:.2f} of equal tokens, {other:.2f} of others; the"
         f" matrix adds up to the inner product within {total:.0e}",
         same > other and total < 1e-3,
+        finding=True,
       )
     )
   return rows

@@ -159,6 +159,7 @@ def training_claims() -> list[Claim]:
         f"R^2 {fit:.3f}, slope {slope:.2f}, KL {run.d[0] ** 2:.2f} to"
         f" {run.d.max() ** 2:.2f}, residuals of {left:.1f} standard errors",
         fit >= 0.9,
+        finding=True,
       )
     )
   bends = {name: gao(run.d, run.gain, "d") for name, run in runs.items()}

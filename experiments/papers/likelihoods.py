@@ -266,7 +266,7 @@ def draw() -> Figure:
     for outcome, colour, curve in zip(OUTCOMES, PALETTE, descend(toy).T):
       axes.plot(steps, np.exp(curve), color=colour, label=outcome)
     axes.set(ylim=(-0.02, 1.02), title=f"DPO: {toy}")
-  grid[0].legend(frameon=False, loc="lower right", bbox_to_anchor=(1, 0.08))
+  grid[0].legend(frameon=False, loc="center right")
   last = grid[3]
   for share, dashes in ((1.0, "-"), (0.5, "--"), (0.25, ":")):
     path = flex(TIED, share)

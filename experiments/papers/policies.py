@@ -11,6 +11,7 @@ Cost on two CPU cores: see `world` and `hh`.
 """
 
 import argparse
+import functools
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -33,6 +34,7 @@ from jalign.models import ModelConfig
 from jalign.sharding import make_mesh
 from jalign.types import Model, Params
 
+_scorer = functools.cache(likelihood.make_scorer)  # compiles once a shape
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RUNS = ROOT / "runs" / "papers"
 HH = ROOT.parent / "shared" / "data" / "hh_harmless_base_test.jsonl.gz"
@@ -82,7 +84,8 @@ def world_config() -> ConfigDict:
   c.algorithm = c.start = c.report = ""
   c.data.path = "preferences[:8000]"
   c.sft.data.path = "sft[:16000]"
-  c.sft.steps = c.sft.save_every = 1500
+  c.sft.steps = c.sft.save_every = 2000
+  c.eval_every = 0
   for name in ("function", "measures", "opponents"):
     c.annotator[name] = ""
   c.sample.prompts = c.sample.eval_prompts = 16
@@ -97,15 +100,15 @@ def hh_config(path: str) -> ConfigDict:
   c.stages = ("sft",)
   c.data.path = path
   c.data.max_prompt_tokens = 64
-  c.data.max_response_tokens = 64
-  c.data.buckets = (48, 80, 128)
-  c.tokenizer.vocab_size = 2048
+  c.data.buckets = (64, 96, 160)
   c.model.hidden_size = 128
   c.model.intermediate_size = 384
   c.model.num_hidden_layers = 3
   c.model.num_attention_heads = 4
   c.model.num_key_value_heads = 2
-  c.sft.epochs = 4
+  c.sft.epochs = 2
+  c.sft.eval_every = c.sft.save_every = 0
+  c.sft.select = ""
   c.sft.optimizer.learning_rate = 3e-3
   c.sample.prompts = 4
   c.sample.max_new_tokens = 32

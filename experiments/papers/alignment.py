@@ -1,0 +1,94 @@
+"""Aligning an SFT policy by a loss on pairs: the plain loop, for curves."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from experiments.papers.policies import Trained
+from jalign import losses
+from jalign.evaluation.likelihood import PairScores
+from jalign.training import (
+  OptimizerConfig,
+  combine,
+  init_state,
+  make_objective,
+  make_optimizer,
+  make_update,
+  reference,
+)
+from jalign.types import Params
+
+Measure = Callable[[Params], Mapping[str, float]]
+
+
+class Course(NamedTuple):
+  """What became of a policy.
+
+  Attributes:
+    params: at the end.
+    steps: [N] updates before each measurement.
+    values: name -> [N]; "loss" is the training loss since the last one.
+  """
+
+  params: Params
+  steps: np.ndarray
+  values: dict[str, np.ndarray]
+
+
+def align(
+  start: Trained,
+  ref: PairScores,
+  name: str,
+  settings: Mapping[str, Any],
+  *,
+  steps: int,
+  learning_rate: float,
+  batch_size: int = 64,
+  every: int = 0,
+  measure: Measure = lambda params: {},
+) -> Course:
+  """Trains a copy of a policy on its pairs; it is its own reference.
+
+  The rate is constant after ten steps, so that a curve that turns has not been
+  turned by a schedule.
+
+  Args:
+    start: the policy.
+    ref: its log-probs of the training pairs.
+    name: of a loss on pairs, or of a preset.
+    settings: its hyperparameters.
+    steps: updates.
+    learning_rate: of AdamW.
+    batch_size: pairs.
+    every: updates between measurements, the first before any; 0 for one at
+      the end.
+    measure: of parameters.
+  """
+  loss, _ = losses.resolve(name, **settings)
+  config = OptimizerConfig(
+    learning_rate=learning_rate, schedule="constant", warmup_steps=10
+  )
+  optimizer = make_optimizer(config, steps)
+  update = make_update(make_objective(loss, start.model), optimizer)
+  state = init_state(start.params, optimizer)
+  table = dict(zip(ref.sources, np.stack([ref.chosen, ref.rejected], 1)))
+  batches = start.pairs.loader("pairs", "train", batch_size)
+  sums: list[Any] = []
+  rows: list[dict[str, float]] = []
+  at: list[int] = []
+  for step in range(steps + 1):
+    if step == steps or (every and step % every == 0):
+      mean = combine(sums).get("loss", np.nan)
+      rows.append({"loss": mean, **measure(state.params)})
+      at.append(step)
+      sums = []
+    if step < steps:
+      batch = next(batches)
+      data = reference.attach(batch.data, batch.sources, table)
+      state, found = update(state, jax.device_put(data))
+      sums.append(jax.device_get(found))
+  batches.close()
+  values = {key: np.array([row[key] for row in rows]) for key in rows[0]}
+  return Course(state.params, np.array(at), values)

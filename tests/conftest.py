@@ -55,12 +55,13 @@ def shared() -> pathlib.Path:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _compiled_programs_go():
-  """Thousands of programs of one process exceed the kernel's 65,530 maps."""
+def _few_enough_programs():
+  """Programs go before they exceed the 65,530 maps that Linux allows."""
   yield
-  jax = sys.modules.get("jax")
-  if jax is not None:
-    jax.clear_caches()
+  jax, maps = sys.modules.get("jax"), pathlib.Path("/proc/self/maps")
+  if jax is not None and maps.exists():
+    if maps.read_bytes().count(b"\n") > 30_000:
+      jax.clear_caches()
 
 
 @pytest.fixture

@@ -39,8 +39,8 @@ import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 
 # The same tree gets the same verdict; `make test-slow` draws new examples.
-hypothesis.settings.register_profile("same", derandomize=True)
-hypothesis.settings.register_profile("new", derandomize=False)
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("new", derandomize=False, deadline=None)
 hypothesis.settings.load_profile("same")
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"

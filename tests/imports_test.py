@@ -55,7 +55,7 @@ def _python(code):
     env=environment,
     capture_output=True,
     text=True,
-    timeout=120,
+    timeout=600,
   )
   assert done.returncode == 0, done.stderr
   return done.stdout.strip()

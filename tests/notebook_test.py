@@ -22,7 +22,7 @@ notebook = nbformat.read(source, as_version=4)
 nbclient.NotebookClient(
   notebook,
   kernel_name="this-interpreter",
-  timeout=300,
+  timeout=900,
   resources={"metadata": {"path": folder}},
 ).execute()
 nbformat.write(notebook, target)
@@ -62,7 +62,7 @@ def _execute(name, folder):
     env=environment,
     capture_output=True,
     text=True,
-    timeout=600,
+    timeout=1200,
   )
   assert done.returncode == 0, done.stderr[-3000:]
   cells = nbformat.read(target, as_version=4).cells

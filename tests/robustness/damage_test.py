@@ -180,7 +180,7 @@ def test_a_run_without_a_whole_checkpoint_does_not_start_again(run, runs):
   shutil.copytree(run, runs.folder / "hopeless")
   before = sorted((runs.folder / "hopeless" / "align").rglob("*"))
   process = runs.start("jalign", *runs.command("offline", "hopeless"))
-  said, _ = process.communicate(timeout=300)
+  said, _ = process.communicate(timeout=900)
   assert process.returncode == 2 and "Traceback" not in said
   assert "no whole checkpoint is left" in " ".join(said.split())
   assert sorted((runs.folder / "hopeless" / "align").rglob("*")) == before

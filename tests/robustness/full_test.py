@@ -187,7 +187,7 @@ def test_a_disk_that_fills_up(runs, small_disk):
   for size in (20, 64, 1200, 1500, 1800, 2100, 2600, 20_000):
     assert resize(size)
     process = runs.start("jalign", *runs.command("offline", "small"))
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=900)
     outcomes.append(process.returncode)
     if process.returncode:
       assert process.returncode == 2, said

@@ -69,7 +69,7 @@ def test_killed_at_a_random_time(runs, seed, mode):
   process = runs.start("jalign", *runs.command(mode, name))
   time.sleep(seconds)
   process.kill()
-  said, _ = process.communicate(timeout=60)
+  said, _ = process.communicate(timeout=600)
   print(f"killed after {seconds:.2f} s ({process.returncode}): {said[-500:]}")
   runs.train(mode, name)
   check_equal(whole, runs.folder / name)

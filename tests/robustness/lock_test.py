@@ -71,7 +71,7 @@ def test_the_command_line_refuses_before_it_does_anything(runs):
   holder = _start(HOLDER, folder)
   assert holder.stdout.readline() == "held\n"
   process = runs.start("jalign", *runs.command("offline", "held"))
-  said, _ = process.communicate(timeout=120)
+  said, _ = process.communicate(timeout=600)
   holder.kill()
   holder.communicate()
   assert process.returncode == 2
@@ -84,7 +84,7 @@ def test_never_two_at_once(tmp_path):
   """Also while the file of one is removed under the eyes of another."""
   processes = [_start(CONTENDER, tmp_path / "run") for _ in range(3)]
   for process in processes:
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 0, said
   assert not [p for p in tmp_path.rglob("*") if p.name != "run"]
 

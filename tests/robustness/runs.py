@@ -82,7 +82,7 @@ class Runs:
   def train(self, mode: str, name: str) -> str:
     """Trains to the end with the plain command; returns what was printed."""
     process = self.start("jalign", *self.command(mode, name))
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=900)
     assert process.returncode == 0, said
     return said
 
@@ -91,7 +91,7 @@ class Runs:
     process = self.start(
       "tests.robustness.driver", json.dumps(point), *self.command(mode, name)
     )
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=900)
     return process.returncode, said
 
   def whole(self, mode: str) -> pathlib.Path:

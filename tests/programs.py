@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 _EXCHANGE = re.compile(
@@ -25,6 +26,21 @@ class Exchange(NamedTuple):
   kind: str
   size: int
   source: str
+
+
+def traced(function: Callable) -> tuple[Callable, list[None]]:
+  """The function, and a list that grows by one whenever it is traced.
+
+  Python runs a jitted function as often as jax compiles it for other shapes;
+  jax's own count of cached calls may lack some late in a long process.
+  """
+  times: list[None] = []
+
+  def counted(*args, **kwargs):
+    times.append(None)
+    return function(*args, **kwargs)
+
+  return counted, times
 
 
 def shapes(text: str) -> list[tuple[int, ...]]:

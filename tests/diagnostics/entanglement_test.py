@@ -204,7 +204,7 @@ def test_sharded_equals_unsharded():
 def test_no_gradient_leaves_its_device(optimised):
   """On eight tensor-parallel devices no weight's worth is exchanged."""
   config, model, params = tiny(
-    vocab_size=4096, hidden_size=64, intermediate_size=256,
+    vocab_size=4096, hidden_size=128, intermediate_size=256,
     num_attention_heads=8, num_key_value_heads=8,
   )  # fmt: skip
   logps = functools.partial(sequence_logprobs, model)

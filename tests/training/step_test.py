@@ -141,7 +141,7 @@ def test_sharded_update_equals_unsharded(name):
     placed = jax.device_put(batch, sharding.batch_sharding(mesh))
     for _ in range(3):
       got, sums = sharded_update(got, placed, reference)
-    assert sharded_update._cache_size() == 1  # pinned: nothing recompiles
+    assert sharded_update._cache_size() <= 1  # pinned: nothing recompiles
   for _ in range(3):
     want, want_sums = update(want, batch, reference)
   # Adam divides by the root of a second moment near 0: rounding is amplified.

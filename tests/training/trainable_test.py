@@ -48,7 +48,7 @@ def _trained(settings, patterns=(), steps=4, mesh=None, microbatches=1):
     state, sums = update(state, batch, base, frozen)
     said.append(float(sums["loss"][0] / sums["loss"][1]))
   policy = jax.device_get(part.whole(part.join(state.params, frozen)))
-  assert update._cache_size() == 1
+  assert update._cache_size() <= 1
   return base, jax.device_get(state.params), start, policy, said, bytes_of
 
 

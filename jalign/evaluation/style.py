@@ -43,6 +43,12 @@ STYLE: dict[Any, Any] = {
 }
 
 
+def look(index: int) -> tuple[str, str]:
+  """The colour and the line style of a page's index-th run, from 0 on."""
+  n = len(PALETTE)
+  return PALETTE[index % n], DASHES[index // n % len(DASHES)]
+
+
 def run_colours(names: Sequence[str]) -> Looks:
   """A colour and a dash pattern for each run, by its place in the list.
 
@@ -52,11 +58,7 @@ def run_colours(names: Sequence[str]) -> Looks:
   Returns:
     name -> (colour, line style); distinct for up to 28 names.
   """
-  n = len(PALETTE)
-  return {
-    name: (PALETTE[i % n], DASHES[i // n % len(DASHES)])
-    for i, name in enumerate(dict.fromkeys(names))
-  }
+  return {name: look(i) for i, name in enumerate(dict.fromkeys(names))}
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:

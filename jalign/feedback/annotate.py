@@ -6,6 +6,7 @@ makes one out of something simpler.
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,7 +17,31 @@ Annotator = Callable[[Texts, Texts, Texts], np.ndarray]
 Reward = Callable[[str, str], float]
 
 
-def from_reward(reward: Reward, *, scale: float = 1.0) -> Annotator:
+class ByReward(NamedTuple):
+  """An annotator of a reward: P(a preferred) = sigmoid(scale (r(a) - r(b))).
+
+  Who compares several times, or reports rewards, calls `rewards` once a
+  response and `compare` on the numbers.
+
+  Attributes:
+    rewards: `(prompts, responses) -> [P] float64`, finite.
+    scale: inverse temperature of the preferences, > 0.
+  """
+
+  rewards: Callable[[Texts, Texts], np.ndarray]
+  scale: float
+
+  def compare(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """[P] Bradley-Terry preferences, float32, of [P] rewards each."""
+    margin = self.scale * (np.asarray(a) - np.asarray(b))
+    return _checked(0.5 * (1.0 + np.tanh(0.5 * margin)), len(margin))
+
+  def __call__(self, prompts: Texts, a: Texts, b: Texts) -> np.ndarray:
+    """[P] preferences of responses."""
+    return self.compare(self.rewards(prompts, a), self.rewards(prompts, b))
+
+
+def from_reward(reward: Reward, *, scale: float = 1.0) -> ByReward:
   """Bradley-Terry preferences of a reward: sigmoid(scale * (r(a) - r(b))).
 
   Args:
@@ -26,14 +51,20 @@ def from_reward(reward: Reward, *, scale: float = 1.0) -> Annotator:
   if not scale > 0:
     raise UserError(f"{scale} must be > 0.", where="annotator.scale")
 
-  def annotate(prompts: Texts, a: Texts, b: Texts) -> np.ndarray:
-    score = lambda texts: np.asarray(
-      [reward(x, y) for x, y in zip(prompts, texts)], np.float64
-    )
-    margin = scale * (score(a) - score(b))
-    return _checked(0.5 * (1.0 + np.tanh(0.5 * margin)), len(prompts))
+  def rewards(prompts: Texts, responses: Texts) -> np.ndarray:
+    found = [reward(x, y) for x, y in zip(prompts, responses)]
+    values = np.asarray(found, np.float64)
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+      raise UserError(
+        f"gave a reward of {values[bad[0]]} for response {bad[0]} of its"
+        " batch.",
+        where="annotator",
+        remedy="Rewards must be finite.",
+      )
+    return values
 
-  return annotate
+  return ByReward(rewards, scale)
 
 
 def from_preference(preference: Callable[[str, str, str], float]) -> Annotator:
@@ -76,6 +107,6 @@ def _checked(preferences: np.ndarray, count: int) -> np.ndarray:
     raise UserError(
       f"gave {preferences[at]} for pair {at} of its batch.",
       where="annotator",
-      remedy="Rewards must be finite, preferences in [0, 1].",
+      remedy="Preferences must be in [0, 1].",
     )
   return preferences.astype(np.float32)

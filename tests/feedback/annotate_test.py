@@ -70,12 +70,25 @@ def test_what_is_no_probability_is_refused(bad):
     annotate(["p", "q"], ["a", "a"], ["b", "bad"])
 
 
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_rewards_that_are_no_numbers_are_refused(bad):
   annotate = from_reward(lambda prompt, response: bad)
-  with pytest.raises(UserError, match=r"for pair 0 .*Rewards must be finite"):
+  with pytest.raises(
+    UserError, match=r"for response 0 .*Rewards must be finite"
+  ):
     annotate(["p"], ["a"], ["b"])
+
+
+def test_rewards_are_kept_and_compared_without_another_call():
+  calls = []
+  judge = from_reward(lambda p, x: calls.append(x) or REWARDS[x], scale=2.0)
+  a, b = judge.rewards("pq", ["a", "far"]), judge.rewards("pq", ["b", "a"])
+  np.testing.assert_array_equal(a, [1.0, 40.0])
+  assert a.dtype == np.float64
+  np.testing.assert_array_equal(
+    judge.compare(a, b), judge("pq", ["a", "far"], ["b", "a"])
+  )
+  assert calls == ["a", "far", "b", "a"] * 2
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, math.nan])

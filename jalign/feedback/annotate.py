@@ -5,8 +5,8 @@ An annotator is a function of texts,
 makes one out of something simpler.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,8 @@ Annotator = Callable[[Texts, Texts, Texts], np.ndarray]
 Reward = Callable[[str, str], float]
 
 
-class ByReward(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class ByReward:
   """An annotator of a reward: P(a preferred) = sigmoid(scale (r(a) - r(b))).
 
   Who compares several times, or reports rewards, calls `rewards` once a

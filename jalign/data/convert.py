@@ -84,6 +84,7 @@ def _pairs(
           rejected=record.responses[j],
           source=where,
           group=record.group,
+          plain=record.plain,
           chosen_score=record.scores[i],
           rejected_score=record.scores[j],
         )
@@ -108,6 +109,7 @@ def label_by_score(
       desirable=score >= threshold,
       source=f"{record.source}#{number}",
       group=record.group,
+      plain=record.plain,
     )
     for record in records
     for number, (response, score) in enumerate(
@@ -125,6 +127,7 @@ def label_by_side(records: Iterable[PreferenceRecord]) -> list[BinaryRecord]:
       desirable,
       f"{record.source}#{side}",
       record.group,
+      record.plain,
     )
     for record in records
     for side, response, desirable in (
@@ -139,7 +142,8 @@ def chosen_demonstrations(
 ) -> list[DemonstrationRecord]:
   """The chosen response of each pair."""
   return [
-    DemonstrationRecord(r.prompt, r.chosen, r.source, r.group) for r in records
+    DemonstrationRecord(r.prompt, r.chosen, r.source, r.group, r.plain)
+    for r in records
   ]
 
 
@@ -149,7 +153,11 @@ def best_demonstrations(
   """The best response of each list; the first of the best, where they tie."""
   return [
     DemonstrationRecord(
-      r.prompt, r.responses[r.scores.index(max(r.scores))], r.source, r.group
+      r.prompt,
+      r.responses[r.scores.index(max(r.scores))],
+      r.source,
+      r.group,
+      r.plain,
     )
     for r in records
   ]

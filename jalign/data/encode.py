@@ -50,13 +50,16 @@ class EncodedPrompt:
 
   Attributes:
     ids: [n] int32 with the beginning of sequence, n > 0; cut to the limit.
-    text: the whole prompt, as annotators and reports see it.
+    text: the whole prompt, as annotators and measures see it: without a goal
+      that a conversion wrote into it.
     source: "file:line" of the record.
+    written: the whole prompt as the model reads it.
   """
 
   ids: np.ndarray
   text: str
   source: str
+  written: str
 
 
 def encode_prompts(
@@ -77,8 +80,9 @@ def encode_prompts(
   return [
     EncodedPrompt(
       prompt_ids(record.prompt, tokenizer, max_prompt_tokens, record.source)[0],
-      record.prompt,
+      record.plain or record.prompt,
       record.source,
+      record.prompt,
     )
     for record in records
   ]

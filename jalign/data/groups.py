@@ -31,7 +31,7 @@ def unique_prompts(records: Iterable[Prompted]) -> list[PromptRecord]:
   found: dict[str, PromptRecord] = {}
   for row in records:
     found.setdefault(
-      row.prompt, PromptRecord(row.prompt, row.source, row.group)
+      row.prompt, PromptRecord(row.prompt, row.source, row.group, row.plain)
     )
   return list(found.values())
 

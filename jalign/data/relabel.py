@@ -29,7 +29,8 @@ def reward_augmented(
   that meets the goal. Scores become -(goal - score)^2, which is 0 for whichever
   is chosen. What the rater said of the pair, `preference`, isn't kept: it
   doesn't hold under a goal. A pair without both scores is skipped, as is one
-  whose scores tie or contradict its sides.
+  whose scores tie or contradict its sides. The prompt without the goal stays
+  beside the new one, as `plain`, for whoever judges responses to it.
 
   Zhang et al. 2024, "Reward-Augmented Data Enhances Direct Preference Alignment
   of LLMs", arXiv:2410.08067.
@@ -69,6 +70,7 @@ def reward_augmented(
             rejected=rejected,
             source=f"{record.source}#{side}",
             group=record.group,
+            plain=record.plain or record.prompt,
             chosen_score=0.0,
             rejected_score=-((high - low) ** 2),
           )

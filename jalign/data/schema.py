@@ -58,6 +58,8 @@ class PreferenceRecord:
     preference: P(chosen > rejected) in [0, 1], where the source has it.
     chosen_score: reward of the chosen response, where the source has it.
     rejected_score: reward of the rejected response, where the source has it.
+    plain: the prompt before a conversion wrote a goal into `prompt`: what
+      annotators, measures and reports see; "" where they see `prompt`.
   """
 
   prompt: str
@@ -68,6 +70,7 @@ class PreferenceRecord:
   preference: float | None = None
   chosen_score: float | None = None
   rejected_score: float | None = None
+  plain: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +80,7 @@ class PromptRecord:
   prompt: str
   source: str
   group: str
+  plain: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +92,7 @@ class DemonstrationRecord:
   response: str
   source: str
   group: str
+  plain: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,13 +115,15 @@ class ConversationRecord:
 
 @dataclasses.dataclass(frozen=True)
 class BinaryRecord:
-  """A prompt with a response that is desirable or not."""
+  """A prompt with a response that is desirable or not; shared fields are
+  `PreferenceRecord`'s."""
 
   prompt: str
   response: str
   desirable: bool
   source: str
   group: str
+  plain: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +136,7 @@ class RankedRecord:
     scores: one each, higher is better; finite. Equal scores are a tie.
     source: "file:line".
     group: split key.
+    plain: of `PreferenceRecord`.
   """
 
   prompt: str
@@ -136,6 +144,7 @@ class RankedRecord:
   scores: tuple[float, ...]
   source: str
   group: str
+  plain: str = ""
 
 
 Prompted = (

@@ -113,6 +113,9 @@ class Judge:
       row |= self._duel(samples, before.samples)
     row["prompts"] = [prompt.text for prompt in self._prompts]
     row["samples"] = samples.texts
+    written = [prompt.written for prompt in self._prompts]
+    if written != row["prompts"]:
+      row["written_prompts"] = written  # with the goals that the model reads
     self._judged[name] = _Judged(scores, samples)
     print(summary(row))
     if result is not None:

@@ -211,7 +211,10 @@ def _stage(name, top, own, where) -> StageSettings:
     section = _dict(top.get(key, {}), at) | _dict(own.get(key, {}), at)
     merged[key] = _section(cls, section, at)
   merged["loss"] = _copy(merged.get("loss", {}))  # replaced whole, not merged
-  data = top["data"] | _dict(own.get("data", {}), f"{where}.data")
+  data = _dict(own.get("data", {}), f"{where}.data")
+  if "path" in data:  # the run's held-out file isn't another file's
+    data = {"eval_path": ""} | data
+  data = top["data"] | data
   merged["data"] = _section(DataSettings, data, f"{where}.data")
   ranges.check_data(merged["data"], f"{where}.data")
   stage = _section(StageSettings, merged | {"name": name}, where)

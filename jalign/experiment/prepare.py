@@ -19,7 +19,11 @@ from jalign.experiment.source import (
   Source,
   read_records,
   read_source,
+  say_seen,
+  seen_in,
   template_of,
+  told_apart,
+  trained_groups,
 )
 from jalign.experiment.start import template_folder
 
@@ -35,12 +39,14 @@ class Prepared:
     main: what is held out and judged.
     stages: what each stage is trained on, by its name.
     lines: what was read, held out and cut, for people.
+    trained: split keys of all that is trained on.
   """
 
   tokenizer: data.Tokenizer
   main: Dataset
   stages: dict[str, Dataset]
   lines: tuple[str, ...]
+  trained: frozenset[str] = frozenset()
 
   def summary(self) -> str:
     """A few lines on what was read, held out and cut."""
@@ -74,9 +80,11 @@ class Prepared:
       eval_prompts=_prompts(records, self.tokenizer, settings.data),
       group_of={r.source: r.group for r in records},
     )
-    return dataclasses.replace(
-      self, main=main, lines=(*(r.summary() for r in reports), cut.summary())
-    )
+    lines = [*(r.summary() for r in reports), cut.summary()]
+    seen = seen_in(self.trained, records)
+    if seen:
+      lines.append(say_seen(seen, len(records), reports[-1].noun))
+    return dataclasses.replace(self, main=main, lines=tuple(lines))
 
 
 def prepare(
@@ -103,8 +111,7 @@ def prepare(
     each: read_source(each, templates, where)
     for each, where in bar(wheres.items(), "reading data")
   }
-  judged = {record.group for record in sources[settings.data].held_out}
-  sources = {each: s.without(judged) for each, s in sources.items()}
+  sources = told_apart(sources, settings.data)
   # Merges are learnt from training texts alone; the words of a small language
   # are all listed, or held-out ones could not be encoded.
   whole = settings.tokenizer.kind == "words"
@@ -124,6 +131,7 @@ def prepare(
       *itertools.chain.from_iterable(d.lines for d in datasets.values()),
       f"tokenizer of {tokenizer.vocab_size} tokens",
     ),
+    trained_groups(sources.values()),
   )
 
 
@@ -133,7 +141,7 @@ def _encode(
   tokenizer: data.Tokenizer,
   source: Source,
 ) -> Dataset:
-  where, train, held_out, reports, apart = source
+  where, train, held_out, reports = source[:4]
   template = template_of(settings, folder, where)
 
   def conversations(records, tokenizer, limits):
@@ -161,16 +169,23 @@ def _encode(
   noun = reports[-1].noun
   lines = [
     *(report.summary() for report in reports),
+    *(f"held out: {r.summary()}" for r in source.held_out_reports),
     f"{len(train)} {noun} to train on, {len(held_out)} held out"
-    f" ({groups} groups of prompts, none in both)",
+    f" ({groups} groups of prompts, {'some' if source.seen else 'none'} in"
+    " both)",
   ]
-  if apart:
-    lines.append(
-      f"{apart} more are not trained on: their prompts are held out by the run"
-    )
   facts: dict[str, Any] = {"source": reports[0].to_dict()}
-  if apart:
-    facts["held_out_by_the_run"] = apart
+  if source.apart:
+    lines.append(
+      f"{source.apart} more are not trained on: their prompts are held out by"
+      " the run"
+    )
+    facts["held_out_by_the_run"] = source.apart
+  if source.held_out_reports:
+    facts["held_out_source"] = source.held_out_reports[0].to_dict()
+    facts["held_out_trained_on"] = len(source.seen)
+  if source.seen:
+    lines.append(say_seen(source.seen, len(held_out), noun))
   if len(reports) > 1:
     facts["convert"] = reports[1].to_dict()
   parts: list[list[Any]] = [[], []]

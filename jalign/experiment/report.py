@@ -287,7 +287,9 @@ def _samples(rows, shown: int = 8):
       prompt,
       {row["name"]: row["samples"][i * per_prompt] for row in policies},
     )
-    for i, prompt in enumerate(rows[0]["prompts"][:shown])
+    for i, prompt in enumerate(
+      rows[0].get("written_prompts", rows[0]["prompts"])[:shown]
+    )
   ]
 
 

@@ -21,7 +21,8 @@ class Samples(NamedTuple):
 
   Attributes:
     prompts: N * K prompts, as annotators see them.
-    prompt_ids: [N * K] number of each one's prompt.
+    prompt_ids: [N * K] number of each one's prompt; prompts that differ by
+      their goal alone share one, as the rows of an interval's cluster do.
     texts: N * K responses.
     tokens: [N * K] lengths in tokens, the stop token included.
     finished: share that ended with a stop token.
@@ -113,13 +114,19 @@ def sample_texts(
     finished.append(np.asarray(rollout.finished)[:live])
   return Samples(
     batch.texts,
-    np.repeat(np.arange(len(prompts)), settings.per_prompt),
+    np.repeat(_numbers(prompts), settings.per_prompt),
     texts,
     np.concatenate(counts),
     float(np.mean(np.concatenate(finished))),
     np.concatenate(logps),
     np.concatenate(ref_logps) if ref_logps else None,
   )
+
+
+def _numbers(prompts: Sequence[data.EncodedPrompt]) -> list[int]:
+  """The position of the first prompt that annotators see as this one."""
+  first: dict[str, int] = {}
+  return [first.setdefault(p.text, i) for i, p in enumerate(prompts)]
 
 
 _score = jax.jit(sequence_logprobs, static_argnums=0)

@@ -26,7 +26,10 @@ class DataSettings:
     data_dir: folder of prepared TFDS data; "" is TFDS's own.
     on_error: "error" stops at a bad record, "skip" counts and lists it; ""
       is the source's own policy.
-    eval_fraction: share of the prompts held out.
+    eval_path: file or folder with the held-out records, read as `path` is;
+      then `path` is trained on whole, and held-out prompts that are trained on
+      are counted and said. "" holds out a part of `path`.
+    eval_fraction: share of the prompts held out, where there is no `eval_path`.
     split_seed: of the choice of prompts to hold out. It isn't the run's seed:
       runs of several seeds, and runs that start from each other, hold out the
       same prompts.
@@ -42,6 +45,7 @@ class DataSettings:
   template: str = ""
   data_dir: str = ""
   on_error: str = ""
+  eval_path: str = ""
   eval_fraction: float = 0.1
   split_seed: int = 0
   max_prompt_tokens: int = 128

@@ -9,7 +9,7 @@ from jalign import losses
 from jalign.errors import UserError
 from jalign.experiment.context import Run
 from jalign.experiment.feed import total_steps
-from jalign.experiment.held_out import ONLINE_METRICS, loss_metrics
+from jalign.experiment.held_out import loss_metrics, online_metrics
 from jalign.experiment.loss import bind
 from jalign.experiment.params import trainable_of
 from jalign.experiment.probe import probe_data
@@ -60,7 +60,7 @@ def check_stage(run: Run, stage: StageSettings) -> None:
         where=f"{at}.data",
         remedy="Choose a source whose rows have a prompt.",
       )
-    _check_select(stage, ONLINE_METRICS)
+    _check_select(stage, online_metrics(run.annotator))
     return
   names = losses.array_parameters(loss.function)
   if (

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,13 @@ from jalign.experiment.prepare import Prepared, place
 from jalign.experiment.sampling import Samples, sample_texts
 from jalign.experiment.settings import SamplerSettings, StageSettings
 from jalign.experiment.streams import stream
-from jalign.feedback import Annotator
+from jalign.feedback import (
+  Annotator,
+  ByReward,
+  assess,
+  compare,
+  reward_statistics,
+)
 from jalign.losses.kl import k1, k3
 from jalign.training import metrics
 from jalign.training.checkpoint import Checkpoints
@@ -32,6 +39,12 @@ ONLINE_METRICS = (
   "eval/response_tokens",
   "eval/finished",
 )
+
+
+def online_metrics(annotator: Annotator) -> tuple[str, ...]:
+  """Names of what `measure_wins` always measures."""
+  reward = isinstance(annotator, ByReward)
+  return ONLINE_METRICS + (("eval/reward_mean",) if reward else ())
 
 
 def measure_loss(
@@ -112,13 +125,19 @@ def measure_wins(
     seed=seed,
     ref_params=ref_params,
   )
-  reference: list[Samples] = []
+  reference: list[Any] = []
+
+  def assessed(samples: Samples):
+    return assess(annotator, samples.prompts, samples.texts)
 
   def measure(params: Params) -> dict[str, float]:
     if not reference:
-      reference.append(draw(ref_params, stream(seed, "reference")))
+      past = draw(ref_params, stream(seed, "reference"))
+      reference.append(assessed(past))
     samples = draw(params, seed)
-    preference = annotator(samples.prompts, samples.texts, reference[0].texts)
+    found = assessed(samples)
+    preference = compare(annotator, samples.prompts, found, reference[0])
+    rewards = reward_statistics(found, samples.prompt_ids)
     values = (
       win_rate(preference, samples.prompt_ids).win_rate,
       float(np.mean(samples.logps - samples.ref_logps))
@@ -127,7 +146,9 @@ def measure_wins(
       float(np.mean(samples.tokens)),
       samples.finished,
     )
-    return dict(zip(ONLINE_METRICS, values))
+    return dict(zip(ONLINE_METRICS, values)) | {
+      f"eval/{name}": value for name, value in rewards.items()
+    }
 
   return measure
 
@@ -168,7 +189,7 @@ def measure_samples(
     seed=seed,
     ref_params=reference,
   )
-  others: list[list[str]] = []
+  others: list[Any] = []
 
   def measure(params: Params) -> dict[str, float]:
     samples = draw(params, seed)
@@ -182,10 +203,14 @@ def measure_samples(
       values["samples/kl_k1_nats"] = float(jnp.mean(k1(*both)))
       values["samples/kl_k3_nats"] = float(jnp.mean(k3(*both)))
     if annotator is not None:
+      assessed = lambda x: assess(annotator, x.prompts, x.texts)
       if not others:
-        others.append(draw(reference, stream(seed, "reference")).texts)
-      wins = annotator(samples.prompts, samples.texts, others[0])
+        others.append(assessed(draw(reference, stream(seed, "reference"))))
+      found = assessed(samples)
+      wins = compare(annotator, samples.prompts, found, others[0])
       values["samples/win_rate"] = win_rate(wins, samples.prompt_ids).win_rate
+      rewards = reward_statistics(found, samples.prompt_ids)
+      values |= {f"samples/{name}": value for name, value in rewards.items()}
     more = measures(samples.prompts, samples.texts)
     return values | {f"samples/{k}": float(np.mean(v)) for k, v in more.items()}
 

@@ -26,6 +26,7 @@ from jalign.experiment.settings import Settings
 from jalign.experiment.stage import StageResult
 from jalign.experiment.streams import stream
 from jalign.experiment.tables import summary
+from jalign.feedback import assess, compare, reward_statistics
 from jalign.models import transformer
 
 
@@ -35,6 +36,7 @@ class _Judged:
 
   scores: likelihood.PairScores | None
   samples: Samples
+  assessed: Any  # as jalign.feedback.assess gives, None without an annotator
 
 
 class Judge:
@@ -99,7 +101,8 @@ class Judge:
       )
       row |= self._accuracies(scores, before)
     samples = self._sample(name, params, start_params if before else None)
-    row |= self._measures(samples.texts, samples.prompts, samples.prompt_ids)
+    assessed = self._assess(samples.texts, samples)
+    row |= self._measures(samples.texts, samples, assessed)
     row |= {
       "response_tokens": float(np.mean(samples.tokens)),
       "finished": samples.finished,
@@ -110,13 +113,13 @@ class Judge:
         row["kl"] = _interval(
           clustered_mean(samples.logps - samples.ref_logps, samples.prompt_ids)
         )
-      row |= self._duel(samples, before.samples)
+      row |= self._duel(samples, assessed, before)
     row["prompts"] = [prompt.text for prompt in self._prompts]
     row["samples"] = samples.texts
     written = [prompt.written for prompt in self._prompts]
     if written != row["prompts"]:
       row["written_prompts"] = written  # with the goals that the model reads
-    self._judged[name] = _Judged(scores, samples)
+    self._judged[name] = _Judged(scores, samples, assessed)
     print(summary(row))
     if result is not None:
       folders.write_json(run.folder / name / "results.json", row)
@@ -140,32 +143,45 @@ class Judge:
       return [], None, None
     samples = self._judged[rows[0]["name"]].samples
     texts = {row["name"]: row["samples"] for row in rows}
+    found = {name: self._judged[name].assessed for name in texts}
     n, drawn = settings.sample.best_of, None
     if n:
-      texts[f"best of {n}"], drawn = self._best_of(n, params)
-    texts |= self._opponents
+      name = f"best of {n}"
+      texts[name], found[name], drawn = self._best_of(n, params)
+    for name, opposed in self._opponents.items():
+      texts[name], found[name] = opposed, self._assess(opposed, samples)
     added = [
-      {"name": name, "samples": found}
-      | self._measures(found, samples.prompts, samples.prompt_ids)
-      for name, found in texts.items()
+      {"name": name, "samples": texts[name]}
+      | self._measures(texts[name], samples, found[name])
+      for name in texts
       if name not in {row["name"] for row in rows}
     ]
     matrix = head_to_head(
-      texts,
-      lambda a, b: annotator(samples.prompts, a, b),
+      found,
+      lambda a, b: compare(annotator, samples.prompts, a, b),
       samples.prompt_ids,
     )
     return added, matrix, drawn
 
-  def _best_of(self, n: int, params: Any) -> tuple[list[str], Samples]:
+  def _best_of(self, n: int, params: Any) -> tuple[list[str], Any, Samples]:
+    """(texts of the best, what the annotator saw of them, all samples)."""
     annotator, sample = self._run.annotator, self._settings.sample
     assert annotator is not None  # `contestants` saw to it
     many = dataclasses.replace(sample, per_prompt=n * sample.per_prompt)
     drawn = self._sample(f"best of {n}", params, None, many)
+    found = self._assess(drawn.texts, drawn)
     best = best_of_n(
-      drawn.texts, n, lambda a, b: annotator(drawn.prompts, a, b)
+      found, n, lambda a, b: compare(annotator, drawn.prompts, a, b)
     )
-    return [drawn.texts[i] for i in best], drawn
+    seen: Any = [found[i] for i in best]
+    if isinstance(found, np.ndarray):
+      seen = np.asarray(seen)
+    return [drawn.texts[i] for i in best], seen, drawn
+
+  def _assess(self, texts: list[str], samples: Samples) -> Any:
+    """What the annotator compares of responses to the samples' prompts."""
+    annotator = self._run.annotator
+    return annotator and assess(annotator, samples.prompts, texts)
 
   def _sample(self, name, params, ref_params, sample=None) -> Samples:
     return sample_texts(
@@ -193,23 +209,29 @@ class Judge:
       )
     return {name: _interval(rate) for name, rate in rates.items()}
 
-  def _measures(self, texts, prompts, ids) -> dict[str, Any]:
-    """Means of the config's measures, and the diversity of the texts."""
-    return {
+  def _measures(self, texts, samples, assessed) -> dict[str, Any]:
+    """The reward and the config's measures, and the diversity of the texts."""
+    ids = samples.prompt_ids
+    found: dict[str, Any] = {}
+    if isinstance(assessed, np.ndarray):
+      found = {"reward": _interval(clustered_mean(assessed, ids))}
+      found |= reward_statistics(assessed, ids)
+    return found | {
       "measures": {
         name: _interval(clustered_mean(values, ids))
-        for name, values in self._measure(prompts, texts).items()
+        for name, values in self._measure(samples.prompts, texts).items()
       },
       "distinct_1": distinct_n(texts, 1),
       "distinct_2": distinct_n(texts, 2),
     }
 
-  def _duel(self, samples: Samples, past: Samples) -> dict[str, Any]:
+  def _duel(self, samples, assessed, before: _Judged) -> dict[str, Any]:
     """Win rate over the policy before, where there is an annotator."""
     annotator, ids = self._run.annotator, samples.prompt_ids
     if annotator is None:
       return {}
-    preference = annotator(samples.prompts, samples.texts, past.texts)
+    past = before.samples
+    preference = compare(annotator, samples.prompts, assessed, before.assessed)
     found = {"win_rate": _interval(win_rate(preference, ids))}
     if len(set(samples.tokens - past.tokens)) > 1:  # or there is no effect
       found["length_adjusted"] = _interval(

@@ -42,6 +42,12 @@ CURVES = {
   "rejected_log_ratio": "rejected log pi/ref (nats)",
   "eval/win_rate": "held-out win rate over the start",
   "eval/kl": "held-out KL to the start (nats)",
+  "reward_mean": "reward of samples, mean",
+  "eval/reward_mean": "held-out reward of samples, mean",
+  "reward_std": "reward of samples, sd",
+  "eval/reward_std": "held-out reward of samples, sd",
+  "reward_std_within_prompt": "reward, sd within a prompt",
+  "win_rate_over_mixture": "win rate over the mixture (training)",
   "response_tokens": "response length (tokens)",
   "grad_norm": "gradient norm",
 }
@@ -101,7 +107,8 @@ def write_run_report(
         *_accuracy_plot(folder, rows),
         "Samples of each policy. KL: to the policy that the stage started from,"
         " in nats a response, estimated on the samples. distinct-n: different"
-        " n-grams of words, a share of all.",
+        " n-grams of words, a share of all."
+        + (_REWARD if any("reward" in row for row in rows) else ""),
         sampled([*rows, *outcome.contestants]),
       ],
     ),
@@ -230,6 +237,11 @@ def frontier(
   return [Section("Frontier", Figure(picture, caption))]
 
 
+_REWARD = (
+  " Reward: mean of the config's reward function, with a 95 % interval"
+  " clustered by prompt; sd: its standard deviation over all samples, and among"
+  " the samples of one prompt."
+)
 _BARS = ("ranking_accuracy", "reward_accuracy", "win_rate")
 
 

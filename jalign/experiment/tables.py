@@ -15,6 +15,12 @@ ACCURACIES = (
   ("length_adjusted", "length-adjusted win rate"),
 )
 
+# Of the reward of sampled responses: over all, and among those of a prompt.
+SPREADS = (
+  ("reward_std", "sd of the reward"),
+  ("reward_std_within_prompt", "sd within a prompt"),
+)
+
 
 def headline(rows: Rows) -> str:
   """A sentence or two: what each policy won, or how well it ranks."""
@@ -24,7 +30,13 @@ def headline(rows: Rows) -> str:
       f"{row['name']} {percent(row['win_rate'])} over {row['against']}"
       for row in judged
     ]
-    return f"Held-out win rates: {', '.join(wins)}."
+    rewards = [
+      f"{row['name']} {interval(row['reward'])}"
+      for row in rows
+      if "reward" in row
+    ]
+    text = f"Held-out win rates: {', '.join(wins)}."
+    return text + (f" Mean reward: {', '.join(rewards)}." if rewards else "")
   if not rows or "ranking_accuracy" not in rows[-1]:
     return ""
   last = rows[-1]
@@ -63,14 +75,21 @@ def sampled(rows: Rows) -> Table:
   """Table of what was measured on samples, of policies and contestants."""
   names = list(dict.fromkeys(n for row in rows for n in row["measures"]))
   header = ("policy", "KL", "tokens", "ended with eos")
+  spreads = [(k, label) for k, label in SPREADS if any(k in r for r in rows)]
+  rewards = ["reward"] if any("reward" in row for row in rows) else []
   return Table(
-    (*header, *names, "distinct-1", "distinct-2"),
+    (
+      *(*header, *rewards, *(label for _, label in spreads)),
+      *(*names, "distinct-1", "distinct-2"),
+    ),
     [
       (
         row["name"],
         interval(row["kl"]) if "kl" in row else "",
         row.get("response_tokens", ""),
         f"{100 * row['finished']:.0f} %" if "finished" in row else "",
+        *(interval(row["reward"]) if "reward" in row else "" for _ in rewards),
+        *(row.get(key, "") for key, _ in spreads),
         *(
           interval(row["measures"][n]) if n in row["measures"] else ""
           for n in names
@@ -88,6 +107,8 @@ def summary(row: Mapping[str, Any]) -> str:
   parts = [
     f"{label} {percent(row[key])}" for key, label in ACCURACIES if key in row
   ]
+  if "reward" in row:
+    parts.append(f"reward {interval(row['reward'])}")
   return f"[{row['name']}] held out: {', '.join(parts)}"
 
 

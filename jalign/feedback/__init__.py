@@ -7,8 +7,12 @@ from jalign.feedback.annotate import (
   from_preference,
   from_reward,
 )
+from jalign.feedback.rewards import assess, compare, reward_statistics
 
 __all__ = [
+  "assess",
+  "compare",
+  "reward_statistics",
   "Annotator",
   "ByReward",
   "from_batch",

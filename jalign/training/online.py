@@ -13,7 +13,7 @@ import numpy as np
 
 from jalign.data import PromptBatch
 from jalign.decode import MixtureParams, Sampler, generate, geometric, sampler
-from jalign.feedback import Annotator
+from jalign.feedback import Annotator, assess, compare, reward_statistics
 from jalign.types import (
   Array,
   Model,
@@ -109,7 +109,8 @@ class Sampled(NamedTuple):
   Attributes:
     batch: of P examples, as the algorithm's loss takes them.
     rollout: 2P rows, the two responses of a prompt adjacent.
-    values: metrics of the sampling.
+    values: metrics of the sampling: lengths in tokens, shares, and
+      `jalign.feedback.reward_statistics` under an annotator of a reward.
   """
 
   batch: Any
@@ -180,7 +181,9 @@ def make_sampling(
     )
     responses = response_texts(rollout, decode, stop_ids)
     a, b = responses[0::2], responses[1::2]
-    preference = np.asarray(annotate(texts, a, b), np.float32)
+    # First all of one side, then all of the other: once a response.
+    judged = [assess(annotate, texts, side) for side in (a, b)]
+    preference = np.asarray(compare(annotate, texts, *judged), np.float32)
     live = prompts.weights > 0
     twice = np.repeat(live, 2)
     counts = np.asarray(rollout.sequences.mask.sum(-1))
@@ -192,6 +195,12 @@ def make_sampling(
         np.mean([x == y for x, y, z in zip(a, b, live) if z])
       ),
     }
+    sides = [x[live] for x in judged if isinstance(x, np.ndarray)]
+    if sides:
+      prompt = np.tile(np.flatnonzero(live), 2)
+      values |= reward_statistics(np.concatenate(sides), prompt)
+    if algorithm.mixture == _AGAINST_MIXTURE:
+      values["win_rate_over_mixture"] = float(np.mean(preference[live]))
     batch = algorithm.arrange(
       rollout.sequences, preference, prompts.weights, label_key
     )

@@ -139,6 +139,16 @@ def test_an_online_stage(place):
   assert [r["step"] for r in held_out] == [0, 4]
   results = json.loads((folder / "align" / "results.json").read_text())
   assert 0 <= results["win_rate"]["mean"] <= 1
+  # So is the reward itself, of training samples and of held-out ones.
+  assert all(r["reward_mean"] <= 0 <= r["reward_std"] for r in steps)
+  assert all("reward_std_within_prompt" in r for r in steps)
+  assert all(r["eval/reward_mean"] <= 0 for r in held_out)
+  lengths = [len(text) for text in results["samples"]]
+  assert results["reward"]["mean"] == pytest.approx(-np.mean(lengths))
+  assert results["reward_std"] == pytest.approx(np.std(lengths, ddof=1))
+  page = (folder / "report.md").read_text()
+  assert "| reward | sd of the reward |" in page and "Mean reward: " in page
+  assert f"reward {results['reward']['mean']:.2f} ±" in said
   assert (folder / "plots" / "win_matrix.png").exists()
 
 

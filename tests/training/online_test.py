@@ -175,6 +175,42 @@ def test_fill_rows_have_no_weight_and_count_nowhere():
   assert got.values["response_tokens"] == NEW
 
 
+def test_the_reward_is_asked_once_a_response_and_reported():
+  """Mean and spread over live rows, the two responses of a prompt together."""
+  seen = []
+
+  def reward(prompt, response):
+    seen.append((prompt, response))
+    return float(int(response.split()[0]) + 10 * int(prompt.split()[1]))
+
+  sample = _sampling("online_dpo", from_reward(reward))
+  prompts = _prompts(8, fill=3)
+  got = sample(_model()[1], None, prompts, jax.random.key(0))
+  rows = np.asarray(got.rollout.sequences.tokens)
+  start = np.asarray(got.rollout.prompt_lengths)
+  first = rows[np.arange(16), start]
+  assert sorted(seen) == sorted(
+    (f"prompt {i // 2}", _decode(rows[i, start[i] : start[i] + NEW]))
+    for i in range(16)
+  )
+  rewards = (first + 10 * (np.arange(16) // 2))[:10].astype(float)
+  pairs = rewards.reshape(5, 2)
+  want = {
+    "reward_mean": rewards.mean(),
+    "reward_std": rewards.std(ddof=1),
+    "reward_std_within_prompt": np.sqrt(
+      np.mean((pairs[:, 0] - pairs[:, 1]) ** 2 / 2)
+    ),
+  }
+  assert want["reward_std_within_prompt"] < want["reward_std"] / 3
+  assert {k: got.values[k] for k in want} == pytest.approx(want)
+  plain = _sampling("nash_md", from_preference(lambda p, a, b: 0.75))
+  values = plain(_model()[1], _model()[1], prompts, jax.random.key(0)).values
+  assert not any("reward" in name for name in values)
+  assert values["win_rate_over_mixture"] == pytest.approx(0.75)
+  assert "win_rate_over_mixture" not in got.values
+
+
 def test_ipo_md_samples_the_mixture():
   """Its ends are the policy and the reference, with the same keys."""
   model, params = _model()

@@ -196,7 +196,7 @@ def _train(start, stage, every, each) -> list[Point]:
     world.gold,
     tokenizer.decode,
     max_new_tokens=stage.max_new_tokens,
-    stop_ids=(tokenizer.eos_id,),
+    stop_ids=tokenizer.end_ids,
     pad_id=tokenizer.pad_id,
     mix_ref=stage.mix_ref,
     draw=sampler(),

@@ -111,12 +111,8 @@ from jalign.data.sources import (
   guess_source,
   read,
 )
-from jalign.data.tokenizer import (
-  Tokenizer,
-  load,
-  train_bpe,
-  train_words,
-)
+from jalign.data.tokenizer import Tokenizer, train_bpe, train_words
+from jalign.data.tokenizer_folder import load
 from jalign.data.trees import read_openassistant
 from jalign.data.views import (
   lists_as_sequences,

@@ -6,11 +6,13 @@ conversation with the marks that open the assistant's turn
 (`add_generation_prompt=True`), and the response is what follows it once the
 turn is there.
 
-The end-of-sequence token closes a response: white space that a template writes
-after it (ChatML's line break) opens the next turn and is not part of it.
+A response is closed by the end of turn that the template writes after it. What
+follows the end (ChatML's line break, Phi's end of sequence) opens the next turn
+or closes the text: it is not part of the response.
 """
 
 import dataclasses
+import functools
 import os
 import pathlib
 import re
@@ -23,6 +25,7 @@ from jalign.errors import UserError
 Message = Mapping[str, Any]
 
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_SAID = "jalign-says-so"  # a turn that no template writes by itself
 _SPECIAL = re.compile(r"\b(?:bos|eos|pad|unk|sep|cls|mask)_token\b")
 
 
@@ -48,8 +51,19 @@ class ChatTemplate:
 
   @property
   def end(self) -> str:
-    """The end-of-sequence token as text, "" where it isn't known."""
-    return self.variables.get("eos_token") or ""
+    """What ends the assistant's turn in the text, "" where nothing does.
+
+    The first word that the template writes after the last turn's content:
+    white space and a final end of sequence may follow it.
+    """
+    words = self.tail.split()
+    return words[0] if words else ""
+
+  @property
+  def tail(self) -> str:
+    """All that the template writes after the last turn's content."""
+    texts = (i for i in self.variables.items() if isinstance(i[1], str))
+    return _tail(self.text, tuple(texts))
 
   def given(self, variables: Mapping[str, Any]) -> "ChatTemplate":
     """The same with more variables: those of a row, such as its tools."""
@@ -82,7 +96,7 @@ class ChatTemplate:
     whole = self.render([*prompt, *response])
     if not whole.startswith(start):
       raise _no_prefix(self, start, whole)
-    return start, _closed(whole[len(start) :], self.end)
+    return start, self._closed(whole[len(start) :])
 
   def spans(
     self, messages: Sequence[Message]
@@ -106,7 +120,7 @@ class ChatTemplate:
         if message["role"] != "assistant":
           continue
         start = self.render(messages[:i], prompt=True)
-        turn = self.render(messages[: i + 1])
+        turn = self._closed(self.render(messages[: i + 1]))
         if not turn.startswith(start):
           raise _no_prefix(self, start, turn)
         if not text.startswith(turn):
@@ -116,8 +130,15 @@ class ChatTemplate:
     for first, stop in spans:
       if self.end and text.startswith(self.end, stop):
         stop += len(self.end)
-      found.append((first, first + len(_closed(text[first:stop], self.end))))
+      found.append((first, first + len(self._closed(text[first:stop]))))
     return text, found
+
+  def _closed(self, text: str) -> str:
+    """The text up to the end of its last turn, where it has one."""
+    if self.end and text.endswith(self.tail):
+      return text[: len(text) - len(self.tail.lstrip()) + len(self.end)]
+    trimmed = text.rstrip()
+    return trimmed if self.end and trimmed.endswith(self.end) else text
 
 
 # For data that come without a template: "user: ..." and "assistant: ..." by
@@ -187,26 +208,35 @@ def _from_folder(folder: pathlib.Path) -> ChatTemplate:
       where=str(folder),
       remedy="Give a tokenizer's folder, or a file of Jinja.",
     ) from None
-  if not tokenizer.chat_template:
+  found = template_of(tokenizer, str(folder))
+  if found is None and tokenizer.chat_template:
+    names = ", ".join(sorted(tokenizer.chat_template))
+    raise UserError(
+      f"the tokenizer has several chat templates ({names}).",
+      where=str(folder),
+      remedy="Give the file of one of them as the template.",
+    )
+  if found is None:
     raise UserError(
       "the tokenizer has no chat template.",
       where=str(folder),
       remedy="Put a chat_template.jinja in the folder, or give a file of "
       "Jinja as the template.",
     )
+  return found
+
+
+def template_of(tokenizer: Any, name: str) -> ChatTemplate | None:
+  """The template of a Hugging Face tokenizer, None without a (default) one."""
+  if not tokenizer.chat_template:
+    return None
   try:
     text = tokenizer.get_chat_template()
-  except ValueError as error:  # several, and none is the default
-    raise UserError(
-      f"the tokenizer has several chat templates ({error}).",
-      where=str(folder),
-      remedy="Give the file of one of them as the template.",
-    ) from None
+  except ValueError:  # several, and none is the default
+    return None
   tokens = tokenizer.special_tokens_map
   return ChatTemplate(
-    text,
-    {name: t for name, t in tokens.items() if isinstance(t, str)},
-    str(folder),
+    text, {key: t for key, t in tokens.items() if isinstance(t, str)}, name
   )
 
 
@@ -262,10 +292,17 @@ def _render(
   return texts[0], [(a, b) for a, b in spans[0]] if marked else []
 
 
-def _closed(text: str, end: str) -> str:
-  """The text without the white space after a final end of sequence."""
-  trimmed = text.rstrip()
-  return trimmed if end and trimmed.endswith(end) else text
+@functools.lru_cache(maxsize=64)
+def _tail(text: str, variables: tuple[tuple[str, str], ...]) -> str:
+  """`ChatTemplate.tail`, out of a conversation of two turns."""
+  asked = {"role": "user", "content": "?"}
+  said = {"role": "assistant", "content": _SAID}
+  try:
+    template = ChatTemplate(text, dict(variables))
+    _, found, tail = template.render([asked, said]).rpartition(_SAID)
+  except BadRow:  # such a conversation isn't what this template is for
+    return ""
+  return tail if found else ""
 
 
 def _no_prefix(template: ChatTemplate, start: str, whole: str) -> BadRow:

@@ -3,12 +3,12 @@
 Prompt and response are tokenised separately, so that the border between them
 is a border between tokens whatever the response. A row is
 
-    [bos] prompt response eos
+    [bos] prompt response end
                  ^^^^^^^^^^^^ scored
 
-with one beginning-of-sequence token if the tokenizer has one, and the
-end-of-sequence token appended once. A text that already begins or ends with
-them gets no second one.
+with one beginning-of-sequence token if the tokenizer has one, and one token
+that ends the response (`Tokenizer.end_ids`). A text that already begins or ends
+with them gets no second one.
 """
 
 import dataclasses
@@ -164,14 +164,14 @@ def prompt_ids(
 def response_ids(
   text: str, tokenizer: Tokenizer, limit: int
 ) -> tuple[np.ndarray, int]:
-  """A response's tokens with the end of sequence, unless cut.
+  """A response's tokens with the end that closes it, unless cut.
 
   Returns:
     (ids [n] int32, tokens dropped).
   """
-  ids = tokenizer.encode(text.removesuffix(tokenizer.eos_text))
-  if not ids or ids[-1] != tokenizer.eos_id:
-    ids.append(tokenizer.eos_id)
+  text, end = tokenizer.split_end(text)
+  ids = tokenizer.encode(text)
+  ids.append(tokenizer.end_ids[0] if end is None else end)
   return np.array(ids[:limit], np.int32), max(len(ids) - limit, 0)
 
 

@@ -98,11 +98,10 @@ def encode_conversation(
 ) -> EncodedSequence:
   """Token ids of a conversation; all assistant turns are scored.
 
-  A turn is scored to its end: the end-of-sequence token that closes it is. As
-  everywhere, what is scored is tokenised apart from what comes before it, so
-  that the tokens are those of generation: a conversation of one turn is its
-  demonstration. The last turn gets an end-of-sequence token if the template
-  writes none.
+  A turn is scored to its end: the token that closes it is. As everywhere, what
+  is scored is tokenised apart from what comes before it, so that the tokens are
+  those of generation: a conversation of one turn is its demonstration. The last
+  turn gets an end if the template writes none.
 
   Args:
     record: the conversation.
@@ -119,6 +118,7 @@ def encode_conversation(
   except BadRow as bad:
     _, problem, remedy = bad.args
     raise UserError(problem, where=record.source, remedy=remedy) from None
+  tokenizer = tokenizer.ended_by(template.end)
   ids: list[int] = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
   mask = [False] * len(ids)
   at = len(tokenizer.bos_text) if text.startswith(tokenizer.bos_text) else 0
@@ -128,12 +128,13 @@ def encode_conversation(
       ids += found
       mask += [scored] * len(found)
     at = stop
-  rest = tokenizer.encode(text[at:]) if text[at:].strip() else []
-  ids += rest
-  mask += [False] * len(rest)
+  rest, _ = tokenizer.split_end(text[at:])
+  if rest.strip():
+    ids += tokenizer.encode(rest)
+    mask += [False] * (len(ids) - len(mask))
   answered = record.messages[-1]["role"] == "assistant"
-  if answered and ids[-1] != tokenizer.eos_id:
-    ids.append(tokenizer.eos_id)
+  if answered and ids[-1] not in tokenizer.end_ids:
+    ids.append(tokenizer.end_ids[0])
     mask.append(True)
   mask[0] = False  # nothing predicts the first token
   length = min(len(ids), limits.max_tokens)
@@ -164,10 +165,11 @@ def encode_conversations(
       token that the tokenizer reads as plain text, or that isn't its own.
   """
   end = tokenizer.eos_text
-  if template.end not in ("", end):
+  theirs = template.variables.get("eos_token") or end
+  if tokenizer.backend.token_to_id(theirs) is None:
     raise UserError(
-      f"the template ends turns with {template.end!r}, the tokenizer "
-      f"sequences with {end!r}.",
+      f"the template ends texts with {theirs!r}, which isn't a token of the "
+      f"tokenizer; its own end is {end!r}.",
       where=template.name,
       remedy="Take both from one folder.",
     )

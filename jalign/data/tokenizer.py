@@ -1,6 +1,7 @@
 """Text to token ids and back: one small record around a fast tokenizer."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -17,7 +18,8 @@ PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"  # of the tokenizers trained here
 _SPECIAL = (PAD, BOS, EOS)
 SMALLEST_VOCAB = 256 + 3  # bytes and the three above
 
-_MARK = "jalign"  # key in tokenizer_config.json of the folders written here
+MARK = "jalign"  # key in tokenizer_config.json of the folders written here
+GENERATION = "generation_config.json"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,11 +29,14 @@ class Tokenizer:
   Attributes:
     backend: of the `tokenizers` library; truncation and padding are off.
     vocab_size: the largest id plus one, V of a model that takes every id.
-    eos_id: ends a response; scored.
+    eos_id: ends a sequence.
     pad_id: fills rows; may equal `eos_id`, as nothing is inferred from ids.
     bos_id: begins a prompt; None for tokenizers without one.
     eos_text: how `eos_id` is written in text.
     bos_text: how `bos_id` is written in text, "" without one.
+    end_ids: all that end a response, without repeats. The first one closes a
+      response that has no end yet: the chat template's end of turn where there
+      is one. Scored as a part of the response.
   """
 
   backend: tokenizers.Tokenizer
@@ -41,6 +46,44 @@ class Tokenizer:
   bos_id: int | None
   eos_text: str
   bos_text: str = ""
+  end_ids: tuple[int, ...] = ()
+
+  def __post_init__(self):
+    ends = tuple(dict.fromkeys(self.end_ids)) or (self.eos_id,)
+    object.__setattr__(self, "end_ids", ends)
+
+  def ended_by(self, text: str) -> "Tokenizer":
+    """The same, whose responses end as a chat template ends a turn.
+
+    Args:
+      text: `ChatTemplate.end`. Where it doesn't begin with a token that was
+        added to the vocabulary, as special tokens are, the model says it in
+        ordinary tokens, and the ends stay as they are.
+    """
+    return _ended_by(self, text)
+
+  def split_end(self, text: str) -> tuple[str, int | None]:
+    """A response without the end that is written in it, and that end's id.
+
+    White space and further ends after the first one open the next turn or
+    close the text: they are no part of the response. None where the text says
+    no end.
+    """
+    content, found = text, None
+    while True:
+      rest = content.rstrip()
+      said = [end for end in self.ends if rest.endswith(end)]
+      if not said:
+        return content, found
+      end = max(said, key=len)
+      content, found = rest[: -len(end)], self.ends[end]
+
+  @functools.cached_property
+  def ends(self) -> dict[str, int]:
+    """How each of `end_ids` is written in text."""
+    texts = {self.backend.id_to_token(i) or "": i for i in self.end_ids}
+    texts.pop("", None)  # an id that no token has
+    return {self.eos_text: self.eos_id, **texts}
 
   def encode(self, text: str) -> list[int]:
     """Token ids of a text; no special token is added.
@@ -83,7 +126,8 @@ class Tokenizer:
     """Writes a folder that `load` and `transformers.AutoTokenizer` read.
 
     Args:
-      path: folder, made if missing: tokenizer.json, tokenizer_config.json.
+      path: folder, made if missing: tokenizer.json, tokenizer_config.json, and
+        generation_config.json with `end_ids`; what else is in the last stays.
     """
     folder = pathlib.Path(path)
     config: dict[str, Any] = {
@@ -91,7 +135,7 @@ class Tokenizer:
       "eos_token": self.eos_text,
       "pad_token": self.backend.id_to_token(self.pad_id),
       "clean_up_tokenization_spaces": False,
-      _MARK: {"plain_specials": bool(self.backend.encode_special_tokens)},
+      MARK: {"plain_specials": bool(self.backend.encode_special_tokens)},
     }
     if self.bos_id is not None:
       config["bos_token"] = self.bos_text
@@ -103,6 +147,9 @@ class Tokenizer:
     write_whole(target / "tokenizer.json", self.backend.to_str(True).encode())
     text = json.dumps(config, indent=2) + "\n"
     write_whole(target / "tokenizer_config.json", text.encode())
+    more = read_object(folder / GENERATION) | {"eos_token_id": [*self.end_ids]}
+    text = json.dumps(more, indent=2) + "\n"
+    write_whole(target / GENERATION, text.encode())
     if target != folder:
       target.replace(folder)
 
@@ -140,7 +187,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
   )
   backend.train_from_iterator(texts, trainer)
   backend.encode_special_tokens = True
-  return _wrap(backend, bos=BOS, eos=EOS, pad=PAD, where="")
+  return wrap(backend, bos=BOS, eos=EOS, pad=PAD, where="")
 
 
 def train_words(texts: Iterable[str]) -> Tokenizer:
@@ -159,94 +206,35 @@ def train_words(texts: Iterable[str]) -> Tokenizer:
   backend.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
   backend.add_special_tokens(list(_SPECIAL))
   backend.encode_special_tokens = True
-  return _wrap(backend, bos=BOS, eos=EOS, pad=PAD, where="")
+  return wrap(backend, bos=BOS, eos=EOS, pad=PAD, where="")
 
 
-def load(path: str | os.PathLike[str]) -> Tokenizer:
-  """Loads a tokenizer from a folder; never from the network.
+@functools.lru_cache(maxsize=64)
+def _ended_by(tokenizer: Tokenizer, text: str) -> Tokenizer:
+  added = tokenizer.backend.get_added_tokens_decoder()
+  first = [i for i, token in added.items() if text.startswith(token.content)]
+  if not first or tokenizer.backend.encode_special_tokens:
+    return tokenizer
+  end = max(first, key=lambda i: len(added[i].content))
+  return dataclasses.replace(tokenizer, end_ids=(end, *tokenizer.end_ids))
 
-  Args:
-    path: a folder written by `Tokenizer.save`, or any that
-      `transformers.AutoTokenizer` reads with a fast tokenizer. A missing
-      padding token is replaced by the end of sequence.
+
+def read_object(path: pathlib.Path) -> dict[str, Any]:
+  """The JSON object in a file, {} where there is none.
 
   Raises:
-    UserError: no such folder, nothing to load in it, no fast form, or no end
-      of sequence.
+    UserError: it can't be read, or isn't JSON.
   """
-  folder = pathlib.Path(path)
-  if not folder.is_dir():
-    raise UserError(
-      "there is no such folder.",
-      where=str(folder),
-      remedy="Give the folder that holds tokenizer.json.",
-    )
-  config = _read_config(folder)
-  if _MARK in config:
-    return _load_own(folder, config)
-  return _load_hugging_face(folder)
-
-
-def _read_config(folder: pathlib.Path) -> dict[str, Any]:
-  """tokenizer_config.json, {} where there is none."""
-  path = folder / "tokenizer_config.json"
   if not path.is_file():
     return {}
   try:
-    config = json.loads(path.read_text(encoding="utf-8"))
+    found = json.loads(path.read_text(encoding="utf-8"))
   except (OSError, ValueError, RecursionError) as error:
-    raise _broken(path, error) from None
-  return config if isinstance(config, dict) else {}
+    raise broken(path, error) from None
+  return found if isinstance(found, dict) else {}
 
 
-def _load_own(folder: pathlib.Path, config: dict[str, Any]) -> Tokenizer:
-  path = folder / "tokenizer.json"
-  mark = config[_MARK]
-  plain = mark.get("plain_specials") if isinstance(mark, dict) else None
-  texts = [config.get(f"{name}_token") for name in ("bos", "eos", "pad")]
-  if not isinstance(plain, bool) or not all(
-    isinstance(text, str | None) for text in texts
-  ):
-    error = ValueError("a special token or how to read it is missing")
-    raise _broken(folder / "tokenizer_config.json", error)
-  try:
-    backend = tokenizers.Tokenizer.from_file(str(path))
-    "".join(filter(None, texts)).encode()  # a lone surrogate is no text
-  except Exception as error:  # the library raises plain Exception
-    raise _broken(path, error) from None
-  backend.encode_special_tokens = plain
-  bos, eos, pad = texts
-  return _wrap(backend, bos=bos, eos=eos, pad=pad, where=str(folder))
-
-
-def _load_hugging_face(folder: pathlib.Path) -> Tokenizer:
-  import transformers  # slow to import; only these folders need it
-
-  try:
-    found = transformers.AutoTokenizer.from_pretrained(
-      str(folder), local_files_only=True, trust_remote_code=False
-    )
-  except Exception as error:  # whatever a foreign folder makes it raise
-    raise _broken(folder, error) from None
-  if not getattr(found, "is_fast", False):
-    raise UserError(
-      f"{type(found).__name__} has no fast form.",
-      where=str(folder),
-      remedy="Convert it to a tokenizer.json with transformers.",
-    )
-  backend = found.backend_tokenizer
-  backend.no_truncation()
-  backend.no_padding()
-  return _wrap(
-    backend,
-    bos=found.bos_token,
-    eos=found.eos_token,
-    pad=found.pad_token,
-    where=str(folder),
-  )
-
-
-def _wrap(
+def wrap(
   backend: tokenizers.Tokenizer,
   *,
   bos: str | None,
@@ -254,7 +242,9 @@ def _wrap(
   pad: str | None,
   where: str,
 ) -> Tokenizer:
-  """The record, from the texts of the special tokens."""
+  """The record, from the texts of special tokens; no text is cut or filled."""
+  backend.no_truncation()
+  backend.no_padding()
   eos_id = backend.token_to_id(eos) if eos else None
   if eos is None or eos_id is None:
     raise UserError(
@@ -276,7 +266,8 @@ def _wrap(
   )
 
 
-def _broken(path: pathlib.Path, error: Exception) -> UserError:
+def broken(path: pathlib.Path, error: Exception) -> UserError:
+  """What is said of a folder that a tokenizer can't be loaded from."""
   return UserError(
     f"no tokenizer can be loaded ({type(error).__name__}: {error}).",
     where=str(path),

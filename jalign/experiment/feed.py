@@ -84,7 +84,7 @@ def prepare_of(run, stage, model, policy, ref_params, table):
     run.annotator,
     tokenizer.decode,
     max_new_tokens=stage.max_new_tokens,
-    stop_ids=(tokenizer.eos_id,),
+    stop_ids=tokenizer.end_ids,
     pad_id=tokenizer.pad_id,
     mix_ref=stage.mix_ref,
     draw=sampler(),

@@ -119,8 +119,14 @@ def prepare(
     _texts([*s.train, *(s.held_out if whole else ())]) for s in sources.values()
   )
   tokenizer = _tokenizer(settings, folder, base, texts)
+  chats = {
+    each: template_of(each, templates, source.where)
+    for each, source in sources.items()
+  }
+  for chat in reversed(chats.values()):  # the run's own, the first, is to win
+    tokenizer = tokenizer.ended_by(chat.end if chat else "")
   datasets = {
-    each: _encode(each, templates, tokenizer, source)
+    each: _encode(each, chats[each], tokenizer, source)
     for each, source in bar(sources.items(), "encoding data")
   }
   return Prepared(
@@ -137,12 +143,12 @@ def prepare(
 
 def _encode(
   settings: DataSettings,
-  folder: str,
+  template: data.ChatTemplate | None,
   tokenizer: data.Tokenizer,
   source: Source,
 ) -> Dataset:
   where, train, held_out, reports = source[:4]
-  template = template_of(settings, folder, where)
+  tokenizer = tokenizer.ended_by(template.end if template else "")
 
   def conversations(records, tokenizer, limits):
     assert template is not None  # checked below

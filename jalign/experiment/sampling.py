@@ -100,11 +100,11 @@ def sample_texts(
       jnp.asarray(batch.lengths[at]),
       keys[at],
       max_new_tokens=settings.max_new_tokens,
-      stop_ids=(tokenizer.eos_id,),
+      stop_ids=tokenizer.end_ids,
       pad_id=tokenizer.pad_id,
       draw=draw,
     )
-    found = response_texts(rollout, tokenizer.decode, (tokenizer.eos_id,))
+    found = response_texts(rollout, tokenizer.decode, tokenizer.end_ids)
     texts += found[:live]
     counts.append(np.asarray(rollout.sequences.mask.sum(-1))[:live])
     logps.append(np.asarray(rollout.model_logps[0].sum(-1))[:live])

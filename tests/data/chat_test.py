@@ -207,7 +207,7 @@ def test_templates_are_sandboxed():
 
 def test_template_and_tokenizer_must_agree(folder):
   bpe = data.train_bpe(["a"], 260)
-  with pytest.raises(UserError, match="ends turns with '<|im_end|>'"):
+  with pytest.raises(UserError, match=r"ends texts with '<\|im_end"):
     data.encode_conversations([_talk()], bpe, data.load_template(folder), WIDE)
   ended = data.load_template(
     "{{ messages[0].content }}{{ eos_token }}", eos_token="<eos>"

@@ -1,0 +1,119 @@
+"""Tokenizers out of folders: those written here, and Hugging Face's."""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any
+
+import tokenizers
+
+from jalign.data.chat import template_of
+from jalign.data.tokenizer import (
+  GENERATION,
+  MARK,
+  Tokenizer,
+  broken,
+  read_object,
+  wrap,
+)
+from jalign.errors import UserError
+
+
+def load(path: str | os.PathLike[str]) -> Tokenizer:
+  """Loads a tokenizer from a folder; never from the network.
+
+  Args:
+    path: a folder written by `Tokenizer.save`, or any that
+      `transformers.AutoTokenizer` reads with a fast tokenizer. A missing
+        padding token is replaced by the end of sequence. A response ends with
+      the end of turn of the folder's chat template, with what its
+      generation_config.json lists, or with the end of sequence.
+
+  Raises:
+    UserError: no such folder, nothing to load in it, no fast form, no end
+      of sequence, or an end that isn't in the vocabulary.
+  """
+  folder = pathlib.Path(path)
+  if not folder.is_dir():
+    raise UserError(
+      "there is no such folder.",
+      where=str(folder),
+      remedy="Give the folder that holds tokenizer.json.",
+    )
+  config = read_object(folder / "tokenizer_config.json")
+  if MARK in config:
+    return _load_own(folder, config)
+  return _load_hugging_face(folder)
+
+
+def _load_own(folder: pathlib.Path, config: dict[str, Any]) -> Tokenizer:
+  path = folder / "tokenizer.json"
+  mark = config[MARK]
+  plain = mark.get("plain_specials") if isinstance(mark, dict) else None
+  texts = [config.get(f"{name}_token") for name in ("bos", "eos", "pad")]
+  if not isinstance(plain, bool) or not all(
+    isinstance(text, str | None) for text in texts
+  ):
+    error = ValueError("a special token or how to read it is missing")
+    raise broken(folder / "tokenizer_config.json", error)
+  try:
+    backend = tokenizers.Tokenizer.from_file(str(path))
+    "".join(filter(None, texts)).encode()  # a lone surrogate is no text
+  except Exception as error:  # the library raises plain Exception
+    raise broken(path, error) from None
+  backend.encode_special_tokens = plain
+  bos, eos, pad = texts
+  found = wrap(backend, bos=bos, eos=eos, pad=pad, where=str(folder))
+  # The first of these ids closes responses: it may be that of a template that
+  # isn't in the folder.
+  ends = (*_listed(folder, found.vocab_size), found.eos_id)
+  return dataclasses.replace(found, end_ids=ends)
+
+
+def _load_hugging_face(folder: pathlib.Path) -> Tokenizer:
+  import transformers  # slow to import; only these folders need it
+
+  try:
+    found = transformers.AutoTokenizer.from_pretrained(
+      str(folder), local_files_only=True, trust_remote_code=False
+    )
+  except Exception as error:  # whatever a foreign folder makes it raise
+    raise broken(folder, error) from None
+  if not getattr(found, "is_fast", False):
+    raise UserError(
+      f"{type(found).__name__} has no fast form.",
+      where=str(folder),
+      remedy="Convert it to a tokenizer.json with transformers.",
+    )
+  tokenizer = wrap(
+    found.backend_tokenizer,
+    bos=found.bos_token,
+    eos=found.eos_token,
+    pad=found.pad_token,
+    where=str(folder),
+  )
+  ends = (tokenizer.eos_id, *_listed(folder, tokenizer.vocab_size))
+  template = template_of(found, str(folder))
+  return dataclasses.replace(tokenizer, end_ids=ends).ended_by(
+    template.end if template else ""
+  )
+
+
+def _listed(folder: pathlib.Path, vocab_size: int) -> list[int]:
+  """The ids that generation_config.json says end a response.
+
+  Raises:
+    UserError: they are not ids of the vocabulary.
+  """
+  path = folder / GENERATION
+  value = read_object(path).get("eos_token_id")
+  ids = [] if value is None else value if isinstance(value, list) else [value]
+  for one in ids:
+    if type(one) is not int or not 0 <= one < vocab_size:
+      raise UserError(
+        f"eos_token_id is {value!r}, and the tokenizer has the ids 0 to"
+        f" {vocab_size - 1}.",
+        where=str(path),
+        remedy="Write the id, or a list of ids, of what ends a response.",
+      )
+  return ids

@@ -1,0 +1,146 @@
+"""What ends a response: templates, generation_config.json, tokenizers."""
+
+import json
+
+import pytest
+
+from jalign import data
+from jalign.errors import UserError
+from tests.data import families
+
+WIDE = data.Limits(max_tokens=1000)
+ROW = {
+  "prompt": [{"role": "user", "content": "hi"}],
+  "chosen": [{"role": "assistant", "content": "y o"}],
+  "rejected": [{"role": "assistant", "content": "n"}],
+}
+TALK = [
+  {"role": "user", "content": "a"},
+  {"role": "assistant", "content": "bc"},
+  {"role": "user", "content": "d"},
+  {"role": "assistant", "content": "e"},
+]
+
+
+def _texts(tokenizer, ids):
+  return [tokenizer.backend.id_to_token(int(i)) for i in ids]
+
+
+def _ends(tokenizer):
+  return _texts(tokenizer, tokenizer.end_ids)
+
+
+def _pair(tmp_path, template, tokenizer):
+  path = tmp_path / "pairs.jsonl"
+  path.write_text(json.dumps(ROW) + "\n")
+  records, _ = data.read_pairs(path, template=template)
+  (pair,), _ = data.encode_pairs(records, tokenizer, WIDE)
+  return pair
+
+
+@pytest.mark.parametrize(
+  "family, generation, ends",
+  [
+    (families.byte_level, None, ["<|im_end|>"]),
+    (families.gemma, None, ["<end_of_turn>", "<eos>"]),
+    (families.gemma, "<eos>", ["<end_of_turn>", "<eos>"]),
+    (
+      families.gemma,
+      ("<eos>", "<start_of_turn>"),
+      ["<end_of_turn>", "<eos>", "<start_of_turn>"],
+    ),
+    (families.phi, ("<|end|>",), ["<|end|>", "<|endoftext|>"]),
+  ],
+)
+def test_where_ends_come_from(tmp_path, family, generation, ends):
+  tokenizer = data.load(family(tmp_path / "a", generation=generation))
+  assert _ends(tokenizer) == ends
+  tokenizer.save(tmp_path / "b")
+  again = data.load(tmp_path / "b")
+  assert again.end_ids == tokenizer.end_ids
+  again.save(tmp_path / "b")
+  assert data.load(tmp_path / "b").end_ids == tokenizer.end_ids
+
+
+def test_ends_without_a_template(tmp_path):
+  folder = families.gemma(tmp_path / "a", None, generation=["<end_of_turn>"])
+  tokenizer = data.load(folder)
+  assert _ends(tokenizer) == ["<eos>", "<end_of_turn>"]
+  # A template that comes later says what closes a turn.
+  assert _ends(tokenizer.ended_by("<end_of_turn>")) == [
+    "<end_of_turn>",
+    "<eos>",
+  ]
+  assert tokenizer.ended_by("the end").end_ids == tokenizer.end_ids
+  tokenizer = data.train_bpe(["ab"], 260)
+  assert tokenizer.end_ids == (tokenizer.eos_id,)
+  assert tokenizer.ended_by("<bos>").end_ids == tokenizer.end_ids
+
+
+@pytest.mark.parametrize("value", [9999, -1, "2", [2, None], [True], 1.0, {}])
+def test_ends_outside_of_the_vocabulary(tmp_path, value):
+  folder = families.gemma(tmp_path / "a")
+  path = folder / "generation_config.json"
+  path.write_text(json.dumps({"eos_token_id": value}))
+  with pytest.raises(UserError, match="eos_token_id is .* has the ids 0 to 2"):
+    data.load(folder)
+  path.write_text("{")
+  with pytest.raises(UserError, match="generation_config.json"):
+    data.load(folder)
+
+
+def test_saving_keeps_other_settings_of_generation(tmp_path):
+  path = tmp_path / "generation_config.json"
+  path.write_text(json.dumps({"temperature": 0.6, "eos_token_id": 1}))
+  data.load(families.gemma(tmp_path / "a")).save(tmp_path)
+  found = json.loads(path.read_text())
+  assert found == {"temperature": 0.6, "eos_token_id": [259, 257]}
+
+
+@pytest.mark.parametrize(
+  "family, end",
+  [
+    (families.byte_level, "<|im_end|>"),
+    (families.gemma, "<end_of_turn>"),
+    (families.phi, "<|end|>"),
+  ],
+)
+def test_responses_end_with_the_turn(tmp_path, family, end):
+  folder = family(tmp_path / "chat")
+  tokenizer = data.load(folder)
+  file = tmp_path / "chat.jinja"
+  file.write_text((folder / "chat_template.jinja").read_text())
+  special = {"eos_token": tokenizer.eos_text, "bos_token": tokenizer.bos_text}
+  sources = (
+    data.load_template(folder),
+    data.load_template(file, **special),
+    data.load_template(file.read_text(), **special),
+  )
+  for template in sources:
+    pair = _pair(tmp_path, template, tokenizer)
+    assert _texts(tokenizer, pair.chosen) == ["y", "Ġ", "o", end]
+    assert _texts(tokenizer, pair.rejected) == ["n", end]
+    assert template.end == end
+  # A folder whose template is elsewhere gives the same.
+  bare = data.load(family(tmp_path / "bare", None))
+  assert bare.ended_by(sources[1].end).end_ids == tokenizer.end_ids
+
+
+def test_more_than_one_end_in_the_text():
+  bpe = data.train_bpe(["ab"], 260)
+  assert bpe.split_end("a") == ("a", None)
+  assert bpe.split_end("a \n") == ("a \n", None)
+  assert bpe.split_end("a <eos>") == ("a ", bpe.eos_id)
+  assert bpe.split_end("a<eos>\n <eos>\n") == ("a", bpe.eos_id)
+  assert bpe.split_end("<eos>a") == ("<eos>a", None)
+  assert bpe.split_end("<eos>") == ("", bpe.eos_id)
+
+
+def test_a_final_end_of_sequence_is_no_part_of_a_turn(tmp_path):
+  folder = families.phi(tmp_path)
+  tokenizer, template = data.load(folder), data.load_template(folder)
+  record = data.ConversationRecord(tuple(TALK), "f.jsonl:1", "a")
+  (one,), _ = data.encode_conversations([record], tokenizer, template, WIDE)
+  scored = _texts(tokenizer, one.ids[one.mask])
+  assert scored == ["b", "c", "<|end|>", "e", "<|end|>"]
+  assert _texts(tokenizer, one.ids[-1:]) == ["<|end|>"]

@@ -1,0 +1,96 @@
+"""Folders with small tokenizers that behave like those of known families."""
+
+import json
+import pathlib
+
+import tokenizers
+import transformers
+from tokenizers import decoders, models, pre_tokenizers, processors
+
+CHATML = (
+  "{% for m in messages %}"
+  "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"
+  "{% endfor %}"
+  "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+GEMMA = (
+  "{{ bos_token }}{% for m in messages %}{{ '<start_of_turn>' + "
+  "('model' if m.role == 'assistant' else m.role) + '\n' + "
+  "(m.content | trim) + '<end_of_turn>\n' }}{% endfor %}"
+  "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+)
+PHI = (
+  "{% for m in messages %}"
+  "{{ '<|' + m.role + '|>\n' + m.content + '<|end|>\n' }}{% endfor %}"
+  "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}"
+  "{% else %}{{ eos_token }}{% endif %}"
+)
+
+
+def byte_level(
+  folder,
+  template=CHATML,
+  *,
+  eos="<|im_end|>",
+  bos=None,
+  more=("<|im_start|>",),
+  begins=False,
+  generation=None,
+):
+  """A byte-level BPE in which every ASCII character is a token.
+
+  Args:
+    folder: where to.
+    template: chat template, None for none.
+    eos: its end of sequence.
+    bos: its beginning of sequence.
+    more: other special tokens.
+    begins: whether its post-processor puts the beginning in front.
+    generation: eos_token_id of generation_config.json, by texts.
+  """
+  alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+  vocab = {c: i for i, c in enumerate(alphabet)}
+  backend = tokenizers.Tokenizer(models.BPE(vocab, []))
+  backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  backend.decoder = decoders.ByteLevel()
+  return _write(folder, backend, template, eos, bos, more, begins, generation)
+
+
+def gemma(folder, template=GEMMA, **options):
+  """The end of sequence isn't the turn's end; the template writes a bos."""
+  special = ("<start_of_turn>", "<end_of_turn>")
+  options = {"eos": "<eos>", "bos": "<bos>", "more": special} | options
+  return byte_level(folder, template, **options)
+
+
+def phi(folder, template=PHI, **options):
+  """Texts end with another token than turns; nothing writes the bos."""
+  special = ("<|end|>", "<|user|>", "<|assistant|>", "<|system|>")
+  options = {"eos": "<|endoftext|>", "bos": "<s>", "more": special} | options
+  return byte_level(folder, template, **options)
+
+
+def _write(folder, backend, template, eos, bos, more, begins, generation):
+  folder = pathlib.Path(folder)
+  backend.add_special_tokens([t for t in (bos, eos, *more) if t])
+  if begins:
+    backend.post_processor = processors.TemplateProcessing(
+      single=f"{bos} $A",
+      special_tokens=[(bos, backend.token_to_id(bos))],
+    )
+  found = transformers.PreTrainedTokenizerFast(
+    tokenizer_object=backend,
+    eos_token=eos,
+    bos_token=bos,
+    clean_up_tokenization_spaces=False,
+  )
+  found.chat_template = template
+  found.save_pretrained(str(folder))
+  if generation is not None:
+    one = isinstance(generation, str)
+    ids = [
+      backend.token_to_id(t) for t in ([generation] if one else generation)
+    ]
+    text = json.dumps({"eos_token_id": ids[0] if one else ids})
+    (folder / "generation_config.json").write_text(text)
+  return folder

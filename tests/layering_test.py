@@ -36,6 +36,7 @@ LIBRARIES = {
   "pyarrow": 2,
   "optax": 4,
   "orbax": 4,
+  "tensorstore": 4,
   "tensorboard": 4,
   "tqdm": 4,
   "matplotlib": 5,

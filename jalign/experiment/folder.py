@@ -192,9 +192,12 @@ def saved(folder: pathlib.Path) -> str:
   return f"Saved: {', '.join(parts)}." if parts else "Nothing is saved."
 
 
-def meta_of(stage: pathlib.Path) -> dict[str, Any]:
-  """What was saved beside the parameters that `load_params` reads."""
-  return _last(stage).meta()
+def start_of(stage: pathlib.Path) -> str | None:
+  """Fingerprint of what a stage started from, None where none was kept."""
+  found = _last(stage).meta().get("start")
+  if found is None:  # a best state of before 0.2.0; the others always had it
+    found = Checkpoints(stage / "checkpoints").meta().get("start")
+  return found
 
 
 def load_params(stage: pathlib.Path, like: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -225,6 +225,7 @@ class Evaluation:
     stage: its settings: the metric and its mode.
     folder: of the stage, with the metrics so far.
     best: where the best state goes, None where the stage doesn't select.
+    meta: kept beside the best state, as beside every other.
   """
 
   def __init__(
@@ -233,8 +234,10 @@ class Evaluation:
     stage: StageSettings,
     folder: pathlib.Path,
     best: Checkpoints | None,
+    meta: Mapping[str, Any],
   ):
     self._measure, self._stage, self._best = measure, stage, best
+    self._meta = meta
     self._metrics = folder / "metrics.jsonl"
 
   def __call__(self, step: int, state: TrainState) -> dict[str, float]:
@@ -245,7 +248,9 @@ class Evaluation:
       past = [sign * row[name] for _, row in self._measured()]
       past = [value for value in past if np.isfinite(value)]
       if not past or sign * values[name] > max(past):
-        self._best.save(state, data=None, meta={"evaluation": values})
+        self._best.save(
+          state, data=None, meta={**self._meta, "evaluation": values}
+        )
         self._best.wait()
     return values
 

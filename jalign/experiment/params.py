@@ -95,8 +95,7 @@ def _policy(config, mesh, run, settings: Settings, name: str) -> Params:
 
 def _trained_part(config, mesh, stage, part, base):
   """What is saved of a stage that trained a part of its start."""
-  made_of = folders.meta_of(stage).get("start")
-  if made_of != reference.fingerprint(base, ()):
+  if folders.start_of(stage) != reference.fingerprint(base, ()):
     raise UserError(
       "only what it trained is saved, and what it started from has changed"
       " since.",

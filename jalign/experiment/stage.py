@@ -161,7 +161,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
       stage.batch_size,
       params if objective.needs_reference else None,
     )
-  evaluate = Evaluation(lambda p: measure(policy(p)), stage, folder, best)
+  evaluate = Evaluation(lambda p: measure(policy(p)), stage, folder, best, meta)
   probes = make_probes(
     probe_data(run.prepared, stage) if stage.diagnostics.probes else None,
     _samples(run, stage, model, params),

@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ import orbax.checkpoint as ocp
 import jalign
 from jalign.errors import UserError
 from jalign.files import CLOSED, is_full, unwritable
-from jalign.training import manifest
+from jalign.training import manifest, readback
 from jalign.training.state import TrainState
 from jalign.types import Params
 
@@ -68,6 +69,8 @@ class Checkpoints:
     self._keep = keep
     self._manager: ocp.CheckpointManager | None = None
     self._saving = -1
+    self._saved: dict[str, list[readback.Fact]] = {}
+    self._alias: tempfile.TemporaryDirectory | None = None
     self._whole: set[int] = set()
 
   def save(self, state: TrainState, *, data: Any, meta: dict[str, Any]) -> None:
@@ -90,6 +93,10 @@ class Checkpoints:
       rest = {"step": state.step, "opt_state": state.opt_state}
       self._saving = step
       self._check_space(state)
+      self._saved = {
+        "params": readback.facts(state.params),
+        "optimizer": readback.facts(rest),
+      }
       manager.save(
         step,
         args=ocp.args.Composite(
@@ -254,6 +261,8 @@ class Checkpoints:
     self.wait()
     if self._manager is not None:
       self._manager.close()
+    if self._alias is not None:
+      self._alias.cleanup()
 
   def _open(self) -> ocp.CheckpointManager:
     if self._manager is None:
@@ -261,7 +270,7 @@ class Checkpoints:
         for left in self.folder.glob(f"*{_UNFINISHED}*"):
           shutil.rmtree(left)  # by a process that was killed
       self._manager = ocp.CheckpointManager(
-        self.folder,
+        self._without_patterns(),
         options=ocp.CheckpointManagerOptions(
           max_to_keep=self._keep,
           async_options=ocp.AsyncOptions(
@@ -271,6 +280,24 @@ class Checkpoints:
         item_names=("params", "optimizer", "data", "meta"),
       )
     return self._manager
+
+  def _without_patterns(self) -> pathlib.Path:
+    """The folder, or a link to it where orbax would take its path for a
+    pattern: it looks for its files by names such as `path/process_*`."""
+    if not set(str(self.folder)) & set("*?["):
+      return self.folder
+    if jax.process_count() > 1:
+      raise UserError(
+        "its path has one of the characters * ? [, and is shared by several"
+        " processes.",
+        where=str(self.folder),
+        remedy="Choose another --workdir.",
+      )
+    self.folder.mkdir(parents=True, exist_ok=True)
+    self._alias = tempfile.TemporaryDirectory(prefix="jalign-")
+    link = pathlib.Path(self._alias.name).resolve() / "checkpoints"
+    link.symlink_to(self.folder)
+    return link
 
   def _check_space(self, state: TrainState) -> None:
     """Finds a full disk before half a checkpoint is on it."""
@@ -282,11 +309,14 @@ class Checkpoints:
       raise OSError(errno.ENOSPC, text)
 
   def _seal(self) -> None:
-    """Writes the manifest; orbax calls this just before its rename."""
+    """Reads back, then writes the manifest; orbax calls this just before its
+    rename."""
     if jax.process_index():
       return
     unfinished = list(self.folder.glob(f"{self._saving}{_UNFINISHED}*"))
-    manifest.write((unfinished or [self.folder / str(self._saving)])[0])
+    written = (unfinished or [self.folder / str(self._saving)])[0]
+    readback.check(written, self._saved)
+    manifest.write(written)
 
   @contextlib.contextmanager
   def _telling(self) -> Iterator[None]:

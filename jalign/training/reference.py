@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jalign.errors import UserError
 from jalign.files import write_whole
 from jalign.logprobs import sequence_logprobs
+from jalign.training.readback import checksums
 from jalign.types import Model, Params
 
 Table = Mapping[str, np.ndarray]  # source of an example -> its rows' log-probs
@@ -40,16 +40,7 @@ def fingerprint(params: Params, examples: Iterable[tuple]) -> str:
 
 @jax.jit
 def _checksums(params):
-  def one(x):
-    bits = jax.lax.bitcast_convert_type(
-      x, {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[x.dtype.itemsize]
-    )
-    bits = bits.reshape(-1).astype(jnp.uint32)
-    place = jnp.arange(bits.size, dtype=jnp.uint32) * jnp.uint32(2654435761)
-    mixed = (bits ^ place) * jnp.uint32(2246822519)
-    return jnp.stack([jnp.sum(bits), jnp.sum(mixed ^ (mixed >> 15))])
-
-  return jax.tree.map(one, params)
+  return jax.tree.map(checksums, params)
 
 
 def compute(

@@ -12,6 +12,7 @@ from jalign.experiment import folder as folders
 from jalign.experiment.params import trained_params
 from jalign.models import hf
 from jalign.sharding import make_mesh
+from jalign.training import manifest
 
 LORA = ("--config.lora.rank=2", "--config.optimizer.learning_rate=0.01")
 
@@ -142,3 +143,38 @@ def test_exports_are_alike(place):
   assert "Nothing was written" in said
   start.rename(place.folder / "elsewhere")
   assert str(start) in place.fails(convert)
+
+
+@pytest.mark.parametrize(
+  "part",
+  [
+    pytest.param(LORA, marks=pytest.mark.slow, id="lora"),
+    pytest.param(("--config.trainable=('blocks/*',)",), id="paths"),
+  ],
+)
+def test_a_selected_part_is_of_use_to_every_command(place, capsys, part):
+  text = place.config.read_text().replace('("sft", "align")', '("align",)')
+  place.config.write_text(re.sub("  c.sft = .*\n", "", text))
+  run, _ = place.train(
+    *part, "--config.select=eval/loss", "--config.eval_every=2"
+  )
+  best = max((run / "align" / "best").iterdir(), key=lambda p: int(p.name))
+  cli.main(["sample", f"--run={run}", "--prompt=q:", "--max_new_tokens=2"])
+  cli.main(["evaluate", f"--run={run}"])
+  cli.main(["convert", f"--run={run}", f"--to={place.folder / 'x'}"])
+  scores = f"--out={place.folder / 'x.parquet'}"
+  cli.main(["score", f"--model={run}", f"--data={place.data}", scores])
+  again, _ = place.train(f"--config.init_from={run}", workdir="again")
+  assert folders.start_of(again / "align")
+  # Best states of before had no `start` beside them; the others always had.
+  meta = best / "meta" / "metadata"
+  kept = json.loads(meta.read_text())
+  want = _params(run)
+  meta.write_text(json.dumps({k: v for k, v in kept.items() if k != "start"}))
+  manifest.write(best)
+  jax.tree.map(np.testing.assert_array_equal, _params(run), want)
+  # Another start is still refused.
+  meta.write_text(json.dumps(kept | {"start": "another"}))
+  manifest.write(best)
+  said = place.fails(["sample", f"--run={run}", "--prompt=q:"])
+  assert "what it started from has changed" in said

@@ -1,0 +1,125 @@
+"""Arrays of a checkpoint, read back and compared with what was saved.
+
+A library may write what nobody can read, or read what is somebody else's; a
+manifest of hashes would certify that. So each array is read once, one at a
+time, before its checkpoint counts.
+"""
+
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tensorstore
+
+from jalign.errors import UserError
+
+_WORDS = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint32"}
+_CHUNK = 2**22  # words
+
+
+class Fact(NamedTuple):
+  """What is known of an array.
+
+  Attributes:
+    shape: of it.
+    dtype: its name.
+    sums: two checksums of its bits, the second one of their places, too.
+  """
+
+  shape: tuple[int, ...]
+  dtype: str
+  sums: tuple[int, int]
+
+
+def checksums(x: Any) -> jax.Array:
+  """[2] uint32 checksums of an array's bits, computed where it lies."""
+  if x.dtype == jnp.bool_:
+    x = x.astype(jnp.uint8)
+  bits = jax.lax.bitcast_convert_type(x, jnp.dtype(_WORDS[x.dtype.itemsize]))
+  bits = bits.reshape(-1).astype(jnp.uint32)
+  place = jnp.arange(bits.size, dtype=jnp.uint32)
+  return jnp.stack([jnp.sum(each) for each in _terms(bits, place)])
+
+
+def _on_host(x: np.ndarray) -> tuple[int, int]:
+  """The same by NumPy, some megabytes at a time."""
+  words = np.ascontiguousarray(x).reshape(-1).view(_WORDS[x.dtype.itemsize])
+  totals = [0, 0]
+  for at in range(0, words.size, _CHUNK):
+    bits = words[at : at + _CHUNK].astype(np.uint32)
+    place = np.arange(bits.size, dtype=np.uint32) + np.uint32(at % 2**32)
+    for i, each in enumerate(_terms(bits, place)):
+      totals[i] += int(np.sum(each, dtype=np.uint64))
+  a, b = (total % 2**32 for total in totals)
+  return a, b
+
+
+def _terms(bits, place):
+  mixed = (bits ^ (place * np.uint32(2654435761))) * np.uint32(2246822519)
+  return bits, mixed ^ (mixed >> 15)
+
+
+def facts(tree: Any) -> list[Fact]:
+  """Facts of a tree's arrays, in an order of their own.
+
+  On accelerators the checksums are computed there, and nothing is gathered.
+  """
+  if jax.default_backend() == "cpu" and jax.process_count() == 1:
+    sums = [_on_host(np.asarray(x)) for x in jax.tree.leaves(tree)]
+  else:
+    sums = jax.device_get(jax.tree.leaves(_on_devices(tree)))
+  return sorted(map(_fact, jax.tree.leaves(tree), sums))
+
+
+@jax.jit
+def _on_devices(tree):
+  return jax.tree.map(checksums, tree)
+
+
+def _fact(array: Any, sums: Any) -> Fact:
+  a, b = map(int, sums)
+  return Fact(tuple(array.shape), np.dtype(array.dtype).name, (a, b))
+
+
+def check(folder: pathlib.Path, saved: Mapping[str, list[Fact]]) -> None:
+  """Compares what is on disk with what was saved.
+
+  Args:
+    folder: of the checkpoint.
+    saved: name of an item -> facts of its arrays.
+
+  Raises:
+    UserError: an array can't be read, is missing, or is another.
+  """
+  for name, expected in saved.items():
+    try:
+      found = sorted(_read(folder / name))
+    except Exception as e:  # the library's own errors are ValueErrors and more
+      raise _unsound(folder, f"{name} can't be read back ({e})") from e
+    if found != expected:
+      raise _unsound(folder, f"{name} isn't what was saved")
+
+
+def _read(item: pathlib.Path) -> Iterator[Fact]:
+  store = {
+    "driver": "ocdbt",
+    "base": {"driver": "file", "path": f"{item}/"},
+  }
+  for key in tensorstore.KvStore.open(store).result().list().result():
+    name, _, end = key.decode().rpartition("/")
+    if end == ".zarray":
+      spec = {"driver": "zarr", "kvstore": store | {"path": f"{name}/"}}
+      array = tensorstore.open(spec, open=True).result().read().result()
+      yield _fact(array, _on_host(array))
+
+
+def _unsound(folder: pathlib.Path, problem: str) -> UserError:
+  return UserError(
+    f"a checkpoint was written, and {problem}: it doesn't count.",
+    where=str(folder),
+    remedy="Earlier checkpoints are kept. Choose a --workdir on another disk,"
+    " or of another name.",
+  )

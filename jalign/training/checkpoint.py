@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -21,11 +20,10 @@ import orbax.checkpoint as ocp
 import jalign
 from jalign.errors import UserError
 from jalign.files import CLOSED, is_full, unwritable
-from jalign.training import manifest, readback
+from jalign.training import manifest, quirks, readback
 from jalign.training.state import TrainState
 from jalign.types import Params
 
-_CENTURY = 3_155_760_000  # seconds
 _OVERHEAD = 2**20  # bytes of a checkpoint beside its arrays, amply
 _UNFINISHED = ".orbax-checkpoint-tmp"  # in the names of orbax's own folders
 
@@ -269,35 +267,18 @@ class Checkpoints:
       if jax.process_index() == 0:
         for left in self.folder.glob(f"*{_UNFINISHED}*"):
           shutil.rmtree(left)  # by a process that was killed
+      path, self._alias = quirks.without_patterns(self.folder)
       self._manager = ocp.CheckpointManager(
-        self._without_patterns(),
+        path,
         options=ocp.CheckpointManagerOptions(
           max_to_keep=self._keep,
           async_options=ocp.AsyncOptions(
-            post_finalization_callback=self._seal, **_timeout()
+            post_finalization_callback=self._seal, **quirks.timeout()
           ),
         ),
         item_names=("params", "optimizer", "data", "meta"),
       )
     return self._manager
-
-  def _without_patterns(self) -> pathlib.Path:
-    """The folder, or a link to it where orbax would take its path for a
-    pattern: it looks for its files by names such as `path/process_*`."""
-    if not set(str(self.folder)) & set("*?["):
-      return self.folder
-    if jax.process_count() > 1:
-      raise UserError(
-        "its path has one of the characters * ? [, and is shared by several"
-        " processes.",
-        where=str(self.folder),
-        remedy="Choose another --workdir.",
-      )
-    self.folder.mkdir(parents=True, exist_ok=True)
-    self._alias = tempfile.TemporaryDirectory(prefix="jalign-")
-    link = pathlib.Path(self._alias.name).resolve() / "checkpoints"
-    link.symlink_to(self.folder)
-    return link
 
   def _check_space(self, state: TrainState) -> None:
     """Finds a full disk before half a checkpoint is on it."""
@@ -329,21 +310,6 @@ class Checkpoints:
         raise
       what = f"the checkpoint of step {self._saving}"
       raise unwritable(e, what, self.folder) from e
-
-
-def _timeout() -> dict[str, int]:
-  """Orbax takes its time limits from the wall clock, which may be set.
-
-  A laptop that wakes from sleep would lose the save that it was in. Several
-  hosts keep the limits: there they end the wait for one that is gone.
-  """
-  if jax.process_count() > 1:
-    return {}
-  # The wait of one of its threads for another has a limit without an option.
-  private: Any = sys.modules.get("orbax.checkpoint._src.multihost.multihost")
-  if hasattr(private, "coordination_timeout"):
-    private.coordination_timeout = lambda: _CENTURY
-  return {"timeout_secs": _CENTURY}
 
 
 def _is_closed(error: Exception) -> bool:

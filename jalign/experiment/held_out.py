@@ -28,6 +28,7 @@ from jalign.losses.kl import k1, k3
 from jalign.training import metrics
 from jalign.training.checkpoint import Checkpoints
 from jalign.training.objective import Objective, make_evaluation
+from jalign.training.progress import follow
 from jalign.training.state import TrainState
 from jalign.types import Model, Params
 
@@ -71,7 +72,7 @@ def measure_loss(
     batches = dataset.loader(batch, "eval", batch_size, epochs=1, shuffle=False)
     sums = [
       jax.device_get(evaluate(params, place(b.data, mesh), ref_params))
-      for b in batches
+      for b in follow(batches, "held-out loss", "batch")
     ]
     return {f"eval/{k}": v for k, v in metrics.combine(sums).items()}
 
@@ -124,6 +125,7 @@ def measure_wins(
     settings,
     seed=seed,
     ref_params=ref_params,
+    description="held-out samples",
   )
   reference: list[Any] = []
 
@@ -188,6 +190,7 @@ def measure_samples(
     settings,
     seed=seed,
     ref_params=reference,
+    description="samples of diagnostics",
   )
   others: list[Any] = []
 

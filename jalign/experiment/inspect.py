@@ -20,6 +20,7 @@ from jalign.experiment.settings import SamplerSettings
 from jalign.experiment.start import is_checkpoint
 from jalign.models import ModelConfig, hf, transformer
 from jalign.sharding import make_mesh
+from jalign.training.progress import follow
 from jalign.types import Model, Params
 
 
@@ -130,7 +131,11 @@ def evaluate_run(
     def score(which: Loaded) -> likelihood.PairScores:
       return likelihood.make_scorer(which.model)(
         which.params,
-        prepared.main.loader("pairs", "eval", size, epochs=1, shuffle=False),
+        follow(
+          prepared.main.loader("pairs", "eval", size, epochs=1, shuffle=False),
+          "held-out pairs",
+          "batch",
+        ),
         lambda record: place(record, mesh),
       )
 
@@ -168,6 +173,7 @@ def evaluate_run(
             prompts,
             settings.sample,
             seed=seed,
+            description="samples",
           )
           for which, seed in ((loaded, 0), (other, 1))
         )

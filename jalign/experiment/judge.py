@@ -28,6 +28,7 @@ from jalign.experiment.streams import stream
 from jalign.experiment.tables import summary
 from jalign.feedback import assess, compare, reward_statistics
 from jalign.models import transformer
+from jalign.training.progress import follow
 
 
 @dataclasses.dataclass
@@ -90,12 +91,16 @@ class Judge:
     if main.kind == "pairs":
       scores = self._score(
         params,
-        main.loader(
-          "pairs",
-          "eval",
-          self._settings.stages[-1].batch_size,
-          epochs=1,
-          shuffle=False,
+        follow(
+          main.loader(
+            "pairs",
+            "eval",
+            self._settings.stages[-1].batch_size,
+            epochs=1,
+            shuffle=False,
+          ),
+          f"{name}: held-out pairs",
+          "batch",
         ),
         lambda record: place(record, run.mesh),
       )

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from jalign import data, sharding
 from jalign.errors import UserError
@@ -26,6 +25,7 @@ from jalign.experiment.source import (
   trained_groups,
 )
 from jalign.experiment.start import template_folder
+from jalign.training.progress import follow
 
 _TEXTS = ("prompt", "chosen", "rejected", "response")
 
@@ -100,16 +100,13 @@ def prepare(
   Raises:
     UserError: bad data, or settings that contradict each other.
   """
-  bar = lambda items, what: tqdm(
-    items, desc=what, disable=None, unit="source", leave=False
-  )
   templates = template_folder(settings)
   wheres = {settings.data: "config.data"}
   for stage in settings.stages:
     wheres.setdefault(stage.data, f"config.{stage.name}.data")
   sources = {
     each: read_source(each, templates, where)
-    for each, where in bar(wheres.items(), "reading data")
+    for each, where in follow(wheres.items(), "reading data", "source")
   }
   sources = told_apart(sources, settings.data)
   # Merges are learnt from training texts alone; the words of a small language
@@ -127,7 +124,7 @@ def prepare(
     tokenizer = tokenizer.ended_by(chat.end if chat else "")
   datasets = {
     each: _encode(each, chats[each], tokenizer, source)
-    for each, source in bar(sources.items(), "encoding data")
+    for each, source in follow(sources.items(), "encoding data", "source")
   }
   return Prepared(
     tokenizer,

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from jalign import data
 from jalign.decode import Sampler, generate, sampler
 from jalign.experiment.settings import SamplerSettings
 from jalign.logprobs import sequence_logprobs
 from jalign.training.online import response_texts
+from jalign.training.progress import Progress
 from jalign.types import Model, Params
 
 
@@ -73,7 +73,7 @@ def sample_texts(
     seed: of the draws; row i uses the i-th key whatever `rows` is.
     ref_params: parameters of a reference that scores the samples too.
     rows: rows decoded at once.
-    description: of a progress bar, drawn on a terminal; "" for none.
+    description: of the progress; "" shows none.
   """
   draw = draw_of(settings)
   repeated = [p for p in prompts for _ in range(settings.per_prompt)]
@@ -81,15 +81,8 @@ def sample_texts(
   batch = data.collate_prompts(repeated, pad_id=tokenizer.pad_id)
   texts: list[str] = []
   counts, logps, ref_logps, finished = [], [], [], []
-  starts = tqdm(
-    range(0, len(repeated), rows),
-    desc=description,
-    disable=None if description else True,
-    unit="batch",
-    leave=False,
-    dynamic_ncols=True,
-  )
-  for start in starts:
+  progress = Progress(description, "response", len(repeated))
+  for start in range(0, len(repeated), rows):
     # The last part is filled with the first rows, so that one shape serves.
     at = np.arange(start, start + rows) % len(repeated)
     live = min(rows, len(repeated) - start)
@@ -112,6 +105,8 @@ def sample_texts(
       scored = _score(model, ref_params, rollout.sequences)
       ref_logps.append(np.asarray(scored)[:live])
     finished.append(np.asarray(rollout.finished)[:live])
+    progress.update(live)
+  progress.close()
   return Samples(
     batch.texts,
     np.repeat(_numbers(prompts), settings.per_prompt),

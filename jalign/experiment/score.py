@@ -14,7 +14,6 @@ import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from jalign import data
 from jalign.data.check import guess, holds_messages
@@ -33,6 +32,7 @@ from jalign.files import telling
 from jalign.logprobs import token_logprobs, token_statistics
 from jalign.models import hf
 from jalign.sharding import make_mesh
+from jalign.training.progress import Progress
 from jalign.types import Model, Params, Sequences
 
 _SHORTEST = 32  # tokens of the shortest bucket; others double
@@ -131,12 +131,12 @@ def score(
         )
     sums = Scored(0, 0, 0.0, 0.0, [], [])
     with _table(out, bool(reference)) as write:
-      bar = tqdm(total=len(encoded), disable=None, unit="response")
+      progress = Progress("scores", "response", len(encoded), leave=True)
       for rows in _rows(encoded, policy, other, beta, batch_size, mesh):
         write(rows)
         sums = _added(sums, rows)
-        bar.update(len(rows))
-      bar.close()
+        progress.update(len(rows))
+      progress.close()
   return [*lines, *_said(sums, reference), f"-> {out}"]
 
 

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from jalign.errors import UserError
 from jalign.training import metrics
+from jalign.training.progress import Progress
 from jalign.training.state import TrainState
 
 Values = dict[str, float]
@@ -84,7 +84,6 @@ def run(
   should_stop: Callable[[], bool] = lambda: False,
   learning_rate: Callable[[int], Any] | None = None,
   description: str = "",
-  progress: bool = True,
 ) -> TrainState:
   """Runs from the state's step up to `steps`.
 
@@ -106,8 +105,7 @@ def run(
     save_every: steps between checkpoints, 0 for none; a last one at the end.
     should_stop: asked after each step; True saves and raises Interrupted.
     learning_rate: of each step, written beside the metrics.
-    description: of the progress bar.
-    progress: whether to draw it.
+    description: of the progress; "" shows none.
 
   Returns:
     The last state.
@@ -122,14 +120,7 @@ def run(
   pending: tuple[int, Any, Sequence[str]] | None = None
   start = int(state.step)
   clock = time.perf_counter()
-  bar = tqdm(
-    total=steps,
-    initial=start,
-    desc=description,
-    disable=None if progress else True,  # None: only on a terminal
-    unit="step",
-    dynamic_ncols=True,
-  )
+  progress = Progress(description, "step", steps, initial=start, leave=True)
 
   def settle():
     """Waits for the last dispatched step and checks it."""
@@ -150,7 +141,7 @@ def run(
         )
     window.append(sums)
 
-  with bar:
+  with progress:
     for step in range(start + 1, steps + 1):
       last = step == steps
       due = [p for p in probes if last or step % p.every == 0]
@@ -177,9 +168,9 @@ def run(
         if learning_rate is not None:
           values["learning_rate"] = float(learning_rate(step - 1))
         write(step, values)
-        bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
+        progress.show(loss=values["loss"])
         window, extra, clock = [], [], now
-      bar.update()
+      progress.update()
       if due:  # when stopping too: a resumed run goes on after this step
         settle()
         for probe in due:

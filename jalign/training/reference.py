@@ -12,6 +12,7 @@ import numpy as np
 from jalign.errors import UserError
 from jalign.files import write_whole
 from jalign.logprobs import sequence_logprobs
+from jalign.training.progress import follow
 from jalign.training.readback import checksums
 from jalign.types import Model, Params
 
@@ -59,7 +60,7 @@ def compute(
   """
   score = jax.jit(lambda p, s: sequence_logprobs(model, p, s))
   table: dict[str, np.ndarray] = {}
-  for batch in batches:
+  for batch in follow(batches, "reference log-probs", "batch"):
     data = place(batch.data)
     logps = np.asarray(score(params, data.sequences))
     logps = logps.reshape(batch.data.weights.shape[0], -1)

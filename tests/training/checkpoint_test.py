@@ -249,7 +249,6 @@ class _Session:
         write=write,
         log_every=2,
         save=lambda s, at: self.checkpoints.save(s, data=at, meta={}),
-        progress=False,
       )
     self.checkpoints.close()
     self.batches.close()

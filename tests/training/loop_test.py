@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jalign.training import loop
+from jalign.training import loop, progress
 from jalign.training.checkpoint import Checkpoints
 from jalign.training.state import TrainState
 
@@ -57,7 +57,6 @@ def run(state=None, **options):
     "update": update,
     "write": lambda step, values: rows.append((step, values)),
     "log_every": 3,
-    "progress": False,
   } | options
   state = loop.run(start() if state is None else state, **options)
   return state, rows
@@ -213,3 +212,18 @@ def test_a_request_at_the_last_step_comes_too_late():
   )
   assert int(state.step) == 7 and saved == [(7, 7)]
   assert rows[-1] == (7, {"probed": 1.0})
+
+
+def test_a_log_without_a_terminal_tells_step_and_loss(capsys, monkeypatch):
+  run(description="dpo")
+  assert capsys.readouterr().err == ""  # it took less than a minute
+  monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
+  _, rows = run(description="dpo")
+  lines = capsys.readouterr().err.splitlines()
+  assert [line.split(",")[0] for line in lines] == [
+    f"[dpo] step {step} of 7" for step in range(1, 8)
+  ]
+  losses = {step: values["loss"] for step, values in rows if "loss" in values}
+  assert f", loss {losses[7]:.4f}" in lines[-1] and "loss" not in lines[0]
+  run()
+  assert capsys.readouterr().err == ""

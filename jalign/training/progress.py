@@ -1,0 +1,124 @@
+"""How far something is: a bar on a terminal, else a plain line every minute.
+
+A log file, a pipe or a cluster's console gets whole lines, on standard error
+like the bar, and none from what takes less than a minute.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from tqdm import tqdm
+
+EVERY_SECONDS = 60.0
+
+
+class Progress:
+  """Progress of one phase; `close` it, or use it in a `with`.
+
+  Args:
+    description: of the phase; "" shows nothing at all.
+    unit: one of what is counted, in the singular.
+    total: units at the end, None where it isn't known.
+    initial: units that were done before.
+    leave: whether a bar stays on the terminal when the phase is over.
+    clock: seconds, from anywhere.
+  """
+
+  def __init__(
+    self,
+    description: str,
+    unit: str,
+    total: int | None = None,
+    *,
+    initial: int = 0,
+    leave: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+  ):
+    self._bar = tqdm(
+      total=total,
+      initial=initial,
+      desc=description,
+      disable=None if description else True,  # None: only on a terminal
+      unit=unit,
+      leave=leave,
+      dynamic_ncols=True,
+    )
+    self._plain = bool(description and self._bar.disable)
+    self._description, self._unit, self._total = description, unit, total
+    self._clock, self._done, self._values = clock, initial, ""
+    self._said_at, self._said_done = clock(), initial
+
+  def __enter__(self) -> "Progress":
+    return self
+
+  def __exit__(self, *error: Any) -> None:
+    self.close()
+
+  def close(self) -> None:
+    """Ends the bar."""
+    self._bar.close()
+
+  def update(self, count: int = 1) -> None:
+    """Counts units that are done, and says so where a minute has passed."""
+    self._done += count
+    self._bar.update(count)
+    now = self._clock()
+    if self._plain and now - self._said_at >= EVERY_SECONDS:
+      print(self._line(now), file=sys.stderr, flush=True)
+      self._said_at, self._said_done = now, self._done
+
+  def show(self, **values: float) -> None:
+    """Shows numbers, the loss for example, beside the count from now on."""
+    texts = {name: f"{value:.4f}" for name, value in values.items()}
+    self._bar.set_postfix(texts, refresh=False)
+    self._values = "".join(f", {k} {text}" for k, text in texts.items())
+
+  def _line(self, now: float) -> str:
+    """What is done, and how fast since the last line."""
+    rate = (self._done - self._said_done) / (now - self._said_at)
+    unit = self._unit
+    line = f"[{self._description}] {unit} {self._done:,}"
+    if self._total is not None:
+      line += f" of {self._total:,}"
+    line += self._values
+    if rate >= 1:
+      line += f", {rate:.1f} {unit}s/s"
+    elif rate > 0:
+      line += f", {1 / rate:.1f} s/{unit}"
+    if rate > 0 and self._total is not None:
+      line += f", {duration((self._total - self._done) / rate)} left"
+    return line
+
+
+def follow(
+  items: Iterable[Any],
+  description: str,
+  unit: str,
+  total: int | None = None,
+) -> Iterator[Any]:
+  """Yields items, each a unit of progress that is done when the next is asked.
+
+  Args:
+    items: of any kind.
+    description: of the phase; "" shows nothing.
+    unit: one of them, in the singular.
+    total: how many there are; None: their length, if they have one.
+  """
+  if total is None:
+    total = getattr(items, "__len__", lambda: None)()
+  with Progress(description, unit, total) as progress:
+    for item in items:
+      yield item
+      progress.update()
+
+
+def duration(seconds: float) -> str:
+  """Seconds in words: "45 s", "12 min", "3 h 05 min"."""
+  if seconds < 59.5:
+    return f"{seconds:.0f} s"
+  minutes = round(seconds / 60)
+  if minutes < 60:
+    return f"{minutes} min"
+  return f"{minutes // 60:,} h {minutes % 60:02d} min"

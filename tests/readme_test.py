@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from jalign import cli, losses
-from jalign.experiment.parse import expand, parse
+from jalign.experiment.parse import parse
+from jalign.experiment.sweep import expand
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text()

@@ -27,9 +27,10 @@ from jalign.experiment import folder as folders
 from jalign.experiment import lock
 from jalign.experiment.dataset import Dataset
 from jalign.experiment.inspect import load_run
-from jalign.experiment.parse import expand, parse
+from jalign.experiment.parse import parse
 from jalign.experiment.prepare import prepare
 from jalign.experiment.run import run_one
+from jalign.experiment.sweep import expand
 from jalign.models import ModelConfig
 from jalign.sharding import make_mesh
 from jalign.types import Model, Params

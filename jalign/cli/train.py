@@ -60,10 +60,10 @@ def train(arguments: Sequence[str]) -> None:
 
   # Heavy imports wait until the flags are right.
   from jalign.experiment import folder, lock
-  from jalign.experiment.parse import expand, parse
+  from jalign.experiment.sweep import runs as runs_of
   from jalign.files import telling
 
-  runs = [(name, one, parse(one)) for name, one in expand(config)]
+  runs = runs_of(config)
   workdir = pathlib.Path(values.workdir)
   with lock.hold(workdir), telling(workdir, lambda: folder.saved(workdir)):
     _train_all(runs, workdir)
@@ -79,8 +79,8 @@ def _parts(record: logging.LogRecord) -> set[str]:
 
 
 def _train_all(runs: Sequence[Any], workdir: pathlib.Path) -> None:
-  """Trains (name, config, settings) one after another, and compares them."""
-  from jalign.experiment.report import write_comparison
+  """Trains the runs of a config one after another, and compares them."""
+  from jalign.experiment.comparison import write_comparison
   from jalign.experiment.run import run_one
   from jalign.training.loop import Interrupted, NonFiniteLossError
 
@@ -90,7 +90,7 @@ def _train_all(runs: Sequence[Any], workdir: pathlib.Path) -> None:
   stop = _Signals()
   failed: dict[str, NonFiniteLossError] = {}
   try:
-    for name, config, settings in runs:
+    for name, _, config, settings in runs:
       if name:
         print(f"=== {name}")
       try:
@@ -105,7 +105,7 @@ def _train_all(runs: Sequence[Any], workdir: pathlib.Path) -> None:
   except Interrupted as e:
     print(f"jalign: {e}; run the same command to resume.")
     return
-  done = [name for name, _, _ in runs if name and name not in failed]
+  done = [run for run in runs if run.name and run.name not in failed]
   if done:
     report = write_comparison(workdir, done)
     print(f"comparison of {len(done)} runs: {report}")

@@ -113,6 +113,7 @@ def plot_panels(
   xlabel: str = "step",
   title: str = "",
   looks: Looks | None = None,
+  groups: Mapping[str, str] | None = None,
   window: int = 1,
 ) -> pathlib.Path:
   """Small multiples: one panel a quantity, the same runs in each.
@@ -123,6 +124,7 @@ def plot_panels(
     xlabel: what is on every x axis, with its unit.
     title: above the panels.
     looks: from `run_colours`; by default of these runs.
+    groups: run -> its name in the legend, where several share one.
     window: points of a running mean.
 
   Raises:
@@ -146,12 +148,13 @@ def plot_panels(
       axes.set_visible(False)
     for axes in grid[max(len(panels) - columns, 0) : len(panels)]:
       axes.set_xlabel(xlabel)
-    if len(runs) > 1:
+    legend = {(groups or {}).get(run, run): looks[run] for run in runs}
+    if len(legend) > 1:
       lines = [
-        Line2D([], [], color=looks[run][0], linestyle=looks[run][1])
-        for run in runs
+        Line2D([], [], color=colour, linestyle=dashes)
+        for colour, dashes in legend.values()
       ]
-      figure.legend(lines, runs, loc="outside right upper", frameon=False)
+      figure.legend(lines, legend, loc="outside right upper", frameon=False)
     return save_figure(figure, path)
 
 
@@ -162,6 +165,7 @@ def plot_metrics(
   *,
   title: str = "",
   looks: Looks | None = None,
+  groups: Mapping[str, str] | None = None,
   window: int = 1,
 ) -> pathlib.Path:
   """A panel for each metric of one run, or of several.
@@ -173,6 +177,7 @@ def plot_metrics(
     path: of the PNG file.
     title: above the panels.
     looks: from `run_colours`.
+    groups: as in `plot_panels`.
     window: points of a running mean.
 
   Raises:
@@ -196,7 +201,9 @@ def plot_metrics(
     panels[quantity] = {
       run: tuple(zip(*points)) for run, points in found.items() if points
     }
-  return plot_panels(panels, path, title=title, looks=looks, window=window)
+  return plot_panels(
+    panels, path, title=title, looks=looks, groups=groups, window=window
+  )
 
 
 def plot_win_matrix(

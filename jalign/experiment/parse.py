@@ -6,7 +6,6 @@ what differs there.
 """
 
 import dataclasses
-import itertools
 import re
 import types
 import typing
@@ -82,54 +81,6 @@ def defaults() -> dict[str, Any]:
   }
 
 
-def expand(config: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-  """The runs of a config: `seeds` times the product of `sweep`.
-
-  Args:
-    config: with optional `seeds`, a tuple, and `sweep`, a tuple of (dotted
-      key, tuple of values).
-
-  Returns:
-    A list of (name of the run, config without seeds and sweep); the name is
-    "" for a config of a single run.
-
-  Raises:
-    UserError: a swept key isn't in the config, or has no values.
-  """
-  config = dict(config)
-  seeds, sweep = config.pop("seeds", ()) or (), config.pop("sweep", ()) or ()
-  try:
-    seeds, sweep = tuple(seeds), dict(sweep)
-    if not all(
-      isinstance(key, str) and isinstance(values, tuple | list)
-      for key, values in sweep.items()
-    ):
-      raise TypeError
-  except (TypeError, ValueError) as e:
-    raise UserError(
-      "seeds must be numbers; sweep, pairs of a key and its values.",
-      where="config.sweep",
-    ) from e
-  if seeds:
-    sweep = {"seed": seeds} | sweep
-  runs = []
-  for values in itertools.product(*sweep.values()):
-    one, parts = _copy(config), []
-    for key, value in zip(sweep, values):
-      *path, last = key.split(".")
-      section = one
-      for name in path:
-        section = section.get(name) if isinstance(section, dict) else None
-      if not isinstance(section, dict) or (last not in section and path):
-        raise UserError(
-          "is not a key of this config.", where=f"config.sweep[{key!r}]"
-        )
-      section[last] = value
-      parts.append(f"{key}={value}")
-    runs.append((",".join(parts), one))
-  return runs
-
-
 def parse(config: Mapping[str, Any]) -> Settings:
   """Reads one run's config.
 
@@ -152,7 +103,7 @@ def parse(config: Mapping[str, Any]) -> Settings:
     )
   model = _typed(ModelConfig, config.pop("model", {}), "config.model", _MODEL)
   seed = _convert(config.pop("seed", 0), int, "config.seed")
-  plain = {
+  texts = {
     name: _convert(config.pop(name, ""), str, f"config.{name}")
     for name in _PLAIN
   }
@@ -200,7 +151,7 @@ def parse(config: Mapping[str, Any]) -> Settings:
     stages.append(stage)
   _refuse_unknown(config, known, "config")
   return Settings(
-    seed=seed, model=model, stages=tuple(stages), **plain, **sections
+    seed=seed, model=model, stages=tuple(stages), **texts, **sections
   )
 
 
@@ -210,7 +161,7 @@ def _stage(name, top, own, where) -> StageSettings:
     at = f"{where}.{key}"
     section = _dict(top.get(key, {}), at) | _dict(own.get(key, {}), at)
     merged[key] = _section(cls, section, at)
-  merged["loss"] = _copy(merged.get("loss", {}))  # replaced whole, not merged
+  merged["loss"] = plain(merged.get("loss", {}))  # replaced whole, not merged
   data = _dict(own.get("data", {}), f"{where}.data")
   if "path" in data:  # the run's held-out file isn't another file's
     data = {"eval_path": ""} | data
@@ -316,8 +267,8 @@ def _convert(value, hint, where):
   raise UserError(f"{value!r} is not of type {expected}.", where=where)
 
 
-def _copy(value):
+def plain(value: Any) -> Any:
   """Nested plain dicts out of nested mappings."""
   if isinstance(value, Mapping):
-    return {key: _copy(item) for key, item in value.items()}
+    return {key: plain(item) for key, item in value.items()}
   return value

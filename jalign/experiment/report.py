@@ -1,4 +1,4 @@
-"""The report of a run, and the comparison of several."""
+"""The report of a run."""
 
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -14,14 +14,12 @@ from jalign.evaluation.report import (
   write_report,
 )
 from jalign.evaluation.win_rate import WinMatrix
-from jalign.experiment import folder as folders
 from jalign.experiment.prepare import Prepared
 from jalign.experiment.sampling import Samples as Drawn
 from jalign.experiment.settings import Settings
 from jalign.experiment.tables import (
   ACCURACIES,
   headline,
-  percent,
   results,
   sampled,
 )
@@ -156,40 +154,6 @@ def write_run_report(
   )
 
 
-def write_comparison(
-  workdir: pathlib.Path, names: Sequence[str]
-) -> pathlib.Path:
-  """Writes the report of a sweep: every run's last stage side by side."""
-  rows, curves = [], {}
-  for name in names:
-    stage = folders.last_stage(workdir / name)
-    results = folders.read_json(stage / "results.json")
-    rows.append(
-      (
-        name,
-        *(
-          percent(results[key]) if key in results else ""
-          for key, _ in ACCURACIES
-        ),
-        results["evaluation"].get("eval/loss"),
-      )
-    )
-    curves[name] = read_jsonl(stage / "metrics.jsonl")
-  keys = _present(curves)
-  path = plots.plot_metrics(
-    curves, keys, workdir / "plots" / "comparison.png", window=5
-  )
-  header = ("run", *(label for _, label in ACCURACIES), "held-out loss")
-  return write_report(
-    workdir,
-    title=f"Comparison of {len(names)} runs",
-    sections=[
-      Section("Held-out results", Table(header, rows)),
-      Section("Training", Figure(path, "The last stage of every run.")),
-    ],
-  )
-
-
 def frontier(
   outcome: Outcome, references: Mapping[str, float] | None = None
 ) -> list[Section]:
@@ -271,7 +235,7 @@ def _curves(folder, settings):
   found = []
   for stage in settings.stages:
     rows = read_jsonl(folder / stage.name / "metrics.jsonl")
-    keys = _present({stage.name: rows})
+    keys = present({stage.name: rows})
     path = plots.plot_metrics(
       {stage.name: rows},
       keys,
@@ -282,7 +246,7 @@ def _curves(folder, settings):
   return found
 
 
-def _present(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
+def present(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
   seen = {key for rows in runs.values() for row in rows for key in row}
   if "nll_per_token" in seen:  # the same curves, with a unit
     seen -= {"loss", "eval/loss"}

@@ -11,7 +11,8 @@ from experiments.configs import rpo
 from jalign import losses
 from jalign.errors import UserError
 from jalign.experiment.loss import bind
-from jalign.experiment.parse import defaults, expand, parse
+from jalign.experiment.parse import defaults, parse
+from jalign.experiment.sweep import expand, runs
 from jalign.training.objective import make_objective
 from tests.models.tiny import tiny
 from tests.training import batches
@@ -207,6 +208,42 @@ def test_a_swept_key_must_be_in_the_config(key):
   with pytest.raises(UserError, match=rf"^config[.\[].*{key}"):
     for _, run in expand(_config(sweep=((key, (1, 2)),))):
       parse(run)
+
+
+@pytest.mark.parametrize(
+  "value", ["../x", "/etc/x", "a\0b", "x" * 300, "é" * 300, "\ud800", "a\nb"]
+)
+def test_a_value_leads_nowhere(value, tmp_path):
+  """Any value is one name of a folder, and different ones stay apart."""
+  values = (value, value + "y", value.replace("/", "_") + "z")
+  names = [n for n, _ in expand(_config(sweep=(("data.path", values),)))]
+  assert len(set(names)) == 3
+  for name in names:
+    (tmp_path / name).mkdir()
+    assert (tmp_path / name).resolve().parent == tmp_path
+  assert {p.name for p in tmp_path.iterdir()} == set(names)
+  same = [n for n, _ in expand(_config(sweep=(("data.path", values),)))]
+  assert same == names
+
+
+@pytest.mark.parametrize(
+  "changes, message",
+  [
+    ({"seeds": (0, 1, 0)}, "config.seeds: 'seed=0' is there twice"),
+    ({"sweep": (("loss.beta", ()),)}, "'loss.beta'.*no values"),
+    ({"sweep": (("loss.beta", (0.1,)), ("loss.beta", (1.0,)))}, "twice"),
+    ({"seeds": (0,), "sweep": (("seed", (1,)),)}, "config.seeds"),
+    ({"sweep": (("loss.beta", (1, 1.0)),)}, "'loss.beta=1.0' are the same"),
+    ({"sweep": (("seeds", ((1,), (2,))),)}, "can't be swept"),
+    (
+      {"sweep": (("loss.beta", (1.0, 2.0)), ("loss", ({"name": "dpo"},)))},
+      "are the same run",
+    ),
+  ],
+)
+def test_runs_that_are_none_or_one_and_the_same(changes, message):
+  with pytest.raises(UserError, match=message):
+    runs(_config(**changes))
 
 
 # --------------------------------------------------------------------- losses

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from jalign import data
 from jalign.errors import UserError
 from jalign.experiment import folder as folders
-from jalign.experiment.parse import defaults, expand, parse
+from jalign.experiment.parse import defaults, parse
 from jalign.experiment.settings import Settings
+from jalign.experiment.sweep import expand
 from jalign.models import ModelConfig
 from jalign.training import metrics, reference
 from jalign.training.checkpoint import Checkpoints

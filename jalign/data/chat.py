@@ -38,11 +38,14 @@ class ChatTemplate:
     variables: special tokens ("eos_token": "</s>") and whatever else the
       template reads.
     name: where it comes from, for errors; "" for a string.
+    plain: the text is no model's chat format: it begins and ends as the
+      tokenizer begins and ends plain texts.
   """
 
   text: str
   variables: Mapping[str, Any]
   name: str = ""
+  plain: bool = False
 
   @property
   def marks_assistant(self) -> bool:
@@ -151,6 +154,7 @@ PLAIN_CHAT = ChatTemplate(
   "{% if add_generation_prompt %}{{ '\n\nassistant:' }}{% endif %}",
   {},
   "jalign.data.PLAIN_CHAT",
+  plain=True,
 )
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from jalign.data.chat import ChatTemplate
 from jalign.data.conversations import (
+  end_of,
   exchange,
   group_of_turns,
   last_turn,
@@ -117,7 +118,9 @@ def demonstration_record(
   else:
     prompt, response = _prompt_and_response(row)
   written, answer = exchange(prompt, response, template, where)
-  return DemonstrationRecord(written, answer, where, group_of_turns(prompt))
+  return DemonstrationRecord(
+    written, answer, where, group_of_turns(prompt), end=end_of(template)
+  )
 
 
 def binary_record(
@@ -134,7 +137,12 @@ def binary_record(
     )
   written, answer = exchange(prompt, response, template, where)
   return BinaryRecord(
-    written, answer, bool(label), where, group_of_turns(prompt)
+    written,
+    answer,
+    bool(label),
+    where,
+    group_of_turns(prompt),
+    end=end_of(template),
   )
 
 

@@ -166,6 +166,11 @@ def exchange(
   return template.exchange(prompt, response)
 
 
+def end_of(template: ChatTemplate | None) -> str | None:
+  """`PreferenceRecord.end` of texts that a template writes."""
+  return None if template is None or template.plain else template.end
+
+
 def opening(
   prompt: str | Messages, template: ChatTemplate | None, where: str
 ) -> str:

@@ -85,6 +85,7 @@ def _pairs(
           source=where,
           group=record.group,
           plain=record.plain,
+          end=record.end,
           chosen_score=record.scores[i],
           rejected_score=record.scores[j],
         )
@@ -110,6 +111,7 @@ def label_by_score(
       source=f"{record.source}#{number}",
       group=record.group,
       plain=record.plain,
+      end=record.end,
     )
     for record in records
     for number, (response, score) in enumerate(
@@ -128,6 +130,7 @@ def label_by_side(records: Iterable[PreferenceRecord]) -> list[BinaryRecord]:
       f"{record.source}#{side}",
       record.group,
       record.plain,
+      record.end,
     )
     for record in records
     for side, response, desirable in (
@@ -142,7 +145,7 @@ def chosen_demonstrations(
 ) -> list[DemonstrationRecord]:
   """The chosen response of each pair."""
   return [
-    DemonstrationRecord(r.prompt, r.chosen, r.source, r.group, r.plain)
+    DemonstrationRecord(r.prompt, r.chosen, r.source, r.group, r.plain, r.end)
     for r in records
   ]
 
@@ -158,6 +161,7 @@ def best_demonstrations(
       r.source,
       r.group,
       r.plain,
+      r.end,
     )
     for r in records
   ]

@@ -10,9 +10,8 @@ from jalign.data.limits import (
   Limits,
   Truncation,
   count_cuts,
+  encode_texts,
   prompt_ids,
-  response_ids,
-  response_room,
 )
 from jalign.data.schema import PreferenceRecord, Prompted
 from jalign.data.tokenizer import Tokenizer
@@ -32,6 +31,7 @@ class EncodedPair:
     chosen_score: of the record.
     rejected_score: of the record.
     cut: tokens dropped from (prompt, chosen, rejected).
+    joined: of `limits.Encoded`.
   """
 
   prompt: np.ndarray
@@ -41,7 +41,8 @@ class EncodedPair:
   preference: float | None = None
   chosen_score: float | None = None
   rejected_score: float | None = None
-  cut: tuple[int, int, int] = (0, 0, 0)
+  cut: tuple[int, ...] = (0, 0, 0)
+  joined: int = 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,7 +72,7 @@ def encode_prompts(
 
   Args:
     records: of any kind that has a prompt.
-    tokenizer: its beginning of sequence comes first, once, if it has one.
+    tokenizer: see `limits.prompt_ids`.
     max_prompt_tokens: the oldest tokens beyond it are dropped; None for all.
 
   Raises:
@@ -79,7 +80,7 @@ def encode_prompts(
   """
   return [
     EncodedPrompt(
-      prompt_ids(record.prompt, tokenizer, max_prompt_tokens, record.source)[0],
+      prompt_ids(record, tokenizer, max_prompt_tokens)[0],
       record.plain or record.prompt,
       record.source,
       record.prompt,
@@ -95,27 +96,25 @@ def encode_pair(
 
   Args:
     record: the pair.
-    tokenizer: for prompt and responses, each encoded by itself.
+    tokenizer: for prompt and responses.
     limits: where to cut.
 
   Raises:
     UserError: the prompt has no token, or leaves no room for a response.
   """
-  prompt, prompt_cut = prompt_ids(
-    record.prompt, tokenizer, limits.max_prompt_tokens, record.source
-  )
-  room = response_room(prompt, limits, record.source)
-  chosen, chosen_cut = response_ids(record.chosen, tokenizer, room)
-  rejected, rejected_cut = response_ids(record.rejected, tokenizer, room)
+  responses = (record.chosen, record.rejected)
+  found = encode_texts(record, responses, tokenizer, limits)
+  chosen, rejected = found.responses
   return EncodedPair(
-    prompt=prompt,
+    prompt=found.prompt,
     chosen=chosen,
     rejected=rejected,
     source=record.source,
     preference=record.preference,
     chosen_score=record.chosen_score,
     rejected_score=record.rejected_score,
-    cut=(prompt_cut, chosen_cut, rejected_cut),
+    cut=found.cut,
+    joined=found.joined,
   )
 
 
@@ -140,6 +139,7 @@ def encode_pairs(
       for i, name in enumerate(("prompts", "chosen", "rejected"))
     },
     identical=sum(np.array_equal(p.chosen, p.rejected) for p in pairs),
+    joined=sum(pair.joined for pair in pairs),
   )
 
 

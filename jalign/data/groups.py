@@ -31,7 +31,8 @@ def unique_prompts(records: Iterable[Prompted]) -> list[PromptRecord]:
   found: dict[str, PromptRecord] = {}
   for row in records:
     found.setdefault(
-      row.prompt, PromptRecord(row.prompt, row.source, row.group, row.plain)
+      row.prompt,
+      PromptRecord(row.prompt, row.source, row.group, row.plain, row.end),
     )
   return list(found.values())
 

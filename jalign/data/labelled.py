@@ -9,9 +9,7 @@ from jalign.data.limits import (
   Limits,
   Truncation,
   count_cuts,
-  prompt_ids,
-  response_ids,
-  response_room,
+  encode_texts,
 )
 from jalign.data.schema import BinaryRecord, RankedRecord
 from jalign.data.tokenizer import Tokenizer
@@ -52,7 +50,7 @@ class EncodedBinary:
   response: np.ndarray
   desirable: bool
   source: str
-  cut: tuple[int, int] = (0, 0)
+  cut: tuple[int, ...] = (0, 0)
 
 
 def encode_lists(
@@ -62,23 +60,23 @@ def encode_lists(
 
   Args:
     records: the lists.
-    tokenizer: for prompts and responses, each encoded by itself.
+    tokenizer: for prompts and responses.
     limits: where to cut.
 
   Raises:
     UserError: a prompt has no token, or leaves no room for a response.
   """
-  lists = []
+  lists, joined = [], 0
   for record in records:
-    prompt, prompt_cut, room = _prompt(record, tokenizer, limits)
-    found = [response_ids(r, tokenizer, room) for r in record.responses]
+    one = encode_texts(record, record.responses, tokenizer, limits)
+    joined += one.joined
     lists.append(
       EncodedList(
-        prompt=prompt,
-        responses=tuple(ids for ids, _ in found),
+        prompt=one.prompt,
+        responses=one.responses,
         scores=np.array(record.scores, np.float32),
         source=record.source,
-        cut=(prompt_cut, *(cut for _, cut in found)),
+        cut=one.cut,
       )
     )
   return lists, Truncation(
@@ -89,6 +87,7 @@ def encode_lists(
       "responses": count_cuts(n for one in lists for n in one.cut[1:]),
     },
     identical=sum(_all_equal(one) for one in lists),
+    joined=joined,
   )
 
 
@@ -96,17 +95,17 @@ def encode_binary(
   records: Iterable[BinaryRecord], tokenizer: Tokenizer, limits: Limits
 ) -> tuple[list[EncodedBinary], Truncation]:
   """Token ids of labelled responses; arguments and errors as `encode_lists`."""
-  found = []
+  found, joined = [], 0
   for record in records:
-    prompt, prompt_cut, room = _prompt(record, tokenizer, limits)
-    response, cut = response_ids(record.response, tokenizer, room)
+    one = encode_texts(record, (record.response,), tokenizer, limits)
+    joined += one.joined
     found.append(
       EncodedBinary(
-        prompt=prompt,
-        response=response,
+        prompt=one.prompt,
+        response=one.responses[0],
         desirable=record.desirable,
         source=record.source,
-        cut=(prompt_cut, cut),
+        cut=one.cut,
       )
     )
   return found, Truncation(
@@ -116,6 +115,7 @@ def encode_binary(
       name: count_cuts(one.cut[i] for one in found)
       for i, name in enumerate(("prompts", "responses"))
     },
+    joined=joined,
   )
 
 
@@ -132,16 +132,6 @@ def list_size(encoded: Iterable[EncodedList]) -> int:
 def binary_length(encoded: EncodedBinary) -> int:
   """Tokens of the prompt with its response."""
   return len(encoded.prompt) + len(encoded.response)
-
-
-def _prompt(
-  record: RankedRecord | BinaryRecord, tokenizer: Tokenizer, limits: Limits
-) -> tuple[np.ndarray, int, int]:
-  """(ids, tokens dropped, room for a response)."""
-  ids, cut = prompt_ids(
-    record.prompt, tokenizer, limits.max_prompt_tokens, record.source
-  )
-  return ids, cut, response_room(ids, limits, record.source)
 
 
 def _all_equal(encoded: EncodedList) -> bool:

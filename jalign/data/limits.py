@@ -1,22 +1,25 @@
 """Where sequences are cut, how, and how many were.
 
-Prompt and response are tokenised separately, so that the border between them
-is a border between tokens whatever the response. A row is
+A row is
 
     [bos] prompt response end
                  ^^^^^^^^^^^^ scored
 
-with one beginning-of-sequence token if the tokenizer has one, and one token
-that ends the response (`Tokenizer.end_ids`). A text that already begins or ends
-with them gets no second one.
+with the ids that the text has in one piece, but for the border between prompt
+and response: it is a border between tokens whatever the response, as it is when
+responses are sampled. Rows where a token would lie across it are counted.
+
+What begins a text is what the tokenizer's own post-processor or the chat
+template puts there, once; one token ends the response (`Tokenizer.end_ids`).
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jalign.data.schema import Prompted
 from jalign.data.tokenizer import Tokenizer
 from jalign.errors import UserError
 
@@ -88,12 +91,15 @@ class Truncation:
     count: examples encoded.
     parts: "prompts", "chosen", ... -> what they lost.
     identical: pairs whose two responses became equal: they teach nothing.
+    joined: responses whose first token would begin in the prompt if both were
+      encoded as one text.
   """
 
   noun: str
   count: int
   parts: Mapping[str, Cut]
   identical: int = 0
+  joined: int = 0
 
   def summary(self) -> str:
     """One line of counts and shares."""
@@ -102,14 +108,20 @@ class Truncation:
       for name, (of, n, tokens) in self.parts.items()
       if n
     ]
+    apart = (
+      f"; {self.joined} responses begin with what would be one token with the"
+      " prompt's end: kept apart"
+      if self.joined
+      else ""
+    )
     if not parts:
-      return f"none of {self.count} {self.noun} truncated"
+      return f"none of {self.count} {self.noun} truncated{apart}"
     text = f"of {self.count} {self.noun}, truncated {', '.join(parts)}"
     if self.identical:
       text += (
         f"; {self.identical} {self.noun} have equal responses once truncated"
       )
-    return text
+    return text + apart
 
   def to_dict(self) -> dict[str, Any]:
     """The same as plain values for a JSON file."""
@@ -120,6 +132,7 @@ class Truncation:
       "share": {name: part.cut / max(part.of, 1) for name, part in parts},
       "tokens": {name: part.tokens for name, part in parts},
       "identical": self.identical,
+      "joined": self.joined,
     }
 
 
@@ -129,16 +142,71 @@ def count_cuts(dropped: Iterable[int]) -> Cut:
   return Cut(len(tokens), sum(n > 0 for n in tokens), sum(tokens))
 
 
-def prompt_ids(
-  text: str, tokenizer: Tokenizer, limit: int | None, where: str
-) -> tuple[np.ndarray, int]:
-  """A prompt's tokens, the beginning of sequence first.
+class Encoded(NamedTuple):
+  """Token ids of a prompt and of responses to it, cut to the limits.
+
+  Attributes:
+    prompt: [n] int32, n > 0.
+    responses: one [n] int32 each, with the end that closes it, unless cut.
+    cut: tokens dropped from (prompt, first response, second ...).
+    joined: responses whose first token would begin in the prompt if both were
+      encoded as one text; the border is kept.
+  """
+
+  prompt: np.ndarray
+  responses: tuple[np.ndarray, ...]
+  cut: tuple[int, ...]
+  joined: int
+
+
+def encode_texts(
+  record: Prompted,
+  responses: Sequence[str],
+  tokenizer: Tokenizer,
+  limits: Limits,
+) -> Encoded:
+  """Token ids of a record's prompt and of responses to it.
 
   Args:
-    text: the prompt.
-    tokenizer: its beginning of sequence comes first, once, if it has one.
-    limit: the oldest tokens beyond it are dropped; None for all.
-    where: "file:line", for errors.
+    record: whose prompt it is.
+    responses: the texts.
+    tokenizer: of all of them.
+    limits: where to cut.
+
+  Raises:
+    UserError: the prompt has no token, or leaves no room for a response.
+  """
+  tokenizer = tokenizer.ended_by(record.end or "")
+  prompt, prompt_cut = prompt_ids(record, tokenizer, limits.max_prompt_tokens)
+  room = limits.max_tokens - len(prompt)
+  if room < 1:
+    raise UserError(
+      f"the prompt has {len(prompt)} tokens, which leaves no room for a "
+      f"response: the longest bucket has {limits.max_tokens}.",
+      where=record.source,
+      remedy="Set max_prompt_tokens, or add a longer bucket.",
+    )
+  room = min(room, limits.max_response_tokens or room)
+  found, cut, joined = [], [prompt_cut], 0
+  for response in responses:
+    ids, kept_apart = _response_ids(record.prompt, response, tokenizer)
+    found.append(np.array(ids[:room], np.int32))
+    cut.append(max(len(ids) - room, 0))
+    joined += kept_apart
+  return Encoded(prompt, tuple(found), tuple(cut), joined)
+
+
+def prompt_ids(
+  record: Prompted, tokenizer: Tokenizer, limit: int | None
+) -> tuple[np.ndarray, int]:
+  """A prompt's tokens, as the tokenizer or its chat template begins a text.
+
+  Args:
+    record: whose prompt it is.
+    tokenizer: before a plain text it puts its `prefix_ids`, once; a template
+      writes what it wants there itself.
+    limit: the oldest tokens beyond it are dropped, but not those that begin
+      the text; None for all.
 
   Returns:
     (ids [n] int32, tokens dropped).
@@ -146,47 +214,44 @@ def prompt_ids(
   Raises:
     UserError: the prompt has no token.
   """
-  bos = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
-  if tokenizer.bos_text:
-    text = text.removeprefix(tokenizer.bos_text)
-  ids = tokenizer.encode(text)
-  if not ids:
+  ids = start_ids(record.prompt, tokenizer, record.end is not None)
+  first = len(tokenizer.prefix_ids)
+  if tuple(ids[:first]) != tokenizer.prefix_ids:
+    first = int(ids[:1] == [tokenizer.bos_id])
+  if len(ids) == first:
     raise UserError(
       "the prompt has no token.",
-      where=where,
+      where=record.source,
       remedy="Write a prompt, or leave the row out.",
     )
-  keep = len(ids) if limit is None else min(len(ids), limit - len(bos))
+  keep = len(ids) if limit is None else min(len(ids), limit)
   cut = len(ids) - keep
-  return np.array(bos + ids[cut:], np.int32), cut
+  return np.array(ids[:first] + ids[first + cut :], np.int32), cut
 
 
-def response_ids(
-  text: str, tokenizer: Tokenizer, limit: int
-) -> tuple[np.ndarray, int]:
-  """A response's tokens with the end that closes it, unless cut.
+def start_ids(text: str, tokenizer: Tokenizer, chat: bool) -> list[int]:
+  """Token ids of a text with what begins it.
 
-  Returns:
-    (ids [n] int32, tokens dropped).
+  Args:
+    text: from its beginning.
+    tokenizer: of the text.
+    chat: a chat template wrote the text, with all its special tokens. Those
+      trained here read no special token in a text: they begin it all the same.
   """
-  text, end = tokenizer.split_end(text)
+  prefix = tokenizer.prefix_ids
+  if tokenizer.plain_specials:
+    text = text.removeprefix(tokenizer.bos_text) if prefix else text
+    return [*prefix, *tokenizer.encode(text)]
   ids = tokenizer.encode(text)
-  ids.append(tokenizer.end_ids[0] if end is None else end)
-  return np.array(ids[:limit], np.int32), max(len(ids) - limit, 0)
+  if chat or tuple(ids[: len(prefix)]) == prefix:
+    return ids
+  return [*prefix, *ids]
 
 
-def response_room(prompt: np.ndarray, limits: Limits, where: str) -> int:
-  """Tokens that a response to an encoded prompt may have.
-
-  Raises:
-    UserError: the prompt leaves none.
-  """
-  room = limits.max_tokens - len(prompt)
-  if room < 1:
-    raise UserError(
-      f"the prompt has {len(prompt)} tokens, which leaves no room for a "
-      f"response: the longest bucket has {limits.max_tokens}.",
-      where=where,
-      remedy="Set max_prompt_tokens, or add a longer bucket.",
-    )
-  return min(room, limits.max_response_tokens or room)
+def _response_ids(
+  prompt: str, text: str, tokenizer: Tokenizer
+) -> tuple[list[int], bool]:
+  """(a response's tokens with its end, whether the border had to be kept)."""
+  text, end = tokenizer.split_end(text)
+  ids, kept_apart = tokenizer.encode_after(prompt, text)
+  return [*ids, tokenizer.end_ids[0] if end is None else end], kept_apart

@@ -6,6 +6,7 @@ from jalign.data.chat import ChatTemplate
 from jalign.data.conversations import (
   Messages,
   check_same_prompt,
+  end_of,
   exchange,
   group_of_turns,
   messages_of,
@@ -169,7 +170,10 @@ def prompt_record(
   """A row of a file of prompts."""
   prompt = turns(require(row, "prompt"), "prompt", "user")
   return PromptRecord(
-    opening(prompt, template, where), where, group_of_turns(prompt)
+    opening(prompt, template, where),
+    where,
+    group_of_turns(prompt),
+    end=end_of(template),
   )
 
 
@@ -203,6 +207,7 @@ def pair_record(
     rejected_score=number(
       row, first_of(row, "rejected_score", "score_rejected")
     ),
+    end=end_of(template),
   )
 
 
@@ -263,6 +268,7 @@ def shp_record(
     group=post if isinstance(post, str) and post else prompt.strip(),
     chosen_score=number(row, f"score_{best}"),
     rejected_score=number(row, f"score_{worst}"),
+    end=end_of(template),
   )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from jalign.data.chat import ChatTemplate
 from jalign.data.completions import RESPONSE
-from jalign.data.conversations import exchange, group_of_turns, turns
+from jalign.data.conversations import end_of, exchange, group_of_turns, turns
 from jalign.data.reading import (
   Note,
   Path,
@@ -180,6 +180,7 @@ def ranked(
     scores=tuple(scores),
     source=where,
     group=group or group_of_turns(prompt),
+    end=end_of(template),
   )
 
 

@@ -71,6 +71,7 @@ def reward_augmented(
             source=f"{record.source}#{side}",
             group=record.group,
             plain=record.plain or record.prompt,
+            end=record.end,
             chosen_score=0.0,
             rejected_score=-((high - low) ** 2),
           )

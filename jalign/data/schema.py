@@ -60,6 +60,9 @@ class PreferenceRecord:
     rejected_score: reward of the rejected response, where the source has it.
     plain: the prompt before a conversion wrote a goal into `prompt`: what
       annotators, measures and reports see; "" where they see `prompt`.
+    end: what ends a turn in texts that a chat template wrote, "" where nothing
+      does: such texts have all their special tokens. None for plain texts,
+      which begin and end as the tokenizer has it.
   """
 
   prompt: str
@@ -71,6 +74,7 @@ class PreferenceRecord:
   chosen_score: float | None = None
   rejected_score: float | None = None
   plain: str = ""
+  end: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +85,7 @@ class PromptRecord:
   source: str
   group: str
   plain: str = ""
+  end: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +98,7 @@ class DemonstrationRecord:
   source: str
   group: str
   plain: str = ""
+  end: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +130,7 @@ class BinaryRecord:
   source: str
   group: str
   plain: str = ""
+  end: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +144,7 @@ class RankedRecord:
     source: "file:line".
     group: split key.
     plain: of `PreferenceRecord`.
+    end: of `PreferenceRecord`.
   """
 
   prompt: str
@@ -145,6 +153,7 @@ class RankedRecord:
   source: str
   group: str
   plain: str = ""
+  end: str | None = None
 
 
 Prompted = (

@@ -10,9 +10,8 @@ from jalign.data.limits import (
   Limits,
   Truncation,
   count_cuts,
-  prompt_ids,
-  response_ids,
-  response_room,
+  encode_texts,
+  start_ids,
 )
 from jalign.data.rows import BadRow
 from jalign.data.schema import ConversationRecord, DemonstrationRecord
@@ -29,6 +28,7 @@ class EncodedSequence:
     mask: [n] bool, True on the tokens to learn from; mask[0] is False.
     source: "file:line" of the record.
     cut: tokens dropped from (prompt, response).
+    joined: of `limits.Encoded`; of a conversation, its turns' borders.
     reward: of the response.
     value: expected reward of the prompt.
   """
@@ -36,7 +36,8 @@ class EncodedSequence:
   ids: np.ndarray
   mask: np.ndarray
   source: str
-  cut: tuple[int, int] = (0, 0)
+  cut: tuple[int, ...] = (0, 0)
+  joined: int = 0
   reward: float | None = None
   value: float | None = None
 
@@ -48,24 +49,20 @@ def encode_demonstration(
 
   Args:
     record: the demonstration.
-    tokenizer: for prompt and response, each encoded by itself.
+    tokenizer: for prompt and response.
     limits: where to cut.
 
   Raises:
     UserError: the prompt has no token, or leaves no room for a response.
   """
-  where = record.source
-  prompt, prompt_cut = prompt_ids(
-    record.prompt, tokenizer, limits.max_prompt_tokens, where
-  )
-  room = response_room(prompt, limits, where)
-  response, response_cut = response_ids(record.response, tokenizer, room)
-  ids = np.concatenate([prompt, response])
+  found = encode_texts(record, (record.response,), tokenizer, limits)
+  ids = np.concatenate([found.prompt, *found.responses])
   return EncodedSequence(
     ids=ids,
-    mask=np.arange(len(ids)) >= len(prompt),
-    source=where,
-    cut=(prompt_cut, response_cut),
+    mask=np.arange(len(ids)) >= len(found.prompt),
+    source=record.source,
+    cut=found.cut,
+    joined=found.joined,
   )
 
 
@@ -87,6 +84,7 @@ def encode_demonstrations(
       name: count_cuts(sequence.cut[i] for sequence in found)
       for i, name in enumerate(("prompts", "responses"))
     },
+    joined=sum(sequence.joined for sequence in found),
   )
 
 
@@ -119,18 +117,20 @@ def encode_conversation(
     _, problem, remedy = bad.args
     raise UserError(problem, where=record.source, remedy=remedy) from None
   tokenizer = tokenizer.ended_by(template.end)
-  ids: list[int] = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+  at = spans[0][0] if spans else 0
+  ids = start_ids(text[:at], tokenizer, not template.plain)
   mask = [False] * len(ids)
-  at = len(tokenizer.bos_text) if text.startswith(tokenizer.bos_text) else 0
+  joined = 0
   for start, stop in spans:
     for piece, scored in ((text[at:start], False), (text[start:stop], True)):
-      found = tokenizer.encode(piece)
+      found, kept_apart = tokenizer.encode_after(text[:at], piece)
       ids += found
       mask += [scored] * len(found)
-    at = stop
+      joined += kept_apart
+      at += len(piece)
   rest, _ = tokenizer.split_end(text[at:])
   if rest.strip():
-    ids += tokenizer.encode(rest)
+    ids += tokenizer.encode_after(text[:at], rest)[0]
     mask += [False] * (len(ids) - len(mask))
   answered = record.messages[-1]["role"] == "assistant"
   if answered and ids[-1] not in tokenizer.end_ids:
@@ -149,6 +149,7 @@ def encode_conversation(
     mask=np.array(mask[:length], bool),
     source=record.source,
     cut=(0, len(ids) - length),
+    joined=joined,
   )
 
 
@@ -190,6 +191,7 @@ def encode_conversations(
     noun="conversations",
     count=len(found),
     parts={"conversations": count_cuts(one.cut[1] for one in found)},
+    joined=sum(one.joined for one in found),
   )
 
 

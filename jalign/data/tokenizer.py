@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import pathlib
@@ -20,6 +21,10 @@ SMALLEST_VOCAB = 256 + 3  # bytes and the three above
 
 MARK = "jalign"  # key in tokenizer_config.json of the folders written here
 GENERATION = "generation_config.json"
+# Characters of the text before that the encoding of the next may depend on.
+_CONTEXT = 128
+# Texts that hardly any other forms a token with, one of them at least.
+_NEUTRAL = ("\n", "a", ".", "0")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,12 +36,15 @@ class Tokenizer:
     vocab_size: the largest id plus one, V of a model that takes every id.
     eos_id: ends a sequence.
     pad_id: fills rows; may equal `eos_id`, as nothing is inferred from ids.
-    bos_id: begins a prompt; None for tokenizers without one.
+    bos_id: begins a text; None for tokenizers without one. Whether it is
+      written is `prefix_ids`' matter.
     eos_text: how `eos_id` is written in text.
     bos_text: how `bos_id` is written in text, "" without one.
     end_ids: all that end a response, without repeats. The first one closes a
       response that has no end yet: the chat template's end of turn where there
       is one. Scored as a part of the response.
+    prefix_ids: what stands before a plain text: what the tokenizer's own
+      post-processor puts there; of tokenizers trained here, `bos_id`.
   """
 
   backend: tokenizers.Tokenizer
@@ -47,6 +55,7 @@ class Tokenizer:
   eos_text: str
   bos_text: str = ""
   end_ids: tuple[int, ...] = ()
+  prefix_ids: tuple[int, ...] = ()
 
   def __post_init__(self):
     ends = tuple(dict.fromkeys(self.end_ids)) or (self.eos_id,)
@@ -78,6 +87,11 @@ class Tokenizer:
       end = max(said, key=len)
       content, found = rest[: -len(end)], self.ends[end]
 
+  @property
+  def plain_specials(self) -> bool:
+    """Whether special tokens in a text are plain text: if trained here."""
+    return bool(self.backend.encode_special_tokens)
+
   @functools.cached_property
   def ends(self) -> dict[str, int]:
     """How each of `end_ids` is written in text."""
@@ -100,6 +114,33 @@ class Tokenizer:
         where="tokenizer",
         remedy="Use words that it was trained on, or another tokenizer.",
       ) from None
+
+  def encode_after(self, before: str, text: str) -> tuple[list[int], bool]:
+    """Token ids of a text that goes on where another ended.
+
+    Encoded by itself a text may get what only the beginning of one has: the
+    space that SentencePiece's tokenizers put there. Here the ids are those
+    that the two texts have in one, after those of the first. Where a token
+    would lie across the border, or the border changes the first text's tokens,
+    the border is kept, since prompts end there when they are sampled from.
+
+    Args:
+      before: the first text; its last characters are all that is looked at.
+      text: the second one.
+
+    Returns:
+      (ids of the second text, whether the border had to be kept).
+    """
+    # Bytes and whole words are the same wherever they stand; texts that meet
+    # without a space are no words.
+    if self.plain_specials or not before or not text:
+      return self.encode(text), False
+    for context in (before[-_CONTEXT:], *_NEUTRAL):
+      first = self.encode(context)
+      both = self.encode(context + text)
+      if both[: len(first)] == first:
+        return both[len(first) :], context in _NEUTRAL
+    return self.encode(text), True
 
   def _unknown(self, text: str) -> str:
     """The words of a text that a tokenizer of whole words lacks."""
@@ -135,7 +176,7 @@ class Tokenizer:
       "eos_token": self.eos_text,
       "pad_token": self.backend.id_to_token(self.pad_id),
       "clean_up_tokenization_spaces": False,
-      MARK: {"plain_specials": bool(self.backend.encode_special_tokens)},
+      MARK: {"plain_specials": self.plain_specials},
     }
     if self.bos_id is not None:
       config["bos_token"] = self.bos_text
@@ -213,7 +254,7 @@ def train_words(texts: Iterable[str]) -> Tokenizer:
 def _ended_by(tokenizer: Tokenizer, text: str) -> Tokenizer:
   added = tokenizer.backend.get_added_tokens_decoder()
   first = [i for i, token in added.items() if text.startswith(token.content)]
-  if not first or tokenizer.backend.encode_special_tokens:
+  if not first or tokenizer.plain_specials:
     return tokenizer
   end = max(first, key=lambda i: len(added[i].content))
   return dataclasses.replace(tokenizer, end_ids=(end, *tokenizer.end_ids))
@@ -255,6 +296,11 @@ def wrap(
     )
   pad_id = backend.token_to_id(pad) if pad else None
   bos_id = backend.token_to_id(bos) if bos else None
+  if backend.encode_special_tokens and bos and bos_id is not None:
+    # Trained here: who opens the folder elsewhere begins texts as we do.
+    backend.post_processor = tokenizers.processors.TemplateProcessing(
+      single=f"{bos} $A", special_tokens=[(bos, bos_id)]
+    )
   return Tokenizer(
     backend=backend,
     vocab_size=max(backend.get_vocab(with_added_tokens=True).values()) + 1,
@@ -263,7 +309,18 @@ def wrap(
     bos_id=bos_id,
     eos_text=eos,
     bos_text=bos if bos and bos_id is not None else "",
+    prefix_ids=_prefix(backend),
   )
+
+
+def _prefix(backend: tokenizers.Tokenizer) -> tuple[int, ...]:
+  """What a tokenizer's post-processor puts before a text."""
+  try:
+    found = backend.encode("a")
+  except Exception:  # whole words, and this isn't one
+    found = backend.encode("")
+  added = zip(found.ids, found.special_tokens_mask)
+  return tuple(i for i, _ in itertools.takewhile(lambda x: x[1], added))
 
 
 def broken(path: pathlib.Path, error: Exception) -> UserError:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jalign import data, sharding
+from jalign.data.conversations import end_of
 from jalign.errors import UserError
 from jalign.experiment import folder as folders
 from jalign.experiment.dataset import Dataset
@@ -225,7 +226,9 @@ def _opening(
   )
   template = template.given(record.variables)
   text = template.render(record.messages[:last], prompt=True)
-  return data.PromptRecord(text, record.source, record.group)
+  return data.PromptRecord(
+    text, record.source, record.group, end=end_of(template)
+  )
 
 
 def _texts(records: Sequence[Any]) -> Iterator[str]:

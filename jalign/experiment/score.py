@@ -156,7 +156,11 @@ def _read(path, source, template, model, tokenizer):
     ], lines
   responses = [
     data.DemonstrationRecord(
-      record.prompt, text, f"{record.source}\t{name}", record.group
+      record.prompt,
+      text,
+      f"{record.source}\t{name}",
+      record.group,
+      end=record.end,
     )
     for record in records
     for name, text in _responses(record)

@@ -9,7 +9,7 @@ from jalign import data
 from jalign.errors import UserError
 
 BPE = data.train_bpe(["the cat sat on the mat"] * 5, 280)
-PAD_IS_EOS = dataclasses.replace(BPE, pad_id=BPE.eos_id, bos_id=None)
+PAD_IS_EOS = dataclasses.replace(BPE, pad_id=BPE.eos_id, prefix_ids=())
 WIDE = data.Limits(max_tokens=1000)
 
 
@@ -32,7 +32,7 @@ def test_ids_are_prompt_then_response_then_end(tokenizer):
     tokenizer.encode("the c") + tokenizer.encode("at")
   )
   pair = data.encode_pair(record, tokenizer, WIDE)
-  bos = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
+  bos = [*tokenizer.prefix_ids]
   assert pair.prompt.tolist() == bos + tokenizer.encode("the c")
   for ids, text in ((pair.chosen, "at sat"), (pair.rejected, "at")):
     assert ids.tolist() == tokenizer.encode(text) + [tokenizer.eos_id]
@@ -202,6 +202,8 @@ def test_prompt_without_a_token_is_named():
   class Nothing:
     def encode(self, text, add_special_tokens):
       return type("Encoding", (), {"ids": []})
+
+    encode_special_tokens = True
 
   silent = dataclasses.replace(BPE, backend=Nothing())
   with pytest.raises(UserError, match="f.jsonl:7: the prompt has no token"):

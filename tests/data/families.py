@@ -5,7 +5,13 @@ import pathlib
 
 import tokenizers
 import transformers
-from tokenizers import decoders, models, pre_tokenizers, processors
+from tokenizers import (
+  decoders,
+  models,
+  normalizers,
+  pre_tokenizers,
+  processors,
+)
 
 CHATML = (
   "{% for m in messages %}"
@@ -24,6 +30,18 @@ PHI = (
   "{{ '<|' + m.role + '|>\n' + m.content + '<|end|>\n' }}{% endfor %}"
   "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}"
   "{% else %}{{ eos_token }}{% endif %}"
+)
+# Marks that are no special tokens, a bos by the template, spaces around turns.
+LLAMA = (
+  "{{ bos_token }}{% for m in messages %}"
+  "{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
+  "{% else %} {{ m.content }} {{ eos_token }}{% endif %}{% endfor %}"
+)
+# The roles are plain text: tokens might lie across the borders of turns.
+ZEPHYR = (
+  "{% for m in messages %}"
+  "{{ '<|' + m.role + '|>\n' + m.content + eos_token + '\n' }}{% endfor %}"
+  "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
 )
 
 
@@ -70,7 +88,78 @@ def phi(folder, template=PHI, **options):
   return byte_level(folder, template, **options)
 
 
-def _write(folder, backend, template, eos, bos, more, begins, generation):
+def spaced(
+  folder,
+  how="first",
+  template=LLAMA,
+  *,
+  eos="</s>",
+  bos="<s>",
+  more=("[INST]", "[/INST]"),
+  begins=False,
+  generation=None,
+):
+  """A BPE as SentencePiece's: a space is written "▁", and begins a text.
+
+  Args:
+    folder: where to.
+    how: "first", "always" or "never" of the pre-tokeniser Metaspace; "words"
+      for "always" with words apart; "prepend" for the normaliser of older
+      files; "llama" for what `transformers.LlamaTokenizer` makes itself.
+    template: as in `byte_level`, and so are the others.
+    eos: its end of sequence.
+    bos: its beginning of sequence.
+    more: other special tokens.
+    begins: whether its post-processor puts the beginning in front.
+    generation: eos_token_id of generation_config.json, by texts.
+  """
+  characters = ["<unk>", "▁", "\n", *map(chr, range(33, 127))]
+  merges = [("▁", "y"), ("▁y", "o"), ("y", "o"), ("\n", "n"), (":", "▁")]
+  texts = dict.fromkeys([*characters, *(a + b for a, b in merges)])
+  vocab = {text: i for i, text in enumerate(texts)}
+  backend = tokenizers.Tokenizer(
+    models.BPE(vocab=vocab, merges=merges, unk_token="<unk>", fuse_unk=True)
+  )
+  if how == "prepend":
+    backend.normalizer = normalizers.Sequence(
+      [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+  else:
+    scheme = "always" if how == "words" else how.replace("llama", "first")
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(
+      prepend_scheme=scheme, split=how == "words"
+    )
+  strip = [] if how == "never" else [decoders.Strip(" ", 1, 0)]
+  backend.decoder = decoders.Sequence(
+    [decoders.Replace("▁", " "), decoders.Fuse(), *strip]
+  )
+  made = None
+  if how == "llama":
+    made = transformers.LlamaTokenizer(
+      vocab=vocab, merges=merges, bos_token=bos, eos_token=eos
+    )
+    backend = made.backend_tokenizer
+  return _write(
+    folder, backend, template, eos, bos, more, begins, generation, made
+  )
+
+
+def unigram(folder, template=LLAMA, **options):
+  """SentencePiece's other model, which chooses the likeliest tokens."""
+  pieces = [("<unk>", 0.0), ("▁", -2.0), ("\n", -2.0)]
+  pieces += [(chr(i), -3.0) for i in range(33, 127)]
+  pieces += [("▁y", -2.5), ("▁yo", -3.0), ("yo", -3.5), (":▁", -3.0)]
+  backend = tokenizers.Tokenizer(models.Unigram(pieces, unk_id=0))
+  backend.pre_tokenizer = pre_tokenizers.Metaspace(split=False)
+  backend.decoder = decoders.Metaspace()
+  options = {"begins": False, "generation": None} | options
+  special = ("</s>", "<s>", ("[INST]", "[/INST]"))
+  return _write(folder, backend, template, *special, *options.values())
+
+
+def _write(
+  folder, backend, template, eos, bos, more, begins, generation, made=None
+):
   folder = pathlib.Path(folder)
   backend.add_special_tokens([t for t in (bos, eos, *more) if t])
   if begins:
@@ -78,7 +167,7 @@ def _write(folder, backend, template, eos, bos, more, begins, generation):
       single=f"{bos} $A",
       special_tokens=[(bos, backend.token_to_id(bos))],
     )
-  found = transformers.PreTrainedTokenizerFast(
+  found = made or transformers.PreTrainedTokenizerFast(
     tokenizer_object=backend,
     eos_token=eos,
     bos_token=bos,

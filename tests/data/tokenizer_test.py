@@ -135,3 +135,43 @@ def test_a_batch_with_an_unknown_word():
   assert words.encode_batch(("anna", "sings anna")) == [[3], [4, 3]]
   with pytest.raises(UserError, match="'anna xyzzy' can't be encoded"):
     words.encode_batch(["anna", "anna xyzzy"])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_our_folder_through_transformers(tmp_path):
+  """What was switched on there, and saved, neither cuts nor fills here."""
+  import transformers
+
+  BPE.save(tmp_path / "ours")
+  theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path / "ours"))
+  theirs("the cat", truncation=True, max_length=4, padding="max_length")
+  theirs.save_pretrained(str(tmp_path / "theirs"))
+  saved = json.loads((tmp_path / "theirs" / "tokenizer.json").read_text())
+  assert saved["truncation"] and saved["padding"]
+  loaded = data.load(tmp_path / "theirs")
+  for text in ("the cat sat on the mat and the frog", "a"):
+    assert loaded.encode(text) == BPE.encode(text)
+  assert loaded.end_ids == BPE.end_ids
+  assert loaded.plain_specials
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_texts_begin_as_transformers_begins_them(tmp_path):
+  import transformers
+
+  record = data.PromptRecord("a dog", "f:1", "g")
+  words = data.train_words(["a dog"])
+  for name, own in (("bpe", BPE), ("words", words)):
+    own.save(tmp_path / name)
+    theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path / name))
+    (prompt,) = data.encode_prompts([record], own)
+    assert prompt.ids.tolist() == theirs("a dog").input_ids
+    assert prompt.ids[0] == own.bos_id
+  # Folders of before had no post-processor, and began texts all the same.
+  path = tmp_path / "bpe" / "tokenizer.json"
+  path.write_text(
+    json.dumps(json.loads(path.read_text()) | {"post_processor": None})
+  )
+  old = data.load(tmp_path / "bpe")
+  assert old.prefix_ids == BPE.prefix_ids == (BPE.bos_id,)
+  assert old.backend.to_str() == BPE.backend.to_str()

@@ -91,7 +91,8 @@ class TldrWorld(tfds.core.GeneratorBasedBuilder):
   def _generate(self, rows) -> Iterator[tuple[int, dict[str, Any]]]:
     for row in rows:
       example = dataclasses.asdict(row)
-      del example["group"]
+      for key in ("group", "plain", "end"):
+        del example[key]
       if "desirable" in example:  # fields are named as `jalign.data` reads them
         example["label"] = example.pop("desirable")
       yield int(example.pop("source").rpartition(":")[2]), example

@@ -15,7 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jalign.errors import UserError
-from jalign.evaluation.clustered import Mean, clustered_mean
+from jalign.evaluation.clustered import (
+  Mean,
+  clustered_mean,
+  clustered_share,
+)
 from jalign.types import Array
 
 
@@ -184,8 +188,8 @@ def compare_rewards(
     )
   right = [0.5 + 0.5 * sign for sign in signs]
   return RewardComparison(
-    clustered_mean(right[0], groups),
-    clustered_mean(right[1], groups),
+    clustered_share(right[0], groups),
+    clustered_share(right[1], groups),
     clustered_mean(right[1] - right[0], groups),
     float(np.mean(0.5 + 0.5 * signs[0] * signs[1])),
   )

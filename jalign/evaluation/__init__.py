@@ -1,7 +1,7 @@
 """Win rates with their errors, plots and reports."""
 
 from jalign.evaluation.best_of_n import best_of_n
-from jalign.evaluation.clustered import Mean, clustered_mean
+from jalign.evaluation.clustered import Mean, clustered_mean, clustered_share
 from jalign.evaluation.cycle import plot_cycle
 from jalign.evaluation.diversity import distinct_n
 from jalign.evaluation.frontier import FrontierPoint, plot_frontier
@@ -44,6 +44,7 @@ __all__ = [
   "WinRate",
   "best_of_n",
   "clustered_mean",
+  "clustered_share",
   "distinct_n",
   "head_to_head",
   "length_adjusted",

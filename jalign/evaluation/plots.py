@@ -26,7 +26,7 @@ from jalign.evaluation.style import (
   save_figure,
   wrapped,
 )
-from jalign.evaluation.win_rate import Z95, WinMatrix
+from jalign.evaluation.win_rate import WinMatrix
 
 Series = Mapping[str, tuple[ArrayLike, ArrayLike]]  # name -> (steps, values)
 
@@ -213,7 +213,7 @@ def plot_win_matrix(
   title: str = "Row beats column",
   separators: Sequence[int] = (),
 ) -> pathlib.Path:
-  """Win rates in per cent with 95 % half-widths, one cell a pair.
+  """Win rates in per cent with 95 % intervals, one cell a pair.
 
   Args:
     matrix: from `win_matrix` or `head_to_head`.
@@ -234,7 +234,7 @@ def plot_win_matrix(
         remedy=f"Between {n} contestants they go from 1 to {n - 1}.",
       )
   rates = 100 * np.array(matrix.win_rate)
-  halves = 100 * Z95 * np.array(matrix.standard_error)
+  low = 100 * np.array(matrix.low)
   np.fill_diagonal(rates, np.nan)
   names = [wrapped(name, 12) for name in matrix.names]
   with matplotlib.rc_context(STYLE | {"axes.grid": False, "font.size": 9}):
@@ -249,8 +249,8 @@ def plot_win_matrix(
         axes.text(j, i, "" if i == j else "–", va="center", **style)
         continue
       axes.text(j, i + 0.06, f"{rate:.1f}", va="bottom", **style)
-      half = f"±{halves[i, j]:.1f}"
-      axes.text(j, i + 0.1, half, va="top", fontsize=6.5, **style)
+      span = f"{low[i, j]:.0f} to {100 - low[j, i]:.0f}"
+      axes.text(j, i + 0.1, span, va="top", fontsize=6.5, **style)
     # White rules keep neighbours apart; a dark one, groups.
     for place in range(1, n):
       group = place in separators
@@ -262,7 +262,7 @@ def plot_win_matrix(
     axes.xaxis.tick_top()
     axes.tick_params(length=0, labelcolor="#222222")
     axes.spines[:].set_visible(False)
-    note = "Win rate (%) ± 95 % half-width (1.96 standard errors)"
+    note = "Win rate (%), and its 95 % interval"
     axes.set_xlabel(note, fontsize=8, color="#555555", loc="left")
     return save_figure(figure, path)
 

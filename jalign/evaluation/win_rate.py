@@ -20,10 +20,10 @@ from numpy.typing import ArrayLike
 
 from jalign.errors import UserError
 from jalign.evaluation.clustered import (
-  Z95,
   clusters,
   mean_and_error,
   prompt_means,
+  share_interval,
 )
 
 
@@ -33,7 +33,8 @@ class WinRate(NamedTuple):
   Attributes:
     win_rate: mean preference, a fraction in [0, 1]; NaN without comparisons.
     standard_error: of `win_rate`, clustered by prompt; NaN for one prompt.
-    interval: 95 % normal interval, cut off at 0 and 1.
+    interval: 95 %, `clustered.share_interval`; inside [0, 1], and with a width
+      where every comparison is won, too.
     discrete_win_rate: the same mean with a win (> 1/2) as 1, a preference of
       exactly 1/2 as 1/2, and a loss as 0.
     prompts: prompts with at least one judged comparison.
@@ -56,7 +57,7 @@ class LengthAdjusted(NamedTuple):
   Attributes:
     win_rate: predicted preference at zero length difference, in [0, 1].
     standard_error: of `win_rate`: cluster-robust, by the delta method.
-    interval: 95 %, normal on the logit scale, hence inside [0, 1].
+    interval: 95 %, `clustered.share_interval`.
     length_effect: log odds per unit of the bounded length difference;
       positive where longer responses win more.
     length_effect_error: its cluster-robust standard error.
@@ -78,12 +79,15 @@ class WinMatrix(NamedTuple):
     names: n contestants.
     win_rate: [n, n] fraction of row beating column; 1/2 on the diagonal.
     standard_error: [n, n] clustered by prompt; 0 on the diagonal.
+    low: [n, n] lower end of the 95 % interval of row beating column, as of
+      `win_rate`; the upper one is 1 - low of column beating row.
     comparisons: [n, n] judged comparisons; 0 on the diagonal.
   """
 
   names: tuple[str, ...]
   win_rate: np.ndarray
   standard_error: np.ndarray
+  low: np.ndarray
   comparisons: np.ndarray
 
 
@@ -112,7 +116,7 @@ def win_rate(
   Why not the ratio estimator (the mean over comparisons, with clustered
   variance: Miller 2024, "Adding Error Bars to Evals", arXiv:2411.00640): see
   the module's docstring; with equally many samples a prompt the rates are the
-  same. Do not trust the normal interval for few prompts or a rate near 0 or 1.
+  same.
 
   On AlpacaEval 2's annotations this is the leaderboard's `win_rate`,
   `standard_error` and `discrete_win_rate` (times 100): a tie is a preference
@@ -140,11 +144,10 @@ def win_rate(
   mean, error = mean_and_error(means)
   verdicts = (np.sign(p - 0.5) + 1) / 2
   discrete, _ = mean_and_error(prompt_means(verdicts, cluster))
-  low, high = np.clip([mean - Z95 * error, mean + Z95 * error], 0, 1)
   return WinRate(
     win_rate=mean,
     standard_error=error,
-    interval=(float(low), float(high)),
+    interval=share_interval(mean, error, means.size),
     discrete_win_rate=discrete,
     prompts=means.size,
     comparisons=p.size,
@@ -244,12 +247,12 @@ def length_adjusted(
   correction = groups / (groups - 1) if groups > 1 else float("nan")
   covariance = correction * bread @ (scores.T @ scores) @ bread
   errors = np.sqrt(np.diag(covariance))
-  logit = coefficients[0] + Z95 * errors[0] * np.array([-1, 0, 1])
-  low, rate, high = (float(v) for v in _logistic(logit))
+  rate = float(_logistic(coefficients[0]))
+  error = float(rate * (1 - rate) * errors[0])
   return LengthAdjusted(
     win_rate=rate,
-    standard_error=float(rate * (1 - rate) * errors[0]),
-    interval=(low, high),
+    standard_error=error,
+    interval=share_interval(rate, error, groups),
     length_effect=float(coefficients[1]),
     length_effect_error=float(errors[1]),
     raw=raw,
@@ -282,6 +285,7 @@ def win_matrix(
   if p.ndim != 3 or p.shape[:2] != (n, n):
     raise UserError(f"preferences have shape {p.shape}, not [{n}, {n}, N].")
   rates, errors = np.full((n, n), 0.5), np.zeros((n, n))
+  low = np.full((n, n), 0.5)
   comparisons = np.zeros((n, n), int)
   for i in range(n):
     for j in range(i + 1, n):
@@ -299,8 +303,9 @@ def win_matrix(
       result = win_rate(p[i, j], prompt_ids)
       rates[i, j], rates[j, i] = result.win_rate, 1 - result.win_rate
       errors[i, j] = errors[j, i] = result.standard_error
+      low[i, j], low[j, i] = result.interval[0], 1 - result.interval[1]
       comparisons[i, j] = comparisons[j, i] = result.comparisons
-  return WinMatrix(tuple(names), rates, errors, comparisons)
+  return WinMatrix(tuple(names), rates, errors, low, comparisons)
 
 
 def head_to_head(

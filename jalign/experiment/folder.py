@@ -8,7 +8,8 @@ STAGE/checkpoints/    newest states        STAGE/best/   best by `select`,
                       each with a manifest.json of its files' hashes
 STAGE/metrics.jsonl   and STAGE/tensorboard/
 STAGE/results.json    held-out results and samples of a finished stage
-win_matrix.json       row beats column: names, win_rate, standard_error
+win_matrix.json       row beats column: names, win_rate, standard_error, low
+                      (lower end of its 95 % interval)
 report.md, report.html, plots/    the report
 lock                  who is writing, while someone is (see lock.py)
 """

@@ -9,7 +9,7 @@ import numpy as np
 from jalign.errors import UserError
 from jalign.evaluation import likelihood
 from jalign.evaluation.best_of_n import best_of_n
-from jalign.evaluation.clustered import clustered_mean
+from jalign.evaluation.clustered import Mean, clustered_mean, clustered_share
 from jalign.evaluation.diversity import distinct_n
 from jalign.evaluation.win_rate import (
   WinMatrix,
@@ -223,7 +223,7 @@ class Judge:
       found |= reward_statistics(assessed, ids)
     return found | {
       "measures": {
-        name: _interval(clustered_mean(values, ids))
+        name: _interval(_mean(name, values, ids))
         for name, values in self._measure(samples.prompts, texts).items()
       },
       "distinct_1": distinct_n(texts, 1),
@@ -252,6 +252,14 @@ def _described(name: str, result: StageResult | None) -> dict[str, Any]:
     "step": result.step if result else 0,
     "evaluation": result.evaluation if result else {},
   }
+
+
+def _mean(name: str, values: np.ndarray, ids: np.ndarray) -> Mean:
+  """The mean of a measure; one in per cent has a share's interval."""
+  inside = bool(((values >= 0) & (values <= 100)).all())
+  if name.endswith("%") and inside:
+    return clustered_share(values, ids, scale=100)
+  return clustered_mean(values, ids)
 
 
 def _interval(rate: Any) -> Mapping[str, float]:

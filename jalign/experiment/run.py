@@ -117,6 +117,7 @@ def run_one(
         "names": matrix.names,
         "win_rate": matrix.win_rate.tolist(),
         "standard_error": matrix.standard_error.tolist(),
+        "low": matrix.low.tolist(),
       },
     )
   return write_run_report(

@@ -130,7 +130,7 @@ def test_win_matrix_and_bars(tmp_path):
   assert not _has_colour(own, style.PALETTE[0])
 
 
-def test_win_matrix_has_half_widths_and_groups(tmp_path, monkeypatch):
+def test_win_matrix_has_intervals_and_groups(tmp_path, monkeypatch):
   p = np.full((3, 3, 4), 0.5)
   p[0, 1] = [0.6, 0.8, 0.7, 0.9]
   p[1, 0] = 1 - p[0, 1]
@@ -140,9 +140,10 @@ def test_win_matrix_has_half_widths_and_groups(tmp_path, monkeypatch):
     figure = ev.plot_win_matrix(matrix, "x.png", separators=[2])
   (axes,) = figure.axes
   texts = {text.get_text() for text in axes.texts}
-  half = 196 * p[0, 1].std(ddof=1) / 2
-  assert {"75.0", "25.0", "50.0", f"±{half:.1f}"} <= texts
-  assert "95 % half-width (1.96 standard errors)" in axes.get_xlabel()
+  low, high = (100 * x for x in ev.win_rate(p[0, 1]).interval)
+  assert {"75.0", "25.0", "50.0", f"{low:.0f} to {high:.0f}"} <= texts
+  assert f"{100 - high:.0f} to {100 - low:.0f}" in texts
+  assert "95 % interval" in axes.get_xlabel()
   dark = [x for x in axes.lines if x.get_color() != "w"]
   assert len(dark) == 2 and all(
     1.5 in x.get_data()[i] for i, x in zip((1, 0), dark)

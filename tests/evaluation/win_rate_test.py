@@ -50,10 +50,51 @@ def test_loops_with_ties_missing_and_unequal_clusters():
   assert result.missing == np.isnan(p).sum() > 5
   assert result.comparisons == 50 - result.missing
   assert result.prompts == len(set(ids[~np.isnan(p)])) == len(set(ids)) - 1
-  half = 1.959963984540054 * result.standard_error
-  np.testing.assert_allclose(
-    result.interval, [result.win_rate - half, result.win_rate + half]
-  )
+  low, high = result.interval
+  assert 0 < low < result.win_rate < high < 1
+
+
+@pytest.mark.parametrize(
+  "wins, prompts, low, high",
+  [(8, 10, 0.4902, 0.9433), (10, 10, 0.7225, 1), (0, 10, 0, 0.2775)],
+)
+def test_verdicts_have_wilsons_interval(wins, prompts, low, high):
+  verdicts = [1.0] * wins + [0.0] * (prompts - wins)
+  found = wr.win_rate(verdicts).interval
+  np.testing.assert_allclose(found, [low, high], atol=5e-5)
+  # Three samples a prompt that all say the same tell no more.
+  thrice = wr.win_rate(np.repeat(verdicts, 3), np.repeat(range(prompts), 3))
+  np.testing.assert_allclose(thrice.interval, found)
+
+
+def test_soft_preferences_narrow_the_interval_and_never_to_nothing():
+  rng = np.random.default_rng(4)
+  soft = wr.win_rate(rng.beta(20, 20, 500))
+  half = 1.96 * soft.standard_error
+  np.testing.assert_allclose(np.diff(soft.interval), 2 * half, rtol=0.2)
+  same = wr.win_rate(np.full(64, 0.65))
+  assert same.standard_error < 1e-12
+  assert 0.60 < same.interval[0] < 0.64 < 0.66 < same.interval[1] < 0.70
+  # Nearly certain ones are verdicts: what loses rarely wasn't seen.
+  sure, all_won = wr.win_rate(np.full(64, 1 - 1e-9)), wr.win_rate(np.ones(64))
+  np.testing.assert_allclose(sure.interval, all_won.interval, atol=1e-6)
+  assert all_won.interval[0] == pytest.approx(1 - 3.8415 / (64 + 3.8415))
+
+
+@pytest.mark.parametrize(
+  "draw, share",
+  [
+    (lambda rng, n: (rng.random(n) < 0.97).astype(float), 0.97),
+    (lambda rng, n: 0.999 * (rng.random(n) < 0.97), 0.999 * 0.97),
+    (lambda rng, n: rng.beta(8, 2, n), 0.8),
+  ],
+)
+def test_intervals_near_the_ends_cover_the_share(draw, share):
+  rng, covered = np.random.default_rng(5), 0
+  for _ in range(1000):
+    low, high = wr.win_rate(draw(rng, 64)).interval
+    covered += low <= share <= high
+  assert covered >= 930
 
 
 def test_prompts_weigh_the_same_whatever_their_samples():
@@ -213,6 +254,8 @@ def test_separated_and_one_sided_verdicts_stay_finite():
     result = wr.length_adjusted(p, lengths, np.full(10, 4.5))
     assert 0 <= result.win_rate <= 1
     assert np.isfinite(result.interval).all()
+    low, high = result.interval
+    assert low <= result.win_rate <= high and high - low > 0.2
   with pytest.raises(UserError, match="all differ by 3"):
     wr.length_adjusted([0.1, 0.9], [5, 6], [2, 3])
   with pytest.raises(UserError, match="no comparison was judged"):
@@ -232,6 +275,7 @@ def test_win_matrix_is_antisymmetric_and_agrees_with_win_rate():
   matrix = wr.win_matrix(["a", "b", "c"], p, ids)
   np.testing.assert_allclose(matrix.win_rate + matrix.win_rate.T, 1)
   one = wr.win_rate(p[0, 1], ids)
+  assert (matrix.low[0, 1], 1 - matrix.low[1, 0]) == one.interval
   assert matrix.win_rate[0, 1] == one.win_rate
   assert matrix.standard_error[1, 0] == one.standard_error
   assert matrix.comparisons[0, 1] == 21 and matrix.comparisons[1, 1] == 0

@@ -1,8 +1,8 @@
 """Chat templates: conversations become the text that a model reads.
 
-Templates are Jinja, run in transformers' sandbox: what a tokenizer's
-`apply_chat_template` writes is what is written here. A prompt is the
-conversation with the marks that open the assistant's turn
+Templates are Jinja, run in transformers' sandbox, with bounded work: what a
+tokenizer's `apply_chat_template` writes is what is written here. A prompt is
+the conversation with the marks that open the assistant's turn
 (`add_generation_prompt=True`), and the response is what follows it once the
 turn is there.
 
@@ -12,6 +12,7 @@ or closes the text: it is not part of the response.
 """
 
 import dataclasses
+import datetime
 import functools
 import os
 import pathlib
@@ -40,12 +41,14 @@ class ChatTemplate:
     name: where it comes from, for errors; "" for a string.
     plain: the text is no model's chat format: it begins and ends as the
       tokenizer begins and ends plain texts.
+    date: "YYYY-MM-DD" that `strftime_now` tells, at midnight; "" for now.
   """
 
   text: str
   variables: Mapping[str, Any]
   name: str = ""
   plain: bool = False
+  date: str = ""
 
   @property
   def marks_assistant(self) -> bool:
@@ -73,6 +76,23 @@ class ChatTemplate:
     if not variables:
       return self
     return dataclasses.replace(self, variables={**self.variables, **variables})
+
+  def dated(self, date: str) -> "ChatTemplate":
+    """The same on a day: a template may write it into every prompt.
+
+    Args:
+      date: "YYYY-MM-DD"; "" for the clock's.
+
+    Raises:
+      UserError: it is no date.
+    """
+    try:
+      datetime.date.fromisoformat(date or "2000-01-01")
+    except (TypeError, ValueError):
+      raise UserError(
+        f"{date!r} is no date.", where="date", remedy="Write YYYY-MM-DD."
+      ) from None
+    return dataclasses.replace(self, date=date)
 
   def render(self, messages: Sequence[Message], prompt: bool = False) -> str:
     """The text of some messages.
@@ -245,19 +265,16 @@ def template_of(tokenizer: Any, name: str) -> ChatTemplate | None:
 
 
 def _check(template: ChatTemplate) -> None:
-  import jinja2
-  from transformers.utils.chat_template_utils import render_jinja_template
+  from jalign.data import bounded  # jinja2 is slow to import
 
   try:
-    render_jinja_template([[]], chat_template=template.text)
-  except jinja2.TemplateSyntaxError as error:
+    bounded.compiled(template.text)
+  except Exception as error:  # of any kind: a template is anybody's program
     raise UserError(
-      f"the chat template is not Jinja ({error}).",
+      f"the chat template is not Jinja ({bounded.said(error)}).",
       where=template.name,
       remedy="Mend it; see transformers' documentation of chat templates.",
     ) from None
-  except Exception:
-    pass  # it compiles: what it says to no message at all doesn't matter
   read = set(_SPECIAL.findall(template.text))
   unknown = sorted(read - set(template.variables))
   # Folders leave out the tokens that they don't have; their templates cope.
@@ -274,26 +291,23 @@ def _check(template: ChatTemplate) -> None:
 def _render(
   template: ChatTemplate, messages: Sequence[Message], prompt: bool
 ) -> tuple[str, list[tuple[int, int]]]:
-  import jinja2
-  from transformers.utils.chat_template_utils import render_jinja_template
+  from jalign.data import bounded  # jinja2 is slow to import
 
-  marked = template.marks_assistant
   try:
-    rendered: Any = render_jinja_template(
-      conversations=[[dict(message) for message in messages]],
-      chat_template=template.text,
-      return_assistant_tokens_mask=marked,
-      add_generation_prompt=prompt,
-      **template.variables,
+    return bounded.render(
+      template.text,
+      [dict(message) for message in messages],
+      template.variables,
+      prompt=prompt,
+      marked=template.marks_assistant,
+      date=template.date,
     )
-  except (jinja2.TemplateError, TypeError, ValueError, KeyError) as error:
+  except Exception as error:  # of any kind: a template is anybody's program
     raise BadRow(
       "template",
-      f"the chat template refuses the conversation ({error}).",
+      f"the chat template refuses the conversation ({bounded.said(error)}).",
       f"Mend its turns, or use another template. {SKIP}",
     ) from None
-  texts, spans = rendered
-  return texts[0], [(a, b) for a, b in spans[0]] if marked else []
 
 
 @functools.lru_cache(maxsize=64)

@@ -2,15 +2,21 @@
 
 import contextlib
 import errno
+import fcntl
+import hashlib
 import os
 import pathlib
+import re
 import shutil
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 
 from jalign.errors import UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CLOSED = (errno.EROFS, errno.EACCES, errno.EPERM)
+_UNFINISHED = re.compile(r"\.jalign-[0-9a-f]{8}-\w{8}")
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 class Unwritable(UserError):
@@ -27,19 +33,167 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
   Raises:
     OSError: it can't be written; no partial file stays.
   """
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(path.name + ".partial")
+  with appearing(path, alone=False) as partial:
+    partial.write_bytes(data)
+
+
+@contextlib.contextmanager
+def appearing(
+  path: str | os.PathLike[str], *, alone: bool = True
+) -> Iterator[pathlib.Path]:
+  """A place for a file or a folder that gets its name once all is there.
+
+  The place is in a new folder beside the target that nobody else has: its name
+  is drawn, and it is locked while this process lives. What killed processes
+  left of the same target is removed.
+
+  Args:
+    path: the target; its folder is made, and a link is followed. A file
+      replaces a file; a folder takes a free name only.
+    alone: refuses where another process is writing the same target.
+
+  Raises:
+    OSError: it can't be written, whatever a library called that. It names the
+      target; what was there stays, and nothing partial beside it.
+    UserError: another process is writing it.
+  """
+  target = pathlib.Path(os.path.realpath(path))
+  made = [p for p in target.parents if not p.exists()]
+  target.parent.mkdir(parents=True, exist_ok=True)
+  digest = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]
+  prefix = f".jalign-{digest}-"
+  own, handle = _own_folder(target, prefix)
   try:
-    with naming(path), partial.open("wb") as file:
-      file.write(data)
-      file.flush()
-      os.fsync(file.fileno())  # or a power cut leaves the name without the data
-    partial.replace(path)
+    with _of_target(target, own):
+      others = [p for p in target.parent.iterdir() if p.name.startswith(prefix)]
+      busy = [p for p in others if p != own and _is_busy(p)]
+      if busy and alone:
+        raise UserError(
+          "another process is writing it.",
+          where=str(path),
+          remedy="Wait for it, or name another place.",
+        )
+      yield own / target.name
+      for folder, _, files in os.walk(own):
+        for name in files:
+          _sync(pathlib.Path(folder, name))
+      (own / target.name).replace(target)
+  finally:
+    shutil.rmtree(own, ignore_errors=True)
+    os.close(handle)
+    for above in made:
+      with contextlib.suppress(OSError):  # it isn't empty
+        above.rmdir()
+
+
+def is_unfinished(name: str) -> bool:
+  """Whether a name in a folder is one that `appearing` draws."""
+  return bool(_UNFINISHED.fullmatch(name))
+
+
+def _own_folder(target: pathlib.Path, prefix: str) -> tuple[pathlib.Path, int]:
+  """A new folder beside the target, and the handle that locks it."""
+  while True:
+    try:
+      own = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+    except OSError as e:
+      e.filename = str(target)
+      raise
+    with contextlib.suppress(FileNotFoundError):
+      handle = os.open(own, _DIRECTORY)
+      with contextlib.suppress(OSError):  # a file system without locks, or
+        # another process took it for a killed one's and is removing it.
+        fcntl.flock(handle, fcntl.LOCK_EX)
+      if own.exists():
+        return own, handle
+      os.close(handle)
+
+
+def _is_busy(folder: pathlib.Path) -> bool:
+  """Whether a living process has a folder; that of a killed one is removed."""
+  try:
+    handle = os.open(folder, _DIRECTORY)
   except OSError:
-    with contextlib.suppress(OSError):
-      partial.unlink(missing_ok=True)
+    return False  # it went by itself, or isn't such a folder
+  try:
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    shutil.rmtree(folder, ignore_errors=True)
+  except BlockingIOError:
+    return True
+  except OSError:  # a file system without locks: it stays
+    pass
+  finally:
+    os.close(handle)
+  return False
+
+
+def _sync(path: pathlib.Path) -> None:
+  """Or a power cut leaves the name without the data."""
+  with path.open("rb") as file:
+    os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _of_target(target: pathlib.Path, own: pathlib.Path) -> Iterator[None]:
+  """Names the target in the errors of writing it."""
+  try:
+    yield
+  except UserError:
     raise
+  except Exception as e:  # safetensors, among others, has one of its own
+    name = e.filename if isinstance(e, OSError) else None
+    number = _number(e)
+    if isinstance(name, str):
+      if pathlib.Path(name).is_relative_to(own):
+        e.filename, e.filename2 = str(target), None
+    elif number:
+      raise OSError(number, os.strerror(number), str(target)) from e
+    raise
+
+
+def check_output(
+  target: pathlib.Path,
+  flag: str,
+  inputs: Mapping[str, str | os.PathLike[str]],
+  *,
+  folder: bool = False,
+) -> None:
+  """Refuses an output that can't be, before anything is done.
+
+  Args:
+    target: that will be written.
+    flag: that named it, e.g. "--out".
+    inputs: flag -> path; what isn't there, such as a name on the hub, is left
+      out.
+    folder: whether it will be a folder of its own, and not a file.
+
+  Raises:
+    UserError: it is an input, by whatever name, or lies in one; it is there
+      and isn't a file; or its folder can't be written to.
+  """
+  where, real = f"{flag}={target}", pathlib.Path(os.path.realpath(target))
+  for name, path in inputs.items():
+    given = pathlib.Path(os.path.realpath(path))
+    if not given.exists():
+      continue
+    same = real == given or (real.exists() and real.samefile(given))
+    if same or (given.is_dir() and given in real.parents):
+      raise UserError(
+        f"{'is' if same else 'lies in'} {name}={path}, which is read.",
+        where=where,
+        remedy="Name another place.",
+      )
+  if folder and real.exists():
+    raise UserError(
+      "is there already.", where=where, remedy="Name a new folder."
+    )
+  if real.exists() and not real.is_file():
+    raise UserError("isn't a file.", where=where, remedy="Name a new file.")
+  above = next(p for p in real.parents if p.exists())
+  if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+    reason = errno.EACCES if above.is_dir() else errno.ENOTDIR
+    error = OSError(reason, os.strerror(reason), str(above))
+    raise unwritable(error, str(real), above, again="")
 
 
 @contextlib.contextmanager
@@ -53,54 +207,84 @@ def naming(path: pathlib.Path) -> Iterator[None]:
     raise
 
 
-def unwritable(error: Exception, what: str, folder: pathlib.Path) -> Unwritable:
+def unwritable(
+  error: Exception,
+  what: str,
+  folder: pathlib.Path,
+  again: str = "it goes on from there",
+) -> Unwritable:
   """The error of something that couldn't be written.
 
   Args:
     error: what was raised.
     what: that couldn't be written.
     folder: that it belongs in.
+    again: what the same command does afterwards; "" for all anew.
   """
-  reason = getattr(error, "strerror", None) or _reason(str(error))
-  remedy = "Make the folder writable"
-  if is_full(error):
+  number = _number(error)
+  reason = getattr(error, "strerror", None) or (
+    os.strerror(number) if number else _first_line(error)
+  )
+  remedy = "Choose another place"
+  if number in FULL:
     remedy = "Free some space"
+  elif number in CLOSED:
+    remedy = "Make the folder writable"
+  then = f"then run the same command{f': {again}' if again else ' again'}"
   return Unwritable(
     f"{what} can't be written ({reason}; {_free(folder)}).",
     where=str(folder),
-    remedy=f"{remedy}, then run the same command: it goes on from there.",
+    remedy=f"{remedy}, {then}.",
   )
 
 
 def is_full(error: Exception) -> bool:
   """Whether an error says that there is no space left."""
+  return _number(error) in FULL
+
+
+def _number(error: Exception) -> int | None:
+  """The errno of an error; libraries in C++ and Rust give the text alone."""
   if isinstance(error, OSError) and error.errno is not None:
-    return error.errno in FULL
-  said = str(error).lower()  # libraries in C++ give the text alone
-  return any(os.strerror(code).lower() in said for code in FULL)
+    return error.errno
+  said = str(error).lower()
+  codes = (code for code in (*FULL, *CLOSED) if os.strerror(code).lower() in said)
+  return next(codes, None)
+
+
+def _first_line(error: Exception) -> str:
+  return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 @contextlib.contextmanager
-def telling(folder: pathlib.Path, saved: Callable[[], str]) -> Iterator[None]:
+def telling(
+  folder: pathlib.Path,
+  saved: Callable[[], str],
+  again: str = "it goes on from there",
+) -> Iterator[None]:
   """Turns an OSError of writing below a folder into Unwritable, and adds what
   is kept.
 
-  Other OSErrors, of an annotator that talks to a server say, pass.
+  One that names a file elsewhere isn't about the folder: where a disk is full,
+  that file's folder is named. Others of those pass.
 
   Args:
     folder: that is written to.
     saved: gives a sentence on what is kept.
+    again: as for `unwritable`.
   """
   try:
     yield
   except OSError as e:
     name = e.filename if isinstance(e.filename, str) else ""
     inside = bool(name) and _below(pathlib.Path(name), folder)
-    if not inside and e.errno not in (*FULL, errno.EROFS):
+    if not inside and _number(e) not in (*FULL, errno.EROFS):
       raise
-    raise _with(unwritable(e, name or "a file", folder), saved()) from e
-  except Unwritable as told:
-    raise _with(told, saved()) from told
+    place = folder if inside or not name else pathlib.Path(name).parent
+    told = unwritable(e, name or "a file", place, again)
+    raise _with(told, saved()) from e
+  except Unwritable as e:
+    raise _with(e, saved()) from e
 
 
 def _with(told: Unwritable, saved: str) -> Unwritable:
@@ -109,7 +293,10 @@ def _with(told: Unwritable, saved: str) -> Unwritable:
 
 
 def _below(path: pathlib.Path, folder: pathlib.Path) -> bool:
-  return path.absolute().is_relative_to(folder.absolute())
+  real = pathlib.Path(os.path.realpath(path))
+  return real.is_relative_to(os.path.realpath(folder)) or (
+    path.absolute().is_relative_to(folder.absolute())
+  )
 
 
 def _free(folder: pathlib.Path) -> str:
@@ -117,11 +304,3 @@ def _free(folder: pathlib.Path) -> str:
     with contextlib.suppress(OSError):
       return f"{shutil.disk_usage(place).free / 2**20:,.1f} MiB are free"
   return "free space unknown"
-
-
-def _reason(said: str) -> str:
-  """What the system said, out of what a library made of it."""
-  for text in map(os.strerror, (*FULL, *CLOSED)):
-    if text in said:
-      return text
-  return said.strip().partition("\n")[0]

@@ -1,19 +1,19 @@
 """Text to token ids and back: one small record around a fast tokenizer."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
 import json
 import os
 import pathlib
-import shutil
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import tokenizers
 
 from jalign.errors import UserError
-from jalign.files import write_whole
+from jalign.files import appearing, write_whole
 
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"  # of the tokenizers trained here
 _SPECIAL = (PAD, BOS, EOS)
@@ -180,19 +180,18 @@ class Tokenizer:
     }
     if self.bos_id is not None:
       config["bos_token"] = self.bos_text
-    # A folder that is there is whole: what is killed half-way leaves another.
-    target = folder
-    if not folder.exists():
-      target = folder.with_name(folder.name + ".partial")
-      shutil.rmtree(target, ignore_errors=True)
-    write_whole(target / "tokenizer.json", self.backend.to_str(True).encode())
-    text = json.dumps(config, indent=2) + "\n"
-    write_whole(target / "tokenizer_config.json", text.encode())
     more = read_object(folder / GENERATION) | {"eos_token_id": [*self.end_ids]}
-    text = json.dumps(more, indent=2) + "\n"
-    write_whole(target / GENERATION, text.encode())
-    if target != folder:
-      target.replace(folder)
+    files = {
+      "tokenizer.json": self.backend.to_str(True),
+      "tokenizer_config.json": json.dumps(config, indent=2) + "\n",
+      GENERATION: json.dumps(more, indent=2) + "\n",
+    }
+    # A folder that is there is whole: what is killed half-way leaves another.
+    with contextlib.ExitStack() as stack:
+      if not folder.exists():
+        folder = stack.enter_context(appearing(folder, alone=False))
+      for name, text in files.items():
+        write_whole(folder / name, text.encode())
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:

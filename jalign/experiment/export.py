@@ -1,6 +1,9 @@
 """Runs and adapters as Hugging Face checkpoints."""
 
+import contextlib
+import os
 import pathlib
+from collections.abc import Iterator, Mapping
 
 import jax
 
@@ -9,7 +12,7 @@ from jalign.experiment import folder as folders
 from jalign.experiment.inspect import load_run
 from jalign.experiment.params import delta_of, layout
 from jalign.experiment.start import is_checkpoint
-from jalign.files import telling
+from jalign.files import appearing, check_output, telling
 from jalign.models import hf, lora
 from jalign.sharding import make_mesh
 
@@ -31,10 +34,11 @@ def export_run(run: pathlib.Path, target: pathlib.Path) -> str:
   config = folders.model_of(run)
   like, note = _checkpoint_of(run)
   mesh = make_mesh()
-  with jax.set_mesh(mesh), _writing(target):
+  inputs = {"--run": run} | ({} if like is None else {"init_from": like})
+  with jax.set_mesh(mesh), _writing(target, inputs) as partial:
     loaded = load_run(run, mesh)
     own = loaded.tokenizer if like is None else None
-    hf.save(loaded.params, config, target, tokenizer=own, like=like)
+    hf.save(loaded.params, config, partial, tokenizer=own, like=like)
   return f"{run} ({loaded.stage}) -> {target}{note}"
 
 
@@ -51,9 +55,9 @@ def export_adapter(run: pathlib.Path, target: pathlib.Path) -> str:
   config = folders.model_of(run)
   base = folders.read_json(run / "config.json").get("init_from") or ""
   mesh = make_mesh()
-  with jax.set_mesh(mesh), _writing(target):
+  with jax.set_mesh(mesh), _writing(target, {"--run": run}) as partial:
     settings, delta = delta_of(config, mesh, run)
-    hf.save_adapter(delta, config, settings, target, base=base)
+    hf.save_adapter(delta, config, settings, partial, base=base)
   return f"{run} -> {target}, a low-rank change of {base or 'its start'}"
 
 
@@ -69,14 +73,15 @@ def merge_adapter(model: str, adapter: str, target: pathlib.Path) -> str:
     UserError: one can't be read, or they don't belong together; or as
       `export_run`.
   """
-  folder = hf.resolve(model)
+  folder, change = hf.resolve(model), hf.resolve(adapter)
   mesh = make_mesh()
-  with jax.set_mesh(mesh), _writing(target):
+  inputs = {"--model": folder, "--adapter": change}
+  with jax.set_mesh(mesh), _writing(target, inputs) as partial:
     config, params = hf.load(folder, mesh=mesh)
-    settings, delta = hf.load_adapter(hf.resolve(adapter), config)
+    settings, delta = hf.load_adapter(change, config)
     policy = lora.join(settings, delta, params)
     merged = jax.jit(lora.merge, out_shardings=layout(config, mesh))(policy)
-    hf.save(merged, config, target, like=folder)
+    hf.save(merged, config, partial, like=folder)
   return f"{model} + {adapter} -> {target}"
 
 
@@ -92,5 +97,12 @@ def _checkpoint_of(run):
   return (base if is_checkpoint(base) else None), ""
 
 
-def _writing(target):
-  return telling(target.parent, lambda: "Nothing was written.")
+@contextlib.contextmanager
+def _writing(
+  target: pathlib.Path, inputs: Mapping[str, str | os.PathLike[str]]
+) -> Iterator[pathlib.Path]:
+  """A place for a folder that is the target once all is there."""
+  check_output(target, "--to", inputs, folder=True)
+  said = "Nothing was written."
+  with telling(target.parent, lambda: said, again=""), appearing(target) as at:
+    yield at

@@ -23,7 +23,7 @@ from typing import Any
 
 from jalign.errors import UserError
 from jalign.experiment import lock
-from jalign.files import write_whole
+from jalign.files import is_unfinished, write_whole
 from jalign.models import ModelConfig
 from jalign.training.checkpoint import Checkpoints, versions
 
@@ -76,8 +76,9 @@ def check(folder: pathlib.Path, config: Mapping[str, Any]) -> None:
         remedy="Choose another --workdir, or delete this one.",
       )
     return
-  ours = {lock.NAME, "config.json.partial"}  # of a run killed as it began
-  if folder.exists() and {p.name for p in folder.iterdir()} - ours:
+  # What a run that was killed as it began leaves.
+  ours = lambda name: name == lock.NAME or is_unfinished(name)
+  if folder.exists() and not all(ours(p.name) for p in folder.iterdir()):
     raise UserError(
       "is not empty and not a run.",
       where=str(folder),

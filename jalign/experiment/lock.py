@@ -1,4 +1,4 @@
-"""One process at a time writes to a work folder."""
+"""One process at a time writes to a folder."""
 
 import contextlib
 import fcntl
@@ -17,7 +17,7 @@ NAME = "lock"
 
 
 @contextlib.contextmanager
-def hold(folder: pathlib.Path) -> Iterator[None]:
+def hold(folder: pathlib.Path, flag: str = "--workdir") -> Iterator[None]:
   """Holds a folder while the context lasts; makes it if it isn't there.
 
   The lock is the kernel's, on an open file: it ends with the process, however
@@ -26,7 +26,8 @@ def hold(folder: pathlib.Path) -> Iterator[None]:
   that were made here if they are still empty.
 
   Args:
-    folder: of a run or a sweep.
+    folder: of a run or a sweep, or of a page.
+    flag: that named it, for errors.
 
   Raises:
     UserError: another process holds it, it can't be made, or it is a file.
@@ -39,9 +40,9 @@ def hold(folder: pathlib.Path) -> Iterator[None]:
       raise UserError(
         "is a file, or lies below one.",
         where=str(folder),
-        remedy="Choose another --workdir.",
+        remedy=f"Choose another {flag}.",
       ) from e
-    file = _take(folder / NAME)
+    file = _take(folder / NAME, flag)
   try:
     yield
   finally:
@@ -54,14 +55,14 @@ def hold(folder: pathlib.Path) -> Iterator[None]:
         path.rmdir()
 
 
-def _take(path: pathlib.Path) -> IO[bytes]:
+def _take(path: pathlib.Path, flag: str) -> IO[bytes]:
   while True:
     file = path.open("a+b")
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
       with file:
-        raise _held(path, file) from None
+        raise _held(path, file, flag) from None
     except OSError as e:  # a file system without locks
       print(f"{path}: can't be locked ({e.strerror}): start no second process")
     try:
@@ -82,7 +83,7 @@ def _take(path: pathlib.Path) -> IO[bytes]:
   return file
 
 
-def _held(path: pathlib.Path, file: IO[bytes]) -> UserError:
+def _held(path: pathlib.Path, file: IO[bytes], flag: str) -> UserError:
   file.seek(0)
   who = "another process"
   with contextlib.suppress(ValueError, KeyError, TypeError):  # being written
@@ -93,5 +94,5 @@ def _held(path: pathlib.Path, file: IO[bytes]) -> UserError:
   return UserError(
     f"{who} is writing to it.",
     where=str(path.parent),
-    remedy="Wait for it or stop it, or choose another --workdir.",
+    remedy=f"Wait for it or stop it, or choose another {flag}.",
   )

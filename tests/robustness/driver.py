@@ -25,7 +25,9 @@ import sys
 import time
 
 import jalign
-from jalign import cli
+from jalign import cli, files
+
+_begun = []  # kept, or it would be tidied up
 
 
 def die(point):
@@ -106,9 +108,8 @@ def _half(original, args):
   """Half of what a call would have written or deleted."""
   if original.__name__ == "write_whole":
     path, data = args
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_name(path.name + ".partial").write_bytes(data[: len(data) // 2])
+    _begun.append(files.appearing(path, alone=False))
+    _begun[-1].__enter__().write_bytes(data[: len(data) // 2])
   elif original.__name__ == "write":  # a row of metrics
     writer, step, _ = args
     writer._file.write(b'{"step": %d, "ti' % step)

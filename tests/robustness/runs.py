@@ -157,7 +157,8 @@ def check_equal(whole: pathlib.Path, cut: pathlib.Path) -> None:
       mine = cut / path.relative_to(whole)
       assert mine.read_bytes() == path.read_bytes(), mine
   assert (cut / "report.md").is_file()
-  left = [p for p in cut.rglob("*") if ".partial" in p.name or "-tmp" in p.name]
+  marks = (".jalign-", "-tmp")
+  left = [p for p in cut.rglob("*") if any(mark in p.name for mark in marks)]
   assert not left and not (cut / "lock").exists()
 
 

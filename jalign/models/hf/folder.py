@@ -4,9 +4,9 @@ import contextlib
 import os
 import pathlib
 import re
-import shutil
 from collections.abc import Iterator
 
+from jalign import files
 from jalign.errors import UserError
 
 # What is read of a repository: no pickles, no code.
@@ -75,12 +75,6 @@ def appearing(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     raise UserError(
       "it is there already.", where=str(folder), remedy="Name another folder."
     )
-  partial = folder.with_name(folder.name + ".partial")
-  shutil.rmtree(partial, ignore_errors=True)
-  partial.mkdir(parents=True)
-  try:
+  with files.appearing(folder) as partial:
+    partial.mkdir()
     yield partial
-    partial.replace(folder)
-  except BaseException:
-    shutil.rmtree(partial, ignore_errors=True)
-    raise

@@ -141,10 +141,9 @@ def _of_target(target: pathlib.Path, own: pathlib.Path) -> Iterator[None]:
   except UserError:
     raise
   except Exception as e:  # safetensors, among others, has one of its own
-    name = e.filename if isinstance(e, OSError) else None
     number = _number(e)
-    if isinstance(name, str):
-      if pathlib.Path(name).is_relative_to(own):
+    if isinstance(e, OSError) and isinstance(e.filename, str):
+      if pathlib.Path(e.filename).is_relative_to(own):
         e.filename, e.filename2 = str(target), None
     elif number:
       raise OSError(number, os.strerror(number), str(target)) from e
@@ -248,8 +247,8 @@ def _number(error: Exception) -> int | None:
   if isinstance(error, OSError) and error.errno is not None:
     return error.errno
   said = str(error).lower()
-  codes = (code for code in (*FULL, *CLOSED) if os.strerror(code).lower() in said)
-  return next(codes, None)
+  known = {os.strerror(code).lower(): code for code in (*FULL, *CLOSED)}
+  return next((code for text, code in known.items() if text in said), None)
 
 
 def _first_line(error: Exception) -> str:

@@ -11,12 +11,16 @@ from jalign.errors import UserError
 from jalign.evaluation.dynamics import Dynamics, plot_dynamics
 from jalign.evaluation.report import Figure, Section, Table, write_report
 from jalign.experiment import folder as folders
+from jalign.experiment import lock
 from jalign.experiment.loss import beta_of, bind
 from jalign.experiment.parse import parse
 from jalign.experiment.probe import PAIRS_FILE
+from jalign.files import check_output, is_unfinished, telling
 from jalign.training.metrics import read_jsonl
 
 FOLDER = "dynamics"  # of the page, in the run's folder
+PAGE = "report.html"
+_KEPT = "A page that was there is kept as far as nothing new is."
 # What the table says of each run: metric, column, factor, format.
 _COLUMNS = (
   ("likelihood/chosen_log_ratio_nats", "chosen log pi/ref (nats)", 1, ".2f"),
@@ -72,10 +76,39 @@ def report_runs(
     if len(runs) > 1:
       raise UserError("several runs need --out=DIR.")
     out = runs[0] / FOLDER
-  found = {
-    name: _dynamics(folder, stage)
-    for name, folder in _named([one for run in runs for one in _inside(run)])
-  }
+  else:
+    _check_out(out)
+  inside = [one for run in runs for one in _inside(run)]
+  with lock.hold(out, "--out"), telling(out, lambda: _KEPT, again=""):
+    return _written(inside, out, stage)
+
+
+def _check_out(out: pathlib.Path) -> None:
+  """Refuses a folder where something other than a page is."""
+  check_output(out / PAGE, "--out", {})
+  real = out.resolve()
+  for folder in (real, *real.parents):
+    if (folder / "run.json").exists() and real != folder / FOLDER:
+      raise UserError(
+        f"lies in the folder of the run {folder}.",
+        where=f"--out={out}",
+        remedy="Name a folder of its own.",
+      )
+  own = {PAGE, "report.md", "plots", lock.NAME}
+  there = {p.name for p in real.iterdir()} if real.exists() else set()
+  strange = [n for n in sorted(there - own) if not is_unfinished(n)]
+  if strange:
+    raise UserError(
+      f"holds other things than a page, {strange[0]} for one.",
+      where=f"--out={out}",
+      remedy="Name a new folder.",
+    )
+
+
+def _written(
+  runs: Sequence[pathlib.Path], out: pathlib.Path, stage: str
+) -> pathlib.Path:
+  found = {name: _dynamics(folder, stage) for name, folder in _named(runs)}
   title = f"Dynamics of {', '.join(found)}" if len(found) < 4 else "Dynamics"
   figure = plot_dynamics(found, out / "plots" / "dynamics.png")
   sections = [

@@ -28,7 +28,7 @@ from jalign.experiment.parse import parse
 from jalign.experiment.prepare import place
 from jalign.experiment.source import template_of
 from jalign.experiment.start import is_checkpoint, template_folder
-from jalign.files import telling
+from jalign.files import appearing, check_output, telling
 from jalign.logprobs import token_logprobs, token_statistics
 from jalign.models import hf
 from jalign.sharding import make_mesh
@@ -113,6 +113,7 @@ def score(
   """
   if batch_size < 1:
     raise UserError("must be at least 1.", where="--batch_size")
+  _check_out(out, path)
   mesh = make_mesh()
   with jax.set_mesh(mesh):
     policy = load_policy(model, mesh)
@@ -292,18 +293,32 @@ def _row(sequence, found, beta):
 def _table(out: pathlib.Path, reference: bool) -> Iterator[Callable]:
   """Gives a function that adds rows; the file gets its name at the end."""
   schema = pa.schema(_SCHEMA + (_REFERENCE if reference else []))
-  partial = out.with_name(out.name + ".partial")
-  with telling(out.parent, lambda: "Nothing was written."):
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-      with pq.ParquetWriter(partial, schema) as writer:
-        yield lambda rows: writer.write_table(
-          pa.Table.from_pylist(rows, schema=schema)
-        )
-      partial.replace(out)
-    except BaseException:
-      partial.unlink(missing_ok=True)
-      raise
+  said = "Nothing was written."
+  with (
+    telling(out.parent, lambda: said, again=""),
+    appearing(out) as partial,
+    pq.ParquetWriter(partial, schema) as writer,
+  ):
+    yield lambda rows: writer.write_table(
+      pa.Table.from_pylist(rows, schema=schema)
+    )
+
+
+def _check_out(out: pathlib.Path, path: str) -> None:
+  """Refuses to write over anything but a table of an earlier call."""
+  check_output(out, "--out", {"--data": path})
+  if not out.exists() or not out.stat().st_size:
+    return
+  try:
+    names = pq.read_schema(out).names
+  except Exception:  # whatever pyarrow makes of a foreign file
+    names = []
+  if "token_logprobs" not in names:
+    raise UserError(
+      "is there already and is no table of scores.",
+      where=f"--out={out}",
+      remedy="Name another file.",
+    )
 
 
 def _added(sums: Scored, rows: list[dict[str, Any]]) -> Scored:

@@ -90,7 +90,7 @@ def test_numbers_of_chats(place, model, capsys):
     [a["logprob"] > b["logprob"] for a, b in zip(found[::2], found[1::2])]
   )
   assert f"chosen likelier than rejected: {100 * share:.1f} %" in said
-  assert not list(place.folder.glob("*.partial"))
+  assert not list(place.folder.glob(".jalign-*"))
 
 
 def test_implicit_rewards(place, model, tmp_path, capsys):
@@ -150,4 +150,12 @@ def test_bad_inputs(place, model, tmp_path):
   (place.folder / "file").write_text("")
   place.write_data(_rows(2))
   inside = f"--out={place.folder / 'file' / 'x.parquet'}"
-  assert "Nothing was written" in place.fails([*command, inside])
+  assert "can't be written (Not a directory" in place.fails([*command, inside])
+  kept = place.data.read_bytes()
+  said = place.fails([*command, f"--out={place.data}"])
+  assert f"is --data={place.data}, which is read" in said
+  (place.folder / "notes.md").write_text("mine")
+  said = place.fails([*command, f"--out={place.folder / 'notes.md'}"])
+  assert "is there already and is no table of scores" in said
+  assert (place.folder / "notes.md").read_text() == "mine"
+  assert place.data.read_bytes() == kept

@@ -118,8 +118,8 @@ def _half(original, args):
     folder = args[0]
     if len(args) > 1:
       folder = pathlib.Path(str(args[0]._directory), str(args[1]))
-    files = sorted(p for p in pathlib.Path(folder).rglob("*") if p.is_file())
-    for path in files[::2]:
+    there = sorted(p for p in pathlib.Path(folder).rglob("*") if p.is_file())
+    for path in there[::2]:
       path.unlink()
 
 

@@ -4,7 +4,6 @@ Rows go to a parquet file as they are computed, and the vocabulary is streamed:
 memory doesn't grow with the data's length or with the vocabulary.
 """
 
-import contextlib
 import functools
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
@@ -12,8 +11,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jalign import data
 from jalign.data.check import guess, holds_messages
@@ -26,9 +23,9 @@ from jalign.experiment.inspect import (
 )
 from jalign.experiment.parse import parse
 from jalign.experiment.prepare import place
+from jalign.experiment.score_table import check_out, table
 from jalign.experiment.source import template_of
 from jalign.experiment.start import is_checkpoint, template_folder
-from jalign.files import appearing, check_output, telling
 from jalign.logprobs import token_logprobs, token_statistics
 from jalign.models import hf
 from jalign.sharding import make_mesh
@@ -37,24 +34,6 @@ from jalign.types import Model, Params, Sequences
 
 _SHORTEST = 32  # tokens of the shortest bucket; others double
 _CHUNK = 1024  # responses that are sorted by length together
-
-_SCHEMA = [
-  ("source", pa.string()),
-  ("response", pa.string()),
-  ("prompt_tokens", pa.int32()),
-  ("response_tokens", pa.int32()),
-  ("logprob", pa.float64()),
-  ("logprob_per_token", pa.float64()),
-  ("entropy", pa.float64()),
-  ("tokens", pa.list_(pa.int32())),
-  ("token_logprobs", pa.list_(pa.float32())),
-  ("token_entropies", pa.list_(pa.float32())),
-]
-_REFERENCE = [
-  ("ref_logprob", pa.float64()),
-  ("implicit_reward", pa.float64()),
-  ("ref_token_logprobs", pa.list_(pa.float32())),
-]
 
 
 class Scored(NamedTuple):
@@ -113,7 +92,7 @@ def score(
   """
   if batch_size < 1:
     raise UserError("must be at least 1.", where="--batch_size")
-  _check_out(out, path)
+  check_out(out, path)
   mesh = make_mesh()
   with jax.set_mesh(mesh):
     policy = load_policy(model, mesh)
@@ -131,7 +110,7 @@ def score(
           where=path,
         )
     sums = Scored(0, 0, 0.0, 0.0, [], [])
-    with _table(out, bool(reference)) as write:
+    with table(out, bool(reference)) as write:
       progress = Progress("scores", "response", len(encoded), leave=True)
       for rows in _rows(encoded, policy, other, beta, batch_size, mesh):
         write(rows)
@@ -287,38 +266,6 @@ def _row(sequence, found, beta):
     row["ref_logprob"] = float(np.sum(ref, dtype=np.float64))
     row["implicit_reward"] = beta * (total - row["ref_logprob"])
   return row
-
-
-@contextlib.contextmanager
-def _table(out: pathlib.Path, reference: bool) -> Iterator[Callable]:
-  """Gives a function that adds rows; the file gets its name at the end."""
-  schema = pa.schema(_SCHEMA + (_REFERENCE if reference else []))
-  said = "Nothing was written."
-  with (
-    telling(out.parent, lambda: said, again=""),
-    appearing(out) as partial,
-    pq.ParquetWriter(partial, schema) as writer,
-  ):
-    yield lambda rows: writer.write_table(
-      pa.Table.from_pylist(rows, schema=schema)
-    )
-
-
-def _check_out(out: pathlib.Path, path: str) -> None:
-  """Refuses to write over anything but a table of an earlier call."""
-  check_output(out, "--out", {"--data": path})
-  if not out.exists() or not out.stat().st_size:
-    return
-  try:
-    names = pq.read_schema(out).names
-  except Exception:  # whatever pyarrow makes of a foreign file
-    names = []
-  if "token_logprobs" not in names:
-    raise UserError(
-      "is there already and is no table of scores.",
-      where=f"--out={out}",
-      remedy="Name another file.",
-    )
 
 
 def _added(sums: Scored, rows: list[dict[str, Any]]) -> Scored:

@@ -3,15 +3,18 @@
 import contextlib
 import os
 import pathlib
+import shutil
 from collections.abc import Iterator, Mapping
 
 import jax
 
-from jalign.errors import UserError
+from jalign import data
 from jalign.experiment import folder as folders
 from jalign.experiment.inspect import load_run
+from jalign.experiment.kept import source_of
 from jalign.experiment.params import delta_of, layout
-from jalign.experiment.start import is_checkpoint
+from jalign.experiment.parse import parse
+from jalign.experiment.start import is_kept
 from jalign.files import appearing, check_output, telling
 from jalign.models import hf, lora
 from jalign.sharding import make_mesh
@@ -20,8 +23,9 @@ from jalign.sharding import make_mesh
 def export_run(run: pathlib.Path, target: pathlib.Path) -> str:
   """Writes what transformers opens; returns a line that says so.
 
-  What a run took from a checkpoint that is still there, its tokenizer with the
-  chat template above all, is copied from it. A low-rank change is merged.
+  Tokenizer, chat template and the ends of a response are those that the run
+  keeps; of a run that comes from a checkpoint, over other runs too, its
+  generation settings and its length come along. A low-rank change is merged.
 
   Args:
     run: folder of a run.
@@ -32,14 +36,36 @@ def export_run(run: pathlib.Path, target: pathlib.Path) -> str:
       computes; or the target is there, or can't be written.
   """
   config = folders.model_of(run)
-  like, note = _checkpoint_of(run)
+  texts = run / "tokenizer"
+  if not is_kept(run):  # by an earlier version
+    settings = parse(folders.read_json(run / "config.json"))
+    texts = source_of(settings) or texts
+  whole = (texts / "config.json").is_file()
   mesh = make_mesh()
-  inputs = {"--run": run} | ({} if like is None else {"init_from": like})
+  inputs = {"--run": run, "init_from": texts}
   with jax.set_mesh(mesh), _writing(target, inputs) as partial:
     loaded = load_run(run, mesh)
-    own = loaded.tokenizer if like is None else None
-    hf.save(loaded.params, config, partial, tokenizer=own, like=like)
-  return f"{run} ({loaded.stage}) -> {target}{note}"
+    hf.save(
+      loaded.params,
+      config,
+      partial,
+      tokenizer=None if whole else _Texts(loaded.tokenizer, texts),
+      like=texts if whole else None,
+    )
+  return f"{run} ({loaded.stage}) -> {target}"
+
+
+class _Texts:
+  """A tokenizer whose folder is copied rather than written anew."""
+
+  def __init__(self, tokenizer: data.Tokenizer, folder: pathlib.Path):
+    self.bos_id, self.eos_id = tokenizer.bos_id, tokenizer.eos_id
+    self.pad_id, self._folder = tokenizer.pad_id, folder
+
+  def save(self, path: pathlib.Path) -> None:
+    for file in sorted(self._folder.iterdir()):
+      if file.is_file():
+        shutil.copy(file, path / file.name)
 
 
 def export_adapter(run: pathlib.Path, target: pathlib.Path) -> str:
@@ -83,18 +109,6 @@ def merge_adapter(model: str, adapter: str, target: pathlib.Path) -> str:
     merged = jax.jit(lora.merge, out_shardings=layout(config, mesh))(policy)
     hf.save(merged, config, partial, like=folder)
   return f"{model} + {adapter} -> {target}"
-
-
-def _checkpoint_of(run):
-  """The checkpoint that a run started from or None, and what to say of it."""
-  start = folders.read_json(run / "config.json").get("init_from") or ""
-  if not start:
-    return None, ""
-  try:
-    base = hf.resolve(start)
-  except UserError:
-    return None, f"; {start} is gone: its chat template didn't come along"
-  return (base if is_checkpoint(base) else None), ""
 
 
 @contextlib.contextmanager

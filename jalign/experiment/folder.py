@@ -1,8 +1,10 @@
 """The run folder: what lies where, and whose run it is.
 
 config.json           the resolved config
-run.json              model config, stages, versions: what init_from reads
-tokenizer/            the tokenizer
+run.json              model config, stages, versions, the day it began: what
+                      init_from reads
+tokenizer/            the tokenizer, the chat template, the ends of a response:
+                      see kept.py
 data.json             records read, used, skipped; truncation
 STAGE/checkpoints/    newest states        STAGE/best/   best by `select`,
                       each with a manifest.json of its files' hashes
@@ -15,6 +17,7 @@ lock                  who is writing, while someone is (see lock.py)
 """
 
 import dataclasses
+import datetime
 import json
 import pathlib
 import typing
@@ -100,15 +103,38 @@ def _differences(a: Any, b: Any, at: str = "") -> set[str]:
 
 
 def describe(
-  folder: pathlib.Path, config: ModelConfig, stages: tuple[str, ...]
+  folder: pathlib.Path,
+  config: ModelConfig,
+  stages: tuple[str, ...],
+  day: datetime.date,
 ) -> None:
-  """Writes run.json."""
+  """Writes run.json; `day` is the one that the run began on."""
   model = dataclasses.asdict(config)
   del model["rules"]
   write_json(
     folder / "run.json",
-    {"model": model, "stages": list(stages), "versions": versions()},
+    {
+      "model": model,
+      "stages": list(stages),
+      "date": day.isoformat(),
+      "versions": versions(),
+    },
   )
+
+
+def date_of(folder: pathlib.Path) -> datetime.date | None:
+  """The day that a run began; None where an earlier version began it.
+
+  Raises:
+    UserError: run.json is missing or damaged.
+  """
+  value = _description(folder).get("date")
+  if value is None:
+    return None
+  try:
+    return datetime.date.fromisoformat(value)
+  except (TypeError, ValueError):
+    raise _damaged(folder, f"date is {value!r}") from None
 
 
 def model_of(folder: pathlib.Path) -> ModelConfig:

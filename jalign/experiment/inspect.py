@@ -17,7 +17,7 @@ from jalign.experiment.plugins import load_annotator
 from jalign.experiment.prepare import place, prepare
 from jalign.experiment.sampling import sample_texts
 from jalign.experiment.settings import SamplerSettings
-from jalign.experiment.start import is_checkpoint
+from jalign.experiment.start import check_vocabulary, is_checkpoint
 from jalign.models import ModelConfig, hf, transformer
 from jalign.sharding import make_mesh
 from jalign.training.progress import follow
@@ -52,6 +52,7 @@ def load_run(run: pathlib.Path, mesh: jax.sharding.Mesh) -> Loaded:
   stage = folders.last_stage(run)
   params = trained_params(config, mesh, stage)
   tokenizer = data.load(run / "tokenizer")
+  check_vocabulary(tokenizer, config, str(run))
   return Loaded(transformer(config), params, tokenizer, stage.name, config)
 
 
@@ -68,8 +69,10 @@ def load_policy(name: str, mesh: jax.sharding.Mesh) -> Loaded:
   folder = hf.resolve(name)
   if not is_checkpoint(folder):
     return load_run(folder, mesh)
+  tokenizer = data.load(folder)
+  check_vocabulary(tokenizer, hf.read_config(folder), str(folder))
   config, params = hf.load(folder, mesh=mesh)
-  return Loaded(transformer(config), params, data.load(folder), "", config)
+  return Loaded(transformer(config), params, tokenizer, "", config)
 
 
 def sample_run(

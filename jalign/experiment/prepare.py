@@ -1,6 +1,7 @@
 """Records, tokenizer and encoded data of a run and of each of its stages."""
 
 import dataclasses
+import datetime
 import itertools
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from jalign import data, sharding
 from jalign.data.conversations import end_of
 from jalign.errors import UserError
 from jalign.experiment import folder as folders
+from jalign.experiment import kept
 from jalign.experiment.dataset import Dataset
 from jalign.experiment.settings import DataSettings, Settings
 from jalign.experiment.source import (
@@ -21,11 +23,9 @@ from jalign.experiment.source import (
   read_source,
   say_seen,
   seen_in,
-  template_of,
   told_apart,
   trained_groups,
 )
-from jalign.experiment.start import template_folder
 from jalign.training.progress import follow
 
 _TEXTS = ("prompt", "chosen", "rejected", "response")
@@ -40,6 +40,8 @@ class Prepared:
     main: what is held out and judged.
     stages: what each stage is trained on, by its name.
     lines: what was read, held out and cut, for people.
+    templates: chat template of each value of data.template.
+    day: that the run began on: the date in a template that writes one.
     trained: split keys of all that is trained on.
   """
 
@@ -47,15 +49,17 @@ class Prepared:
   main: Dataset
   stages: dict[str, Dataset]
   lines: tuple[str, ...]
+  templates: kept.Templates
+  day: datetime.date
   trained: frozenset[str] = frozenset()
 
   def summary(self) -> str:
     """A few lines on what was read, held out and cut."""
     return "\n".join(f"[data] {line}" for line in self.lines)
 
-  def save(self, folder: pathlib.Path) -> None:
+  def save(self, folder: pathlib.Path, settings: Settings) -> None:
     """Keeps tokenizer/ and data.json in the folder."""
-    self.tokenizer.save(folder / "tokenizer")
+    kept.keep(folder, settings, self.tokenizer, self.templates)
     own = {
       name: dataset.facts
       for name, dataset in self.stages.items()
@@ -70,7 +74,10 @@ class Prepared:
     """The same with all pairs of another file held out."""
     self.main.check("pairs", "config.data")
     records, reports = read_records(
-      settings.data, path, template_folder(settings), "config.data"
+      settings.data,
+      path,
+      self.templates[settings.data.template],
+      "config.data",
     )
     held_out, cut = data.encode_pairs(
       records, self.tokenizer, _limits(settings.data)
@@ -95,18 +102,20 @@ def prepare(
 
   Args:
     settings: of the run.
-    folder: of the run, whose tokenizer is used if there is one.
+    folder: of the run: the tokenizer, the templates and the date that it
+      keeps are used.
     base: folder of the tokenizer to use, or None.
 
   Raises:
     UserError: bad data, or settings that contradict each other.
   """
-  templates = template_folder(settings)
+  day = kept.date_of(folder)
+  templates = kept.templates_of(settings, folder, day)
   wheres = {settings.data: "config.data"}
   for stage in settings.stages:
     wheres.setdefault(stage.data, f"config.{stage.name}.data")
   sources = {
-    each: read_source(each, templates, where)
+    each: read_source(each, templates[each.template], where)
     for each, where in follow(wheres.items(), "reading data", "source")
   }
   sources = told_apart(sources, settings.data)
@@ -117,14 +126,10 @@ def prepare(
     _texts([*s.train, *(s.held_out if whole else ())]) for s in sources.values()
   )
   tokenizer = _tokenizer(settings, folder, base, texts)
-  chats = {
-    each: template_of(each, templates, source.where)
-    for each, source in sources.items()
-  }
-  for chat in reversed(chats.values()):  # the run's own, the first, is to win
-    tokenizer = tokenizer.ended_by(chat.end if chat else "")
+  for each in reversed(sources):  # the run's own, the first, is to win
+    tokenizer = kept.ended(tokenizer, templates[each.template])
   datasets = {
-    each: _encode(each, chats[each], tokenizer, source)
+    each: _encode(each, templates[each.template], tokenizer, source)
     for each, source in follow(sources.items(), "encoding data", "source")
   }
   return Prepared(
@@ -135,6 +140,8 @@ def prepare(
       *itertools.chain.from_iterable(d.lines for d in datasets.values()),
       f"tokenizer of {tokenizer.vocab_size} tokens",
     ),
+    templates,
+    day,
     trained_groups(sources.values()),
   )
 
@@ -146,7 +153,7 @@ def _encode(
   source: Source,
 ) -> Dataset:
   where, train, held_out, reports = source[:4]
-  tokenizer = tokenizer.ended_by(template.end if template else "")
+  tokenizer = kept.ended(tokenizer, template)
 
   def conversations(records, tokenizer, limits):
     assert template is not None  # checked below
@@ -258,16 +265,16 @@ def _prompts(records, tokenizer, settings) -> list[data.EncodedPrompt]:
 
 def _tokenizer(settings: Settings, folder, base, texts) -> data.Tokenizer:
   own = folder / "tokenizer"
-  if base is not None:
-    if settings.tokenizer.path:
-      raise UserError(
-        "init_from gives the tokenizer.",
-        where="config.tokenizer.path",
-        remedy="Leave it empty.",
-      )
-    return data.load(base)
+  if base is not None and settings.tokenizer.path:
+    raise UserError(
+      "init_from gives the tokenizer.",
+      where="config.tokenizer.path",
+      remedy="Leave it empty.",
+    )
   if own.exists():
     return data.load(own)
+  if base is not None:
+    return data.load(base)
   if settings.tokenizer.path:
     return data.load(settings.tokenizer.path)
   if settings.tokenizer.kind == "words":

@@ -82,8 +82,9 @@ def run_one(
   judge = Judge(run, settings)
   # Nothing is written before everything that can be checked is.
   folders.claim(folder, config)
-  folders.describe(folder, model, tuple(s.name for s in settings.stages))
-  prepared.save(folder)
+  names = tuple(s.name for s in settings.stages)
+  folders.describe(folder, model, names, prepared.day)
+  prepared.save(folder, settings)
   with jax.set_mesh(mesh):
     policies = {"start": start_params(model, mesh, settings.seed, base)}
     starts = settings.starts

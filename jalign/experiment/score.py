@@ -15,17 +15,14 @@ import numpy as np
 from jalign import data
 from jalign.data.check import guess, holds_messages
 from jalign.errors import UserError
-from jalign.experiment import folder as folders
 from jalign.experiment.inspect import (
   Loaded,
   check_same_tokenizer,
   load_policy,
 )
-from jalign.experiment.parse import parse
+from jalign.experiment.kept import template_for
 from jalign.experiment.prepare import place
 from jalign.experiment.score_table import check_out, table
-from jalign.experiment.source import template_of
-from jalign.experiment.start import is_checkpoint, template_folder
 from jalign.logprobs import token_logprobs, token_statistics
 from jalign.models import hf
 from jalign.sharding import make_mesh
@@ -163,16 +160,11 @@ def _responses(record) -> list[tuple[str, str]]:
 
 def _template(given: str, model: str) -> data.ChatTemplate:
   """The template that is asked for, or the model's own."""
-  if given == "plain":
-    return data.PLAIN_CHAT
   folder = hf.resolve(model)
-  if given or is_checkpoint(folder):
-    return data.load_template(given or folder)
-  settings = parse(folders.read_json(folder / "config.json"))
-  found = template_of(settings.data, template_folder(settings), "config.data")
+  found = template_for(given, folder)
   if found is None:
     raise UserError(
-      "the data has messages, and the run was trained without a template.",
+      "the data has messages, and the model has no chat template.",
       where=str(folder),
       remedy="Give --template=plain, a tokenizer's folder or a file of Jinja.",
     )

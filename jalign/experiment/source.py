@@ -48,15 +48,19 @@ class Source(NamedTuple):
     return self._replace(train=kept, apart=len(self.train) - len(kept))
 
 
-def read_source(settings: DataSettings, folder: str, where: str) -> Source:
-  """Reads and splits one source; `folder` is the tokenizer's, "" for none.
+def read_source(
+  settings: DataSettings, template: data.ChatTemplate | None, where: str
+) -> Source:
+  """Reads and splits one source.
 
   Raises:
     UserError: bad data, or held-out records of another kind.
   """
-  records, reports = read_records(settings, settings.path, folder, where)
+  records, reports = read_records(settings, settings.path, template, where)
   if settings.eval_path:
-    held_out, others = read_records(settings, settings.eval_path, folder, where)
+    held_out, others = read_records(
+      settings, settings.eval_path, template, where
+    )
     for each, at in ((records, settings.path), (held_out, settings.eval_path)):
       if not each:
         raise UserError("holds no usable record.", where=at)
@@ -112,31 +116,17 @@ def say_seen(seen: Sequence[str], of: int, noun: str) -> str:
   )
 
 
-def template_of(
-  settings: DataSettings, folder: str, where: str
-) -> data.ChatTemplate | None:
-  """The chat template that a config names, None for none."""
-  if settings.template == "plain":
-    return data.PLAIN_CHAT
-  if settings.template == "tokenizer":
-    if not folder:
-      raise UserError(
-        f"names no folder, and {where}.template takes its template.",
-        where="config.tokenizer.path",
-        remedy="Name one, or set data.template to 'plain' or a file.",
-      )
-    return data.load_template(folder)
-  return data.load_template(settings.template) if settings.template else None
-
-
 def read_records(
-  settings: DataSettings, path: str, folder: str, where: str
+  settings: DataSettings,
+  path: str,
+  template: data.ChatTemplate | None,
+  where: str,
 ) -> tuple[list[Any], list[data.Report]]:
   """(records, reports: of the reading and, if there is one, the conversion)."""
   options = {
     "on_error": settings.on_error,
     "data_dir": settings.data_dir,
-    "template": template_of(settings, folder, where),
+    "template": template,
   }
   if settings.source == "conversations":
     del options["template"]  # needed later, where they are encoded

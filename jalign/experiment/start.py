@@ -45,16 +45,23 @@ def base_of(settings: Settings) -> pathlib.Path | None:
   return base
 
 
+def is_kept(run: pathlib.Path) -> bool:
+  """Whether a run's tokenizer/ is whole: earlier versions kept less."""
+  return (run / "tokenizer" / "generation_config.json").is_file()
+
+
 def tokenizer_folder(base: pathlib.Path) -> pathlib.Path:
-  """Where the tokenizer of what a run starts from is."""
-  return base if is_checkpoint(base) else base / "tokenizer"
-
-
-def template_folder(settings: Settings) -> str:
-  """The folder whose chat template data.template="tokenizer" means."""
-  base = hf.resolve(settings.init_from) if settings.init_from else None
-  own = base is not None and is_checkpoint(base)
-  return settings.tokenizer.path or (str(base) if own else "")
+  """Where tokenizer and chat template of what a run starts from are."""
+  if is_checkpoint(base):
+    return base
+  own = base / "tokenizer"
+  start = folders.read_json(base / "config.json").get("init_from")
+  if is_kept(base) or not start:
+    return own
+  try:
+    return tokenizer_folder(hf.resolve(start))
+  except UserError:  # it is gone, and its chat template with it
+    return own
 
 
 def model_config(
@@ -83,14 +90,22 @@ def model_config(
   else:
     there = folders.model_of(base)
   _agree(there, given, how, base)
-  if tokenizer.vocab_size > there.vocab_size:
+  check_vocabulary(tokenizer, there, str(base))
+  return there
+
+
+def check_vocabulary(
+  tokenizer: Tokenizer, config: ModelConfig, where: str
+) -> None:
+  """Raises UserError if a tokenizer has ids that a model hasn't."""
+  if tokenizer.vocab_size > config.vocab_size:
     raise UserError(
       f"the tokenizer has {tokenizer.vocab_size} tokens and the model"
-      f" embeddings of {there.vocab_size}.",
-      where=str(base),
-      remedy="Take the tokenizer that the model was trained with.",
+      f" embeddings of {config.vocab_size}.",
+      where=where,
+      remedy="Take the tokenizer that the model was trained with, or give the"
+      " model an embedding for every token.",
     )
-  return there
 
 
 def _agree(there, given: Any, free, base) -> None:

@@ -5,6 +5,7 @@ edits of a sound file.
 """
 
 import collections
+import datetime
 import json
 import pathlib
 import shutil
@@ -144,7 +145,8 @@ class Files:
     model = ModelConfig(9, 8, 8, 1, 2, 2)
     (folder / "run").mkdir()
     folders.claim(folder / "run", defaults())
-    folders.describe(folder / "run", model, ("sft", "align"))
+    today = datetime.date.today()
+    folders.describe(folder / "run", model, ("sft", "align"), today)
     writer = metrics.JsonlWriter(folder / "run" / "metrics.jsonl")
     for step in range(4):
       writer.write(step, {"loss": step / 3, "eval/loss": float("nan")})

@@ -26,7 +26,7 @@ from jalign.types import Params
 
 SHARD_BYTES = 5 * 10**9
 # Files that come along: of the tokenizer unless another is given.
-_TOKENIZER = (
+TOKENIZER_FILES = (
   "added_tokens.json",
   "chat_template.jinja",
   "merges.txt",
@@ -91,7 +91,7 @@ def save(
       description[f"{key}_token_id"] = getattr(tokenizer, f"{key}_id")
   with appearing(pathlib.Path(path)) as partial:
     if like is not None:
-      own = _TOKENIZER if tokenizer is None else ()
+      own = TOKENIZER_FILES if tokenizer is None else ()
       _take_over(pathlib.Path(like), partial, description, own)
     text = json.dumps(description, indent=2, sort_keys=True) + "\n"
     (partial / "config.json").write_text(text, encoding="utf-8")

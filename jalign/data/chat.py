@@ -17,7 +17,7 @@ import functools
 import os
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jalign.data.rows import SKIP, BadRow
@@ -25,8 +25,12 @@ from jalign.errors import UserError
 
 Message = Mapping[str, Any]
 
+# A conversation to find out what a template does: its answer is a text that no
+# template writes by itself.
+_ASKED: Message = {"role": "user", "content": "?"}
+_SAID: Message = {"role": "assistant", "content": "jalign-says-so"}
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
-_SAID = "jalign-says-so"  # a turn that no template writes by itself
+_MARK = re.compile(r"<[^<>\s]+>\s*|\[[^\[\]\s]+\]\s*")  # "<think>", "[THINK]"
 _SPECIAL = re.compile(r"\b(?:bos|eos|pad|unk|sep|cls|mask)_token\b")
 
 
@@ -111,15 +115,40 @@ class ChatTemplate:
   ) -> tuple[str, str]:
     """(prompt, response) as text; the two joined are the conversation.
 
+    A generation prompt may open what the answer doesn't go on with (a `<think>`
+    that the template writes in no turn that is there): then the prompt ends
+    before it. See `opens`.
+
     Raises:
       BadRow: the template refuses the messages, or writes the prompt
         differently once the response follows.
     """
-    start = self.render(prompt, prompt=True)
     whole = self.render([*prompt, *response])
-    if not whole.startswith(start):
-      raise _no_prefix(self, start, whole)
+    start = self._start(prompt, whole)
     return start, self._closed(whole[len(start) :])
+
+  @property
+  def opens(self) -> str:
+    """What the generation prompt opens and plain answers don't go on with."""
+    try:
+      start = self.render([_ASKED], prompt=True)
+      return start[len(self._start([_ASKED], self.render([_ASKED, _SAID]))) :]
+    except BadRow:  # such a conversation isn't what this template is for
+      return ""
+
+  def _start(self, prompt: Sequence[Message], whole: str) -> str:
+    """What a whole text has of a prompt with its generation prompt."""
+    start = self.render(prompt, prompt=True)
+    if whole.startswith(start):
+      return start
+    before = os.path.commonprefix([start, self.render(prompt)])
+    # Marks at its end; the last characters alone, since texts can be marks.
+    marks = _MARK.finditer(start, max(len(before), len(start) - 200))
+    for mark in _trailing(start, [*marks]):
+      said = start[: mark.start()]
+      if whole.startswith(said) and said[len(before) :].strip():
+        return said
+    raise _no_prefix(self, start, whole)
 
   def spans(
     self, messages: Sequence[Message]
@@ -142,10 +171,8 @@ class ChatTemplate:
       for i, message in enumerate(messages):
         if message["role"] != "assistant":
           continue
-        start = self.render(messages[:i], prompt=True)
         turn = self._closed(self.render(messages[: i + 1]))
-        if not turn.startswith(start):
-          raise _no_prefix(self, start, turn)
+        start = self._start(messages[:i], turn)
         if not text.startswith(turn):
           raise _no_prefix(self, turn, text)
         spans.append((len(start), len(turn)))
@@ -313,14 +340,22 @@ def _render(
 @functools.lru_cache(maxsize=64)
 def _tail(text: str, variables: tuple[tuple[str, str], ...]) -> str:
   """`ChatTemplate.tail`, out of a conversation of two turns."""
-  asked = {"role": "user", "content": "?"}
-  said = {"role": "assistant", "content": _SAID}
   try:
-    template = ChatTemplate(text, dict(variables))
-    _, found, tail = template.render([asked, said]).rpartition(_SAID)
+    whole = ChatTemplate(text, dict(variables)).render([_ASKED, _SAID])
   except BadRow:  # such a conversation isn't what this template is for
     return ""
+  _, found, tail = whole.rpartition(_SAID["content"])
   return tail if found else ""
+
+
+def _trailing(text: str, marks: Sequence[re.Match]) -> Iterator[re.Match]:
+  """The marks that a text ends with, the last one first."""
+  at = len(text)
+  for mark in reversed(marks):
+    if mark.end() != at:
+      return
+    at = mark.start()
+    yield mark
 
 
 def _no_prefix(template: ChatTemplate, start: str, whole: str) -> BadRow:
@@ -330,7 +365,8 @@ def _no_prefix(template: ChatTemplate, start: str, whole: str) -> BadRow:
     f"{template.name or 'the template'} writes the prompt differently once a "
     "response follows: "
     f"{start[at : at + 30]!r} becomes {whole[at : at + 30]!r}.",
-    "The model would be trained on prompts that it never sees. Use a template "
-    "whose prompt, with its generation prompt, begins the whole "
-    f"conversation. {SKIP}",
+    "The model would be trained on prompts that it never sees. Give the "
+    'texts themselves as "prompt" and "response" (or "chosen", "rejected"), '
+    "without a template; or use a template whose prompt, with its generation "
+    f"prompt, begins the whole conversation. {SKIP}",
   )

@@ -166,6 +166,18 @@ def exchange(
   return template.exchange(prompt, response)
 
 
+def one_prompt(
+  exchanges: Sequence[tuple[str, str]],
+) -> tuple[str, tuple[str, ...]]:
+  """(prompt, responses) of exchanges that answer the same messages.
+
+  A template may write some answers after what its generation prompt opens and
+  others without it: the prompt ends where all of them agree.
+  """
+  prompt = min((start for start, _ in exchanges), key=len)
+  return prompt, tuple(start[len(prompt) :] + said for start, said in exchanges)
+
+
 def end_of(template: ChatTemplate | None) -> str | None:
   """`PreferenceRecord.end` of texts that a template writes."""
   return None if template is None or template.plain else template.end

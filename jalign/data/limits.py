@@ -93,6 +93,7 @@ class Truncation:
     identical: pairs whose two responses became equal: they teach nothing.
     joined: responses whose first token would begin in the prompt if both were
       encoded as one text.
+    parted: (conversations taken apart into turns, turns that they became).
   """
 
   noun: str
@@ -100,6 +101,7 @@ class Truncation:
   parts: Mapping[str, Cut]
   identical: int = 0
   joined: int = 0
+  parted: tuple[int, int] = (0, 0)
 
   def summary(self) -> str:
     """One line of counts and shares."""
@@ -108,12 +110,17 @@ class Truncation:
       for name, (of, n, tokens) in self.parts.items()
       if n
     ]
-    apart = (
-      f"; {self.joined} responses begin with what would be one token with the"
-      " prompt's end: kept apart"
-      if self.joined
-      else ""
-    )
+    apart = ""
+    if self.joined:
+      apart += (
+        f"; {self.joined} responses begin with what would be one token with the"
+        " prompt's end: kept apart"
+      )
+    if self.parted[0]:
+      apart += (
+        f"; {self.parted[0]} conversations as {self.parted[1]} demonstrations,"
+        " turn by turn: the template writes their earlier turns differently"
+      )
     if not parts:
       return f"none of {self.count} {self.noun} truncated{apart}"
     text = f"of {self.count} {self.noun}, truncated {', '.join(parts)}"
@@ -133,6 +140,7 @@ class Truncation:
       "tokens": {name: part.tokens for name, part in parts},
       "identical": self.identical,
       "joined": self.joined,
+      "parted": list(self.parted),
     }
 
 

@@ -10,6 +10,7 @@ from jalign.data.conversations import (
   exchange,
   group_of_turns,
   messages_of,
+  one_prompt,
   opening,
   shared_prompt,
   turns,
@@ -193,8 +194,12 @@ def pair_record(
     prompt = turns(require(row, "prompt"), "prompt", "user")
     good = turns(good, "chosen", "assistant")
     bad = turns(bad, "rejected", "assistant")
-  written, chosen = exchange(prompt, good, template, where, "chosen")
-  other, rejected = exchange(prompt, bad, template, where, "rejected")
+  written, (chosen, rejected) = one_prompt(
+    (
+      exchange(prompt, good, template, where, "chosen"),
+      exchange(prompt, bad, template, where, "rejected"),
+    )
+  )
   check_two(chosen, rejected)
   return PreferenceRecord(
     prompt=written,
@@ -252,11 +257,12 @@ def shp_record(
       f"It is 1 where A is preferred and 0 where B is. {SKIP}",
     )
   best, worst = ("A", "B") if label else ("B", "A")
-  written, chosen = exchange(
-    prompt, text(row, f"human_ref_{best}"), template, where, "chosen"
-  )
-  _, rejected = exchange(
-    prompt, text(row, f"human_ref_{worst}"), template, where, "rejected"
+  best_text, worst_text = (text(row, f"human_ref_{x}") for x in (best, worst))
+  written, (chosen, rejected) = one_prompt(
+    (
+      exchange(prompt, best_text, template, where, "chosen"),
+      exchange(prompt, worst_text, template, where, "rejected"),
+    )
   )
   check_two(chosen, rejected)
   post = row.get("post_id")

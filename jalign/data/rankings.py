@@ -5,7 +5,13 @@ from typing import Any
 
 from jalign.data.chat import ChatTemplate
 from jalign.data.completions import RESPONSE
-from jalign.data.conversations import end_of, exchange, group_of_turns, turns
+from jalign.data.conversations import (
+  end_of,
+  exchange,
+  group_of_turns,
+  one_prompt,
+  turns,
+)
 from jalign.data.reading import (
   Note,
   Path,
@@ -158,15 +164,14 @@ def ranked(
   Raises:
     BadRow: fewer than two are left.
   """
-  written, found, scores = "", [], []
+  found, scores = [], []
   for response, score in scored:
     turn = turns(response, "responses", "assistant")
     blank = not (turn if isinstance(turn, str) else turn[-1]["content"]).strip()
     if score is None or blank:
       note("unscored" if score is None else "blank")
       continue
-    written, answer = exchange(prompt, turn, template, where)
-    found.append(answer)
+    found.append(exchange(prompt, turn, template, where))
     scores.append(score)
   if len(found) < 2:
     raise BadRow(
@@ -174,9 +179,10 @@ def ranked(
       f"{len(found)} of {len(scored)} responses have a score and a text.",
       f"A list needs two or more. {SKIP}",
     )
+  written, responses = one_prompt(found)
   return RankedRecord(
     prompt=written,
-    responses=tuple(found),
+    responses=responses,
     scores=tuple(scores),
     source=where,
     group=group or group_of_turns(prompt),

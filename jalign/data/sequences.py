@@ -1,11 +1,12 @@
 """Texts to imitate become token ids: one sequence, some of it scored."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from jalign.data.chat import ChatTemplate
+from jalign.data.conversations import end_of
 from jalign.data.limits import (
   Limits,
   Truncation,
@@ -109,13 +110,25 @@ def encode_conversation(
 
   Raises:
     UserError: the template refuses the conversation, or writes a turn
-      differently once others follow; or no scored token is left.
+      differently once others follow (`encode_conversations` takes such ones
+      apart); or no scored token is left.
   """
   try:
     text, spans = template.given(record.variables).spans(record.messages)
   except BadRow as bad:
-    _, problem, remedy = bad.args
-    raise UserError(problem, where=record.source, remedy=remedy) from None
+    raise _said(bad, record) from None
+  return _encode_spans(record, text, spans, tokenizer, template, limits)
+
+
+def _encode_spans(
+  record: ConversationRecord,
+  text: str,
+  spans: Sequence[tuple[int, int]],
+  tokenizer: Tokenizer,
+  template: ChatTemplate,
+  limits: Limits,
+) -> EncodedSequence:
+  """A conversation of one text, the spans in it scored."""
   tokenizer = tokenizer.ended_by(template.end)
   at = spans[0][0] if spans else 0
   ids = start_ids(text[:at], tokenizer, not template.plain)
@@ -139,11 +152,7 @@ def encode_conversation(
   mask[0] = False  # nothing predicts the first token
   length = min(len(ids), limits.max_tokens)
   if not any(mask[:length]):
-    raise UserError(
-      f"no assistant token is left in the first {length} of {len(ids)} tokens.",
-      where=record.source,
-      remedy="Add a longer bucket, or leave the conversation out.",
-    )
+    raise _nothing_left(record, length, len(ids))
   return EncodedSequence(
     ids=np.array(ids[:length], np.int32),
     mask=np.array(mask[:length], bool),
@@ -151,6 +160,58 @@ def encode_conversation(
     cut=(0, len(ids) - length),
     joined=joined,
   )
+
+
+def _turn_by_turn(
+  record: ConversationRecord,
+  tokenizer: Tokenizer,
+  template: ChatTemplate,
+  limits: Limits,
+) -> tuple[list[EncodedSequence], list[int]]:
+  """(demonstrations of a conversation's turns, tokens dropped from each).
+
+  A turn whose prompt alone is beyond the limit is left out.
+  """
+  own = template.given(record.variables)
+  end = end_of(template)
+  whole = Limits(max_tokens=2**30)
+  found: list[EncodedSequence] = []
+  cut: list[int] = []
+  for i, message in enumerate(record.messages):
+    if message["role"] != "assistant":
+      continue
+    try:
+      texts = own.exchange(record.messages[:i], record.messages[i : i + 1])
+    except BadRow as bad:
+      raise _said(bad, record) from None
+    source = f"{record.source}#{len(cut) + 1}"
+    turn = DemonstrationRecord(*texts, source, record.group, end=end)
+    one = encode_demonstration(turn, tokenizer, whole)
+    length = min(len(one.ids), limits.max_tokens)
+    cut.append(len(one.ids) - length)
+    one = dataclasses.replace(
+      one, ids=one.ids[:length], mask=one.mask[:length], cut=(0, cut[-1])
+    )
+    if one.mask.any():
+      found.append(one)
+  if not found:
+    raise _nothing_left(record, limits.max_tokens, limits.max_tokens + cut[0])
+  return found, cut
+
+
+def _nothing_left(
+  record: ConversationRecord, length: int, total: int
+) -> UserError:
+  return UserError(
+    f"no assistant token is left in the first {length} of {total} tokens.",
+    where=record.source,
+    remedy="Add a longer bucket, or leave the conversation out.",
+  )
+
+
+def _said(bad: BadRow, record: ConversationRecord) -> UserError:
+  _, problem, remedy = bad.args
+  return UserError(problem, where=record.source, remedy=remedy)
 
 
 def encode_conversations(
@@ -161,8 +222,15 @@ def encode_conversations(
 ) -> tuple[list[EncodedSequence], Truncation]:
   """`encode_conversation` of each record, and what was cut.
 
+  Where the template writes a turn differently once others follow (it drops the
+  thoughts of earlier turns), each of the conversation's turns is a
+  demonstration of its own instead, after the text that the template writes
+  before it: "FILE:LINE#1", "#2" and so on. Every turn is scored once. How many
+  conversations this befell is in `Truncation.parted`.
+
   Raises:
-    UserError: as `encode_conversation`; or the template ends turns with a
+    UserError: the template refuses a conversation, no scored token of it is
+      left; or the template ends turns with a
       token that the tokenizer reads as plain text, or that isn't its own.
   """
   end = tokenizer.eos_text
@@ -183,15 +251,29 @@ def encode_conversations(
       remedy="Use a template without special tokens (the end of sequence is "
       "added), or a Hugging Face tokenizer.",
     )
-  found = [
-    encode_conversation(record, tokenizer, template, limits)
-    for record in records
-  ]
+  found: list[EncodedSequence] = []
+  count, parted, turns = 0, 0, 0
+  cut: list[int] = []
+  for record in records:
+    count += 1
+    try:
+      spans = template.given(record.variables).spans(record.messages)
+    except BadRow as bad:
+      if bad.args[0] != "prefix":
+        raise _said(bad, record) from None
+      some, lost = _turn_by_turn(record, tokenizer, template, limits)
+      parted, turns = parted + 1, turns + len(some)
+      cut += lost
+    else:
+      some = [_encode_spans(record, *spans, tokenizer, template, limits)]
+      cut.append(some[0].cut[1])
+    found += some
   return found, Truncation(
     noun="conversations",
-    count=len(found),
-    parts={"conversations": count_cuts(one.cut[1] for one in found)},
+    count=count,
+    parts={"conversations": count_cuts(cut)},
     joined=sum(one.joined for one in found),
+    parted=(parted, turns),
   )
 
 

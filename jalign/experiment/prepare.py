@@ -12,6 +12,7 @@ import numpy as np
 
 from jalign import data, sharding
 from jalign.data.conversations import end_of
+from jalign.data.rows import BadRow
 from jalign.errors import UserError
 from jalign.experiment import folder as folders
 from jalign.experiment import kept
@@ -200,6 +201,11 @@ def _encode(
   if len(reports) > 1:
     facts["convert"] = reports[1].to_dict()
   parts: list[list[Any]] = [[], []]
+  if template is not None and template.opens:
+    lines.append(
+      f"{where}: the template's generation prompt opens {template.opens!r};"
+      " answers that it writes without that begin before it"
+    )
   if encode is not None:
     for i, (name, records) in enumerate((("train", train), ("eval", held_out))):
       parts[i], cut = encode(records, tokenizer, _limits(settings))
@@ -231,8 +237,12 @@ def _opening(
   last = max(
     i for i, m in enumerate(record.messages) if m["role"] == "assistant"
   )
-  template = template.given(record.variables)
-  text = template.render(record.messages[:last], prompt=True)
+  own = template.given(record.variables)
+  before, turn = record.messages[:last], record.messages[last : last + 1]
+  try:
+    text = own.exchange(before, turn)[0]
+  except BadRow:
+    text = own.render(before, prompt=True)
   return data.PromptRecord(
     text, record.source, record.group, end=end_of(template)
   )

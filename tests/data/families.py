@@ -43,6 +43,16 @@ ZEPHYR = (
   "{{ '<|' + m.role + '|>\n' + m.content + eos_token + '\n' }}{% endfor %}"
   "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
 )
+# Earlier answers lose the empty thought that the last one has.
+QWEN = (
+  "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+  "{% if m.role == 'assistant' and loop.last %}"
+  "{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+  "{{ m.content + '<|im_end|>\n' }}{% endfor %}"
+  "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+# The generation prompt opens a thought that no turn that is there has.
+THINKING = CHATML.replace("assistant\n' }}", "assistant\n<think>\n' }}")
 
 
 def byte_level(

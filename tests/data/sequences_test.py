@@ -43,6 +43,7 @@ def test_cut_as_pairs_are():
     "tokens": {"prompts": 6, "responses": 3},
     "identical": 0,
     "joined": 0,
+    "parted": [0, 0],
   }
   assert "1 responses (end) (100.0%, 3 tokens)" in cut.summary()
   with pytest.raises(UserError, match="f.jsonl:7.*no room"):

@@ -9,7 +9,7 @@
 Everything here runs on the host, in NumPy, until the batch records.
 """
 
-from jalign.data.chat import PLAIN_CHAT, ChatTemplate, load_template
+from jalign.data.chat import PLAIN_CHAT, ChatTemplate
 from jalign.data.collate import (
   PromptBatch,
   collate_chosen,
@@ -111,6 +111,7 @@ from jalign.data.sources import (
   guess_source,
   read,
 )
+from jalign.data.templates import load_template
 from jalign.data.tokenizer import Tokenizer, train_bpe, train_words
 from jalign.data.tokenizer_folder import load
 from jalign.data.trees import read_openassistant

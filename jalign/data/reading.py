@@ -26,10 +26,11 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
-from jalign.data.chat import ChatTemplate, load_template
+from jalign.data.chat import ChatTemplate
 from jalign.data.containers import Path, Rows, rows_of
 from jalign.data.rows import SKIP, BadRow
 from jalign.data.schema import Report, Skipped
+from jalign.data.templates import load_template
 from jalign.errors import UserError
 
 Template = ChatTemplate | str | os.PathLike[str] | None

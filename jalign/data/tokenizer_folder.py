@@ -7,7 +7,7 @@ from typing import Any
 
 import tokenizers
 
-from jalign.data.chat import template_of
+from jalign.data.templates import template_of
 from jalign.data.tokenizer import (
   GENERATION,
   MARK,

@@ -1,0 +1,122 @@
+"""Where chat templates come from: tokenizers' folders, files, strings."""
+
+import dataclasses
+import os
+import pathlib
+import re
+from typing import Any
+
+from jalign.data.chat import ChatTemplate
+from jalign.errors import UserError
+
+_SPECIAL = re.compile(r"\b(?:bos|eos|pad|unk|sep|cls|mask)_token\b")
+
+
+def load_template(
+  source: str | os.PathLike[str] | ChatTemplate, **variables: Any
+) -> ChatTemplate:
+  """A chat template from a tokenizer's folder, a file or a string.
+
+  Args:
+    source: a folder that `transformers.AutoTokenizer` reads and that has a
+      chat template; a file of Jinja; or the Jinja itself. A `ChatTemplate`
+      comes back with the variables added.
+    **variables: what the template reads beside the messages. A folder gives
+      its special tokens; a file and a string give none.
+
+  Raises:
+    UserError: nothing there; no template in the folder; broken Jinja; or the
+      template writes a special token that isn't known.
+  """
+  if isinstance(source, ChatTemplate):
+    found = dataclasses.replace(source, variables={**source.variables})
+  else:
+    found = _find(os.fspath(source))
+  found = dataclasses.replace(found, variables={**found.variables, **variables})
+  _check(found)
+  return found
+
+
+def _find(source: str) -> ChatTemplate:
+  if "{%" in source or "{{" in source:
+    return ChatTemplate(source, {})
+  path = pathlib.Path(source)
+  if path.is_dir():
+    return _from_folder(path)
+  try:
+    return ChatTemplate(path.read_text(encoding="utf-8"), {}, source)
+  except (OSError, ValueError) as error:
+    raise UserError(
+      f"no chat template can be read ({type(error).__name__}).",
+      where=source,
+      remedy="Give a tokenizer's folder, a file of Jinja, or Jinja itself.",
+    ) from None
+
+
+def _from_folder(folder: pathlib.Path) -> ChatTemplate:
+  import transformers  # slow to import
+
+  try:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+      str(folder), local_files_only=True, trust_remote_code=False
+    )
+  except Exception as error:  # whatever a foreign folder makes it raise
+    raise UserError(
+      f"no tokenizer can be loaded ({type(error).__name__}: {error}).",
+      where=str(folder),
+      remedy="Give a tokenizer's folder, or a file of Jinja.",
+    ) from None
+  found = template_of(tokenizer, str(folder))
+  if found is None and tokenizer.chat_template:
+    names = ", ".join(sorted(tokenizer.chat_template))
+    raise UserError(
+      f"the tokenizer has several chat templates ({names}).",
+      where=str(folder),
+      remedy="Give the file of one of them as the template.",
+    )
+  if found is None:
+    raise UserError(
+      "the tokenizer has no chat template.",
+      where=str(folder),
+      remedy="Put a chat_template.jinja in the folder, or give a file of "
+      "Jinja as the template.",
+    )
+  return found
+
+
+def template_of(tokenizer: Any, name: str) -> ChatTemplate | None:
+  """The template of a Hugging Face tokenizer, None without a (default) one."""
+  if not tokenizer.chat_template:
+    return None
+  try:
+    text = tokenizer.get_chat_template()
+  except ValueError:  # several, and none is the default
+    return None
+  tokens = tokenizer.special_tokens_map
+  return ChatTemplate(
+    text, {key: t for key, t in tokens.items() if isinstance(t, str)}, name
+  )
+
+
+def _check(template: ChatTemplate) -> None:
+  from jalign.data import bounded  # jinja2 is slow to import
+
+  try:
+    bounded.compiled(template.text)
+  except Exception as error:  # of any kind: a template is anybody's program
+    raise UserError(
+      f"the chat template is not Jinja ({bounded.said(error)}).",
+      where=template.name,
+      remedy="Mend it; see transformers' documentation of chat templates.",
+    ) from None
+  read = set(_SPECIAL.findall(template.text))
+  unknown = sorted(read - set(template.variables))
+  # Folders leave out the tokens that they don't have; their templates cope.
+  if unknown and not os.path.isdir(template.name):
+    raise UserError(
+      f"the chat template writes {', '.join(unknown)}, which Jinja would "
+      "silently leave empty.",
+      where=template.name,
+      remedy="Give the tokenizer's folder as the template, or "
+      f"load_template(..., {unknown[0]}=TEXT).",
+    )

@@ -1,6 +1,8 @@
 """The one exception that a user can cause and mend."""
 
+import difflib
 import textwrap
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
@@ -18,8 +20,25 @@ class UserError(ValueError):
   def paragraph(self, program: str) -> str:
     """What a command prints of it, in lines of at most 79 characters."""
     return textwrap.fill(
-      f"{program}: error: {' '.join(str(self).split())}",
+      printable(f"{program}: error: {' '.join(str(self).split())}"),
       79,
       break_long_words=False,  # paths stay whole
       break_on_hyphens=False,
     )
+
+
+def printable(text: str) -> str:
+  """The text with escapes for what a terminal would obey or can't show."""
+  return "".join(
+    c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text
+  )
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+  """A remedy for a wrong name: the one that was meant, and all there are."""
+  names = [str(one)[:80] for one in known]
+  near = difflib.get_close_matches(name, names, n=1)
+  meant = f"Did you mean {near[0]!r}? " if near else ""
+  more = f" and {len(names) - 30} more" if len(names) > 30 else ""
+  there = ", ".join(map(repr, names[:30])) or "none"
+  return f"{meant}There are: {there}{more}."

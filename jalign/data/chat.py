@@ -195,6 +195,9 @@ PLAIN_CHAT = ChatTemplate(
   "{% for message in messages %}"
   "{% if not loop.first %}{{ '\n\n' }}{% endif %}"
   "{{ message.role }}: {{ message.content }}"
+  "{% if message.tool_calls %}"
+  "{{ '\n' + message.tool_calls | tojson }}"
+  "{% endif %}"
   "{% endfor %}"
   "{% if add_generation_prompt %}{{ '\n\nassistant:' }}{% endif %}",
   {},

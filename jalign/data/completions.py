@@ -7,12 +7,23 @@ from jalign.data.conversations import (
   end_of,
   exchange,
   group_of_turns,
+  is_blank,
   last_turn,
   messages_of,
   turns,
 )
-from jalign.data.reading import Path, Template, one, read_rows, variables_of
-from jalign.data.rows import SKIP, BadRow, first_of, require
+from jalign.data.reading import (
+  VARIABLES,
+  Columns,
+  Path,
+  Template,
+  as_template,
+  one,
+  read_rows,
+  told,
+  variables_of,
+)
+from jalign.data.rows import SKIP, BadRow, first_of, quoted, require
 from jalign.data.schema import (
   BinaryRecord,
   ConversationRecord,
@@ -30,6 +41,7 @@ def read_demonstrations(
   *,
   template: Template = None,
   data_dir: Path | None = None,
+  columns: Columns | None = None,
 ) -> tuple[list[DemonstrationRecord], Report]:
   """Reads responses to imitate.
 
@@ -39,18 +51,24 @@ def read_demonstrations(
 
   Args, Returns, Raises: as at the top of `reading`.
   """
+  chat = as_template(template)
   return read_rows(
     path,
     on_error,
-    one(demonstration_record, template),
-    ("prompt", *RESPONSE, *CONVERSATION),
+    one(demonstration_record, chat),
+    ("prompt", *RESPONSE, *CONVERSATION, *told(chat)),
     "demonstrations",
     data_dir,
+    columns,
   )
 
 
 def read_conversations(
-  path: Path, on_error: str = "error", *, data_dir: Path | None = None
+  path: Path,
+  on_error: str = "error",
+  *,
+  data_dir: Path | None = None,
+  columns: Columns | None = None,
 ) -> tuple[list[ConversationRecord], Report]:
   """Reads "messages" (or "conversations") of which every assistant turn is to
   be imitated; `encode_conversations` takes the template.
@@ -61,9 +79,10 @@ def read_conversations(
     path,
     on_error,
     lambda row, where, note: [conversation_record(row, where)],
-    CONVERSATION,
+    (*CONVERSATION, *VARIABLES),
     "conversations",
     data_dir,
+    columns,
   )
 
 
@@ -73,19 +92,22 @@ def read_binary(
   *,
   template: Template = None,
   data_dir: Path | None = None,
+  columns: Columns | None = None,
 ) -> tuple[list[BinaryRecord], Report]:
   """Reads "prompt", "response" (or "completion") and "label": true or 1 where
   the response is desirable, false or 0 where it isn't.
 
   Args, Returns, Raises: as at the top of `reading`.
   """
+  chat = as_template(template)
   return read_rows(
     path,
     on_error,
-    one(binary_record, template),
-    ("prompt", "label", *RESPONSE),
+    one(binary_record, chat),
+    ("prompt", "label", *RESPONSE, *told(chat)),
     "responses",
     data_dir,
+    columns,
   )
 
 
@@ -95,8 +117,7 @@ def conversation_record(row: dict[str, Any], where: str) -> ConversationRecord:
   messages = messages_of(require(row, field), field)
   last_turn(messages, field)
   for turn, message in enumerate(messages):
-    said = message["content"].strip() or message.get("tool_calls")
-    if message["role"] == "assistant" and not said:
+    if message["role"] == "assistant" and is_blank([message]):
       raise BadRow(
         "empty_response",
         f"{field}[{turn}] is an empty assistant turn.",
@@ -132,7 +153,7 @@ def binary_record(
   if not isinstance(label, bool | int | float) or label not in (0, 1):
     raise BadRow(
       "label",
-      f"field 'label' is {label!r}.",
+      f"field 'label' is {quoted(label)}.",
       f"Write true (or 1) where the response is desirable, else false. {SKIP}",
     )
   written, answer = exchange(prompt, response, template, where)

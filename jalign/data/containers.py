@@ -10,21 +10,26 @@ comes as a `BadRow` in its place, so that readers may count it.
   tfds:NAME[/CONFIG][:SPLIT]  prepared as array_record in a local data_dir
 """
 
-import gzip
 import os
 import pathlib
-import zlib
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from jalign.data.rows import BadRow, parse_object
+from jalign.data.arrow import Rows, parquet_rows, saved_rows
+from jalign.data.lines import lines_of
+from jalign.data.plain import parse_object
+from jalign.data.rows import BadRow
 from jalign.errors import UserError
 
 Path = str | os.PathLike[str]
-Rows = Iterator[tuple[str, dict[str, Any] | BadRow]]
 
 
-def rows_of(path: Path, data_dir: Path | None = None) -> Rows:
+def rows_of(
+  path: Path,
+  data_dir: Path | None = None,
+  fields: Collection[str] | None = None,
+) -> Rows:
   """Yields (place, row) of what `path` names; places are "path:number".
 
   Numbers are 1-based: lines of a text file (blank lines count but are no
@@ -34,9 +39,13 @@ def rows_of(path: Path, data_dir: Path | None = None) -> Rows:
     path: a file, a folder, or "tfds:...".
     data_dir: folder of prepared TFDS data; default $TFDS_DATA_DIR, then
       ~/tensorflow_datasets.
+    fields: names of the fields that are wanted: containers of columns decode
+      no other, and give `UNREAD` for it. None wants all.
 
   Raises:
-    UserError: it isn't there, or cannot be read as what it says it is.
+    UserError: it isn't there, cannot be read as what it says it is, or has no
+      end: a pipe, a device, a file that unpacks to far more than its size, a
+      row of more than `lines.MAX_ROW` bytes.
   """
   name = os.fspath(path)
   if name.startswith("tfds:"):
@@ -44,82 +53,44 @@ def rows_of(path: Path, data_dir: Path | None = None) -> Rows:
 
     return tfds_rows(name, data_dir)
   if os.path.isdir(name):
-    return _folder_rows(pathlib.Path(name))
+    return _folder_rows(pathlib.Path(name), fields)
   if name.endswith(".parquet"):
-    return _parquet_rows(name)
+    return parquet_rows(name, fields)
   return _json_rows(name)
 
 
 def _json_rows(name: str) -> Rows:
-  opener = gzip.open if name.endswith(".gz") else open
-  try:
-    with opener(name, "rb") as file:
-      for number, line in enumerate(file, 1):
-        if not line.strip():
-          continue
-        try:
-          row: dict[str, Any] | BadRow = parse_object(line)
-        except BadRow as bad:
-          row = bad
-        yield f"{name}:{number}", row
-  except FileNotFoundError:
-    raise _missing(name) from None
-  except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-    raise UserError(
-      f"the file is not a whole gzip file ({error}).",
-      where=name,
-      remedy="Fetch it again, or take .gz off its name if it is plain text.",
-    ) from None
-  except OSError as error:
-    raise UserError(
-      f"the file cannot be read ({error.strerror or error}).",
-      where=name,
-      remedy="Give a file that you may read.",
-    ) from None
+  for number, line in lines_of(name):
+    try:
+      row: dict[str, Any] | BadRow = parse_object(line)
+    except BadRow as bad:
+      row = bad
+    yield f"{name}:{number}", row
 
 
-def _parquet_rows(name: str) -> Rows:
-  import pyarrow  # slow to import; only these files need it
-  import pyarrow.parquet
-
-  if not os.path.exists(name):
-    raise _missing(name)
-  number = 0
-  try:
-    with pyarrow.parquet.ParquetFile(name) as file:
-      for batch in file.iter_batches(1024):
-        for row in batch.to_pylist():
-          number += 1
-          yield f"{name}:{number}", row
-  except (pyarrow.ArrowException, OSError) as error:
-    raise UserError(
-      f"the file is not a whole parquet file ({_first_line(error)}).",
-      where=name,
-      remedy="Fetch it again; a file of JSON lines ends in .jsonl.",
-    ) from None
-
-
-def _folder_rows(folder: pathlib.Path) -> Rows:
+def _folder_rows(folder: pathlib.Path, fields: Collection[str] | None) -> Rows:
   if (folder / "state.json").is_file():
-    return _saved_rows(folder)
+    return saved_rows(folder, fields)
   splits = sorted(p.parent for p in folder.glob("*/state.json"))
   if len(splits) == 1:
-    return _saved_rows(splits[0])
+    return saved_rows(splits[0], fields)
   if splits:
     raise UserError(
       f"the folder holds the splits {', '.join(p.name for p in splits)}.",
       where=str(folder),
       remedy=f"Name one of them: {splits[0]}.",
     )
-  shards = sorted(folder.glob("*.parquet"))
-  # data/train-00000-of-00002.parquet, as hubs store them: a prefix is a split.
-  prefixes = sorted({shard.name.split("-")[0] for shard in shards})
-  if len(prefixes) == 1:
-    return (found for shard in shards for found in _parquet_rows(str(shard)))
+  shards = sorted(folder.glob("*.parquet"), key=_in_order)
+  kinds = sorted({_kind(shard) for shard in shards})
+  if len(kinds) == 1:
+    _check_whole(folder, shards)
+    return (
+      found for shard in shards for found in parquet_rows(str(shard), fields)
+    )
   if shards:
     raise UserError(
       f"the folder holds parquet files of several kinds: "
-      f"{', '.join(prefixes)}.",
+      f"{', '.join(kind or '0000.parquet' for kind in kinds)}.",
       where=str(folder),
       remedy=f"Name one file, say {shards[0]}, or put each kind in a folder.",
     )
@@ -132,28 +103,31 @@ def _folder_rows(folder: pathlib.Path) -> Rows:
   )
 
 
-def _saved_rows(folder: pathlib.Path) -> Rows:
-  import datasets  # slow to import; only these folders need it
+def _kind(shard: pathlib.Path) -> str:
+  """What the files of one split share: "train" of train-00000-of-00002.
 
-  try:
-    saved = datasets.load_from_disk(str(folder))
-  except Exception as error:  # whatever a broken folder makes it raise
+  It is "" for 0000.parquet, as hubs name the files of a folder of one split.
+  """
+  name = re.match(r"[^-]*", shard.name.removesuffix(".parquet"))
+  return re.sub(r"[._]?\d+$", "", name[0] if name else "")
+
+
+def _in_order(shard: pathlib.Path) -> list[tuple[int, str]]:
+  """Sorts 2 before 10."""
+  parts = re.split(r"(\d+)", shard.name)
+  return [(int(p) if p.isdecimal() else 0, p) for p in parts]
+
+
+def _check_whole(folder: pathlib.Path, shards: Sequence[pathlib.Path]) -> None:
+  """Raises UserError where a file of a numbered set is missing."""
+  totals = {
+    int(found[1])
+    for shard in shards
+    if (found := re.search(r"-of-(\d{1,9})\.parquet$", shard.name))
+  }
+  if totals and totals != {len(shards)}:
     raise UserError(
-      f"the folder is not a whole Hugging Face dataset ({_first_line(error)}).",
+      f"the folder holds {len(shards)} of {max(totals)} files.",
       where=str(folder),
-      remedy="Save it again with datasets' save_to_disk.",
-    ) from None
-  for number, row in enumerate(saved, 1):
-    yield f"{folder}:{number}", dict(row)
-
-
-def _missing(name: str) -> UserError:
-  return UserError(
-    "there is no such file.",
-    where=name,
-    remedy=f"Check the path; the working directory is {os.getcwd()}.",
-  )
-
-
-def _first_line(error: Exception) -> str:
-  return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+      remedy="Fetch them all, or name one file.",
+    )

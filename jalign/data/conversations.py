@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from jalign.data.chat import ChatTemplate
+from jalign.data.plain import parsed_field
 from jalign.data.rows import (
   SKIP,
   BadRow,
-  check_prompt,
-  check_response,
-  check_unicode,
+  empty_prompt,
+  empty_response,
   group_of,
+  quoted,
+  rows_of_columns,
 )
 from jalign.errors import UserError
 
@@ -45,10 +47,7 @@ def messages_of(value: Any, field: str, wanted: str = "") -> Messages:
   Raises:
     BadRow: not a list of turns with a known role and a text each.
   """
-  if isinstance(value, dict) and all(
-    isinstance(v, list) for v in value.values()
-  ):  # columns instead of rows, as TFDS gives sequences of dicts
-    value = [dict(zip(value, turn)) for turn in zip(*value.values())]
+  value = rows_of_columns(value, field)
   if not isinstance(value, list) or not value:
     raise BadRow(
       "type",
@@ -68,28 +67,98 @@ def _message(turn: Any, field: str) -> dict[str, Any]:
     )
   role = turn.get("role", turn.get("from"))
   content = turn.get("content", turn.get("value"))
-  if role not in _ROLES:
+  if not isinstance(role, str) or role not in _ROLES:
     raise BadRow(
       "roles",
-      f"{field} has the role {role!r}.",
+      f"{field} has the role {quoted(role)}.",
       f"The roles are {', '.join(dict.fromkeys(_ROLES.values()))}. {SKIP}",
     )
-  if content is None and turn.get("tool_calls"):
-    content = ""  # the turn is its calls
-  if not isinstance(content, str):
-    raise BadRow(
-      "type",
-      f"the content of {field} is {_kind(content)}, not a string.",
-      f"Write it as a string. {SKIP}",
-    )
-  check_unicode(content, field)
-  # Containers of columns give every message every key, most of them null.
+  if content is None and (turn.get("tool_calls") or role == "tool"):
+    content = ""  # the turn is its calls; or a tool that returns nothing
   others = {
     key: v
     for key, v in turn.items()
-    if key not in ("role", "from", "content", "value") and v is not None
+    if key not in ("role", "from", "content", "value")
   }
-  return {"role": _ROLES[role], "content": content, **others}
+  if "tool_calls" in others:
+    others["tool_calls"] = _calls(others["tool_calls"], field)
+  for key in _TEXTS:
+    if not isinstance(others.get(key, ""), str):
+      raise BadRow(
+        "type",
+        f"{key!r} of {field} is {_kind(others[key])}, not a string.",
+        f"Write it as a string. {SKIP}",
+      )
+  return {"role": _ROLES[role], "content": _content(content, field), **others}
+
+
+# What templates write of a message beside its content.
+_TEXTS = ("name", "reasoning_content", "reasoning", "thinking")
+
+
+def _content(value: Any, field: str) -> str:
+  """The text of a message.
+
+  Text in parts, [{"type": "text", "text": ...}, ...], is one text, as the
+  templates that read parts write it; so that other templates can, too.
+  """
+  value = rows_of_columns(value, field) if value else value
+  if isinstance(value, str):
+    return value
+  if not isinstance(value, list):
+    raise BadRow(
+      "type",
+      f"the content of {field} is {_kind(value)}, not a string.",
+      f"Write it as a string. {SKIP}",
+    )
+  for part in value:
+    if not isinstance(part, dict) or part.get("type") != "text":
+      kind = part.get("type") if isinstance(part, dict) else part
+      raise BadRow(
+        "type",
+        f"the content of {field} has a part that is {quoted(kind)}, not text.",
+        f"Images and other media can't be read: leave them out. {SKIP}",
+      )
+    if not isinstance(part.get("text"), str):
+      raise BadRow(
+        "type",
+        f"the content of {field} has a part without a text.",
+        f'Write it as {{"type": "text", "text": ...}}. {SKIP}',
+      )
+  return "".join(part["text"] for part in value)
+
+
+def _calls(value: Any, field: str) -> list[dict[str, Any]]:
+  """The calls of tools in a message."""
+  if isinstance(value, str):  # JSON, where a container has one type a column
+    value = parsed_field(value, f"{field}.tool_calls")
+  value = rows_of_columns(value, f"{field}.tool_calls")
+  for call in value if isinstance(value, list) else [value]:
+    called = call.get("function", call) if isinstance(call, dict) else None
+    name = called.get("name") if isinstance(called, dict) else None
+    if not isinstance(value, list) or not isinstance(name, str):
+      raise BadRow(
+        "type",
+        f"'tool_calls' of {field} is not a list of calls.",
+        'Write it as [{"type": "function", "function": {"name": ..., '
+        f'"arguments": {{...}}}}}}]. {SKIP}',
+      )
+    arguments = called.get("arguments", "") if called else ""
+    if not isinstance(arguments, str | dict):
+      raise BadRow(
+        "type",
+        f"the arguments of a call of {field} are {_kind(arguments)}, not an "
+        "object.",
+        f"Write them as an object. {SKIP}",
+      )
+  return value
+
+
+def is_blank(said: str | Messages) -> bool:
+  """Whether a text, or messages, have neither text nor calls."""
+  if isinstance(said, str):
+    return not said.strip()
+  return not any(m["content"].strip() or m.get("tool_calls") for m in said)
 
 
 def turns(value: Any, field: str, role: str) -> str | Messages:
@@ -102,7 +171,7 @@ def turns(value: Any, field: str, role: str) -> str | Messages:
       assistant's, "assistant" where all must be the assistant's.
   """
   if isinstance(value, str):
-    return check_unicode(value, field)
+    return value
   messages = messages_of(value, field, "a string or ")
   if role == "user" and messages[-1]["role"] == "assistant":
     raise BadRow(
@@ -148,13 +217,10 @@ def exchange(
       skip all rows of a file.
     BadRow: a blank text, or the template refuses.
   """
-  asked = prompt if isinstance(prompt, str) else prompt[-1]["content"]
-  check_prompt(asked)
-  if isinstance(response, str) or not response[-1].get("tool_calls"):
-    answered = (
-      response if isinstance(response, str) else response[-1]["content"]
-    )
-    check_response(answered, name)
+  if is_blank(prompt):
+    raise empty_prompt()
+  if is_blank(response):
+    raise empty_response(name)
   if template is None:
     if isinstance(prompt, str) and isinstance(response, str):
       return prompt, response
@@ -163,7 +229,14 @@ def exchange(
     prompt = [{"role": "user", "content": prompt}]
   if isinstance(response, str):
     response = [{"role": "assistant", "content": response}]
-  return template.exchange(prompt, response)
+  start, answer = template.exchange(prompt, response)
+  if not answer.removesuffix(template.end).strip():
+    raise BadRow(
+      "template",
+      "the chat template writes nothing of the response.",
+      f"Use a template that writes all that a turn holds. {SKIP}",
+    )
+  return start, answer
 
 
 def one_prompt(
@@ -187,7 +260,8 @@ def opening(
   prompt: str | Messages, template: ChatTemplate | None, where: str
 ) -> str:
   """A prompt without a response; arguments and errors as `exchange`."""
-  check_prompt(prompt if isinstance(prompt, str) else prompt[-1]["content"])
+  if is_blank(prompt):
+    raise empty_prompt()
   if template is None:
     if isinstance(prompt, str):
       return prompt

@@ -15,18 +15,26 @@ from jalign.data.conversations import (
   shared_prompt,
   turns,
 )
-from jalign.data.reading import Path, Template, one, read_rows
+from jalign.data.reading import (
+  Columns,
+  Path,
+  Template,
+  as_template,
+  one,
+  read_rows,
+  told,
+)
 from jalign.data.rows import (
   ASSISTANT,
   HUMAN,
   SKIP,
   BadRow,
-  check_prompt,
   check_two,
-  check_unicode,
+  empty_prompt,
   first_of,
   group_of,
   number,
+  quoted,
   require,
   text,
 )
@@ -59,6 +67,7 @@ def read_pairs(
   *,
   template: Template = None,
   data_dir: Path | None = None,
+  columns: Columns | None = None,
 ) -> tuple[list[PreferenceRecord], Report]:
   """Reads pairs: "chosen" and "rejected", with their prompt.
 
@@ -72,13 +81,15 @@ def read_pairs(
 
   Args, Returns, Raises: as at the top of `reading`.
   """
+  chat = as_template(template)
   return read_rows(
     path,
     on_error,
-    one(pair_record, template),
-    PAIR_FIELDS,
+    one(pair_record, chat),
+    (*PAIR_FIELDS, *told(chat)),
     "pairs",
     data_dir,
+    columns,
   )
 
 
@@ -88,13 +99,20 @@ def read_jsonl(
   *,
   template: Template = None,
   data_dir: Path | None = None,
+  columns: Columns | None = None,
 ) -> tuple[list[PreferenceRecord], Report]:
   """`read_pairs` by its first name, which configs use."""
-  return read_pairs(path, on_error, template=template, data_dir=data_dir)
+  return read_pairs(
+    path, on_error, template=template, data_dir=data_dir, columns=columns
+  )
 
 
 def read_hh(
-  path: Path, on_error: str = "skip", *, data_dir: Path | None = None
+  path: Path,
+  on_error: str = "skip",
+  *,
+  data_dir: Path | None = None,
+  columns: Columns | None = None,
 ) -> tuple[list[PreferenceRecord], Report]:
   r"""Reads pairs of Anthropic HH transcripts; skips bad rows by default.
 
@@ -114,6 +132,7 @@ def read_hh(
     ("chosen", "rejected"),
     "pairs",
     data_dir,
+    columns,
   )
 
 
@@ -123,6 +142,7 @@ def read_shp(
   *,
   template: Template = None,
   data_dir: Path | None = None,
+  columns: Columns | None = None,
 ) -> tuple[list[PreferenceRecord], Report]:
   """Reads pairs of Stanford Human Preferences.
 
@@ -132,13 +152,15 @@ def read_shp(
 
   Args, Returns, Raises: as at the top of `reading`.
   """
+  chat = as_template(template)
   return read_rows(
     path,
     on_error,
-    one(shp_record, template),
-    SHP_FIELDS,
+    one(shp_record, chat),
+    (*SHP_FIELDS, *told(chat)),
     "pairs",
     data_dir,
+    columns,
   )
 
 
@@ -148,6 +170,7 @@ def read_prompts(
   *,
   template: Template = None,
   data_dir: Path | None = None,
+  columns: Columns | None = None,
 ) -> tuple[list[PromptRecord], Report]:
   """Reads the "prompt" of every row, text or messages.
 
@@ -155,13 +178,15 @@ def read_prompts(
 
   Args, Returns, Raises: as at the top of `reading`.
   """
+  chat = as_template(template)
   return read_rows(
     path,
     on_error,
-    one(prompt_record, template),
-    ("prompt",),
+    one(prompt_record, chat),
+    ("prompt", *told(chat)),
     "prompts",
     data_dir,
+    columns,
   )
 
 
@@ -219,7 +244,7 @@ def pair_record(
 def _side(row: dict[str, Any], field: str) -> str | Messages:
   value = require(row, field)
   if isinstance(value, str):
-    return check_unicode(value, field)
+    return value
   return messages_of(value, field, "a string or ")
 
 
@@ -248,12 +273,12 @@ def shp_record(
   row: dict[str, Any], where: str, template: ChatTemplate | None
 ) -> PreferenceRecord:
   """A row of the Stanford Human Preferences data."""
-  prompt = check_prompt(text(row, "history"))
+  prompt = text(row, "history")
   label = require(row, "labels")
   if isinstance(label, bool) or label not in (0, 1):
     raise BadRow(
       "label",
-      f"field 'labels' is {label!r}.",
+      f"field 'labels' is {quoted(label)}.",
       f"It is 1 where A is preferred and 0 where B is. {SKIP}",
     )
   best, worst = ("A", "B") if label else ("B", "A")
@@ -290,7 +315,5 @@ def _last_turn(row: dict[str, Any], field: str) -> tuple[str, str]:
       f"{SKIP}",
     )
   if not head.removeprefix(HUMAN).strip():
-    raise BadRow(
-      "empty_prompt", "the prompt is empty.", f"Write a human turn. {SKIP}"
-    )
+    raise empty_prompt()
   return head + mark, response

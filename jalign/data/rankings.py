@@ -9,18 +9,29 @@ from jalign.data.conversations import (
   end_of,
   exchange,
   group_of_turns,
+  is_blank,
   one_prompt,
   turns,
 )
 from jalign.data.reading import (
+  Columns,
   Note,
   Path,
   Template,
   as_template,
   for_row,
   read_rows,
+  told,
 )
-from jalign.data.rows import SKIP, BadRow, first_of, number, require
+from jalign.data.rows import (
+  SKIP,
+  BadRow,
+  first_of,
+  number,
+  quoted,
+  require,
+  rows_of_columns,
+)
 from jalign.data.schema import RankedRecord, Report
 
 SCORE = ("score", "win_probability", "overall_score")
@@ -34,6 +45,7 @@ def read_ranked(
   score: str | None = None,
   template: Template = None,
   data_dir: Path | None = None,
+  columns: Columns | None = None,
 ) -> tuple[list[RankedRecord], Report]:
   """Reads "prompt" and "responses" with a score each, higher is better.
 
@@ -48,6 +60,7 @@ def read_ranked(
       first of "score", "win_probability", "overall_score" for objects.
     template: as at the top of `reading`.
     data_dir: the same.
+    columns: the same.
 
   Returns, Raises: as at the top of `reading`.
   """
@@ -58,9 +71,10 @@ def read_ranked(
     lambda row, where, note: [
       ranked_record(row, where, note, for_row(chat, row), score)
     ],
-    ("prompt", "responses", score or "scores"),
+    ("prompt", "responses", score or "scores", *told(chat)),
     "lists",
     data_dir,
+    columns,
   )
 
 
@@ -71,6 +85,7 @@ def read_ultrafeedback(
   score: str = "overall_score",
   template: Template = None,
   data_dir: Path | None = None,
+  columns: Columns | None = None,
 ) -> tuple[list[RankedRecord], Report]:
   """Reads raw UltraFeedback: "instruction" and "completions" with scores.
 
@@ -83,6 +98,7 @@ def read_ultrafeedback(
       "fine-grained_score".
     template: as at the top of `reading`.
     data_dir: the same.
+    columns: the same.
 
   Returns, Raises: as at the top of `reading`.
   """
@@ -91,11 +107,12 @@ def read_ultrafeedback(
     path,
     on_error,
     lambda row, where, note: [
-      ultrafeedback_record(row, where, note, chat, score)
+      ultrafeedback_record(row, where, note, for_row(chat, row), score)
     ],
-    ULTRAFEEDBACK_FIELDS,
+    (*ULTRAFEEDBACK_FIELDS, *told(chat)),
     "lists",
     data_dir,
+    columns,
   )
 
 
@@ -110,7 +127,7 @@ def ranked_record(
   responses = _listed(row, "responses")
   if all(isinstance(response, dict) for response in responses):
     names = (score,) if score else SCORE
-    scored = [_scored(r, ("text", *RESPONSE), names) for r in responses]
+    scored = _scored(responses, ("text", *RESPONSE), names)
   else:
     scores = _listed(row, score or "scores")
     if len(scores) != len(responses):
@@ -135,10 +152,7 @@ def ultrafeedback_record(
   score: str,
 ) -> RankedRecord:
   """A row of raw UltraFeedback: an instruction and its completions."""
-  scored = [
-    _scored(completion, RESPONSE, (score,))
-    for completion in _listed(row, "completions")
-  ]
+  scored = _scored(_listed(row, "completions"), RESPONSE, (score,))
   prompt = turns(require(row, "instruction"), "instruction", "user")
   return ranked(prompt, scored, where, note, template)
 
@@ -167,7 +181,7 @@ def ranked(
   found, scores = [], []
   for response, score in scored:
     turn = turns(response, "responses", "assistant")
-    blank = not (turn if isinstance(turn, str) else turn[-1]["content"]).strip()
+    blank = is_blank(turn)
     if score is None or blank:
       note("unscored" if score is None else "blank")
       continue
@@ -191,11 +205,7 @@ def ranked(
 
 
 def _listed(row: dict[str, Any], field: str) -> list[Any]:
-  value = require(row, field)
-  if isinstance(value, dict) and all(
-    isinstance(v, list) for v in value.values()
-  ):  # columns instead of rows, as TFDS gives sequences of dicts
-    value = [dict(zip(value, one)) for one in zip(*value.values())]
+  value = rows_of_columns(require(row, field), field)
   if not isinstance(value, list):
     raise BadRow(
       "type",
@@ -206,21 +216,28 @@ def _listed(row: dict[str, Any], field: str) -> list[Any]:
 
 
 def _scored(
-  item: Any, texts: Sequence[str], scores: Sequence[str]
-) -> tuple[Any, float | None]:
-  """(response, score or None) of one item of a list."""
-  if not isinstance(item, dict):
-    raise BadRow(
-      "type",
-      f"a response is a {type(item).__name__}, not an object.",
-      f"Write each as an object with its text and its score. {SKIP}",
-    )
-  if not any(name in item for name in scores):
+  items: Sequence[Any], texts: Sequence[str], scores: Sequence[str]
+) -> list[tuple[Any, float | None]]:
+  """(response, score or None) of the items of a list."""
+  for item in items:
+    if not isinstance(item, dict):
+      raise BadRow(
+        "type",
+        f"a response is a {type(item).__name__}, not an object.",
+        f"Write each as an object with its text and its score. {SKIP}",
+      )
+  # One that lacks its score is left out; where all do, the name is wrong.
+  if items and not any(name in item for item in items for name in scores):
     raise BadRow(
       "missing",
-      f"a response has no {' or '.join(map(repr, scores))} "
-      f"(it has {', '.join(map(repr, item))}).",
+      f"no response has {' or '.join(map(repr, scores))} "
+      f"(the first has {', '.join(map(quoted, list(items[0])[:20]))}).",
       f"Name the field of the score by score=. {SKIP}",
     )
-  response = require(item, first_of(item, *texts))
-  return response, number(item, first_of(item, *scores))
+  return [
+    (
+      require(item, first_of(item, *texts)),
+      number(item, first_of(item, *scores)),
+    )
+    for item in items
+  ]

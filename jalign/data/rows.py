@@ -1,7 +1,7 @@
 """What one field of a row must be; anything else is a `BadRow`."""
 
-import json
 import math
+import reprlib
 from typing import Any
 
 HUMAN = "\n\nHuman:"
@@ -9,39 +9,26 @@ ASSISTANT = "\n\nAssistant:"
 
 SKIP = 'Mend the line, or read with on_error="skip" to leave such rows out.'
 
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 80
+
 
 class BadRow(Exception):
   """A row that cannot be used: (reason, problem, remedy)."""
 
 
-def parse_object(line: bytes) -> dict[str, Any]:
-  """The JSON object that a line holds."""
-  try:
-    row = json.loads(line.decode("utf-8-sig"))
-  except UnicodeDecodeError as error:
-    remedy = "Save the file as UTF-8" + (
-      "; a gzip file's name must end in .gz."
-      if line.startswith(b"\x1f\x8b")
-      else "."
-    )
-    raise BadRow(
-      "unreadable", f"the line is not UTF-8 text ({error.reason}).", remedy
-    ) from None
-  except (ValueError, RecursionError) as error:
-    raise BadRow(
-      "json",
-      f"the line is not JSON ({error}).",
-      "The file may be one JSON array: write each of its objects on a line."
-      if line.lstrip().startswith(b"[")
-      else f"Each line must be one whole JSON object. {SKIP}",
-    ) from None
-  if not isinstance(row, dict):
-    raise BadRow(
-      "object",
-      f"the line is a JSON {type(row).__name__}, not an object.",
-      'Write each line as {"prompt": ..., "chosen": ..., "rejected": ...}.',
-    )
-  return row
+class _Unread:
+  def __repr__(self) -> str:
+    return "(not read)"
+
+
+# Stands in a row for what its container has and nobody asked for.
+UNREAD: Any = _Unread()
+
+
+def quoted(value: Any) -> str:
+  """A value of a file as a message shows it: short, on one line, escaped."""
+  return _short.repr(value)
 
 
 def text(row: dict[str, Any], field: str) -> str:
@@ -53,7 +40,7 @@ def text(row: dict[str, Any], field: str) -> str:
       f"field {field!r} is a {type(value).__name__}, not a string.",
       f"Write it as a string. {SKIP}",
     )
-  return check_unicode(value, field)
+  return value
 
 
 def number(row: dict[str, Any], field: str) -> float | None:
@@ -76,35 +63,34 @@ def number(row: dict[str, Any], field: str) -> float | None:
     )
   if abs(value) > 3e38 or not math.isfinite(value):
     raise BadRow(
-      "range", f"field {field!r} is {value}.", f"Give a finite number. {SKIP}"
+      "range",
+      f"field {field!r} is {quoted(value)}.",
+      f"Give a finite number. {SKIP}",
     )
   return float(value)
 
 
-def check_prompt(prompt: str) -> str:
-  """The prompt, if it isn't blank."""
-  if not prompt.strip():
-    raise BadRow(
-      "empty_prompt", "the prompt is empty.", f"Write a prompt. {SKIP}"
-    )
-  return prompt
+def empty_prompt() -> BadRow:
+  """A prompt without any text."""
+  return BadRow(
+    "empty_prompt", "the prompt is empty.", f"Write a prompt. {SKIP}"
+  )
 
 
-def check_response(response: str, name: str = "") -> str:
-  """The response, if it isn't blank."""
-  if not response.strip():
-    raise BadRow(
-      "empty_response",
-      f"the {name + ' ' if name else ''}response is empty.",
-      f"Write a response. {SKIP}",
-    )
-  return response
+def empty_response(name: str = "") -> BadRow:
+  """A response without any text: "chosen" or whatever it is called."""
+  return BadRow(
+    "empty_response",
+    f"the {name + ' ' if name else ''}response is empty.",
+    f"Write a response. {SKIP}",
+  )
 
 
 def check_two(chosen: str, rejected: str) -> None:
   """Neither response is blank, and they differ."""
-  check_response(chosen, "chosen")
-  check_response(rejected, "rejected")
+  for name, response in (("chosen", chosen), ("rejected", rejected)):
+    if not response.strip():
+      raise empty_response(name)
   if chosen == rejected:
     raise BadRow(
       "identical",
@@ -113,29 +99,42 @@ def check_two(chosen: str, rejected: str) -> None:
     )
 
 
-def check_unicode(value: str, field: str) -> str:
-  """The text, if it can be encoded."""
-  try:
-    value.encode()
-  except UnicodeEncodeError:
-    raise BadRow(
-      "unicode",
-      f"field {field!r} has a lone surrogate, which no text can have.",
-      rf"Write whole \uXXXX\uXXXX pairs. {SKIP}",
-    ) from None
-  return value
-
-
 def require(row: dict[str, Any], field: str) -> Any:
   """What a field holds, whatever its type."""
   if field not in row:
-    have = ", ".join(repr(key) for key in row) or "none"
+    have = ", ".join(quoted(key) for key in list(row)[:20]) or "none"
     raise BadRow(
       "missing",
       f"field {field!r} is missing (the line has {have}).",
       f"Add it, or choose the source that fits the file. {SKIP}",
     )
   return row[field]
+
+
+def rows_of_columns(value: Any, field: str) -> Any:
+  """Columns become rows: TFDS and `datasets` give lists of objects so.
+
+  Anything but an object of lists comes back as it is.
+
+  Raises:
+    BadRow: the columns aren't equally long.
+  """
+  if not isinstance(value, dict) or not all(
+    isinstance(v, list) for v in value.values()
+  ):
+    return value
+  lengths = {name: len(column) for name, column in value.items()}
+  if len(set(lengths.values())) > 1:
+    said = ", ".join(f"{quoted(k)} {n}" for k, n in list(lengths.items())[:20])
+    raise BadRow(
+      "columns",
+      f"the columns of field {field!r} have different lengths ({said}).",
+      f"Give each as many entries. {SKIP}",
+    )
+  return [
+    {name: v for name, v in zip(value, one) if v is not None}
+    for one in zip(*value.values())
+  ]
 
 
 def first_of(row: dict[str, Any], *fields: str) -> str:

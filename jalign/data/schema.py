@@ -5,10 +5,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from jalign.data.rows import quoted
+
 # What a reason reads like in a sentence: "4 with an empty response".
 REASONS = {
   "unreadable": "that are not UTF-8 text",
   "json": "that are not JSON",
+  "keys": "with a key that comes twice",
+  "deep": "that are nested too deeply",
+  "columns": "with columns of different lengths",
   "object": "that are not a JSON object",
   "missing": "with a field missing",
   "type": "with a field of the wrong type",
@@ -235,7 +240,11 @@ class Report:
       ]
       text += f"; left out {', '.join(parts)}"
     if self.ignored:
-      fields = ", ".join(f"{name!r} in {n} rows" for name, n in self.ignored)
+      fields = ", ".join(
+        f"{quoted(name)} in {n} rows" for name, n in self.ignored[:_LISTED]
+      )
+      if len(self.ignored) > _LISTED:
+        fields += f" and {len(self.ignored) - _LISTED} more"
       text += f"; fields not read: {fields}"
     return text
 

@@ -11,11 +11,19 @@ from jalign.data.chat import ChatTemplate
 from jalign.data.containers import Rows
 from jalign.data.conversations import no_template
 from jalign.data.rankings import ranked
-from jalign.data.reading import Note, Path, Template, as_template, read_rows
-from jalign.data.rows import SKIP, BadRow, number, require, text
+from jalign.data.reading import (
+  Columns,
+  Note,
+  Path,
+  Template,
+  as_template,
+  read_rows,
+)
+from jalign.data.rows import SKIP, BadRow, number, quoted, require, text
 from jalign.data.schema import RankedRecord, Report
 
 TREE_FIELDS = ("prompt", "message_tree_id", "tree_state", "origin")
+FLAT_FIELDS = ("message_id", "parent_id", "role", "text", "rank", "deleted")
 _ROLES = {"prompter": "user", "assistant": "assistant"}
 
 
@@ -25,6 +33,7 @@ def read_openassistant(
   *,
   template: Template = None,
   data_dir: Path | None = None,
+  columns: Columns | None = None,
 ) -> tuple[list[RankedRecord], Report]:
   """Reads OpenAssistant trees, nested or as the flat table of messages.
 
@@ -39,9 +48,10 @@ def read_openassistant(
     path,
     on_error,
     lambda row, where, note: tree_records(row, where, note, chat),
-    TREE_FIELDS,
+    (*TREE_FIELDS, *FLAT_FIELDS),
     "trees",
     data_dir,
+    columns,
     regroup=trees_of,
   )
 
@@ -106,17 +116,23 @@ def _prompts(
     if message.get("deleted"):
       note("deleted")
       continue
-    role = _ROLES.get(message.get("role", ""))
+    role = _ROLES.get(str(message.get("role")))
     if role is None:
       raise BadRow(
         "roles",
-        f"a message has the role {message.get('role')!r}.",
+        f"a message has the role {quoted(message.get('role'))}.",
         f"The roles of a tree are prompter and assistant. {SKIP}",
       )
     path = [*before, {"role": role, "content": text(message, "text")}]
-    replies = [
-      reply for reply in message.get("replies") or [] if isinstance(reply, dict)
-    ]
+    replies = message.get("replies") or []
+    if not isinstance(replies, list) or not all(
+      isinstance(reply, dict) for reply in replies
+    ):
+      raise BadRow(
+        "type",
+        "the replies of a message are no list of messages.",
+        f"Write them as a list of objects. {SKIP}",
+      )
     if role == "user" and replies:
       kept = [reply for reply in replies if not reply.get("deleted")]
       yield path, kept
@@ -142,9 +158,11 @@ def trees_of(rows: Rows) -> Rows:
         if name in messages:
           raise BadRow(
             "repeated",
-            f"the message_id {name!r} comes twice.",
+            f"the message_id {quoted(name)} comes twice.",
             f"Leave one of them out. {SKIP}",
           )
+        if row.get("parent_id") is not None:
+          text(row, "parent_id")
         messages[name] = (where, row | {"replies": []})
       except BadRow as error:
         bad.append((where, error))
@@ -166,7 +184,9 @@ def trees_of(rows: Rows) -> Rows:
     yield where, {"prompt": row}
   for name, (where, row) in messages.items():
     if name not in reached:
-      problem = f"its parent {row['parent_id']!r} leads to no first message."
+      problem = (
+        f"its parent {quoted(row['parent_id'])} leads to no first message."
+      )
       bad.append(
         (
           where,

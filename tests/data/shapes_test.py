@@ -70,7 +70,7 @@ def test_bad_lists(tmp_path):
     ({"responses": ["b", "c"], "scores": [1]}, "2 responses and 1 sc", "few"),
     ({"responses": "b", "scores": [1]}, "is a str, not a list", "type"),
     ({"responses": ["b", two[0]], "scores": [1, 2]}, "is a dict", "type"),
-    ({"responses": [{"text": "b"}] * 2}, "no 'score' or 'win_pr", "missing"),
+    ({"responses": [{"text": "b"}] * 2}, "has 'score' or 'win_pr", "missing"),
     ({"responses": [two[0], {"score": 1}]}, "'text' is missing", "missing"),
     (
       {"responses": [two[0], {"text": "c", "score": float("inf")}]},
@@ -130,7 +130,7 @@ def test_raw_ultrafeedback(tmp_path):
   assert report.parts() == {"unscored": [1]}
   (fine,), _ = data.read_ultrafeedback(path, score="fine-grained_score")
   assert fine.scores == (4.0, 3.0, 2.0)
-  _bad(path, data.read_ultrafeedback, "no 'taste'", score="taste")
+  _bad(path, data.read_ultrafeedback, "no response has 'taste'", score="taste")
 
 
 def _message(name, role, text, parent=None, **more):

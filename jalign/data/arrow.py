@@ -1,0 +1,225 @@
+"""Rows of Arrow's tables: parquet files, and folders that `datasets` saved.
+
+Columns that nobody reads aren't decoded.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any
+
+from jalign.data.lines import MAX_ROW, Unpacked, file_size, too_long
+from jalign.data.plain import parse_json
+from jalign.data.rows import SKIP, UNREAD, BadRow, quoted
+from jalign.errors import UserError
+
+Rows = Iterator[tuple[str, dict[str, Any] | BadRow]]
+
+_AT_A_TIME = 256  # rows
+
+
+def parquet_rows(name: str, fields: Collection[str] | None = None) -> Rows:
+  """Yields ("file:number", row) of a parquet file.
+
+  Args:
+    name: the file.
+    fields: columns to read; the others are `UNREAD`. None reads all.
+
+  Raises:
+    UserError: it isn't there, isn't whole, unpacks to far more than its size,
+      or has a row of more than `MAX_ROW` bytes.
+  """
+  import pyarrow.parquet  # slow to import; only these files need it
+
+  unpacked = Unpacked(name, file_size(name))
+  try:
+    with pyarrow.parquet.ParquetFile(name) as file:
+      read, unread = _columns(file.schema_arrow.names, fields, name)
+      batches = file.iter_batches(_AT_A_TIME, columns=read)
+      yield from _rows(batches, name, unread, unpacked)
+  except UserError:
+    raise
+  except Exception as error:  # whatever a foreign file makes it raise
+    raise UserError(
+      f"the file is not a whole parquet file ({first_line(error)}).",
+      where=name,
+      remedy="Fetch it again; a file of JSON lines ends in .jsonl.",
+    ) from None
+
+
+def saved_rows(
+  folder: pathlib.Path, fields: Collection[str] | None = None
+) -> Rows:
+  """Yields rows of what `datasets` saved; arguments as `parquet_rows`."""
+  import datasets  # slow to import; only these folders need it
+
+  size = sum(file_size(name) for name in _files_of(folder))
+  try:
+    saved = datasets.load_from_disk(str(folder)).with_format("arrow")
+    read, unread = _columns(saved.column_names, fields, str(folder))
+    batches: Iterable[Any] = (
+      batch
+      for table in saved.select_columns(read).iter(_AT_A_TIME)
+      for batch in table.combine_chunks().to_batches()
+    )
+    if not read:
+      batches = _Empty(len(saved)).batches()
+    yield from _rows(batches, str(folder), unread, Unpacked(str(folder), size))
+  except UserError:
+    raise
+  except Exception as error:  # whatever a broken folder makes it raise
+    raise UserError(
+      f"the folder is not a whole Hugging Face dataset ({first_line(error)}).",
+      where=str(folder),
+      remedy="Save it again with datasets' save_to_disk.",
+    ) from None
+
+
+class _Empty:
+  """A table of no column, of which Arrow forgets how many rows it has."""
+
+  nbytes = 0
+
+  def __init__(self, num_rows: int):
+    self.num_rows = num_rows
+    self.schema: tuple[Any, ...] = ()
+
+  def batches(self) -> Iterator["_Empty"]:
+    yield self
+
+  def to_pylist(self, maps_as_pydicts: str) -> list[dict[str, Any]]:
+    del maps_as_pydicts
+    return [{}] * self.num_rows
+
+
+def _files_of(folder: pathlib.Path) -> list[str]:
+  """The files that a saved dataset says it has; all must lie in its folder."""
+  try:
+    state = json.loads((folder / "state.json").read_bytes())
+    names = [file["filename"] for file in state["_data_files"]]
+    if any(os.path.basename(name) != name for name in names):
+      raise ValueError("it has files elsewhere")
+  except (OSError, ValueError, LookupError, TypeError) as error:
+    raise UserError(
+      f"the folder is not a whole Hugging Face dataset ({first_line(error)}).",
+      where=str(folder),
+      remedy="Save it again with datasets' save_to_disk.",
+    ) from None
+  return [str(folder / name) for name in names]
+
+
+def _columns(
+  names: Collection[str], fields: Collection[str] | None, where: str
+) -> tuple[list[str], list[str]]:
+  """(columns to read, the others)."""
+  read = [name for name in names if fields is None or name in fields]
+  twice = next((name for name in read if read.count(name) > 1), None)
+  if twice is not None:
+    raise UserError(
+      f"it has two columns of the name {quoted(twice)}.",
+      where=where,
+      remedy="Write it again with one of them.",
+    )
+  return read, [name for name in names if name not in read]
+
+
+def _rows(
+  batches: Iterable[Any], name: str, unread: list[str], unpacked: Unpacked
+) -> Rows:
+  others = dict.fromkeys(unread, UNREAD)
+  number = 0
+  for batch in batches:
+    unpacked.add(batch.nbytes, f"{name}:{number + 1}")
+    parsers = _parsers((field.name, field.type) for field in batch.schema)
+    found: list[Any] | None = None
+    if batch.nbytes <= MAX_ROW:
+      with contextlib.suppress(Exception):  # one of them is bad: found below
+        found = batch.to_pylist(maps_as_pydicts="strict")
+    for i in range(batch.num_rows):
+      number += 1
+      where = f"{name}:{number}"
+      row = found[i] if found is not None else _row(batch.slice(i, 1), where)
+      if not isinstance(row, BadRow):
+        try:
+          row = {**_parsed(row, parsers), **others}
+        except BadRow as bad:
+          row = bad
+      yield where, row
+
+
+def _row(batch: Any, where: str) -> dict[str, Any] | BadRow:
+  """The one row of a batch."""
+  if batch.nbytes > MAX_ROW:
+    raise too_long(where)
+  try:
+    return batch.to_pylist(maps_as_pydicts="strict")[0]
+  except Exception as error:  # text that isn't UTF-8, a date out of range ...
+    return BadRow(
+      "unreadable",
+      f"the row cannot be read ({first_line(error)}).",
+      f"Write it again. {SKIP}",
+    )
+
+
+Parser = Callable[[Any], Any]
+
+
+def _parser(kind: Any) -> Parser | None:
+  """What turns a value of an Arrow type into JSON's; None for nothing.
+
+  Columns of type `arrow.json` hold JSON texts, at any depth.
+  """
+  import pyarrow as pa
+
+  if isinstance(kind, pa.JsonType):
+    return _json
+  if isinstance(kind, pa.BaseExtensionType):
+    return _parser(kind.storage_type)
+  if pa.types.is_struct(kind):
+    parsers = _parsers((field.name, field.type) for field in kind.fields)
+    return (lambda value: _parsed(value, parsers)) if parsers else None
+  if pa.types.is_map(kind):
+    item = _parser(kind.item_type)
+    return item and (
+      lambda value: value and {key: item(v) for key, v in value.items()}
+    )
+  if pa.types.is_dictionary(kind):
+    return _parser(kind.value_type)
+  if not pa.types.is_nested(kind) or pa.types.is_union(kind):
+    return None
+  one = _parser(kind.value_type)  # a list, of one kind or other
+  return one and (lambda value: value and [one(v) for v in value])
+
+
+def _parsers(fields: Iterable[tuple[str, Any]]) -> dict[str, Parser]:
+  found = {name: _parser(kind) for name, kind in fields}
+  return {name: parser for name, parser in found.items() if parser}
+
+
+def _parsed(row: Any, parsers: dict[str, Parser]) -> Any:
+  if not parsers or row is None:
+    return row
+  return row | {
+    name: parser(row[name]) for name, parser in parsers.items() if name in row
+  }
+
+
+def _json(value: str | None) -> Any:
+  if value is None:
+    return None
+  try:
+    return parse_json(value)
+  except (ValueError, RecursionError) as error:
+    raise BadRow(
+      "json",
+      f"a column of JSON holds something else ({first_line(error)}).",
+      f"Write it again. {SKIP}",
+    ) from None
+
+
+def first_line(error: Exception) -> str:
+  """What an error of foreign code says, on one line."""
+  said = (str(error).splitlines() or [""])[0].rstrip(".")[:200]
+  return said or type(error).__name__

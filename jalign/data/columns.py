@@ -1,0 +1,103 @@
+"""Files whose fields have other names than a source's."""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from jalign.data.arrow import Rows
+from jalign.data.rows import BadRow, quoted
+from jalign.errors import UserError, nearest
+
+# Field of a source -> column of the file; "a.b" is b of the object a, where
+# the file has no column of that whole name.
+Columns = Mapping[str, str]
+
+
+class Renamed:
+  """Gives rows the names that a source knows.
+
+  Attributes:
+    wanted: columns that are needed of the file.
+    hidden: fields of the file that a column of another name stands in for ->
+      rows that have them.
+  """
+
+  def __init__(self, columns: Columns, fields: Collection[str]):
+    """Args:
+      columns: of the file, by field of the source.
+      fields: that the source reads.
+
+    Raises:
+      UserError: the source reads no such field, or a column isn't a name.
+    """
+    for field, column in columns.items():
+      if field not in fields:
+        raise UserError(
+          f"the source reads no field {quoted(field)}.",
+          where="columns",
+          remedy=nearest(field, fields),
+        )
+      if not isinstance(column, str) or not column:
+        raise UserError(
+          f"{quoted(column)} names no column.", where=f"columns.{field}"
+        )
+    self._columns = dict(columns)
+    self._unseen = set(columns.values())
+    self._names: dict[str, None] = {}  # of the file, in order
+    self.hidden: Counter[str] = Counter()
+    self.wanted = {f for f in fields if f not in columns}
+    for column in columns.values():
+      self.wanted |= {column, column.partition(".")[0]}
+
+  def rows(self, rows: Rows) -> Rows:
+    """Yields the same rows with a source's names."""
+    for where, row in rows:
+      yield where, row if isinstance(row, BadRow) else self.row(row)
+
+  def row(self, row: dict[str, Any]) -> dict[str, Any]:
+    """One row with a source's names."""
+    if not self._columns:
+      return row
+    found, taken = {}, set()
+    for field, column in self._columns.items():
+      for top, value in _at(row, column):
+        found[field] = value
+        taken.add(top)
+        self._unseen.discard(column)
+    if self._unseen and len(self._names) < 1000:
+      self._names |= dict.fromkeys(row)
+    self.hidden.update(
+      name
+      for name in self._columns
+      if row.get(name) is not None and name not in taken
+    )
+    return {
+      name: value
+      for name, value in row.items()
+      if name not in taken and name not in self._columns
+    } | found
+
+  def check(self, path: str) -> None:
+    """Raises UserError if no row had one of the columns."""
+    for field, column in self._columns.items():
+      if column in self._unseen:
+        raise UserError(
+          f"the file has no column {quoted(column)}, which is to be {field!r}.",
+          where=path,
+          remedy=nearest(column, self._names),
+        )
+
+
+def _at(row: dict[str, Any], column: str) -> Iterator[tuple[str, Any]]:
+  """Yields (name in the row, value) of a column that the row has."""
+  if column in row:
+    yield column, row[column]
+    return
+  top, *path = column.split(".")
+  value: Any = row.get(top)
+  for name in path:
+    if not isinstance(value, dict) or name not in value:
+      return
+    value = value[name]
+  if path:
+    yield top, value

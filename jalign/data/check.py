@@ -7,13 +7,15 @@ Nothing that it finds is an error: that is for the reader to judge.
 """
 
 import dataclasses
+import json
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jalign.data.balance import Spread, balance, spread
 from jalign.data.chat import PLAIN_CHAT
-from jalign.data.containers import Path, rows_of
+from jalign.data.columns import Columns, Renamed
+from jalign.data.containers import Path, Rows, rows_of
 from jalign.data.reading import Template
 from jalign.data.rows import BadRow
 from jalign.data.schema import (
@@ -24,7 +26,12 @@ from jalign.data.schema import (
   Report,
   Skipped,
 )
-from jalign.data.sources import WITHOUT_TEMPLATE, guess_source, read
+from jalign.data.sources import (
+  WITHOUT_TEMPLATE,
+  guess_source,
+  read,
+  shape_fields,
+)
 from jalign.data.tokenizer import Tokenizer
 from jalign.errors import UserError
 
@@ -116,6 +123,7 @@ def check(
   tokenizer: Tokenizer | None = None,
   template: Template = None,
   data_dir: Path | None = None,
+  columns: Columns | None = None,
 ) -> Check:
   """Reads a file and describes it.
 
@@ -126,20 +134,23 @@ def check(
     tokenizer: to count tokens, too.
     template: for conversations; None writes them with `PLAIN_CHAT`.
     data_dir: of prepared TFDS data.
+    columns: the files' names for the source's fields, as `reading` says.
 
   Raises:
     UserError: a file cannot be read, has no usable row, or has rows of no
       known shape.
   """
-  name = source or guess(path, data_dir)
+  name = source or guess(path, data_dir, columns)
   options: dict[str, Any] = {
     "on_error": "skip",
     "data_dir": data_dir,
     "template": template,
   }
+  if columns:
+    options["columns"] = columns
   plain_chat = False
   if name not in WITHOUT_TEMPLATE and template is None:
-    plain_chat = holds_messages(path, data_dir)
+    plain_chat = holds_messages(path, data_dir, columns)
     options["template"] = PLAIN_CHAT if plain_chat else None
   records, report = read(name, path, **options)
   examples = [_example(record) for record in records]
@@ -161,19 +172,28 @@ def check(
   )
 
 
-def guess(path: Path, data_dir: Path | None = None) -> str:
+def guess(
+  path: Path, data_dir: Path | None = None, columns: Columns | None = None
+) -> str:
   """The source whose shape the first good row has; errors as `check`."""
-  where, row = _first_row(path, data_dir)
+  where, row = _first_row(_rows(path, data_dir, columns), path)
   try:
     return guess_source(row)
   except UserError as error:
     raise UserError(error.problem, where=where, remedy=error.remedy) from None
 
 
-def _first_row(path: Path, data_dir: Path | None) -> tuple[str, dict[str, Any]]:
+def _rows(path: Path, data_dir: Path | None, columns: Columns | None) -> Rows:
+  """Rows by the names that sources have; of columns, what tells a shape."""
+  fields = shape_fields()
+  renamed = Renamed(columns or {}, {*fields, *(columns or ())})
+  return renamed.rows(rows_of(path, data_dir, renamed.wanted))
+
+
+def _first_row(rows: Rows, path: Path) -> tuple[str, dict[str, Any]]:
   """(place, row) of the first row that the container can read."""
   first: tuple[str, BadRow] | None = None
-  for where, row in rows_of(path, data_dir):
+  for where, row in rows:
     if not isinstance(row, BadRow):
       return where, row
     first = first or (where, row)
@@ -184,11 +204,13 @@ def _first_row(path: Path, data_dir: Path | None) -> tuple[str, dict[str, Any]]:
   raise UserError(f"no usable row: {problem}", where=where, remedy=remedy)
 
 
-def holds_messages(path: Path, data_dir: Path | None = None) -> bool:
+def holds_messages(
+  path: Path, data_dir: Path | None = None, columns: Columns | None = None
+) -> bool:
   """Whether any row of a file has a list of messages, or is a tree's."""
   return any(
     "parent_id" in row or any(_is_message(value) for value in row.values())
-    for _, row in rows_of(path, data_dir)
+    for _, row in _rows(path, data_dir, columns)
     if isinstance(row, dict)
   )
 
@@ -202,10 +224,10 @@ def _is_message(value: Any) -> bool:
 def _example(record: Any) -> Example:
   found: dict[str, Any] = {"asked": None, "label": None}
   if isinstance(record, ConversationRecord):
-    turns = [(m["role"], m["content"]) for m in record.messages]
+    turns = [(m["role"], _said(m)) for m in record.messages]
     prompt = "\n\n".join(f"{role}: {text}" for role, text in turns[:-1])
     responses = tuple(text for role, text in turns if role == "assistant")
-    found["row"] = tuple(turns)
+    found["row"] = _whole([record.messages, record.variables])
   else:
     prompt = record.prompt
     if isinstance(record, PreferenceRecord):
@@ -228,6 +250,17 @@ def _example(record: Any) -> Example:
       responses = () if answer is None else (answer,)
   row = found.pop("row", (prompt, responses, found["label"]))
   return Example(record.source, record.group, prompt, responses, row, **found)
+
+
+def _said(message: Mapping[str, Any]) -> str:
+  """The text of a message, and its calls."""
+  calls = message.get("tool_calls")
+  return "\n".join([message["content"], *([_whole(calls)] if calls else [])])
+
+
+def _whole(value: Any) -> str:
+  """Equal for values that are equal at every depth."""
+  return json.dumps(value, sort_keys=True)
 
 
 def _duplicates(examples: Iterable[Example]) -> tuple[tuple[str, str], ...]:

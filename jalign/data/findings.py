@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from jalign.data.check import Check, Overlap, Spread
 from jalign.data.schema import line_of, name_lines
+from jalign.errors import printable
 
 _SHOWN = 5  # of the things that are listed one by one
 
@@ -11,7 +12,7 @@ _SHOWN = 5  # of the things that are listed one by one
 def describe(found: Check) -> list[str]:
   """Lines that say what a file holds and what may be wrong with it."""
   return [
-    f"{name:<11}{text}"
+    printable(f"{name:<11}{text}")
     for name, texts in (
       ("source", _source(found)),
       ("rows", [found.report.summary()]),

@@ -86,6 +86,12 @@ def read(name: str, path: Path, **options: Any) -> tuple[list[Any], Report]:
       if name == "conversations"
       else "Leave it out, or name another source.",
     )
+  if name == "tldr_world" and options.pop("columns", None):
+    raise UserError(
+      "the source 'tldr_world' reads no file whose columns have names.",
+      where=str(path),
+      remedy="Leave the columns out.",
+    )
   return SOURCES[name](path, **options)
 
 
@@ -125,6 +131,11 @@ def guess_source(row: dict[str, Any]) -> str:
     f"a row with {have} has the shape of no source.",
     remedy=f"Rename its fields, or name the source: {', '.join(KINDS)}.",
   )
+
+
+def shape_fields() -> set[str]:
+  """Every field that tells a shape."""
+  return {"chosen", "rejected", "parent_id"}.union(*(f for _, f in _SHAPES))
 
 
 # Fields that tell a shape, the most telling first.

@@ -212,7 +212,7 @@ def _render(
   from jalign.data import bounded  # jinja2 is slow to import
 
   try:
-    return bounded.render(
+    found = bounded.render(
       template.text,
       [dict(message) for message in messages],
       template.variables,
@@ -226,6 +226,30 @@ def _render(
       f"the chat template refuses the conversation ({bounded.said(error)}).",
       f"Mend its turns, or use another template. {SKIP}",
     ) from None
+  _check_calls(template, messages, prompt, found[0])
+  return found
+
+
+def _check_calls(
+  template: ChatTemplate, messages: Sequence[Message], prompt: bool, text: str
+) -> None:
+  """Raises BadRow if a conversation reads the same without its calls."""
+  if not any(message.get("tool_calls") for message in messages):
+    return
+  others = [
+    {name: v for name, v in message.items() if name != "tool_calls"}
+    for message in messages
+  ]
+  try:
+    without, _ = _render(template, others, prompt)
+  except BadRow:  # it needs them
+    return
+  if without == text:
+    raise BadRow(
+      "template",
+      "a turn calls tools, and the chat template writes no calls.",
+      f"Use a template that does. {SKIP}",
+    )
 
 
 @functools.lru_cache(maxsize=64)

@@ -19,6 +19,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from jalign.data.calls import check_written
 from jalign.data.rows import SKIP, BadRow
 from jalign.errors import UserError
 
@@ -226,30 +227,8 @@ def _render(
       f"the chat template refuses the conversation ({bounded.said(error)}).",
       f"Mend its turns, or use another template. {SKIP}",
     ) from None
-  _check_calls(template, messages, prompt, found[0])
+  check_written(messages, found[0], lambda m: _render(template, m, prompt)[0])
   return found
-
-
-def _check_calls(
-  template: ChatTemplate, messages: Sequence[Message], prompt: bool, text: str
-) -> None:
-  """Raises BadRow if a conversation reads the same without its calls."""
-  if not any(message.get("tool_calls") for message in messages):
-    return
-  others = [
-    {name: v for name, v in message.items() if name != "tool_calls"}
-    for message in messages
-  ]
-  try:
-    without, _ = _render(template, others, prompt)
-  except BadRow:  # it needs them
-    return
-  if without == text:
-    raise BadRow(
-      "template",
-      "a turn calls tools, and the chat template writes no calls.",
-      f"Use a template that does. {SKIP}",
-    )
 
 
 @functools.lru_cache(maxsize=64)

@@ -8,14 +8,15 @@ plain texts go through it where one is given, and stay as they are otherwise.
 from collections.abc import Sequence
 from typing import Any
 
+from jalign.data.calls import calls_of
 from jalign.data.chat import ChatTemplate
-from jalign.data.plain import parsed_field
 from jalign.data.rows import (
   SKIP,
   BadRow,
   empty_prompt,
   empty_response,
   group_of,
+  kind_of,
   quoted,
   rows_of_columns,
 )
@@ -51,7 +52,7 @@ def messages_of(value: Any, field: str, wanted: str = "") -> Messages:
   if not isinstance(value, list) or not value:
     raise BadRow(
       "type",
-      f"field {field!r} is {_kind(value)}, not {wanted}a list of messages.",
+      f"field {field!r} is {kind_of(value)}, not {wanted}a list of messages.",
       f"Write it as {wanted}a list "
       f'[{{"role": ..., "content": ...}}, ...]. {SKIP}',
     )
@@ -62,7 +63,7 @@ def _message(turn: Any, field: str) -> dict[str, Any]:
   if not isinstance(turn, dict):
     raise BadRow(
       "type",
-      f"{field} is {_kind(turn)}, not a message.",
+      f"{field} is {kind_of(turn)}, not a message.",
       f'Write it as {{"role": ..., "content": ...}}. {SKIP}',
     )
   role = turn.get("role", turn.get("from"))
@@ -81,12 +82,12 @@ def _message(turn: Any, field: str) -> dict[str, Any]:
     if key not in ("role", "from", "content", "value")
   }
   if "tool_calls" in others:
-    others["tool_calls"] = _calls(others["tool_calls"], field)
+    others["tool_calls"] = calls_of(others["tool_calls"], field)
   for key in _TEXTS:
     if not isinstance(others.get(key, ""), str):
       raise BadRow(
         "type",
-        f"{key!r} of {field} is {_kind(others[key])}, not a string.",
+        f"{key!r} of {field} is {kind_of(others[key])}, not a string.",
         f"Write it as a string. {SKIP}",
       )
   return {"role": _ROLES[role], "content": _content(content, field), **others}
@@ -108,7 +109,7 @@ def _content(value: Any, field: str) -> str:
   if not isinstance(value, list):
     raise BadRow(
       "type",
-      f"the content of {field} is {_kind(value)}, not a string.",
+      f"the content of {field} is {kind_of(value)}, not a string.",
       f"Write it as a string. {SKIP}",
     )
   for part in value:
@@ -126,32 +127,6 @@ def _content(value: Any, field: str) -> str:
         f'Write it as {{"type": "text", "text": ...}}. {SKIP}',
       )
   return "".join(part["text"] for part in value)
-
-
-def _calls(value: Any, field: str) -> list[dict[str, Any]]:
-  """The calls of tools in a message."""
-  if isinstance(value, str):  # JSON, where a container has one type a column
-    value = parsed_field(value, f"{field}.tool_calls")
-  value = rows_of_columns(value, f"{field}.tool_calls")
-  for call in value if isinstance(value, list) else [value]:
-    called = call.get("function", call) if isinstance(call, dict) else None
-    name = called.get("name") if isinstance(called, dict) else None
-    if not isinstance(value, list) or not isinstance(name, str):
-      raise BadRow(
-        "type",
-        f"'tool_calls' of {field} is not a list of calls.",
-        'Write it as [{"type": "function", "function": {"name": ..., '
-        f'"arguments": {{...}}}}}}]. {SKIP}',
-      )
-    arguments = called.get("arguments", "") if called else ""
-    if not isinstance(arguments, str | dict):
-      raise BadRow(
-        "type",
-        f"the arguments of a call of {field} are {_kind(arguments)}, not an "
-        "object.",
-        f"Write them as an object. {SKIP}",
-      )
-  return value
 
 
 def is_blank(said: str | Messages) -> bool:
@@ -323,11 +298,3 @@ def check_same_prompt(prompt: Any, messages: Messages) -> None:
       "field 'prompt' is not what the conversations begin with.",
       f"Leave it out, or mend the conversations. {SKIP}",
     )
-
-
-def _kind(value: Any) -> str:
-  """ "a list", "an empty list", "nothing": what a value is, in words."""
-  if value is None:
-    return "nothing"
-  empty = isinstance(value, list | dict) and not value
-  return f"{'an empty' if empty else 'a'} {type(value).__name__}"

@@ -31,6 +31,14 @@ def quoted(value: Any) -> str:
   return _short.repr(value)
 
 
+def kind_of(value: Any) -> str:
+  """ "a list", "an empty list", "nothing": what a value is, in words."""
+  if value is None:
+    return "nothing"
+  empty = isinstance(value, list | dict) and not value
+  return f"{'an empty' if empty else 'a'} {type(value).__name__}"
+
+
 def text(row: dict[str, Any], field: str) -> str:
   """The string in a field."""
   value = require(row, field)

@@ -6,40 +6,27 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
 from jalign.errors import UserError
-from jalign.models.config import ModelConfig
+from jalign.models.config import DTYPES, ModelConfig
+from jalign.models.hf.adapter_config import CONFIG, read_adapter_config
 from jalign.models.hf.folder import appearing
 from jalign.models.hf.save import on_host
-from jalign.models.hf.shards import listed
+from jalign.models.hf.shards import listed, not_finite
 from jalign.models.hf.tensors import Place, places, tensors
 from jalign.models.lora import LoraConfig, delta_specs
 from jalign.models.spec import param_specs
 from jalign.types import Params
 
-_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_WEIGHTS = "adapter_model.safetensors"
 _PREFIX, _SUFFIX = "base_model.model.", ".weight"
 _PARTS = re.compile(
   r"(.+)\.(lora_A|lora_B|lora_magnitude_vector)(?:\.default)?(?:\.weight)?"
-)
-# Settings that change what an adapter computes, and aren't known here.
-_UNKNOWN = (
-  "alora_invocation_tokens",
-  "arrow_config",
-  "layer_replication",
-  "lora_bias",
-  "modules_to_save",
-  "target_parameters",
-  "trainable_token_indices",
-  "use_bdlora",
-  "use_qalora",
-  "velora_config",
 )
 
 
@@ -108,7 +95,7 @@ def save_adapter(
   }
   with appearing(pathlib.Path(path)) as folder:
     text = json.dumps(description, indent=2, sort_keys=True) + "\n"
-    (folder / _CONFIG).write_text(text, encoding="utf-8")
+    (folder / CONFIG).write_text(text, encoding="utf-8")
     safetensors.numpy.save_file(found, folder / _WEIGHTS, {"format": "pt"})
 
 
@@ -170,69 +157,42 @@ def load_adapter(
       tensors are not those of the model.
   """
   folder = pathlib.Path(path)
-  given = _described(folder)
-  file = folder / _WEIGHTS
-  try:
-    stored = safetensors.numpy.load_file(file)
-  except Exception as error:  # safetensors has an exception of its own
-    raise UserError(
-      f"it can't be read ({type(error).__name__}: {error}).", where=str(file)
-    ) from None
-  modules = _modules(config, param_specs(config))
-  changes: dict[str, dict[str, np.ndarray]] = collections.defaultdict(dict)
-  strange = []
-  for name, x in stored.items():
-    match = _PARTS.fullmatch(name.removeprefix(_PREFIX))
-    if match and match[1] + _SUFFIX in modules:
-      changes[match[1] + _SUFFIX][match[2]] = x.astype(np.float32)
-    else:
-      strange.append(name)
-  needed = {"lora_A", "lora_B"}
-  if given.get("use_dora"):
-    needed.add("lora_magnitude_vector")
-  lacking = [n for n, x in changes.items() if x.keys() != needed]
-  if strange or lacking or not changes:
-    said = strange or lacking or ["no module at all"]
-    raise UserError(
-      f"these aren't changes of this model's weights: {listed(said)}.",
-      where=str(file),
-    )
+  given = read_adapter_config(folder)
+  where, file = str(folder / CONFIG), str(folder / _WEIGHTS)
+  specs = param_specs(config)
+  modules = _modules(config, specs)
+  changes = _changes(file, modules, given)
   keys = {key for name in changes for key, _, _ in modules[name]}
   lora = LoraConfig(
-    rank=max(x["lora_A"].shape[0] for x in changes.values()),
-    alpha=float(given["lora_alpha"]),
+    rank=max(len(x["lora_A"]) for x in changes.values()),
+    alpha=given.alpha,
     targets=tuple(f"blocks/{key}" for key in sorted(keys)),
-    use_rslora=bool(given.get("use_rslora")),
-    use_dora=bool(given.get("use_dora")),
+    use_rslora=given.use_rslora,
+    use_dora=given.use_dora,
   )
-  specs = delta_specs(config, lora)["blocks"]
+  wanted = delta_specs(config, lora)["blocks"]
   whole = [n for n, parts in modules.items() if keys & {k for k, _, _ in parts}]
   if lora.use_dora and len(changes) < len(whole):
     raise UserError(
       "it is DoRA on some layers alone: the other columns' lengths aren't"
       " known.",
-      where=str(file),
+      where=file,
       remedy="Merge it with PEFT first.",
     )
   delta = {
     key: {part: np.zeros(s.shape, np.float32) for part, s in found.items()}
-    for key, found in specs.items()
+    for key, found in wanted.items()
   }
-  for name, change in changes.items():
+  settings = given.each((n.removesuffix(_SUFFIX) for n in changes), where)
+  shapes = tensors(config, specs)
+  for (name, change), (rank, scale) in zip(changes.items(), settings.values()):
+    outputs = shapes[name][modules[name][0][2].outputs]
+    _check_shapes(name, change, rank, shapes[name], outputs, where, file)
     a, b = change["lora_A"], change["lora_B"]
-    scale = _scale_of(name, a.shape[0], given)
     for key, layer, place in modules[name]:
       out = delta[key]
       shape = out["b"].shape[2:]
       own = slice(place.start, place.start + math.prod(shape))
-      inputs = math.prod(out["a"].shape[1:-1])
-      if a.shape[1] != inputs or b.shape[0] < own.stop or len(a) != b.shape[1]:
-        raise UserError(
-          f"the change of {name} has shapes {a.shape} and {b.shape}.",
-          where=str(file),
-          remedy="Take the checkpoint that the adapter was trained on.",
-        )
-      rank = len(a)
       out["a"][layer][..., :rank] = a.T.reshape(*out["a"].shape[1:-1], rank)
       out["b"][layer][:rank] = (b[own].T * (scale / lora.scale)).reshape(
         rank, *shape
@@ -246,33 +206,81 @@ def load_adapter(
   return lora, {"blocks": as_arrays}
 
 
-def _described(folder) -> Mapping[str, Any]:
-  """adapter_config.json, checked."""
-  where = str(folder / _CONFIG)
+def _changes(file, modules, given) -> dict[str, dict[str, np.ndarray]]:
+  """Tensor of the model -> the parts of its change, by PEFT's names."""
   try:
-    given = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-    kind, bias = given["peft_type"], given.get("bias", "none")
-    float(given["lora_alpha"])
-  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    stored = safetensors.numpy.load_file(file)
+  except Exception as error:  # safetensors has an exception of its own
     raise UserError(
-      f"it can't be read ({type(error).__name__}: {error}).",
-      where=where,
-      remedy="Give the folder of an adapter that PEFT saved.",
+      f"it can't be read ({type(error).__name__}: {error}).", where=file
     ) from None
-  asked = [key for key in _UNKNOWN if given.get(key)]
-  if kind != "LORA" or bias != "none" or asked:
-    what = asked or [kind if kind != "LORA" else f"bias={bias!r}"]
+  found: dict[str, dict[str, np.ndarray]] = collections.defaultdict(dict)
+  strange, wrong = [], []
+  for name, x in stored.items():
+    match = _PARTS.fullmatch(name.removeprefix(_PREFIX))
+    target = match[1] + _SUFFIX if match else ""
+    if not match or target not in modules or match[2] in found[target]:
+      strange.append(name)
+    elif str(x.dtype) not in DTYPES:
+      wrong.append(f"{name} has numbers of the type {x.dtype}")
+    elif count := not_finite(x):
+      wrong.append(f"{name} has {count:,} values that aren't finite")
+    else:
+      found[target][match[2]] = x.astype(np.float32)
+  if wrong:
     raise UserError(
-      f"it asks for {', '.join(map(str, what))}, which jalign doesn't know.",
-      where=where,
+      f"its values can't be added to weights: {listed(wrong)}.",
+      where=file,
+      remedy="Train it again, or take another checkpoint of it.",
     )
-  return given
+  needed = {"lora_A", "lora_B"}
+  if given.use_dora:
+    needed.add("lora_magnitude_vector")
+  lacking = [n for n, parts in found.items() if parts.keys() != needed]
+  if strange or lacking or not found:
+    said = strange or lacking or ["no module at all"]
+    raise UserError(
+      f"these aren't changes of this model's weights: {listed(said)}.",
+      where=file,
+    )
+  untouched = [
+    name
+    for name in modules.keys() - found.keys()
+    if any(f".{name}".endswith(f".{t}{_SUFFIX}") for t in given.targets)
+  ]
+  if untouched:
+    raise UserError(
+      f"{CONFIG} names modules that it has no change of: {listed(untouched)}.",
+      where=file,
+      remedy="It may be cut short: copy or download it again.",
+    )
+  return dict(found)
 
 
-def _scale_of(name, rank, given) -> float:
-  """The factor of one module's change."""
-  module, alpha = name.removesuffix(_SUFFIX), given["lora_alpha"]
-  for pattern, value in (given.get("alpha_pattern") or {}).items():
-    if re.fullmatch(rf"(.*\.)?({pattern})", module):
-      alpha = value
-  return alpha / (math.sqrt(rank) if given.get("use_rslora") else rank)
+def _check_shapes(name, change, rank, shape, outputs, where, file):
+  """Those of a change are those of the weight, and of the rank."""
+  inputs = math.prod(shape) // outputs
+  want: dict[str, tuple[int, ...]] = {
+    "lora_A": (rank, inputs),
+    "lora_B": (outputs, rank),
+  }
+  got: dict[str, tuple[int, ...]] = {part: change[part].shape for part in want}
+  if "lora_magnitude_vector" in change:
+    want["lora_magnitude_vector"] = (outputs,)
+    got["lora_magnitude_vector"] = (change["lora_magnitude_vector"].size,)
+  if got == want:
+    return
+  ranks = {got["lora_A"][0], *got["lora_B"][1:]}
+  if len(ranks) == 1 and ranks != {rank}:
+    raise UserError(
+      f"the change of {name} has the rank {ranks.pop()}; by {CONFIG} it is"
+      f" {rank} (r, rank_pattern).",
+      where=file,
+      remedy=f"Take the {CONFIG} that was saved with it.",
+    )
+  raise UserError(
+    f"the change of {name} has the shapes {list(got.values())}, not"
+    f" {list(want.values())}.",
+    where=file,
+    remedy="Take the checkpoint that the adapter was trained on.",
+  )

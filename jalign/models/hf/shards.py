@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import safetensors
 
 from jalign.errors import UserError
@@ -149,3 +150,14 @@ def listed(names: Any, most: int = 8) -> str:
   names = sorted(names)
   more = f" and {len(names) - most} more" if len(names) > most else ""
   return ", ".join(names[:most]) + more
+
+
+def not_finite(x: np.ndarray) -> int:
+  """How many values of an array are NaN or infinite."""
+  if x.itemsize > 2:
+    found = np.isfinite(x)
+    return 0 if found.all() else int((~found).sum())
+  # An exponent of ones alone; numpy is slow with bfloat16 itself.
+  ones = np.uint16(0x7C00 if x.dtype == np.float16 else 0x7F80)
+  found = (x.view(np.uint16) & ones) == ones
+  return int(found.sum())

@@ -161,12 +161,15 @@ def data(arguments: Sequence[str]) -> None:
   from jalign.data.check import check
   from jalign.data.findings import describe
 
+  template = values.template
+  if template and values.tokenizer:
+    template = data.load_template(template, tokens_of=values.tokenizer)
   found = check(
     words[1],
     values.source,
     values.against,
     tokenizer=data.load(values.tokenizer) if values.tokenizer else None,
-    template=values.template,
+    template=template,
     data_dir=values.data_dir,
   )
   print("\n".join(describe(found)))

@@ -135,6 +135,10 @@ def _encode_spans(
   mask = [False] * len(ids)
   joined = 0
   for start, stop in spans:
+    if tokenizer.split_end(text[start:stop])[1] is None:
+      # The next turn's mark may be what ends this one.
+      after = [end for end in tokenizer.ends if text.startswith(end, stop)]
+      stop += max(map(len, after), default=0)
     for piece, scored in ((text[at:start], False), (text[start:stop], True)):
       found, kept_apart = tokenizer.encode_after(text[:at], piece)
       ids += found

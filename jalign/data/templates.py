@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from jalign.data.chat import ChatTemplate
@@ -13,7 +14,10 @@ _SPECIAL = re.compile(r"\b(?:bos|eos|pad|unk|sep|cls|mask)_token\b")
 
 
 def load_template(
-  source: str | os.PathLike[str] | ChatTemplate, **variables: Any
+  source: str | os.PathLike[str] | ChatTemplate,
+  *,
+  tokens_of: str | os.PathLike[str] | None = None,
+  **variables: Any,
 ) -> ChatTemplate:
   """A chat template from a tokenizer's folder, a file or a string.
 
@@ -21,6 +25,8 @@ def load_template(
     source: a folder that `transformers.AutoTokenizer` reads and that has a
       chat template; a file of Jinja; or the Jinja itself. A `ChatTemplate`
       comes back with the variables added.
+    tokens_of: a tokenizer's folder whose special tokens a file or a string
+      sees: then it writes what it would write as that folder's own template.
     **variables: what the template reads beside the messages. A folder gives
       its special tokens; a file and a string give none.
 
@@ -32,8 +38,14 @@ def load_template(
     found = dataclasses.replace(source, variables={**source.variables})
   else:
     found = _find(os.fspath(source))
+  read = set(_SPECIAL.findall(found.text)) - {*found.variables, *variables}
+  # Folders leave out the tokens that they don't have; their templates cope.
+  known = os.path.isdir(found.name)
+  if read and tokens_of is not None and not known:
+    variables = _special_tokens(_tokenizer(pathlib.Path(tokens_of))) | variables
+    known = True
   found = dataclasses.replace(found, variables={**found.variables, **variables})
-  _check(found)
+  _check(found, () if known else sorted(read))
   return found
 
 
@@ -53,11 +65,11 @@ def _find(source: str) -> ChatTemplate:
     ) from None
 
 
-def _from_folder(folder: pathlib.Path) -> ChatTemplate:
+def _tokenizer(folder: pathlib.Path) -> Any:
   import transformers  # slow to import
 
   try:
-    tokenizer = transformers.AutoTokenizer.from_pretrained(
+    return transformers.AutoTokenizer.from_pretrained(
       str(folder), local_files_only=True, trust_remote_code=False
     )
   except Exception as error:  # whatever a foreign folder makes it raise
@@ -66,6 +78,15 @@ def _from_folder(folder: pathlib.Path) -> ChatTemplate:
       where=str(folder),
       remedy="Give a tokenizer's folder, or a file of Jinja.",
     ) from None
+
+
+def _special_tokens(tokenizer: Any) -> dict[str, str]:
+  tokens = tokenizer.special_tokens_map
+  return {name: text for name, text in tokens.items() if isinstance(text, str)}
+
+
+def _from_folder(folder: pathlib.Path) -> ChatTemplate:
+  tokenizer = _tokenizer(folder)
   found = template_of(tokenizer, str(folder))
   if found is None and tokenizer.chat_template:
     names = ", ".join(sorted(tokenizer.chat_template))
@@ -92,13 +113,10 @@ def template_of(tokenizer: Any, name: str) -> ChatTemplate | None:
     text = tokenizer.get_chat_template()
   except ValueError:  # several, and none is the default
     return None
-  tokens = tokenizer.special_tokens_map
-  return ChatTemplate(
-    text, {key: t for key, t in tokens.items() if isinstance(t, str)}, name
-  )
+  return ChatTemplate(text, _special_tokens(tokenizer), name)
 
 
-def _check(template: ChatTemplate) -> None:
+def _check(template: ChatTemplate, unknown: Sequence[str]) -> None:
   from jalign.data import bounded  # jinja2 is slow to import
 
   try:
@@ -109,14 +127,12 @@ def _check(template: ChatTemplate) -> None:
       where=template.name,
       remedy="Mend it; see transformers' documentation of chat templates.",
     ) from None
-  read = set(_SPECIAL.findall(template.text))
-  unknown = sorted(read - set(template.variables))
-  # Folders leave out the tokens that they don't have; their templates cope.
-  if unknown and not os.path.isdir(template.name):
+  if unknown:
     raise UserError(
       f"the chat template writes {', '.join(unknown)}, which Jinja would "
       "silently leave empty.",
       where=template.name,
-      remedy="Give the tokenizer's folder as the template, or "
-      f"load_template(..., {unknown[0]}=TEXT).",
+      remedy="Give the folder of the tokenizer, too: load_template(..., "
+      f"tokens_of=DIR), or {unknown[0]}=TEXT; config.tokenizer.path or "
+      "--tokenizer does so.",
     )

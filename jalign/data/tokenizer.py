@@ -252,7 +252,13 @@ def train_words(texts: Iterable[str]) -> Tokenizer:
 @functools.lru_cache(maxsize=64)
 def _ended_by(tokenizer: Tokenizer, text: str) -> Tokenizer:
   added = tokenizer.backend.get_added_tokens_decoder()
-  first = [i for i, token in added.items() if text.startswith(token.content)]
+  first = [
+    i
+    for i, token in added.items()
+    # An added "<" ends no response, whatever the word goes on with.
+    if token.content == text
+    or (token.special and token.content and text.startswith(token.content))
+  ]
   if not first or tokenizer.plain_specials:
     return tokenizer
   end = max(first, key=lambda i: len(added[i].content))

@@ -120,7 +120,8 @@ def template_for(given: str, model: pathlib.Path) -> data.ChatTemplate | None:
   if given or checkpoint:
     if not given and not has_template(model):
       return None
-    return dated(data.load_template(given or model), day)
+    own = model if checkpoint else model / "tokenizer"
+    return dated(data.load_template(given or model, tokens_of=own), day)
   settings = parse(folders.read_json(model / "config.json"))
   names = [*wheres(settings), ""]
   return templates_of(settings, model, day)[names[0]]
@@ -146,9 +147,9 @@ def _named(settings: Settings, name: str, where: str) -> data.ChatTemplate:
   """The template of a value of data.template, found anew."""
   if name == "plain":
     return data.PLAIN_CHAT
-  if name != "tokenizer":
-    return data.load_template(name)
   source = source_of(settings)
+  if name != "tokenizer":
+    return data.load_template(name, tokens_of=source)
   if source is None:
     raise UserError(
       f"names no folder, and {where}.template takes its template.",

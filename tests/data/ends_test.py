@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import transformers
 
 from jalign import data
 from jalign.errors import UserError
@@ -110,11 +111,10 @@ def test_responses_end_with_the_turn(tmp_path, family, end):
   tokenizer = data.load(folder)
   file = tmp_path / "chat.jinja"
   file.write_text((folder / "chat_template.jinja").read_text())
-  special = {"eos_token": tokenizer.eos_text, "bos_token": tokenizer.bos_text}
   sources = (
     data.load_template(folder),
-    data.load_template(file, **special),
-    data.load_template(file.read_text(), **special),
+    data.load_template(file, tokens_of=folder),
+    data.load_template(file.read_text(), tokens_of=folder),
   )
   for template in sources:
     pair = _pair(tmp_path, template, tokenizer)
@@ -124,6 +124,36 @@ def test_responses_end_with_the_turn(tmp_path, family, end):
   # A folder whose template is elsewhere gives the same.
   bare = data.load(family(tmp_path / "bare", None))
   assert bare.ended_by(sources[1].end).end_ids == tokenizer.end_ids
+
+
+def test_an_added_token_that_only_begins_the_end(tmp_path):
+  folder = families.gemma(tmp_path, None)
+  theirs = transformers.AutoTokenizer.from_pretrained(str(folder))
+  theirs.add_tokens(["<", "<done>"])
+  theirs.save_pretrained(str(folder))
+  tokenizer = data.load(folder)
+  assert _ends(tokenizer.ended_by("<|end|>")) == ["<eos>"]
+  assert _ends(tokenizer.ended_by("<done>")) == ["<done>", "<eos>"]
+  both = tokenizer.ended_by("<end_of_turn><eos>")
+  assert _ends(both) == ["<end_of_turn>", "<eos>"]
+
+
+def test_a_turn_that_the_next_one_ends(tmp_path):
+  """As GLM's: its mark of the user's turn is what generation stops at."""
+  template = (
+    "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+  )
+  folder = families.phi(
+    tmp_path, template, generation=("<|endoftext|>", "<|user|>")
+  )
+  tokenizer = data.load(folder)
+  record = data.ConversationRecord(tuple(TALK), "f.jsonl:1", "a")
+  (one,), _ = data.encode_conversations(
+    [record], tokenizer, data.load_template(folder), WIDE
+  )
+  scored = _texts(tokenizer, one.ids[one.mask])
+  assert scored == ["b", "c", "<|user|>", "e", "<|endoftext|>"]
 
 
 def test_more_than_one_end_in_the_text():

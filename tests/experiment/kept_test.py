@@ -15,7 +15,7 @@ import transformers
 from jalign import cli, data
 from jalign.experiment import kept
 from jalign.experiment.folder import read_json
-from tests.data import chat_tokenizer
+from tests.data import chat_tokenizer, families
 from tests.experiment.checkpoint_test import CONFIG, SMALL, _rows
 from tests.models.hf import cases, parity_test
 
@@ -126,3 +126,18 @@ def test_resumes_on_another_day(chain, tmp_path, monkeypatch, capsys):
     (chain / "gone").rename(chain / "elsewhere")
   assert "resumes at step 1" in capsys.readouterr().out
   assert read_json(run / "run.json")["date"] == "2024-02-29"
+
+
+def test_a_file_sees_the_special_tokens_of_the_tokenizer(tmp_path):
+  """A template writes the same as a file and as the tokenizer's own."""
+  folder = families.phi(tmp_path / "phi")
+  (folder / "config.json").write_text("{}")  # as a checkpoint has it
+  given = tmp_path / "phi.jinja"
+  given.write_text(families.PHI)
+  talk = [{"role": "user", "content": "a"}]
+  own, file = (kept.template_for(name, folder) for name in ("", str(given)))
+  assert (
+    file.render(talk)
+    == own.render(talk)
+    == "<|user|>\na<|end|>\n" + ("<|endoftext|>")
+  )

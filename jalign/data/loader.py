@@ -10,7 +10,6 @@ it as a random-access source, and a position is one number.
 
 import dataclasses
 import functools
-import hashlib
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jalign.data.encode import pair_length
+from jalign.data.fingerprint import fingerprint_of
 from jalign.errors import UserError
 
 
@@ -143,9 +143,10 @@ class Loader:
     report: the shapes of an epoch.
   """
 
-  def __init__(self, dataset: Any, report: LoaderReport, fingerprint: str):
+  def __init__(self, dataset: Any, report: LoaderReport, fingerprint: Any):
     self._iterator = iter(dataset)
-    self._fingerprint = fingerprint
+    self._hash = fingerprint
+    self._fingerprint = fingerprint(True)
     self.report = report
 
   def __iter__(self) -> "Loader":
@@ -171,7 +172,9 @@ class Loader:
     Raises:
       UserError: the state is of other data, or of another order.
     """
-    if state["fingerprint"] != self._fingerprint:
+    there = state["fingerprint"]
+    # Positions of before 0.2.0 have the hash without separators.
+    if there != self._fingerprint and there != self._hash(False):
       raise UserError(
         "the saved position belongs to other data, or to another seed, batch "
         "size or set of buckets.",
@@ -267,13 +270,9 @@ def make_loader(
   )
   names = [re.split(r"[/\\]", example.source)[-1] for example in encoded]
   order = (names, lengths, batch_size, buckets, seed, bool(shuffle))
-  digest = hashlib.sha256(repr(order).encode())
-  for value in (v for example in encoded for v in vars(example).values()):
-    for array in value if isinstance(value, tuple) else (value,):
-      if not isinstance(array, str):  # ids, scores and labels; None is NaN
-        digest.update(np.asarray(array, np.float64).tobytes())
+  fingerprint = functools.partial(fingerprint_of, encoded, order)
   shapes = _report(lengths, batch_size, buckets)
-  return Loader(dataset, shapes, digest.hexdigest()[:16])
+  return Loader(dataset, shapes, fingerprint)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

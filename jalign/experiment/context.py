@@ -1,7 +1,7 @@
 """What all stages of a run share."""
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jalign.experiment.plugins import Measures
@@ -25,6 +25,8 @@ class Run(NamedTuple):
     sample: how responses are drawn for evaluation, and their length.
     should_stop: polled after each step.
     extra_writers: metric writers beside the run's own.
+    needs: stage -> what its parameters come from: see `identity.needed_by`.
+    anyway: whether to go on where something harmless has changed.
   """
 
   folder: pathlib.Path
@@ -37,3 +39,5 @@ class Run(NamedTuple):
   sample: SamplerSettings
   should_stop: Callable[[], bool]
   extra_writers: Callable[[str], list[Any]]
+  needs: Mapping[str, Mapping[str, str]]
+  anyway: bool

@@ -26,6 +26,7 @@ from typing import Any
 
 from jalign.errors import UserError
 from jalign.experiment import lock
+from jalign.experiment.parse import defaults, parse
 from jalign.files import is_unfinished, write_whole
 from jalign.models import ModelConfig
 from jalign.training.checkpoint import Checkpoints, versions
@@ -71,8 +72,8 @@ def check(folder: pathlib.Path, config: Mapping[str, Any]) -> None:
   config = json.loads(json.dumps(config))  # tuples become lists
   if path.exists():
     there = read_json(path)
-    if there != config:
-      keys = ", ".join(sorted(_differences(there, config)))
+    if there != config and not _same(there, config):
+      keys = ", ".join(sorted(_told(differing(there, config), there, config)))
       raise UserError(
         f"holds the run of another config; these differ: {keys}.",
         where=str(folder),
@@ -89,7 +90,47 @@ def check(folder: pathlib.Path, config: Mapping[str, Any]) -> None:
     )
 
 
-def _differences(a: Any, b: Any, at: str = "") -> set[str]:
+def _same(there: Any, config: Mapping[str, Any]) -> bool:
+  """Whether two configs say the same, one of them perhaps by default."""
+  try:
+    return parse(there) == parse(config)
+  except (UserError, TypeError):  # a key that nothing reads any more
+    return False
+
+
+def _told(keys: set[str], there: Any, config: Any) -> set[str]:
+  """The keys that differ, without those that one has by default alone."""
+  of_all = defaults()
+
+  def by_default(key: str) -> bool:
+    default = _at(of_all, key)
+    ways = [_at(there, key), _at(config, key)]
+    return default is not _ABSENT and _ABSENT in ways and default in ways
+
+  return {key for key in keys if not by_default(key)} or keys
+
+
+_ABSENT = "no such key \0"  # equal to no value
+
+
+def _at(value: Any, key: str) -> Any:
+  for name in key.split("."):
+    value = value.get(name, _ABSENT) if isinstance(value, dict) else _ABSENT
+  return list(value) if isinstance(value, tuple) else value
+
+
+def filled(value: Mapping[str, Any], defaults: Mapping[str, Any]) -> Any:
+  """Nested mappings, with the defaults of keys that aren't there."""
+  return dict(defaults) | {
+    key: filled(item, defaults[key])
+    if isinstance(item, dict) and isinstance(defaults.get(key), dict)
+    else item
+    for key, item in value.items()
+  }
+
+
+def differing(a: Any, b: Any, at: str = "") -> set[str]:
+  """Dotted names of what differs in nested dicts."""
   if isinstance(a, dict) and isinstance(b, dict):
     found: set[str] = set()
     for key in a.keys() | b.keys():
@@ -97,7 +138,7 @@ def _differences(a: Any, b: Any, at: str = "") -> set[str]:
       if key not in a or key not in b:
         found.add(name)
       else:
-        found |= _differences(a[key], b[key], name)
+        found |= differing(a[key], b[key], name)
     return found
   return set() if a == b else {at}
 

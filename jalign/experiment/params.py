@@ -7,6 +7,7 @@ import jax
 
 from jalign.errors import UserError
 from jalign.experiment import folder as folders
+from jalign.experiment import resume
 from jalign.experiment.parse import parse
 from jalign.experiment.settings import Settings, StageSettings
 from jalign.experiment.start import base_of, is_checkpoint
@@ -85,6 +86,7 @@ def _policy(config, mesh, run, settings: Settings, name: str) -> Params:
   if name == "start":
     return start_params(config, mesh, settings.seed, base_of(settings))
   part = trainable_of(config, settings.stage(name))
+  resume.check_chosen(run / name)
   if not part.title:
     return folders.load_params(run / name, _like(part, config, mesh))
   base = _policy(config, mesh, run, settings, settings.starts[name])

@@ -41,7 +41,7 @@ _OF_STAGE: dict[str, Any] = {
   "lora": LoraConfig,
   "diagnostics": DiagnosticsSettings,
 }
-_PLAIN = ("title", "init_from", "wandb_project", "report")
+_PLAIN = ("title", "init_from", "wandb_project", "report", "resume")
 _STAGE = tuple(
   f.name for f in dataclasses.fields(StageSettings) if f.name != "name"
 )
@@ -107,6 +107,10 @@ def parse(config: Mapping[str, Any]) -> Settings:
     name: _convert(config.pop(name, ""), str, f"config.{name}")
     for name in _PLAIN
   }
+  if texts["resume"] not in ("", "anyway"):
+    raise UserError(
+      f"{texts['resume']!r} is not 'anyway' or ''.", where="config.resume"
+    )
   names = _convert(
     config.pop("stages", ("train",)), tuple[str, ...], "config.stages"
   )

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from jalign.experiment import folder as folders
+from jalign.experiment import identity
 from jalign.experiment.check import check_stage
 from jalign.experiment.context import Run
 from jalign.experiment.judge import Judge
@@ -51,6 +52,7 @@ def run_one(
     Interrupted: after saving, when `should_stop` says so.
   """
   started = time.perf_counter()
+  config = {key: value for key, value in config.items() if key != "resume"}
   annotator = load_annotator(settings.annotator)
   more = (
     load_function(settings.report, "config.report") if settings.report else None
@@ -64,6 +66,7 @@ def run_one(
   padding = model.vocab_size - prepared.tokenizer.vocab_size
   if padding:
     print(f"[model] {padding} embeddings belong to no token: padding")
+  parts = identity.made_of(settings, prepared, model)
   run = Run(
     folder=folder,
     prepared=prepared,
@@ -75,13 +78,20 @@ def run_one(
     sample=settings.sample,
     should_stop=should_stop,
     extra_writers=_extra_writers(settings, config, folder),
+    needs={
+      stage.name: identity.needed_by(settings, stage, parts)
+      for stage in settings.stages
+    },
+    anyway=settings.resume == identity.ANYWAY,
   )
   layout(model, mesh)
   for stage in settings.stages:
     check_stage(run, stage)
   judge = Judge(run, settings)
   # Nothing is written before everything that can be checked is.
+  made_of = identity.check(folder, settings, parts)
   folders.claim(folder, config)
+  identity.keep(folder, made_of)
   names = tuple(s.name for s in settings.stages)
   folders.describe(folder, model, names, prepared.day)
   prepared.save(folder, settings)

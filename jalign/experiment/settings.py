@@ -274,6 +274,9 @@ class Settings:
     wandb_project: also log to Weights & Biases, where it is installed.
     report: "file.py:name" or "package.module:name" of a function
       `(experiment.report.Outcome) -> sections` that adds to the report.
+    resume: "anyway" goes on with a run although something has changed since
+      that no trained parameter comes from, such as the function of the report
+      or the held-out data, and keeps that in made_of.json; "" doesn't.
   """
 
   seed: int
@@ -288,6 +291,7 @@ class Settings:
   wandb_project: str
   report: str
   stages: tuple[StageSettings, ...]
+  resume: str = ""
 
   def stage(self, name: str) -> StageSettings:
     """The stage of that name."""

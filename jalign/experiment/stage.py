@@ -1,15 +1,13 @@
 """One stage: from parameters to better parameters, inside its folder."""
 
 import contextlib
-import dataclasses
 import functools
 from typing import Any, NamedTuple
 
 import jax
 
 from jalign import diagnostics
-from jalign.errors import UserError
-from jalign.experiment import feed
+from jalign.experiment import feed, resume
 from jalign.experiment.context import Run
 from jalign.experiment.held_out import (
   Evaluation,
@@ -100,30 +98,29 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
 
   checkpoints = Checkpoints(folder / "checkpoints")
   best = Checkpoints(folder / "best") if stage.select else None
-  meta = {
-    "stage": dataclasses.asdict(stage),
-    "start": reference.fingerprint(params, ()),
-  }
+  meta = resume.meta_of(
+    stage,
+    reference.fingerprint(params, ()),
+    run.seed,
+    run.needs.get(stage.name, {}),
+  )
   state = init_state(params, optimizer, placement, begin)
   batches = feed.batches_of(run, stage, loss)
-  resumed = checkpoints.latest() is not None
-  if resumed:
+  reached = -1
+  if checkpoints.latest() is not None:
     restored = checkpoints.restore(state)
-    if restored.meta.get("start") != meta["start"]:
-      raise UserError(
-        "its checkpoints were made from another start: an earlier stage, or"
-        " the run that this one begins from, was trained anew.",
-        where=str(folder),
-        remedy="Delete this folder; the same command trains the stage again.",
-      )
+    resume.check_state(restored.meta, meta, folder)
+    reached = int(restored.state.step)
+    resume.check_metrics(
+      restored.meta, reached, folder, stage.select, run.anyway
+    )
     state = restored.state
     batches.set_state(restored.data)
     print(f"[{stage.name}] resumes at step {int(state.step)} of {steps}")
-  reached = int(state.step) if resumed else -1
   checkpoints.discard_after(reached)  # damaged ones, for one
   if best is not None:
     best.discard_after(reached)
-    best.latest()  # if all are damaged, that's better known now
+    resume.check_best(best, meta, folder)
   print(f"[{stage.name}] {steps} steps; {batches.report.summary()}")
   if part.title:
     share = _count(state.params), _count(params)
@@ -185,7 +182,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
   writer = metrics.write_all(writers)
   writer.truncate_after(reached)
   save = lambda state, position: checkpoints.save(
-    state, data=position, meta=meta
+    state, data=position, meta=resume.with_metrics(meta, folder)
   )
 
   def should_stop() -> bool:

@@ -73,7 +73,6 @@ def expand(config: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 def _product(config):
   """(name, name without the seed, config) of each run."""
   config = dict(config)
-  config.pop("resume", None)
   sweep = _swept(config.pop("seeds", ()) or (), config.pop("sweep", ()) or ())
   found, names = [], set()
   for values in itertools.product(*sweep.values()):

@@ -6,6 +6,7 @@ A writer has three functions, `write(step, values)`, `truncate_after(step)` and
 let only process 0 have writers.
 """
 
+import hashlib
 import json
 import math
 import os
@@ -162,6 +163,25 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     items = _row(line, f"{path}:{number}").items()
     rows.append({k: math.nan if v is None else v for k, v in items})
   return rows
+
+
+def digest(path: str | os.PathLike[str], step: int | None = None) -> str:
+  """A hash of a file's whole lines, which no other run's has.
+
+  Args:
+    path: of the file; one that isn't there has no lines.
+    step: the last to look at; None for all.
+
+  Raises:
+    UserError: a line isn't what was written.
+  """
+  path = pathlib.Path(path)
+  lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+  found = hashlib.sha256()
+  for number, line in enumerate(lines, 1):
+    if step is None or _row(line, f"{path}:{number}")["step"] <= step:
+      found.update(line + b"\n")
+  return found.hexdigest()[:32]
 
 
 def _row(line: bytes, where: str) -> dict[str, Any]:

@@ -271,3 +271,36 @@ def test_a_position_is_of_the_labels():
   ]
   assert len({fingerprint(**one) for one in labels}) == len(labels)
   assert fingerprint(**labels[-1]) == fingerprint(**labels[-1])
+
+
+def _ids(*lists):
+  return [np.asarray(ids, np.int32) for ids in lists]
+
+
+def test_a_border_between_two_fields_counts():
+  """The ids are the same in a row, and so are the lengths of the pairs."""
+  pairs = [
+    data.EncodedPair(*_ids([1], [2, 3], [4, 5]), "f:1"),
+    data.EncodedPair(*_ids([1], [2, 3, 4], [5]), "f:1"),
+    data.EncodedPair(*_ids([1], [2], [3, 4, 5]), "f:1"),
+  ]
+  states = [
+    data.make_loader([pair], data.collate_pairs, batch_size=1, buckets=(4,))
+    for pair in pairs
+  ]
+  found = [loader.get_state() for loader in states]
+  assert len({state["fingerprint"] for state in found}) == 3
+  with pytest.raises(UserError, match="other data"):
+    states[1].set_state(found[2])
+
+
+def test_positions_of_before_are_taken():
+  """Their hash had no separators, and is that of the same values."""
+  pair = data.EncodedPair(*_ids([1], [2, 3], [4, 5]), "f:1")
+  loader = data.make_loader(
+    [pair], data.collate_pairs, batch_size=1, buckets=(4,)
+  )
+  state = loader.get_state() | {"fingerprint": "9a2c"}
+  with pytest.raises(UserError, match="other data"):
+    loader.set_state(state)
+  loader.set_state(state | {"fingerprint": "4476d51284703390"})

@@ -1,0 +1,96 @@
+"""What the Python functions that a config names are made of."""
+
+import ast
+import hashlib
+import importlib.util
+import pathlib
+import sys
+from collections.abc import Iterator
+
+
+def fingerprint(name: str) -> str:
+  """A hash of a function's file, and of what it imports from beside it.
+
+  Comments and layout don't count. What the code reads as it runs, the weights
+  of a reward model say, isn't looked at.
+
+  Args:
+    name: "file.py:name" or "package.module:name", of what can be loaded.
+  """
+  module = name.rpartition(":")[0]
+  path = pathlib.Path(module) if module.endswith(".py") else _file_of(module)
+  digest = hashlib.sha256()
+  if path is None:  # built in: the versions say which
+    return digest.hexdigest()[:32]
+  root = path.resolve().parent
+  for each in sorted(_with_imports(path.resolve(), root)):
+    for part in (str(each.relative_to(root)).encode(), _content(each)):
+      digest.update(len(part).to_bytes(8, "little") + part)
+  return digest.hexdigest()[:32]
+
+
+def _file_of(module: str) -> pathlib.Path | None:
+  loaded = sys.modules.get(module)
+  spec = getattr(loaded, "__spec__", None) or importlib.util.find_spec(module)
+  origin = spec.origin if spec is not None and spec.has_location else None
+  return pathlib.Path(origin) if origin else None
+
+
+def _content(path: pathlib.Path) -> bytes:
+  data = path.read_bytes()
+  try:
+    return ast.unparse(ast.parse(data)).encode()
+  except (SyntaxError, ValueError, RecursionError):  # compiled, for one
+    return data
+
+
+def _with_imports(path: pathlib.Path, root: pathlib.Path) -> set[pathlib.Path]:
+  """A file and those below a folder that it imports, and they import."""
+  found, left = set(), [path]
+  while left:
+    each = left.pop()
+    if each in found:
+      continue
+    found.add(each)
+    try:
+      tree = ast.parse(each.read_bytes())
+    except (SyntaxError, ValueError, RecursionError):
+      continue
+    for name, level in _imported(tree):
+      left += _places(name, level, each, root)
+  return found
+
+
+def _imported(tree: ast.AST) -> Iterator[tuple[str, int]]:
+  """(dotted name, level: 0 for absolute) of whatever may be a module."""
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+      yield from ((alias.name, 0) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      base = node.module or ""
+      yield base, node.level
+      for alias in node.names:
+        yield f"{base}.{alias.name}".strip("."), node.level
+
+
+def _places(
+  name: str, level: int, of: pathlib.Path, root: pathlib.Path
+) -> Iterator[pathlib.Path]:
+  """Files below the root that a name may stand for."""
+  parts = name.split(".") if name else []
+  if level:
+    starts = [(of.parents[min(level, len(of.parents)) - 1], parts)]
+  else:  # beside the file, or by the whole name of the package it is in
+    starts = [(root, parts)]
+    for depth in range(1, len(parts)):
+      if root.parts[-depth:] == tuple(parts[:depth]):
+        starts.append((root, parts[depth:]))
+  for start, rest in starts:
+    for path in (
+      start.joinpath(*rest).with_suffix(".py") if rest else None,
+      start.joinpath(*rest, "__init__.py"),
+    ):
+      if path is not None and path.is_file():
+        path = path.resolve()
+        if path.is_relative_to(root):
+          yield path

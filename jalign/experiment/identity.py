@@ -1,0 +1,214 @@
+"""What a run is made of, kept in its folder and compared when it goes on.
+
+made_of.json has a hash of everything beside the config that decides numbers:
+the functions' source, each part of the data, the tokenizer and the fields of
+the model. A stage's checkpoints name those that their own numbers come from.
+What a trained stage comes from can't change; a change of what only judges can
+be agreed to, by config.resume = "anyway", and is then kept in made_of.json.
+"""
+
+import dataclasses
+import datetime
+import hashlib
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from jalign.errors import UserError
+from jalign.experiment import code
+from jalign.experiment import folder as folders
+from jalign.experiment.dataset import Dataset
+from jalign.experiment.prepare import Prepared
+from jalign.experiment.settings import Settings, StageSettings
+from jalign.models import ModelConfig
+from jalign.training.checkpoint import Checkpoints
+
+NAME = "made_of.json"
+ANYWAY = "anyway"
+_JUDGES = ("annotator.function", "annotator.measures", "annotator.opponents")
+
+MadeOf = dict[str, str]  # what -> a hash of it, or its value
+
+
+def made_of(
+  settings: Settings, prepared: Prepared, model: ModelConfig
+) -> MadeOf:
+  """What decides a run's numbers, beside its config and the start's weights."""
+  found = {}
+  for name, value in (
+    *((name, getattr(settings.annotator, name[10:])) for name in _JUDGES),
+    ("report", settings.report),
+  ):
+    if value:
+      found[name] = code.fingerprint(value)
+  datasets = {data_name(settings, stage): stage for stage in settings.stages}
+  for name, dataset in (
+    ("data", prepared.main),
+    *((n, prepared.stages[stage.name]) for n, stage in datasets.items()),
+  ):
+    found |= _of_data(name, dataset)
+  tokenizer = prepared.tokenizer
+  facts = [tokenizer.backend.to_str(), tokenizer.eos_id, tokenizer.bos_id]
+  found["tokenizer"] = _hash([*facts, *tokenizer.end_ids])
+  for field in dataclasses.fields(model):
+    if field.name != "rules":
+      found[f"model.{field.name}"] = repr(getattr(model, field.name))
+  return found
+
+
+def data_name(settings: Settings, stage: StageSettings) -> str:
+  """The config section of a stage's data."""
+  return "data" if stage.data == settings.data else f"{stage.name}.data"
+
+
+def needed_by(settings: Settings, stage: StageSettings, of: MadeOf) -> MadeOf:
+  """What a stage's own parameters come from, the best ones included."""
+  own = data_name(settings, stage)
+  names = {f"{own}.train"} | {n for n in of if n.startswith("model.")}
+  if stage.algorithm:
+    names |= {"annotator.function", "tokenizer"}
+  if stage.select:
+    names.add(f"{'data' if stage.algorithm else own}.held_out")
+  return {name: value for name, value in of.items() if name in names}
+
+
+def check(
+  folder: pathlib.Path, settings: Settings, now: MadeOf
+) -> dict[str, Any]:
+  """Compares a run with what its folder says; returns what to `keep`.
+
+  Raises:
+    UserError: something has changed since that a trained stage comes from; or
+      that nobody has agreed to.
+  """
+  there = _read(folder)
+  begun = [s for s in settings.stages if _has_begun(folder / s.name)]
+  if not begun or there is None:
+    return {"made_of": now, "went_on": (there or {}).get("went_on", [])}
+  before = there["made_of"]
+  changed = [n for n in now if n in before and before[n] != now[n]]
+  kept = {"made_of": before | now, "went_on": there["went_on"]}
+  if not changed:
+    return kept
+  lost = {
+    stage.name: sorted(set(needed_by(settings, stage, now)) & set(changed))
+    for stage in begun
+  }
+  lost = {name: names for name, names in lost.items() if names}
+  said = _say(changed, before, now)
+  if lost:
+    trained = "; ".join(f"{s} from {', '.join(n)}" for s, n in lost.items())
+    raise UserError(
+      f"isn't made of the same any more: {said} changed, and stages were"
+      f" trained from that ({trained}).",
+      where=str(folder),
+      remedy="Bring back what was there. Or delete the folders of these stages"
+      " and of those that start from them: the same command with"
+      f" --config.resume={ANYWAY} trains them anew.",
+    )
+  if settings.resume != ANYWAY:
+    raise UserError(
+      f"isn't made of the same any more: {said} changed since it began. No"
+      " trained parameter comes from that, but what was measured does.",
+      where=str(folder),
+      remedy=f"Bring back what was there; or --config.resume={ANYWAY} goes on"
+      f" with what is there now, and {NAME} says so.",
+    )
+  print(f"[run] goes on although {said} changed")
+  kept["went_on"] = [*there["went_on"], agreement(changed)]
+  return kept
+
+
+def agreement(changed: Iterable[str]) -> dict[str, Any]:
+  """What made_of.json keeps of a change that was agreed to."""
+  day = datetime.datetime.now().isoformat(timespec="seconds")
+  return {"date": day, "changed": list(changed)}
+
+
+def keep(folder: pathlib.Path, value: Mapping[str, Any]) -> None:
+  """Writes made_of.json."""
+  folders.write_json(folder / NAME, value)
+
+
+def agree(folder: pathlib.Path, changed: str) -> None:
+  """Adds a change that was agreed to while a stage began."""
+  there = _read(folder) or {"made_of": {}, "went_on": []}
+  there["went_on"].append(agreement([changed]))
+  keep(folder, there)
+
+
+def _read(folder: pathlib.Path) -> dict[str, Any] | None:
+  """made_of.json; None of a run that was made before there was one."""
+  path = folder / NAME
+  if not path.exists():
+    return None
+  value = folders.read_json(path)
+  if not isinstance(value, dict) or not (
+    isinstance(value.get("made_of"), dict)
+    and isinstance(value.get("went_on"), list)
+  ):
+    raise UserError(
+      "is damaged.",
+      where=str(path),
+      remedy="Bring back a copy; or delete it, if all that the run is made of"
+      " is what it was.",
+    )
+  return value
+
+
+def _has_begun(stage: pathlib.Path) -> bool:
+  return bool(Checkpoints(stage / "checkpoints").steps())
+
+
+def _say(changed: list[str], before: MadeOf, now: MadeOf) -> str:
+  return ", ".join(
+    f"{name} (from {before[name]} to {now[name]})"
+    if name.startswith("model.")
+    else name
+    for name in changed
+  )
+
+
+def _of_data(name: str, dataset: Dataset) -> MadeOf:
+  parts = {
+    "train": (dataset.train, dataset.train_prompts),
+    "held_out": (dataset.held_out, dataset.eval_prompts),
+  }
+  return {
+    f"{name}.{part}": _hash(
+      [value for rows in lists for row in rows for value in _values(row)]
+    )
+    for part, lists in parts.items()
+  }
+
+
+def _values(row: Any) -> Iterable[Any]:
+  """What an encoded record says; of its place, the file's name and line.
+
+  Fields with their default say nothing: a later version may have more.
+  """
+  for field in dataclasses.fields(row):
+    value = getattr(row, field.name)
+    if field.name == "source":
+      value = value.replace("\\", "/").rpartition("/")[2]
+    if isinstance(value, np.ndarray) or value != field.default:
+      yield field.name
+      yield value
+
+
+def _hash(values: Iterable[Any]) -> str:
+  digest = hashlib.sha256()
+  for value in values:
+    part = _bytes(value)
+    digest.update(len(part).to_bytes(8, "little") + part)
+  return digest.hexdigest()[:32]
+
+
+def _bytes(value: Any) -> bytes:
+  if isinstance(value, np.ndarray):
+    return f"{value.shape}{value.dtype}".encode() + value.tobytes()
+  if isinstance(value, tuple | list):
+    return _hash(value).encode()
+  return repr(value).encode(errors="surrogatepass")

@@ -1,0 +1,367 @@
+"""A run is what it was made of: what has changed is named when it goes on."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from jalign import cli, data
+from jalign.errors import UserError
+from jalign.experiment import code, folder, identity, resume
+from jalign.experiment.dataset import Dataset
+from jalign.experiment.parse import defaults, parse
+from jalign.experiment.prepare import Prepared
+from jalign.experiment.settings import StageSettings
+from jalign.models import ModelConfig
+from jalign.training import manifest, metrics
+
+# ------------------------------------------------------------------- functions
+
+
+def test_a_function_is_its_file_and_what_that_imports_from_beside(tmp_path):
+  files = {
+    "judge.py": "import os\nfrom words import count\nimport pack.inner\n",
+    "words.py": "import json\nfrom pack import other\ndef count(): ...\n",
+    "pack/__init__.py": "",
+    "pack/inner.py": "from . import deep\n",
+    "pack/deep.py": "x = 1\n",
+    "pack/other.py": "y = 1\n",
+    "alone.py": "z = 1\n",
+  }
+  (tmp_path / "pack").mkdir()
+  for name, text in files.items():
+    (tmp_path / name).write_text(text)
+  of = lambda: code.fingerprint(f"{tmp_path / 'judge.py'}:reward")
+  first = of()
+  for name, text in files.items():
+    (tmp_path / name).write_text(f"# said anew\n\n{text}\n")
+    assert of() == first  # comments and layout
+    (tmp_path / name).write_text(text + "more = 1\n")
+    assert (of() == first) == (name == "alone.py"), name
+    (tmp_path / name).write_text(text)
+  assert of() == first
+
+
+def test_a_function_of_a_package():
+  name = "jalign.data.tldr_world:population"
+  assert code.fingerprint(name) == code.fingerprint(name)
+  assert code.fingerprint(name) != code.fingerprint("jalign.losses:dpo")
+  assert code.fingerprint("math:sqrt")  # built in: without a file
+
+
+# ------------------------------------------------------------------ what counts
+
+MODEL = ModelConfig(8, 8, 8, 1, 1, 1)
+
+
+class _Backend:
+  def to_str(self):
+    return "{}"
+
+
+def _tokenizer(**changes):
+  tokenizer = data.Tokenizer(_Backend(), 8, 1, 0, None, "</s>")
+  return dataclasses.replace(tokenizer, **changes)
+
+
+def _pair(ids=(1, 2), **changes):
+  parts = [np.asarray(ids, np.int32), np.asarray([3], np.int32)]
+  pair = data.EncodedPair(*parts, np.asarray([4], np.int32), "a/f.jsonl:1")
+  return dataclasses.replace(pair, **changes)
+
+
+def _dataset(train=(), held_out=()):
+  lists = {"train_prompts": [], "eval_prompts": []}
+  return Dataset(
+    "pairs", list(train), list(held_out), **lists, group_of={}, buckets=(8,),
+    pad_id=0, facts={}, lines=(),
+  )  # fmt: skip
+
+
+def _settings(**changes):
+  """An offline stage, and an online one with a best state."""
+  config = {
+    "data": {"path": "d"},
+    "stages": ("sft", "online"),
+    "sft": {
+      "loss": {"name": "sft"},
+      "data": {"path": "other"},
+      "algorithm": "",
+      "select": "",
+    },
+    "algorithm": "online_dpo",
+    "loss": {"beta": 0.1},
+    "select": "eval/win_rate",
+    "steps": 1,
+    "annotator": {"function": "jalign.data.tldr_world:population"},
+  }
+  return parse(config | changes)
+
+
+def _made_of(settings, model=MODEL, train=(), held_out=(), **tokenizer):
+  main = _dataset(train, held_out)
+  prepared = Prepared(
+    _tokenizer(**tokenizer), main, {"sft": _dataset([_pair()]), "online": main},
+    (),
+  )  # fmt: skip
+  return identity.made_of(settings, prepared, model)
+
+
+def test_everything_that_decides_the_numbers_counts():
+  settings = _settings()
+  base = _made_of(settings, train=[_pair()], held_out=[_pair()])
+  assert {"data.train", "sft.data.held_out", "model.rope_theta"} <= set(base)
+
+  def changed(**changes):
+    given = {"train": [_pair()], "held_out": [_pair()]} | changes
+    found = _made_of(settings, **given)
+    return [name for name in base if base[name] != found[name]]
+
+  assert changed() == []
+  assert changed(train=[_pair(source="b\\f.jsonl:1")]) == []  # a copy elsewhere
+  assert changed(train=[_pair(source="f.jsonl:2")]) == ["data.train"]
+  assert changed(train=[_pair(preference=0.7)]) == ["data.train"]
+  assert changed(held_out=[_pair(preference=0.7)]) == ["data.held_out"]
+  assert changed(held_out=[_pair(chosen_score=1.0)]) == ["data.held_out"]
+  assert changed(held_out=[_pair((1,))]) == ["data.held_out"]
+  moved = _pair((1,), chosen=np.asarray([2, 3], np.int32))
+  assert changed(train=[moved]) == ["data.train"]
+  model = dataclasses.replace(MODEL, rope_theta=5e5)
+  assert changed(model=model) == ["model.rope_theta"]
+  assert changed(end_ids=(1, 2)) == ["tokenizer"]
+
+
+def test_a_stage_needs_what_its_parameters_come_from():
+  settings = _settings()
+  of = _made_of(settings)
+  sft, online = (
+    {n for n in identity.needed_by(settings, stage, of) if "model" not in n}
+    for stage in settings.stages
+  )
+  assert sft == {"sft.data.train"}
+  assert online == {
+    "data.train", "data.held_out", "annotator.function", "tokenizer",
+  }  # fmt: skip
+
+
+# ------------------------------------------------------------- going on with it
+
+
+@pytest.fixture
+def begun(tmp_path):
+  """A folder in which the first stage has begun."""
+  (tmp_path / "sft" / "checkpoints" / "2").mkdir(parents=True)
+  identity.keep(tmp_path, {"made_of": OF, "went_on": []})
+  return tmp_path
+
+
+OF = {"annotator.function": "a", "sft.data.train": "b", "data.held_out": "c"}
+ANYWAY = "--config.resume=anyway"
+
+
+def test_nothing_changed(begun):
+  more = OF | {"of a later version": "d"}
+  kept = identity.check(begun, _settings(), more)
+  assert kept == {"made_of": more, "went_on": []}
+
+
+@pytest.mark.parametrize("name", ["annotator.function", "data.held_out"])
+def test_what_only_judges_may_change_where_that_is_agreed_to(
+  begun, name, capsys
+):
+  now = OF | {name: "x"}
+  with pytest.raises(UserError, match=f"{name} changed since") as e:
+    identity.check(begun, _settings(), now)
+  assert ANYWAY in str(e.value) and str(begun) in str(e.value)
+  kept = identity.check(begun, _settings(resume="anyway"), now)
+  assert name in capsys.readouterr().out
+  assert kept["made_of"] == now
+  assert [x["changed"] for x in kept["went_on"]] == [[name]]
+  identity.keep(begun, kept)
+  assert identity.check(begun, _settings(), now) == kept  # it was agreed to
+
+
+def test_what_a_stage_was_trained_from_may_not_change(begun):
+  now = OF | {"sft.data.train": "x"}
+  for answer in ("", "anyway"):
+    with pytest.raises(UserError, match="sft from sft.data.train") as e:
+      identity.check(begun, _settings(resume=answer), now)
+    assert "Delete" in str(e.value) or "delete" in str(e.value)
+  shutil.rmtree(begun / "sft")  # what the message says
+  assert identity.check(begun, _settings(), now)["made_of"] == now
+  # The online stage needs the annotator, once it has begun.
+  identity.keep(begun, {"made_of": OF, "went_on": []})
+  (begun / "online" / "checkpoints" / "2").mkdir(parents=True)
+  with pytest.raises(UserError, match="online from annotator.function"):
+    identity.check(
+      begun, _settings(resume="anyway"), OF | {"annotator.function": "x"}
+    )
+
+
+def test_folders_of_before_go_on(begun):
+  (begun / identity.NAME).unlink()
+  kept = identity.check(begun, _settings(), OF)
+  assert kept == {"made_of": OF, "went_on": []}
+  (begun / identity.NAME).write_text("[]")
+  with pytest.raises(UserError, match="is damaged"):
+    identity.check(begun, _settings(), OF)
+  said = "config.resume: 'perhaps' is not 'anyway'"
+  with pytest.raises(UserError, match=said):
+    _settings(resume="perhaps")
+
+
+# ----------------------------------------------------------------- the config
+
+
+def _config(**changes):
+  return defaults() | {"data": {"path": "d"}, "loss": {"name": "dpo"}} | changes
+
+
+def test_a_key_that_is_new_with_its_default_is_no_difference(tmp_path):
+  old = _config()
+  for key in ("select", "normalise_pairs", "resume"):
+    del old[key]
+  del old["optimizer"]["b1"], old["mesh"]
+  folder.claim(tmp_path, old)
+  folder.check(tmp_path, _config())
+  with pytest.raises(UserError, match="these differ: select_mode, steps"):
+    folder.check(tmp_path, _config(steps=3, select_mode="max"))
+  with pytest.raises(UserError, match="these differ: select[.]"):
+    folder.check(tmp_path, _config(select="eval/loss"))
+
+
+def test_a_key_that_is_gone_is_named(tmp_path):
+  old = _config(forgotten=1)
+  del old["select"]
+  folder.claim(tmp_path, old)
+  with pytest.raises(UserError, match="these differ: forgotten[.]"):
+    folder.check(tmp_path, _config())
+
+
+# ------------------------------------------------------------------- of a stage
+
+
+def _meta(start="s", seed=0, made_of=OF, **changes):
+  stage = StageSettings(name="align", loss={"name": "dpo"}, **changes)
+  return json.loads(json.dumps(resume.meta_of(stage, start, seed, made_of)))
+
+
+def test_states_of_another_making(tmp_path):
+  same = lambda there: resume.differing(there, _meta())
+  assert same(_meta()) == []
+  assert same({"start": "s"}) == [] == same({})  # of older versions
+  older = _meta()
+  del older["stage"]["select"], older["stage"]["optimizer"]["b1"]
+  assert same(older) == []
+  assert same(_meta(steps=9)) == ["settings: config.align.steps"]
+  assert same(_meta(trainable=("blocks/*",))) == [
+    "settings: config.align.trainable"
+  ]
+  older["stage"]["gone"] = 1
+  assert same(older) == ["settings: config.align.gone"]
+  assert same(_meta(seed=1)) == ["seed"]
+  assert same(_meta(made_of=OF | {"data.held_out": "x"})) == ["data.held_out"]
+  with pytest.raises(UserError, match="made from another start"):
+    resume.check_state(_meta("other"), _meta(), tmp_path)
+  with pytest.raises(UserError, match=r"other settings: config.align.steps"):
+    resume.check_state(_meta(steps=9), _meta(), tmp_path)
+
+
+def test_metrics_of_another_run(tmp_path):
+  stage = tmp_path / "align"
+  writer = metrics.JsonlWriter(stage / "metrics.jsonl")
+  for step in (1, 2):
+    writer.write(step, {"loss": 1.0})
+  meta = resume.with_metrics({}, stage)
+  writer.write(3, {"loss": 1.0})  # after the state was saved
+  writer.close()
+  check = lambda select="", anyway=False, there=meta: resume.check_metrics(
+    there, 2, stage, select, anyway
+  )
+  check()
+  text = (stage / "metrics.jsonl").read_text()
+  for other in (text.replace("1.0", "1.5", 1), text.partition("\n")[2], ""):
+    (stage / "metrics.jsonl").write_text(other)
+    with pytest.raises(UserError, match="isn't what this stage wrote") as e:
+      check()
+    assert ANYWAY in str(e.value)
+    with pytest.raises(UserError, match="chooses the best state"):
+      check("eval/loss", anyway=True)
+    check(anyway=True)
+    check(there={})  # of an older version
+  said = json.loads((tmp_path / identity.NAME).read_text())["went_on"]
+  assert [x["changed"] for x in said] == [["align/metrics.jsonl"]] * 3
+
+
+def _doctored(checkpoint, change):
+  """Changes what is kept beside a checkpoint, as if another had made it."""
+  meta = checkpoint / "meta" / "metadata"
+  value = json.loads(meta.read_text())
+  change(value)
+  meta.write_text(json.dumps(value))
+  manifest.write(checkpoint)
+
+
+def test_a_folder_with_what_is_not_its_own(place):
+  text = place.config.read_text().replace('("sft", "align")', '("align",)')
+  lines = [line for line in text.splitlines() if "c.sft" not in line]
+  place.config.write_text("\n".join(lines) + "\n")
+  report = place.folder / "more.py"
+  report.write_text("def sections(outcome):\n  return []\n")
+  flags = [
+    "--config.select=eval/loss",
+    "--config.judge=False",
+    "--config.steps=2",
+    f"--config.report={report}:sections",
+  ]
+  run, _ = place.train(*flags)
+  assert "resume" not in json.loads((run / "config.json").read_text())
+  stage = run / "align"
+  whole = shutil.copytree(run, place.folder / "whole")
+  again = place.command(*flags)
+
+  def put_back():
+    shutil.rmtree(run)
+    shutil.copytree(whole, run)
+
+  def of_another(value):
+    value["made_of"]["data.train"] = "x"
+
+  best = max((stage / "best").iterdir(), key=lambda p: int(p.name))
+  _doctored(best, of_another)
+  said = place.fails(again)
+  assert "its best/ was made of other data.train" in said
+  said = place.fails(["sample", f"--run={run}", "--prompt=q:"])
+  assert "best/ is of another run" in said
+  put_back()
+
+  _doctored(
+    stage / "checkpoints" / "2",
+    lambda value: value["stage"]["optimizer"].update(learning_rate=9.0),
+  )
+  said = place.fails(again)
+  assert "config.align.optimizer.learning_rate" in said
+  put_back()
+
+  file = stage / "metrics.jsonl"
+  file.write_text(file.read_text().replace('"eval/loss": 0', '"eval/loss": 1'))
+  assert f"{file}: isn't what this stage wrote" in place.fails(again)
+  put_back()
+
+  place.data.write_text(place.data.read_text().replace(" b", " c"))
+  assert "align from data.held_out, data.train" in place.fails(again)
+
+
+@pytest.mark.slow
+def test_agreed_to_it_goes_on(place):
+  report = place.folder / "more.py"
+  report.write_text("def sections(outcome):\n  return []\n")
+  flags = [f"--config.report={report}:sections"]
+  run, _ = place.train(*flags)
+  report.write_text("def sections(outcome):\n  return ()\n")
+  assert "report changed since it began" in place.fails(place.command(*flags))
+  _, said = place.train(*flags, ANYWAY)
+  assert "[run] goes on although report changed" in said
+  cli.main(place.command(*flags))  # and that was it

@@ -1,6 +1,7 @@
 """The run folder: what lies where, and whose run it is.
 
 config.json           the resolved config
+made_of.json          hashes of what else decides its numbers: see identity.py
 run.json              model config, stages, versions, the day it began: what
                       init_from reads
 tokenizer/            the tokenizer, the chat template, the ends of a response:

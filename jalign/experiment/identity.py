@@ -1,8 +1,8 @@
 """What a run is made of, kept in its folder and compared when it goes on.
 
 made_of.json has a hash of everything beside the config that decides numbers:
-the functions' source, each part of the data, the tokenizer and the fields of
-the model. A stage's checkpoints name those that their own numbers come from.
+the functions' source, each part of the data, the tokenizer, the chat template
+and the fields of the model. A stage's checkpoints name those that their own numbers come from.
 What a trained stage comes from can't change; a change of what only judges can
 be agreed to, by config.resume = "anyway", and is then kept in made_of.json.
 """
@@ -52,6 +52,9 @@ def made_of(
   tokenizer = prepared.tokenizer
   facts = [tokenizer.backend.to_str(), tokenizer.eos_id, tokenizer.bos_id]
   found["tokenizer"] = _hash([*facts, *tokenizer.end_ids])
+  chats = [(n, t.text) for n, t in prepared.templates.items() if t is not None]
+  if chats:
+    found["template"] = _hash([prepared.day.isoformat(), *chats])
   for field in dataclasses.fields(model):
     if field.name != "rules":
       found[f"model.{field.name}"] = repr(getattr(model, field.name))

@@ -1,6 +1,7 @@
 """A run is what it was made of: what has changed is named when it goes on."""
 
 import dataclasses
+import datetime
 import json
 import shutil
 
@@ -100,12 +101,12 @@ def _settings(**changes):
   return parse(config | changes)
 
 
-def _made_of(settings, model=MODEL, train=(), held_out=(), **tokenizer):
+def _made_of(settings, model=MODEL, train=(), held_out=(), chat="", **tokenizer):
   main = _dataset(train, held_out)
-  prepared = Prepared(
-    _tokenizer(**tokenizer), main, {"sft": _dataset([_pair()]), "online": main},
-    (),
-  )  # fmt: skip
+  stages = {"sft": _dataset([_pair()]), "online": main}
+  chats = {"": None, "plain": dataclasses.replace(data.PLAIN_CHAT, text=chat)}
+  day = datetime.date(2026, 1, 1)
+  prepared = Prepared(_tokenizer(**tokenizer), main, stages, (), chats, day)
   return identity.made_of(settings, prepared, model)
 
 
@@ -131,6 +132,7 @@ def test_everything_that_decides_the_numbers_counts():
   model = dataclasses.replace(MODEL, rope_theta=5e5)
   assert changed(model=model) == ["model.rope_theta"]
   assert changed(end_ids=(1, 2)) == ["tokenizer"]
+  assert changed(chat="{{ 1 }}") == ["template"]
 
 
 def test_a_stage_needs_what_its_parameters_come_from():

@@ -42,6 +42,7 @@ POINTS = {
   # The folder's own files.
   "after the lock": Point("jalign.experiment.lock:_take", when="after"),
   "half of config.json": Point(_WRITE, when="inside", about="config.json"),
+  "half of made_of.json": Point(_WRITE, when="inside", about="made_of.json"),
   "between config.json and run.json": Point(
     _WRITE, when="after", about="config.json"
   ),

@@ -2,9 +2,10 @@
 
 made_of.json has a hash of everything beside the config that decides numbers:
 the functions' source, each part of the data, the tokenizer, the chat template
-and the fields of the model. A stage's checkpoints name those that their own numbers come from.
-What a trained stage comes from can't change; a change of what only judges can
-be agreed to, by config.resume = "anyway", and is then kept in made_of.json.
+and the fields of the model. A stage's checkpoints name those that their own
+numbers come from. What a trained stage comes from can't change; a change of
+what only judges can be agreed to, by config.resume = "anyway", and is then
+kept in made_of.json.
 """
 
 import dataclasses

@@ -101,7 +101,9 @@ def _settings(**changes):
   return parse(config | changes)
 
 
-def _made_of(settings, model=MODEL, train=(), held_out=(), chat="", **tokenizer):
+def _made_of(
+  settings, model=MODEL, train=(), held_out=(), chat="", **tokenizer
+):
   main = _dataset(train, held_out)
   stages = {"sft": _dataset([_pair()]), "online": main}
   chats = {"": None, "plain": dataclasses.replace(data.PLAIN_CHAT, text=chat)}

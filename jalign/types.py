@@ -240,9 +240,11 @@ class UnpairedBatch(struct.PyTreeNode):
     sequences: B rows.
     weights: [B] float32; 0 marks a row that only fills the batch.
     desirable: [B] bool.
-    mismatched: B rows, each prompt with the response of another row: samples
+    mismatched: B rows, each prompt with a response to another prompt: samples
       for the KL of KTO.
     mismatched_cut: [B] float32 tokens that didn't fit in a mismatched row.
+    unmatched: [B] float32, 1 where there is no response to another prompt:
+      the mismatched row scores nothing.
     desirable_rate: [B] float32 P(desirable | prompt), in [0, 1].
     ref_logps: [B] float32, where they were precomputed.
   """
@@ -252,6 +254,7 @@ class UnpairedBatch(struct.PyTreeNode):
   desirable: Array
   mismatched: Sequences | None = None
   mismatched_cut: Array | None = None
+  unmatched: Array | None = None
   desirable_rate: Array | None = None
   ref_logps: Array | None = None
 

@@ -64,6 +64,7 @@ from jalign.data.loader import (
   make_loader,
   plan,
 )
+from jalign.data.mismatch import other_responses, spare_responses
 from jalign.data.packing import (
   SEVERAL_RESPONSES,
   Fit,
@@ -188,6 +189,7 @@ __all__ = [
   "load",
   "load_template",
   "make_loader",
+  "other_responses",
   "pack",
   "packing_report",
   "pair_length",
@@ -207,6 +209,7 @@ __all__ = [
   "read_ultrafeedback",
   "reward_augmented",
   "sequence_length",
+  "spare_responses",
   "split",
   "train_bpe",
   "train_words",

@@ -11,6 +11,7 @@ import numpy as np
 
 from jalign.data.encode import EncodedPair, EncodedPrompt, all_or_none
 from jalign.data.labelled import EncodedBinary, EncodedList
+from jalign.data.mismatch import other_responses
 from jalign.data.sequences import EncodedSequence
 from jalign.types import (
   ListBatch,
@@ -189,27 +190,39 @@ def collate_unpaired(
   *,
   pad_id: int = 0,
   fill: EncodedBinary | None = None,
+  spare: Sequence[EncodedBinary] = (),
 ) -> UnpairedBatch:
-  """A batch of labelled responses; arguments and errors as `collate_pairs`.
+  """A batch of labelled responses.
 
-  The mismatched rows hold each prompt with the response of the next example,
-  and the last with the first's. A response that doesn't fit beside the other
-  prompt is cut, and how much is counted. A single example has no other
-  response: its mismatched row scores nothing.
+  The mismatched rows hold each prompt with a response to another prompt: see
+  `other_responses`. A response that doesn't fit beside the other prompt is
+  cut, and how much is counted. Where no example and none of `spare` has
+  another prompt, the mismatched row scores nothing, and is counted.
+
+  Args:
+    encoded: as `collate_pairs`.
+    rows: as `collate_pairs`.
+    length: as `collate_pairs`.
+    pad_id: as `collate_pairs`.
+    fill: as `collate_pairs`.
+    spare: examples whose responses are taken where the batch has one prompt;
+      see `spare_responses`.
 
   Returns:
-    NumPy UnpairedBatch: tokens and mask [B, T], lengths, weights, desirable
-    and mismatched_cut [B].
+    NumPy UnpairedBatch: tokens and mask [B, T], lengths, weights, desirable,
+    mismatched_cut and unmatched [B].
+
+  Raises:
+    As `collate_pairs`.
   """
   found = _filled(encoded, rows, fill)
   desirable: Any = np.array([one.desirable for one in found], bool)
   empty = np.zeros(0, np.int32)
   live = len(encoded)
-  others = [
-    found[(i + 1) % live].response if i < live and live > 1 else empty
-    for i in range(rows)
-  ]
+  other = other_responses(encoded, spare) + [None] * (rows - live)
+  others = [empty if response is None else response for response in other]
   rooms = [length - len(one.prompt) for one in found]
+  unmatched: Any = np.array([response is None for response in other])
   cut: Any = np.array(
     [max(len(r) - room, 0) for r, room in zip(others, rooms)], np.float32
   )
@@ -225,6 +238,7 @@ def collate_unpaired(
       pad_id,
     ),
     mismatched_cut=cut,
+    unmatched=unmatched.astype(np.float32),
   )
 
 

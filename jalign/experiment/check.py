@@ -5,7 +5,7 @@ import fnmatch
 import jax
 from flax import traverse_util
 
-from jalign import losses
+from jalign import data, losses
 from jalign.errors import UserError
 from jalign.experiment.context import Run
 from jalign.experiment.feed import total_steps
@@ -91,13 +91,8 @@ def check_stage(run: Run, stage: StageSettings) -> None:
       where=f"{at}.reference",
       remedy="Use reference='step'.",
     )
-  if "mismatched_logps" in names and stage.batch_size < 2:
-    raise UserError(
-      f"{loss.title} pairs prompts with responses to other prompts: a batch of"
-      " one has none.",
-      where=f"{at}.batch_size",
-      remedy="Use 2 or more.",
-    )
+  if loss.batch == "unpaired":
+    _check_unpaired(dataset.rows(loss.batch, "train"), names, loss.title, at)
   if stage.select:
     model = transformer(run.model_config)
     objective = make_objective(loss.function, model, batch=loss.batch)
@@ -120,6 +115,26 @@ def check_stage(run: Run, stage: StageSettings) -> None:
         where=f"{at}.loss",
         remedy="Give every record that field, or choose another loss.",
       )
+
+
+def _check_unpaired(rows, names, title, at):
+  labels = {bool(row.desirable) for row in rows}
+  if "desirable" in names and len(labels) < 2:
+    said = "desirable" if True in labels else "undesirable"
+    raise UserError(
+      f"{title} tells desirable responses from others, and all {len(rows)} to"
+      f" train on are {said}.",
+      where=f"{at}.data",
+      remedy="Give responses of both labels, or imitate desirable ones: the"
+      " source 'demonstrations' with the loss 'sft'.",
+    )
+  if "mismatched_logps" in names and len(data.spare_responses(rows)) < 2:
+    raise UserError(
+      f"{title} pairs prompts with responses to other prompts, and all"
+      f" {len(rows)} responses to train on have one prompt.",
+      where=f"{at}.data",
+      remedy="Give responses to more prompts, or choose another loss.",
+    )
 
 
 def _check_diagnostics(run, stage, batch):

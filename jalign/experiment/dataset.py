@@ -117,6 +117,9 @@ class Dataset:
     if collate is data.collate_lists:
       both = [*self.rows(batch, "train"), *self.rows(batch, "eval")]
       collate = functools.partial(collate, size=data.list_size(both))
+    if collate is data.collate_unpaired:  # a batch may be all of one prompt
+      spare = data.spare_responses(self.rows(batch, part))
+      collate = functools.partial(collate, spare=spare)
     if packing is not None:
       collate = packing.collate(collate)
     return self._load(
@@ -147,6 +150,9 @@ class Dataset:
     rows = found if view is None else view(found)
     if collate is data.collate_lists:
       collate = functools.partial(collate, size=2)
+    if collate is data.collate_unpaired:
+      spare = data.spare_responses(view(self.held_out))
+      collate = functools.partial(collate, spare=spare)
     record = collate(rows, len(rows), length, pad_id=self.pad_id)
     return record, tuple(pair.source for pair in found)
 

@@ -25,8 +25,8 @@ def kto_reference_point(
   """The KL estimate that KTO measures its log-ratios from.
 
   max(0, mean of log pi/ref over the mismatched pairs of the valid rows): row i
-  pairs the prompt of one example with the response of another, the next one
-  around the whole batch. The mean is over the batch of all devices, rows of
+  pairs the prompt of one example with a response to another prompt, of the
+  whole batch. The mean is over the batch of all devices, rows of
   estimate 0 included. One library pairs within a device's batch; another
   leaves out the zeros.
 

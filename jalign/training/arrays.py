@@ -108,8 +108,11 @@ def unpaired(
     # Their mean is a constant of the loss: no gradient, no activations.
     arrays["mismatched_logps"] = jax.lax.stop_gradient(score.sums(rows))
     arrays["ref_mismatched_logps"] = jnp.sum(score.tokens(rows, True), -1)
-    if data.mismatched_cut is not None:
-      arrays["mismatched_cut"] = data.mismatched_cut
+    arrays |= {
+      name: value
+      for name in ("mismatched_cut", "unmatched")
+      if (value := getattr(data, name)) is not None
+    }
   return arrays | _optional(data, names, ("desirable_rate",))
 
 

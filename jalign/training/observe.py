@@ -92,6 +92,8 @@ def unpaired(arrays: Arrays, weights: Array) -> Sums:
     metrics["mismatched_log_ratio"] = _mean(ratio, weights)
   if "mismatched_cut" in arrays:
     metrics["mismatched_cut_tokens"] = _mean(arrays["mismatched_cut"], weights)
+  if "unmatched" in arrays:
+    metrics["unmatched_share"] = _mean(arrays["unmatched"], weights)
   return metrics
 
 

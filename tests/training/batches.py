@@ -63,6 +63,7 @@ def unpaired(count, seed=0, fill=0):
     desirable=jnp.asarray(rng.uniform(size=count) < 0.5),
     mismatched=sequences(count, seed=seed + 1),
     mismatched_cut=jnp.zeros(count),
+    unmatched=jnp.zeros(count),
     desirable_rate=jnp.asarray(rng.uniform(size=count), jnp.float32),
   )
 

@@ -155,8 +155,8 @@ class ChatTemplate:
     """The text of a conversation, and where in it the assistant speaks.
 
     The spans are the template's `{% generation %}` blocks; without such
-    blocks, what each assistant turn adds to the turns before it. An
-    end-of-sequence token that closes a turn belongs to its span.
+    blocks, what each assistant turn adds to the turns before it. The end that
+    closes a turn belongs to its span.
 
     Returns:
       (text, [(start, end), ...] in characters, ascending).

@@ -23,8 +23,8 @@ class EncodedPair:
   """Token ids of a pair; int32 arrays.
 
   Attributes:
-    prompt: [n] ids with the beginning of sequence, n > 0.
-    chosen: [n] ids with the end of sequence, unless cut.
+    prompt: [n] ids with what begins the text, n > 0.
+    chosen: [n] ids with the end that closes it, unless cut.
     rejected: [n] the same.
     source: "file:line" of the record.
     preference: of the record.

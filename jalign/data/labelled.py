@@ -20,8 +20,8 @@ class EncodedList:
   """Token ids of a list; int32 arrays.
 
   Attributes:
-    prompt: [n] ids with the beginning of sequence, n > 0.
-    responses: one [n] each, with the end of sequence, unless cut.
+    prompt: [n] ids with what begins the text, n > 0.
+    responses: one [n] each, with the end that closes it, unless cut.
     scores: [K] float32, higher is better.
     source: "file:line" of the record.
     cut: tokens dropped from (prompt, first response, second ...).
@@ -39,8 +39,8 @@ class EncodedBinary:
   """Token ids of a labelled response; int32 arrays.
 
   Attributes:
-    prompt: [n] ids with the beginning of sequence, n > 0.
-    response: [n] ids with the end of sequence, unless cut.
+    prompt: [n] ids with what begins the text, n > 0.
+    response: [n] ids with the end that closes it, unless cut.
     desirable: the label.
     source: "file:line" of the record.
     cut: tokens dropped from (prompt, response).

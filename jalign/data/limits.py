@@ -38,13 +38,13 @@ class Limits:
 
   A prompt keeps its end: its oldest tokens go first (never the beginning of
   sequence). A response keeps its beginning; a cut response has no
-  end-of-sequence token, since it did not end there.
+  end, since it did not end there.
 
   Attributes:
     max_tokens: of prompt and response together: the longest bucket.
     max_prompt_tokens: of a prompt with its beginning-of-sequence token; None
       cuts no prompt.
-    max_response_tokens: of a response with its end-of-sequence token; None
+    max_response_tokens: of a response with its end; None
       for what the prompt leaves of `max_tokens`.
   """
 

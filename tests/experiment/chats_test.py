@@ -1,0 +1,85 @@
+"""Chats of a run: templates that rewrite turns, or open what none has."""
+
+import json
+
+import pytest
+
+from jalign.experiment.parse import defaults, parse
+from jalign.experiment.prepare import prepare
+from tests.data import families
+
+TURNS = 4
+
+
+@pytest.fixture
+def found(request, tmp_path):
+  """What is prepared of ten chats, with a template given as a file."""
+  make, template = request.param
+  folder = make(tmp_path / "tokenizer", None)
+  (tmp_path / "chat.jinja").write_text(template)
+  roles = ("user", "assistant")
+  rows = [
+    {
+      "messages": [
+        {"role": roles[n % 2], "content": f"t{n} of {i}"} for n in range(TURNS)
+      ]
+    }
+    for i in range(10)
+  ]
+  path = tmp_path / "rows.jsonl"
+  path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  config = defaults()
+  config["tokenizer"] |= {"path": str(folder)}
+  config["data"] |= {
+    "source": "conversations",
+    "path": str(path),
+    "template": str(tmp_path / "chat.jinja"),
+    "eval_fraction": 0.3,
+    "buckets": (512,),
+    "max_prompt_tokens": 256,
+  }
+  return prepare(parse(config), tmp_path / "run", None)
+
+
+def _said(found, sequence):
+  ids = sequence.ids[sequence.mask].tolist()
+  return found.tokenizer.backend.decode(ids, skip_special_tokens=False)
+
+
+@pytest.mark.parametrize(
+  "found", [(families.byte_level, families.QWEN)], indirect=True
+)
+def test_history_that_is_rewritten(found):
+  main = found.main
+  conversations = len(main.train_prompts)
+  assert len(main.train) == 2 * conversations
+  assert f"{conversations} conversations as {2 * conversations}" in (
+    found.summary()
+  )
+  assert main.facts["train"]["parted"] == [conversations, 2 * conversations]
+  assert len({one.source for one in main.train}) == len(main.train)
+  assert len(main.lengths("sequences", "train")) == len(main.train)
+
+
+@pytest.mark.parametrize(
+  "found", [(families.byte_level, families.THINKING)], indirect=True
+)
+def test_an_opened_thought(found):
+  assert "generation prompt opens '<think>\\n'" in found.summary()
+  for sequence in found.main.train:
+    assert "think" not in _said(found, sequence)
+  # Samples begin where the responses do that are learnt from.
+  for prompt in found.main.eval_prompts:
+    assert prompt.text.endswith("<|im_start|>assistant\n")
+
+
+@pytest.mark.parametrize("found", [(families.phi, families.PHI)], indirect=True)
+def test_ends_of_a_template_from_a_file(found):
+  for sequence in found.main.train:
+    assert _said(found, sequence).count("<|end|>") == TURNS / 2
+    assert _said(found, sequence).endswith("<|end|>")
+  ends = [
+    found.tokenizer.backend.id_to_token(i) for i in found.tokenizer.end_ids
+  ]
+  assert ends == ["<|end|>", "<|endoftext|>"]
+  assert "opens" not in found.summary()

@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from jalign.experiment.plugins import Measures
+from jalign.experiment.plugins import Measures, Opponents
 from jalign.experiment.prepare import Prepared
 from jalign.experiment.settings import SamplerSettings
 from jalign.feedback import Annotator
@@ -22,6 +22,7 @@ class Run(NamedTuple):
     seed: of the run.
     annotator: None where the config names none.
     measures: what else is measured on samples.
+    opponents: fixed contestants of the win matrix.
     sample: how responses are drawn for evaluation, and their length.
     should_stop: polled after each step.
     extra_writers: metric writers beside the run's own.
@@ -36,6 +37,7 @@ class Run(NamedTuple):
   seed: int
   annotator: Annotator | None
   measures: Measures
+  opponents: Opponents
   sample: SamplerSettings
   should_stop: Callable[[], bool]
   extra_writers: Callable[[str], list[Any]]

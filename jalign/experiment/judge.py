@@ -19,7 +19,6 @@ from jalign.evaluation.win_rate import (
 )
 from jalign.experiment import folder as folders
 from jalign.experiment.context import Run
-from jalign.experiment.plugins import load_opponents
 from jalign.experiment.prepare import place
 from jalign.experiment.sampling import Samples, sample_texts
 from jalign.experiment.settings import Settings
@@ -55,7 +54,7 @@ class Judge:
     self._measure = run.measures
     self._judged: dict[str, _Judged] = {}
     self._prompts = run.prepared.main.sample_prompts(settings.sample.prompts)
-    self._opponents = load_opponents(settings.annotator)(
+    self._opponents = run.opponents(
       [p.text for p in self._prompts for _ in range(settings.sample.per_prompt)]
     )
     taken = {"start", f"best of {settings.sample.best_of}"}

@@ -1,117 +1,247 @@
 """Python functions that a config names: annotators, measures, reports."""
 
-import importlib
-import importlib.util
-from collections.abc import Callable
-from typing import Any
+import copy
+import pathlib
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from jalign import data
 from jalign.errors import UserError
-from jalign.experiment.settings import AnnotatorSettings
+from jalign.evaluation.report import Section
+from jalign.experiment.dataset import Dataset
+from jalign.experiment.functions import guarded, load_function
+from jalign.experiment.settings import AnnotatorSettings, Settings
 from jalign.feedback import (
   Annotator,
   from_batch,
   from_preference,
   from_reward,
 )
+from jalign.feedback.values import number, refuse, vector
 
 Measures = Callable[[list[str], list[str]], dict[str, np.ndarray]]
 Opponents = Callable[[list[str]], dict[str, list[str]]]
 
+_TRIED = 2  # prompts
 
-def load_function(name: str, where: str) -> Any:
-  """The function that a config names.
 
-  Args:
-    name: "file.py:name" or "package.module:name".
-    where: config key, for errors.
+class Plugins(NamedTuple):
+  """The functions of a config; they take copies and raise UserError alone.
+
+  Attributes:
+    annotator: None where none is named.
+    measures: what else to measure on samples; nothing where none is named.
+    opponents: fixed contestants; none where none are named.
+    report: sections of an `Outcome`, None where none is named.
+  """
+
+  annotator: Annotator | None
+  measures: Measures
+  opponents: Opponents
+  report: Callable[[Any], Sequence[Section]] | None
+
+
+def load_plugins(settings: Settings) -> Plugins:
+  """Loads the functions that a config names, each file once.
 
   Raises:
-    UserError: the file, module or function isn't there.
+    UserError: one can't be loaded or called, or the annotator's kind is
+      unknown.
   """
-  module_name, _, attribute = name.rpartition(":")
-  remedy = "Write it as FILE.py:NAME or package.module:NAME."
-  try:
-    if module_name.endswith(".py"):
-      spec = importlib.util.spec_from_file_location("named", module_name)
-      if spec is None or spec.loader is None:
-        raise ImportError(module_name)
-      module = importlib.util.module_from_spec(spec)
-      spec.loader.exec_module(module)
-    else:
-      module = importlib.import_module(module_name)
-    function = getattr(module, attribute)
-  except Exception as e:  # whatever the user's module does when it is imported
-    raise UserError(
-      f"{name!r} can't be loaded ({type(e).__name__}: {e}).",
-      where=where,
-      remedy=remedy,
-    ) from e
-  if not callable(function):
-    raise UserError(f"{name!r} is no function.", where=where, remedy=remedy)
-  return function
+  named, load = settings.annotator, _loader()
+  return Plugins(
+    annotator=_annotator(named, load),
+    measures=load(
+      named.measures,
+      "annotator.measures",
+      "(prompts, responses) -> {name: a number for each response}",
+      _measured,
+    )
+    if named.measures
+    else lambda prompts, responses: {},
+    opponents=load(
+      named.opponents,
+      "annotator.opponents",
+      "(prompts) -> {name: a response to each prompt}",
+      _opposed,
+    )
+    if named.opponents
+    else lambda prompts: {},
+    report=_of_copies(
+      load(settings.report, "report", "(outcome) -> sections", _sections)
+    )
+    if settings.report
+    else None,
+  )
 
 
-def load_annotator(settings: AnnotatorSettings) -> Annotator | None:
-  """The annotator that a config names, None for none.
+def load_annotator(named: AnnotatorSettings) -> Annotator | None:
+  """The annotator alone; as `load_plugins`."""
+  return _annotator(named, _loader())
 
-  Raises:
-    UserError: it can't be loaded, or the kind is unknown.
-  """
-  kinds: dict[str, Callable[[Any], Annotator]] = {
-    "reward": lambda f: from_reward(f, scale=settings.scale),
-    "preference": from_preference,
-    "batch": from_batch,
+
+def _loader() -> Callable[..., Any]:
+  """`(name, key, form, check) -> function`; a file is run once."""
+  loaded: dict[pathlib.Path, types.ModuleType] = {}
+
+  def load(name: str, key: str, form: str, check: Callable[..., Any]) -> Any:
+    where = f"config.{key}"
+    function = load_function(name, where, loaded)
+    return guarded(function, where, form, check)
+
+  return load
+
+
+def _annotator(named: AnnotatorSettings, load) -> Annotator | None:
+  one = lambda found, *texts: number(found, "")
+  many = lambda found, prompts, *_: vector(found, len(prompts), "")
+  kinds: dict[str, tuple[str, Any, Callable[[Any], Annotator]]] = {
+    "reward": (
+      "(prompt, response) -> a number",
+      one,
+      lambda f: from_reward(f, scale=named.scale),
+    ),
+    "preference": (
+      "(prompt, a, b) -> P(a is preferred)",
+      lambda found, *texts: _probable(one(found)),
+      from_preference,
+    ),
+    "batch": (
+      "(prompts, a, b) -> P(a is preferred) for each prompt",
+      lambda *given: _probable(many(*given)),
+      from_batch,
+    ),
   }
-  if settings.kind not in kinds:
+  if named.kind not in kinds:
     raise UserError(
-      f"{settings.kind!r} is not one of {', '.join(kinds)}.",
+      f"{named.kind!r} is not one of {', '.join(kinds)}.",
       where="config.annotator.kind",
     )
-  if not settings.function:
+  if not named.function:
     return None
-  function = load_function(settings.function, "config.annotator.function")
-  return kinds[settings.kind](function)
+  form, check, annotator = kinds[named.kind]
+  return annotator(load(named.function, "annotator.function", form, check))
 
 
-def load_measures(settings: AnnotatorSettings) -> Measures:
-  """What else to measure on samples, checked; nothing where none is named."""
-  where = "config.annotator.measures"
-  if not settings.measures:
-    return lambda prompts, responses: {}
-  function = load_function(settings.measures, where)
-
-  def measure(prompts: list[str], responses: list[str]):
-    found = {}
-    for name, values in function(prompts, responses).items():
-      found[name] = np.asarray(values, np.float64)
-      if found[name].shape != (len(responses),):
-        raise UserError(
-          f"{name!r} has shape {found[name].shape} for {len(responses)}"
-          " responses.",
-          where=where,
-        )
-    return found
-
-  return measure
+def _probable(values: Any) -> Any:
+  """The same, if all are in [0, 1]."""
+  flat = np.ravel(values)
+  bad = flat[~((flat >= 0) & (flat <= 1))]
+  if bad.size:
+    raise UserError(f"gave {bad[0]:g}, and P is in [0, 1].")
+  return values
 
 
-def load_opponents(settings: AnnotatorSettings) -> Opponents:
-  """Fixed contestants, checked; none where none are named."""
-  where = "config.annotator.opponents"
-  if not settings.opponents:
-    return lambda prompts: {}
-  function = load_function(settings.opponents, where)
+def _measured(found: Any, prompts: Any, responses: Any) -> dict[str, Any]:
+  measured = {}
+  for name, values in _by_name(found):
+    numbers = vector(values, len(responses), "", "responses")
+    if not np.isfinite(numbers).all():
+      at = int(np.flatnonzero(~np.isfinite(numbers))[0])
+      raise UserError(f"gave {name!r} as {numbers[at]} in place {at}.")
+    measured[name] = numbers
+  return measured
 
-  def oppose(prompts: list[str]) -> dict[str, list[str]]:
-    found = {name: list(texts) for name, texts in function(prompts).items()}
-    for name, texts in found.items():
-      if len(texts) != len(prompts):
-        raise UserError(
-          f"{name!r} has {len(texts)} responses to {len(prompts)} prompts.",
-          where=where,
-        )
-    return found
 
-  return oppose
+def _opposed(found: Any, prompts: Any) -> dict[str, list[str]]:
+  opposed = {}
+  for name, texts in _by_name(found):
+    if not isinstance(texts, list | tuple | np.ndarray):
+      raise refuse(texts, f"a list of responses of {name!r}", "")
+    for text in texts:
+      if not isinstance(text, str):
+        raise refuse(text, f"a text, as a response of {name!r}", "")
+    if len(texts) != len(prompts):
+      raise UserError(
+        f"gave {len(texts)} responses of {name!r} to {len(prompts)} prompts."
+      )
+    opposed[name] = [str(text) for text in texts]
+  return opposed
+
+
+def _by_name(found: Any) -> list[tuple[str, Any]]:
+  """The items of a mapping from names."""
+  if not isinstance(found, Mapping):
+    raise refuse(found, "a dictionary", "")
+  for name in found:
+    if not isinstance(name, str) or not name.strip():
+      raise UserError(f"gave {name!r} as a name.")
+  return list(found.items())
+
+
+def _sections(found: Any, outcome: Any) -> list[Section]:
+  if not isinstance(found, list | tuple):
+    raise refuse(found, "a list of sections", "")
+  for section in found:
+    if not isinstance(section, Section):
+      raise refuse(section, "a Section of jalign.evaluation.report", "")
+  return list(found)
+
+
+def _of_copies(report: Callable[[Any], Any]) -> Callable[[Any], Any]:
+  """A report's function, which may change what it is given."""
+  kept = {"settings", "prepared", "model"}  # frozen, or large
+  return lambda outcome: report(
+    outcome._replace(
+      **{
+        name: copy.deepcopy(value)
+        for name, value in outcome._asdict().items()
+        if name not in kept
+      }
+    )
+  )
+
+
+def try_out(
+  plugins: Plugins,
+  settings: Settings,
+  dataset: Dataset,
+  tokenizer: data.Tokenizer,
+) -> str:
+  """Calls annotator and measures once, before anything is trained.
+
+  They see held-out prompts with responses of the data, and an empty one: that
+  is what a policy may sample, too.
+
+  Args:
+    plugins: of the run.
+    settings: of the run.
+    dataset: what is judged.
+    tokenizer: of the run.
+
+  Returns:
+    A line on what was called, "" where nothing was.
+
+  Raises:
+    UserError: one of them fails.
+  """
+  named = settings.annotator
+  names = [name for name in (named.function, named.measures) if name]
+  prompts = [prompt.text for prompt in dataset.sample_prompts(_TRIED)]
+  if not names or not prompts:
+    return ""
+  texts = [
+    tokenizer.decode(ids)
+    for record in dataset.held_out[: 2 * _TRIED]
+    for ids in _responses(record)
+  ]
+  texts = (texts + [""] * 2 * _TRIED)[: 2 * len(prompts) - 1]
+  a, b = texts[: len(prompts)], [*texts[len(prompts) :], ""]
+  if plugins.annotator is not None:
+    plugins.annotator(prompts, a, b)
+  plugins.measures(prompts, a)
+  plugins.measures(prompts, b)
+  return f"[annotator] {' and '.join(names)}: tried on {len(prompts)} prompts"
+
+
+def _responses(record: Any) -> list[Any]:
+  """Token ids of the responses of an encoded record."""
+  if hasattr(record, "mask"):
+    return [record.ids[record.mask]]
+  if hasattr(record, "responses"):
+    return list(record.responses)
+  names = ("chosen", "rejected", "response")
+  return [getattr(record, name) for name in names if hasattr(record, name)]

@@ -14,11 +14,7 @@ from jalign.experiment.check import check_stage
 from jalign.experiment.context import Run
 from jalign.experiment.judge import Judge
 from jalign.experiment.params import layout, start_params
-from jalign.experiment.plugins import (
-  load_annotator,
-  load_function,
-  load_measures,
-)
+from jalign.experiment.plugins import load_plugins, try_out
 from jalign.experiment.prepare import prepare
 from jalign.experiment.report import Outcome, write_run_report
 from jalign.experiment.settings import Settings
@@ -53,10 +49,7 @@ def run_one(
   """
   started = time.perf_counter()
   config = {key: value for key, value in config.items() if key != "resume"}
-  annotator = load_annotator(settings.annotator)
-  more = (
-    load_function(settings.report, "config.report") if settings.report else None
-  )
+  plugins = load_plugins(settings)
   mesh = make_mesh(**vars(settings.mesh))
   folders.check(folder, config)
   base = base_of(settings)
@@ -73,8 +66,9 @@ def run_one(
     model_config=model,
     mesh=mesh,
     seed=settings.seed,
-    annotator=annotator,
-    measures=load_measures(settings.annotator),
+    annotator=plugins.annotator,
+    measures=plugins.measures,
+    opponents=plugins.opponents,
     sample=settings.sample,
     should_stop=should_stop,
     extra_writers=_extra_writers(settings, config, folder),
@@ -90,6 +84,9 @@ def run_one(
   judge = Judge(run, settings)
   # Nothing is written before everything that can be checked is.
   made_of = identity.check(folder, settings, parts)
+  tried = try_out(plugins, settings, prepared.main, prepared.tokenizer)
+  if tried:
+    print(tried)
   folders.claim(folder, config)
   identity.keep(folder, made_of)
   names = tuple(s.name for s in settings.stages)
@@ -148,7 +145,7 @@ def run_one(
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
       },
     ),
-    more,
+    plugins.report,
   )
 
 

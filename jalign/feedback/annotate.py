@@ -6,11 +6,13 @@ makes one out of something simpler.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from jalign.errors import UserError
+from jalign.feedback.values import vector
 
 Texts = Sequence[str]
 Annotator = Callable[[Texts, Texts, Texts], np.ndarray]
@@ -49,12 +51,13 @@ def from_reward(reward: Reward, *, scale: float = 1.0) -> ByReward:
     reward: `(prompt, response) -> float`, any plain Python function.
     scale: inverse temperature of the preferences, > 0.
   """
-  if not scale > 0:
-    raise UserError(f"{scale} must be > 0.", where="annotator.scale")
+  if not 0 < scale < math.inf:
+    raise UserError(f"{scale} must be > 0, finite.", where="annotator.scale")
 
   def rewards(prompts: Texts, responses: Texts) -> np.ndarray:
-    found = [reward(x, y) for x, y in zip(prompts, responses)]
-    values = np.asarray(found, np.float64)
+    both = zip(prompts, responses, strict=True)
+    found = [reward(prompt, response) for prompt, response in both]
+    values = vector(found, len(found), of="responses")
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
       raise UserError(
@@ -77,8 +80,8 @@ def from_preference(preference: Callable[[str, str, str], float]) -> Annotator:
   """
 
   def annotate(prompts: Texts, a: Texts, b: Texts) -> np.ndarray:
-    values = [preference(x, y, z) for x, y, z in zip(prompts, a, b)]
-    return _checked(np.asarray(values, np.float64), len(prompts))
+    found = [preference(*texts) for texts in zip(prompts, a, b, strict=True)]
+    return _checked(vector(found, len(found)), len(prompts))
 
   return annotate
 
@@ -91,17 +94,14 @@ def from_batch(preferences: Annotator) -> Annotator:
   """
 
   def annotate(prompts: Texts, a: Texts, b: Texts) -> np.ndarray:
-    values = np.asarray(preferences(prompts, a, b), np.float64)
-    return _checked(values, len(prompts))
+    found = preferences(list(prompts), list(a), list(b))  # it may sort them
+    return _checked(vector(found, len(prompts)), len(prompts))
 
   return annotate
 
 
 def _checked(preferences: np.ndarray, count: int) -> np.ndarray:
-  if preferences.shape != (count,):
-    raise UserError(
-      f"gave shape {preferences.shape} for {count} pairs.", where="annotator"
-    )
+  assert preferences.shape == (count,)
   bad = ~((preferences >= 0) & (preferences <= 1))  # NaN is bad too
   if bad.any():
     at = int(np.flatnonzero(bad)[0])

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jalign.feedback.annotate import Annotator, ByReward, Texts
+from jalign.feedback.annotate import Annotator, ByReward, Texts, from_batch
 
 Assessed = np.ndarray | Sequence[Any]  # rewards, or responses as they are
 
@@ -32,7 +32,7 @@ def compare(
   """[P] P(a is preferred) of what `assess` gave; rewards aren't asked again."""
   if isinstance(annotator, ByReward):
     return annotator.compare(np.asarray(a), np.asarray(b))
-  return np.asarray(annotator(prompts, list(a), list(b)))
+  return from_batch(annotator)(prompts, list(a), list(b))
 
 
 def reward_statistics(

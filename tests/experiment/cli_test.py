@@ -53,10 +53,11 @@ def test_an_online_run_that_was_stopped_ends_as_if_it_were_not(
   lines = [line for line in lines.splitlines() if "c.sft" not in line]
   place.config.write_text("\n".join(lines) + "\n")
   whole, _ = place.train(*flags, workdir="whole")
-  # 12 rewards for the held-out prompts before the first step: of the start's
-  # samples in the report, of its samples to compare with, of the policy's; then
-  # 8 prompts and so 16 rewards a step: the signal comes within the second.
-  monkeypatch.setenv("STOP_AFTER_REWARDS", "32")
+  # 4 rewards of the trial; 12 for the held-out prompts before the first step:
+  # of the start's samples in the report, of its samples to compare with, of the
+  # policy's; then 8 prompts and so 16 rewards a step: the signal comes within
+  # the second.
+  monkeypatch.setenv("STOP_AFTER_REWARDS", "36")
   cut, said = place.train(*flags, workdir="cut")
   assert "saved at step 2; run the same command to resume" in said
   assert not (cut / "report.md").exists()

@@ -1,0 +1,172 @@
+"""A user's own functions: loaded by name, called with copies, and told of.
+
+Whatever such a function raises or returns becomes one `UserError` that names
+its file and line.
+"""
+
+import functools
+import importlib
+import inspect
+import pathlib
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+from jalign.errors import UserError, nearest
+from jalign.feedback.values import shortened
+
+_REMEDY = "Write it as FILE.py:NAME or package.module:NAME."
+
+
+def load_function(
+  name: str, where: str, loaded: dict[pathlib.Path, types.ModuleType]
+) -> Callable[..., Any]:
+  """The function that a config names.
+
+  A file's module is in `sys.modules` while it runs and afterwards: dataclasses
+  look there for the names in annotations.
+
+  Args:
+    name: "file.py:name" or "package.module:name".
+    where: config key, for errors.
+    loaded: modules by their files, added to: a file is run once, however many
+      keys name it.
+
+  Raises:
+    UserError: the file, module or function isn't there, or can't be run.
+  """
+  module_name, _, attribute = name.rpartition(":")
+  path = pathlib.Path(module_name).expanduser().resolve()
+  is_file = module_name.endswith(".py")
+  if is_file and not path.is_file():
+    raise UserError(
+      f"{name!r} can't be loaded: there is no file {path}.",
+      where=where,
+      remedy=_REMEDY,
+    )
+  try:
+    if not is_file:
+      module = importlib.import_module(module_name)
+    elif path in loaded:
+      module = loaded[path]
+    else:
+      module = types.ModuleType(f"jalign:{path}")
+      module.__file__ = str(path)
+      sys.modules[module.__name__] = module
+      # Not by a loader: its cache takes an old text for a new one of that size.
+      exec(compile(path.read_bytes(), path, "exec"), vars(module))
+      loaded[path] = module
+  except KeyboardInterrupt:
+    raise
+  except BaseException as e:  # whatever the user's module does, exit() too
+    sys.modules.pop(f"jalign:{path}", None)
+    at = f"{where}: {_line(e, path)}" if is_file else where
+    raise UserError(
+      f"{name!r} can't be loaded ({said(e)}).", where=at, remedy=_REMEDY
+    ) from e
+  function = getattr(module, attribute, None)
+  if not callable(function):
+    own = [n for n, x in vars(module).items() if callable(x)]
+    own = [n for n in own if not n.startswith("__")]
+    lack = "has no function" if function is None else "has something else as"
+    raise UserError(
+      f"{name!r} can't be loaded: {module_name} {lack} {attribute!r}.",
+      where=where,
+      remedy=nearest(attribute, own),
+    )
+  return function
+
+
+def guarded(
+  function: Callable[..., Any],
+  where: str,
+  form: str,
+  check: Callable[..., Any] = lambda found, *arguments: found,
+) -> Callable[..., Any]:
+  """A user's function that gets copies, and raises nothing but UserError.
+
+  Args:
+    function: the user's.
+    where: config key, for errors.
+    form: how it is to be written, as "(prompt, response) -> a number".
+    check: `(found, *arguments)` to what is returned; its UserError is told
+      with the place of the function.
+
+  Raises:
+    UserError: it can't be called in that form. Of the function returned: it
+      raised something, an exit too, or returned what the check refuses. An
+      interrupt from the keyboard passes.
+  """
+  code, name = _code(function), getattr(function, "__name__", "the function")
+  remedy = f"It is called as {form}."
+  file = code and pathlib.Path(code.co_filename).resolve()
+  at = f"{where}: {file}:{code.co_firstlineno}" if code else where
+  count = form.partition(")")[0].count(",") + 1
+  try:
+    inspect.signature(function).bind(*range(count))
+  except TypeError as e:
+    raise UserError(
+      f"{name} can't be called ({e}).", where=at, remedy=remedy
+    ) from None
+  except ValueError:  # a function in C that doesn't tell
+    pass
+
+  @functools.wraps(function)
+  def call(*arguments):
+    given = [list(x) if type(x) in (list, tuple) else x for x in arguments]
+    texts = [shortened(x) for x in arguments if isinstance(x, str)]
+    about = f" for {', '.join(texts)}" if texts else ""
+    try:
+      found = function(*given)
+    except KeyboardInterrupt:
+      raise
+    except BaseException as e:  # its author's, whatever it is
+      place = f"{where}: {_line(e, file)}" if file else where
+      raise UserError(
+        f"{name} raised {said(e)}{about}.", where=place, remedy=remedy
+      ) from e
+    try:
+      return check(found, *arguments)
+    except UserError as e:
+      raise UserError(
+        f"{name} {e.problem.removesuffix('.')}{about}.",
+        where=at,
+        remedy=f"{e.remedy} {remedy}".strip(),
+      ) from None
+
+  return call
+
+
+def said(error: BaseException, most: int = 300) -> str:
+  """An exception in a line, for people."""
+  try:
+    text = " ".join(str(error).split())
+  except Exception:  # one whose own text fails
+    text = ""
+  kind = type(error).__name__
+  text = text if len(text) <= most else f"{text[:most]}..."
+  return f"{kind}: {text.removesuffix('.')}" if text else kind
+
+
+def _code(function: Any) -> types.CodeType | None:
+  """The code of a function, or of the class of another callable."""
+  inner = inspect.unwrap(function)
+  while isinstance(inner, functools.partial):
+    inner = inspect.unwrap(inner.func)
+  if not hasattr(inner, "__code__"):
+    inner = inspect.getattr_static(type(inner), "__call__", None)
+  return getattr(inner, "__code__", None)
+
+
+def _line(error: BaseException, path: pathlib.Path) -> str:
+  """ "file:line" of an error: the last of its lines in a user's file."""
+  if isinstance(error, SyntaxError) and error.filename == str(path):
+    return f"{path}:{error.lineno}"
+  line, trace = None, error.__traceback__
+  while trace is not None:
+    file = trace.tb_frame.f_code.co_filename
+    if file == str(path) or pathlib.Path(file).resolve() == path:
+      line = trace.tb_lineno
+    trace = trace.tb_next
+  return f"{path}" if line is None else f"{path}:{line}"

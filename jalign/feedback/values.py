@@ -1,0 +1,121 @@
+"""What people's own functions return, as numbers or as a sentence."""
+
+import decimal
+import inspect
+import numbers
+from typing import Any
+
+import numpy as np
+
+from jalign.errors import UserError
+
+_REMEDIES = {
+  "a coroutine": "Write it with def, not async def.",
+  "a generator": "Return a list of what it yields.",
+  "None": "It may lack a return.",
+}
+
+
+def refuse(value: Any, wanted: str, where: str, at: str = "") -> UserError:
+  """The error of a value that is something other than what is wanted.
+
+  Args:
+    value: that was given; a coroutine is closed.
+    wanted: a noun, as "a number".
+    where: whose value it is.
+    at: which of several, as " in place 1".
+  """
+  what = describe(value)
+  if inspect.iscoroutine(value):
+    value.close()  # or Python warns that nobody awaited it
+  return UserError(
+    f"gave {what}{at}, not {wanted}.",
+    where=where,
+    remedy=_REMEDIES.get(what, ""),
+  )
+
+
+def describe(value: Any) -> str:
+  """A few words for people on what a value is."""
+  if value is None:
+    return "None"
+  if inspect.isawaitable(value):
+    return "a coroutine"
+  if inspect.isgenerator(value):
+    return "a generator"
+  if isinstance(value, str):
+    return f"the text {shortened(value)}"
+  if isinstance(value, complex | np.complexfloating):
+    return "a complex number"
+  if isinstance(value, numbers.Real | decimal.Decimal):
+    return f"{value}"
+  if isinstance(value, list | tuple):
+    return f"a {type(value).__name__} of {len(value)}"
+  shape = getattr(value, "shape", None)
+  kind = type(value).__name__
+  return f"{kind} of shape {shape}" if shape is not None else f"a {kind}"
+
+
+def shortened(text: str, most: int = 40) -> str:
+  """A text in quotes, cut where it is long."""
+  return repr(text if len(text) <= most else f"{text[:most]}...")
+
+
+def number(value: Any, where: str = "annotator") -> float:
+  """A finite number out of whatever a function returned.
+
+  Raises:
+    UserError: it is none.
+  """
+  array = _array(value, "a number", where)
+  if array.shape:
+    raise refuse(value, "a number", where)
+  if not np.isfinite(array):
+    raise UserError(
+      f"gave {float(array)}.", where=where, remedy="It must be finite."
+    )
+  return float(array)
+
+
+def vector(
+  values: Any, count: int, where: str = "annotator", of: str = "pairs"
+) -> np.ndarray:
+  """[count] float64 numbers out of whatever a function returned.
+
+  Raises:
+    UserError: they are other than that many numbers; NaN is a number here.
+  """
+  wanted = f"{count} numbers for {count} {of}"
+  if isinstance(values, list | tuple):
+    for i, value in enumerate(values):
+      found = _array_of(value)
+      if found is None or found.shape:
+        raise refuse(value, "a number", where, f" in place {i}")
+  array = _array(values, wanted, where)
+  if array.shape != (count,):
+    raise UserError(f"gave shape {array.shape}, not {wanted}.", where=where)
+  return array
+
+
+def _array(value: Any, wanted: str, where: str) -> np.ndarray:
+  array = _array_of(value)
+  if array is None:
+    raise refuse(value, wanted, where)
+  return array
+
+
+def _array_of(value: Any) -> np.ndarray | None:
+  """Real numbers as float64; None for anything else, texts of numbers too."""
+  if value is None or isinstance(value, str | bytes):
+    return None
+  try:
+    array = np.asarray(value)
+    if array.dtype.kind == "O" and not all(
+      isinstance(x, numbers.Real | decimal.Decimal) for x in array.flat
+    ):
+      return None
+    if array.dtype.kind in "USMmc":
+      return None
+    return array.astype(np.float64)
+  except Exception:  # ragged, on a device, of another library
+    return None

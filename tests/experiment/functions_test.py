@@ -1,0 +1,365 @@
+"""Functions of users: copies in, one paragraph out, whatever they do."""
+
+import math
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from jalign.errors import UserError
+from jalign.evaluation.report import Section
+from jalign.experiment import parse, plugins
+from jalign.experiment.report import Outcome
+
+MODULE = """
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import sys
+
+runs = []
+
+
+@dataclasses.dataclass
+class Rule:
+  factor: float = 1.0
+  of: Rule | None = None
+
+  def __call__(self, prompt, response):
+    return self.factor * len(response)
+
+
+rule = Rule(2.0)
+half = functools.partial(lambda factor, p, r: factor * len(r), 0.5)
+
+
+def count(prompts, responses):
+  runs.append(len(responses))
+  return {"calls": [len(runs)] * len(responses)}
+
+
+def length(prompt, response):
+  return len(response)
+
+
+def first(prompts, a, b):
+  prompts.sort(), a.sort(), b.sort()
+  return [1.0] + [0.0] * (len(a) - 1)
+
+
+def fixed(prompts):
+  prompts.clear()
+  return {"one": ["x", "y"]}
+
+
+def pages(outcome):
+  outcome.rows.clear()
+  return []
+"""
+TEXTS = (["q", "p"], ["b", "a"], ["d", "c"])
+
+
+def _settings(folder, **named):
+  """Settings with functions of a file, by key."""
+  (folder / "mine.py").write_text(named.pop("text", MODULE))
+  (folder / "link.py").unlink(missing_ok=True)
+  (folder / "link.py").symlink_to("mine.py")
+  kind = named.pop("kind", "reward")
+  place = lambda name: f"{folder / name}" if ".py:" in name else name
+  found = {key: place(name) for key, name in named.items()}
+  report = found.pop("report", "")
+  return parse.parse(
+    {
+      "data": {"path": "pairs.jsonl"},
+      "annotator": {"kind": kind, **found},
+      "loss": {"name": "dpo"},
+      "report": report,
+    }
+  )
+
+
+def test_a_file_runs_once_and_may_hold_dataclasses(tmp_path):
+  settings = _settings(
+    tmp_path,
+    function="mine.py:rule",
+    measures="link.py:count",
+    opponents="mine.py:fixed",
+    report="mine.py:pages",
+    text=MODULE + "\nrule.factor = 3.0 + len(runs)\nruns.append(1)\n",
+  )
+  found = plugins.load_plugins(settings)
+  np.testing.assert_array_equal(
+    found.annotator.rewards(["q", "q"], ["ab", "c"]), [6, 3]
+  )
+  measured = found.measures(["q"], ["ab"])
+  assert measured["calls"].tolist() == [2]  # the line of the module, and this
+  again = plugins.load_plugins(settings)  # another run has a state of its own
+  assert again.measures(["q"], ["ab"])["calls"].tolist() == [2]
+  half = plugins.load_annotator(
+    _settings(tmp_path, function="mine.py:half").annotator
+  )
+  assert half.rewards(["q"], ["abcd"]) == [2]
+
+
+def test_a_changed_file_of_the_same_size_is_read_anew(tmp_path):
+  for text, want in (("1", 1), ("2", 2)):
+    settings = _settings(
+      tmp_path, function="mine.py:f", text=f"def f(p, r):\n  return {text}\n"
+    )
+    got = plugins.load_annotator(settings.annotator).rewards(["q"], ["a"])
+    assert got == [want]
+  assert not (tmp_path / "__pycache__").exists()
+
+
+def test_functions_get_copies(tmp_path):
+  found = plugins.load_plugins(
+    _settings(
+      tmp_path,
+      kind="batch",
+      function="mine.py:first",
+      opponents="mine.py:fixed",
+      report="mine.py:pages",
+    )
+  )
+  texts = tuple(list(x) for x in TEXTS)
+  np.testing.assert_array_equal(found.annotator(*texts), [1, 0])
+  assert found.opponents(texts[0]) == {"one": ["x", "y"]}
+  assert texts == TEXTS
+  rows = [{"name": "start"}]
+  values = dict.fromkeys(Outcome._fields) | {"rows": rows}
+  assert found.report(Outcome(**values)) == []
+  assert rows == [{"name": "start"}]
+
+
+# What a function does -> what is said of it.
+RAISED = {
+  "raise ValueError('no\\n such')": "ValueError: no such",
+  "sys.exit(3)": "SystemExit: 3",
+  "open('/nowhere/log', 'w')": "No such file or directory: '/nowhere/log'",
+  "raise OSError(28, 'No space left on device')": "No space left on device",
+  "return 1 / 0": "ZeroDivisionError: division by zero",
+  "raise Strange()": "raised Strange for",
+  "raise GeneratorExit": "raised GeneratorExit",
+}
+
+
+@pytest.mark.parametrize("kind", ["reward", "preference", "batch"])
+@pytest.mark.parametrize("does", RAISED)
+def test_whatever_is_raised(tmp_path, does, kind):
+  names = {"reward": "p, r", "preference": "p, a, b", "batch": "p, a, b"}[kind]
+  text = f"""import sys
+
+class Strange(BaseException):
+  def __str__(self):
+    raise ValueError
+
+def inner():
+  {does}
+
+def mine({names}):
+  return inner()
+"""
+  settings = _settings(tmp_path, kind=kind, function="mine.py:mine", text=text)
+  annotator = plugins.load_annotator(settings.annotator)
+  with pytest.raises(UserError) as e:
+    annotator(*TEXTS)
+  place = f"config.annotator.function: {tmp_path / 'mine.py'}:8: mine raised "
+  assert str(e.value).startswith(place)
+  want = RAISED[does].removesuffix(" for")
+  assert want in str(e.value) and "It is called as (p" in str(e.value)
+  if kind == "reward":
+    assert "for 'q', 'b'" in str(e.value)
+
+
+def test_an_interrupt_passes(tmp_path):
+  text = "def mine(p, r):\n  raise KeyboardInterrupt\n"
+  settings = _settings(tmp_path, function="mine.py:mine", text=text)
+  with pytest.raises(KeyboardInterrupt):
+    plugins.load_annotator(settings.annotator)(*TEXTS)
+
+
+GIVEN = {
+  "None": "gave None, not a number",
+  "'0.5'": "gave the text '0.5', not a number",
+  "1j": "gave a complex number, not a number",
+  "[0.5]": "gave a list of 1, not a number",
+  "later()": "gave a coroutine, not a number",
+  "(x for x in [1])": "gave a generator, not a number",
+  "float('nan')": "gave nan",
+  "{}": "gave a dict, not a number",
+}
+
+
+@pytest.mark.parametrize("value", GIVEN)
+@pytest.mark.parametrize("kind", ["reward", "preference", "batch"])
+def test_what_is_no_number(tmp_path, kind, value, recwarn):
+  names = "p, r" if kind == "reward" else "p, a, b"
+  made = f"[0.5, {value}]" if kind == "batch" else value
+  text = f"""
+async def later(): return 1
+def mine({names}):
+  return {made}
+"""
+  settings = _settings(tmp_path, kind=kind, function="mine.py:mine", text=text)
+  with pytest.raises(UserError) as e:
+    plugins.load_annotator(settings.annotator)(*TEXTS)
+  place = f"config.annotator.function: {tmp_path / 'mine.py'}:3: mine gave "
+  assert str(e.value).startswith(place)
+  if kind == "batch" and value != "float('nan')":
+    assert GIVEN[value].replace(",", " in place 1,") in str(e.value)
+  else:
+    assert GIVEN[value] in str(e.value)
+  assert not [w for w in recwarn if "awaited" in str(w.message)]
+
+
+@pytest.mark.parametrize(
+  "value",
+  ["True", "np.float32(0.25)", "Fraction(1, 4)", "Decimal('0.25')",
+   "np.array(0.25)", "jnp.bfloat16(0.25)", "jnp.float32(0.25)", "1"],
+)  # fmt: skip
+def test_every_kind_of_number_is_one(tmp_path, value):
+  text = f"""
+from decimal import Decimal
+from fractions import Fraction
+import jax.numpy as jnp
+import numpy as np
+def mine(p, a, b):
+  return {value}
+"""
+  want = 1.0 if value in ("True", "1") else 0.25
+  settings = _settings(
+    tmp_path, kind="preference", function="mine.py:mine", text=text
+  )
+  got = plugins.load_annotator(settings.annotator)(*TEXTS)
+  np.testing.assert_array_equal(got, [want, want])
+
+
+@pytest.mark.parametrize(
+  "kind, value, said",
+  [
+    ("preference", "1.5", "gave 1.5, and P is in [0, 1]"),
+    ("batch", "[0.1, -0.5]", "gave -0.5, and P is in [0, 1]"),
+    ("batch", "[0.5]", "gave shape (1,), not 2 numbers for 2 pairs"),
+    ("batch", "[[0.5], [0.5, 1]]", "gave a list of 1 in place 0, not a number"),
+    ("batch", "None", "gave None, not 2 numbers for 2 pairs"),
+    ("batch", "{'a': 1}", "gave a dict, not 2 numbers for 2 pairs"),
+    ("batch", "(0.5 for _ in a)", "gave a generator, not 2 numbers"),
+  ],
+)
+def test_what_is_no_preference(tmp_path, kind, value, said):
+  text = f"def mine(p, a, b):\n  return {value}\n"
+  settings = _settings(tmp_path, kind=kind, function="mine.py:mine", text=text)
+  with pytest.raises(UserError, match=re.escape(f"mine.py:1: mine {said}")):
+    plugins.load_annotator(settings.annotator)(*TEXTS)
+
+
+@pytest.mark.parametrize(
+  "key, value, said",
+  [
+    ("measures", "[1, 2]", "gave a list of 2, not a dictionary"),
+    ("measures", "{'m': [1]}", "gave shape (1,), not 2 numbers for 2 resp"),
+    ("measures", "{'m': [1, float('nan')]}", "gave 'm' as nan in place 1"),
+    ("measures", "{'m': ['1', '2']}", "gave the text '1' in place 0"),
+    ("measures", "{1: [1, 2]}", "gave 1 as a name"),
+    ("opponents", "{'o': 'xy'}", "not a list of responses of 'o'"),
+    ("opponents", "{'o': ['x']}", "gave 1 responses of 'o' to 2 prompts"),
+    ("opponents", "{'o': ['x', None]}", "gave None, not a text"),
+    ("opponents", "None", "gave None, not a dictionary"),
+    ("report", "None", "gave None, not a list of sections"),
+    ("report", "['text']", "gave the text 'text', not a Section"),
+  ],
+)
+def test_measures_opponents_and_reports(tmp_path, key, value, said):
+  names = {"measures": "p, r", "opponents": "p", "report": "outcome"}[key]
+  text = f"def mine({names}):\n  return {value}\n"
+  settings = _settings(tmp_path, text=text, **{key: "mine.py:mine"})
+  call = getattr(plugins.load_plugins(settings), key)
+  outcome = Outcome(**dict.fromkeys(Outcome._fields))
+  given = {"measures": TEXTS[:2], "opponents": TEXTS[:1], "report": [outcome]}
+  with pytest.raises(UserError) as e:
+    call(*given[key])
+  assert said in str(e.value) and f"{tmp_path / 'mine.py'}:1: " in str(e.value)
+  assert "annotator" in str(e.value) or key == "report"
+
+
+def test_sections_of_a_report_pass(tmp_path):
+  text = """from jalign.evaluation.report import Section
+def mine(outcome):
+  return (Section("mine", "text"),)
+"""
+  settings = _settings(tmp_path, text=text, report="mine.py:mine")
+  report = plugins.load_plugins(settings).report
+  outcome = Outcome(**dict.fromkeys(Outcome._fields))
+  assert report(outcome) == [Section("mine", "text")]
+
+
+@pytest.mark.parametrize(
+  "name, text, said",
+  [
+    ("mine.py:rewrd", "def reward(p, r): 0\n", "Did you mean 'reward'?"),
+    ("mine.py:x", "x = 1\n", "has something else as 'x'"),
+    ("mine.py:x", "import sys\n\nsys.exit('no')\n", "mine.py:3: .*SystemExit"),
+    ("mine.py:x", "def x(:\n", "mine.py:1: .*SyntaxError"),
+    ("mine.py:x", "import nowhere_at_all\n", "mine.py:1: .*No module named"),
+    ("mine.py:x", "def x(p): return 1\n", "mine.py:1: x can't be called"),
+    ("mine.py:x", "class x: pass\n", "x can't be called"),
+    ("no.py:x", "", "there is no file .*no.py"),
+    ("nowhere_at_all:x", "", "No module named"),
+    ("reward", "", "Write it as FILE.py:NAME"),
+  ],
+)
+def test_what_cannot_be_loaded(tmp_path, name, text, said):
+  settings = _settings(tmp_path, function=name, text=text)
+  with pytest.raises(UserError, match=said) as e:
+    plugins.load_annotator(settings.annotator)
+  assert str(e.value).startswith("config.annotator.function: ")
+
+
+def test_a_trial_sees_prompts_responses_and_nothing(tmp_path):
+  text = """seen = []
+def reward(prompt, response):
+  seen.append((prompt, response))
+  return 1 / len(response)
+def measures(prompts, responses):
+  return {"seen": [len(seen)] * len(responses)}
+"""
+  settings = _settings(
+    tmp_path, text=text, function="mine.py:reward", measures="mine.py:measures"
+  )
+  found = plugins.load_plugins(settings)
+  pair = lambda a, b: SimpleNamespace(chosen=a, rejected=b)
+  dataset = SimpleNamespace(
+    held_out=[pair("ab", "c"), pair("d", "e")],
+    sample_prompts=lambda n: [SimpleNamespace(text=x) for x in "pq"[:n]],
+  )
+  tokenizer = SimpleNamespace(decode=str)
+  with pytest.raises(UserError, match="division by zero for 'q', ''"):
+    plugins.try_out(found, settings, dataset, tokenizer)
+  settings = _settings(
+    tmp_path,
+    text=text.replace("1 / len(response)", "len(response) - math.pi").replace(
+      "seen = []", "import math\nseen = []"
+    ),
+    function="mine.py:reward",
+    measures="mine.py:measures",
+  )
+  found = plugins.load_plugins(settings)
+  said = plugins.try_out(found, settings, dataset, tokenizer)
+  assert said.endswith("tried on 2 prompts") and "mine.py:reward and" in said
+  assert found.measures(["p"], ["r"])["seen"] == 4
+  assert math.isclose(found.annotator.rewards(["p"], [""])[0], -math.pi)
+  nothing = plugins.load_plugins(_settings(tmp_path))
+  assert plugins.try_out(nothing, _settings(tmp_path), dataset, None) == ""
+
+
+def test_a_bad_function_is_found_before_anything_is_written(place):
+  judge = place.folder / "judge.py"
+  judge.write_text("def reward(prompt, response):\n  return str(1.0)\n")
+  message = place.fails(
+    place.command(f"--config.annotator.function={judge}:reward")
+  )
+  assert f"{judge}:1: reward gave the text '1.0', not a number" in message
+  assert not (place.folder / "run").exists()

@@ -37,7 +37,7 @@ def load_function(
     UserError: the file, module or function isn't there, or can't be run.
   """
   module_name, _, attribute = name.rpartition(":")
-  path = pathlib.Path(module_name).expanduser().resolve()
+  path = pathlib.Path(module_name).resolve()
   is_file = module_name.endswith(".py")
   if is_file and not path.is_file():
     raise UserError(

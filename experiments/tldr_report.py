@@ -14,7 +14,7 @@ from jalign.evaluation import (
   plot_cycle,
   plot_frontier,
 )
-from jalign.experiment.report import Outcome, frontier
+from jalign.experiment.report import Outcome, colours, frontier
 from jalign.experiment.tables import interval, percent
 
 MEASURES = ("grammatical %", "true clauses %", "words")  # shown first
@@ -201,6 +201,7 @@ def _reward(outcome: Outcome) -> list[Section]:
     outcome.folder / "plots" / "gold_reward.png",
     xlabel=f"KL to {outcome.rows[0]['name']} (nats a response)",
     ylabel="gold reward (95 % interval)",
+    looks=colours(outcome),
   )
   caption = (
     "The gold reward is another judge, that none of them was trained on: 3 for"

@@ -31,9 +31,10 @@ usage: jalign COMMAND [flags]
             Log-probs and entropies of a file's responses, token by token,
             under a run's policy or a checkpoint; with a reference, implicit
             rewards too.
-  report    RUN [RUN ...] [--stage=NAME] [--out=DIR]
+  report    RUN [RUN ...] [--stage=NAME] [--out=DIR] [--format=pdf|svg]
             One page on what training did to log-probs, gradients, entropy and
-            samples, runs overlaid: RUN/dynamics/report.html, or DIR's.
+            samples, runs overlaid: RUN/dynamics/report.html, or DIR's; the
+            plot as a vector file, too, in plots/.
   convert   --run=DIR --to=DIR [--adapter]
             Writes a run's policy as a checkpoint that transformers opens, or
             the low-rank change that it trained as one that PEFT opens. The

@@ -71,6 +71,7 @@ def report(arguments: Sequence[str]) -> None:
   values = flags.FlagValues()
   flags.DEFINE_string("stage", "", "the last by default", flag_values=values)
   flags.DEFINE_string("out", None, "folder of the page", flag_values=values)
+  flags.DEFINE_string("format", "png", "pdf, svg, too", flag_values=values)
   runs = parse_flags(values, arguments, words=len(arguments))
   if not runs:
     raise UserError("report needs one or more folders of runs.")
@@ -78,7 +79,8 @@ def report(arguments: Sequence[str]) -> None:
   from jalign.experiment.dynamics import report_runs
 
   out = pathlib.Path(values.out) if values.out else None
-  print(report_runs([pathlib.Path(run) for run in runs], out, values.stage))
+  folders = [pathlib.Path(run) for run in runs]
+  print(report_runs(folders, out, values.stage, values.format))
 
 
 def convert(arguments: Sequence[str]) -> None:

@@ -135,12 +135,13 @@ def plot_frontier(
 
   Args:
     points: name -> `FrontierPoint`, or a tuple in its order.
-    path: of the PNG file.
+    path: of the file: .png, .pdf or .svg.
     xlabel: what the distance is, with its unit.
     ylabel: what the value is, with its unit, and what the intervals are.
     title: above the plot.
     curves: name -> (distances [N], values [N]) in order, such as a policy's
-      path during training. A point's name gives a curve that point's colour;
+      path during training. A point's name gives a curve that point's colour,
+      an open circle where it ends and a dotted line from there to the point;
       other curves are named where they end.
     references: label -> a value to mark by a dashed line: a ceiling.
     looks: from `run_colours`; by default of the points, then the curves.
@@ -162,6 +163,13 @@ def plot_frontier(
       colour, dashes = looks[name]
       axes.plot(x, y, color=colour, linestyle=dashes, alpha=0.45, linewidth=1.4)
       ink.append(_along(np.stack([x, y], 1), 60))
+      if name in points and len(ink[-1]):
+        # Other samples measured the path: what joins its end to the point.
+        end, point = ink[-1][-1], places[name]
+        gap = np.array([end, (point.kl, point.value)])
+        axes.plot(*gap.T, ":", color=colour, alpha=0.6, linewidth=1)
+        axes.plot(*end, "o", color=colour, markersize=5, markerfacecolor="w")
+        ink.append(_along(gap, 10))
       if name not in places and len(ink[-1]):
         kl, value = ink[-1][-1].tolist()
         places[name] = FrontierPoint(kl, None, value, value, value)

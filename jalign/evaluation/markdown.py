@@ -8,6 +8,7 @@ import pathlib
 import re
 import shutil
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from jalign.errors import UserError
 from jalign.evaluation.contents import (
@@ -23,8 +24,12 @@ from jalign.evaluation.contents import (
 )
 
 
-def _escaped(text: str) -> str:
-  """Text that Markdown shows as it is, on one line."""
+def escaped(text: str) -> str:
+  """Text that Markdown shows as it is, on one line: in a cell, a list, a title.
+
+  Every text that comes from data goes through here: names of columns, files
+  and runs, captions, responses.
+  """
   text = re.sub(r"([\\`*_\[\]<>|~$&#])", r"\\\1", " ".join(text.split()))
   return re.sub(r"^(\d+)([.)])|^([-+=])", r"\1\\\2\3", text)
 
@@ -36,7 +41,7 @@ def _quoted(text: str, max_chars: int) -> str:
   for line in text.strip("\n").splitlines() or [""]:
     body = line.expandtabs(4)
     indent = len(body) - len(body.lstrip())
-    lines.append("&nbsp;" * indent + _escaped(body))
+    lines.append("&nbsp;" * indent + escaped(body))
   if remark:
     lines[-1] += f" … *{remark}*"
   if lines == [""]:
@@ -48,10 +53,10 @@ def _quoted(text: str, max_chars: int) -> str:
 def _table(table: Table, where: str) -> str:
   texts, right = cells(table, where)
   lines = [
-    [_escaped(name) for name in table.header],
+    [escaped(name) for name in table.header],
     ["---:" if number else "---" for number in right],
     *(
-      [text if n else _escaped(text) for text, n in zip(row, right)]
+      [text if n else escaped(text) for text, n in zip(row, right)]
       for row in texts
     ),
   ]
@@ -74,7 +79,8 @@ def _figure(figure: Figure, folder: pathlib.Path, where: str) -> str:
     shutil.copyfile(path, inside)
     path = inside
   place = path.resolve().relative_to(folder.resolve()).as_posix()
-  caption = _escaped(figure.caption)
+  place = re.sub(r"[<>\\\s]", lambda x: quote(x[0]), place).replace("%20", " ")
+  caption = escaped(figure.caption)
   picture = f"![{caption}](<{place}>)"
   return f"{picture}\n\n*{caption}*" if caption else picture
 
@@ -85,7 +91,7 @@ def _samples(samples: Samples) -> str:
     lines.append(f"**Prompt {number}**")
     lines.append(_quoted(prompt, samples.max_chars))
     for name, response in responses.items():
-      lines.append(f"**{_escaped(name)}**")
+      lines.append(f"**{escaped(name)}**")
       lines.append(_quoted(response, samples.max_chars))
     lines.append("---")
   return "\n\n".join(lines[:-1])
@@ -108,7 +114,7 @@ def _block(
 def _headed(
   part: Section | Details, folder: pathlib.Path, where: str, level: int
 ) -> str:
-  blocks = [f"{'#' * min(level, 6)} {_escaped(part.title)}"]
+  blocks = [f"{'#' * min(level, 6)} {escaped(part.title)}"]
   for content in parts(part.content, where):
     blocks.append(_block(content, folder, where, level + 1))
   return "\n\n".join(block for block in blocks if block)
@@ -128,7 +134,7 @@ def markdown_page(
   Raises:
     UserError: as `write_report`.
   """
-  blocks = [f"# {_escaped(title)}", summary.strip()]
+  blocks = [f"# {escaped(title)}", summary.strip()]
   for section in sections:
     where = f"section {section.title!r}"
     blocks.append(_headed(section, folder, where, 2))

@@ -1,4 +1,4 @@
-"""Plots for reports: pure data in, a PNG file out, no display needed.
+"""Plots for reports: pure data in, a file out, no display needed.
 
 Curves, small multiples, a matrix of win rates, bars. A plot makes its folder
 and returns its path.
@@ -10,7 +10,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
@@ -21,6 +20,7 @@ from jalign.evaluation.style import (
   Looks,
   Path,
   label_ends,
+  legend_below,
   new_figure,
   run_colours,
   save_figure,
@@ -85,7 +85,7 @@ def plot_curves(
 
   Args:
     series: name -> (steps [N], values [N]); NaN leaves a gap.
-    path: of the PNG file.
+    path: of the file: .png, .pdf or .svg.
     xlabel: what is on the x axis, with its unit.
     ylabel: what is on the y axis, with its unit.
     title: above the plot.
@@ -120,7 +120,7 @@ def plot_panels(
 
   Args:
     panels: the quantity with its unit -> its curves, as in `plot_curves`.
-    path: of the PNG file.
+    path: of the file: .png, .pdf or .svg.
     xlabel: what is on every x axis, with its unit.
     title: above the panels.
     looks: from `run_colours`; by default of these runs.
@@ -150,11 +150,7 @@ def plot_panels(
       axes.set_xlabel(xlabel)
     legend = {(groups or {}).get(run, run): looks[run] for run in runs}
     if len(legend) > 1:
-      lines = [
-        Line2D([], [], color=colour, linestyle=dashes)
-        for colour, dashes in legend.values()
-      ]
-      figure.legend(lines, legend, loc="outside right upper", frameon=False)
+      legend_below(figure, legend)
     return save_figure(figure, path)
 
 
@@ -174,7 +170,7 @@ def plot_metrics(
     rows: from `jalign.training.metrics.read_jsonl`, or run -> such rows. Rows
       without a key are passed over.
     keys: metrics, or metric -> its panel's title with the unit.
-    path: of the PNG file.
+    path: of the file: .png, .pdf or .svg.
     title: above the panels.
     looks: from `run_colours`.
     groups: as in `plot_panels`.
@@ -217,7 +213,7 @@ def plot_win_matrix(
 
   Args:
     matrix: from `win_matrix` or `head_to_head`.
-    path: of the PNG file.
+    path: of the file: .png, .pdf or .svg.
     title: above the plot.
     separators: places in `matrix.names` before which a new group begins: 5
       where five policies come first and fixed responses after them.
@@ -281,7 +277,7 @@ def plot_bars_with_intervals(
 
   Args:
     values: name -> (value, low, high), in the unit of `xlabel`.
-    path: of the PNG file.
+    path: of the file: .png, .pdf or .svg.
     xlabel: what the bars measure, with its unit, and what the intervals are.
     title: above the plot.
     reference: a value to mark by a dashed line, 50 for a win rate in per cent.

@@ -12,9 +12,12 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
+from jalign.errors import UserError
 from jalign.files import write_whole
 
 Path = str | os.PathLike[str]
@@ -69,12 +72,63 @@ def new_figure(width: float, height: float, title: str) -> Figure:
   return figure
 
 
+# What a file says of itself beside the picture: no time, and no version.
+_METADATA: dict[str, dict[str, Any]] = {
+  "png": {"Software": None},
+  "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+  "svg": {"Creator": None, "Date": None},
+}
+FORMATS = tuple(_METADATA)
+
+
 def save_figure(figure: Figure, path: Path) -> pathlib.Path:
-  """Writes the PNG file whole, and its folder where missing."""
-  path, png = pathlib.Path(path), io.BytesIO()
-  figure.savefig(png, format="png", dpi=150)
-  write_whole(path, png.getvalue())
+  """Writes the file whole, and its folder where missing.
+
+  The same figure gives the same bytes.
+
+  Raises:
+    UserError: its name ends in none of `FORMATS`.
+  """
+  path, data = pathlib.Path(path), io.BytesIO()
+  kind = path.suffix.removeprefix(".")
+  if kind not in _METADATA:
+    raise UserError(
+      f"a plot can't be a {path.suffix or 'file without an ending'}.",
+      where=str(path),
+      remedy=f"Let the name end in one of: {', '.join(FORMATS)}.",
+    )
+  with matplotlib.rc_context({"svg.hashsalt": "jalign", "pdf.fonttype": 42}):
+    figure.savefig(data, format=kind, dpi=150, metadata=_METADATA[kind])
+  write_whole(path, data.getvalue())
   return path
+
+
+def legend_below(figure: Figure, lines: Looks) -> None:
+  """A legend under all axes; the figure grows by as many rows as it needs.
+
+  Args:
+    figure: with a constrained layout.
+    lines: name -> (colour, line style).
+  """
+  room = figure.get_figwidth() - 0.3
+  labels = [wrapped(name, int((room - 0.75) / 0.09)) for name in lines]
+  letters = max(
+    len(line) for label in labels for line in label.splitlines() or [""]
+  )
+  columns = max(1, min(len(labels), int(room / (0.75 + 0.09 * letters))))
+  tall = max(label.count("\n") + 1 for label in labels)
+  rows = -(-len(labels) // columns)
+  figure.set_figheight(figure.get_figheight() + 0.1 + 0.21 * rows * tall)
+  handles = [
+    Line2D([], [], color=colour, linestyle=style, linewidth=2.5)
+    for colour, style in lines.values()
+  ]
+  figure.legend(
+    *(handles, labels),
+    loc="outside lower center",
+    ncols=columns,
+    frameon=False,
+  )
 
 
 def wrapped(text: str, width: int, lines: int | None = None) -> str:

@@ -1,8 +1,8 @@
 """`jalign report`: one page on what training did, for one run or several."""
 
+import json
 import pathlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from jalign.diagnostics import reversal
 from jalign.errors import UserError
 from jalign.evaluation.dynamics import Dynamics, plot_dynamics
 from jalign.evaluation.report import Figure, Section, Table, write_report
+from jalign.evaluation.style import FORMATS
 from jalign.experiment import folder as folders
 from jalign.experiment import lock
 from jalign.experiment.loss import beta_of, bind
@@ -21,27 +22,66 @@ from jalign.training.metrics import read_jsonl
 FOLDER = "dynamics"  # of the page, in the run's folder
 PAGE = "report.html"
 _KEPT = "A page that was there is kept as far as nothing new is."
-# What the table says of each run: metric, column, factor, format.
-_COLUMNS = (
-  ("likelihood/chosen_log_ratio_nats", "chosen log pi/ref (nats)", 1, ".2f"),
-  ("likelihood/rejected_log_ratio_nats", "rejected (nats)", 1, ".2f"),
-  ("likelihood/displaced_share", "displaced (%)", 100, ".0f"),
-  ("likelihood/ranking_accuracy", "ranking (%)", 100, ".1f"),
-  ("likelihood/idealised_accuracy", "idealised (%)", 100, ".1f"),
-  ("likelihood/reward_accuracy", "reward (%)", 100, ".1f"),
-  ("likelihood/calibration_ece", "ECE", 1, ".3f"),
-  ("entanglement/all/cosine", "cosine", 1, ".3f"),
-  ("entanglement/all/ideal_share", "ideal (%)", 100, ".0f"),
-  ("entanglement/realised/as_forecast_share", "as forecast (%)", 100, ".0f"),
-  ("policy/top_k_entropy_bits", "top-k entropy (bits)", 1, ".3f"),
-  ("policy/top_k_mass", "top-k mass", 1, ".4f"),
-  ("samples/kl_k1_nats", "KL of samples (nats)", 1, ".2f"),
+# What the table says of each run: metrics, the first of which counts, label,
+# factor, format.
+_LINES = (
+  (
+    ("likelihood/chosen_log_ratio_nats", "eval/chosen_log_ratio"),
+    "chosen log pi/ref (nats)",
+    *(1, ".2f"),
+  ),
+  (
+    ("likelihood/rejected_log_ratio_nats", "eval/rejected_log_ratio"),
+    "rejected log pi/ref (nats)",
+    *(1, ".2f"),
+  ),
+  (("likelihood/displaced_share",), "displaced (%)", 100, ".0f"),
+  (
+    ("likelihood/ranking_accuracy", "eval/ranking_accuracy"),
+    "ranking accuracy (%)",
+    *(100, ".1f"),
+  ),
+  (("likelihood/idealised_accuracy",), "idealised (%)", 100, ".1f"),
+  (
+    ("likelihood/reward_accuracy", "eval/reward_accuracy"),
+    "reward accuracy (%)",
+    *(100, ".1f"),
+  ),
+  (("likelihood/calibration_ece",), "calibration error", 1, ".3f"),
+  (("entanglement/all/cosine",), "cosine", 1, ".3f"),
+  (("entanglement/all/ideal_share",), "ideal (%)", 100, ".0f"),
+  (
+    ("entanglement/realised/as_forecast_share",),
+    "as forecast (%)",
+    *(100, ".0f"),
+  ),
+  (("policy/top_k_entropy_bits",), "top-k entropy (bits)", 1, ".3f"),
+  (("policy/top_k_mass",), "top-k mass", 1, ".4f"),
+  (("samples/kl_k1_nats", "eval/kl"), "KL of samples (nats)", 1, ".2f"),
+  (
+    ("samples/win_rate", "eval/win_rate"),
+    "win rate over the start (%)",
+    *(100, ".1f"),
+  ),
+  (("samples/reward_mean", "eval/reward_mean"), "reward, mean", 1, ".3g"),
+  (("samples/reward_std", "eval/reward_std"), "reward, sd", 1, ".3g"),
+  (("reward_mean",), "reward in training, mean", 1, ".3g"),
+  (("reward_std",), "reward in training, sd", 1, ".3g"),
+  (
+    ("reward_std_within_prompt",),
+    "reward in training, sd within a prompt",
+    *(1, ".3g"),
+  ),
 )
-_TURNS = ("policy/top_k_entropy_bits", "policy/top_k_mass")
+_TURNS = (
+  ("policy/top_k_entropy_bits", "top-k entropy turned at step"),
+  ("policy/top_k_mass", "top-k mass turned at step"),
+)
 
 _NOTES = (
-  "Chosen responses are drawn solid, rejected ones dashed. *Log-probs*: mean "
-  "over the probe's pairs, with the middle 80 % of the pairs for a single run. "
+  "*Log-probs*: mean over the pairs, each against the policy that its run "
+  "started from, with the middle 80 % of the probe's pairs for a single run, "
+  "or of training batches where nothing was measured on held-out pairs. "
   "*Entanglement*: mean cosine of the gradients of a pair's two log-probs; a "
   "step of SGD on the pair raises the chosen and lowers the rejected response "
   "if and only if the cosine is below the threshold. *Forecast*: the case of "
@@ -49,7 +89,10 @@ _NOTES = (
   "optimiser's, on a batch of other pairs. Triangles mark where an indicator "
   "of over-optimisation has turned. *Accuracies*: ranking by the policy alone, "
   "by its implicit reward, and what the optimum of the loss would rank. "
-  "*Calibration*: bins of equally many pairs at the last probe."
+  "*Calibration*: bins of equally many pairs at the last probe. *Gain and "
+  "distance*: samples while training, to the last of them, the larger dot; KL "
+  "is estimated on few samples and may come out below 0. *Reward*: of one run "
+  "with a standard deviation each way."
 )
 
 
@@ -57,6 +100,7 @@ def report_runs(
   runs: Sequence[pathlib.Path],
   out: pathlib.Path | None = None,
   stage: str = "",
+  kind: str = "png",
 ) -> pathlib.Path:
   """Writes the page.
 
@@ -64,14 +108,19 @@ def report_runs(
     runs: folders of runs, or of sweeps, whose runs are taken.
     out: folder of the page; None for `dynamics/` in the folder of one run.
     stage: to look at; "" takes each run's last one that has begun.
+    kind: pdf or svg for a vector file of the plot beside the page's own.
 
   Returns:
     The path of its web page.
 
   Raises:
     UserError: a folder is no run, a run has no such stage, nothing was
-      measured, or several runs have no folder to go to.
+      measured, several runs have no folder to go to, or the kind is unknown.
   """
+  if kind not in FORMATS:
+    raise UserError(
+      f"{kind!r} is not one of {', '.join(FORMATS)}.", where="--format"
+    )
   if out is None:
     if len(runs) > 1:
       raise UserError("several runs need --out=DIR.")
@@ -80,7 +129,7 @@ def report_runs(
     _check_out(out)
   inside = [one for run in runs for one in _inside(run)]
   with lock.hold(out, "--out"), telling(out, lambda: _KEPT, again=""):
-    return _written(inside, out, stage)
+    return _written(inside, out, stage, kind)
 
 
 def _check_out(out: pathlib.Path) -> None:
@@ -106,17 +155,39 @@ def _check_out(out: pathlib.Path) -> None:
 
 
 def _written(
-  runs: Sequence[pathlib.Path], out: pathlib.Path, stage: str
+  runs: Sequence[pathlib.Path], out: pathlib.Path, stage: str, kind: str
 ) -> pathlib.Path:
   found = {name: _dynamics(folder, stage) for name, folder in _named(runs)}
   title = f"Dynamics of {', '.join(found)}" if len(found) < 4 else "Dynamics"
-  figure = plot_dynamics(found, out / "plots" / "dynamics.png")
+  at = out / "plots" / "dynamics.png"
+  figure = plot_dynamics(found, at)
+  for other in FORMATS:  # of an earlier page
+    if other != "png":
+      at.with_suffix(f".{other}").unlink(missing_ok=True)
+  if kind != "png":
+    plot_dynamics(found, at.with_suffix(f".{kind}"))
   sections = [
-    Section("What training did", [Figure(figure, ""), _NOTES]),
-    Section("At the last probe", _table(found)),
+    Section("What training did", [Figure(figure, _starts(found)), _NOTES]),
+    Section("At the last measurement", _table(found)),
   ]
   page = write_report(out, title=title, sections=sections)
   return page.with_suffix(".html")
+
+
+def _starts(found: Mapping[str, Dynamics]) -> str:
+  """What to say where runs began at different policies."""
+  groups: dict[str, list[str]] = {}
+  for name, run in found.items():
+    groups.setdefault(run.start, []).append(name)
+  if len(groups) < 2:
+    return ""
+  listed = "; ".join(
+    f"{i} of {', '.join(names)}" for i, names in enumerate(groups.values(), 1)
+  )
+  return (
+    "These runs started from different policies, and log-ratios, KL, rewards"
+    f" gained and win rates are over a run's own: start {listed}."
+  )
 
 
 def _inside(run: pathlib.Path) -> list[pathlib.Path]:
@@ -157,31 +228,52 @@ def _dynamics(run: pathlib.Path, stage: str) -> Dynamics:
   if path.exists():
     with np.load(path, allow_pickle=False) as arrays:
       pairs = dict(arrays)
-  return Dynamics(rows, pairs, beta_of(bind(settings.stage(folder.name))))
+  beta = beta_of(bind(settings.stage(folder.name)))
+  return Dynamics(rows, pairs, beta, _start(folder) or str(run.resolve()))
 
 
-def _table(found: dict[str, Dynamics]) -> Table:
-  """The last value of what was measured, and where indicators turned."""
-  columns = [c for c in _COLUMNS if any(d.curve(c[0]) for d in found.values())]
-  turns = [key for key in _TURNS if any(d.curve(key) for d in found.values())]
-  label = {key: name for key, name, *_ in _COLUMNS}
-  rows: list[tuple[Any, ...]] = []
-  for name, run in found.items():
-    cells = []
-    for key, _, factor, form in columns:
-      curve = run.curve(key)
-      cells.append("" if curve is None else f"{factor * curve[1][-1]:{form}}")
-    for key in turns:
-      curve = run.curve(key)
-      turn = None if curve is None else reversal(curve[1], falls=True)
-      at = "" if curve is None or turn is None else str(curve[0][turn])
-      cells.append(at)
-    rows.append((name, *cells))
-  header = ("run", *(name for _, name, *_ in columns))
+def _start(folder: pathlib.Path) -> str:
+  """Fingerprint of what a stage started from, "" where none is to be read.
+
+  The checkpoint is not checked for damage: that would read all of it.
+  """
+  steps = folder / "checkpoints"
+  for step in sorted(steps.iterdir()) if steps.is_dir() else ():
+    try:
+      meta = json.loads((step / "meta" / "metadata").read_text())
+      return str(meta["start"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+      continue
+  return ""
+
+
+def _table(found: Mapping[str, Dynamics]) -> Table:
+  """The last value of what was measured, and where indicators turned.
+
+  The side with fewer entries, runs or quantities, is the columns: a table is
+  to be seen without scrolling.
+  """
+  lines: list[tuple[str, list[str]]] = []
+  for keys, label, factor, form in _LINES:
+    curves = [run.curve(*keys) for run in found.values()]
+    if any(curves):
+      values = [f"{factor * c[1][-1]:{form}}" if c else "" for c in curves]
+      lines.append((label, values))
+  for key, label in _TURNS:
+    curves = [run.curve(key) for run in found.values()]
+    if any(curves):
+      lines.append((label, [_turn(curve) for curve in curves]))
+  if len(found) <= len(lines):
+    return Table(
+      ("quantity", *found), [(label, *values) for label, values in lines]
+    )
+  columns = [values for _, values in lines]
   return Table(
-    (
-      *header,
-      *(f"{label[key].split(' (')[0]} turned at step" for key in turns),
-    ),
-    rows,
+    ("run", *(label for label, _ in lines)), list(zip(found, *columns))
   )
+
+
+def _turn(curve) -> str:
+  """The step at which an indicator turned, "" for none."""
+  turn = None if curve is None else reversal(curve[1], falls=True)
+  return "" if turn is None else str(curve[0][turn])

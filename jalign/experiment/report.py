@@ -1,11 +1,12 @@
 """The report of a run."""
 
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jalign.evaluation import plots
 from jalign.evaluation.frontier import plot_frontier
+from jalign.evaluation.markdown import escaped
 from jalign.evaluation.report import (
   Figure,
   Samples,
@@ -13,6 +14,7 @@ from jalign.evaluation.report import (
   Table,
   write_report,
 )
+from jalign.evaluation.style import Looks
 from jalign.evaluation.win_rate import WinMatrix
 from jalign.experiment.prepare import Prepared
 from jalign.experiment.sampling import Samples as Drawn
@@ -88,7 +90,7 @@ def write_run_report(
   """
   folder, settings, rows = outcome.folder, outcome.settings, outcome.rows
   prepared, model, matrix = outcome.prepared, outcome.model, outcome.matrix
-  facts = outcome.facts
+  facts, looks = outcome.facts, colours(outcome)
   count = sum(_size(spec.shape) for spec in _leaves(param_specs(model)))
   sections = [
     *(more(outcome) if more else frontier(outcome)),
@@ -102,7 +104,7 @@ def write_run_report(
         " regression on the difference of lengths. 95 % intervals, clustered"
         " by prompt.",
         results(rows),
-        *_accuracy_plot(folder, rows),
+        *_accuracy_plot(folder, rows, looks),
         "Samples of each policy. KL: to the policy that the stage started from,"
         " in nats a response, estimated on the samples. distinct-n: different"
         " n-grams of words, a share of all."
@@ -123,9 +125,9 @@ def write_run_report(
     )
     sections.append(Section("Head to head", Figure(path, caption)))
   sections.append(Section("Samples", Samples(_samples(rows))))
-  sections += _curves(folder, settings)
+  sections += _curves(folder, settings, looks)
   sections.append(
-    Section("Data", "\n".join(f"- {line}" for line in prepared.lines))
+    Section("Data", "\n".join(f"- {escaped(x)}" for x in prepared.lines))
   )
   sections.append(
     Section(
@@ -150,14 +152,27 @@ def write_run_report(
     folder,
     title=settings.title or folder.name,
     sections=sections,
-    summary=headline(rows),
+    summary=escaped(headline(rows)),
   )
+
+
+def colours(outcome: Outcome) -> Looks:
+  """The look of each policy and contestant, the same on every plot."""
+  names = [
+    *(row["name"] for row in outcome.rows),
+    *(s.name for s in outcome.settings.stages),
+  ]
+  names += [row["name"] for row in outcome.contestants]
+  return plots.run_colours(names)
 
 
 def frontier(
   outcome: Outcome, references: Mapping[str, float] | None = None
 ) -> list[Section]:
   """Win rate against KL, with each online stage's path while it trained.
+
+  KL and win rate are over the policy that a stage started from: stages from
+  other policies have a plot of their own.
 
   Args:
     outcome: of the run.
@@ -166,19 +181,44 @@ def frontier(
   Returns:
     One section, or none where no policy was compared with its start.
   """
-  points = {
-    row["name"]: (
-      row["kl"]["mean"],
-      (row["kl"]["high"] - row["kl"]["low"]) / 2,
-      *(100 * row["win_rate"][k] for k in ("mean", "low", "high")),
+  points: dict[str, dict[str, tuple[float, ...]]] = {}
+  for row in outcome.rows:
+    if "kl" in row and "win_rate" in row:
+      points.setdefault(row["against"], {})[row["name"]] = (
+        row["kl"]["mean"],
+        (row["kl"]["high"] - row["kl"]["low"]) / 2,
+        *(100 * row["win_rate"][k] for k in ("mean", "low", "high")),
+      )
+  figures, plotted = [], outcome.folder / "plots"
+  for i, (start, mine) in enumerate(points.items()):
+    curves = _paths(outcome, mine)
+    picture = plot_frontier(
+      mine,
+      plotted / ("frontier.png" if not i else f"frontier_{i + 1}.png"),
+      xlabel=f"KL to {start} (nats a response)",
+      ylabel=f"win rate over {start} (%)",
+      curves=curves,
+      references=references,
+      looks=colours(outcome),
     )
-    for row in outcome.rows
-    if "kl" in row and "win_rate" in row
-  }
-  if not points:
-    return []
+    caption = (
+      f"What each policy that started from {start} wins over it, and how"
+    )
+    caption += " far it went for it, with 95 % intervals."
+    if curves:
+      caption += (
+        " A line is the path of an online stage while it trained; it ends at an"
+        " open circle beside its policy's dot, because other samples measured"
+        " the path, or an earlier state was selected."
+      )
+    figures.append(Figure(picture, caption))
+  return [Section("Frontier", figures)] if figures else []
+
+
+def _paths(outcome: Outcome, names: Iterable[str]) -> dict[str, Any]:
+  """(KLs, win rates in %) of stages that were evaluated on samples."""
   curves = {}
-  for name in points:
+  for name in names:
     rows = read_jsonl(outcome.folder / name / "metrics.jsonl")
     path = [r for r in rows if "eval/kl" in r]
     if path:
@@ -186,19 +226,7 @@ def frontier(
         [r["eval/kl"] for r in path],
         [100 * r["eval/win_rate"] for r in path],
       )
-  picture = plot_frontier(
-    points,
-    outcome.folder / "plots" / "frontier.png",
-    xlabel="KL to the start (nats a response)",
-    ylabel="win rate over the start (%)",
-    curves=curves,
-    references=references,
-  )
-  caption = (
-    "What each policy wins, and how far it went for it; lines are the paths of"
-    " online stages while they trained."
-  )
-  return [Section("Frontier", Figure(picture, caption))]
+  return curves
 
 
 _REWARD = (
@@ -209,8 +237,7 @@ _REWARD = (
 _BARS = ("ranking_accuracy", "reward_accuracy", "win_rate")
 
 
-def _accuracy_plot(folder, rows):
-  colours = plots.run_colours([row["name"] for row in rows])
+def _accuracy_plot(folder, rows, colours):
   bars, looks = {}, {}
   for row in rows:
     for key, label in ACCURACIES:
@@ -231,7 +258,7 @@ def _accuracy_plot(folder, rows):
   return [Figure(path, "Held-out accuracies and win rates of each stage.")]
 
 
-def _curves(folder, settings):
+def _curves(folder, settings, looks):
   found = []
   for stage in settings.stages:
     rows = read_jsonl(folder / stage.name / "metrics.jsonl")
@@ -240,9 +267,14 @@ def _curves(folder, settings):
       {stage.name: rows},
       keys,
       folder / "plots" / f"{stage.name}.png",
+      looks=looks,
       window=5,
     )
-    found.append(Section(f"Stage {stage.name}", Figure(path, "Over steps.")))
+    caption = (
+      "Over steps; where a curve is drawn twice, faint as it was logged and"
+      " strong as its running mean over 5 points."
+    )
+    found.append(Section(f"Stage {stage.name}", Figure(path, caption)))
   return found
 
 

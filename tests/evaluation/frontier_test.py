@@ -58,6 +58,20 @@ def test_points_curves_and_references_have_their_places(drawn):
   _boxes(axes, ["SFT", "DPO", "best-of-n", "ceiling"])
 
 
+def test_a_path_that_ends_elsewhere_is_joined_to_its_point(drawn):
+  points = {"DPO": (9, 0.5, 50, 47, 53)}
+  axes = drawn(points, curves={"DPO": ([0, 4, 7], [30, 45, 49])}).axes[0]
+  (gap,) = (line for line in axes.lines if line.get_linestyle() == ":")
+  np.testing.assert_array_equal(gap.get_xydata(), [(7, 49), (9, 50)])
+  (end,) = (x for x in axes.lines if x.get_markerfacecolor() == "w")
+  np.testing.assert_array_equal(end.get_xydata(), [(7, 49)])
+  assert {gap.get_color(), end.get_color()} == {
+    ev.run_colours(["DPO"])["DPO"][0]
+  }
+  other = drawn(points, curves={"best-of-n": ([0, 2], [30, 60])}).axes[0]
+  assert ":" not in {line.get_linestyle() for line in other.lines}
+
+
 def test_it_is_a_file_and_errors_name_the_cause(tmp_path):
   points = {"a": (1, float("nan"), 2, float("nan"), float("nan"))}
   path = ev.plot_frontier(points, tmp_path / "p" / "f.png", **LABELS)

@@ -155,6 +155,43 @@ def test_win_matrix_has_intervals_and_groups(tmp_path, monkeypatch):
     ev.plot_win_matrix(matrix, tmp_path / "x.png", separators=[3])
 
 
+@pytest.mark.parametrize("kind", style.FORMATS)
+def test_a_plot_is_the_same_file_each_time(tmp_path, kind):
+  series = {"a_1 $x$": ([1, 2], [3, 4]), "b": ([1, 2], [5, 4])}
+  first, second = (
+    ev.plot_curves(
+      series, tmp_path / f"{i}.{kind}", xlabel="step", ylabel="loss"
+    ).read_bytes()
+    for i in range(2)
+  )
+  assert first == second
+  start = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}[kind]
+  assert first.startswith(start)
+  for stamp in (b"CreationDate", b"dc:date", b"Matplotlib v"):
+    assert stamp not in first
+
+
+def test_a_plot_of_no_known_format_is_refused(tmp_path):
+  with pytest.raises(UserError, match="one of: png, pdf, svg"):
+    ev.plot_curves({"a": ([1], [1])}, tmp_path / "x.jpg", xlabel="", ylabel="")
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_legend_of_panels_is_within_the_figure(monkeypatch):
+  monkeypatch.setattr(plots, "save_figure", lambda figure, _: figure)
+  names = [
+    f"loss.beta=0.{i},loss.label_smoothing=0.1,seed={i}" for i in range(8)
+  ]
+  figure = ev.plot_panels(
+    {"loss": {n: ([1, 2], [3, 4]) for n in names}}, "x.png"
+  )
+  (legend,) = figure.legends
+  figure.draw_without_rendering()
+  box, page = legend.get_window_extent(), figure.bbox
+  assert page.x0 <= box.x0 < box.x1 <= page.x1 and page.y0 <= box.y0
+  assert not figure.axes[0].get_window_extent().overlaps(box)
+
+
 NASTY = """# not a heading
 | not | a table |
 1. not a list <b>not bold</b> *nor* _this_ &amp; <|endoftext|>

@@ -22,7 +22,8 @@ class Table(NamedTuple):
   Attributes:
     header: a name per column, with its unit.
     rows: a cell per column; floats are shown with four significant digits,
-      None and NaN as a dash. Text such as "65.1 ± 2.3 %" counts as a number.
+      None and NaN as a dash. Text such as "65.1 ± 2.3 %" counts as a number, and
+      so does "99.7 (99.1 to 100.0) %".
   """
 
   header: Sequence[str]
@@ -100,7 +101,8 @@ def parts(content: Any, where: str) -> Sequence[Content]:
 
 
 _NUMBER = r"[-+−]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?"
-_NUMERIC = re.compile(rf"({_NUMBER}( ?± ?{_NUMBER})?( ?%)?|–|)")
+_SPREAD = rf"( ?± ?{_NUMBER}| \({_NUMBER} to {_NUMBER}\))"
+_NUMERIC = re.compile(rf"({_NUMBER}{_SPREAD}?( ?%)?|–|)")
 
 
 def _cell(value: Any) -> str:

@@ -31,7 +31,8 @@ def escaped(text: str) -> str:
   and runs, captions, responses.
   """
   text = re.sub(r"([\\`*_\[\]<>|~$&#])", r"\\\1", " ".join(text.split()))
-  return re.sub(r"^(\d+)([.)])|^([-+=])", r"\1\\\2\3", text)
+  # A list's number needs a space after its dot: 74.2 is none.
+  return re.sub(r"^(\d+)([.)])(?=\s|$)|^([-+=])", r"\1\\\2\3", text)
 
 
 def _quoted(text: str, max_chars: int) -> str:

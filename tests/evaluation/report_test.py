@@ -228,6 +228,12 @@ def test_a_table_has_one_row_a_line_and_numbers_to_the_right(tmp_path):
     "| a\\|b c | 0.1235 | 1e-07 | True | 3 |",
     "| \\*d\\* | – | – | False | 4 |",
   ]
+  lopsided = ["99.7 (99.1 to 100.0) %", "50.3 ± 10.7 %", "-3 (-4 to 1e-07)"]
+  page = _page(tmp_path, ev.Table(["share"], [[x] for x in lopsided]))
+  assert "| ---: |" in page and all(f"| {x} |" in page for x in lopsided)
+  page = _page(tmp_path, ev.Table(["what"], [["2.5 (x)"], ["1. y"], ["3) z"]]))
+  assert "| 2.5 (x) |" in page and "| 1\\. y |" in page
+  assert "| 3\\) z |" in page and "| --- |" in page
   with pytest.raises(UserError, match="section 'One'.*row 0 has 1 cells"):
     _page(tmp_path, ev.Table(header, [["x"]]))
 

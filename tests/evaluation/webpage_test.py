@@ -172,6 +172,16 @@ def test_details_fold_on_the_page_and_are_headed_in_markdown(tmp_path):
     _write(tmp_path, ev.Details("d", [3]))
 
 
+def test_a_table_is_not_cut():
+  """It wraps, then scrolls on a screen; on paper nothing can be scrolled."""
+  style = webpage._resource("report.css")
+  screen, paper = style.split("@media print")
+  assert re.search(r"\.scroll \{[^}]*overflow-x: auto", screen)
+  numbers = re.search(r"\.data \.number \{([^}]*)\}", screen)
+  assert "nowrap" not in numbers[1]
+  assert re.search(r"\.scroll[^}]*\{[^}]*overflow: visible", paper)
+
+
 def test_the_style_knows_the_dark_and_narrow_screens():
   style = webpage._resource("report.css")
   light, dark = (

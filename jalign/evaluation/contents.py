@@ -22,8 +22,8 @@ class Table(NamedTuple):
   Attributes:
     header: a name per column, with its unit.
     rows: a cell per column; floats are shown with four significant digits,
-      None and NaN as a dash. Text such as "65.1 ± 2.3 %" counts as a number, and
-      so does "99.7 (99.1 to 100.0) %".
+      None and NaN as a dash. Text such as "65.1 ± 2.3 %" or
+      "99.7 (99.1 to 100.0) %" counts as a number.
   """
 
   header: Sequence[str]

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from jalign.cli import others
+from jalign.cli.sample import sample
 from jalign.cli.train import train
 from jalign.errors import UserError
 
@@ -18,10 +19,16 @@ usage: jalign COMMAND [flags]
   train     --config=FILE[:ARG] --workdir=DIR [--config.KEY=VALUE ...]
             Trains every stage of a config, evaluates, writes DIR/report.md
             and DIR/report.html. Run it again to resume.
-  sample    --run=DIR [--prompt=TEXT ...] [--count=1] [--max_new_tokens=64]
-            [--temperature=1] [--top_k=0] [--top_p=1] [--min_p=0] [--seed=0]
-            Samples responses from a run's policy; prompts come from standard
-            input, a line each, where none is given; \\n is a line break.
+  sample    --model=DIR [--prompt=TEXT ... | --data=FILE [--source=NAME]]
+            [--out=FILE.jsonl] [--count=1] [--seed=0] [--slots=32]
+            [--template=none|plain|DIR_OR_FILE] [--max_new_tokens=64]
+            [--temperature=1] [--top_k=0] [--top_p=1] [--min_p=0]
+            [--repetition_penalty=1]
+            Samples responses of a run's policy or a checkpoint, written by its
+            own chat template, drawn as its generation_config.json says unless
+            flags say otherwise. Prompts come from standard input, a line each,
+            where none is given; \\n is a line break. With --out, a row for
+            each response, with its log-probs; run it again to go on.
   evaluate  --run=DIR [--against=DIR] [--data=FILE]
             Held-out preference accuracy of a run's policy, and its win rate
             over another run's where the config names an annotator.
@@ -57,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
   arguments = list(sys.argv[1:] if argv is None else argv)
   commands = {
     "train": train,
-    "sample": others.sample,
+    "sample": sample,
     "evaluate": others.evaluate,
     "score": others.score,
     "report": others.report,

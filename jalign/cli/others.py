@@ -1,53 +1,12 @@
 """The commands that look at a run, a checkpoint or a file of data."""
 
 import pathlib
-import sys
 from collections.abc import Sequence
 
 from absl import flags
 
 from jalign.cli.parsing import parse_flags
 from jalign.errors import UserError
-
-
-def sample(arguments: Sequence[str]) -> None:
-  """Prints samples of a run's policy."""
-  values = flags.FlagValues()
-  flags.DEFINE_string("run", None, "run folder", flag_values=values)
-  flags.DEFINE_multi_string("prompt", [], "prompt", flag_values=values)
-  flags.DEFINE_integer("count", 1, "samples a prompt", flag_values=values)
-  flags.DEFINE_integer("max_new_tokens", 64, "at most", flag_values=values)
-  flags.DEFINE_float("temperature", 1.0, "0: greedy", flag_values=values)
-  flags.DEFINE_integer("top_k", 0, "0: all", flag_values=values)
-  flags.DEFINE_float("top_p", 1.0, "1: all", flag_values=values)
-  flags.DEFINE_float("min_p", 0.0, "0: all", flag_values=values)
-  flags.DEFINE_integer("seed", 0, "of the draws", flag_values=values)
-  parse_flags(values, arguments)
-  if not values.run:
-    raise UserError("sample needs --run=DIR.")
-  prompts = values.prompt or [line.rstrip("\n") for line in sys.stdin]
-  prompts = [prompt.replace("\\n", "\n") for prompt in prompts if prompt]
-  if not prompts:
-    raise UserError("no prompt.", remedy="Give --prompt=TEXT.")
-
-  from jalign.experiment.inspect import sample_run
-  from jalign.experiment.settings import SamplerSettings
-
-  settings = SamplerSettings(
-    prompts=len(prompts),
-    per_prompt=int(values["count"].value or 1),
-    max_new_tokens=values.max_new_tokens,
-    temperature=values.temperature,
-    top_k=values.top_k,
-    top_p=values.top_p,
-    min_p=values.min_p,
-  )
-  for prompt, responses in sample_run(
-    pathlib.Path(values.run), prompts, settings, values.seed
-  ):
-    print(f"> {prompt}")
-    for response in responses:
-      print(f"  {response.strip()}")
 
 
 def evaluate(arguments: Sequence[str]) -> None:

@@ -1,7 +1,6 @@
-"""What `jalign sample` and `jalign evaluate` do with a finished run."""
+"""A finished run or a checkpoint, loaded; and `jalign evaluate`."""
 
 import pathlib
-from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +15,6 @@ from jalign.experiment.parse import parse
 from jalign.experiment.plugins import load_annotator
 from jalign.experiment.prepare import place, prepare
 from jalign.experiment.sampling import sample_texts
-from jalign.experiment.settings import SamplerSettings
 from jalign.experiment.start import check_vocabulary, is_checkpoint
 from jalign.models import ModelConfig, hf, transformer
 from jalign.sharding import make_mesh
@@ -73,35 +71,6 @@ def load_policy(name: str, mesh: jax.sharding.Mesh) -> Loaded:
   check_vocabulary(tokenizer, hf.read_config(folder), str(folder))
   config, params = hf.load(folder, mesh=mesh)
   return Loaded(transformer(config), params, tokenizer, "", config)
-
-
-def sample_run(
-  run: pathlib.Path,
-  prompts: Sequence[str],
-  settings: SamplerSettings,
-  seed: int,
-) -> Iterator[tuple[str, list[str]]]:
-  """Yields each prompt with its sampled responses."""
-  mesh = make_mesh()
-  with jax.set_mesh(mesh):
-    loaded = load_run(run, mesh)
-    records = [
-      data.PromptRecord(text, f"prompt {i + 1}", text)
-      for i, text in enumerate(prompts)
-    ]
-    encoded = data.encode_prompts(records, loaded.tokenizer)
-    samples = sample_texts(
-      loaded.model,
-      loaded.params,
-      loaded.tokenizer,
-      encoded,
-      settings,
-      seed=seed,
-      rows=min(64, len(encoded) * settings.per_prompt),
-    )
-  for i, prompt in enumerate(prompts):
-    at = i * settings.per_prompt
-    yield prompt, samples.texts[at : at + settings.per_prompt]
 
 
 def evaluate_run(

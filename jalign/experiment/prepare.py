@@ -213,8 +213,8 @@ def _encode(
       place = {"train": "training", "eval": "held out"}[name]
       lines.append(f"{place}: {cut.summary()}")
   if template is not None and record is data.ConversationRecord:
-    train = [_opening(r, template) for r in train]
-    held_out = [_opening(r, template) for r in held_out]
+    train = [opening(r, template) for r in train]
+    held_out = [opening(r, template) for r in held_out]
   prompts = lambda records: _prompts(records, tokenizer, settings)
   return Dataset(
     kind=kind,
@@ -230,7 +230,7 @@ def _encode(
   )
 
 
-def _opening(
+def opening(
   record: data.ConversationRecord, template: data.ChatTemplate
 ) -> data.PromptRecord:
   """What comes before the last turn of the assistant, as a prompt."""

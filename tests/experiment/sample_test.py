@@ -1,0 +1,162 @@
+"""`jalign sample`: prompts in, responses with their log-probs out."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jalign import cli, data, logprobs
+from jalign.experiment import generation, samples
+from jalign.models import hf, transformer
+from tests.experiment.checkpoint_test import start  # noqa: F401
+
+ROWS = [
+  {"prompt": "q1", "chosen": "a", "rejected": "b"},
+  {"prompt": [{"role": "user", "content": "q2"}], "extra": 1},
+  {"prompt": "a longer question than the others"},
+]
+
+
+def _run(model, *flags):
+  cli.main(["sample", f"--model={model}", "--max_new_tokens=5", *flags])
+
+
+def _rows(path):
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def asked(tmp_path):
+  path = tmp_path / "prompts.jsonl"
+  path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+  return path
+
+
+def _check_logps(model, rows):
+  """Of every row, by full logits; responses are the tokens without the end."""
+  config, params = hf.load(model)
+  net, tokenizer = transformer(config), data.load(model)
+  prompts = [tokenizer.encode(row["text"]) for row in rows]
+  whole = [p + row["tokens"] for p, row in zip(prompts, rows)]
+  width = max(map(len, whole))
+  tokens = np.array([x + [0] * (width - len(x)) for x in whole], np.int32)
+  hidden = net.forward(params, tokens)
+  z = np.asarray(logprobs.logits(net.head(params), hidden), np.float64)
+  logps = z - np.log(np.exp(z).sum(-1, keepdims=True))
+  for row, prompt, all_logps in zip(rows, prompts, logps):
+    said = row["tokens"]
+    at = np.arange(len(prompt) - 1, len(prompt) + len(said) - 1)
+    want = all_logps[at, said]
+    np.testing.assert_allclose(row["token_logprobs"], want, atol=1e-4)
+    np.testing.assert_allclose(row["logprob"], want.sum(), atol=1e-3)
+    assert row["finished"] == (said[-1] in tokenizer.end_ids)
+    assert row["response"] == tokenizer.decode(
+      said[:-1] if row["finished"] else said
+    )
+
+
+def test_rows_of_a_file(start, asked, tmp_path, capsys, monkeypatch):  # noqa: F811
+  out = tmp_path / "out.jsonl"
+  flags = [f"--data={asked}", "--source=prompts", "--count=3", "--slots=2"]
+  monkeypatch.setattr(samples, "_PART", 2)  # parts of 3 rows
+  _run(start, *flags, f"--out={out}")
+  rows, said = _rows(out), capsys.readouterr().err
+  assert [row["sample"] for row in rows] == [0, 1, 2] * 3
+  assert [row["prompt"] for row in rows[::3]] == [row["prompt"] for row in ROWS]
+  assert rows[0]["text"] == (
+    "<|im_start|>user\nq1<|im_end|>\n<|im_start|>assistant\n"
+  )
+  assert rows[3]["source"] == f"{asked}:2" and rows[0]["model"] == str(start)
+  assert rows[0]["settings"]["max_new_tokens"] == 5 and rows[0]["seed"] == 0
+  assert f"chat template: {start}" in said
+  assert "temperature 1, max_new_tokens 5" in said
+  cut = sum(not row["finished"] for row in rows)
+  assert cut > 0 and f"{cut} of 9 responses were cut at 5 tokens" in said
+  assert len({tuple(row["tokens"]) for row in rows}) == 9  # none twice
+
+  _check_logps(start, rows)
+
+  # Killed after the first part and half a row: the rest is the same.
+  left = tmp_path / "left.jsonl"
+  lines = out.read_text().splitlines(keepends=True)
+  begun = tmp_path / "left.jsonl.unfinished"
+  begun.write_text("".join(lines[:4]) + lines[4][:20])
+  _run(start, *flags, f"--out={left}")
+  assert left.read_bytes() == out.read_bytes() and not begun.exists()
+  assert "goes on after 3 of 9 responses" in capsys.readouterr().err
+
+  # What was begun with other settings isn't gone on with, nor removed.
+  begun.write_text("".join(lines[:4]))
+  left.unlink()
+  with pytest.raises(SystemExit):
+    _run(start, *flags, f"--out={left}", "--seed=1")
+  said = " ".join(capsys.readouterr().err.split())
+  assert "these differ: seed" in said and len(_rows(begun)) == 4
+  with pytest.raises(SystemExit):
+    _run(start, *flags, f"--out={out}")
+  assert "is there already" in " ".join(capsys.readouterr().err.split())
+
+  # A row's draws are its own, whatever the count and the rows beside it.
+  flags[2] = "--count=1"
+  _run(start, *flags, f"--out={left}2")
+  few = _rows(tmp_path / "left.jsonl2")
+  assert [row["tokens"] for row in few] == [row["tokens"] for row in rows[::3]]
+
+
+def test_a_prompt_of_the_command_line(start, capsys):  # noqa: F811
+  _run(start, "--prompt=q1", "--temperature=0")
+  first = capsys.readouterr()
+  assert first.out.startswith("> q1\n") and "temperature 0" in first.err
+  # Greedy draws don't depend on the seed, but on how the prompt is written.
+  _run(start, "--prompt=q1", "--temperature=0", "--seed=4611686018427387904")
+  assert capsys.readouterr().out == first.out
+  _run(start, "--prompt=q1", "--temperature=0", "--template=none")
+  other = capsys.readouterr()
+  assert other.out != first.out
+  assert "prompts go to the model as they are" in other.err
+  text = "<|im_start|>user\nq1<|im_end|>\n<|im_start|>assistant\n"
+  _run(start, f"--prompt={text}", "--temperature=0", "--template=none")
+  assert capsys.readouterr().out.splitlines()[-1] == first.out.splitlines()[-1]
+
+
+def test_flags_out_of_range(start, tmp_path, capsys):  # noqa: F811
+  for flag, said in (
+    ("--count=0", "--count: must be at least 1"),
+    ("--count=-1", "--count: must be at least 1"),
+    ("--seed=-1", "--seed: must be in [0, 2^63)"),
+    ("--seed=9223372036854775808", "--seed: must be in [0, 2^63)"),
+    ("--max_new_tokens=0", "--max_new_tokens: 0 is below 1"),
+    ("--top_p=2", "--top_p: 2.0 must be in (0, 1]"),
+    ("--slots=0", "--slots: must be at least 1"),
+    ("--prompt= ", "prompt 2: the prompt is empty"),
+    ("--data=x", "not both"),
+  ):
+    with pytest.raises(SystemExit):
+      _run(start, "--prompt=q", flag)
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+def _settings(tmp_path, there, **given):
+  (tmp_path / "generation_config.json").write_text(json.dumps(there))
+  return generation.settings_of(tmp_path, given)
+
+
+def test_settings_of_generation_config(tmp_path):
+  plain, lines = generation.settings_of(tmp_path, {})
+  assert plain == (1.0, 0, 1.0, 0.0, 1.0, 64)
+  there = {"temperature": 0.6, "top_k": 20, "top_p": 0.95, "do_sample": True}
+  found, (line,) = _settings(tmp_path, there, top_k=3)
+  assert found == plain._replace(temperature=0.6, top_k=3, top_p=0.95)
+  assert "temperature 0.6 (of " in line and "top_k 3," in line
+  greedy = there | {"do_sample": False, "max_new_tokens": 7}
+  found, _ = _settings(tmp_path, greedy)
+  assert found == plain._replace(temperature=0.0, max_new_tokens=7)
+  found, _ = _settings(tmp_path, greedy, top_p=0.5)  # draws were asked for
+  assert found.temperature == 0.6 and found.top_p == 0.5
+  found, _ = _settings(tmp_path, there, temperature=0.0)
+  assert found == plain._replace(temperature=0.0)
+  _, lines = _settings(tmp_path, {"num_beams": 4, "typical_p": 1.0})
+  assert "num_beams, which is not applied" in lines[1]
+  for bad in ({"top_p": "0.9"}, {"top_k": 1.5}, {"temperature": -1}):
+    with pytest.raises(Exception, match=next(iter(bad))):
+      _settings(tmp_path, bad)

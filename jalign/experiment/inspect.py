@@ -8,6 +8,7 @@ import jax
 from jalign import data
 from jalign.errors import UserError
 from jalign.evaluation import likelihood
+from jalign.evaluation.clustered import clustered_mean
 from jalign.evaluation.win_rate import WinRate, win_rate
 from jalign.experiment import folder as folders
 from jalign.experiment.params import trained_params
@@ -16,6 +17,7 @@ from jalign.experiment.plugins import load_annotator
 from jalign.experiment.prepare import place, prepare
 from jalign.experiment.sampling import sample_texts
 from jalign.experiment.start import check_vocabulary, is_checkpoint
+from jalign.feedback import assess, compare, reward_statistics
 from jalign.models import ModelConfig, hf, transformer
 from jalign.sharding import make_mesh
 from jalign.training.progress import follow
@@ -149,9 +151,11 @@ def evaluate_run(
           )
           for which, seed in ((loaded, 0), (other, 1))
         )
-        preference = annotator(a.prompts, a.texts, b.texts)
-        rate = win_rate(preference, a.prompt_ids)
+        seen = [assess(annotator, x.prompts, x.texts) for x in (a, b)]
+        rate = win_rate(compare(annotator, a.prompts, *seen), a.prompt_ids)
         lines.append(_line(f"win rate over {against}", rate))
+        for which, found in zip((run, against), seen):
+          lines += _rewards(f"of {which}", found, a.prompt_ids)
   return "\n".join(lines)
 
 
@@ -161,6 +165,22 @@ def _line(name: str, rate: WinRate) -> str:
     f"  {name}: {100 * rate.win_rate:.1f} %"
     f" (95 % interval {low:.1f} to {high:.1f}, {rate.prompts} prompts)"
   )
+
+
+def _rewards(whose: str, assessed: Any, prompt_ids: Any) -> list[str]:
+  """A line on the rewards of samples, where the annotator has some."""
+  found = reward_statistics(assessed, prompt_ids)
+  if not found:
+    return []
+  mean = clustered_mean(assessed, prompt_ids)
+  low, high = mean.interval
+  line = f"  reward {whose}: {mean.mean:.3g}"
+  line += f" (95 % interval {low:.3g} to {high:.3g}"
+  if "reward_std" in found:
+    line += f"; sd {found['reward_std']:.3g}"
+  if "reward_std_within_prompt" in found:
+    line += f", within a prompt {found['reward_std_within_prompt']:.3g}"
+  return [line + ")"]
 
 
 def check_same_tokenizer(

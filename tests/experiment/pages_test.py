@@ -1,0 +1,105 @@
+"""Pages of runs: starts apart, one colour each, what data says as text."""
+
+import json
+import types
+
+import pytest
+
+from jalign import cli
+from jalign.evaluation import style
+from jalign.experiment import dynamics, report
+
+
+def _row(name, against, kl):
+  share = {"mean": 0.6, "low": 0.5, "high": 0.7}
+  spread = {"mean": kl, "low": kl - 1, "high": kl + 1}
+  return {"name": name, "against": against, "kl": spread, "win_rate": share}
+
+
+@pytest.fixture
+def outcome(tmp_path):
+  """Of three stages from two starts; "far" was sampled while it trained."""
+  for name in ("sft", "near", "far"):
+    (tmp_path / name).mkdir()
+    rows = [{"step": 0}]
+    if name == "far":
+      rows += [{"step": i, "eval/kl": i, "eval/win_rate": 0.5} for i in (1, 2)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / name / "metrics.jsonl").write_text(lines)
+  return types.SimpleNamespace(
+    folder=tmp_path,
+    rows=[
+      {"name": "start"},
+      _row("sft", "start", 1),
+      _row("near", "sft", 2),
+      _row("far", "sft", 9),
+    ],
+    contestants=[{"name": "best of 4"}],
+    settings=types.SimpleNamespace(
+      stages=[types.SimpleNamespace(name=n) for n in ("sft", "near", "far")]
+    ),
+  )
+
+
+def test_stages_of_other_starts_have_a_frontier_of_their_own(
+  outcome, monkeypatch
+):
+  drawn = []
+  monkeypatch.setattr(
+    report,
+    "plot_frontier",
+    lambda points, path, **given: drawn.append((points, path, given)) or path,
+  )
+  (section,) = report.frontier(outcome, {"ceiling": 80})
+  assert [list(points) for points, *_ in drawn] == [["sft"], ["near", "far"]]
+  assert [given["xlabel"] for *_, given in drawn] == [
+    "KL to start (nats a response)",
+    "KL to sft (nats a response)",
+  ]
+  assert [list(given["curves"]) for *_, given in drawn] == [[], ["far"]]
+  assert len({path for _, path, _ in drawn}) == 2
+  # The words about a path stand where there is one.
+  first, second = (figure.caption for figure in section.content)
+  assert "open circle" in second and "open circle" not in first
+  looks = [given["looks"] for *_, given in drawn]
+  assert looks[0] == looks[1] == report.colours(outcome)
+  assert looks[0] == style.run_colours(
+    ["start", "sft", "near", "far", "best of 4"]
+  )
+
+
+def test_a_start_is_known_by_what_its_checkpoints_say(tmp_path):
+  assert dynamics._start(tmp_path) == ""
+  for step, text in (("2", "{damaged"), ("4", '{"start": "abc"}')):
+    folder = tmp_path / "checkpoints" / step / "meta"
+    folder.mkdir(parents=True)
+    (folder / "metadata").write_text(text)
+  assert dynamics._start(tmp_path) == "abc"
+
+
+def test_a_page_without_probes_says_so_and_has_a_vector_file(place, capsys):
+  """Names of the data's fields are text on the page, whatever they hold."""
+  rows = [json.loads(line) for line in place.data.read_text().splitlines()]
+  name = "<b>x</b>|[y](http://z)\n# `w`"
+  place.write_data([row | {name: 1} for row in rows])
+  run, said = place.train("--config.eval_every=2")
+  data = (run / "report.md").read_text().split("## Data")[1].split("## ")[0]
+  assert "http" in said and "http" in data
+  assert "\\<b\\>x" in data and "\\|\\[y\\](" in data
+  assert "<b>" not in data.replace("\\<b\\>", "")
+  page = (run / "report.html").read_text()
+  assert "&lt;b&gt;x" in page and 'href="http://z"' not in page
+
+  cli.main(["report", str(run), "--format=pdf"])
+  folder = run / "dynamics" / "plots"
+  names = lambda: sorted(path.name for path in folder.iterdir())
+  assert names() == ["dynamics.pdf", "dynamics.png"]
+  before = (folder / "dynamics.pdf").read_bytes()
+  cli.main(["report", str(run), "--format=pdf"])
+  assert (folder / "dynamics.pdf").read_bytes() == before
+  cli.main(["report", str(run)])
+  assert names() == ["dynamics.png"]  # no older file beside a newer page
+  table = (run / "dynamics" / "report.md").read_text()
+  assert "| ranking accuracy (%) |" in table and "probe |" not in table
+  said = place.fails(["report", str(run), "--format=jpg"])
+  assert "'jpg' is not one of png, pdf, svg" in said

@@ -82,6 +82,7 @@ def _train_all(runs: Sequence[Any], workdir: pathlib.Path) -> None:
   """Trains the runs of a config one after another, and compares them."""
   from jalign.experiment.comparison import write_comparison
   from jalign.experiment.run import run_one
+  from jalign.experiment.share import Sibling
   from jalign.training.loop import Interrupted, NonFiniteLossError
 
   # Orbax also logs the stack traces of what it raises.
@@ -89,12 +90,17 @@ def _train_all(runs: Sequence[Any], workdir: pathlib.Path) -> None:
     logging.getLogger(name).addFilter(_is_news)
   stop = _Signals()
   failed: dict[str, NonFiniteLossError] = {}
+  family = [Sibling(workdir / run.name, run.settings) for run in runs]
   try:
     for name, _, config, settings in runs:
       if name:
         print(f"=== {name}")
       try:
-        report = run_one(settings, config, workdir / name, should_stop=stop)
+        folder = workdir / name
+        others = [each for each in family if each.folder != folder]
+        report = run_one(
+          settings, config, folder, should_stop=stop, siblings=others
+        )
       except NonFiniteLossError as e:
         if not name:
           raise

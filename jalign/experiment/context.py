@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from jalign.experiment.plugins import Measures, Opponents
 from jalign.experiment.prepare import Prepared
 from jalign.experiment.settings import SamplerSettings
+from jalign.experiment.share import Sharing
 from jalign.feedback import Annotator
 from jalign.models import ModelConfig
 
@@ -28,6 +29,7 @@ class Run(NamedTuple):
     extra_writers: metric writers beside the run's own.
     needs: stage -> what its parameters come from: see `identity.needed_by`.
     anyway: whether to go on where something harmless has changed.
+    sharing: with other runs of a sweep.
   """
 
   folder: pathlib.Path
@@ -43,3 +45,4 @@ class Run(NamedTuple):
   extra_writers: Callable[[str], list[Any]]
   needs: Mapping[str, Mapping[str, str]]
   anyway: bool
+  sharing: Sharing

@@ -3,7 +3,7 @@
 import pathlib
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,6 +18,7 @@ from jalign.experiment.plugins import load_plugins, try_out
 from jalign.experiment.prepare import prepare
 from jalign.experiment.report import Outcome, write_run_report
 from jalign.experiment.settings import Settings
+from jalign.experiment.share import Sharing, Sibling
 from jalign.experiment.stage import run_stage
 from jalign.experiment.start import (
   base_of,
@@ -34,6 +35,7 @@ def run_one(
   folder: pathlib.Path,
   *,
   should_stop: Callable[[], bool] = lambda: False,
+  siblings: Sequence[Sibling] = (),
 ) -> pathlib.Path:
   """Does a run, or what is left of it; returns the path of its report.
 
@@ -42,6 +44,8 @@ def run_one(
     config: the config as written, to be kept in the folder.
     folder: of the run.
     should_stop: polled after each step.
+    siblings: other runs of the sweep: stages that they have finished and that
+      this one shares are taken from them.
 
   Raises:
     UserError: bad input, or a folder that holds another config's run.
@@ -77,6 +81,7 @@ def run_one(
       for stage in settings.stages
     },
     anyway=settings.resume == identity.ANYWAY,
+    sharing=Sharing(folder, settings, parts, siblings),
   )
   layout(model, mesh)
   for stage in settings.stages:

@@ -96,14 +96,12 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
   )
   ref_params = params if objective.needs_reference or stage.algorithm else None
 
+  meta = resume.meta_of(
+    stage, reference.fingerprint(params, ()), run.seed, run.needs[stage.name]
+  )
+  run.sharing.take(stage, meta, steps)
   checkpoints = Checkpoints(folder / "checkpoints")
   best = Checkpoints(folder / "best") if stage.select else None
-  meta = resume.meta_of(
-    stage,
-    reference.fingerprint(params, ()),
-    run.seed,
-    run.needs.get(stage.name, {}),
-  )
   state = init_state(params, optimizer, placement, begin)
   batches = feed.batches_of(run, stage, loss)
   reached = -1

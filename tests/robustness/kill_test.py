@@ -10,7 +10,12 @@ from tests.robustness.points import POINTS
 from tests.robustness.runs import check_equal
 
 KILLED = -signal.SIGKILL
-FIXED = [(name, mode) for name, point in POINTS.items() for mode in point.modes]
+FIXED = [
+  (name, mode)
+  for name, point in POINTS.items()
+  for mode in point.modes
+  if mode != "sweep"
+]
 # Of a run's file operations, and of its seconds; a seed is a test's name, and
 # `pytest -k` runs it again.
 SEEDS = [(seed, mode) for seed in range(8) for mode in ("offline", "online")]
@@ -34,6 +39,19 @@ def test_a_run_that_is_killed_again_and_again(runs, mode):
     assert code == KILLED, f"{name}: {said}"
   runs.train(mode, f"chain-{mode}")
   check_equal(runs.whole(mode), runs.folder / f"chain-{mode}")
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_while_it_shares_a_stage(runs):
+  for name, point in POINTS.items():
+    if "sweep" in point.modes:
+      code, said = runs.drive(point.to_dict(), "sweep", "chain-sweep")
+      assert code == KILLED, f"{name}: {said}"
+  said = runs.train("sweep", "chain-sweep")
+  assert "[sft] is that of" not in said  # it was taken before the last kill
+  for beta in (0.1, 0.5):
+    run = f"loss.beta={beta}"
+    check_equal(runs.whole("sweep") / run, runs.folder / "chain-sweep" / run)
 
 
 @pytest.mark.slow

@@ -100,6 +100,16 @@ POINTS = {
   ),
   "judging a finished stage": Point("jalign.experiment.tables:summary", call=2),
   "half of results.json": Point(_WRITE, when="inside", about="results.json"),
+  # A stage that two runs of a sweep have in common.
+  "before a stage is shared": Point(
+    "jalign.experiment.share:_copy", modes=("sweep",)
+  ),
+  "half of a shared stage": Point(
+    "jalign.experiment.share:_link", call=20, modes=("sweep",)
+  ),
+  "after a stage is shared": Point(
+    "jalign.experiment.share:_copy", when="after", modes=("sweep",)
+  ),
   # References.
   "reference log-probs": Point(
     "jalign.training.reference:compute", modes=("offline",)

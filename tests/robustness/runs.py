@@ -32,6 +32,8 @@ class Runs:
     (folder / "reward.py").write_text(REWARD)
     text = CONFIG.format(path=str(data))
     (folder / "offline.py").write_text(text)
+    sweep = '  c.sweep = (("loss.beta", (0.1, 0.5)),)\n  return c'
+    (folder / "sweep.py").write_text(text.replace("  return c", sweep))
     text = text.replace('("sft", "align")', '("align",)')
     lines = [line for line in text.splitlines() if "c.sft" not in line]
     (folder / "online.py").write_text("\n".join(lines) + "\n")
@@ -46,7 +48,7 @@ class Runs:
       "--config.steps=6",
       "--config.eval_every=1",
     ]
-    if mode == "offline":
+    if mode in ("offline", "sweep"):
       flags += ["--config.select=eval/loss", "--config.reference=precompute"]
     else:
       reward = f"{self.folder / 'reward.py'}:reward"

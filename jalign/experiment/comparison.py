@@ -12,7 +12,7 @@ from jalign.evaluation.style import look
 from jalign.experiment import folder as folders
 from jalign.experiment.report import present
 from jalign.experiment.sweep import SweptRun
-from jalign.experiment.tables import ACCURACIES, percent
+from jalign.experiment.tables import ACCURACIES, interval, percent
 from jalign.training.metrics import read_jsonl
 
 _LOSS = "held-out loss"
@@ -78,6 +78,8 @@ def _columns(results: Mapping[str, Any], one_loss: bool) -> dict[str, str]:
     for key, label in ACCURACIES
     if any(key in result for result in results.values())
   }
+  if any("reward" in result for result in results.values()):
+    found["reward"] = "mean reward"
   losses = [r["evaluation"].get("eval/loss") for r in results.values()]
   if one_loss and any(x is not None for x in losses):
     found["eval/loss"] = _LOSS
@@ -100,16 +102,17 @@ def _by_setting(groups, results, one_loss: bool) -> Section:
 
 def _spread(results: Sequence[Mapping[str, Any]], key: str) -> str:
   """ "62.3 ± 4.4 %" over runs; a single one has no spread."""
-  loss = key == "eval/loss"
-  values = [
-    result["evaluation"].get(key) if loss else 100 * result[key]["mean"]
-    for result in results
-    if loss or key in result
-  ]
-  values = [value for value in values if value is not None]
+  if key == "eval/loss":
+    found = [result["evaluation"].get(key) for result in results]
+    form, unit, scale = ".4f", "", 1
+  else:
+    found = [result[key]["mean"] for result in results if key in result]
+    form, unit, scale = (
+      (".3g", "", 1) if key == "reward" else (".1f", " %", 100)
+    )
+  values = [scale * value for value in found if value is not None]
   if not values:
     return ""
-  form, unit = (".4f", "") if loss else (".1f", " %")
   text = f"{np.mean(values):{form}}"
   if len(values) > 1:
     text += f" ± {np.std(values, ddof=1):{form}}"
@@ -125,7 +128,7 @@ def _each(results, one_loss: bool) -> list[Any]:
       *(
         result["evaluation"].get(key)
         if key == "eval/loss"
-        else percent(result[key])
+        else (interval if key == "reward" else percent)(result[key])
         if key in result
         else ""
         for key in columns

@@ -73,6 +73,18 @@ def test_one_loss_is_compared(tmp_path, drawn):
   assert drawn[0][0] == ["loss", "margin"]
 
 
+def test_rewards_are_compared_in_their_own_unit(tmp_path, drawn):
+  found = _sweep(tmp_path)
+  for path, mean in zip(sorted(tmp_path.rglob("results.json")), (-2.0, -3.0)):
+    result = json.loads(path.read_text())
+    result["reward"] = {"mean": mean, "low": mean - 0.5, "high": mean + 0.5}
+    path.write_text(json.dumps(result))
+  page = _page(tmp_path, found)
+  assert "-2.5 ± 0.707 |" in page and "| -2.00 ± 0.50 |" in page
+  assert page.count("| mean reward |") == 2
+  assert drawn
+
+
 def test_without_seeds_there_is_no_spread(tmp_path, drawn):
   found = _sweep(tmp_path, ("batch_size", (4, 8)), seeds=())
   page = _page(tmp_path, found)

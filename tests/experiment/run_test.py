@@ -123,7 +123,7 @@ def test_packed_rows_train_the_same(place):
   )
 
 
-def test_an_online_stage(place):
+def test_an_online_stage(place, capsys):
   reward = place.folder / "reward.py"
   reward.write_text("def reward(prompt, response):\n  return -len(response)\n")
   text = place.config.read_text().replace(
@@ -149,6 +149,10 @@ def test_an_online_stage(place):
   page = (folder / "report.md").read_text()
   assert "| reward | sd of the reward |" in page and "Mean reward: " in page
   assert f"reward {results['reward']['mean']:.2f} ±" in said
+  cli.main(["evaluate", f"--run={folder}", f"--against={folder}"])
+  said = capsys.readouterr().out
+  assert f"win rate over {folder}: " in said
+  assert said.count(f"  reward of {folder}: -") == 2 and "; sd " in said
   assert (folder / "plots" / "win_matrix.png").exists()
 
 

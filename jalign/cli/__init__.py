@@ -50,6 +50,7 @@ usage: jalign COMMAND [flags]
             Adds an adapter of PEFT's to its checkpoint.
   data      check PATH [--source=NAME] [--against=PATH] [--tokenizer=DIR]
             [--template=DIR_OR_FILE] [--data_dir=DIR]
+            [--columns=FIELD=COLUMN,...]
             What is in a file of data and what may be wrong with it: rows that
             can't be read, lengths, repeated rows, labels, and prompts that
             are in the other file, too. PATH is JSON lines, parquet, a saved

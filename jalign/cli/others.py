@@ -111,6 +111,7 @@ def data(arguments: Sequence[str]) -> None:
   flags.DEFINE_string("tokenizer", None, "its folder", flag_values=values)
   flags.DEFINE_string("template", None, "of chats", flag_values=values)
   flags.DEFINE_string("data_dir", None, "of TFDS", flag_values=values)
+  flags.DEFINE_list("columns", [], "field=column", flag_values=values)
   words = parse_flags(values, arguments, words=len(arguments))
   if len(words) != 2 or words[0] != "check":
     raise UserError(
@@ -132,5 +133,18 @@ def data(arguments: Sequence[str]) -> None:
     tokenizer=data.load(values.tokenizer) if values.tokenizer else None,
     template=template,
     data_dir=values.data_dir,
+    columns=_columns(values.columns),
   )
   print("\n".join(describe(found)))
+
+
+def _columns(named: Sequence[str]) -> dict[str, str]:
+  """Field of the source -> column of the file."""
+  for one in named:
+    if not all(one.partition("=")):
+      raise UserError(
+        f"{one!r} names no field and its column.",
+        where="--columns",
+        remedy="Write --columns=FIELD=COLUMN,FIELD=COLUMN.",
+      )
+  return dict(one.split("=", 1) for one in named)

@@ -8,6 +8,7 @@ Nothing that it finds is an error: that is for the reader to judge.
 
 import dataclasses
 import json
+import os
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -176,18 +177,23 @@ def guess(
   path: Path, data_dir: Path | None = None, columns: Columns | None = None
 ) -> str:
   """The source whose shape the first good row has; errors as `check`."""
-  where, row = _first_row(_rows(path, data_dir, columns), path)
+  renamed, rows = _rows(path, data_dir, columns)
+  where, row = _first_row(rows, path)
   try:
     return guess_source(row)
   except UserError as error:
+    renamed.check(os.fspath(path))  # a wrong name is why it has no shape
     raise UserError(error.problem, where=where, remedy=error.remedy) from None
 
 
-def _rows(path: Path, data_dir: Path | None, columns: Columns | None) -> Rows:
+def _rows(
+  path: Path, data_dir: Path | None, columns: Columns | None
+) -> tuple[Renamed, Rows]:
   """Rows by the names that sources have; of columns, what tells a shape."""
   fields = shape_fields()
   renamed = Renamed(columns or {}, {*fields, *(columns or ())})
-  return renamed.rows(rows_of(path, data_dir, renamed.wanted))
+  rows = rows_of(path, data_dir, renamed.wanted)
+  return renamed, renamed.rows(rows)
 
 
 def _first_row(rows: Rows, path: Path) -> tuple[str, dict[str, Any]]:
@@ -210,7 +216,7 @@ def holds_messages(
   """Whether any row of a file has a list of messages, or is a tree's."""
   return any(
     "parent_id" in row or any(_is_message(value) for value in row.values())
-    for _, row in _rows(path, data_dir, columns)
+    for _, row in _rows(path, data_dir, columns)[1]
     if isinstance(row, dict)
   )
 

@@ -69,13 +69,17 @@ def defaults() -> dict[str, Any]:
     for f in dataclasses.fields(ModelConfig)
     if f.name not in required
   }
+  sections = {
+    name: dataclasses.asdict(cls()) for name, cls in _SECTIONS.items()
+  }
+  sections["data"]["columns"] = {}
   return {
     "seed": 0,
     "seeds": (),
     "sweep": (),
     "stages": ("train",),
     **dict.fromkeys(_PLAIN, ""),
-    **{name: dataclasses.asdict(cls()) for name, cls in _SECTIONS.items()},
+    **sections,
     "model": model,
     **stage,
   }
@@ -254,6 +258,8 @@ def _convert(value, hint, where):
   if origin is Any:  # what takes it looks at it
     return value
   if origin is tuple:
+    if isinstance(value, Mapping):
+      value = tuple(value.items())
     if isinstance(value, (tuple, list)):
       inner = typing.get_args(hint)[0]
       return tuple(_convert(v, inner, where) for v in value)

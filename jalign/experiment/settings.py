@@ -23,6 +23,8 @@ class DataSettings:
     template: how conversations are written: "plain", "tokenizer" for the
       template of `tokenizer.path`, another tokenizer's folder, or a file of
       Jinja; "" for data without messages.
+    columns: names that the files have for the source's fields, in a config
+      {"prompt": "question"}; "a.b" is b of the object a.
     data_dir: folder of prepared TFDS data; "" is TFDS's own.
     on_error: "error" stops at a bad record, "skip" counts and lists it; ""
       is the source's own policy.
@@ -43,6 +45,7 @@ class DataSettings:
   path: str = ""
   convert: str = ""
   template: str = ""
+  columns: tuple[tuple[str, str], ...] = ()
   data_dir: str = ""
   on_error: str = ""
   eval_path: str = ""

@@ -127,12 +127,19 @@ def read_records(
     "on_error": settings.on_error,
     "data_dir": settings.data_dir,
     "template": template,
+    "columns": dict(settings.columns),
   }
   if settings.source == "conversations":
     del options["template"]  # needed later, where they are encoded
-  records, report = data.read(
-    settings.source, path, **{k: v for k, v in options.items() if v}
-  )
+  try:
+    records, report = data.read(
+      settings.source, path, **{k: v for k, v in options.items() if v}
+    )
+  except UserError as e:
+    if not e.where.startswith("columns"):
+      raise
+    at = f"{where}.{e.where}"
+    raise UserError(e.problem, where=at, remedy=e.remedy) from e
   reports = [report]
   if settings.convert:
     try:

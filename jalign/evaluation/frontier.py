@@ -169,7 +169,7 @@ def plot_frontier(
         gap = np.array([end, (point.kl, point.value)])
         axes.plot(*gap.T, ":", color=colour, alpha=0.6, linewidth=1)
         axes.plot(*end, "o", color=colour, markersize=5, markerfacecolor="w")
-        ink.append(_along(gap, 10))
+        ink += [_along(gap, 10), np.tile(end, (8, 1))]
       if name not in places and len(ink[-1]):
         kl, value = ink[-1][-1].tolist()
         places[name] = FrontierPoint(kl, None, value, value, value)

@@ -2,14 +2,13 @@
 
 from jalign.games import examples, sequence_game, solvers, tables
 from jalign.games.bradley_terry import bradley_terry_fit
+from jalign.games.equilibria import nash, regularized_nash
 from jalign.games.matrix import (
   best_response,
   duality_gap,
   exploitability,
   exploitability_by_value,
   kl,
-  nash,
-  regularized_nash,
   regularized_payoff,
   win_rates,
 )

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 
 from jalign.errors import UserError
 from jalign.games import matrix
-from jalign.games.checks import check_game
 from jalign.types import Array
 
 
@@ -31,8 +30,7 @@ def bradley_terry_fit(
   Raises:
     UserError: bad input, or no finite solution (where values are concrete).
   """
-  check_game(preferences)
-  preferences = jnp.asarray(preferences, jnp.float64)
+  preferences = matrix.as_game(preferences)
   n = preferences.shape[-1]
   if weights is None:
     weights = jnp.ones((n, n), jnp.float64)

@@ -1,5 +1,6 @@
 """What makes a game a game; checked where values are concrete."""
 
+import math
 from typing import Any
 
 import jax
@@ -7,17 +8,23 @@ import numpy as np
 
 from jalign.errors import UserError
 
+# Of P + P^T to 1: what float32 leaves, and float64.
+ROUNDING, EXACT = 1e-6, 1e-15
+
 
 def check_game(
   preferences: Any, reference: Any = None, tau: Any = None
-) -> None:
+) -> bool:
   """UserError unless P + P^T = 1, 0 <= P <= 1, reference > 0 and tau > 0.
 
   Args:
-    preferences: [..., n, n].
+    preferences: [..., n, n]; P + P^T may differ from 1 by 1e-6.
     reference: [..., n] of full support; None for an unregularised game, which
       has no tau either.
     tau: strength of the regularisation.
+
+  Returns:
+    Whether P + P^T is known to be 1 to the last digits of float64.
   """
   shape = np.shape(preferences)
   if len(shape) < 2 or shape[-1] != shape[-2] or not shape[-1]:
@@ -29,8 +36,10 @@ def check_game(
       "come together: both for a regularised game, neither for a plain one.",
       where="reference and tau",
     )
+  exact = False
   if _concrete(preferences):
-    _check_preferences(np.asarray(preferences, np.float64))
+    gap = _check_preferences(np.asarray(preferences, np.float64))
+    exact = gap <= EXACT
   if reference is not None:
     if np.shape(reference)[-1:] != shape[-1:]:
       raise UserError(
@@ -45,17 +54,24 @@ def check_game(
         where="reference",
         remedy="KL to it needs full support.",
       )
-    if _concrete(tau) and not (np.asarray(tau) > 0).all():
+    if _concrete(tau) and not _is_positive(np.asarray(tau)):
       raise UserError(
-        f"{tau} must be > 0.",
+        f"{tau} must be > 0 and finite.",
         where="tau",
         remedy="Leave out reference and tau for the unregularised game.",
       )
+  return exact
 
 
-def _check_preferences(p: np.ndarray) -> None:
-  if _is_game(p):
-    return
+def _is_positive(x: np.ndarray) -> bool:
+  return bool(((x > 0) & np.isfinite(x)).all())
+
+
+def _check_preferences(p: np.ndarray) -> float:
+  """How far P + P^T is from 1, at most `ROUNDING`."""
+  found = _asymmetry(p)
+  if found <= ROUNDING:
+    return found
   bad = ~((p >= 0) & (p <= 1))  # NaN is bad too
   if bad.any():
     at = tuple(np.argwhere(bad)[0].tolist())
@@ -71,20 +87,26 @@ def _check_preferences(p: np.ndarray) -> None:
   )
 
 
-def _is_game(p: np.ndarray) -> bool:
-  """Tile by tile: a large matrix and its transpose don't share a cache line."""
+def _asymmetry(p: np.ndarray) -> float:
+  """Largest |P + P^T - 1|; infinite where it is too large or P leaves [0, 1].
+
+  Tile by tile: a large matrix and its transpose don't share a cache line.
+  """
   n, size = p.shape[-1], 256
-  for i in range(0, n, size):
+  largest = 0.0
+  for i in range(0, n, size) if p.size else ():
     for j in range(i, n, size):
       here = p[..., i : i + size, j : j + size]
       there = np.swapaxes(p[..., j : j + size, i : i + size], -1, -2)
       gap = here + there
       gap -= 1
       small = min(here.min(), there.min())
-      inside = small >= 0 and max(here.max(), there.max()) <= 1
-      if not (inside and gap.max() <= 1e-6 and gap.min() >= -1e-6):
-        return False
-  return True
+      if not (small >= 0 and max(here.max(), there.max()) <= 1):
+        return math.inf
+      largest = max(largest, gap.max(), -gap.min())
+      if not largest <= ROUNDING:
+        return math.inf
+  return float(largest)
 
 
 def check_policy(policy: Any, name: str = "policy") -> None:
@@ -95,7 +117,7 @@ def check_policy(policy: Any, name: str = "policy") -> None:
   if p.ndim < 1 or not ((p >= 0) & (p <= 1 + 1e-6)).all():
     raise UserError("has entries outside [0, 1].", where=name)
   total = p.sum(-1)
-  if np.abs(total - 1).max() > 1e-5:
+  if total.size and np.abs(total - 1).max() > 1e-5:
     far = total.flat[np.abs(total - 1).argmax()]
     raise UserError(f"sums to {far:.6g}, not to 1.", where=name)
 

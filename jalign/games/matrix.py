@@ -11,6 +11,8 @@ Munos et al. 2023, "Nash Learning from Human Feedback", arXiv:2312.00886.
 
 Every function computes in float64 whatever the flag of JAX, takes concrete
 arrays or traced ones, and vmaps; ranges are checked where values are concrete.
+What float32 leaves of P + P^T - 1, up to 1e-6, is removed: the game is
+(P + 1 - P^T) / 2.
 """
 
 import functools
@@ -21,13 +23,8 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import xlogy
 
-from jalign.errors import UserError
-from jalign.games import linear_program
 from jalign.games.checks import check_game, check_policy
 from jalign.types import Array
-
-# Above this many actions a direct Newton step's n^3 costs too much.
-_DENSE = 512
 
 
 def in_float64(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,11 +38,32 @@ def in_float64(f: Callable[..., Any]) -> Callable[..., Any]:
   return scoped
 
 
-def _floats(*arrays: Any) -> tuple[Array, ...]:
+def floats(*arrays: Any) -> tuple[Array, ...]:
+  """The arrays in float64."""
   return tuple(jnp.asarray(x, jnp.float64) for x in arrays)
 
 
-def _win_rates(preferences: Array, policy: Array) -> Array:
+def as_game(preferences: Any, *others: Any) -> Array:
+  """[..., n, n] preferences in float64 with P + P^T = 1 to the last digits.
+
+  Args:
+    preferences: [..., n, n].
+    *others: reference and tau of the game, which are checked with it.
+
+  Raises:
+    UserError: bad input (where values are concrete).
+  """
+  exact = check_game(preferences, *others)
+  (preferences,) = floats(preferences)
+  return preferences if exact else _antisymmetric(preferences)
+
+
+@jax.jit
+def _antisymmetric(preferences):
+  return 0.5 + (preferences - jnp.swapaxes(preferences, -1, -2)) / 2
+
+
+def product(preferences: Array, policy: Array) -> Array:
   """P(y > policy) of every action y: [..., n]."""
   return jnp.einsum("...ij,...j->...i", preferences, policy)
 
@@ -61,15 +79,15 @@ def win_rates(preferences: Array, policy: Array) -> Array:
   Returns:
     [..., n].
   """
-  check_game(preferences)
+  preferences = as_game(preferences)
   check_policy(policy)
-  return _win_rates(*_floats(preferences, policy))
+  return product(preferences, *floats(policy))
 
 
 @in_float64
 def kl(policy: Array, other: Array) -> Array:
   """KL(policy || other) in nats, [...]; 0 log 0 is 0."""
-  policy, other = _floats(policy, other)
+  policy, other = floats(policy, other)
   return jnp.sum(xlogy(policy, policy) - xlogy(policy, other), -1)
 
 
@@ -95,12 +113,11 @@ def regularized_payoff(
   Returns:
     [...]; payoff(p, q) + payoff(q, p) = 1.
   """
-  check_game(preferences, reference, tau)
+  preferences = as_game(preferences, reference, tau)
   check_policy(policy)
   check_policy(opponent)
-  args = _floats(policy, opponent, preferences, reference)
-  policy, opponent, preferences, reference = args
-  wins = jnp.sum(policy * _win_rates(preferences, opponent), -1)
+  policy, opponent, reference = floats(policy, opponent, reference)
+  wins = jnp.sum(policy * product(preferences, opponent), -1)
   pull = kl(opponent, reference) - kl(policy, reference)
   return wins + tau * pull
 
@@ -122,14 +139,14 @@ def best_response(
   Returns:
     [..., n] probabilities.
   """
-  check_game(preferences, reference, tau)
+  preferences = as_game(preferences, reference, tau)
   check_policy(policy)
-  policy, preferences, reference = _floats(policy, preferences, reference)
+  policy, reference = floats(policy, reference)
   return jax.nn.softmax(_response_logits(policy, preferences, reference, tau))
 
 
 def _response_logits(policy, preferences, reference, tau):
-  return jnp.log(reference) + _win_rates(preferences, policy) / tau
+  return jnp.log(reference) + product(preferences, policy) / tau
 
 
 @in_float64
@@ -154,12 +171,19 @@ def exploitability(
   Returns:
     [...] in units of preference, >= 0.
   """
-  check_game(preferences, reference, tau)
+  preferences = as_game(preferences, reference, tau)
   check_policy(policy)
+  return gain(policy, preferences, reference, tau)
+
+
+def gain(policy, preferences, reference, tau) -> Array:
+  """`exploitability` of a game that `as_game` made."""
+  (policy,) = floats(policy)
   if reference is None or tau is None:
-    policy, preferences = _floats(policy, preferences)
-    return jnp.max(_win_rates(preferences, policy), -1) - 0.5
-  policy, preferences, reference = _floats(policy, preferences, reference)
+    # Of margins, so that a policy that sums to 1 + 1e-7 gains nothing by it.
+    wins = jnp.max(product(preferences, policy), -1)
+    return jnp.maximum(wins - jnp.sum(policy, -1) / 2, 0.0)
+  (reference,) = floats(reference)
   logits = _response_logits(policy, preferences, reference, tau)
   gap = xlogy(policy, policy) - policy * jax.nn.log_softmax(logits)
   return jnp.maximum(tau * jnp.sum(gap, -1), 0.0)
@@ -175,12 +199,12 @@ def exploitability_by_value(
   + tau KL(policy, reference) - 1/2. Equal, but for rounding, which here is that
   of 1/2.
   """
-  check_game(preferences, reference, tau)
+  preferences = as_game(preferences, reference, tau)
   check_policy(policy)
-  policy, preferences, reference = _floats(policy, preferences, reference)
+  policy, reference = floats(policy, reference)
   logits = _response_logits(policy, preferences, reference, tau)
   value = tau * jax.nn.logsumexp(logits, -1)
-  return value + tau * kl(policy, reference) - 0.5
+  return jnp.maximum(value + tau * kl(policy, reference) - 0.5, 0.0)
 
 
 @in_float64
@@ -208,136 +232,3 @@ def duality_gap(
   """
   game = (preferences, reference, tau)
   return exploitability(policy, *game) + exploitability(opponent, *game)
-
-
-@in_float64
-def regularized_nash(
-  preferences: Array,
-  reference: Array,
-  tau: float | Array,
-  *,
-  tolerance: float = 1e-12,
-  max_steps: int = 1_000_000,
-) -> Array:
-  """The Nash equilibrium of a regularised game; it is unique.
-
-  The fixed point policy ~ reference * exp(P policy / tau) (Munos et al. 2023,
-  arXiv:2312.00886, proposition 1). Mirror-prox steps of payoff size 2, which
-  contract for every tau, and Newton steps for the last digits: direct ones up
-  to a few hundred actions, above that by GMRES.
-
-  Args:
-    preferences: [..., n, n].
-    reference: [..., n], all positive.
-    tau: > 0, one for all contexts.
-    tolerance: largest error of log policy against log BR(policy), nats.
-    max_steps: of mirror prox, two products with `preferences` each.
-
-  Returns:
-    [..., n] probabilities.
-
-  Raises:
-    UserError: bad input, or no convergence (where values are concrete).
-  """
-  check_game(preferences, reference, tau)
-  preferences, reference = _floats(preferences, reference)
-  policy, error, scale = _solve(
-    preferences, reference, tau, tolerance, max_steps
-  )
-  _raise_unless_solved(error, tolerance * scale, max_steps)
-  return policy
-
-
-@functools.partial(jax.jit, static_argnames=("max_steps",))
-def _solve(preferences, reference, tau, tolerance, max_steps):
-  """Policy, its largest error in nats, and the digits that error has."""
-  log_ref = jnp.log(reference)
-  n = reference.shape[-1]
-  # Rounding of P(y > policy) / tau, which no step can undercut.
-  scale = jnp.maximum(1.0, 1e-3 / jnp.asarray(tau, jnp.float64))
-
-  step = 2.0
-  shrink = 1 / (1 + step * tau)
-
-  # A product with the preferences is what costs: each is used for all it tells.
-  def measured(theta):
-    wins = _win_rates(preferences, jax.nn.softmax(theta))
-    residual = theta - jax.nn.log_softmax(log_ref + wins / tau)
-    return theta, wins, residual, jnp.max(jnp.abs(residual))
-
-  def prox(theta, wins):
-    return jax.nn.log_softmax(shrink * (theta + step * (tau * log_ref + wins)))
-
-  def mirror_prox(_, point):
-    theta, wins, *_ = point
-    half = jax.nn.softmax(prox(theta, wins))
-    return measured(prox(theta, _win_rates(preferences, half)))
-
-  def newton(_, point):
-    theta, wins, residual, error = point
-    policy = jax.nn.softmax(theta)
-    if n <= _DENSE:
-      # d P policy / d theta, columns P_j policy_j less the mean
-      slope = (preferences - wins[..., None]) * policy[..., None, :] / tau
-      move = jnp.linalg.solve(jnp.eye(n) - slope, residual[..., None])[..., 0]
-    else:
-
-      def system(v):
-        weighted = policy * v
-        mean = wins * jnp.sum(weighted, -1, keepdims=True)
-        return v - (_win_rates(preferences, weighted) - mean) / tau
-
-      move, _ = jax.scipy.sparse.linalg.gmres(
-        system, residual, tol=1e-4, restart=12, maxiter=1,
-        solve_method="incremental",
-      )  # fmt: skip
-    moved = measured(jax.nn.log_softmax(theta - move))
-    better = moved[-1] < error  # False where it is NaN
-    return jax.tree.map(lambda a, b: jnp.where(better, a, b), moved, point)
-
-  block = 16 if n <= _DENSE else 4
-
-  def body(carry):
-    point, steps = carry
-    point = jax.lax.fori_loop(0, block, mirror_prox, point)
-    return jax.lax.fori_loop(0, 2, newton, point), steps + block
-
-  def going(carry):
-    return (carry[0][-1] > tolerance * scale) & (carry[1] < max_steps)
-
-  (theta, *_, gap), _ = jax.lax.while_loop(going, body, (measured(log_ref), 0))
-  return jax.nn.softmax(theta), gap, scale
-
-
-def _raise_unless_solved(error, tolerance, max_steps):
-  if isinstance(error, jax.core.Tracer) or bool(error <= tolerance):
-    return
-  raise UserError(
-    f"no equilibrium within {max_steps} steps: log policy is"
-    f" {float(error):.2g} nats from its best response.",
-    where="regularized_nash",
-    remedy="A larger tau or max_steps helps.",
-  )
-
-
-@in_float64
-def nash(preferences: Array) -> Array:
-  """A Nash equilibrium of the game without reference, to 1e-12.
-
-  A linear program on the host (SciPy's HiGHS), then the exact solution on its
-  support. Where equilibria are many it is a vertex of their set.
-
-  Args:
-    preferences: [..., n, n].
-
-  Returns:
-    [..., n] probabilities; `exploitability(policy, preferences)` is 0.
-  """
-  check_game(preferences)
-  (preferences,) = _floats(preferences)
-  return jax.pure_callback(
-    linear_program.solve,
-    jax.ShapeDtypeStruct(preferences.shape[:-1], jnp.float64),
-    preferences,
-    vmap_method="expand_dims",
-  )

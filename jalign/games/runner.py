@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jalign.games import matrix
-from jalign.games.checks import check_game, check_policy
+from jalign.games import equilibria, matrix
+from jalign.games.checks import check_policy
 from jalign.games.solvers import Game, Schedule, Solver
 from jalign.types import Array
 
@@ -76,17 +76,16 @@ def run(
   Warns where the step size is constant and lies outside of the range in which
   the method contracts near this game's equilibrium, with the bound.
   """
-  check_game(preferences, reference, tau)
-  n = np.shape(preferences)[-1]
-  preferences = jnp.asarray(preferences, jnp.float64)
+  preferences = matrix.as_game(preferences, reference, tau)
+  n = preferences.shape[-1]
   plain = reference is None or tau is None
   uniform = jnp.full(n, 1 / n, jnp.float64)
   base = uniform if plain else jnp.asarray(reference, jnp.float64)
   if equilibrium is None:
     equilibrium = (
-      matrix.nash(preferences)
+      equilibria.nash(preferences)
       if plain
-      else matrix.regularized_nash(preferences, base, tau)
+      else equilibria.regularized_nash(preferences, base, tau)
     )
   start = base if start is None else jnp.asarray(start, jnp.float64)
   check_policy(start, "start")
@@ -117,7 +116,7 @@ def _scan(solver, schedule, game, start, equilibrium, key, steps, plain):
   def measured(policy):
     at = (game.preferences, reference, tau)
     distance = matrix.kl(equilibrium, policy)
-    return distance, matrix.exploitability(policy, *at)
+    return distance, matrix.gain(policy, *at)
 
   def body(carry, t):
     state, total = carry

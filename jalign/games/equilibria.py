@@ -1,0 +1,208 @@
+"""Equilibria of preference games over n actions, in float64."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jalign.errors import UserError
+from jalign.games import plain
+from jalign.games.matrix import as_game, floats, in_float64, product
+from jalign.types import Array
+
+# Above this many actions a direct Newton step's n^3 costs too much.
+_DENSE = 512
+
+
+@in_float64
+def regularized_nash(
+  preferences: Array,
+  reference: Array,
+  tau: float | Array,
+  *,
+  tolerance: float = 1e-12,
+  max_steps: int = 1_000_000,
+) -> Array:
+  """The Nash equilibrium of a regularised game; it is unique.
+
+  The fixed point policy ~ reference * exp(P policy / tau) (Munos et al. 2023,
+  arXiv:2312.00886, proposition 1). Mirror-prox steps of payoff size 2, which
+  contract for every tau, and Newton steps for the last digits: direct ones up
+  to a few hundred actions, above that by GMRES. Mirror prox goes on from a
+  Newton step only where KL(Nash, policy) can't have risen by it.
+
+  Args:
+    preferences: [..., n, n].
+    reference: [..., n], all positive.
+    tau: > 0, one for all contexts.
+    tolerance: largest error of log policy against log BR(policy), nats; below
+      tau = 1e-3, where rounding of P / tau is larger, 1e-3 / tau of it. What
+      is asked for below 1e-13 may not be reached.
+    max_steps: of mirror prox, two products with `preferences` each.
+
+  Returns:
+    [..., n] probabilities.
+
+  Raises:
+    UserError: bad input, or no convergence (where values are concrete).
+  """
+  preferences = as_game(preferences, reference, tau)
+  (reference,) = floats(reference)
+  policy, error, scale = _solve(
+    preferences, reference, tau, tolerance, max_steps
+  )
+  _raise_unless_solved(error, tolerance * scale, max_steps)
+  return policy
+
+
+class _Point(NamedTuple):
+  """An iterate and what one product with the preferences tells of it.
+
+  Attributes:
+    theta: [..., n] log policy.
+    wins: [..., n] P(y > policy).
+    residual: [..., n] log policy less log BR(policy).
+    error: [...] largest residual, nats.
+  """
+
+  theta: Array
+  wins: Array
+  residual: Array
+  error: Array
+
+
+def _choose(first: Array, a: _Point, b: _Point) -> _Point:
+  """`a` in the contexts where `first` [...], else `b`."""
+  wide = first[..., None]
+  pick = lambda x, y: jnp.where(first if x.ndim == first.ndim else wide, x, y)
+  return jax.tree.map(pick, a, b)
+
+
+@functools.partial(jax.jit, static_argnames=("max_steps",))
+def _solve(preferences, reference, tau, tolerance, max_steps):
+  """Policy, its largest error in nats, and the digits that error has."""
+  log_ref = jnp.log(reference)
+  n = reference.shape[-1]
+  # Rounding of P(y > policy) / tau, which no step can undercut.
+  scale = jnp.maximum(1.0, 1e-3 / jnp.asarray(tau, jnp.float64))
+
+  step = 2.0
+  shrink = 1 / (1 + step * tau)
+
+  # A product with the preferences is what costs: each is used for all it tells.
+  def measured(theta):
+    wins = product(preferences, jax.nn.softmax(theta))
+    residual = theta - jax.nn.log_softmax(log_ref + wins / tau)
+    return _Point(theta, wins, residual, jnp.max(jnp.abs(residual), -1))
+
+  def prox(theta, wins):
+    return jax.nn.log_softmax(shrink * (theta + step * (tau * log_ref + wins)))
+
+  def mirror_prox(_, point):
+    half = jax.nn.softmax(prox(point.theta, point.wins))
+    return measured(prox(point.theta, product(preferences, half)))
+
+  def newton(_, point):
+    policy = jax.nn.softmax(point.theta)
+    if n <= _DENSE:
+      # d P policy / d theta, columns P_j policy_j less the mean
+      slope = preferences - point.wins[..., None]
+      slope = slope * policy[..., None, :] / tau
+      move = jnp.linalg.solve(jnp.eye(n) - slope, point.residual[..., None])
+      move = move[..., 0]
+    else:
+
+      def system(v):
+        weighted = policy * v
+        mean = point.wins * jnp.sum(weighted, -1, keepdims=True)
+        return v - (product(preferences, weighted) - mean) / tau
+
+      move, _ = jax.scipy.sparse.linalg.gmres(
+        system, point.residual, tol=1e-4, restart=12, maxiter=1,
+        solve_method="incremental",
+      )  # fmt: skip
+    moved = measured(jax.nn.log_softmax(point.theta - move))
+    # False where it is NaN
+    return _choose(moved.error < point.error, moved, point)
+
+  block = 16 if n <= _DENSE else 4
+
+  def body(carry):
+    """`tried` is where Newton's method has come from one of the points."""
+    point, tried, best, steps = carry
+    point = jax.lax.fori_loop(0, block, mirror_prox, point)
+    start = _choose(tried.error < point.error, tried, point)
+    tried = jax.lax.fori_loop(0, 2, newton, start)
+    best = _choose(tried.error < best.error, tried, best)
+    point = _choose(_is_nearer(tried, point), tried, point)
+    # Where two steps gain little, Newton's method starts anew from the point.
+    tried = _choose(tried.error < start.error / 2, tried, point)
+    return point, tried, best, steps + block
+
+  def going(carry):
+    *_, best, steps = carry
+    return jnp.any(best.error > tolerance * scale) & (steps < max_steps)
+
+  first = measured(log_ref)
+  *_, best, _ = jax.lax.while_loop(going, body, (first, first, first, 0))
+  return jax.nn.softmax(best.theta), jnp.max(best.error), scale
+
+
+def _is_nearer(a: _Point, b: _Point) -> Array:
+  """[...] whether KL(Nash, a) <= KL(Nash, b) for certain.
+
+  With s the range of a's residual and TV the distance of policies in total
+  variation, KL(a, Nash) + KL(Nash, a) is the sum of (a - Nash) residual, as
+  P + P^T = 1, and at most s TV(a, Nash). Each KL is at least 2 TV^2 (Pinsker),
+  so that TV(a, Nash) <= s / 4 and KL(Nash, a) <= s TV - 2 TV^2 <= s^2 / 8. And
+  KL(Nash, b) >= 2 (TV(a, b) - s / 4)^2, which is no less if TV(a, b) >= s / 2.
+  """
+  distance = jnp.abs(jax.nn.softmax(a.theta) - jax.nn.softmax(b.theta))
+  return jnp.sum(distance, -1) >= jnp.ptp(a.residual, -1)
+
+
+def _raise_unless_solved(error, tolerance, max_steps):
+  if isinstance(error, jax.core.Tracer) or bool(error <= tolerance):
+    return
+  raise UserError(
+    f"no equilibrium within {max_steps} steps: log policy is"
+    f" {float(error):.2g} nats from its best response.",
+    where="regularized_nash",
+    remedy="A larger tau or max_steps helps.",
+  )
+
+
+@in_float64
+def nash(preferences: Array) -> Array:
+  """A Nash equilibrium of the game without reference.
+
+  On the host, by non-negative least squares (SciPy's), from near-degenerate
+  games as well. Where equilibria are many it is a vertex of their set, up to
+  rounding: which one isn't defined, and games that differ in their last digits
+  may have equilibria far apart.
+
+  Args:
+    preferences: [..., n, n].
+
+  Returns:
+    [..., n] probabilities, whose `exploitability` is at most 1e-12.
+
+  Raises:
+    UserError: bad input, or no policy within 1e-12 found (where values are
+      concrete; traced ones give NaN then).
+  """
+  preferences = as_game(preferences)
+  policy = jax.pure_callback(
+    plain.solve,
+    jax.ShapeDtypeStruct(preferences.shape[:-1], jnp.float64),
+    preferences,
+    vmap_method="expand_dims",
+  )
+  if not isinstance(policy, jax.core.Tracer) and jnp.isnan(policy).any():
+    raise UserError(
+      f"no policy found that no action beats by more than {plain.GAIN:g}.",
+      where="nash",
+      remedy="regularized_nash with a small tau comes near one.",
+    )
+  return policy

@@ -182,6 +182,27 @@ class ChatTemplate:
       found.append((first, first + len(self._closed(text[first:stop]))))
     return text, found
 
+  def turns(self, messages: Sequence[Message]) -> list[tuple[str, str]]:
+    """`exchange` of each assistant turn with what comes before it.
+
+    This is what each turn is an answer to, also where the template writes
+    turns differently once others follow and `spans` refuses.
+    """
+    return [
+      self.exchange(messages[:i], messages[i : i + 1])
+      for i, message in enumerate(messages)
+      if message["role"] == "assistant"
+    ]
+
+  def check(self, messages: Sequence[Message]) -> None:
+    """Raises BadRow if neither `spans` nor `turns` takes a conversation."""
+    try:
+      self.spans(messages)
+    except BadRow as bad:
+      if bad.args[0] != "prefix":
+        raise
+      self.turns(messages)
+
   def _closed(self, text: str) -> str:
     """The text up to the end of its last turn, where it has one."""
     if self.end and text.endswith(self.tail):

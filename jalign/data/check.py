@@ -321,15 +321,15 @@ def _lengths(
   examples: Sequence[Example], tokenizer: Tokenizer | None
 ) -> dict[tuple[str, str], Spread]:
   found = {}
-  texts = {
-    "prompts": list(dict.fromkeys(example.prompt for example in examples)),
-    "responses": [r for example in examples for r in example.responses],
+  texts = {  # (what comes before, text)
+    "prompts": dict.fromkeys(("", example.prompt) for example in examples),
+    "responses": [(e.prompt, r) for e in examples for r in e.responses],
   }
   for name, some in texts.items():
     if not some:
       continue
-    found[name, "characters"] = spread([len(text) for text in some])
+    found[name, "characters"] = spread([len(text) for _, text in some])
     if tokenizer is not None:
-      ids = tokenizer.encode_batch(some)
+      ids = [tokenizer.encode_after(before, text)[0] for before, text in some]
       found[name, "tokens"] = spread([len(one) for one in ids])
   return found

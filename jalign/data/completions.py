@@ -67,18 +67,22 @@ def read_conversations(
   path: Path,
   on_error: str = "error",
   *,
+  template: Template = None,
   data_dir: Path | None = None,
   columns: Columns | None = None,
 ) -> tuple[list[ConversationRecord], Report]:
   """Reads "messages" (or "conversations") of which every assistant turn is to
-  be imitated; `encode_conversations` takes the template.
+  be imitated.
+
+  Records are messages: `encode_conversations` takes the template that writes
+  them. With one here, conversations that it refuses are bad rows.
 
   Args, Returns, Raises: as at the top of `reading`.
   """
   return read_rows(
     path,
     on_error,
-    lambda row, where, note: [conversation_record(row, where)],
+    one(conversation_record, template),
     (*CONVERSATION, *VARIABLES),
     "conversations",
     data_dir,
@@ -111,7 +115,9 @@ def read_binary(
   )
 
 
-def conversation_record(row: dict[str, Any], where: str) -> ConversationRecord:
+def conversation_record(
+  row: dict[str, Any], where: str, template: ChatTemplate | None
+) -> ConversationRecord:
   """A row of messages with one or more assistant turns."""
   field = first_of(row, *CONVERSATION)
   messages = messages_of(require(row, field), field)
@@ -123,6 +129,8 @@ def conversation_record(row: dict[str, Any], where: str) -> ConversationRecord:
         f"{field}[{turn}] is an empty assistant turn.",
         f"Write it, or leave it out. {SKIP}",
       )
+  if template is not None:
+    template.check(messages)
   return ConversationRecord(
     tuple(messages), where, group_of_turns(messages), variables_of(row)
   )

@@ -31,7 +31,6 @@ class EncodedPair:
     chosen_score: of the record.
     rejected_score: of the record.
     cut: tokens dropped from (prompt, chosen, rejected).
-    joined: of `limits.Encoded`.
   """
 
   prompt: np.ndarray
@@ -42,7 +41,6 @@ class EncodedPair:
   chosen_score: float | None = None
   rejected_score: float | None = None
   cut: tuple[int, ...] = (0, 0, 0)
-  joined: int = 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -102,10 +100,17 @@ def encode_pair(
   Raises:
     UserError: the prompt has no token, or leaves no room for a response.
   """
+  return _encode(record, tokenizer, limits)[0]
+
+
+def _encode(
+  record: PreferenceRecord, tokenizer: Tokenizer, limits: Limits
+) -> tuple[EncodedPair, int]:
+  """(the pair, `limits.Encoded.joined`)."""
   responses = (record.chosen, record.rejected)
   found = encode_texts(record, responses, tokenizer, limits)
   chosen, rejected = found.responses
-  return EncodedPair(
+  pair = EncodedPair(
     prompt=found.prompt,
     chosen=chosen,
     rejected=rejected,
@@ -114,8 +119,8 @@ def encode_pair(
     chosen_score=record.chosen_score,
     rejected_score=record.rejected_score,
     cut=found.cut,
-    joined=found.joined,
   )
+  return pair, found.joined
 
 
 def encode_pairs(
@@ -130,7 +135,8 @@ def encode_pairs(
   records = list(records)
   for field in ("preference", "chosen_score", "rejected_score"):
     all_or_none(records, field)
-  pairs = [encode_pair(record, tokenizer, limits) for record in records]
+  found = [_encode(record, tokenizer, limits) for record in records]
+  pairs = [pair for pair, _ in found]
   return pairs, Truncation(
     noun="pairs",
     count=len(pairs),
@@ -139,7 +145,7 @@ def encode_pairs(
       for i, name in enumerate(("prompts", "chosen", "rejected"))
     },
     identical=sum(np.array_equal(p.chosen, p.rejected) for p in pairs),
-    joined=sum(pair.joined for pair in pairs),
+    joined=sum(joined for _, joined in found),
   )
 
 

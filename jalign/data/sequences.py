@@ -29,7 +29,6 @@ class EncodedSequence:
     mask: [n] bool, True on the tokens to learn from; mask[0] is False.
     source: "file:line" of the record.
     cut: tokens dropped from (prompt, response).
-    joined: of `limits.Encoded`; of a conversation, its turns' borders.
     reward: of the response.
     value: expected reward of the prompt.
   """
@@ -38,7 +37,6 @@ class EncodedSequence:
   mask: np.ndarray
   source: str
   cut: tuple[int, ...] = (0, 0)
-  joined: int = 0
   reward: float | None = None
   value: float | None = None
 
@@ -56,15 +54,22 @@ def encode_demonstration(
   Raises:
     UserError: the prompt has no token, or leaves no room for a response.
   """
+  return _encode(record, tokenizer, limits)[0]
+
+
+def _encode(
+  record: DemonstrationRecord, tokenizer: Tokenizer, limits: Limits
+) -> tuple[EncodedSequence, int]:
+  """(the sequence, `limits.Encoded.joined`)."""
   found = encode_texts(record, (record.response,), tokenizer, limits)
   ids = np.concatenate([found.prompt, *found.responses])
-  return EncodedSequence(
+  sequence = EncodedSequence(
     ids=ids,
     mask=np.arange(len(ids)) >= len(found.prompt),
     source=record.source,
     cut=found.cut,
-    joined=found.joined,
   )
+  return sequence, found.joined
 
 
 def encode_demonstrations(
@@ -77,15 +82,16 @@ def encode_demonstrations(
   Raises:
     UserError: as `encode_demonstration`.
   """
-  found = [encode_demonstration(r, tokenizer, limits) for r in records]
-  return found, Truncation(
+  found = [_encode(record, tokenizer, limits) for record in records]
+  sequences = [sequence for sequence, _ in found]
+  return sequences, Truncation(
     noun="demonstrations",
-    count=len(found),
+    count=len(sequences),
     parts={
-      name: count_cuts(sequence.cut[i] for sequence in found)
+      name: count_cuts(sequence.cut[i] for sequence in sequences)
       for i, name in enumerate(("prompts", "responses"))
     },
-    joined=sum(sequence.joined for sequence in found),
+    joined=sum(joined for _, joined in found),
   )
 
 
@@ -117,7 +123,7 @@ def encode_conversation(
     text, spans = template.given(record.variables).spans(record.messages)
   except BadRow as bad:
     raise _said(bad, record) from None
-  return _encode_spans(record, text, spans, tokenizer, template, limits)
+  return _encode_spans(record, text, spans, tokenizer, template, limits)[0]
 
 
 def _encode_spans(
@@ -127,8 +133,8 @@ def _encode_spans(
   tokenizer: Tokenizer,
   template: ChatTemplate,
   limits: Limits,
-) -> EncodedSequence:
-  """A conversation of one text, the spans in it scored."""
+) -> tuple[EncodedSequence, int]:
+  """A conversation of one text, the spans in it scored; and borders kept."""
   tokenizer = tokenizer.ended_by(template.end)
   at = spans[0][0] if spans else 0
   ids = start_ids(text[:at], tokenizer, not template.plain)
@@ -157,13 +163,13 @@ def _encode_spans(
   length = min(len(ids), limits.max_tokens)
   if not any(mask[:length]):
     raise _nothing_left(record, length, len(ids))
-  return EncodedSequence(
+  sequence = EncodedSequence(
     ids=np.array(ids[:length], np.int32),
     mask=np.array(mask[:length], bool),
     source=record.source,
     cut=(0, len(ids) - length),
-    joined=joined,
   )
+  return sequence, joined
 
 
 def _turn_by_turn(
@@ -171,8 +177,8 @@ def _turn_by_turn(
   tokenizer: Tokenizer,
   template: ChatTemplate,
   limits: Limits,
-) -> tuple[list[EncodedSequence], list[int]]:
-  """(demonstrations of a conversation's turns, tokens dropped from each).
+) -> tuple[list[EncodedSequence], list[int], int]:
+  """(demonstrations of turns, tokens dropped from each turn, borders kept).
 
   A turn whose prompt alone is beyond the limit is left out.
   """
@@ -181,16 +187,15 @@ def _turn_by_turn(
   whole = Limits(max_tokens=2**30)
   found: list[EncodedSequence] = []
   cut: list[int] = []
-  for i, message in enumerate(record.messages):
-    if message["role"] != "assistant":
-      continue
-    try:
-      texts = own.exchange(record.messages[:i], record.messages[i : i + 1])
-    except BadRow as bad:
-      raise _said(bad, record) from None
-    source = f"{record.source}#{len(cut) + 1}"
+  joined = 0
+  try:
+    turns = own.turns(record.messages)
+  except BadRow as bad:
+    raise _said(bad, record) from None
+  for number, texts in enumerate(turns, 1):
+    source = f"{record.source}#{number}"
     turn = DemonstrationRecord(*texts, source, record.group, end=end)
-    one = encode_demonstration(turn, tokenizer, whole)
+    one, kept_apart = _encode(turn, tokenizer, whole)
     length = min(len(one.ids), limits.max_tokens)
     cut.append(len(one.ids) - length)
     one = dataclasses.replace(
@@ -198,9 +203,10 @@ def _turn_by_turn(
     )
     if one.mask.any():
       found.append(one)
+      joined += kept_apart
   if not found:
     raise _nothing_left(record, limits.max_tokens, limits.max_tokens + cut[0])
-  return found, cut
+  return found, cut, joined
 
 
 def _nothing_left(
@@ -233,9 +239,9 @@ def encode_conversations(
   conversations this befell is in `Truncation.parted`.
 
   Raises:
-    UserError: the template refuses a conversation, no scored token of it is
-      left; or the template ends turns with a
-      token that the tokenizer reads as plain text, or that isn't its own.
+    UserError: the template refuses a conversation, or no scored token of it is
+      left; or the template ends turns with a token that the tokenizer reads as
+      plain text, or that isn't its own.
   """
   end = tokenizer.eos_text
   theirs = template.variables.get("eos_token") or end
@@ -256,7 +262,7 @@ def encode_conversations(
       "added), or a Hugging Face tokenizer.",
     )
   found: list[EncodedSequence] = []
-  count, parted, turns = 0, 0, 0
+  count, joined, parted, turns = 0, 0, 0, 0
   cut: list[int] = []
   for record in records:
     count += 1
@@ -265,18 +271,20 @@ def encode_conversations(
     except BadRow as bad:
       if bad.args[0] != "prefix":
         raise _said(bad, record) from None
-      some, lost = _turn_by_turn(record, tokenizer, template, limits)
+      some, lost, apart = _turn_by_turn(record, tokenizer, template, limits)
       parted, turns = parted + 1, turns + len(some)
       cut += lost
     else:
-      some = [_encode_spans(record, *spans, tokenizer, template, limits)]
-      cut.append(some[0].cut[1])
+      one, apart = _encode_spans(record, *spans, tokenizer, template, limits)
+      some = [one]
+      cut.append(one.cut[1])
     found += some
+    joined += apart
   return found, Truncation(
     noun="conversations",
     count=count,
     parts={"conversations": count_cuts(cut)},
-    joined=sum(one.joined for one in found),
+    joined=joined,
     parted=(parted, turns),
   )
 

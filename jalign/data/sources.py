@@ -52,9 +52,8 @@ SOURCES: dict[str, Reader] = {
   "tldr_world": read_tldr_world,
 }
 
-# Sources that are read without a chat template: they hold plain texts, or
-# conversations that `encode_conversations` writes later.
-WITHOUT_TEMPLATE = frozenset({"hh", "conversations", "tldr_world"})
+# Sources that are read without a chat template: they hold plain texts.
+WITHOUT_TEMPLATE = frozenset({"hh", "tldr_world"})
 
 
 def read(name: str, path: Path, **options: Any) -> tuple[list[Any], Report]:
@@ -82,9 +81,7 @@ def read(name: str, path: Path, **options: Any) -> tuple[list[Any], Report]:
     raise UserError(
       f"the source {name!r} takes no template.",
       where=str(path),
-      remedy="Leave it out here: `encode_conversations` takes it, later."
-      if name == "conversations"
-      else "Leave it out, or name another source.",
+      remedy="Leave it out, or name another source.",
     )
   if name == "tldr_world" and options.pop("columns", None):
     raise UserError(

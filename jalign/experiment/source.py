@@ -129,8 +129,6 @@ def read_records(
     "template": template,
     "columns": dict(settings.columns),
   }
-  if settings.source == "conversations":
-    del options["template"]  # needed later, where they are encoded
   try:
     records, report = data.read(
       settings.source, path, **{k: v for k, v in options.items() if v}

@@ -113,8 +113,10 @@ def test_tokens_and_templates(tmp_path):
   path = _write(tmp_path / "b.jsonl", {"messages": turns})
   assert check(path).source == "conversations"
   assert check(path).lengths["responses", "characters"] == (2, 2, 2, 2)
-  with pytest.raises(UserError, match="'conversations' takes no template"):
-    check(path, template=folder)
+  assert not check(path, template=folder).plain_chat
+  refuses = "{{ raise_exception('no') }}"
+  with pytest.raises(UserError, match="chat template refuses"):
+    check(path, template=refuses)
 
 
 def test_the_generated_world(tmp_path):

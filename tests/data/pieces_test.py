@@ -5,11 +5,13 @@ what pairs, lists, labels, demonstrations and conversations are made of.
 """
 
 import functools
+import json
 
 import pytest
 import transformers
 
 from jalign import data
+from jalign.data.check import check
 from tests.data import families
 
 WIDE = data.Limits(max_tokens=1000)
@@ -70,14 +72,14 @@ def test_chats(kind):
     record = data.PreferenceRecord(
       prompt, response, response, "f:1", "g", end=template.end
     )
-    pair = data.encode_pair(record, tokenizer, WIDE)
+    (pair,), cut = data.encode_pairs([record], tokenizer, WIDE)
     want = theirs.apply_chat_template(
       asked, add_generation_prompt=True, return_dict=False
     )
     assert pair.prompt.tolist() == want
     whole = _whole(theirs, [*asked, *answer], tokenizer.end_ids)
     same = [*pair.prompt, *pair.chosen] == whole
-    assert same == (not pair.joined), text
+    assert same == (not cut.joined), text
     kept += not same
     assert pair.chosen[-1] == tokenizer.end_ids[0]
     assert tokenizer.end_ids[0] not in pair.chosen[:-1]
@@ -90,11 +92,11 @@ def test_plain_texts(kind):
   for prompt in ("yo a", "a\n\nQ:", "a "):
     for text in RESPONSES:
       record = data.DemonstrationRecord(prompt, text, "f:1", "g")
-      one = data.encode_demonstration(record, tokenizer, WIDE)
+      (one,), cut = data.encode_demonstrations([record], tokenizer, WIDE)
       assert one.ids[~one.mask].tolist() == theirs(prompt).input_ids
       whole = [*theirs(prompt + text).input_ids, tokenizer.end_ids[0]]
-      assert (one.ids.tolist() == whole) == (not one.joined), (prompt, text)
-      kept += one.joined
+      assert (one.ids.tolist() == whole) == (not cut.joined), (prompt, text)
+      kept += cut.joined
   assert kept < 3 * len(RESPONSES) / 2
 
 
@@ -103,7 +105,19 @@ def test_conversations(kind):
   for text in ("yo", "no yo", "y o"):
     talk = _talk("yo a", text, "yo", text)
     record = data.ConversationRecord(tuple(talk), "f:1", "g")
-    one = data.encode_conversation(record, tokenizer, template, WIDE)
+    (one,), cut = data.encode_conversations([record], tokenizer, template, WIDE)
     whole = _whole(theirs, talk, tokenizer.end_ids)
-    assert (one.ids.tolist() == whole) == (not one.joined), text
+    assert (one.ids.tolist() == whole) == (not cut.joined), text
     assert one.mask.sum() >= 2 * len(tokenizer.encode_after("\n", text)[0]) + 2
+
+
+def test_tokens_that_are_counted_of_a_file(tmp_path):
+  folder = families.spaced(tmp_path / "a", "prepend", families.ZEPHYR)
+  path = tmp_path / "rows.jsonl"
+  path.write_text(
+    json.dumps({"prompt": "a", "chosen": "yo", "rejected": "yo yo"}) + "\n"
+  )
+  found = check(path, tokenizer=data.load(folder), template=folder)
+  # "yo</s>" and "yo▁yo</s>" after a line break, and no space before them.
+  assert found.lengths["responses", "tokens"].least == 2
+  assert found.lengths["responses", "tokens"].most == 3

@@ -141,3 +141,26 @@ def test_turns_that_nothing_can_write(tmp_path):
   bpe = data.train_bpe(["a"], 260)
   with pytest.raises(UserError, match="f.jsonl:7: .*differently once"):
     data.encode_conversations([record], bpe, template, WIDE)
+
+
+def test_conversations_that_a_template_refuses_are_bad_rows(tmp_path):
+  strict = (
+    "{% if messages | length > 2 %}{{ raise_exception('too long') }}{% endif %}"
+    + families.CHATML
+  )
+  path = tmp_path / "rows.jsonl"
+  rows = [{"messages": TALK[:2]}, {"messages": TALK}]
+  path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  with pytest.raises(UserError, match="rows.jsonl:2: .*too long"):
+    data.read("conversations", path, template=strict)
+  (record,), report = data.read(
+    "conversations", path, on_error="skip", template=strict
+  )
+  assert record.messages == tuple(TALK[:2])
+  assert report.lines() == {"template": [2]}
+  # What is taken apart can be written, and is no bad row.
+  found, _ = data.read("conversations", path, template=families.QWEN)
+  assert len(found) == 2
+  never = "{{ messages | length }}{% if add_generation_prompt %}x{% endif %}"
+  with pytest.raises(UserError, match="rows.jsonl:1: .*differently once"):
+    data.read("conversations", path, template=never)

@@ -10,8 +10,10 @@ kept in made_of.json.
 
 import dataclasses
 import datetime
+import functools
 import hashlib
 import pathlib
+import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -89,11 +91,11 @@ def check(
   """
   there = _read(folder)
   begun = [s for s in settings.stages if _has_begun(folder / s.name)]
-  if not begun or there is None:
-    return {"made_of": now, "went_on": (there or {}).get("went_on", [])}
-  before = there["made_of"]
+  if there is None:  # one that began before there was an id has none
+    there = _new("" if begun else secrets.token_hex(8))
+  before = there["made_of"] if begun else {}
   changed = [n for n in now if n in before and before[n] != now[n]]
-  kept = {"made_of": before | now, "went_on": there["went_on"]}
+  kept = there | {"made_of": before | now}
   if not changed:
     return kept
   lost = {
@@ -131,6 +133,24 @@ def agreement(changed: Iterable[str]) -> dict[str, Any]:
   return {"date": day, "changed": list(changed)}
 
 
+def id_of(folder: pathlib.Path) -> str:
+  """A name that no other run has; "" for runs of before there was one."""
+  there = _read(folder) or {}
+  return there.get("id", "")
+
+
+def went_on(folder: pathlib.Path) -> list[str]:
+  """Names of what has changed since a run began, and was agreed to."""
+  there = _read(folder) or _new("")
+  return list(
+    dict.fromkeys(n for each in there["went_on"] for n in each["changed"])
+  )
+
+
+def _new(name: str) -> dict[str, Any]:
+  return {"id": name, "made_of": {}, "went_on": []}
+
+
 def keep(folder: pathlib.Path, value: Mapping[str, Any]) -> None:
   """Writes made_of.json."""
   folders.write_json(folder / NAME, value)
@@ -138,7 +158,7 @@ def keep(folder: pathlib.Path, value: Mapping[str, Any]) -> None:
 
 def agree(folder: pathlib.Path, changed: str) -> None:
   """Adds a change that was agreed to while a stage began."""
-  there = _read(folder) or {"made_of": {}, "went_on": []}
+  there = _read(folder) or _new("")
   there["went_on"].append(agreement([changed]))
   keep(folder, there)
 
@@ -193,13 +213,18 @@ def _values(row: Any) -> Iterable[Any]:
 
   Fields with their default say nothing: a later version may have more.
   """
-  for field in dataclasses.fields(row):
-    value = getattr(row, field.name)
-    if field.name == "source":
+  for name, default in _fields(type(row)):
+    value = getattr(row, name)
+    if name == "source":
       value = value.replace("\\", "/").rpartition("/")[2]
-    if isinstance(value, np.ndarray) or value != field.default:
-      yield field.name
+    if isinstance(value, np.ndarray) or value != default:
+      yield name
       yield value
+
+
+@functools.cache
+def _fields(kind: type) -> list[tuple[str, Any]]:
+  return [(field.name, field.default) for field in dataclasses.fields(kind)]
 
 
 def _hash(values: Iterable[Any]) -> str:
@@ -212,7 +237,7 @@ def _hash(values: Iterable[Any]) -> str:
 
 def _bytes(value: Any) -> bytes:
   if isinstance(value, np.ndarray):
-    return f"{value.shape}{value.dtype}".encode() + value.tobytes()
+    return f"{value.shape}{value.dtype.char}".encode() + value.tobytes()
   if isinstance(value, tuple | list):
     return _hash(value).encode()
   return repr(value).encode(errors="surrogatepass")

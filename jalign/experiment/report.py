@@ -65,7 +65,7 @@ class Outcome(NamedTuple):
     contestants: names, samples and measures of those beside the policies.
     matrix: of everybody's samples under the annotator, None without one.
     drawn: the samples that best-of-n chose from, None without it.
-    facts: seconds, peak_memory_gib, devices.
+    facts: seconds, peak_memory_gib, devices, went_on: see `identity.went_on`.
   """
 
   folder: pathlib.Path
@@ -144,6 +144,10 @@ def write_run_report(
           ("wall time of this call", f"{facts['seconds']:.0f} s"),
           ("peak memory", f"{facts['peak_memory_gib']:.2f} GiB"),
           ("devices", facts["devices"]),
+          *(
+            ("changed since it began", name)
+            for name in facts.get("went_on", ())
+          ),
         ],
       ),
     )

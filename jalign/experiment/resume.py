@@ -11,7 +11,7 @@ from jalign.experiment import folder as folders
 from jalign.experiment import identity
 from jalign.experiment.settings import StageSettings
 from jalign.training import metrics
-from jalign.training.checkpoint import Checkpoints
+from jalign.training.checkpoint import Checkpoints, versions
 
 Meta = dict[str, Any]
 
@@ -43,6 +43,8 @@ def with_metrics(meta: Meta, folder: pathlib.Path) -> Meta:
 def check_state(there: Meta, here: Meta, folder: pathlib.Path) -> None:
   """Checks that a checkpoint is of this stage.
 
+  Versions that differ are printed: they may change the last bits of numbers.
+
   Raises:
     UserError: it was made of something else; names what.
   """
@@ -56,6 +58,10 @@ def check_state(there: Meta, here: Meta, folder: pathlib.Path) -> None:
     )
   if found:
     raise _foreign(f"its checkpoints were made of other {_list(found)}", folder)
+  before, now = there.get("versions", {}), versions()
+  for name in sorted(before.keys() & now.keys()):
+    if before[name] != now[name]:
+      print(f"[{folder.name}] {name} was {before[name]} and is {now[name]}")
 
 
 def check_best(best: Checkpoints, here: Meta, folder: pathlib.Path) -> None:

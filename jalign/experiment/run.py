@@ -148,6 +148,7 @@ def run_one(
         "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         / 2**20,
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "went_on": identity.went_on(folder),
       },
     ),
     plugins.report,
@@ -164,7 +165,8 @@ def _extra_writers(
       settings.wandb_project,
       name=f"{folder.name}/{stage}",
       config=config,
-      id=f"{folder.name}-{stage}",
+      # Runs of two sweeps may have one name.
+      id=f"{identity.id_of(folder) or folder.name}-{stage}",
       resume="allow",
     )
   ]

@@ -17,6 +17,7 @@ from jalign.experiment.prepare import Prepared
 from jalign.experiment.settings import StageSettings
 from jalign.models import ModelConfig
 from jalign.training import manifest, metrics
+from jalign.training.checkpoint import versions
 
 # ------------------------------------------------------------------- functions
 
@@ -137,6 +138,33 @@ def test_everything_that_decides_the_numbers_counts():
   assert changed(chat="{{ 1 }}") == ["template"]
 
 
+def test_each_function_counts(tmp_path):
+  parts = ("function", "measures", "opponents")
+  paths = {part: tmp_path / f"{part}.py" for part in (*parts, "report")}
+  for path in paths.values():
+    path.write_text("def f(): ...\n")
+  settings = _settings(
+    annotator={part: f"{paths[part]}:f" for part in parts},
+    report=f"{paths['report']}:f",
+  )
+  before = _made_of(settings)
+  for part, path in paths.items():
+    path.write_text("def f(): return 1\n")
+    after = _made_of(settings)
+    name = part if part == "report" else f"annotator.{part}"
+    assert [n for n in after if after[n] != before[n]] == [name]
+    before = after
+
+
+def test_an_id_is_kept_and_no_other_run_has_it(tmp_path):
+  kept = [identity.check(tmp_path / n, _settings(), OF) for n in ("a", "b")]
+  assert kept[0]["id"] != kept[1]["id"] != ""
+  identity.keep(tmp_path / "a", kept[0])
+  other = OF | {"data.held_out": "x"}  # nothing was trained yet
+  again = identity.check(tmp_path / "a", _settings(), other)
+  assert again == kept[0] | {"made_of": other}
+
+
 def test_a_stage_needs_what_its_parameters_come_from():
   settings = _settings()
   of = _made_of(settings)
@@ -157,18 +185,19 @@ def test_a_stage_needs_what_its_parameters_come_from():
 def begun(tmp_path):
   """A folder in which the first stage has begun."""
   (tmp_path / "sft" / "checkpoints" / "2").mkdir(parents=True)
-  identity.keep(tmp_path, {"made_of": OF, "went_on": []})
+  identity.keep(tmp_path, NEW)
   return tmp_path
 
 
 OF = {"annotator.function": "a", "sft.data.train": "b", "data.held_out": "c"}
+NEW = {"id": "x", "made_of": OF, "went_on": []}
 ANYWAY = "--config.resume=anyway"
 
 
 def test_nothing_changed(begun):
   more = OF | {"of a later version": "d"}
   kept = identity.check(begun, _settings(), more)
-  assert kept == {"made_of": more, "went_on": []}
+  assert kept == {"id": "x", "made_of": more, "went_on": []}
 
 
 @pytest.mark.parametrize("name", ["annotator.function", "data.held_out"])
@@ -184,6 +213,7 @@ def test_what_only_judges_may_change_where_that_is_agreed_to(
   assert kept["made_of"] == now
   assert [x["changed"] for x in kept["went_on"]] == [[name]]
   identity.keep(begun, kept)
+  assert identity.went_on(begun) == [name] and identity.id_of(begun) == "x"
   assert identity.check(begun, _settings(), now) == kept  # it was agreed to
 
 
@@ -196,7 +226,7 @@ def test_what_a_stage_was_trained_from_may_not_change(begun):
   shutil.rmtree(begun / "sft")  # what the message says
   assert identity.check(begun, _settings(), now)["made_of"] == now
   # The online stage needs the annotator, once it has begun.
-  identity.keep(begun, {"made_of": OF, "went_on": []})
+  identity.keep(begun, NEW)
   (begun / "online" / "checkpoints" / "2").mkdir(parents=True)
   with pytest.raises(UserError, match="online from annotator.function"):
     identity.check(
@@ -207,7 +237,7 @@ def test_what_a_stage_was_trained_from_may_not_change(begun):
 def test_folders_of_before_go_on(begun):
   (begun / identity.NAME).unlink()
   kept = identity.check(begun, _settings(), OF)
-  assert kept == {"made_of": OF, "went_on": []}
+  assert kept == NEW | {"id": ""}
   (begun / identity.NAME).write_text("[]")
   with pytest.raises(UserError, match="is damaged"):
     identity.check(begun, _settings(), OF)
@@ -252,7 +282,7 @@ def _meta(start="s", seed=0, made_of=OF, **changes):
   return json.loads(json.dumps(resume.meta_of(stage, start, seed, made_of)))
 
 
-def test_states_of_another_making(tmp_path):
+def test_states_of_another_making(tmp_path, capsys):
   same = lambda there: resume.differing(there, _meta())
   assert same(_meta()) == []
   assert same({"start": "s"}) == [] == same({})  # of older versions
@@ -271,6 +301,10 @@ def test_states_of_another_making(tmp_path):
     resume.check_state(_meta("other"), _meta(), tmp_path)
   with pytest.raises(UserError, match=r"other settings: config.align.steps"):
     resume.check_state(_meta(steps=9), _meta(), tmp_path)
+  resume.check_state(_meta() | {"versions": versions()}, _meta(), tmp_path)
+  assert not capsys.readouterr().out
+  resume.check_state(_meta() | {"versions": {"jax": "0"}}, _meta(), tmp_path)
+  assert "jax was 0 and is 0." in capsys.readouterr().out
 
 
 def test_metrics_of_another_run(tmp_path):
@@ -320,11 +354,11 @@ def test_a_folder_with_what_is_not_its_own(place):
     "--config.steps=2",
     f"--config.report={report}:sections",
   ]
-  run, _ = place.train(*flags)
+  run, _ = place.train(*flags, workdir="run[1]")  # which is no pattern
   assert "resume" not in json.loads((run / "config.json").read_text())
   stage = run / "align"
   whole = shutil.copytree(run, place.folder / "whole")
-  again = place.command(*flags)
+  again = place.command(*flags, workdir="run[1]")
 
   def put_back():
     shutil.rmtree(run)
@@ -368,4 +402,5 @@ def test_agreed_to_it_goes_on(place):
   assert "report changed since it began" in place.fails(place.command(*flags))
   _, said = place.train(*flags, ANYWAY)
   assert "[run] goes on although report changed" in said
+  assert "changed since it began | report" in (run / "report.md").read_text()
   cli.main(place.command(*flags))  # and that was it

@@ -223,7 +223,7 @@ def _values(row: Any) -> Iterable[Any]:
 
 
 @functools.cache
-def _fields(kind: type) -> list[tuple[str, Any]]:
+def _fields(kind: Any) -> list[tuple[str, Any]]:
   return [(field.name, field.default) for field in dataclasses.fields(kind)]
 
 

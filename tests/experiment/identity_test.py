@@ -371,7 +371,7 @@ def test_a_folder_with_what_is_not_its_own(place):
   _doctored(best, of_another)
   said = place.fails(again)
   assert "its best/ was made of other data.train" in said
-  said = place.fails(["sample", f"--run={run}", "--prompt=q:"])
+  said = place.fails(["convert", f"--run={run}", f"--to={run}-x"])
   assert "best/ is of another run" in said
   put_back()
 

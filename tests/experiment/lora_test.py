@@ -176,5 +176,5 @@ def test_a_selected_part_is_of_use_to_every_command(place, capsys, part):
   # Another start is still refused.
   meta.write_text(json.dumps(kept | {"start": "another"}))
   manifest.write(best)
-  said = place.fails(["sample", f"--run={run}", "--prompt=q:"])
+  said = place.fails(["convert", f"--run={run}", f"--to={run}-x"])
   assert "what it started from has changed" in said

@@ -213,7 +213,8 @@ def _values(row: Any) -> Iterable[Any]:
 
   Fields with their default say nothing: a later version may have more.
   """
-  for name, default in _fields(type(row)):
+  kind: Any = type(row)
+  for name, default in _fields(kind):
     value = getattr(row, name)
     if name == "source":
       value = value.replace("\\", "/").rpartition("/")[2]

@@ -39,7 +39,12 @@ def test_a_change_of_the_stage_before(place):
   np.testing.assert_array_equal(before["embed"], after["embed"])
   names = _saved(run)
   assert "['blocks']['wq']['a']" in names
-  command = ["convert", f"--run={run}", f"--to={run / 'x'}", "--adapter"]
+  command = [
+    "convert",
+    f"--run={run}",
+    f"--to={place.folder / 'none'}",
+    "--adapter",
+  ]
   assert "the stage sft left" in place.fails(command)
   assert not any("embed" in name for name in names)
   cli.main(["sample", f"--run={run}", "--prompt=q:", "--max_new_tokens=2"])
@@ -76,7 +81,12 @@ def test_only_some_paths(place):
   np.testing.assert_array_equal(before["embed"], after["embed"])
   assert not np.array_equal(before["blocks"]["up"], after["blocks"]["up"])
   assert "['embed']" not in _saved(run)
-  command = ["convert", f"--run={run}", f"--to={run / 'x'}", "--adapter"]
+  command = [
+    "convert",
+    f"--run={run}",
+    f"--to={place.folder / 'none'}",
+    "--adapter",
+  ]
   assert "there is no adapter" in place.fails(command)
 
 
@@ -174,6 +184,11 @@ def test_a_selected_part_is_of_use_to_every_command(place, capsys, part):
   manifest.write(best)
   jax.tree.map(np.testing.assert_array_equal, _params(run), want)
   # Another start is still refused.
+  meta.write_text(json.dumps(kept | {"start": "another"}))
+  manifest.write(best)
+  said = place.fails(["convert", f"--run={run}", f"--to={run}-x"])
+  assert "its best/ is of another run" in said
+  del kept["made_of"]
   meta.write_text(json.dumps(kept | {"start": "another"}))
   manifest.write(best)
   said = place.fails(["convert", f"--run={run}", f"--to={run}-x"])

@@ -1,6 +1,6 @@
 """Panels of what samples gained: rewards, and gain against distance."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.ticker import MaxNLocator
 
@@ -28,24 +28,38 @@ def rewards(key: str) -> Draw:
   return draw
 
 
-_SPREADS = (
-  ("reward_std", "-", "all samples"),
-  ("reward_std_within_prompt", "--", "within a prompt"),
-)
+_SPREADS = {
+  "reward_std": ("all samples", "-"),
+  "reward_std_within_prompt": ("within a prompt", "--"),
+}
+_PREFERENCES = {
+  "preference_certainty": ("certainty, |2p - 1|", "-"),
+  "win_rate_over_mixture": ("win rate over the mixture", "--"),
+  "identical_pairs": ("identical pairs", ":"),
+}
 
 
-def spreads(axes, runs: Runs, looks) -> bool:
-  """Standard deviation of the reward of training samples."""
-  drawn = {}
-  for name, run in runs.items():
-    for key, style, label in _SPREADS:
-      curve = run.curve(key)
-      if curve is not None:
-        axes.plot(*curve, style, color=looks[name][0])
-        drawn[label] = style
-  axes.set_ylabel("sd of the reward")
-  explain(axes, drawn)
-  return bool(drawn)
+def _styled(lines: Mapping[str, tuple[str, str]], ylabel: str, scale: float):
+  """Several metrics of a run on one pair of axes, by line style."""
+
+  def draw(axes, runs: Runs, looks) -> bool:
+    drawn = {}
+    for name, run in runs.items():
+      for key, (label, style) in lines.items():
+        curve = run.curve(key)
+        if curve is not None:
+          steps, values = curve
+          axes.plot(steps, scale * values, style, color=looks[name][0])
+          drawn[label] = style
+    axes.set_ylabel(ylabel)
+    explain(axes, drawn)
+    return bool(drawn)
+
+  return draw
+
+
+spreads: Draw = _styled(_SPREADS, "sd of the reward", 1)
+preferences: Draw = _styled(_PREFERENCES, "%", 100)
 
 
 _GAINS = (

@@ -5,7 +5,7 @@ from typing import Any
 
 from jalign.diagnostics.policy import reversal
 from jalign.diagnostics.preference import reliability
-from jalign.evaluation.gains import gains, rewards, spreads
+from jalign.evaluation.gains import gains, preferences, rewards, spreads
 from jalign.evaluation.style import Looks, new_figure
 from jalign.evaluation.traces import Draw, Dynamics, Panel, Runs, explain
 
@@ -192,6 +192,7 @@ def panels(runs: Runs, looks: Looks) -> list[Panel]:
     Panel("Top-k mass", _indicator("policy/top_k_mass", "probability")),
     Panel("Accuracies on held-out pairs", _accuracies),
     Panel("Calibration of implicit rewards", _calibration, ""),
+    Panel("Preferences between training samples", preferences),
     Panel("Reward of training samples", rewards("reward")),
     Panel("Spread of that reward", spreads),
     Panel("Reward of held-out samples", rewards("eval/reward")),

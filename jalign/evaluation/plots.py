@@ -29,6 +29,7 @@ from jalign.evaluation.style import (
 from jalign.evaluation.win_rate import WinMatrix
 
 Series = Mapping[str, tuple[ArrayLike, ArrayLike]]  # name -> (steps, values)
+_LABELS = 14  # that fit beside the curves of one plot
 
 
 def checked_curve(name: str, curve: tuple[ArrayLike, ArrayLike]):
@@ -81,7 +82,7 @@ def plot_curves(
   looks: Looks | None = None,
   window: int = 1,
 ) -> pathlib.Path:
-  """Several curves on one pair of axes, each named where it ends.
+  """Several curves on one pair of axes, each named where it ends, or below.
 
   Args:
     series: name -> (steps [N], values [N]); NaN leaves a gap.
@@ -102,7 +103,10 @@ def plot_curves(
     axes = figure.subplots()
     ends = _draw(axes, series, looks, window)
     axes.set(xlabel=xlabel, ylabel=ylabel)
-    label_ends(axes, ends, looks)
+    if len(ends) > _LABELS:
+      legend_below(figure, {name: looks[name] for name in ends})
+    else:
+      label_ends(axes, ends, looks)
     return save_figure(figure, path)
 
 

@@ -1,5 +1,6 @@
 """The report of a run."""
 
+import math
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -47,6 +48,8 @@ CURVES = {
   "reward_std": "reward of samples, sd",
   "eval/reward_std": "held-out reward of samples, sd",
   "reward_std_within_prompt": "reward, sd within a prompt",
+  "preference_certainty": "certainty of preferences, |2p - 1|",
+  "identical_pairs": "identical pairs of samples, share",
   "win_rate_over_mixture": "win rate over the mixture (training)",
   "response_tokens": "response length (tokens)",
   "grad_norm": "gradient norm",
@@ -233,6 +236,7 @@ def _paths(outcome: Outcome, names: Iterable[str]) -> dict[str, Any]:
   return curves
 
 
+_WITH_UNIT = {"loss": "nll_per_token", "eval/loss": "eval/nll_per_token"}
 _REWARD = (
   " Reward: mean of the config's reward function, with a 95 % interval"
   " clustered by prompt; sd: its standard deviation over all samples, and among"
@@ -283,9 +287,13 @@ def _curves(folder, settings, looks):
 
 
 def present(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
-  seen = {key for rows in runs.values() for row in rows for key in row}
-  if "nll_per_token" in seen:  # the same curves, with a unit
-    seen -= {"loss", "eval/loss"}
+  every = [row for rows in runs.values() for row in rows]
+  seen = {key for row in every for key in row}
+  for loss, nll in _WITH_UNIT.items():  # the same curve, of an imitating loss
+    both = [row for row in every if loss in row and nll in row]
+    alike = [math.isclose(row[loss], row[nll], rel_tol=1e-4) for row in both]
+    if both and all(alike) and len(both) == sum(loss in row for row in every):
+      seen.discard(loss)
   return {key: label for key, label in CURVES.items() if key in seen}
 
 

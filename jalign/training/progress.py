@@ -4,6 +4,7 @@ A log file, a pipe or a cluster's console gets whole lines, on standard error
 like the bar, and none from what takes less than a minute.
 """
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -66,7 +67,9 @@ class Progress:
     self._bar.update(count)
     now = self._clock()
     if self._plain and now - self._said_at >= EVERY_SECONDS:
-      print(self._line(now), file=sys.stderr, flush=True)
+      # A log that can't be written to stops no training.
+      with contextlib.suppress(OSError, ValueError):
+        print(self._line(now), file=sys.stderr, flush=True)
       self._said_at, self._said_done = now, self._done
 
   def show(self, **values: float) -> None:

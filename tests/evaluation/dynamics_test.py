@@ -98,6 +98,16 @@ def test_rewards_are_shown_and_are_the_gain_where_there_are_some(drawn):
   assert len(gains) == 2
 
 
+def test_preferences_are_shown_without_a_reward(drawn):
+  names = "preference_certainty", "identical_pairs", "win_rate_over_mixture"
+  found, _ = drawn({"a": _run(*names, scale=0.1)})
+  (axes,) = found.values()
+  assert list(found) == ["Preferences between training samples"]
+  for line in axes.lines:
+    np.testing.assert_allclose(line.get_ydata(), [0, 20, 40])
+  assert {line.get_linestyle() for line in axes.lines} == {"-", "--", ":"}
+
+
 def test_chosen_and_rejected_have_the_runs_colour(drawn):
   found, _ = drawn({"a": _run(*(f"eval/{name}" for name in SIDES))})
   axes = found["Log-probs of held-out pairs"]

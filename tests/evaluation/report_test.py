@@ -177,6 +177,20 @@ def test_a_plot_of_no_known_format_is_refused(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+def test_curves_that_are_too_many_to_be_named_beside_are_named_below(
+  monkeypatch,
+):
+  monkeypatch.setattr(plots, "save_figure", lambda figure, _: figure)
+  series = {f"run {i}": ([1, 2], [i, i]) for i in range(20)}
+  figure = ev.plot_curves(series, "x.png", xlabel="", ylabel="")
+  (legend,) = figure.legends
+  assert [t.get_text() for t in legend.get_texts()] == list(series)
+  assert not figure.axes[0].texts
+  few = dict(list(series.items())[:14])
+  figure = ev.plot_curves(few, "x.png", xlabel="", ylabel="")
+  assert not figure.legends and len(figure.axes[0].texts) == 14
+
+
 def test_a_legend_of_panels_is_within_the_figure(monkeypatch):
   monkeypatch.setattr(plots, "save_figure", lambda figure, _: figure)
   names = [

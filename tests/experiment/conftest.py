@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jalign import cli
+from jalign.training import progress
 
 CONFIG = """
 from experiments.configs import base
@@ -90,6 +91,7 @@ class Workplace:
 
 @pytest.fixture
 def place(tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(progress, "EVERY_SECONDS", 3600)  # on a busy machine, too
   monkeypatch.chdir(pathlib.Path(__file__).resolve().parents[2])
   handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
   yield Workplace(tmp_path, capsys)

@@ -68,6 +68,16 @@ def test_stages_of_other_starts_have_a_frontier_of_their_own(
   )
 
 
+def test_a_loss_is_left_out_only_where_it_is_the_likelihood():
+  imitating = {"step": 1, "loss": 2.0, "nll_per_token": 2.0 + 1e-6}
+  other = {"step": 1, "loss": 0.3, "nll_per_token": 2.0}
+  shown = lambda *rows: list(report.present({"run": rows}))
+  assert shown(imitating) == ["nll_per_token"]
+  assert shown(other) == ["loss", "nll_per_token"]
+  assert shown(imitating, other) == ["loss", "nll_per_token"]
+  assert shown({"step": 1, "loss": 1.0}, imitating) == ["loss", "nll_per_token"]
+
+
 def test_a_start_is_known_by_what_its_checkpoints_say(tmp_path):
   assert dynamics._start(tmp_path) == ""
   for step, text in (("2", "{damaged"), ("4", '{"start": "abc"}')):

@@ -1,5 +1,6 @@
 """Progress without a terminal: a whole line a minute, and not one more."""
 
+import errno
 import io
 
 import pytest
@@ -46,6 +47,16 @@ def test_a_terminal_has_a_bar_instead(monkeypatch):
     p.update()
   said = progress.sys.stderr.getvalue()
   assert "[align]" not in said and "2/3" in said and "loss=0.5000" in said
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(monkeypatch):
+  class Full(io.StringIO):
+    def write(self, text):
+      raise OSError(errno.ENOSPC, "full")
+
+  monkeypatch.setattr("sys.stderr", Full())
+  with Progress("align", "step", 3, clock=_ticking(0, 70)) as p:
+    p.update()
 
 
 def test_nothing_is_said_within_a_minute_or_without_a_description(capsys):

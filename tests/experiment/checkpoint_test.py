@@ -66,7 +66,8 @@ def trained(place, start, request):
   place.write_data(_rows())
   place.config = CONFIG
   lora = ["--config.lora.rank=4"] if request.param == "lora" else []
-  run, _ = place.train(*_flags(place, start), *lora)
+  place.flags = [*_flags(place, start), *lora]
+  run, _ = place.train(*place.flags)
   target = place.folder / "export"
   cli.main(["convert", f"--run={run}", f"--to={target}"])
   return place, run, target
@@ -88,6 +89,15 @@ def test_aligned_and_handed_back(trained, start):
   written = json.loads((target / "config.json").read_text())
   assert written["architectures"] == ["Qwen3ForCausalLM"]
   assert written["eos_token_id"] == 256
+  # Another model than the one that was trained isn't trained on.
+  path = start / "config.json"
+  config = json.loads(path.read_text())
+  path.write_text(json.dumps(config | {"rms_norm_eps": 0.125}))
+  said = place.fails(place.command(*place.flags, "--config.resume=anyway"))
+  assert "model.rms_norm_eps (from" in said and "to 0.125) changed" in said
+  path.write_text(json.dumps(config, indent=7))  # the same, written otherwise
+  _, said = place.train(*place.flags)
+  assert "resumes at step 6 of 6" in said
 
 
 def _chosen(folder, rows):

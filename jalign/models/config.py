@@ -5,6 +5,7 @@ from typing import Any
 
 from jalign.errors import UserError
 from jalign.models.layers import ACTIVATIONS
+from jalign.models.ranges import FIELDS, SWITCHES, dtype_name
 from jalign.models.rope import scaling_of
 from jalign.sharding import RULES, Rules
 
@@ -69,7 +70,8 @@ class ModelConfig:
     initializer_range: standard deviation of the initial weights.
     model_type: family of an exported config.json, a key of `hf.FAMILIES`; ""
       for the first that fits. It changes nothing that is computed.
-    dtype: of activations and matrix products.
+    dtype: of activations and matrix products; by name, or as `jnp.dtype`
+      takes it.
     param_dtype: of the parameters.
     cache_dtype: of cached keys and values. "" is that of activations, on the
       CPU float32 for bfloat16; "int8" (see KVCache) takes half the memory of
@@ -130,20 +132,20 @@ class ModelConfig:
   rules: Rules = RULES
 
   def __post_init__(self):
-    if not self.head_dim:
-      width, rest = divmod(self.hidden_size, max(self.num_attention_heads, 1))
+    for name in ("dtype", "param_dtype", "cache_dtype"):
+      object.__setattr__(self, name, dtype_name(getattr(self, name)))
+    for name in ("hidden_size", "num_attention_heads"):
+      self._in_range(name)
+    if type(self.head_dim) is int and not self.head_dim:
+      width, rest = divmod(self.hidden_size, self.num_attention_heads)
       self._require(not rest, "num_attention_heads", "must divide hidden_size")
       object.__setattr__(self, "head_dim", width)
-    for name in (
-      "vocab_size",
-      "hidden_size",
-      "intermediate_size",
-      "num_hidden_layers",
-      "num_attention_heads",
-      "num_key_value_heads",
-      "scan_unroll",
-    ):
-      self._require(getattr(self, name) >= 1, name, "must be at least 1")
+    for name in FIELDS:
+      self._in_range(name)
+    for name in SWITCHES:
+      self._require(
+        isinstance(getattr(self, name), bool), name, "must be true or false"
+      )
     self._require(
       self.num_attention_heads % self.num_key_value_heads == 0,
       "num_key_value_heads",
@@ -208,6 +210,11 @@ class ModelConfig:
     """Of each layer; 0 for none."""
     types = self.layer_types or (SLIDING,) * self.num_hidden_layers
     return tuple(self.sliding_window * (one == SLIDING) for one in types)
+
+  def _in_range(self, name: str) -> None:
+    self._require(
+      FIELDS[name].holds(getattr(self, name)), name, str(FIELDS[name])
+    )
 
   def _require(self, condition: bool, name: str, rule: str) -> None:
     if not condition:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jalign.errors import UserError
+from jalign.models.ranges import SCALING
 from jalign.types import Array
 
 # What a scaling may be told, beside its type; None is "by the formula".
@@ -50,7 +51,7 @@ def scaling_of(given: Any) -> tuple[tuple[str, Any], ...]:
   where = "model.rope_scaling"
   if kind == "default" and not found:
     return ()
-  if kind not in _DEFAULTS:
+  if not isinstance(kind, str) or kind not in _DEFAULTS:
     raise UserError(
       f"there is no scaling {kind!r}.",
       where=where,
@@ -70,7 +71,20 @@ def scaling_of(given: Any) -> tuple[tuple[str, Any], ...]:
       + ".",
       where=where,
     )
-  return tuple(sorted({"rope_type": kind, **known, **found}.items()))
+  whole = {**known, **found}
+  for key, value in whole.items():
+    free = known[key] is None and value is None
+    if key in SCALING and not free and not SCALING[key].holds(value):
+      raise UserError(f"{key} is {value!r}; it {SCALING[key]}.", where=where)
+  if not isinstance(whole.get("truncate", True), bool):
+    raise UserError("truncate must be true or false.", where=where)
+  low, high = whole.get("low_freq_factor"), whole.get("high_freq_factor")
+  if low is not None and not low < high:
+    raise UserError(
+      f"low_freq_factor ({low}) must be below high_freq_factor ({high}).",
+      where=where,
+    )
+  return tuple(sorted({"rope_type": kind, **whole}.items()))
 
 
 def frequencies(

@@ -12,6 +12,7 @@ from typing import Any
 from jalign.errors import UserError
 from jalign.models.config import FULL, SLIDING, ModelConfig
 from jalign.models.hf.families import FAMILIES
+from jalign.models.ranges import FIELDS, SCALING, SWITCHES
 
 # Fields of ModelConfig that say how and in what numbers, not what, is computed.
 HOW = (
@@ -83,6 +84,15 @@ _FIXED: dict[str, tuple[Any, ...]] = {
   "scale_attn_weights": (True,),
   "use_bidirectional_attention": (None, False),
 }
+# Where 0 is another thing than here, and no model means it.
+_NOT_ZERO = (
+  "attn_logit_softcapping",
+  "final_logit_softcapping",
+  "head_dim",
+  "query_pre_attn_scalar",
+  "sliding_window",
+)
+_ROTATION = {**SCALING, "rope_theta": FIELDS["rope_theta"]}
 _ROPE = ("rope_type", "rope_theta", "partial_rotary_factor")
 
 
@@ -131,6 +141,42 @@ def _plain(c):
   return dataclasses.replace(c, **changes)
 
 
+def check_numbers(config: Any, where: str) -> None:
+  """Checks the numbers of a config.json, before anything computes with them.
+
+  Args:
+    config: as the file has it.
+    where: of error messages: the file.
+
+  Raises:
+    UserError: one is out of its range, or no number.
+  """
+  if not isinstance(config, dict):
+    raise UserError("it is no object of JSON.", where=where)
+  name = config.get("model_type")
+  family = FAMILIES.get(name) if isinstance(name, str) else None
+  renamed = {} if family is None else family.renamed
+  for field, allowed in FIELDS.items():
+    key = renamed.get(field, field)
+    _check_number(config.get(key), allowed, f"{where}: {key}")
+  for key in SWITCHES:
+    if not isinstance(config.get(key), bool | None):
+      raise UserError(
+        f"{config[key]!r:.60} must be true or false.", where=f"{where}: {key}"
+      )
+  for kind in ("rope_parameters", "rope_scaling"):
+    given = config.get(kind) or {}
+    for one in (given, *dict(given).values()):  # one for all layers, or several
+      for key, value in one.items() if isinstance(one, dict) else ():
+        if key in _ROTATION:
+          _check_number(value, _ROTATION[key], f"{where}: {kind}.{key}")
+
+
+def _check_number(value, allowed, where):
+  if value is not None and not allowed.holds(value):
+    raise UserError(f"{value!r:.60} {allowed}.", where=where)
+
+
 def config_from(config: Mapping[str, Any], where: str = "") -> ModelConfig:
   """The model that a config.json describes.
 
@@ -155,7 +201,8 @@ def config_from(config: Mapping[str, Any], where: str = "") -> ModelConfig:
     config.keys() - _SILENT - _FIXED.keys() - set(_SHARED)
     - set(family.read) - set(family.silent) - {"hidden_act"}
   )  # fmt: skip
-  unknown = {key for key in unknown if config[key] not in (None, False)}
+  off = (None, False)
+  unknown = {k for k in unknown if not any(config[k] is one for one in off)}
   if unknown:
     raise UserError(
       f"it asks for {', '.join(sorted(unknown))}, which jalign doesn't know.",
@@ -169,17 +216,30 @@ def config_from(config: Mapping[str, Any], where: str = "") -> ModelConfig:
         f"{key} is {config[key]!r}; jalign computes with {values[-1]!r}.",
         where=where,
       )
+  for key in _NOT_ZERO:
+    if config.get(key) == 0 and config[key] is not False:
+      raise UserError(
+        f"{key} is 0.", where=where, remedy="Write null for none."
+      )
   fields = {key: config[key] for key in _SHARED if key in config}
-  fields |= {k: 0 if config[k] is None else config[k] for k in family.read}
+  for key in family.read:
+    none = False if key in SWITCHES else 0
+    fields[key] = none if config[key] is None else config[key]
   # Where it is a choice, a bias is on all four projections.
   fields["attention_out_bias"] = fields.get("attention_bias", False)
   fields |= family.implied(config)
   if "learned_positions" not in family.read:
     fields |= _rope(config, where)
-  fields |= _windows(config)
+  fields |= _windows(config, where)
   fields["hidden_act"] = config["hidden_act"]
   fields["head_dim"] = config.get("head_dim") or 0
-  return _plain(ModelConfig(model_type=name, **fields))
+  try:
+    return _plain(ModelConfig(model_type=name, **fields))
+  except UserError as e:
+    field = e.where.removeprefix("model.")
+    field = family.renamed.get(field, field)
+    place = f"{where}: {field}" if where else field
+    raise UserError(e.problem, where=place, remedy=e.remedy) from None
 
 
 def _translated(config, family):
@@ -193,12 +253,22 @@ def _translated(config, family):
   }
 
 
-def _windows(config):
+def _windows(config, where):
   types = tuple(config.get("layer_types") or ())
-  window = config.get("sliding_window") or 0
+  strange = sorted({str(x) for x in types} - {FULL, SLIDING})
+  if strange:
+    raise UserError(
+      f"layer_types has {', '.join(strange)}; jalign knows {FULL} and"
+      f" {SLIDING}.",
+      where=where,
+    )
   if types and SLIDING not in types:
     return {}
-  return {"sliding_window": window, "layer_types": types if window else ()}
+  window = config.get("sliding_window")
+  return {
+    "sliding_window": 0 if window is None else window,
+    "layer_types": types,
+  }
 
 
 def _rope(config, where):
@@ -209,6 +279,8 @@ def _rope(config, where):
   fields = _one_rope(found[FULL], config, where)
   if local.get("rope_scaling"):
     raise UserError("layers with a window scale their positions.", where=where)
+  if not local["rope_theta"]:  # here, it means that of the other layers
+    raise UserError("rope_theta of layers with a window is 0.", where=where)
   return fields | {"rope_local_base_freq": local["rope_theta"]}
 
 

@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-import functools
+import json
 import os
 import pathlib
 from typing import Any
@@ -10,18 +10,27 @@ from typing import Any
 import jax
 import numpy as np
 from flax import traverse_util
-from jax.sharding import AxisType
 
 from jalign.errors import UserError
 from jalign.models.config import ModelConfig
-from jalign.models.hf.description import config_from
-from jalign.models.hf.shards import HEAD, SCORE, Shards, listed, open_shards
-from jalign.models.hf.tensors import Place, places, tensors
+from jalign.models.hf.description import check_numbers, config_from
+from jalign.models.hf.parts import read
+from jalign.models.hf.shards import (
+  HEAD,
+  SCORE,
+  Shards,
+  listed,
+  not_finite,
+  open_shards,
+)
+from jalign.models.hf.tensors import places, tensors
+from jalign.models.ranges import dtype_name
 from jalign.models.spec import param_specs
 from jalign.sharding import shardings
 from jalign.types import Params
 
 _DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+_WIDE = {"F64"}  # read where it is asked to be narrower
 _EMBEDS = ("model.embed_tokens.weight", "transformer.wte.weight")
 _PREFIXES = ("model.", "transformer.")
 # Computed from the config, and in the files of older versions.
@@ -49,22 +58,28 @@ def read_config(path: str | os.PathLike[str], **fields: Any) -> ModelConfig:
       remedy="Give the folder of a Hugging Face checkpoint.",
     )
   try:
+    check_numbers(
+      json.loads((folder / "config.json").read_text("utf-8")), where
+    )
     found = transformers.AutoConfig.from_pretrained(
       str(folder), local_files_only=True, trust_remote_code=False
     )
+    config = config_from(found.to_dict(), where)
+  except UserError:
+    raise
   except Exception as error:  # whatever a foreign file makes it raise
     raise UserError(
       f"it can't be read ({type(error).__name__}: {error}).", where=where
     ) from None
-  return dataclasses.replace(config_from(found.to_dict(), where), **fields)
+  return dataclasses.replace(config, **fields)
 
 
 def load(
   path: str | os.PathLike[str],
   *,
   mesh: jax.sharding.Mesh | None = None,
-  dtype: str = "",
-  param_dtype: str = "",
+  dtype: Any = "",
+  param_dtype: Any = "",
   **fields: Any,
 ) -> tuple[ModelConfig, Params]:
   """Loads a checkpoint; each device's part is read by itself.
@@ -73,8 +88,9 @@ def load(
     path: folder with config.json and safetensors files.
     mesh: that parameters are split over by the rules of the config; None for
       one device.
-    dtype: of activations; "" for that of the parameters.
-    param_dtype: of the parameters; "" for that of the files.
+    dtype: of activations, as `jnp.dtype` takes it; "" for that of the
+      parameters.
+    param_dtype: of the parameters, likewise; "" for that of the files.
     **fields: more fields of ModelConfig.
 
   Returns:
@@ -82,8 +98,9 @@ def load(
 
   Raises:
     UserError: a file is missing or damaged; tensors are missing, unexpected or
-      misshapen; dtypes are mixed and none is asked for; embeddings that should
-      be one differ.
+      misshapen; their numbers aren't finite, or of a type that weights don't
+      have; types are mixed and none is asked for; embeddings that should be one
+      differ.
   """
   config, params, score = _load(path, mesh, dtype, param_dtype, fields)
   assert score is None
@@ -94,8 +111,8 @@ def load_reward_model(
   path: str | os.PathLike[str],
   *,
   mesh: jax.sharding.Mesh | None = None,
-  dtype: str = "",
-  param_dtype: str = "",
+  dtype: Any = "",
+  param_dtype: Any = "",
   **fields: Any,
 ) -> tuple[ModelConfig, Params, Params]:
   """Loads what `AutoModelForSequenceClassification` saved with one label.
@@ -124,6 +141,7 @@ def load_reward_model(
 
 def _load(path, mesh, dtype, param_dtype, fields, scored=False):
   folder = pathlib.Path(path)
+  dtype, param_dtype = dtype_name(dtype), dtype_name(param_dtype)
   config = read_config(folder, **fields)
   if scored:
     config = dataclasses.replace(config, tie_word_embeddings=True)
@@ -134,7 +152,7 @@ def _load(path, mesh, dtype, param_dtype, fields, scored=False):
     if scored:
       wanted = wanted | {SCORE: (1, config.hidden_size)}
     _check_names(config, wanted, shards)
-    param_dtype = param_dtype or _dtype(shards)
+    param_dtype = _dtype(shards, param_dtype)
     config = dataclasses.replace(
       config, dtype=dtype or param_dtype, param_dtype=param_dtype
     )
@@ -148,19 +166,35 @@ def _load(path, mesh, dtype, param_dtype, fields, scored=False):
       for name, tree in (("specs", specs), ("where", where))
     }
     score = None
+    bad: collections.Counter[str] = collections.Counter()
     if scored:
-      score = jax.numpy.asarray(shards.slice(SCORE)[0], jax.numpy.float32)
+      values = shards.slice(SCORE)[0]
+      bad[SCORE] += not_finite(values)
+      score = jax.numpy.asarray(values, jax.numpy.float32)
   found = {}
   for name, place in places(config, specs).items():
     # Opened anew: pages that were read count as ours while a file is open.
     with open_shards(folder) as shards:
-      found[name] = _read(
+      found[name] = read(
         _completed(shards, wanted),
         place,
         flat["specs"][name].shape,
         flat["where"][name],
         config.param_dtype,
+        bad,
       )
+  if bad := +bad:  # those above zero
+    said = listed(f"{name} ({count:,})" for name, count in bad.items())
+    kind = (
+      "too large for float16, infinite"
+      if param_dtype == "float16"
+      else "infinite"
+    )
+    raise UserError(
+      f"{sum(bad.values()):,} of its numbers are {kind} or NaN: {said}.",
+      where=str(folder),
+      remedy="Take an earlier checkpoint, or download it again.",
+    )
   return config, traverse_util.unflatten_dict(found, sep="/"), score
 
 
@@ -224,96 +258,26 @@ def _equal(shards, a, b, rows=4096):
   return all(np.array_equal(x[cut], y[cut]) for cut in cuts)
 
 
-def _dtype(shards):
-  """The one dtype of all tensors."""
+def _dtype(shards, asked: str) -> str:
+  """That of the parameters: the one asked for, or the one of all tensors."""
   counts = collections.Counter(
     shards.dtype(name) for name in shards.files if not name.endswith(_BUFFERS)
   )
-  if len(counts) > 1 or not counts.keys() <= _DTYPES.keys():
-    said = ", ".join(f"{n} of {kind}" for kind, n in counts.most_common())
+  said = ", ".join(f"{n} of {kind}" for kind, n in counts.most_common())
+  choices = ", ".join(_DTYPES.values())
+  if not counts.keys() <= _DTYPES.keys() | _WIDE:
+    raise UserError(
+      f"its tensors are {said}: weights of {choices} are read.",
+      where=str(shards.folder),
+      remedy="What is quantised has to be turned back first, as by"
+      " `dequantize()` of transformers.",
+    )
+  if asked:
+    return asked
+  if len(counts) > 1 or counts.keys() & _WIDE:
     raise UserError(
       f"its tensors are {said}.",
       where=str(shards.folder),
-      remedy="Say which the parameters shall have (param_dtype): "
-      f"{', '.join(_DTYPES.values())}.",
+      remedy=f"Say which the parameters shall have (param_dtype): {choices}.",
     )
   return _DTYPES[next(iter(counts))]
-
-
-def _read(
-  shards: Shards,
-  place: Place,
-  shape: tuple[int, ...],
-  sharding: jax.sharding.Sharding,
-  dtype: str,
-) -> jax.Array:
-  """A parameter, of which each device's part alone is read.
-
-  A layer at a time goes to the devices: the host never holds a stack of them.
-  """
-  stacked = len(place.stack)
-  devices: dict[tuple, list[jax.Device]] = {}  # replicas are read once
-  for device, index in sharding.addressable_devices_indices_map(shape).items():
-    ranges = tuple(
-      (s.start or 0, n if s.stop is None else s.stop)
-      for s, n in zip(index or (), shape)
-    )
-    devices.setdefault(ranges, []).append(device)
-  arrays: dict[jax.Device, jax.Array] = {}
-  alone = {
-    d: jax.make_mesh((1,), ("one",), (AxisType.Auto,), devices=[d])
-    for alike in devices.values()
-    for d in alike
-  }
-  for ranges, alike in devices.items():
-    sizes = tuple(stop - start for start, stop in ranges)
-
-    def cut(at, ranges=ranges):
-      index = (start + i for i, (start, _) in zip(at, ranges))
-      name = place.name.format(*index)
-      return _cut(shards, name, place, shape[stacked:], ranges[stacked:])
-
-    if not stacked:
-      part = cut(()).reshape(sizes).astype(dtype, copy=False)
-      arrays |= {d: jax.device_put(part, d) for d in alike}
-      continue
-    for device in alike:
-      arrays[device] = jax.numpy.empty(sizes, dtype, device=device)
-    for at in np.ndindex(*sizes[:stacked]):
-      part = cut(at)
-      for d in alike:
-        # A mesh around, with other devices, would not do.
-        with jax.set_mesh(alone[d]):
-          arrays[d] = _put(
-            arrays[d], jax.device_put(part, d), at, place.transposed
-          )
-      jax.block_until_ready([arrays[d] for d in alike])  # or parts pile up
-  order = sharding.addressable_devices_indices_map(shape)
-  return jax.make_array_from_single_device_arrays(
-    shape, sharding, [arrays[device] for device in order]
-  )
-
-
-@functools.partial(jax.jit, donate_argnums=0, static_argnums=3)
-def _put(whole, part, at, transposed):
-  """Writes a part of a tensor, as the file has it, to its place."""
-  part = part.T if transposed else part
-  part = part.reshape(whole.shape[len(at) :]).astype(whole.dtype)
-  return whole.at[at].set(part)
-
-
-def _cut(shards, name, place, shape, ranges):
-  """Part of a tensor, as the file has it."""
-  view, inner = shards.slice(name), place.inner
-  outer = _flat(ranges[inner:], shape[inner:], place.start)
-  if not inner:
-    return view[outer]
-  columns = _flat(ranges[:inner], shape[:inner])
-  return view[outer, columns] if place.transposed else view[columns, outer]
-
-
-def _flat(ranges, shape, before=0):
-  """A range of several axes as one of their product."""
-  assert all(r == (0, n) for r, n in zip(ranges[1:], shape[1:])), ranges
-  each = int(np.prod(shape[1:]))
-  return slice(before + ranges[0][0] * each, before + ranges[0][1] * each)

@@ -14,6 +14,7 @@ from jalign.errors import UserError
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+_LARGEST_HALF = 65504.0  # of float16
 HEAD, SCORE = "lm_head.weight", "score.weight"
 
 
@@ -152,12 +153,24 @@ def listed(names: Any, most: int = 8) -> str:
   return ", ".join(names[:most]) + more
 
 
-def not_finite(x: np.ndarray) -> int:
-  """How many values of an array are NaN or infinite."""
-  if x.itemsize > 2:
-    found = np.isfinite(x)
-    return 0 if found.all() else int((~found).sum())
-  # An exponent of ones alone; numpy is slow with bfloat16 itself.
-  ones = np.uint16(0x7C00 if x.dtype == np.float16 else 0x7F80)
-  found = (x.view(np.uint16) & ones) == ones
-  return int(found.sum())
+def not_finite(x: np.ndarray, dtype: str = "") -> int:
+  """How many values of an array are NaN or infinite.
+
+  Args:
+    x: of a type with a sign, exponent and fraction.
+    dtype: that it will have; what is too large for float16 counts, too.
+  """
+  flat, found = np.ascontiguousarray(x).reshape(-1), 0
+  narrower = dtype == "float16" and x.dtype != np.float16
+  for start in range(0, flat.size, 2**16):  # a cache holds such a part
+    part = flat[start : start + 2**16]
+    if narrower:
+      bad = ~(np.abs(part.astype(np.float32)) <= _LARGEST_HALF)
+    elif x.itemsize > 2:
+      bad = ~np.isfinite(part)
+    else:  # an exponent of ones alone; numpy is slow with bfloat16 itself
+      ones = np.uint16(0x7C00 if x.dtype == np.float16 else 0x7F80)
+      bad = (part.view(np.uint16) & ones) == ones
+    if bad.any():
+      found += int(bad.sum())
+  return found

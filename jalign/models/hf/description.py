@@ -93,7 +93,7 @@ _NOT_ZERO = (
   "sliding_window",
 )
 _ROTATION = {**SCALING, "rope_theta": FIELDS["rope_theta"]}
-_ROPE = ("rope_type", "rope_theta", "partial_rotary_factor")
+_ROPE = ("rope_type", "type", "rope_theta", "partial_rotary_factor")
 
 
 def family_of(c: ModelConfig) -> str:
@@ -292,6 +292,10 @@ def _one_rope(found, config, where):
       where=where,
     )
   kind = found.get("rope_type", "default")
+  if found.get("type", kind) != kind:
+    raise UserError(
+      f"rope_type is {kind!r} and type is {found['type']!r}.", where=where
+    )
   scaling = {k: v for k, v in found.items() if k not in _ROPE and v is not None}
   if kind == "default":
     scaling = {}
@@ -331,10 +335,37 @@ def config_to(c: ModelConfig) -> dict[str, Any]:
     found["rope_parameters"] = {FULL: rope, SLIDING: local}
   else:
     found["rope_parameters"] = rope
+  found |= _older_rope(c, rope)
   windows = c.windows
   found["sliding_window"] = c.sliding_window or None
   if name in ("qwen2", "qwen3", "smollm3", "gemma2", "gemma3_text"):
     found["layer_types"] = [SLIDING if w else FULL for w in windows]
     found["use_sliding_window"] = any(windows)
+    found |= _older_windows(name, windows)
   found = {key: x for key, x in found.items() if key not in family.absent}
   return {family.renamed.get(key, key): x for key, x in found.items()}
+
+
+def _older_rope(c, rope):
+  """Rotations as transformers 4, and what follows it, reads them."""
+  scaling = {k: v for k, v in rope.items() if k != "rope_theta"}
+  found = {"rope_theta": c.rope_theta}
+  if rope["rope_type"] != "default":
+    found["rope_scaling"] = scaling
+  if c.rope_local_base_freq:
+    found["rope_local_base_freq"] = c.rope_local_base_freq
+  return found
+
+
+def _older_windows(name, windows):
+  """Which layers have a window, where an older key can say it."""
+  sliding = [w > 0 for w in windows]
+  if name == "gemma3_text":  # all but each so-manieth
+    for every in range(1, len(sliding) + 1):
+      if sliding == [(i + 1) % every > 0 for i in range(len(sliding))]:
+        return {"sliding_window_pattern": every}
+  if name in ("qwen2", "qwen3"):  # the last ones
+    first = sliding.index(True) if any(sliding) else len(sliding)
+    if all(sliding[first:]):
+      return {"max_window_layers": first}
+  return {}

@@ -81,7 +81,9 @@ def save(
   """
   name = family_of(config)
   config = dataclasses.replace(config, model_type=name)
-  description = config_to(config) | {"dtype": config.param_dtype}
+  dtype = config.param_dtype
+  # The second is the name of transformers 4.
+  description = config_to(config) | {"dtype": dtype, "torch_dtype": dtype}
   more = {}
   if score_head is not None:
     more[SCORE] = _score(score_head, config.param_dtype)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jalign.evaluation.finite import check_finite
 from jalign.evaluation.win_rate import WinRate, win_rate
 from jalign.logprobs import sequence_logprobs
 from jalign.types import Model, Params
@@ -33,7 +34,7 @@ def make_scorer(model: Model) -> Callable[..., PairScores]:
   """Returns `(params, batches, place) -> PairScores`; compiles once a shape.
 
   `batches` holds `.data` (PairBatch) and `.sources`; `place` puts a batch on
-  the devices.
+  the devices. It raises UserError if a log-prob isn't finite.
   """
   logps = jax.jit(lambda p, s: sequence_logprobs(model, p, s))
 
@@ -49,6 +50,7 @@ def make_scorer(model: Model) -> Callable[..., PairScores]:
       lengths.append(mask.sum(-1).reshape(-1, 2)[live])
       sources += list(batch.sources)
     x, n = np.concatenate(rows).astype(np.float64), np.concatenate(lengths)
+    check_finite(x, sources)
     return PairScores(x[:, 0], x[:, 1], n[:, 0], n[:, 1], tuple(sources))
 
   return score

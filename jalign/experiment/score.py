@@ -15,6 +15,7 @@ import numpy as np
 from jalign import data
 from jalign.data.check import guess, holds_messages
 from jalign.errors import UserError
+from jalign.evaluation.finite import check_finite
 from jalign.experiment.inspect import (
   Loaded,
   check_same_tokenizer,
@@ -231,6 +232,9 @@ def _rows(
       )
       for at, i in enumerate(batch.examples):
         rows[i] = _row(chunk[i], {k: x[at] for k, x in found.items()}, beta)
+    for key in ("logprob", "ref_logprob"):
+      values = [row[key] for row in rows if key in row]
+      check_finite(values, [row["source"] for row in rows], key)
     yield rows
 
 

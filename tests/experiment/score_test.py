@@ -7,6 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jalign import cli, data, logprobs
+from jalign.errors import UserError
+from jalign.experiment import score
 from jalign.models import hf, transformer
 from tests.data import chat_tokenizer
 from tests.experiment.checkpoint_test import _rows
@@ -159,3 +161,11 @@ def test_bad_inputs(place, model, tmp_path):
   assert "is there already and is no table of scores" in said
   assert (place.folder / "notes.md").read_text() == "mine"
   assert place.data.read_bytes() == kept
+
+
+def test_scores_that_are_no_numbers(place, tmp_path):
+  """Finite weights whose activations overflow."""
+  damaged = _model(tmp_path / "damaged", scale=1e38)
+  with pytest.raises(UserError, match=r"of \d+ responses aren't finite"):
+    score.score(str(damaged), str(place.data), tmp_path / "out.parquet")
+  assert not (tmp_path / "out.parquet").exists()

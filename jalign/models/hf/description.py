@@ -119,7 +119,7 @@ def family_of(c: ModelConfig) -> str:
 
 def _says(name, c):
   try:
-    again = config_from(config_to(dataclasses.replace(c, model_type=name)))
+    again = config_from(_described(dataclasses.replace(c, model_type=name)))
   except UserError:
     return False
   kept = [*HOW, "rules", "model_type"]
@@ -309,7 +309,19 @@ def _one_rope(found, config, where):
 
 
 def config_to(c: ModelConfig) -> dict[str, Any]:
-  """config.json of a model, what it computes alone; see `config_from`."""
+  """config.json of a model, what it computes alone; see `config_from`.
+
+  What has another name in transformers 4 is there by both.
+  """
+  name = c.model_type or family_of(c)
+  older = _older_windows(name, c)
+  if "rope_parameters" not in FAMILIES[name].absent:
+    older |= _older_rope(c)
+  return _described(c) | older
+
+
+def _described(c):
+  """The same by the names of transformers 5 alone."""
   name = c.model_type or family_of(c)
   family = FAMILIES[name]
   rope = {k: v for k, v in c.rope_scaling if v is not None}
@@ -335,31 +347,31 @@ def config_to(c: ModelConfig) -> dict[str, Any]:
     found["rope_parameters"] = {FULL: rope, SLIDING: local}
   else:
     found["rope_parameters"] = rope
-  found |= _older_rope(c, rope)
   windows = c.windows
   found["sliding_window"] = c.sliding_window or None
   if name in ("qwen2", "qwen3", "smollm3", "gemma2", "gemma3_text"):
     found["layer_types"] = [SLIDING if w else FULL for w in windows]
     found["use_sliding_window"] = any(windows)
-    found |= _older_windows(name, windows)
   found = {key: x for key, x in found.items() if key not in family.absent}
   return {family.renamed.get(key, key): x for key, x in found.items()}
 
 
-def _older_rope(c, rope):
+def _older_rope(c):
   """Rotations as transformers 4, and what follows it, reads them."""
-  scaling = {k: v for k, v in rope.items() if k != "rope_theta"}
   found = {"rope_theta": c.rope_theta}
-  if rope["rope_type"] != "default":
+  scaling = {k: v for k, v in c.rope_scaling if v is not None}
+  if scaling.get("rope_type") == "dynamic":  # see `_described`
+    del scaling["original_max_position_embeddings"]
+  if scaling:
     found["rope_scaling"] = scaling
   if c.rope_local_base_freq:
     found["rope_local_base_freq"] = c.rope_local_base_freq
   return found
 
 
-def _older_windows(name, windows):
+def _older_windows(name, c):
   """Which layers have a window, where an older key can say it."""
-  sliding = [w > 0 for w in windows]
+  sliding = [w > 0 for w in c.windows]
   if name == "gemma3_text":  # all but each so-manieth
     for every in range(1, len(sliding) + 1):
       if sliding == [(i + 1) % every > 0 for i in range(len(sliding))]:

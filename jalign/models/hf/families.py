@@ -99,14 +99,7 @@ FAMILIES: dict[str, Family] = {
       "summary_use_proj",
       "task_specific_params",
     ),
-    (
-      "head_dim",
-      "num_key_value_heads",
-      "rope_parameters",
-      "rope_scaling",
-      "rope_theta",
-      "sliding_window",
-    ),
+    ("head_dim", "num_key_value_heads", "rope_parameters", "sliding_window"),
   ),
   "qwen3_moe": Family(
     "Qwen3MoeForCausalLM",

@@ -12,7 +12,7 @@ from typing import Any
 from jalign.errors import UserError
 from jalign.models.config import FULL, SLIDING, ModelConfig
 from jalign.models.hf.families import FAMILIES
-from jalign.models.ranges import FIELDS, SCALING, SWITCHES
+from jalign.models.ranges import SWITCHES
 
 # Fields of ModelConfig that say how and in what numbers, not what, is computed.
 HOW = (
@@ -92,7 +92,6 @@ _NOT_ZERO = (
   "query_pre_attn_scalar",
   "sliding_window",
 )
-_ROTATION = {**SCALING, "rope_theta": FIELDS["rope_theta"]}
 _ROPE = ("rope_type", "type", "rope_theta", "partial_rotary_factor")
 
 
@@ -139,42 +138,6 @@ def _plain(c):
   if c.query_pre_attn_scalar == c.head_dim:
     changes["query_pre_attn_scalar"] = 0.0
   return dataclasses.replace(c, **changes)
-
-
-def check_numbers(config: Any, where: str) -> None:
-  """Checks the numbers of a config.json, before anything computes with them.
-
-  Args:
-    config: as the file has it.
-    where: of error messages: the file.
-
-  Raises:
-    UserError: one is out of its range, or no number.
-  """
-  if not isinstance(config, dict):
-    raise UserError("it is no object of JSON.", where=where)
-  name = config.get("model_type")
-  family = FAMILIES.get(name) if isinstance(name, str) else None
-  renamed = {} if family is None else family.renamed
-  for field, allowed in FIELDS.items():
-    key = renamed.get(field, field)
-    _check_number(config.get(key), allowed, f"{where}: {key}")
-  for key in SWITCHES:
-    if not isinstance(config.get(key), bool | None):
-      raise UserError(
-        f"{config[key]!r:.60} must be true or false.", where=f"{where}: {key}"
-      )
-  for kind in ("rope_parameters", "rope_scaling"):
-    given = config.get(kind) or {}
-    for one in (given, *dict(given).values()):  # one for all layers, or several
-      for key, value in one.items() if isinstance(one, dict) else ():
-        if key in _ROTATION:
-          _check_number(value, _ROTATION[key], f"{where}: {kind}.{key}")
-
-
-def _check_number(value, allowed, where):
-  if value is not None and not allowed.holds(value):
-    raise UserError(f"{value!r:.60} {allowed}.", where=where)
 
 
 def config_from(config: Mapping[str, Any], where: str = "") -> ModelConfig:

@@ -13,8 +13,9 @@ from flax import traverse_util
 
 from jalign.errors import UserError
 from jalign.models.config import ModelConfig
-from jalign.models.hf.description import check_numbers, config_from
+from jalign.models.hf.description import config_from
 from jalign.models.hf.parts import read
+from jalign.models.hf.raw import check_numbers
 from jalign.models.hf.shards import (
   HEAD,
   SCORE,

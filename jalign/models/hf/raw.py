@@ -1,0 +1,45 @@
+"""The numbers of a config.json, before anything computes with them."""
+
+from typing import Any
+
+from jalign.errors import UserError
+from jalign.models.hf.families import FAMILIES
+from jalign.models.ranges import FIELDS, SCALING, SWITCHES
+
+_ROTATION = {**SCALING, "rope_theta": FIELDS["rope_theta"]}
+
+
+def check_numbers(config: Any, where: str) -> None:
+  """Checks that each is one, and in its range; `config_from` checks the rest.
+
+  Args:
+    config: as the file has it.
+    where: of error messages: the file.
+
+  Raises:
+    UserError: one is out of its range, or no number.
+  """
+  if not isinstance(config, dict):
+    raise UserError("it is no object of JSON.", where=where)
+  name = config.get("model_type")
+  family = FAMILIES.get(name) if isinstance(name, str) else None
+  renamed = {} if family is None else family.renamed
+  for field, allowed in FIELDS.items():
+    key = renamed.get(field, field)
+    _check_number(config.get(key), allowed, f"{where}: {key}")
+  for key in SWITCHES:
+    if not isinstance(config.get(key), bool | None):
+      raise UserError(
+        f"{config[key]!r:.60} must be true or false.", where=f"{where}: {key}"
+      )
+  for kind in ("rope_parameters", "rope_scaling"):
+    given = config.get(kind) or {}
+    for one in (given, *dict(given).values()):  # one for all layers, or several
+      for key, value in one.items() if isinstance(one, dict) else ():
+        if key in _ROTATION:
+          _check_number(value, _ROTATION[key], f"{where}: {kind}.{key}")
+
+
+def _check_number(value, allowed, where):
+  if value is not None and not allowed.holds(value):
+    raise UserError(f"{value!r:.60} {allowed}.", where=where)

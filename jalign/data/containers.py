@@ -51,7 +51,7 @@ def rows_of(
   if name.startswith("tfds:"):
     from jalign.data.prepared import tfds_rows
 
-    return tfds_rows(name, data_dir)
+    return tfds_rows(name, data_dir, fields)
   if os.path.isdir(name):
     return _folder_rows(pathlib.Path(name), fields)
   if name.endswith(".parquet"):

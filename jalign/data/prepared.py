@@ -6,12 +6,13 @@ Records are read from array_record files, which needs no TensorFlow.
 import os
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import numpy as np
 
-from jalign.data.rows import BadRow
+from jalign.data.arrow import first_line
+from jalign.data.rows import SKIP, UNREAD, BadRow
 from jalign.errors import UserError
 
 _NAME = re.compile(r"tfds:([\w.]+)((?:/[\w.-]+)*)(?::(.+))?")
@@ -19,7 +20,9 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
 def tfds_rows(
-  name: str, data_dir: str | os.PathLike[str] | None = None
+  name: str,
+  data_dir: str | os.PathLike[str] | None = None,
+  fields: Collection[str] | None = None,
 ) -> Iterator[tuple[str, dict[str, Any] | BadRow]]:
   """Yields (place, row) of "tfds:NAME[/CONFIG][/VERSION][:SPLIT]".
 
@@ -30,6 +33,7 @@ def tfds_rows(
     name: what to read. Without a version, the newest that is prepared.
     data_dir: folder with NAME in it; default $TFDS_DATA_DIR, then
       ~/tensorflow_datasets.
+    fields: what to read; the others are `UNREAD`. None reads all.
 
   Raises:
     UserError: not prepared there, or in a form that needs TensorFlow; no such
@@ -60,8 +64,7 @@ def tfds_rows(
       source = builder.as_data_source(split=split)
   except Exception as error:  # whatever foreign files make it raise
     raise UserError(
-      f"the data in {folder} cannot be read "
-      f"({(str(error).splitlines() or [type(error).__name__])[0]}).",
+      f"the data in {folder} cannot be read ({first_line(error)}).",
       where=name,
       remedy="Prepare it with file_format=array_record: other forms need "
       "TensorFlow.",
@@ -74,12 +77,21 @@ def tfds_rows(
     )
   for number in range(len(source)):
     try:
-      row: dict[str, Any] | BadRow = _plain(source[number])
+      row: dict[str, Any] | BadRow = {
+        key: _plain(value) if fields is None or key in fields else UNREAD
+        for key, value in source[number].items()
+      }
     except UnicodeDecodeError as error:
       row = BadRow(
         "unreadable",
         f"a text is not UTF-8 ({error.reason}).",
         "Prepare the data again from UTF-8 text.",
+      )
+    except Exception as error:  # whatever a foreign record makes it raise
+      row = BadRow(
+        "unreadable",
+        f"the record cannot be read ({first_line(error)}).",
+        f"Prepare the data again. {SKIP}",
       )
     yield f"{name}:{number + 1}", row
 

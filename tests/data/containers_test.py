@@ -87,8 +87,10 @@ def _prepared(folder, version="1.0.0", rows=ROWS):
       str(inside / f"tiny-{split}.array_record-00000-of-00001"), "group_size:1"
     )
     for row in some:
-      encoded = features.encode_example(row)
-      writer.write(serializer.serialize_example(encoded))
+      if isinstance(row, dict):
+        encoded = features.encode_example(row)
+        row = serializer.serialize_example(encoded)
+      writer.write(row)
     writer.close()
     name = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
     splits.append(
@@ -137,6 +139,14 @@ def test_prepared_data_from_the_environment(tmp_path, monkeypatch):
   _prepared(tmp_path, "1.9.0", ROWS[:2])
   assert len(data.read_pairs("tfds:tiny:train")[0]) == 3  # the newest version
   assert len(data.read_pairs("tfds:tiny/1.9.0:train")[0]) == 2
+
+
+def test_prepared_records_that_are_damaged(tmp_path):
+  _prepared(tmp_path, rows=[ROWS[0], b"\xff", ROWS[1]])
+  with pytest.raises(UserError, match=":2: the record cannot be read"):
+    data.read_pairs("tfds:tiny:train", data_dir=tmp_path)
+  pairs, report = data.read_pairs("tfds:tiny:train", "skip", data_dir=tmp_path)
+  assert len(pairs) == 2 and report.lines() == {"unreadable": [2]}
 
 
 def test_prepared_data_that_is_not_there(tmp_path):

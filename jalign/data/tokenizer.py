@@ -42,7 +42,7 @@ class Tokenizer:
     bos_text: how `bos_id` is written in text, "" without one.
     end_ids: all that end a response, without repeats. The first one closes a
       response that has no end yet: the chat template's end of turn where there
-      is one. Scored as a part of the response.
+      is one; the others ascend. Scored as a part of the response.
     prefix_ids: what stands before a plain text: what the tokenizer's own
       post-processor puts there; of tokenizers trained here, `bos_id`.
   """
@@ -58,7 +58,9 @@ class Tokenizer:
   prefix_ids: tuple[int, ...] = ()
 
   def __post_init__(self):
-    ends = tuple(dict.fromkeys(self.end_ids)) or (self.eos_id,)
+    first, *others = self.end_ids or (self.eos_id,)
+    # One order of the others, whichever of them was found first.
+    ends = (first, *sorted({*others} - {first}))
     object.__setattr__(self, "end_ids", ends)
 
   def ended_by(self, text: str) -> "Tokenizer":

@@ -74,7 +74,7 @@ def results(rows: Rows) -> Table:
 def sampled(rows: Rows) -> Table:
   """Table of what was measured on samples, of policies and contestants."""
   names = list(dict.fromkeys(n for row in rows for n in row["measures"]))
-  header = ("policy", "KL", "tokens", "ended with eos")
+  header = ("policy", "KL", "tokens", "ended")
   spreads = [(k, label) for k, label in SPREADS if any(k in r for r in rows)]
   rewards = ["reward"] if any("reward" in row for row in rows) else []
   return Table(

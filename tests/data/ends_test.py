@@ -78,6 +78,17 @@ def test_ends_without_a_template(tmp_path):
   assert tokenizer.ended_by("<bos>").end_ids == tokenizer.end_ids
 
 
+def test_the_order_is_the_same_after_a_round_trip(tmp_path):
+  """A chat template of another end, as a run keeps it beside all others."""
+  first = data.load(families.gemma(tmp_path / "a")).ended_by("<start_of_turn>")
+  folder = families.gemma(tmp_path / "b", families.CHATML)
+  path = folder / "generation_config.json"
+  path.write_text(json.dumps({"eos_token_id": [*first.end_ids]}))
+  again = data.load(folder).ended_by("<start_of_turn>")
+  assert again.end_ids == first.end_ids
+  assert _ends(first) == ["<start_of_turn>", "<eos>", "<end_of_turn>"]
+
+
 @pytest.mark.parametrize("value", [9999, -1, "2", [2, None], [True], 1.0, {}])
 def test_ends_outside_of_the_vocabulary(tmp_path, value):
   folder = families.gemma(tmp_path / "a")

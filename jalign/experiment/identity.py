@@ -24,7 +24,11 @@ from jalign.experiment import code
 from jalign.experiment import folder as folders
 from jalign.experiment.dataset import Dataset
 from jalign.experiment.prepare import Prepared
-from jalign.experiment.settings import Settings, StageSettings
+from jalign.experiment.settings import (
+  AnnotatorSettings,
+  Settings,
+  StageSettings,
+)
 from jalign.models import ModelConfig
 from jalign.training.checkpoint import Checkpoints
 
@@ -145,6 +149,28 @@ def went_on(folder: pathlib.Path) -> list[str]:
   return list(
     dict.fromkeys(n for each in there["went_on"] for n in each["changed"])
   )
+
+
+def changed_since(
+  run: pathlib.Path, settings: Settings, prepared: Prepared, *, judged: bool
+) -> list[str]:
+  """Names of the data, and of the judge, that have changed since a run began.
+
+  Args:
+    run: its folder.
+    settings: of it.
+    prepared: the data that there is now.
+    judged: whether the annotator is used.
+  """
+  judge = AnnotatorSettings(settings.annotator.function if judged else "")
+  used = dataclasses.replace(settings, report="", annotator=judge)
+  now = made_of(used, prepared, folders.model_of(run))
+  before = (_read(run) or _new(""))["made_of"]
+  return [
+    name
+    for name, value in now.items()
+    if before.get(name, value) != value and not name.startswith("model.")
+  ]
 
 
 def _new(name: str) -> dict[str, Any]:

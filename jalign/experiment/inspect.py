@@ -11,6 +11,7 @@ from jalign.evaluation import likelihood
 from jalign.evaluation.clustered import clustered_mean
 from jalign.evaluation.win_rate import WinRate, win_rate
 from jalign.experiment import folder as folders
+from jalign.experiment import identity
 from jalign.experiment.params import trained_params
 from jalign.experiment.parse import parse
 from jalign.experiment.plugins import load_annotator
@@ -97,6 +98,10 @@ def evaluate_run(
     loaded = load_run(run, mesh)
     prepared = prepare(settings, run, None)
     prepared.main.check("pairs", f"{run}: config.data")
+    judged = against is not None
+    changed = identity.changed_since(run, settings, prepared, judged=judged)
+    if changed:
+      lines.append(f"changed since the run began: {', '.join(changed)}")
     if path:
       prepared = prepared.with_pairs(path, settings)
       lines += prepared.lines

@@ -342,7 +342,7 @@ def _doctored(checkpoint, change):
   manifest.write(checkpoint)
 
 
-def test_a_folder_with_what_is_not_its_own(place):
+def test_a_folder_with_what_is_not_its_own(place, capsys):
   text = place.config.read_text().replace('("sft", "align")', '("align",)')
   lines = [line for line in text.splitlines() if "c.sft" not in line]
   place.config.write_text("\n".join(lines) + "\n")
@@ -359,6 +359,8 @@ def test_a_folder_with_what_is_not_its_own(place):
   stage = run / "align"
   whole = shutil.copytree(run, place.folder / "whole")
   again = place.command(*flags, workdir="run[1]")
+  cli.main(["evaluate", f"--run={run}"])
+  assert "changed" not in capsys.readouterr().out
 
   def put_back():
     shutil.rmtree(run)
@@ -390,6 +392,10 @@ def test_a_folder_with_what_is_not_its_own(place):
 
   place.data.write_text(place.data.read_text().replace(" b", " c"))
   assert "align from data.held_out, data.train" in place.fails(again)
+  report.unlink()  # which only a report is written with
+  cli.main(["evaluate", f"--run={run}"])
+  said = capsys.readouterr().out
+  assert "changed since the run began: data.train, data.held_out" in said
 
 
 @pytest.mark.slow

@@ -76,6 +76,20 @@ def load_policy(name: str, mesh: jax.sharding.Mesh) -> Loaded:
   return Loaded(transformer(config), params, tokenizer, "", config)
 
 
+def load_scorer(
+  folder: pathlib.Path, mesh: jax.sharding.Mesh
+) -> tuple[Loaded, Params]:
+  """A reward model of a checkpoint, and its head's parameters.
+
+  Raises:
+    UserError: it can't be read, or isn't one.
+  """
+  tokenizer = data.load(folder)
+  check_vocabulary(tokenizer, hf.read_config(folder), str(folder))
+  config, params, head = hf.load_reward_model(folder, mesh=mesh)
+  return Loaded(transformer(config), params, tokenizer, "", config), head
+
+
 def evaluate_run(
   run: pathlib.Path, against: pathlib.Path | None, path: str = ""
 ) -> str:

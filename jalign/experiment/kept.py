@@ -48,11 +48,6 @@ def _today() -> datetime.date:
   return datetime.date.today()
 
 
-def dated(template: data.ChatTemplate, day: datetime.date) -> data.ChatTemplate:
-  """The same, for which it is always a given day."""
-  return dataclasses.replace(template, date=day.isoformat())
-
-
 def ended(
   tokenizer: data.Tokenizer, template: data.ChatTemplate | None
 ) -> data.Tokenizer:
@@ -96,7 +91,7 @@ def templates_of(
       template = _kept(run, settings, name)
     else:
       template = _named(settings, name, where)
-    found[name] = dated(template, day)
+    found[name] = template.dated(day.isoformat())
   return found
 
 
@@ -121,10 +116,20 @@ def template_for(given: str, model: pathlib.Path) -> data.ChatTemplate | None:
     if not given and not has_template(model):
       return None
     own = model if checkpoint else model / "tokenizer"
-    return dated(data.load_template(given or model, tokens_of=own), day)
+    found = data.load_template(given or model, tokens_of=own)
+    return found.dated(day.isoformat())
   settings = parse(folders.read_json(model / "config.json"))
   names = [*wheres(settings), ""]
   return templates_of(settings, model, day)[names[0]]
+
+
+def named(template: data.ChatTemplate | None) -> str:
+  """The name of a template, with the date that it writes."""
+  if template is None:
+    return "none"
+  name = template.name or "Jinja"
+  writes = "strftime_now" in template.text
+  return f"{name} of {template.date}" if writes else name
 
 
 def has_template(folder: pathlib.Path) -> bool:

@@ -18,9 +18,10 @@ import numpy as np
 from jalign import data
 from jalign.decode import Sampler, generate
 from jalign.errors import UserError
+from jalign.evaluation.finite import check_finite
 from jalign.experiment.generation import settings_of
 from jalign.experiment.inspect import Loaded, load_policy
-from jalign.experiment.kept import ended, template_for
+from jalign.experiment.kept import ended, named, template_for
 from jalign.experiment.prompts import Asked, read_prompts, typed_prompts
 from jalign.experiment.sample_file import unfinished
 from jalign.experiment.start import is_checkpoint
@@ -119,7 +120,7 @@ def sample(
     facts = {
       "model": request.model,
       "parameters": reference.fingerprint(loaded.params, ())[:16],
-      "template": _named(template),
+      "template": named(template),
       "seed": request.seed,
       "settings": settings._asdict(),
     }
@@ -233,13 +234,6 @@ def _drawing(
     rows = []
     for i in range(last - first):
       live = mask[i]
-      if not np.all(np.isfinite(own[i][live])):
-        raise UserError(
-          "log-probs of the response are not finite.",
-          where=f"{request.model}: {encoded[(first + i) // each].source}",
-          remedy="The model's parameters are damaged, or its activations"
-          " overflow.",
-        )
       rows.append(
         {
           "response": responses[i],
@@ -250,6 +244,8 @@ def _drawing(
           "token_logprobs": [float(str(x)) for x in own[i][live]],
         }
       )
+    sources = [encoded[i // each].source for i in range(first, last)]
+    check_finite([row["logprob"] for row in rows], sources, request.model)
     return rows
 
   return draw_part
@@ -275,17 +271,8 @@ def _check_lengths(encoded, max_new_tokens: int, loaded: Loaded) -> None:
     )
 
 
-def _named(template: data.ChatTemplate | None) -> str:
-  """The name of a template, with the date that it writes."""
-  if template is None:
-    return "none"
-  name = template.name or "Jinja"
-  writes = "strftime_now" in template.text
-  return f"{name} of {template.date}" if writes else name
-
-
 def _on_template(template: data.ChatTemplate | None, given: str) -> str:
   if template is not None:
-    return f"chat template: {_named(template)}"
+    return f"chat template: {named(template)}"
   why = "" if given == "none" else "the model has no chat template: "
   return f"{why}prompts go to the model as they are"

@@ -1,8 +1,10 @@
 """The parquet file of `jalign score`."""
 
 import contextlib
+import json
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,11 +12,16 @@ import pyarrow.parquet as pq
 from jalign.errors import UserError
 from jalign.files import appearing, check_output, telling
 
-_SCHEMA = [
+_RESPONSE = [
   ("source", pa.string()),
+  ("name", pa.string()),
+  ("prompt", pa.string()),
   ("response", pa.string()),
+  ("model", pa.string()),
   ("prompt_tokens", pa.int32()),
   ("response_tokens", pa.int32()),
+]
+_POLICY = [
   ("logprob", pa.float64()),
   ("logprob_per_token", pa.float64()),
   ("entropy", pa.float64()),
@@ -27,21 +34,40 @@ _REFERENCE = [
   ("implicit_reward", pa.float64()),
   ("ref_token_logprobs", pa.list_(pa.float32())),
 ]
+_REWARD = [("score", pa.float64()), ("tokens", pa.list_(pa.int32()))]
+_FACTS = b"jalign"  # key of the file's metadata
 
 
 @contextlib.contextmanager
-def table(out: pathlib.Path, reference: bool) -> Iterator[Callable]:
-  """Gives a function that adds rows; the file gets its name at the end."""
-  schema = pa.schema(_SCHEMA + (_REFERENCE if reference else []))
+def table(
+  out: pathlib.Path, columns: str, facts: Mapping[str, Any]
+) -> Iterator[Callable]:
+  """Gives a function that adds rows; the file gets its name at the end.
+
+  Args:
+    out: the file.
+    columns: "score" for a reward model's; else the name of the reference, ""
+      without one.
+    facts: what made the rows, for the file's metadata; "model" is a column.
+  """
+  own = _REWARD
+  if columns != "score":
+    own = _POLICY + (_REFERENCE if columns else [])
+  schema = pa.schema(
+    _RESPONSE + own, metadata={_FACTS: json.dumps(facts).encode()}
+  )
   said = "Nothing was written."
   with (
     telling(out.parent, lambda: said, again=""),
     appearing(out) as partial,
     pq.ParquetWriter(partial, schema) as writer,
   ):
-    yield lambda rows: writer.write_table(
-      pa.Table.from_pylist(rows, schema=schema)
-    )
+
+    def write(rows):
+      rows = [row | {"model": facts["model"]} for row in rows]
+      writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+
+    yield write
 
 
 def check_out(out: pathlib.Path, path: str) -> None:
@@ -50,10 +76,11 @@ def check_out(out: pathlib.Path, path: str) -> None:
   if not out.exists() or not out.stat().st_size:
     return
   try:
-    names = pq.read_schema(out).names
+    schema = pq.read_schema(out)
+    ours = _FACTS in (schema.metadata or {}) or "token_logprobs" in schema.names
   except Exception:  # whatever pyarrow makes of a foreign file
-    names = []
-  if "token_logprobs" not in names:
+    ours = False
+  if not ours:
     raise UserError(
       "is there already and is no table of scores.",
       where=f"--out={out}",

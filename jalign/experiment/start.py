@@ -24,6 +24,17 @@ def is_checkpoint(path: pathlib.Path) -> bool:
   return (path / "config.json").is_file() and not (path / "run.json").exists()
 
 
+def is_reward_model(path: pathlib.Path) -> bool:
+  """Whether a checkpoint says that it scores texts, rather than writes them."""
+  if not is_checkpoint(path):
+    return False
+  config = folders.read_json(path / "config.json")
+  names = config.get("architectures") if isinstance(config, dict) else None
+  return isinstance(names, list) and any(
+    str(name).endswith("ForSequenceClassification") for name in names
+  )
+
+
 def base_of(settings: Settings) -> pathlib.Path | None:
   """The folder that a run starts from, None for a fresh start.
 

@@ -62,7 +62,7 @@ def chain(tmp_path_factory):
 def _same_text(folder):
   """The template of a folder writes the kept one's text."""
   message = [{"role": "user", "content": "q"}]
-  template = kept.dated(data.load_template(folder), DAY)
+  template = data.load_template(folder).dated(DAY.isoformat())
   text = template.render(message, prompt=True)
   assert text.startswith("29 Feb 2024\n<|im_start|>user\nq<|im_end|>")
   return text

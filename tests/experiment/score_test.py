@@ -74,7 +74,7 @@ def test_numbers_of_chats(place, model, capsys):
     want = _oracle(model, row)
     for got in found[2 * i : 2 * i + 2]:
       assert got["source"].endswith(f":{i + 1}")
-      tokens, logps, entropy, prompt = want[got["response"]]
+      tokens, logps, entropy, prompt = want[got["name"]]
       assert got["tokens"] == tokens and got["prompt_tokens"] == prompt
       assert got["response_tokens"] == len(tokens)
       np.testing.assert_allclose(got["token_logprobs"], logps, atol=1e-4)
@@ -127,14 +127,85 @@ def test_a_run_scores_as_its_export(place, tmp_path):
 def test_other_shapes_of_data(place, model):
   demo = {"prompt": "q:", "completion": " aa"}
   place.write_data([demo])
-  assert [r["response"] for r in _scores(place, model)] == ["response"]
+  assert [r["name"] for r in _scores(place, model)] == ["response"]
   turns = [
     {"role": role, "content": text}
     for role, text in (("user", "q"), ("assistant", "a")) * 2
   ]
   place.write_data([{"messages": turns}])
   (found,) = _scores(place, model)
-  assert found["response"] == "conversation" and found["response_tokens"] == 4
+  assert found["name"] == "conversation" and found["response_tokens"] == 4
+
+
+def test_what_made_a_table_is_in_it(place, model):
+  rows = list(_rows(2))
+  place.write_data(rows)
+  found = _scores(place, model, f"--reference={model}", "--beta=0.3")
+  text = data.load_template(model).render(rows[0]["prompt"], prompt=True)
+  assert [row["prompt"] for row in found[:2]] == [text] * 2
+  said = [row["response"].removesuffix("<|im_end|>") for row in found[:2]]
+  assert said == ["a", "b"]
+  assert {row["model"] for row in found} == {str(model)}
+  metadata = pq.read_schema(place.folder / "scores.parquet").metadata
+  facts = json.loads(metadata[b"jalign"])
+  assert facts["beta"] == 0.3 and facts["template"] == str(model)
+  assert facts["parameters"] == facts["reference_parameters"]
+  assert (facts["reference"], facts["data"]) == (str(model), str(place.data))
+
+
+def test_texts_are_written_as_is_asked(place, model, capsys):
+  place.write_data([{"prompt": "q", "chosen": "a", "rejected": "b"}])
+  bare = _scores(place, model)
+  assert "texts go to the model as they are" in capsys.readouterr().out
+  chat = _scores(place, model, f"--template={model}")
+  assert bare[0]["prompt"] == "q" and bare[0]["tokens"] == chat[0]["tokens"]
+  assert chat[0]["prompt"].startswith("<|im_start|>user\nq<|im_end|>")
+  assert f"chat template: {model}" in capsys.readouterr().out
+
+
+def test_a_reward_model_scores(place, tmp_path, capsys):
+  described = json.loads(str(GOLDEN["reward/llama/json"]))
+  config = described["config"] | {"vocab_size": 272}
+  wide = {"model.embed_tokens.weight": (272, 16)}
+  folder = cases.write(tmp_path / "m", config, described["shapes"] | wide)
+  chat_tokenizer.write(folder)
+  rows = list(_rows(3))
+  place.write_data(rows)
+  found = _scores(place, folder)
+  # As `apply_chat_template` gives the conversation to transformers' model.
+  config, params, head = hf.load_reward_model(folder)
+  template, tokenizer = data.load_template(folder), data.load(folder)
+  want = []
+  for row in rows:
+    for name in ("chosen", "rejected"):
+      ids = tokenizer.encode(template.render([*row["prompt"], *row[name]]))
+      hidden = transformer(config).forward(params, np.array([ids], np.int32))
+      want.append(float(hidden[0, -1] @ head["weight"]))
+  np.testing.assert_allclose([r["score"] for r in found], want, atol=1e-4)
+  assert np.ptp(want) > 0.01 and "logprob" not in found[0]
+  assert [r["response_tokens"] for r in found[:2]] == [2, 2]  # with the end
+  share = 100 * np.mean(np.array(want)[::2] > np.array(want)[1::2])
+  assert f"score higher for chosen: {share:.1f} %" in capsys.readouterr().out
+  command = ["score", f"--model={folder}", f"--data={place.data}"]
+  command.append(f"--out={place.folder / 'y.parquet'}")
+  said = place.fails([*command, f"--reference={folder}"])
+  assert "--reference" in said
+
+
+def test_tokens_without_an_embedding(place, model, capsys):
+  place.write_data(_rows(1))
+  described = json.loads((model / "config.json").read_text())
+  shapes = json.loads(str(GOLDEN["qwen3/json"]))["shapes"]
+  shapes |= {"model.embed_tokens.weight": (250, 16)}
+  cases.write(model, described | {"vocab_size": 250}, shapes)
+  out = place.folder / "x.parquet"
+  command = [f"--model={model}", f"--data={place.data}", f"--out={out}"]
+  for name in ("score", "sample"):
+    with pytest.raises(SystemExit):
+      cli.main([name, *command])
+    said = " ".join(capsys.readouterr().err.split())
+    assert "258 tokens" in said and "embeddings of 250" in said
+  assert not out.exists()
 
 
 def test_bad_inputs(place, model, tmp_path):
@@ -169,3 +240,5 @@ def test_scores_that_are_no_numbers(place, tmp_path):
   with pytest.raises(UserError, match=r"of \d+ responses aren't finite"):
     score.score(str(damaged), str(place.data), tmp_path / "out.parquet")
   assert not (tmp_path / "out.parquet").exists()
+  with pytest.raises(SystemExit):
+    cli.main(["sample", f"--model={damaged}", "--prompt=q"])

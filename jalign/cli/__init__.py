@@ -5,13 +5,15 @@ stop (SIGTERM, or Ctrl-C once) saves first and exits with code 0.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
 from jalign.cli import others
 from jalign.cli.sample import sample
+from jalign.cli.streams import careful
 from jalign.cli.train import train
-from jalign.errors import UserError
+from jalign.errors import UserError, nearest
 
 USAGE = """\
 usage: jalign COMMAND [flags]
@@ -62,7 +64,21 @@ def main(argv: Sequence[str] | None = None) -> None:
   """Entry point of the `jalign` command; exits."""
   # Advice on installing PyTorch is no news to anybody here.
   os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-  arguments = list(sys.argv[1:] if argv is None else argv)
+  try:
+    with careful():
+      _run(list(sys.argv[1:] if argv is None else argv))
+  except UserError as e:
+    _fail(e)
+  except OSError as e:
+    if not isinstance(e.filename, str):
+      raise
+    _fail(UserError(f"{e.strerror}.", where=e.filename))
+  except KeyboardInterrupt:
+    print("jalign: interrupted", file=sys.stderr)
+    sys.exit(128 + signal.SIGINT)
+
+
+def _run(arguments: list[str]) -> None:
   commands = {
     "train": train,
     "sample": sample,
@@ -73,17 +89,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     "merge": others.merge,
     "data": others.data,
   }
-  if not arguments or arguments[0] in ("-h", "--help", "help"):
+  helps = ("-h", "--help", "help")
+  if not arguments or arguments[0] in helps or set(helps[:2]) & {*arguments}:
     print(USAGE)
     sys.exit(0 if arguments else 2)
   command = commands.get(arguments[0])
-  try:
-    if command is None:
-      raise UserError(
-        f"unknown command {arguments[0]!r}.",
-        remedy=f"Known: {', '.join(commands)}. See jalign --help.",
-      )
-    command(arguments[1:])
-  except UserError as e:
-    print(e.paragraph("jalign"), file=sys.stderr)
-    sys.exit(2)
+  if command is None:
+    raise UserError(
+      f"unknown command {arguments[0]!r}.",
+      remedy=f"{nearest(arguments[0], commands)} See jalign --help.",
+    )
+  command(arguments[1:])
+
+
+def _fail(error: UserError) -> None:
+  with careful():
+    print(error.paragraph("jalign"), file=sys.stderr)
+  sys.exit(2)

@@ -83,7 +83,7 @@ def score(arguments: Sequence[str]) -> None:
   flags.DEFINE_string("source", "", "of the rows", flag_values=values)
   flags.DEFINE_string("template", "", "of chats", flag_values=values)
   flags.DEFINE_float("beta", 0.1, "of rewards", flag_values=values)
-  flags.DEFINE_integer("batch_size", 8, "responses", flag_values=values)
+  flags.DEFINE_integer("batch_size", 8, "responses", 1, flag_values=values)
   parse_flags(values, arguments)
   if not values.model or not values.data or not values.out:
     raise UserError("score needs --model=DIR, --data=FILE and --out=FILE.")

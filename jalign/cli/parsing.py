@@ -1,10 +1,15 @@
 """Flags of a command, and what to say when they are wrong."""
 
-from collections.abc import Sequence
+import contextlib
+import math
+import re
+from collections.abc import Iterator, Sequence
 
 from absl import flags
 
 from jalign.errors import UserError
+
+SEEDS = 2**63 - 1  # the largest
 
 
 def parse_flags(
@@ -14,12 +19,35 @@ def parse_flags(
 
   Returns:
     At most `words` arguments that are no flags.
+
+  Raises:
+    UserError: an unknown flag, or a value that it can't have: NaN, infinity
+      and the character NUL, above what its own bounds say.
   """
   values.set_gnu_getopt()  # flags may follow the words
-  try:
+  with flag_errors(arguments):
     rest = values(["jalign", *arguments])[1:]
+  for name in values:
+    if not name.startswith("config"):  # those are checked as settings
+      _check(name, values[name].value)
+  for word in rest:
+    _check("", word)
+  if len(rest) > words:
+    raise UserError(
+      f"{rest[words]!r} is not a flag.", remedy="Flags begin with --."
+    )
+  return rest
+
+
+@contextlib.contextmanager
+def flag_errors(arguments: Sequence[str]) -> Iterator[None]:
+  """Turns what absl and ml_collections raise of flags into UserError."""
+  try:
+    yield
   except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as e:
-    text = str(e.args[0]) if e.args else str(e)
+    if isinstance(e, UserError):
+      raise
+    text = _plain(str(e.args[0]) if e.args else str(e))
     for argument in arguments:
       key = argument.lstrip("-").partition("=")[0]
       if key.startswith("config.") and key.rpartition(".")[2] in text:
@@ -28,9 +56,23 @@ def parse_flags(
           where=key,
           remedy="Keys and their defaults: experiments/configs/base.py.",
         ) from e
-    raise UserError(text, where="flags") from e
-  if len(rest) > words:
-    raise UserError(
-      f"{rest[words]!r} is not a flag.", remedy="Flags begin with --."
-    )
-  return rest
+    flag = re.fullmatch(r"flag (--[\w.]+)=.*?: (.*)", text)
+    where, said = flag.groups() if flag else ("flags", text)
+    end = "" if said.endswith(("?", ".")) else "."
+    raise UserError(f"{said}{end}", where=where) from e
+
+
+def _plain(text: str) -> str:
+  """A message without the marks of Python's own tuples and quotes."""
+  text = re.sub(r"\('([^']*)', '([^']*)'\)", r"\1: \2", text)
+  whole = re.fullmatch(r"""(['"])(.*)\1""", text, re.DOTALL)
+  return " ".join((whole[2] if whole else text).split()).replace(" ?", "?")
+
+
+def _check(name: str, value: object) -> None:
+  where = f"--{name}" if name else ""
+  for one in value if isinstance(value, list) else [value]:
+    if isinstance(one, float) and not math.isfinite(one):
+      raise UserError(f"{one} is not a finite number.", where=where)
+    if isinstance(one, str) and "\0" in one:
+      raise UserError("holds the character NUL.", where=where)

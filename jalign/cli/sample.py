@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from jalign.cli.parsing import parse_flags
+from jalign.cli.parsing import SEEDS, parse_flags
 from jalign.errors import UserError
 
 
@@ -20,9 +20,9 @@ def sample(arguments: Sequence[str]) -> None:
   flags.DEFINE_string("source", "", "of its rows", flag_values=values)
   flags.DEFINE_string("template", "", "of chats", flag_values=values)
   flags.DEFINE_string("out", "", "JSON lines", flag_values=values)
-  flags.DEFINE_integer("count", 1, "samples a prompt", flag_values=values)
-  flags.DEFINE_integer("seed", 0, "of the draws", flag_values=values)
-  flags.DEFINE_integer("slots", 32, "decoded at once", flag_values=values)
+  flags.DEFINE_integer("count", 1, "samples a prompt", 1, flag_values=values)
+  flags.DEFINE_integer("seed", 0, "of the draws", 0, SEEDS, flag_values=values)
+  flags.DEFINE_integer("slots", 32, "decoded at once", 1, flag_values=values)
   flags.DEFINE_integer("max_new_tokens", None, "at most", flag_values=values)
   flags.DEFINE_integer("top_k", None, "0: all", flag_values=values)
   for name, said in (
@@ -41,7 +41,7 @@ def sample(arguments: Sequence[str]) -> None:
     raise UserError("give --prompt or --data, not both.")
   prompts: list[str] = []
   if not values.data:
-    prompts = values.prompt or [line.rstrip("\n") for line in sys.stdin]
+    prompts = values.prompt or _typed()
     prompts = [prompt.replace("\\n", "\n") for prompt in prompts if prompt]
     if not prompts:
       raise UserError("no prompt.", remedy="Give --prompt=TEXT or --data=FILE.")
@@ -65,6 +65,14 @@ def sample(arguments: Sequence[str]) -> None:
   out = pathlib.Path(values.out) if values.out else None
   say = lambda line: print(line, file=sys.stderr)
   draw(request, out, say, _show if out is None else lambda rows: None)
+
+
+def _typed() -> list[str]:
+  """The lines of standard input."""
+  try:
+    return [line.rstrip("\n") for line in sys.stdin or ()]
+  except UnicodeDecodeError as e:
+    raise UserError(f"is no text ({e}).", where="standard input") from None
 
 
 def _show(rows) -> None:

@@ -11,8 +11,10 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from jalign.cli.parsing import parse_flags
+from jalign.cli.config import read_config
+from jalign.cli.parsing import flag_errors, parse_flags
 from jalign.errors import UserError
+from jalign.experiment.functions import said
 
 
 class _Signals:
@@ -36,27 +38,25 @@ class _Signals:
 
 def train(arguments: Sequence[str]) -> None:
   """Trains every run of a config."""
-  values = flags.FlagValues()
-  config_flags.DEFINE_config_file(
-    "config",
-    None,
-    "config file",
-    flag_values=values,
-    sys_argv=["jalign", *arguments],  # not sys.argv: main takes its own
-  )
-  flags.DEFINE_string("workdir", None, "run folder", flag_values=values)
   sys.path.insert(0, os.getcwd())  # configs may import their neighbours
+  given, arguments = read_config(arguments)
+  values = flags.FlagValues()
+  flags.DEFINE_string("workdir", None, "run folder", flag_values=values)
+  with flag_errors(arguments):
+    if given is not None:
+      config_flags.DEFINE_config_dict(
+        "config",
+        given,
+        flag_values=values,
+        sys_argv=["jalign", *arguments],  # not sys.argv: main takes its own
+      )
   parse_flags(values, arguments)
-  try:
-    config = values.config and values.config.to_dict()
-  except OSError as e:  # ml_collections tells of a missing file only now
-    raise UserError(
-      str(e).splitlines()[-1].strip(),
-      where="--config",
-      remedy="Name a Python file with a get_config function.",
-    ) from e
-  if not config or not values.workdir:
+  if given is None or not values.workdir:
     raise UserError("train needs --config=FILE and --workdir=DIR.")
+  try:
+    config = values.config.to_dict()
+  except Exception as e:  # a reference that nothing is behind, for one
+    raise UserError(f"can't be read ({said(e)}).", where="--config") from e
 
   # Heavy imports wait until the flags are right.
   from jalign.experiment import folder, lock

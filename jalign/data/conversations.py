@@ -251,8 +251,8 @@ def no_template(where: str) -> UserError:
   return UserError(
     "the row holds messages, and there is no chat template to write them with.",
     where=where,
-    remedy="Give one as the template: a tokenizer's folder, a file of Jinja, "
-    "or jalign.data.PLAIN_CHAT.",
+    remedy="Give one as config.data.template or --template: 'plain', a "
+    "tokenizer's folder or a file of Jinja; as template= from Python.",
   )
 
 

@@ -18,7 +18,7 @@ from jalign.data.schema import (
   Report,
   Skipped,
 )
-from jalign.errors import UserError
+from jalign.errors import UserError, nearest
 
 
 def best_and_worst(
@@ -199,7 +199,7 @@ def convert(
   if name not in CONVERSIONS:
     raise UserError(
       f"there is no conversion {name!r}.",
-      remedy=f"The conversions are {', '.join(CONVERSIONS)}.",
+      remedy=nearest(name, CONVERSIONS),
     )
   try:
     found, report = CONVERSIONS[name](records)

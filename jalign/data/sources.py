@@ -33,7 +33,7 @@ from jalign.data.schema import (
 )
 from jalign.data.tldr_world.dataset import read_tldr_world
 from jalign.data.trees import read_openassistant
-from jalign.errors import UserError
+from jalign.errors import UserError, nearest
 
 Reader = Callable[..., tuple[list[Any], Report]]
 
@@ -75,7 +75,7 @@ def read(name: str, path: Path, **options: Any) -> tuple[list[Any], Report]:
   if name not in SOURCES:
     raise UserError(
       f"there is no data source {name!r}.",
-      remedy=f"The sources are {', '.join(sorted(SOURCES))}.",
+      remedy=nearest(name, sorted(SOURCES)),
     )
   if name in WITHOUT_TEMPLATE and options.pop("template", None):
     raise UserError(

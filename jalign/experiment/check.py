@@ -6,7 +6,7 @@ import jax
 from flax import traverse_util
 
 from jalign import data, losses
-from jalign.errors import UserError
+from jalign.errors import UserError, nearest
 from jalign.experiment.context import Run
 from jalign.experiment.feed import total_steps
 from jalign.experiment.held_out import loss_metrics, online_metrics
@@ -229,7 +229,7 @@ def _check_select(stage, measured):
     raise UserError(
       f"{stage.select!r} is not measured.",
       where=f"config.{stage.name}.select",
-      remedy=f"Measured: {', '.join(measured)}.",
+      remedy=nearest(stage.select, measured),
     )
 
 

@@ -4,13 +4,14 @@ Whatever such a function raises or returns becomes one `UserError` that names
 its file and line.
 """
 
+import difflib
 import functools
 import importlib
 import inspect
 import pathlib
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from jalign.errors import UserError, nearest
@@ -83,6 +84,7 @@ def guarded(
   where: str,
   form: str,
   check: Callable[..., Any] = lambda found, *arguments: found,
+  names: Callable[[], Iterable[str]] = lambda: (),
 ) -> Callable[..., Any]:
   """A user's function that gets copies, and raises nothing but UserError.
 
@@ -92,6 +94,7 @@ def guarded(
     form: how it is to be written, as "(prompt, response) -> a number".
     check: `(found, *arguments)` to what is returned; its UserError is told
       with the place of the function.
+    names: gives what a KeyError or an AttributeError may have meant.
 
   Raises:
     UserError: it can't be called in that form. Of the function returned: it
@@ -102,7 +105,8 @@ def guarded(
   remedy = f"It is called as {form}."
   file = code and pathlib.Path(code.co_filename).resolve()
   at = f"{where}: {file}:{code.co_firstlineno}" if code else where
-  count = form.partition(")")[0].count(",") + 1
+  inside = form.partition(")")[0].lstrip("(")
+  count = len(inside.split(",")) if inside else 0
   try:
     inspect.signature(function).bind(*range(count))
   except TypeError as e:
@@ -123,8 +127,9 @@ def guarded(
       raise
     except BaseException as e:  # its author's, whatever it is
       place = f"{where}: {_line(e, file)}" if file else where
+      hint = _meant(e, names) or "Mend it, then run the same command again."
       raise UserError(
-        f"{name} raised {said(e)}{about}.", where=place, remedy=remedy
+        f"{name} raised {said(e)}{about}.", where=place, remedy=hint
       ) from e
     try:
       return check(found, *arguments)
@@ -141,12 +146,26 @@ def guarded(
 def said(error: BaseException, most: int = 300) -> str:
   """An exception in a line, for people."""
   try:
-    text = " ".join(str(error).split())
+    text = str(error)
+    if isinstance(error, AttributeError | KeyError):  # a name in Python's marks
+      text = text.strip("'\"").replace("\\n", " ").replace("\\'", "'")
+    text = " ".join(text.split())
   except Exception:  # one whose own text fails
     text = ""
   kind = type(error).__name__
   text = text if len(text) <= most else f"{text[:most]}..."
   return f"{kind}: {text.removesuffix('.')}" if text else kind
+
+
+def _meant(error: BaseException, names: Callable[[], Iterable[str]]) -> str:
+  """What a name that isn't there may have meant."""
+  name = getattr(error, "name", None)
+  if isinstance(error, KeyError) and error.args:
+    name = error.args[0]
+  if not isinstance(name, str) or "Did you mean" in str(error):
+    return ""
+  near = difflib.get_close_matches(name, list(names()), n=1)
+  return f"Did you mean {near[0]!r}?" if near else ""
 
 
 def _code(function: Any) -> types.CodeType | None:

@@ -1,5 +1,6 @@
 """From the loss section of a config to a function and what it needs."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -45,6 +46,7 @@ def bind(stage: StageSettings) -> BoundLoss:
   """
   where = f"config.{stage.name}.loss"
   section = dict(stage.loss)
+  _check_numbers(section, where)
   if stage.algorithm:
     name = ALGORITHMS[stage.algorithm].loss
     if section.setdefault("name", name) != name:
@@ -63,6 +65,16 @@ def bind(stage: StageSettings) -> BoundLoss:
     return bound
   except UserError as e:
     raise UserError(e.problem, where=where, remedy=e.remedy) from e
+
+
+def _check_numbers(section: Mapping[str, Any], where: str) -> None:
+  """Refuses NaN and infinity, which a comparison may let through."""
+  for key, value in section.items():
+    if isinstance(value, Mapping):
+      _check_numbers(value, f"{where}.{key}")
+    elif isinstance(value, float) and not math.isfinite(value):
+      at = f"{where}.{key}"
+      raise UserError(f"{value} is not a finite number.", where=at)
 
 
 def beta_of(loss: BoundLoss) -> float | None:

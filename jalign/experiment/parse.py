@@ -6,13 +6,14 @@ what differs there.
 """
 
 import dataclasses
+import math
 import re
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any
 
-from jalign.errors import UserError
+from jalign.errors import UserError, nearest
 from jalign.experiment import ranges
 from jalign.experiment.settings import (
   AnnotatorSettings,
@@ -107,6 +108,8 @@ def parse(config: Mapping[str, Any]) -> Settings:
     )
   model = _typed(ModelConfig, config.pop("model", {}), "config.model", _MODEL)
   seed = _convert(config.pop("seed", 0), int, "config.seed")
+  if not 0 <= seed < 2**63:
+    raise UserError(f"{seed} is not in [0, 2^63).", where="config.seed")
   texts = {
     name: _convert(config.pop(name, ""), str, f"config.{name}")
     for name in _PLAIN
@@ -181,7 +184,7 @@ def _stage(name, top, own, where) -> StageSettings:
     raise UserError(
       f"unknown algorithm {stage.algorithm!r}.",
       where=f"{where}.algorithm",
-      remedy=f"Known: {', '.join(ALGORITHMS)}.",
+      remedy=nearest(stage.algorithm, ALGORITHMS),
     )
   for key, allowed in (
     ("reference", ("step", "precompute")),
@@ -228,7 +231,7 @@ def _refuse_unknown(section, known, where):
       raise UserError(
         "is not a key that anything reads.",
         where=f"{where}.{key}",
-        remedy=f"Known here: {', '.join(sorted(set(known)))}.",
+        remedy=nearest(key, sorted(set(known))),
       )
 
 
@@ -265,11 +268,15 @@ def _convert(value, hint, where):
       return tuple(_convert(v, inner, where) for v in value)
   elif origin is float:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
+      if not abs(value) < math.inf:
+        raise UserError(f"{value} is not a finite number.", where=where)
       return float(value)
   elif origin is int:
     if isinstance(value, int) and not isinstance(value, bool):
       return value
   elif isinstance(origin, type) and isinstance(value, origin):
+    if isinstance(value, str) and "\0" in value:
+      raise UserError("holds the character NUL.", where=where)
     return value
   expected = getattr(hint, "__name__", str(hint))
   if isinstance(hint, types.GenericAlias):

@@ -1,7 +1,7 @@
 """Settings whose values have the right type and make no sense."""
 
 from jalign.data import SOURCES
-from jalign.errors import UserError
+from jalign.errors import UserError, nearest
 from jalign.experiment.sampling import draw_of
 from jalign.experiment.settings import (
   DataSettings,
@@ -34,7 +34,7 @@ def check_data(data: DataSettings, where: str) -> None:
     raise UserError(
       f"unknown source {data.source!r}.",
       where=f"{where}.source",
-      remedy=f"Known: {', '.join(SOURCES)}.",
+      remedy=nearest(data.source, SOURCES),
     )
   if data.on_error not in ("", "error", "skip"):
     raise UserError(

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import optax
 
-from jalign.errors import UserError
+from jalign.errors import UserError, nearest
 from jalign.types import Params
 
 SCHEDULES = ("constant", "cosine", "linear")
@@ -68,7 +68,7 @@ def make_schedule(c: OptimizerConfig, steps: int) -> optax.Schedule:
     raise UserError(
       f"unknown schedule {c.schedule!r}.",
       where="optimizer.schedule",
-      remedy=f"Known: {', '.join(SCHEDULES)}.",
+      remedy=nearest(c.schedule, SCHEDULES),
     )
   if c.warmup_steps and c.warmup_steps >= steps:
     raise UserError(

@@ -136,7 +136,9 @@ def test_a_folder_that_is_no_run_is_named(place):
     message = place.fails([*command, f"--run={place.folder}"])
     assert str(place.folder) in message and "`jalign train`" in message
     assert "needs --run" in place.fails(command)
-  assert "unknown command 'tarin'. Known: train" in place.fails(["tarin"])
+  assert "unknown command 'tarin'. Did you mean 'train'?" in place.fails(
+    ["tarin"]
+  )
 
 
 @pytest.mark.parametrize("arguments, code", [(["--help"], 0), ([], 2)])

@@ -1,0 +1,85 @@
+"""Config files: loaded here, so that their errors name their lines."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jalign.errors import UserError, nearest
+from jalign.experiment.functions import guarded, load_function
+from jalign.feedback.values import refuse
+
+_FORM = "() -> ConfigDict; --config=FILE.py:ARGUMENT gives it one argument"
+
+
+def read_config(
+  arguments: Sequence[str],
+) -> tuple[ConfigDict | None, list[str]]:
+  """The config that flags name, and the other flags.
+
+  Raises:
+    UserError: the file can't be run, its get_config raises or gives anything
+      but a ConfigDict, or a flag sets a key that it lacks.
+  """
+  rest, name, left = [], None, iter(arguments)
+  for argument in left:
+    flag, given, value = argument.partition("=")
+    if flag in ("--config", "-config"):
+      name = value if given else next(left, "")
+    else:
+      rest.append(argument)
+  if name is None:
+    return None, rest
+  config = _load(name)
+  for argument in rest:
+    flag, _, _ = argument.partition("=")
+    if flag.startswith(("--config.", "-config.")):
+      _check_key(config, flag.lstrip("-"))
+  return config, rest
+
+
+def _load(name: str) -> ConfigDict:
+  file, _, argument = name.partition(":")
+  if not file.endswith(".py"):
+    raise UserError(
+      f"{file!r} is not a Python file.",
+      where="--config",
+      remedy="Name a FILE.py with a get_config function.",
+    )
+  function = load_function(f"{file}:get_config", "--config", {})
+  given = (argument,) if argument else ()
+  form = "(argument) -> ConfigDict" if given else _FORM
+  return guarded(function, "--config", form, _checked, _keys)(*given)
+
+
+def _checked(found: Any, *_: Any) -> ConfigDict:
+  if not isinstance(found, ConfigDict):
+    raise refuse(found, "a ConfigDict", "--config")
+  return ConfigDict(found)  # a frozen one thaws
+
+
+def _check_key(config: ConfigDict, key: str) -> None:
+  section: Any = config
+  for name in key.split(".")[1:]:
+    keys = section.keys() if isinstance(section, ConfigDict) else ()
+    if name not in keys:
+      raise UserError(
+        f"there is no {name!r} in this config.",
+        where=key,
+        remedy=nearest(name, keys),
+      )
+    section = section.get_oneway_ref(name).get()
+
+
+def _keys() -> Iterator[str]:
+  """The names of all keys and sections that a config may have."""
+  from jalign.experiment.parse import defaults  # slow to import
+
+  return _names(defaults())
+
+
+def _names(section: Mapping[str, Any]) -> Iterator[str]:
+  for name, value in section.items():
+    yield name
+    if isinstance(value, Mapping):
+      yield from _names(value)

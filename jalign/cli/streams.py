@@ -1,0 +1,74 @@
+"""Standard output and error: closed pipes, full disks and ASCII terminals."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from jalign.errors import UserError
+
+
+class _Stream:
+  """A text stream whose own failures aren't taken for those of other files."""
+
+  def __init__(self, stream: Any, name: str):
+    self._stream, self._name = stream, name
+
+  def __getattr__(self, name: str) -> Any:
+    return getattr(self._stream, name)
+
+  def write(self, text: str) -> int:
+    with self._telling():
+      return self._stream.write(text)
+
+  def writelines(self, lines: Any) -> None:
+    for line in lines:
+      self.write(line)
+
+  def flush(self) -> None:
+    with self._telling():
+      self._stream.flush()
+
+  @contextlib.contextmanager
+  def _telling(self) -> Iterator[None]:
+    try:
+      yield
+    except OSError as e:
+      # Python flushes once more at its end: into nothing.
+      with contextlib.suppress(OSError, ValueError):
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, self._stream.fileno())
+        os.close(nothing)
+      if isinstance(e, BrokenPipeError):  # its reader has enough, as head has
+        sys.exit(128 + signal.SIGPIPE)
+      raise UserError(
+        f"can't be written ({e.strerror or e}).", where=self._name
+      ) from e
+
+
+@contextlib.contextmanager
+def careful() -> Iterator[None]:
+  """While it lasts, what can't be shown is escaped, and who failed is named."""
+  before = sys.stdout, sys.stderr
+  names = "standard output", "standard error"
+  errors = [getattr(stream, "errors", None) for stream in before]
+  _escape(before, ["backslashreplace"] * 2)
+  sys.stdout, sys.stderr = (  # None where they are closed
+    stream and _Stream(stream, name) for stream, name in zip(before, names)
+  )
+  try:
+    yield
+    if sys.stdout is not None:
+      sys.stdout.flush()
+  finally:
+    sys.stdout, sys.stderr = before
+    _escape(before, errors)
+
+
+def _escape(streams, errors) -> None:
+  for stream, how in zip(streams, errors):
+    if hasattr(stream, "reconfigure") and how is not None:
+      with contextlib.suppress(OSError, ValueError):
+        stream.reconfigure(errors=how)

@@ -1,0 +1,198 @@
+"""Values of flags, config files that fail, and where output goes."""
+
+import io
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from jalign import cli
+from jalign.cli.streams import careful
+from jalign.errors import UserError
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+  "command, said",
+  [
+    ("sample --run=x --count=-1", "--count: -1 is not a positive integer."),
+    ("sample --run=x --count=0", "--count: 0 is not"),
+    ("sample --run=x --slots=0", "--slots: 0 is not"),
+    ("sample --run=x --seed=-3", "--seed: -3 is not"),
+    (f"sample --run=x --seed={2**63}", f"--seed: {2**63} is not"),
+    ("sample --run=x --temperature=nan", "--temperature: nan is not a finite"),
+    ("sample --run=x --top_p=inf", "--top_p: inf is not a finite"),
+    ("sample --run=x\0y --prompt=a", "--run: holds the character NUL"),
+    ("report x\0y", "holds the character NUL"),
+    ("score --batch_size=0", "--batch_size: 0 is not a positive integer."),
+    ("score --beta=-inf", "--beta: -inf is not a finite number."),
+    (
+      "convert --runn=x",
+      "Unknown command line flag 'runn'. Did you mean: run?",
+    ),
+    ("convert --adapter=perhaps", "--adapter: "),
+  ],
+)
+def test_values_that_no_flag_has(place, command, said):
+  message = place.fails(command.split(" "))
+  assert said in message and "('" not in message
+
+
+@pytest.mark.parametrize(
+  "flag, said",
+  [
+    ("seed=-1", "config.seed: -1 is not in [0, 2^63)"),
+    (f"seed={2**63}", f"config.seed: {2**63} is not in"),
+    ("optimizer.learning_rate=nan", "learning_rate: nan is not a finite"),
+    ("loss.beta=inf", "config.align.loss.beta: inf is not a finite number"),
+    ("data.path=a\0b", "config.data.path: holds the character NUL"),
+    ("data.source=jsonal", "config.data.source: unknown source 'jsonal'. Did"),
+    ("algorithm=online-dpo", "Did you mean 'online_dpo'?"),
+    ("select=eval/los", "Did you mean 'eval/loss'?"),
+    ("optimzer.schedule=x", "'optimzer' in this config. Did you mean 'optimi"),
+    (
+      "optimizer.shedule=x",
+      "there is no 'shedule' in this config. Did you mea",
+    ),
+    ("steps.more=1", "config.steps.more: there is no 'more'"),
+    ("judge=maybe", "can't be set (flag --config.judge=maybe: Non-boolean"),
+  ],
+)
+def test_values_that_no_key_has(place, flag, said):
+  message = place.fails(place.command(f"--config.{flag}"))
+  assert said in message and "('" not in message
+  assert not (place.folder / "run").exists()
+
+
+# The body of get_config -> the line that is named, and what is said.
+BODIES = {
+  "return 1 / 0": (6, "get_config raised ZeroDivisionError"),
+  "exit(4)": (6, "get_config raised SystemExit: 4"),
+  "open('/nowhere')": (6, "No such file or directory: '/nowhere'"),
+  "c.optimiser.schedule": (6, 'Did you mean "optimizer"'),
+  "{}['optimiser']": (6, "KeyError: optimiser. Did you mean 'optimizer'?"),
+  "c.steps = 'many'": (6, "Could not override field 'steps'"),
+  "pass": (4, "gave None, not a ConfigDict. It may lack a return."),
+  "return {'steps': 1}": (4, "gave a dict, not a ConfigDict."),
+  "yield c": (4, "gave a generator, not a ConfigDict."),
+  "return": (4, "gave None"),
+}
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_a_config_file_that_fails(place, body):
+  line, said = BODIES[body]
+  place.config.write_text(
+    "from experiments.configs import base\n\n\ndef get_config():\n"
+    f"  c = base.get_config()\n  {body}\n"
+  )
+  message = place.fails(place.command())
+  assert f"--config: {place.config}:{line}: " in message and said in message
+
+
+@pytest.mark.parametrize(
+  "text, said",
+  [
+    ("def get_config(:\n", "config.py:1: .*SyntaxError"),
+    ("\nimport nowhere_at_all\n", "config.py:2: .*No module named"),
+    ("get_confg = print\n", "has no function 'get_config'. Did you mean"),
+    ("def get_config(name):\n  pass\n", "missing a required argument"),
+  ],
+)
+def test_a_config_file_that_cannot_be_loaded(place, text, said):
+  place.config.write_text(text)
+  with pytest.raises(AssertionError, match=said):
+    raise AssertionError(place.fails(place.command()))
+
+
+def test_a_key_that_nothing_reads(place):
+  with place.config.open("a") as file:
+    file.write("\n\nold = get_config\n\n\ndef get_config():\n  c = old()\n")
+    file.write("  c.batchsize = 2\n  return c\n")
+  message = place.fails(place.command())
+  assert "config.batchsize: is not a key that anything reads" in message
+  assert "Did you mean 'batch_size'?" in message
+
+
+def test_a_terminal_that_shows_ascii_alone(monkeypatch):
+  shown = io.BytesIO()
+  narrow = io.TextIOWrapper(shown, encoding="ascii", errors="strict")
+  monkeypatch.setattr(sys, "stdout", narrow)
+  with careful():
+    print("5 ± 1 \udc80 日")
+  assert shown.getvalue() == b"5 \\xb1 1 \\udc80 \\u65e5\n"
+  assert sys.stdout is narrow and narrow.errors == "strict"
+
+
+def test_the_error_on_such_a_terminal(tmp_path, monkeypatch):
+  shown = io.BytesIO()
+  narrow = io.TextIOWrapper(shown, encoding="ascii", errors="strict")
+  monkeypatch.setattr(sys, "stderr", narrow)
+  with pytest.raises(SystemExit) as e:
+    cli.main(["evaluate", f"--run={tmp_path / 'été'}"])
+  narrow.flush()
+  assert e.value.code == 2 and b"\\xe9t\\xe9" in shown.getvalue()
+
+
+def _run(*arguments, **options):
+  return subprocess.Popen(
+    [sys.executable, "-m", "jalign", *arguments],
+    env=os.environ | {"PYTHONPATH": str(ROOT)},
+    stderr=subprocess.PIPE,
+    text=True,
+    **options,
+  )
+
+
+def test_a_reader_that_has_gone():
+  """As `head` has, which took its lines."""
+  process = _run("--help", stdout=subprocess.PIPE)
+  process.stdout.close()
+  _, said = process.communicate()
+  assert said == "" and process.returncode == 128 + 13
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_output_to_a_full_disk_is_not_another_files_error(tmp_path):
+  with open("/dev/full", "w") as full:
+    process = _run("--help", stdout=full)
+    _, said = process.communicate()
+  assert process.returncode == 2
+  assert said.startswith("jalign: error: standard output: can't be written (No")
+
+
+def test_an_error_of_the_system_names_its_file(place, monkeypatch):
+  def closed(arguments):
+    raise PermissionError(13, "Permission denied", "/their/file")
+
+  monkeypatch.setattr(cli.others, "evaluate", closed)
+  said = place.fails(["evaluate"])
+  assert said.endswith("/their/file: Permission denied.")
+
+
+def test_an_interrupt_is_no_traceback(capsys, monkeypatch):
+  def interrupted(arguments):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(cli.others, "evaluate", interrupted)
+  with pytest.raises(SystemExit) as e:
+    cli.main(["evaluate"])
+  assert e.value.code == 130
+  assert capsys.readouterr().err == "jalign: interrupted\n"
+
+
+def test_a_stream_that_fails_says_so():
+  class Full(io.StringIO):
+    def write(self, text):
+      raise OSError(28, "No space left on device")
+
+  before = sys.stdout
+  sys.stdout = Full()
+  try:
+    with pytest.raises(UserError, match="standard output: can't"), careful():
+      print("x")
+  finally:
+    sys.stdout = before

@@ -94,7 +94,8 @@ def gains(runs: Runs) -> list[Panel]:
   for name, run in runs.items():
     found = _gain(run)
     if found is not None:
-      groups.setdefault((run.start, found[0]), []).append(name)
+      start = run.start or f"of {name}"
+      groups.setdefault((start, found[0]), []).append(name)
   starts = list(dict.fromkeys(start for start, _ in groups))
   panels = []
   for (start, label), names in groups.items():

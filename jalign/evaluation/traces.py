@@ -16,7 +16,8 @@ class Dynamics(NamedTuple):
     rows: its metrics, from `jalign.training.metrics.read_jsonl`.
     pairs: arrays of the probe's pairs at the last probe; {} without one.
     beta: temperature of its implicit rewards; None where it has none.
-    start: mark of the policy that it started from, and was compared with.
+    start: mark of the policy that it started from, and was compared with; ""
+      where that isn't known.
   """
 
   rows: Sequence[Mapping[str, Any]]

@@ -178,11 +178,13 @@ def _starts(found: Mapping[str, Dynamics]) -> str:
   """What to say where runs began at different policies."""
   groups: dict[str, list[str]] = {}
   for name, run in found.items():
-    groups.setdefault(run.start, []).append(name)
+    groups.setdefault(run.start or f"of {name}", []).append(name)
   if len(groups) < 2:
     return ""
   listed = "; ".join(
-    f"{i} of {', '.join(names)}" for i, names in enumerate(groups.values(), 1)
+    f"{i} of {', '.join(names)}"
+    + ("" if found[names[0]].start else " (not known: nothing is saved yet)")
+    for i, names in enumerate(groups.values(), 1)
   )
   return (
     "These runs started from different policies, and log-ratios, KL, rewards"
@@ -229,7 +231,7 @@ def _dynamics(run: pathlib.Path, stage: str) -> Dynamics:
     with np.load(path, allow_pickle=False) as arrays:
       pairs = dict(arrays)
   beta = beta_of(bind(settings.stage(folder.name)))
-  return Dynamics(rows, pairs, beta, _start(folder) or str(run.resolve()))
+  return Dynamics(rows, pairs, beta, _start(folder))
 
 
 def _start(folder: pathlib.Path) -> str:

@@ -66,6 +66,8 @@ def test_runs_from_other_starts_have_axes_of_their_own(drawn):
   assert list(drawn({"a": runs["a"], "c": runs["c"]})[0]) == [
     "Gain and distance"
   ]
+  unknown = {name: _run(*names, start="") for name in "ab"}
+  assert len(drawn(unknown)[0]) == 2
 
 
 def test_a_distance_below_zero_is_drawn_where_it_is(drawn):

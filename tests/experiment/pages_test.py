@@ -7,6 +7,7 @@ import pytest
 
 from jalign import cli
 from jalign.evaluation import style
+from jalign.evaluation.traces import Dynamics
 from jalign.experiment import dynamics, report
 
 
@@ -87,6 +88,16 @@ def test_a_start_is_known_by_what_its_checkpoints_say(tmp_path):
   assert dynamics._start(tmp_path) == "abc"
 
 
+def test_starts_are_told_where_they_differ_or_are_not_known():
+  of = lambda start: Dynamics([], {}, None, start)
+  assert dynamics._starts({"a": of("x"), "b": of("x")}) == ""
+  assert dynamics._starts({"a": of("")}) == ""
+  said = dynamics._starts(
+    {"a": of("x"), "b": of("y"), "c": of("x"), "d": of("")}
+  )
+  assert "start 1 of a, c; 2 of b; 3 of d (not known: nothing" in said
+
+
 def test_a_page_without_probes_says_so_and_has_a_vector_file(place, capsys):
   """Names of the data's fields are text on the page, whatever they hold."""
   rows = [json.loads(line) for line in place.data.read_text().splitlines()]
@@ -100,6 +111,7 @@ def test_a_page_without_probes_says_so_and_has_a_vector_file(place, capsys):
   page = (run / "report.html").read_text()
   assert "&lt;b&gt;x" in page and 'href="http://z"' not in page
 
+  assert len(dynamics._start(run / "align")) == 32  # of a real checkpoint
   cli.main(["report", str(run), "--format=pdf"])
   folder = run / "dynamics" / "plots"
   names = lambda: sorted(path.name for path in folder.iterdir())

@@ -43,7 +43,8 @@ def reward_augmented(
     (two pairs for each that is used, report over the pairs).
 
   Raises:
-    UserError: the form lacks one of its fields, or has another.
+    UserError: the form lacks one of its fields, or has another; or a chat
+      template wrote the prompts, which the goal would stand before.
   """
   _check(form, ("prompt", "goal"))
   found: list[PreferenceRecord] = []
@@ -51,6 +52,14 @@ def reward_augmented(
   used = 0
   for record in records:
     high, low = record.chosen_score, record.rejected_score
+    if record.end is not None:
+      raise UserError(
+        "the prompt is what a chat template wrote: the goal would stand before "
+        "its first mark, where no model reads any text.",
+        where=record.source,
+        remedy="Write the goals into the turns of the rows, or read texts "
+        "without a template.",
+      )
     if high is None or low is None:
       skipped.append(Skipped(record.source, "missing", "it has no scores."))
     elif high == low:
@@ -71,7 +80,6 @@ def reward_augmented(
             source=f"{record.source}#{side}",
             group=record.group,
             plain=record.plain or record.prompt,
-            end=record.end,
             chosen_score=0.0,
             rejected_score=-((high - low) ** 2),
           )

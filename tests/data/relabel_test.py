@@ -1,5 +1,6 @@
 """Records under a goal."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -26,6 +27,12 @@ def test_reward_augmented():
     assert record.group == "g" and record.preference is None
   assert (first.source, second.source) == ("f:7#chosen", "f:7#rejected")
   assert report.summary() == "read 1 pairs, used 1 (2 records)"
+
+
+def test_a_goal_stands_before_no_mark_of_a_template():
+  chat = dataclasses.replace(PAIR, prompt="<user>p<assistant>", end="")
+  with pytest.raises(UserError, match="f:7: .*before its first mark"):
+    data.reward_augmented([PAIR, chat])
 
 
 def test_what_reward_augmented_skips():

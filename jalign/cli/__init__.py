@@ -35,11 +35,11 @@ usage: jalign COMMAND [flags]
             Held-out preference accuracy of a run's policy, and its win rate
             over another run's where the config names an annotator.
   score     --model=DIR --data=FILE --out=FILE.parquet [--reference=DIR]
-            [--beta=0.1] [--source=NAME] [--template=DIR_OR_FILE]
-            [--batch_size=8]
+            [--beta=0.1] [--source=NAME] [--batch_size=8]
+            [--template=none|plain|DIR_OR_FILE]
             Log-probs and entropies of a file's responses, token by token,
             under a run's policy or a checkpoint; with a reference, implicit
-            rewards too.
+            rewards too. A reward model's scores where --model is one.
   report    RUN [RUN ...] [--stage=NAME] [--out=DIR] [--format=pdf|svg]
             One page on what training did to log-probs, gradients, entropy and
             samples, runs overlaid: RUN/dynamics/report.html, or DIR's; the

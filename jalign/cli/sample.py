@@ -64,7 +64,12 @@ def sample(arguments: Sequence[str]) -> None:
   )
   out = pathlib.Path(values.out) if values.out else None
   say = lambda line: print(line, file=sys.stderr)
-  draw(request, out, say, _show if out is None else lambda rows: None)
+  try:
+    draw(request, out, say, _show if out is None else lambda rows: None)
+  except KeyboardInterrupt:
+    if out is not None:
+      say("stopped; run the same command to go on")
+    sys.exit(130)
 
 
 def _typed() -> list[str]:

@@ -15,9 +15,9 @@ import pathlib
 import re
 import shutil
 from collections.abc import Mapping
-from typing import Any
 
 from jalign import data
+from jalign.data.tokenizer import GENERATION, read_object
 from jalign.errors import UserError
 from jalign.experiment import folder as folders
 from jalign.experiment.parse import parse
@@ -27,7 +27,6 @@ from jalign.files import appearing
 from jalign.models import hf
 
 _MAIN, _OTHERS = "chat_template.jinja", "additional_chat_templates"
-_ENDS = "generation_config.json"
 _SPECIAL = re.compile(r"\b\w+_token\b")
 
 Templates = Mapping[str, data.ChatTemplate | None]
@@ -137,7 +136,7 @@ def has_template(folder: pathlib.Path) -> bool:
   if (folder / _MAIN).is_file() or (folder / "chat_template.json").is_file():
     return True
   config = folder / "tokenizer_config.json"
-  return bool(_json(config).get("chat_template"))
+  return bool(read_object(config).get("chat_template"))
 
 
 def source_of(settings: Settings) -> pathlib.Path | None:
@@ -169,7 +168,7 @@ def _file(settings: Settings, name: str) -> str:
   names = wheres(settings)
   if name == next(iter(names)):
     return _MAIN
-  return f"{_OTHERS}/{names[name].split('.')[1]}.jinja"
+  return f"{_OTHERS}/stage_{names[name].split('.')[1]}.jinja"
 
 
 def _kept(run, settings, name) -> data.ChatTemplate:
@@ -204,17 +203,17 @@ def keep(
       tokenizer.save(partial)
     else:
       partial.mkdir()
-      for name in (*hf.TOKENIZER_FILES, _ENDS, "config.json"):
+      for name in (*hf.TOKENIZER_FILES, GENERATION, "config.json"):
         if (source / name).is_file():
           shutil.copyfile(source / name, partial / name)
     for name in wheres(settings):
       template = templates[name]
       assert template is not None
       _write(partial, _file(settings, name), template)
-    ends = _json(partial / _ENDS)
+    ends = read_object(partial / GENERATION)
     ends["eos_token_id"] = list(tokenizer.end_ids)
     text = json.dumps(ends, indent=2) + "\n"
-    (partial / _ENDS).write_text(text, encoding="utf-8")
+    (partial / GENERATION).write_text(text, encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)  # an earlier version's
 
 
@@ -238,13 +237,3 @@ def _write(folder: pathlib.Path, name: str, template) -> None:
   ]
   text = "".join(sets) + template.text
   path.write_text(text, encoding="utf-8", newline="")
-
-
-def _json(path: pathlib.Path) -> dict[str, Any]:
-  """A JSON object, {} where there is no file."""
-  if not path.is_file():
-    return {}
-  found = folders.read_json(path)
-  if not isinstance(found, dict):
-    raise UserError("is not an object of JSON.", where=str(path))
-  return found

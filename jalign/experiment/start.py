@@ -5,6 +5,7 @@ import pathlib
 from typing import Any
 
 from jalign.data import Tokenizer
+from jalign.data.tokenizer import GENERATION
 from jalign.errors import UserError
 from jalign.experiment import folder as folders
 from jalign.experiment.settings import Settings
@@ -58,7 +59,7 @@ def base_of(settings: Settings) -> pathlib.Path | None:
 
 def is_kept(run: pathlib.Path) -> bool:
   """Whether a run's tokenizer/ is whole: earlier versions kept less."""
-  return (run / "tokenizer" / "generation_config.json").is_file()
+  return (run / "tokenizer" / GENERATION).is_file()
 
 
 def tokenizer_folder(base: pathlib.Path) -> pathlib.Path:

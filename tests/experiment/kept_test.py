@@ -15,6 +15,8 @@ import transformers
 from jalign import cli, data
 from jalign.experiment import kept
 from jalign.experiment.folder import read_json
+from jalign.experiment.parse import parse
+from jalign.experiment.start import tokenizer_folder
 from tests.data import chat_tokenizer, families
 from tests.experiment.checkpoint_test import CONFIG, SMALL, _rows
 from tests.models.hf import cases, parity_test
@@ -141,3 +143,50 @@ def test_a_file_sees_the_special_tokens_of_the_tokenizer(tmp_path):
     == own.render(talk)
     == "<|user|>\na<|end|>\n" + ("<|endoftext|>")
   )
+
+
+def test_templates_of_other_folders_keep_their_words(tmp_path):
+  """Stages with templates of their own, whose special tokens differ."""
+  own = chat_tokenizer.write(tmp_path / "own")
+  text = "{{ bos_token }}" + chat_tokenizer.CHATML + "{{ eos_token }}"
+  other = chat_tokenizer.write(tmp_path / "other", template=text, bos="<s>")
+  file = tmp_path / "third.jinja"
+  file.write_text("  {% if true %}\n[{{ messages[0].content }}]{% endif %}")
+  config = {"tokenizer": {"path": str(own)}, "stages": ("a", "b")}
+  config |= {"data": {"template": str(other), "path": "x.jsonl"}}
+  config |= {"a": {"data": {"template": str(file)}}}
+  settings = parse(config | {"model": {"hidden_size": 8}})
+  run = tmp_path / "run"
+  run.mkdir()
+  found = kept.templates_of(settings, run, DAY)
+  kept.keep(run, settings, data.load(own), found)
+  for gone in (own, other):
+    shutil.rmtree(gone)
+  file.unlink()
+  again = kept.templates_of(settings, run, DAY)
+  messages = [{"role": "user", "content": "q"}]
+  assert again.keys() == {"", str(other), str(file)} and again[""] is None
+  for name in (str(other), str(file)):
+    text = found[name].render(messages)
+    assert again[name].render(messages) == text
+    assert again[name].end == found[name].end
+  assert again[str(other)].render(messages).startswith("<s><|im_start|>user")
+  assert again[str(file)].render(messages) == "[q]"
+  tokenizer = transformers.AutoTokenizer.from_pretrained(str(run / "tokenizer"))
+  theirs = tokenizer.apply_chat_template(messages, tokenize=False)
+  assert theirs == found[str(other)].render(messages)
+
+
+def test_a_folder_of_an_earlier_version(tmp_path):
+  """It kept no template: the checkpoint that it came from has it."""
+  start = chat_tokenizer.write(tmp_path / "start")
+  (start / "config.json").write_text("{}")
+  for name, before in (("first", start), ("second", tmp_path / "first")):
+    run = tmp_path / name
+    data.load(start).save(run / "tokenizer")
+    (run / "tokenizer" / "generation_config.json").unlink()
+    (run / "run.json").write_text("{}")
+    (run / "config.json").write_text(json.dumps({"init_from": str(before)}))
+    assert tokenizer_folder(run) == start
+  shutil.rmtree(start)
+  assert tokenizer_folder(tmp_path / "second") == tmp_path / "first/tokenizer"

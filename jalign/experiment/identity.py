@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from jalign import data
 from jalign.errors import UserError
 from jalign.experiment import code
 from jalign.experiment import folder as folders
@@ -59,9 +60,9 @@ def made_of(
   tokenizer = prepared.tokenizer
   facts = [tokenizer.backend.to_str(), tokenizer.eos_id, tokenizer.bos_id]
   found["tokenizer"] = _hash([*facts, *tokenizer.end_ids])
-  chats = [(n, t.text) for n, t in prepared.templates.items() if t is not None]
+  chats = [_written(t) for t in prepared.templates.values() if t is not None]
   if chats:
-    found["template"] = _hash([prepared.day.isoformat(), *chats])
+    found["template"] = _hash(chats)
   for field in dataclasses.fields(model):
     if field.name != "rules":
       found[f"model.{field.name}"] = repr(getattr(model, field.name))
@@ -219,6 +220,15 @@ def _say(changed: list[str], before: MadeOf, now: MadeOf) -> str:
     else name
     for name in changed
   )
+
+
+def _written(template: data.ChatTemplate) -> str:
+  """What a template makes of a conversation: its text may be kept otherwise."""
+  turns = [{"role": r, "content": r} for r in ("user", "assistant") * 2]
+  try:
+    return template.render(turns) + template.render(turns[:1], prompt=True)
+  except Exception as e:  # whatever a template raises
+    return type(e).__name__
 
 
 def _of_data(name: str, dataset: Dataset) -> MadeOf:

@@ -13,11 +13,12 @@ from jalign.errors import UserError
 from jalign.experiment import code, folder, identity, resume
 from jalign.experiment.dataset import Dataset
 from jalign.experiment.parse import defaults, parse
-from jalign.experiment.prepare import Prepared
+from jalign.experiment.prepare import Prepared, prepare
 from jalign.experiment.settings import StageSettings
 from jalign.models import ModelConfig
 from jalign.training import manifest, metrics
 from jalign.training.checkpoint import versions
+from tests.data import chat_tokenizer
 
 # ------------------------------------------------------------------- functions
 
@@ -136,6 +137,45 @@ def test_everything_that_decides_the_numbers_counts():
   assert changed(model=model) == ["model.rope_theta"]
   assert changed(end_ids=(1, 2)) == ["tokenizer"]
   assert changed(chat="{{ 1 }}") == ["template"]
+
+
+CHAT = (
+  "{{ strftime_now('%Y') }}{% for m in messages %}"
+  "<{{ m.role }}>{{ m.content }}{{ eos_token }}{% endfor %}"
+  "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+@pytest.mark.parametrize("template", ["plain", "tokenizer", "file"])
+def test_a_run_that_goes_on_finds_itself_the_same(tmp_path, template):
+  """Whatever it reads from its own folder then, and not where it first was."""
+  path = tmp_path / "rows.jsonl"
+  for i in range(20):
+    pair = ("user", f"q{i}"), ("assistant", "a" * (1 + i % 3))
+    turns = [{"role": role, "content": text} for role, text in pair]
+    with path.open("a") as file:
+      file.write(json.dumps({"messages": turns}) + "\n")
+  (tmp_path / "chat.jinja").write_text(CHAT)
+  changes = {"tokenizer": {"vocab_size": 272}}
+  if template != "plain":
+    folder_ = chat_tokenizer.write(tmp_path / "chat")
+    changes = {"tokenizer": {"path": str(folder_)}}
+  if template == "file":
+    template = str(tmp_path / "chat.jinja")
+  rows = {"source": "conversations", "path": str(path), "template": template}
+  rows["eval_fraction"] = 0.5
+  settings = parse({"data": rows, "loss": {"name": "sft"}} | changes)
+  run = tmp_path / "run"
+  first = prepare(settings, run, None)
+  folder.claim(run, {})
+  folder.describe(run, MODEL, ("train",), first.day)
+  first.save(run, settings)
+  (tmp_path / "chat.jinja").unlink()
+  again = prepare(settings, run, None)
+  before, after = (
+    identity.made_of(settings, each, MODEL) for each in (first, again)
+  )
+  assert before == after and "template" in before
 
 
 def test_each_function_counts(tmp_path):

@@ -150,7 +150,7 @@ def test_exports_are_alike(place):
   closed = place.folder / "closed"
   closed.write_text("a file")
   said = place.fails([*command, f"--to={closed / 'x'}"])
-  assert "Nothing was written" in said
+  assert "can't be written (Not a directory" in said
   start.rename(place.folder / "elsewhere")
   assert str(start) in place.fails(convert)
 

@@ -105,7 +105,7 @@ def write_run_report(
         " the policy that the stage started from. Win rate over that policy: of"
         " sampled responses, under the annotator; at equal length by our"
         " regression on the difference of lengths. 95 % intervals, clustered"
-        " by prompt.",
+        " by prompt; those of shares are Wilson's.",
         results(rows),
         *_accuracy_plot(folder, rows, looks),
         "Samples of each policy. KL: to the policy that the stage started from,"

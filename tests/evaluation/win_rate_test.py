@@ -155,6 +155,8 @@ def test_nothing_judged_and_one_prompt():
   assert (empty.prompts, empty.comparisons, empty.missing) == (0, 0, 2)
   one = wr.win_rate([0.25, 0.75], ["a", "a"])
   assert one.win_rate == 0.5 and math.isnan(one.standard_error)
+  assert 0 < one.interval[0] < 0.2 and one.interval[1] == 1 - one.interval[0]
+  assert np.isnan(empty.interval).all()
 
 
 @pytest.mark.parametrize("bad", [1.5, -0.1, np.inf, 100.0])

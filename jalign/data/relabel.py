@@ -174,7 +174,7 @@ def _check(form: str, fields: Sequence[str]) -> None:
     form.format(**dict.fromkeys(fields, 0))
   except (ValueError, KeyError, IndexError) as e:
     raise UserError(
-      f"the form {form!r} can't be filled in ({e!r}).",
+      f"the form {form!r} can't be filled in ({e}).",
       remedy=f"Its fields are {wanted}.",
     ) from e
   if found != set(fields):

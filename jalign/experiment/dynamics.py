@@ -242,7 +242,7 @@ def _start(folder: pathlib.Path) -> str:
   steps = folder / "checkpoints"
   for step in sorted(steps.iterdir()) if steps.is_dir() else ():
     try:
-      meta = json.loads((step / "meta" / "metadata").read_text())
+      meta = json.loads((step / "meta" / "metadata").read_bytes())
       return str(meta["start"])
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
       continue

@@ -40,7 +40,7 @@ def read_json(path: pathlib.Path) -> Any:
     UserError: it is missing or damaged.
   """
   try:
-    return json.loads(path.read_text())
+    return json.loads(path.read_bytes())
   except FileNotFoundError as e:
     raise UserError(
       "doesn't exist.",
@@ -193,7 +193,9 @@ def model_of(folder: pathlib.Path) -> ModelConfig:
   needed = {k for k, f in fields.items() if f.default is dataclasses.MISSING}
   if not needed <= model.keys() <= fields.keys():
     wrong = needed - model.keys() or model.keys() - fields.keys()
-    raise _damaged(folder, f"model lacks or doesn't know {sorted(wrong)}")
+    raise _damaged(
+      folder, f"model lacks or doesn't know {', '.join(sorted(wrong))}"
+    )
   for name, value in model.items():
     kind: Any = typing.get_origin(fields[name].type) or fields[name].type
     others: dict[Any, tuple] = {float: (float, int), tuple: (list,)}

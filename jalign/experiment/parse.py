@@ -135,7 +135,8 @@ def parse(config: Mapping[str, Any]) -> Settings:
   known = (*known, *_STAGE)
   if not names or len(set(names)) < len(names) or set(names) & set(known):
     raise UserError(
-      f"{names} must be one or more different names, none of them a key.",
+      f"{', '.join(names) or 'nothing'}: must be one or more different names,"
+      " none of them a key.",
       where="config.stages",
     )
   for name in names:
@@ -191,8 +192,9 @@ def _stage(name, top, own, where) -> StageSettings:
     ("select_mode", ("min", "max")),
   ):
     if getattr(stage, key) not in allowed:
+      listed = ", ".join(map(repr, allowed))
       raise UserError(
-        f"{getattr(stage, key)!r} is not one of {allowed}.",
+        f"{getattr(stage, key)!r} is not one of {listed}.",
         where=f"{where}.{key}",
       )
   ranges.check_diagnostics(stage.diagnostics, f"{where}.diagnostics")

@@ -19,8 +19,9 @@ def check_diagnostics(found: DiagnosticsSettings, where: str) -> None:
     ("policy", kinds),
   ):
     if getattr(found, key) not in allowed:
+      listed = ", ".join(map(repr, allowed))
       raise UserError(
-        f"{getattr(found, key)!r} is not one of {allowed}.",
+        f"{getattr(found, key)!r} is not one of {listed}.",
         where=f"{where}.{key}",
       )
   for key, least in (("pairs", 1), ("top_k", 1), ("every", 0), ("samples", 0)):

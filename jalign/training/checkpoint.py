@@ -201,7 +201,9 @@ class Checkpoints:
     return step
 
   def _json(self, step: int, item: str) -> dict[str, Any]:
-    return json.loads((self.folder / str(step) / item / "metadata").read_text())
+    return json.loads(
+      (self.folder / str(step) / item / "metadata").read_bytes()
+    )
 
   def _read(self, step: int, trees: dict[str, Any]) -> dict[str, Any]:
     shapes = self._json(step, "meta")["shapes"]

@@ -240,7 +240,7 @@ def test_no_usable_row(tmp_path):
 
 
 def test_unknown_source_and_policy(tmp_path):
-  with pytest.raises(UserError, match="'csv'.*hh, jsonl"):
+  with pytest.raises(UserError, match="'csv'.*'hh', 'jsonl'"):
     data.read("csv", tmp_path)
   with pytest.raises(UserError, match="on_error is 'ignore'"):
     data.read_jsonl(_write(tmp_path / "a.jsonl", GOOD), on_error="ignore")

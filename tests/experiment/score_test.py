@@ -117,11 +117,24 @@ def test_implicit_rewards(place, model, tmp_path, capsys):
 
 def test_a_run_scores_as_its_export(place, tmp_path):
   run, _ = place.train()
-  target = tmp_path / "export"
-  cli.main(["convert", f"--run={run}", f"--to={target}"])
-  for ours, theirs in zip(_scores(place, run), _scores(place, target)):
-    assert ours["tokens"] == theirs["tokens"]
-    np.testing.assert_allclose(ours["logprob"], theirs["logprob"], rtol=1e-5)
+  target, theirs = tmp_path / "export", tmp_path / "export.partial"
+  theirs.mkdir()
+  (theirs / "notes").write_text("mine")
+  convert = ["convert", f"--run={run}"]
+  (tmp_path / "link").symlink_to(run)
+  for inside in (run / "export", tmp_path / "link" / "export"):
+    assert "lies in --run=" in place.fails([*convert, f"--to={inside}"])
+  for taken in (run, theirs, place.data):
+    assert f"--to={taken}: " in place.fails([*convert, f"--to={taken}"])
+  assert not (run / "export").exists()
+  cli.main([*convert, f"--to={target}"])
+  assert (theirs / "notes").read_text() == "mine"
+  merge = ["merge", f"--model={target}", f"--adapter={target}"]
+  said = place.fails([*merge, f"--to={target / 'merged'}"])
+  assert f"lies in --model={target}, which is read" in said
+  for a, b in zip(_scores(place, run), _scores(place, target)):
+    assert a["tokens"] == b["tokens"]
+    np.testing.assert_allclose(a["logprob"], b["logprob"], rtol=1e-5)
 
 
 def test_other_shapes_of_data(place, model):

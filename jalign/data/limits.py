@@ -103,6 +103,22 @@ class Truncation:
   joined: int = 0
   parted: tuple[int, int] = (0, 0)
 
+  @property
+  def notes(self) -> list[str]:
+    """What else became of the examples, in sentences."""
+    found = []
+    if self.joined:
+      found.append(
+        f"{self.joined} responses begin with what would be one token with the"
+        " prompt's end: kept apart"
+      )
+    if self.parted[0]:
+      found.append(
+        f"{self.parted[0]} conversations as {self.parted[1]} demonstrations,"
+        " turn by turn: the template writes their earlier turns differently"
+      )
+    return found
+
   def summary(self) -> str:
     """One line of counts and shares."""
     parts = [
@@ -110,17 +126,7 @@ class Truncation:
       for name, (of, n, tokens) in self.parts.items()
       if n
     ]
-    apart = ""
-    if self.joined:
-      apart += (
-        f"; {self.joined} responses begin with what would be one token with the"
-        " prompt's end: kept apart"
-      )
-    if self.parted[0]:
-      apart += (
-        f"; {self.parted[0]} conversations as {self.parted[1]} demonstrations,"
-        " turn by turn: the template writes their earlier turns differently"
-      )
+    apart = "".join(f"; {note}" for note in self.notes)
     if not parts:
       return f"none of {self.count} {self.noun} truncated{apart}"
     text = f"of {self.count} {self.noun}, truncated {', '.join(parts)}"

@@ -97,10 +97,13 @@ def read_responses(
   limits = data.Limits(max_tokens=2**30)
   if isinstance(records[0], data.ConversationRecord):
     assert template is not None  # checked above
-    encoded = data.encode_conversations(records, tokenizer, template, limits)[0]
+    encoded, cut = data.encode_conversations(
+      records, tokenizer, template, limits
+    )
     found = [_of_conversation(one, tokenizer) for one in encoded]
   else:
-    found = _of_records(records, tokenizer, limits)
+    found, cut = _of_records(records, tokenizer, limits)
+  lines += cut.notes
   if not found:
     raise UserError("its rows have no response to score.", where=path)
   if closed and template is not None:
@@ -112,7 +115,7 @@ def read_responses(
 
 def _of_records(
   records: Sequence[Any], tokenizer: data.Tokenizer, limits: data.Limits
-) -> list[Response]:
+) -> tuple[list[Response], data.Truncation]:
   named_texts = [
     (record, name, text) for record in records for name, text in _texts(record)
   ]
@@ -122,11 +125,11 @@ def _of_records(
     )
     for record, _, text in named_texts
   ]
-  encoded = data.encode_demonstrations(demonstrations, tokenizer, limits)[0]
+  encoded, cut = data.encode_demonstrations(demonstrations, tokenizer, limits)
   return [
     Response(record.source, name, record.prompt, text, one)
     for (record, name, text), one in zip(named_texts, encoded)
-  ]
+  ], cut
 
 
 def _texts(record: Any) -> list[tuple[str, str]]:

@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from jalign import data
 from jalign.experiment.parse import defaults, parse
 from jalign.experiment.prepare import prepare
+from jalign.experiment.score_data import read_responses
 from tests.data import families
 
 TURNS = 4
@@ -83,3 +85,23 @@ def test_ends_of_a_template_from_a_file(found):
   ]
   assert ends == ["<|end|>", "<|endoftext|>"]
   assert "opens" not in found.summary()
+
+
+def test_what_is_scored_turn_by_turn_is_said(tmp_path):
+  folder = families.byte_level(tmp_path / "model", families.QWEN)
+  (folder / "config.json").write_text("{}")  # as a checkpoint has it
+  roles = ("user", "assistant")
+  row = {
+    "messages": [
+      {"role": roles[n % 2], "content": f"t{n}"} for n in range(TURNS)
+    ]
+  }
+  path = tmp_path / "rows.jsonl"
+  path.write_text(json.dumps(row) + "\n")
+  found = read_responses(str(path), "", "", folder, data.load(folder))
+  assert "1 conversations as 2 demonstrations" in found.lines[-1]
+  thought = "<think>\n\n</think>\n\n"
+  assert [one.response for one in found.responses] == [
+    thought + "t1<|im_end|>",
+    thought + "t3<|im_end|>",
+  ]

@@ -267,5 +267,11 @@ def _response_ids(
 ) -> tuple[list[int], bool]:
   """(a response's tokens with its end, whether the border had to be kept)."""
   text, end = tokenizer.split_end(text)
+  if end is not None and not tokenizer.plain_specials:
+    # In one piece: an end may take the white space before it.
+    said = text + tokenizer.text_of(end)
+    ids, kept_apart = tokenizer.encode_after(prompt, said)
+    if ids[-1:] == [end]:
+      return ids, kept_apart
   ids, kept_apart = tokenizer.encode_after(prompt, text)
   return [*ids, tokenizer.end_ids[0] if end is None else end], kept_apart

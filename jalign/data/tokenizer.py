@@ -97,9 +97,13 @@ class Tokenizer:
   @functools.cached_property
   def ends(self) -> dict[str, int]:
     """How each of `end_ids` is written in text."""
-    texts = {self.backend.id_to_token(i) or "": i for i in self.end_ids}
-    texts.pop("", None)  # an id that no token has
+    texts = {self.text_of(i): i for i in self.end_ids}
+    texts.pop("", None)
     return {self.eos_text: self.eos_id, **texts}
+
+  def text_of(self, token: int) -> str:
+    """How a special token is written in text, "" for an id that none has."""
+    return self.backend.id_to_token(token) or ""
 
   def encode(self, text: str) -> list[int]:
     """Token ids of a text; no special token is added.

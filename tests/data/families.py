@@ -1,5 +1,6 @@
 """Folders with small tokenizers that behave like those of known families."""
 
+import functools
 import json
 import pathlib
 
@@ -96,6 +97,17 @@ def phi(folder, template=PHI, **options):
   special = ("<|end|>", "<|user|>", "<|assistant|>", "<|system|>")
   options = {"eos": "<|endoftext|>", "bos": "<s>", "more": special} | options
   return byte_level(folder, template, **options)
+
+
+def phi_stripping(folder):
+  """Its marks take the white space beside them, as Phi-3's do."""
+  mark = functools.partial(tokenizers.AddedToken, special=True, rstrip=True)
+  marks = [
+    mark("<|end|>", lstrip=True),
+    mark("<|user|>"),
+    mark("<|assistant|>"),
+  ]
+  return phi(folder, more=marks)
 
 
 def spaced(

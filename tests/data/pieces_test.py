@@ -25,6 +25,7 @@ KINDS = {
   "gemma": families.gemma,
   "gemma-bos": functools.partial(families.gemma, begins=True),
   "phi": families.phi,
+  "phi-stripping": families.phi_stripping,
   "unigram": families.unigram,
   "unigram-roles": functools.partial(
     families.unigram, template=families.ZEPHYR

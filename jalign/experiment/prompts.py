@@ -100,7 +100,16 @@ def _asked(record: Any, row: dict[str, Any]) -> Asked:
   text = data.PromptRecord(
     record.prompt, record.source, record.group, end=record.end
   )
-  return Asked(row.get("prompt", record.prompt), more, text)
+  return Asked(_given(row, record.prompt), more, text)
+
+
+def _given(row: dict[str, Any], text: str) -> Any:
+  """The prompt as a row has it; as the model reads it where it has none."""
+  for name in ("prompt", "history", "instruction"):
+    if isinstance(row.get(name), str | list):
+      return row[name]
+  chosen = row.get("chosen")  # a whole conversation
+  return chosen[:-1] if isinstance(chosen, list) else text
 
 
 def _before(record: data.ConversationRecord) -> list[dict[str, Any]]:

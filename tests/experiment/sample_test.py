@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from jalign import cli, data, logprobs
-from jalign.experiment import generation, samples
+from jalign.errors import UserError
+from jalign.experiment import generation, prompts, samples
 from jalign.models import hf, transformer
 from tests.experiment.checkpoint_test import start  # noqa: F401
 
@@ -160,3 +161,41 @@ def test_settings_of_generation_config(tmp_path):
   for bad in ({"top_p": "0.9"}, {"top_k": 1.5}, {"temperature": -1}):
     with pytest.raises(Exception, match=next(iter(bad))):
       _settings(tmp_path, bad)
+
+
+def test_prompts_of_every_kind_of_file(start, tmp_path):  # noqa: F811
+  template = data.load_template(start)
+  opened = "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n"
+
+  def read(row, template=template):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    (found,), lines = prompts.read_prompts(str(path), "", template)
+    assert found.record.source == f"{path}:1"
+    return found, lines
+
+  asked = [{"role": "user", "content": "q"}]
+  said = [{"role": "assistant", "content": "a"}]
+  tools = [{"type": "function", "function": {"name": "f"}}]
+  found, _ = read({"messages": asked + said, "tools": tools})
+  assert (found.prompt, found.more) == (asked, {"tools": tools})
+  assert found.record.prompt == opened
+  found, _ = read({"prompt": asked, "chosen": said, "rejected": "b"})
+  assert (found.prompt, found.record.prompt) == (asked, opened)
+  found, _ = read(
+    {"chosen": asked + said, "rejected": asked + [said[0] | {"content": "b"}]}
+  )
+  assert found.record.prompt == opened
+  found, _ = read({"prompt": "q", "response": "a", "tools": tools})
+  assert (found.prompt, found.more) == ("q", {"tools": tools})
+  assert found.record.prompt == opened
+  found, _ = read({"prompt": "q", "response": "a"}, None)
+  assert found.record.prompt == "q"
+  with pytest.raises(UserError, match="no chat template"):
+    read({"messages": asked + said}, None)
+  with pytest.raises(UserError, match="no chat template"):
+    read({"prompt": asked}, None)
+  # Transcripts are written out.
+  text = "\n\nHuman: q\n\nAssistant:"
+  found, lines = read({"chosen": f"{text} a", "rejected": f"{text} b"})
+  assert found.record.prompt == text and "no template is applied" in lines[1]

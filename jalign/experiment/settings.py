@@ -132,7 +132,8 @@ class AnnotatorSettings:
       N texts, giving [N].
     scale: of a reward's Bradley-Terry preferences.
     measures: `(prompts, responses) -> {name: [N] numbers}`, what else is
-      measured on held-out samples: their means are reported.
+      measured on held-out samples: their means are reported. A name that ends
+      in "%" is a share in per cent.
     opponents: `(prompts) -> {name: responses}`, fixed contestants of the
       held-out win matrix.
   """

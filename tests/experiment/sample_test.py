@@ -185,7 +185,7 @@ def test_prompts_of_every_kind_of_file(start, tmp_path):  # noqa: F811
   found, _ = read(
     {"chosen": asked + said, "rejected": asked + [said[0] | {"content": "b"}]}
   )
-  assert found.record.prompt == opened
+  assert (found.prompt, found.record.prompt) == (asked, opened)
   found, _ = read({"prompt": "q", "response": "a", "tools": tools})
   assert (found.prompt, found.more) == ("q", {"tools": tools})
   assert found.record.prompt == opened

@@ -122,13 +122,13 @@ def test_a_prompt_of_the_command_line(start, capsys):  # noqa: F811
 
 def test_flags_out_of_range(start, tmp_path, capsys):  # noqa: F811
   for flag, said in (
-    ("--count=0", "--count: must be at least 1"),
-    ("--count=-1", "--count: must be at least 1"),
-    ("--seed=-1", "--seed: must be in [0, 2^63)"),
-    ("--seed=9223372036854775808", "--seed: must be in [0, 2^63)"),
-    ("--max_new_tokens=0", "--max_new_tokens: 0 is below 1"),
-    ("--top_p=2", "--top_p: 2.0 must be in (0, 1]"),
-    ("--slots=0", "--slots: must be at least 1"),
+    ("--count=0", "--count: 0"),
+    ("--count=-1", "--count: -1"),
+    ("--seed=-1", "--seed: -1"),
+    ("--seed=9223372036854775808", "--seed: 9223372036854775808"),
+    ("--max_new_tokens=0", "--max_new_tokens: 0"),
+    ("--top_p=2", "--top_p: 2"),
+    ("--slots=0", "--slots: 0"),
     ("--prompt= ", "prompt 2: the prompt is empty"),
     ("--data=x", "not both"),
   ):

@@ -142,7 +142,7 @@ def _fails(arguments, capsys):
   return " ".join(said.split())
 
 
-def test_sample_and_init_from_fall_back_and_say_so(run, capsys):
+def test_convert_and_init_from_fall_back_and_say_so(run, capsys):
   best = sorted((run / "align" / "best").iterdir(), key=lambda p: int(p.name))
   assert len(best) == 2
   damage.truncated(next((best[1] / "params" / "d").iterdir()))
@@ -156,7 +156,7 @@ def test_sample_and_init_from_fall_back_and_say_so(run, capsys):
   jax.tree.map(np.testing.assert_array_equal, params, again)
   # And where none is left, the last state doesn't pass for the best one.
   damage.emptied(best[0] / "meta" / "metadata")
-  said = _fails(["sample", f"--run={run}", "--prompt=q1:"], capsys)
+  said = _fails(["convert", f"--run={run}", f"--to={run}-x"], capsys)
   assert "no whole checkpoint is left" in said and "best" in said
 
 

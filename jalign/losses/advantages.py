@@ -182,7 +182,7 @@ def group_advantages(
 
   A = (r - mean) / (std + eps)
 
-  std has k - 1 in the denominator, as in public code; the paper doesn't say.
+  std has k - 1 in the denominator, as in Tunix and TRL; the paper doesn't say.
   Biased by design: a prompt whose responses hardly differ counts as much as
   any. Equal rewards, and a single response, give 0.
 
@@ -191,7 +191,8 @@ def group_advantages(
   Args:
     rewards: [B, K] of the responses.
     valid: [B, K] bool.
-    eps: added to the deviation, > 0.
+    eps: added to the deviation, > 0. The paper has none; the default is
+      Tunix's, TRL adds 1e-4.
 
   Returns:
     [B, K] advantages.

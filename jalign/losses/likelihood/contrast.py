@@ -35,8 +35,9 @@ def cut(
   U and the weight n_t^g are constants. Equal contexts and lam > 1 give no bad
   token, which is how an aligned response comes in. 1 - p counts as at least
   1e-5, without gradient below; a response without scored tokens has loss 0.
-  The authors' code averages the two parts of the first term separately and
-  halves their sum; this is the paper's form, over N.
+  This is the paper's form. The authors' code differs: it halves the sum of the
+  two terms, has the second alone for an aligned response, sets U by n_t > lam p_t
+  without a context of its own for q, and has no weight n_t^g.
 
   Xu et al. 2023, "Reasons to Reject? Aligning Language Models with Judgments",
   arXiv:2312.14591.
@@ -49,10 +50,12 @@ def cut(
     negative_token_logps: [B, T] the same with the negative judgment.
     aligned: [B] bool; whether the judgment has nothing to criticise.
     mask: [B, T] bool; scored tokens.
-    lam: how much likelier a bad token is under criticism, > 0.
-    alpha: weight of the unlikelihood, >= 0.
+    lam: how much likelier a bad token is under criticism, > 0; the default is
+      the authors' code's.
+    alpha: weight of the unlikelihood, >= 0; the default is that of the
+      authors' example run (of their script: 0.1).
     gamma: exponent of its weight, >= 0; the default is the authors' code's,
-      which has no such weight.
+      which has no such weight. The paper tunes it.
 
   Returns:
     [B] float32 losses, not reduced.

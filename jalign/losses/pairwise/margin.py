@@ -26,7 +26,8 @@ def slic_hf(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    delta: margin in nats, >= 0.
+    delta: margin in nats, >= 0; the default and lam's are those of the HALOs
+      code. Which values the paper used isn't known to us.
     lam: weight of the likelihood, >= 0.
 
   Returns:

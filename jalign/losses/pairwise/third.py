@@ -24,8 +24,8 @@ def tpo(
   l = -log sigmoid(beta (log pi(y_w) - log pi(y_l))) - alpha log pi(y_gold)
 
   No reference model: what the method calls its reference is the gold response.
-  All log-probs are sums; public code takes the gold term's mean over tokens.
-  With y_gold = y_w this is CPO with a summed likelihood.
+  All log-probs are sums; TRL and the authors' code take the gold term's mean
+  over tokens. With y_gold = y_w this is CPO with a summed likelihood.
 
   Saeidi et al. 2024, "Triple Preference Optimization: Achieving Better
   Alignment using a Single Step Optimization", arXiv:2405.16681.
@@ -34,7 +34,10 @@ def tpo(
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
     gold_logps: [B] the same for the gold responses.
-    beta: scale of the margin, > 0.
+    beta: scale of the margin, > 0. Sources differ: the default and alpha's
+      are those of one state of the authors' code, whose later configuration
+      has 0.1 and 0.05; its recorded runs have 0.01 with 1 or 0.05, TRL 0.01
+      with 1.
     alpha: weight of the gold likelihood, >= 0.
 
   Returns:
@@ -66,10 +69,10 @@ def tpo_l(
   l = -log sigmoid(beta (log pi(y_w) / |y_w| - log pi(y_l) / |y_l|) - gamma)
   - alpha log pi(y_gold)
 
-  gamma is outside beta: public code divides it by beta and multiplies by beta
-  again. The gold term is a sum here as in `tpo`; public code takes its mean
-  over the batch's tokens. The defaults are those of the authors' smallest run
-  and of public code.
+  gamma is outside beta: the authors' code and TRL divide gamma by beta and
+  multiply by beta again. The gold term is a sum here as in `tpo`; both take its
+  mean over the batch's tokens. The defaults are TRL's and those of the authors'
+  smallest run; gamma is 0.3 to 10 in their others.
 
   Saeidi et al. 2024, "Triple Preference Optimization: Achieving Better
   Alignment using a Single Step Optimization", arXiv:2405.16681.

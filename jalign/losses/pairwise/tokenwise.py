@@ -124,9 +124,11 @@ def wpo_weights(
   exp of the sum, over both responses, of the mean over tokens of
   log pi(token) - log sum_v pi(v)^2. The second part is the log-prob that the
   policy expects of its own draws: a weight of 1 says that the pair is as if
-  the policy had drawn it, and it may be above 1. Nothing is clamped: one
-  library clamps at 1 and leaves the second part out. (Only where no model
-  could be, at exp(50), is it cut, so that it stays finite.)
+  the policy had drawn it, and it may be above 1. Nothing is clamped here, as in
+  the formula and in TRL of 2026. The authors' code, and older TRL, clamp the
+  same product at 1: min(wpo_weights, 1); open-instruct clamps at 1 too, and
+  leaves the second part out. (Only where no model could be, at exp(50), is it
+  cut, so that it stays finite.)
 
   Zhou et al. 2024, "WPO: Enhancing RLHF with Weighted Preference
   Optimization", arXiv:2406.11827.
@@ -177,8 +179,8 @@ def wpo(
   l = -u log sigmoid(beta h),  h = (log pi/ref)(y_w) - (log pi/ref)(y_l),
   log u = sum over y_w, y_l of (1 / |y|) sum_t (log pi(y_t) - log sum_v pi(v)^2)
 
-  u is held constant: see `wpo_weights`, which also says where public code
-  differs. Off-policy pairs count as if they were drawn from the policy. Sums of
+  u is held constant and isn't clamped, where the authors' code has min(u, 1):
+  see `wpo_weights`. Off-policy pairs count as if they were drawn from the policy. Sums of
   losses are divided by examples, not by the sum of u.
 
   Zhou et al. 2024, "WPO: Enhancing RLHF with Weighted Preference

@@ -42,7 +42,7 @@ def grpo(
 
   k: the responses to one prompt, t: the tokens of each; an example is a
   prompt, and a long response counts as much as a short one. std has k - 1 in
-  the denominator, as in public code; the paper doesn't say. Biased by design:
+  the denominator, as in Tunix and TRL; the paper doesn't say. Biased by design:
   division by the deviation makes all prompts equal, and that by the length
   favours short good and long bad responses; see `dr_grpo`. Equal rewards leave
   the KL's term alone. d is `kl.k3`: its gradient is that of KL(ref || pi). log
@@ -61,7 +61,8 @@ def grpo(
     valid: [B, K] bool; False for what only fills the list.
     clip: half-width of the clip, > 0.
     beta: weight of the KL's estimate, >= 0.
-    eps: added to the rewards' deviation, > 0; the default is public code's.
+    eps: added to the rewards' deviation, > 0. The paper has none; the default
+      is Tunix's, TRL adds 1e-4.
 
   Returns:
     [B] float32 losses, not reduced.

@@ -36,8 +36,8 @@ def cut(
   token, which is how an aligned response comes in. 1 - p counts as at least
   1e-5, without gradient below; a response without scored tokens has loss 0.
   This is the paper's form. The authors' code differs: it halves the sum of the
-  two terms, has the second alone for an aligned response, sets U by n_t > lam p_t
-  without a context of its own for q, and has no weight n_t^g.
+  two terms, has the second alone for an aligned response, finds U by
+  n_t > lam p_t without a context of its own for q, and has no weight n_t^g.
 
   Xu et al. 2023, "Reasons to Reject? Aligning Language Models with Judgments",
   arXiv:2312.14591.

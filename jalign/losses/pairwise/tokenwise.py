@@ -180,8 +180,8 @@ def wpo(
   log u = sum over y_w, y_l of (1 / |y|) sum_t (log pi(y_t) - log sum_v pi(v)^2)
 
   u is held constant and isn't clamped, where the authors' code has min(u, 1):
-  see `wpo_weights`. Off-policy pairs count as if they were drawn from the policy. Sums of
-  losses are divided by examples, not by the sum of u.
+  see `wpo_weights`. Off-policy pairs count as if they were drawn from the
+  policy. Sums of losses are divided by examples, not by the sum of u.
 
   Zhou et al. 2024, "WPO: Enhancing RLHF with Weighted Preference
   Optimization", arXiv:2406.11827.

@@ -93,7 +93,7 @@ def generate(
   ):
     if value < 1:
       raise UserError(f"{value} is below 1.", where=f"generate.{name}")
-  chex.assert_axis_dimension(keys, 0, batch * samples)
+  _check_keys(keys, batch * samples)
   stops = tuple(
     tuple(map(int, stop)) if isinstance(stop, tuple) else (int(stop),)
     for stop in stop_ids
@@ -124,6 +124,19 @@ def generate(
     refill=None if slots is None else (slots, min(chunk, padded), admit),
   )
   return _cut(rollout, width + max_new_tokens)
+
+
+def _check_keys(keys: Array, rows: int) -> None:
+  """AssertionError unless there is one PRNG key for each row."""
+  typed = jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
+  wanted = (rows,) if typed else (rows, *keys.shape[1:2])
+  if keys.shape == wanted and (typed or keys.ndim == 2):
+    return
+  given = "one key" if keys.ndim == (0 if typed else 1) else "keys"
+  raise AssertionError(
+    f"generate.keys: {given} of shape {keys.shape} for {rows} rows; each row"
+    f" of the result draws with its own. Pass jax.random.split(key, {rows})."
+  )
 
 
 def _cut(rollout: Rollout, columns: int) -> Rollout:

@@ -29,7 +29,23 @@ def as_floats(*arrays: Array) -> tuple[Array, ...]:
 
 
 def same_floats(*arrays: Array) -> tuple[Array, ...]:
-  """Arrays of one shape, cast as `as_floats` does."""
+  """Arrays of one value an example, [B] or [], cast as `as_floats` does.
+
+  Raises:
+    AssertionError: shapes differ, or there are more axes.
+  """
+  shapes = [jnp.shape(x) for x in arrays]
+  if max(map(len, shapes)) > 1:
+    raise AssertionError(
+      f"the loss takes arrays [B], one value an example, not of shapes"
+      f" {', '.join(map(str, shapes))}. Of token log-probs [B, T] pass the sums"
+      " over the scored tokens: jnp.sum(token_logps * mask, -1)."
+    )
+  return equal_floats(*arrays)
+
+
+def equal_floats(*arrays: Array) -> tuple[Array, ...]:
+  """Arrays of one shape, whatever it is, cast as `as_floats` does."""
   arrays = tuple(jnp.asarray(x) for x in arrays)
   chex.assert_equal_shape(arrays)
   return as_floats(*arrays)
@@ -67,7 +83,7 @@ def floats_with_axes(axes: str, *arrays: Array) -> tuple[Array, ...]:
 
 
 def zero_where_invalid(valid: Array, *arrays: Array) -> tuple[Array, ...]:
-  """As `same_floats`, with 0 where a response is only there to fill its list.
+  """As `equal_floats`, with 0 where a response is only there to fill its list.
 
   Args:
     valid: bool, False for what fills the batch.
@@ -77,7 +93,7 @@ def zero_where_invalid(valid: Array, *arrays: Array) -> tuple[Array, ...]:
   Returns:
     valid, then the arrays.
   """
-  arrays = same_floats(*arrays)
+  arrays = equal_floats(*arrays)
   valid = jnp.asarray(valid, bool)
   chex.assert_equal_shape((valid, arrays[0]))
   return valid, *(jnp.where(valid, x, 0) for x in arrays)

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jalign.losses import kl
 from jalign.losses._arrays import (
   check_range,
+  equal_floats,
   floats_with_axes,
-  same_floats,
   where_scored,
   zero_where_invalid,
 )
@@ -150,7 +150,7 @@ def greedy_baseline_advantages(rewards: Array, greedy_rewards: Array) -> Array:
   Returns:
     [B] advantages.
   """
-  rewards, greedy_rewards = same_floats(rewards, greedy_rewards)
+  rewards, greedy_rewards = equal_floats(rewards, greedy_rewards)
   return jax.lax.stop_gradient(rewards - greedy_rewards)
 
 
@@ -224,7 +224,7 @@ def whiten(x: Array, mask: Array) -> Array:
     A constant of the same shape.
   """
   chex.assert_equal_shape([x, mask])
-  (x,) = where_scored(mask, *same_floats(x))
+  (x,) = where_scored(mask, *equal_floats(x))
   count = jnp.maximum(mask.sum(), 1).astype(x.dtype)
   centred = jnp.where(mask, x - x.sum() / count, 0.0)
   variance = (centred**2).sum() / count

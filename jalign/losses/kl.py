@@ -20,12 +20,12 @@ id. The reference is a constant.
 import jax
 import jax.numpy as jnp
 
-from jalign.losses._arrays import MAX_LOG_RATIO, at_most, same_floats
+from jalign.losses._arrays import MAX_LOG_RATIO, at_most, equal_floats
 from jalign.types import Array
 
 
 def _log_ratio(logps: Array, ref_logps: Array) -> Array:
-  logps, ref_logps = same_floats(logps, ref_logps)
+  logps, ref_logps = equal_floats(logps, ref_logps)
   return logps - jax.lax.stop_gradient(ref_logps)
 
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jalign.losses._arrays import check_range, same_floats
+from jalign.losses._arrays import check_range, equal_floats
 from jalign.losses.advantages import whiten
 from jalign.types import Array
 
@@ -28,7 +28,7 @@ def log_sigmoid_centered(rewards: Array, reference: Array | float) -> Array:
   Returns:
     Rewards of the same shape, at most 0.
   """
-  (rewards,) = same_floats(rewards)
+  (rewards,) = equal_floats(rewards)
   return jax.nn.log_sigmoid(rewards - jnp.asarray(reference, rewards.dtype))
 
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jalign import losses
 from jalign.errors import UserError
 from jalign.training import arrays as batch_arrays
+from jalign.training.misuse import check_record
 from jalign.training.observe import OBSERVERS, Sums
 from jalign.training.scores import Nudge, Scores
 from jalign.types import Array, Model, Params
@@ -111,6 +112,7 @@ def make_objective(
   needs_reference = any(name.startswith("ref_") for name in names)
 
   def counts_of(data) -> dict[str, Array]:
+    check_record(data)
     tokens = batch_arrays.tokens_of(batch, data)
     counted = {"examples": jnp.ones_like(data.weights)} | tokens
     return {
@@ -119,6 +121,7 @@ def make_objective(
     }
 
   def nudged(params, nudge, data, ref_params=None, counts=None):
+    check_record(data)
     score = Scores(
       model,
       params,
@@ -142,6 +145,8 @@ def make_objective(
           f"{term.name} gave shape {value.shape} for"
           f" {weights.shape[0]} examples; a loss doesn't reduce.",
           where="loss",
+          remedy=f"Return one value an example, {weights.shape}: no mean over"
+          " the batch, and tokens summed.",
         )
       part = live(value)
       if len(terms) > 1:

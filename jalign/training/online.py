@@ -13,7 +13,9 @@ import numpy as np
 
 from jalign.data import PromptBatch
 from jalign.decode import MixtureParams, Sampler, generate, geometric, sampler
+from jalign.errors import UserError
 from jalign.feedback import Annotator, assess, compare, reward_statistics
+from jalign.training.misuse import check_record, check_reference
 from jalign.types import (
   Array,
   Model,
@@ -161,8 +163,17 @@ def make_sampling(
   def sample(
     params: Params, ref_params: Params, prompts: PromptBatch, key: Array
   ) -> Sampled:
+    check_record(prompts)
     texts = prompts.texts
     if mixed:
+      if ref_params is None:
+        raise UserError(
+          "the algorithm samples a mixture with the reference, which isn't"
+          " given.",
+          where="sample",
+          remedy="Pass ref_params: sample(params, ref_params, prompts, key).",
+        )
+      check_reference(params, ref_params)
       share = jnp.tile(jnp.float32(algorithm.mixture) * mix_ref, len(texts))
       params = MixtureParams(params, ref_params, share)
     sample_key, label_key = jax.random.split(key)

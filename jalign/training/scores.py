@@ -13,6 +13,7 @@ from flax import struct
 from jalign.errors import UserError
 from jalign.logprobs import token_logprobs
 from jalign.training import packed
+from jalign.training.misuse import check_reference, missing_reference
 from jalign.types import Array, Model, Params, Sequences
 
 
@@ -116,14 +117,8 @@ class Scores:
 
   def _reference(self) -> Params:
     if self._ref_params is None:
-      wanted = [name for name in self._names if name.startswith("ref_")]
-      raise UserError(
-        f"the loss takes {', '.join(wanted)}, and neither reference parameters"
-        " nor precomputed log-probs of them are given.",
-        where="loss",
-        remedy="Use reference='step': sums over responses alone can be"
-        " precomputed.",
-      )
+      raise missing_reference(n for n in self._names if n.startswith("ref_"))
+    check_reference(self._params, self._ref_params)
     return self._ref_params
 
 

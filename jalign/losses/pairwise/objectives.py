@@ -9,8 +9,8 @@ from jalign.errors import UserError
 from jalign.losses._arrays import (
   as_floats,
   check_range,
+  equal_floats,
   log_ratios,
-  same_floats,
 )
 from jalign.types import Array
 
@@ -62,7 +62,7 @@ def modpo(
   up, down = log_ratios(
     chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
   )
-  above, below = same_floats(chosen_margin_scores, rejected_margin_scores)
+  above, below = equal_floats(chosen_margin_scores, rejected_margin_scores)
   chex.assert_shape(above, (*up.shape, None))
   _check_weights(weights, above.shape[-1] + 1)
   up, down, above, below = as_floats(up, down, above, below)

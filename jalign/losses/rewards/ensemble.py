@@ -11,7 +11,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jalign.losses._arrays import check_range, same_floats
+from jalign.losses._arrays import check_range, equal_floats
 from jalign.types import Array
 
 
@@ -40,7 +40,7 @@ def preference_strength(margins: Array) -> PreferenceStrength:
     PreferenceStrength of [B] arrays.
   """
   chex.assert_rank(margins, 2)
-  (margins,) = same_floats(margins)
+  (margins,) = equal_floats(margins)
   return PreferenceStrength(jnp.mean(margins, 0), jnp.std(margins, 0))
 
 
@@ -73,7 +73,7 @@ def relabelled(
   check_range("flipped", flipped, 0, 1, ends="[]")
   check_range("ambiguous", ambiguous, 0, 1, ends="[]")
   check_range("label_smoothing", label_smoothing, 0, 0.5, ends="[]")
-  (mean,) = same_floats(mean)
+  (mean,) = equal_floats(mean)
   low = jnp.quantile(mean, flipped)
   high = jnp.quantile(mean, jnp.minimum(flipped + ambiguous, 1.0))
   kept = jnp.where(mean < high, 1 - label_smoothing, jnp.ones_like(mean))
@@ -93,7 +93,7 @@ def score_spread(scores: Array) -> Array:
     [B] values from (K - 1) / (2 K), all equal, up to (K - 1) / K.
   """
   chex.assert_rank(scores, 2)
-  (scores,) = same_floats(scores)
+  (scores,) = equal_floats(scores)
   gaps = jnp.abs(scores[:, :, None] - scores[:, None, :])
   each = jnp.triu(jax.nn.sigmoid(gaps), 1)
   return 2 * jnp.sum(each, (1, 2)) / scores.shape[1] ** 2

@@ -6,7 +6,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jalign.losses._arrays import as_floats, same_floats
+from jalign.losses._arrays import as_floats, equal_floats, same_floats
 from jalign.types import Array
 
 
@@ -92,7 +92,7 @@ def order_gap(logits: Array, swapped_logits: Array) -> Array:
   Returns:
     [...] |P(y > y') + P(y' > y) - 1| of the model as it is, in [0, 1].
   """
-  logits, swapped = same_floats(logits, swapped_logits)
+  logits, swapped = equal_floats(logits, swapped_logits)
   return jnp.abs(jax.nn.sigmoid(logits) - jax.nn.sigmoid(-swapped))
 
 
@@ -109,7 +109,7 @@ def general_preference_score(first: Array, second: Array) -> Array:
   Raises:
     AssertionError: shapes differ, or Z is odd.
   """
-  first, second = same_floats(first, second)
+  first, second = equal_floats(first, second)
   chex.assert_is_divisible(first.shape[-1], 2)
   turned = first[..., ::2] * second[..., 1::2]
   return jnp.sum(turned - first[..., 1::2] * second[..., ::2], -1)

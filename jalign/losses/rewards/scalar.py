@@ -4,7 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jalign.losses._arrays import check_range, same_floats
+from jalign.losses._arrays import check_range, equal_floats, same_floats
 from jalign.types import Array
 
 
@@ -137,7 +137,7 @@ def bradley_terry_list(scores: Array, ranks: Array, valid: Array) -> Array:
     AssertionError: shapes differ.
   """
   chex.assert_rank(scores, 2)
-  scores, ranks = same_floats(scores, ranks)
+  scores, ranks = equal_floats(scores, ranks)
   chex.assert_equal_shape([scores, valid])
   better = ranks[:, :, None] < ranks[:, None, :]
   better &= valid[:, :, None] & valid[:, None, :]

@@ -1,0 +1,91 @@
+"""What is passed by mistake, said in words.
+
+All of it is looked at while a function is traced: a compiled step pays nothing.
+"""
+
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+
+from jalign.data.loader import Batch
+from jalign.errors import UserError
+from jalign.types import Params
+
+
+def _refuse(record: Batch) -> NoReturn:
+  raise UserError(
+    f"this is what a loader yields (batch {record.index}, with its sources),"
+    f" around a {type(record.data).__name__}.",
+    where="batch",
+    remedy="Pass its .data.",
+  )
+
+
+def _refuse_parts(*parts: Any) -> NoReturn:
+  raise TypeError("a loader's record has no parts")
+
+
+# So that jit, too, says what is wrong: it takes arguments apart before a
+# function sees them.
+jax.tree_util.register_pytree_node(Batch, _refuse, _refuse_parts)
+
+
+def check_record(data: Any) -> None:
+  """UserError for a loader's record in the place of the batch in it."""
+  if isinstance(data, Batch):
+    _refuse(data)
+
+
+def missing_reference(wanted: Iterable[str]) -> UserError:
+  """The error for a loss that needs a reference and has none."""
+  return UserError(
+    f"the loss takes {', '.join(wanted)}, and neither reference parameters"
+    " nor precomputed log-probs of them are given.",
+    where="loss",
+    remedy="Pass ref_params: update(state, batch, ref_params) and"
+    " evaluate(params, batch, ref_params). In a config: reference='step'; sums"
+    " over responses alone can be precomputed.",
+  )
+
+
+def check_reference(params: Params, ref_params: Params) -> None:
+  """UserError for a reference of another architecture than the policy's.
+
+  A parameter of the one may be several of the other: a low-rank change lies
+  beside the weight that it changes.
+  """
+  ours, theirs = _shapes(params), _shapes(ref_params)
+  for path in theirs:
+    if path in ours and ours[path] != theirs[path]:
+      raise _other(
+        f"{_name(path)} has shape {theirs[path]}, the policy's {ours[path]}"
+      )
+  for a, b, problem in (
+    (theirs, ours, "it has {}, which the policy lacks"),
+    (ours, theirs, "it lacks {}, which the policy has"),
+  ):
+    within = {path[:i] for path in b for i in range(len(path) + 1)}
+    for path in a:
+      prefixes = (path[:i] for i in range(len(path)))
+      if path not in within and not any(p in b for p in prefixes):
+        raise _other(problem.format(_name(path)))
+
+
+def _other(what: str) -> UserError:
+  return UserError(
+    f"is of another architecture than the policy: {what}.",
+    where="ref_params",
+    remedy="Policy and reference share the model's functions; pass the"
+    " parameters of a model with the same config.",
+  )
+
+
+def _shapes(params: Params) -> dict[tuple[Any, ...], tuple[int, ...]]:
+  leaves = jax.tree_util.tree_leaves_with_path(params)
+  return {path: np.shape(leaf) for path, leaf in leaves}
+
+
+def _name(path: tuple[Any, ...]) -> str:
+  return jax.tree_util.keystr(path, simple=True, separator="/")

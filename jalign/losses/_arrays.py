@@ -34,7 +34,7 @@ def same_floats(*arrays: Array) -> tuple[Array, ...]:
   Raises:
     AssertionError: shapes differ, or there are more axes.
   """
-  shapes = [jnp.shape(x) for x in arrays]
+  shapes = [np.shape(x) for x in arrays]
   if max(map(len, shapes)) > 1:
     raise AssertionError(
       f"the loss takes arrays [B], one value an example, not of shapes"

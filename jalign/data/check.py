@@ -149,7 +149,7 @@ def check(
   }
   if columns:
     options["columns"] = columns
-  plain_chat = False
+  plain_chat = name == "conversations" and template is None  # as `_example`
   if name not in WITHOUT_TEMPLATE and template is None:
     plain_chat = holds_messages(path, data_dir, columns)
     options["template"] = PLAIN_CHAT if plain_chat else None

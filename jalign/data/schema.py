@@ -199,7 +199,8 @@ class Report:
     read: rows read; blank lines are not rows.
     used: rows that became records; `read == used + len(skipped)`.
     skipped: the others, in the order of the file.
-    ignored: (field, rows that have it) for every field that was not read.
+    ignored: (field, rows that have it) for every field that was not read; all
+      rows in containers of columns, where what isn't read isn't looked at.
     noun: what a row is: "pairs", "prompts", "lists" ...
     left_out: parts of used rows that were not used.
     records: records made, where a row may become several; None for one each.

@@ -203,6 +203,7 @@ def test_checking_compares_whole_messages(tmp_path):
   rows = [{"messages": [_user(), answer]} for answer in (oslo, rome, oslo)]
   path = _write(tmp_path / "a.jsonl", *rows)
   assert check(path).duplicates == ((f"{path}:3", f"{path}:1"),)
+  assert "training needs a template" in "\n".join(describe(check(path)))
   pairs = [_pair(oslo), _pair(rome), _pair(oslo)]
   path = _write(tmp_path / "b.jsonl", *pairs)
   found = check(path)

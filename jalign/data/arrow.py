@@ -10,14 +10,14 @@ import pathlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
-from jalign.data.lines import MAX_ROW, Unpacked, file_size, too_long
+from jalign.data.lines import FREE, MAX_ROW, Unpacked, file_size, too_long
 from jalign.data.plain import parse_json
 from jalign.data.rows import SKIP, UNREAD, BadRow, quoted
 from jalign.errors import UserError
 
 Rows = Iterator[tuple[str, dict[str, Any] | BadRow]]
 
-_AT_A_TIME = 256  # rows
+_AT_A_TIME = 64  # rows
 
 
 def parquet_rows(name: str, fields: Collection[str] | None = None) -> Rows:
@@ -37,7 +37,7 @@ def parquet_rows(name: str, fields: Collection[str] | None = None) -> Rows:
   try:
     with pyarrow.parquet.ParquetFile(name) as file:
       read, unread = _columns(file.schema_arrow.names, fields, name)
-      batches = file.iter_batches(_AT_A_TIME, columns=read)
+      batches = file.iter_batches(_at_a_time(file, read), columns=read)
       yield from _rows(batches, name, unread, unpacked)
   except UserError:
     raise
@@ -47,6 +47,26 @@ def parquet_rows(name: str, fields: Collection[str] | None = None) -> Rows:
       where=name,
       remedy="Fetch it again; a file of JSON lines ends in .jsonl.",
     ) from None
+
+
+def _at_a_time(file: Any, columns: Collection[str]) -> int:
+  """Rows to decode at a time, such that they take about `FREE` bytes.
+
+  A value that comes often is stored once, so that each row may need as much
+  as all of a group's take in the file.
+  """
+  most = 1
+  for number in range(file.num_row_groups):
+    group = file.metadata.row_group(number)
+    chunks = map(group.column, range(group.num_columns))
+    size = sum(
+      chunk.total_uncompressed_size
+      for chunk in chunks
+      if chunk.path_in_schema in columns
+      or any(chunk.path_in_schema.startswith(f"{name}.") for name in columns)
+    )
+    most = max(most, size)
+  return max(1, min(_AT_A_TIME, FREE // most))
 
 
 def saved_rows(
@@ -131,7 +151,6 @@ def _rows(
   others = dict.fromkeys(unread, UNREAD)
   number = 0
   for batch in batches:
-    unpacked.add(batch.nbytes, f"{name}:{number + 1}")
     parsers = _parsers((field.name, field.type) for field in batch.schema)
     found: list[Any] | None = None
     if batch.nbytes <= MAX_ROW:
@@ -142,6 +161,10 @@ def _rows(
       where = f"{name}:{number}"
       row = found[i] if found is not None else _row(batch.slice(i, 1), where)
       if not isinstance(row, BadRow):
+        size = _size(row)  # more than Arrow's, whose texts may be one text
+        if size > MAX_ROW:
+          raise too_long(where)
+        unpacked.add(size, where)
         try:
           row = {**_parsed(row, parsers), **others}
         except BadRow as bad:
@@ -161,6 +184,17 @@ def _row(batch: Any, where: str) -> dict[str, Any] | BadRow:
       f"the row cannot be read ({first_line(error)}).",
       f"Write it again. {SKIP}",
     )
+
+
+def _size(value: Any) -> int:
+  """Characters of all texts in a value; 8 for anything else."""
+  if isinstance(value, str | bytes):
+    return len(value)
+  if isinstance(value, dict):
+    return sum(map(_size, value.values()))
+  if isinstance(value, list | tuple):
+    return sum(map(_size, value))
+  return 8
 
 
 Parser = Callable[[Any], Any]

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from jalign.errors import UserError
 
 MAX_ROW = 64 << 20  # bytes of a row, unpacked
-_FREE = 1 << 30  # bytes that any file may unpack to
+FREE = 1 << 30  # bytes that any file may unpack to
+_BLANK = 1_000_000  # lines without a row in between
 _TIMES = 100  # its own size; beyond both it is a bomb
 
 _KINDS = (
@@ -51,7 +52,7 @@ class Unpacked:
   """Counts what a file unpacks to, so that it comes to an end."""
 
   def __init__(self, name: str, size: int):
-    self._name, self._most = name, max(_FREE, _TIMES * size)
+    self._name, self._most = name, max(FREE, _TIMES * size)
     self._bytes = 0
 
   def add(self, count: int, where: str) -> None:
@@ -87,14 +88,15 @@ def lines_of(name: str) -> Iterator[tuple[int, bytes]]:
 
   Raises:
     UserError: it can't be read, is no whole gzip file, unpacks to far more
-      than its size, or has a line of more than `MAX_ROW` bytes.
+      than its size, or has a line of more than `MAX_ROW` bytes or a million
+      blank ones on end.
   """
   size = file_size(name)
   packed = name.endswith(".gz")
   unpacked = Unpacked(name, size)
   try:
     with (gzip.open if packed else open)(name, "rb") as file:
-      number = 0
+      number = blank = 0
       while line := file.readline(MAX_ROW + 1):
         number += 1
         where = f"{name}:{number}"
@@ -103,7 +105,14 @@ def lines_of(name: str) -> Iterator[tuple[int, bytes]]:
         if packed:
           unpacked.add(len(line), where)
         if line.strip():
+          blank = 0
           yield number, line
+        elif (blank := blank + 1) > _BLANK:
+          raise UserError(
+            f"there are more than {_BLANK:,} blank lines here.",
+            where=where,
+            remedy="Leave them out.",
+          )
   except (gzip.BadGzipFile, zlib.error, EOFError) as error:
     raise UserError(
       f"the file is not a whole gzip file ({error}).",

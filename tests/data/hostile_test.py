@@ -80,7 +80,7 @@ def test_a_line_has_a_longest_length(tmp_path, monkeypatch):
 
 
 def test_what_unpacks_without_end_is_refused(tmp_path, monkeypatch):
-  monkeypatch.setattr(lines, "_FREE", 1 << 16)
+  monkeypatch.setattr(lines, "FREE", 1 << 16)
   path = tmp_path / "a.jsonl.gz"
   line = json.dumps(ROW).encode() + b"\n"
   path.write_bytes(gzip.compress(line * 500))
@@ -89,10 +89,41 @@ def test_what_unpacks_without_end_is_refused(tmp_path, monkeypatch):
   _refused(path, "a.jsonl.gz:[0-9]+: the file unpacks to more than 65,536")
   path.write_bytes(gzip.compress(b"\n" * (1 << 18)))
   _refused(path, "the file unpacks to more than")
+  monkeypatch.setattr(lines, "_BLANK", 100)
+  _refused(path, "a.jsonl.gz:101: there are more than 100 blank lines")
   path = tmp_path / "a.parquet"
   table = pyarrow.table({name: [name * 200] * 3000 for name in ROW})
   pyarrow.parquet.write_table(table, path)
   _refused(path, "a.parquet:[0-9]+: the file unpacks to more than")
+
+
+def test_a_value_stored_once_is_not_decoded_often(tmp_path, monkeypatch):
+  """A page of 4 MiB may stand for every row of a file."""
+  path = tmp_path / "a.parquet"
+  turn = {"role": "user", "content": "x" * (4 << 20)}
+  often = pyarrow.array([[turn]]).take([0] * 20)
+  table = pyarrow.table({"prompt": ["a"] * 20, "chosen": often})
+  pyarrow.parquet.write_table(
+    table, path, dictionary_pagesize_limit=8 << 20, compression="zstd"
+  )
+  assert path.stat().st_size < 1 << 18
+  monkeypatch.setattr(arrow, "FREE", 64 << 20)
+  with pyarrow.parquet.ParquetFile(path) as file:
+    assert arrow._at_a_time(file, ["prompt"]) == 64
+    assert 8 < arrow._at_a_time(file, ["prompt", "chosen"]) <= 16
+
+
+def test_words_of_a_dictionary_count_each_time(tmp_path, monkeypatch):
+  monkeypatch.setattr(lines, "FREE", 1 << 16)
+  path = tmp_path / "a.parquet"
+  words = pyarrow.array(["x" * 1000]).dictionary_encode().take([0] * 500)
+  table = pyarrow.table({"prompt": words, "n": [1] * 500})
+  pyarrow.parquet.write_table(table, path)
+  with pytest.raises(UserError, match="the file unpacks to more than"):
+    data.read_prompts(path)
+  monkeypatch.setattr(arrow, "MAX_ROW", 999)
+  with pytest.raises(UserError, match=":1: the row has more than"):
+    data.read_prompts(path)
 
 
 def test_columns_that_nobody_reads_are_not_decoded(tmp_path, monkeypatch):

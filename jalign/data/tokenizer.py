@@ -12,6 +12,7 @@ from typing import Any
 
 import tokenizers
 
+from jalign.data.patterns import check_patterns, panicked
 from jalign.errors import UserError
 from jalign.files import appearing, write_whole
 
@@ -114,7 +115,8 @@ class Tokenizer:
     """
     try:
       return self.backend.encode(text, add_special_tokens=False).ids
-    except Exception as error:  # a tokenizer of whole words meets a new one
+    except BaseException as error:  # a tokenizer of whole words meets a new one
+      panicked(error)
       raise UserError(
         f"{text[:60]!r} can't be encoded ({self._unknown(text) or error}).",
         where="tokenizer",
@@ -161,7 +163,8 @@ class Tokenizer:
     texts = list(texts)
     try:
       found = self.backend.encode_batch(texts, add_special_tokens=False)
-    except Exception:  # one by one, `encode` says which text it is
+    except BaseException as error:  # one by one, `encode` says which text it is
+      panicked(error)
       return [self.encode(text) for text in texts]
     return [one.ids for one in found]
 
@@ -295,6 +298,7 @@ def wrap(
   where: str,
 ) -> Tokenizer:
   """The record, from the texts of special tokens; no text is cut or filled."""
+  check_patterns(backend, where)
   backend.no_truncation()
   backend.no_padding()
   eos_id = backend.token_to_id(eos) if eos else None

@@ -1,0 +1,124 @@
+"""Regular expressions of tokenizers: those that could take years are refused.
+
+The `tokenizers` library matches by trying again (Oniguruma). A repetition of
+what is itself repeated, or of alternatives, can divide a text in exponentially
+many ways, which only a text that doesn't match brings out. The library gives up
+after some million tries at one place of a text, and panics.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import tokenizers
+
+from jalign.errors import UserError
+
+# An escape, a property, a comment or a group's beginning, a quantifier with how
+# it tries, anything else.
+_PARTS = re.compile(
+  r"\\[pP]\{[^}]*\}|\\x\{[^}]*\}|\\.|\(\?#[^)]*\)|\(\?[a-zA-Z-]*:|\(\?<?[=!]"
+  r"|\(\?<\w+>|\(\?>|[*+?][?+]?|\{\d*,?\d*\}[?+]?|.",
+  re.DOTALL,
+)
+# No character is in two of these.
+_APART = {r"\p{L}", r"\p{M}", r"\p{N}", r"\p{P}", r"\p{S}", r"\s"}
+
+
+def check_patterns(backend: tokenizers.Tokenizer, where: str) -> None:
+  """Raises UserError for a pattern that a text could keep busy for years.
+
+  Args:
+    backend: of a tokenizer that a stranger may have written.
+    where: of error messages: its folder.
+  """
+  for part in (backend.normalizer, backend.pre_tokenizer, backend.decoder):
+    if part is None:
+      continue
+    for pattern in _patterns(json.loads(part.__getstate__())):
+      if repeats_repetitions(pattern):
+        raise UserError(
+          f"its pattern {pattern[:60]!r} repeats what is repeated or has"
+          " alternatives: a text could be tried for years.",
+          where=where,
+          remedy="Write it without, as [ab]+ for (a|b)+, in tokenizer.json.",
+        )
+
+
+def panicked(error: BaseException) -> bool:
+  """Whether the library in Rust gave up; that is no Exception.
+
+  Raises:
+    BaseException: the error itself, where it says that the program shall end.
+  """
+  found = type(error).__name__ == "PanicException"
+  if not found and not isinstance(error, Exception):
+    raise error
+  return found
+
+
+def _patterns(found: Any) -> Iterator[str]:
+  if isinstance(found, dict):
+    for key, value in found.items():
+      if key == "Regex" and isinstance(value, str):
+        yield value
+      else:
+        yield from _patterns(value)
+  elif isinstance(found, list):
+    for value in found:
+      yield from _patterns(value)
+
+
+def repeats_repetitions(pattern: str) -> bool:
+  """Whether a group without a bound has alternatives, or parts without one.
+
+  Args:
+    pattern: of Oniguruma. What gives nothing back (`*+`, `(?>`) is fine, and so
+      are parts that can't be taken for each other, as in `(\\p{L}\\p{M}*)+`.
+  """
+  groups: list[list[str]] = [[]]  # parts of the open groups
+  depth = 0  # of classes
+  for part in _PARTS.findall(pattern):
+    here = groups[-1]
+    if depth or part == "[":
+      depth += (part == "[") - (part == "]")
+      here[-1:] = [here[-1] + part] if depth > 1 or part != "[" else here[-1:]
+      if depth == 1 and part == "[":
+        here.append("[")
+    elif part.startswith("(") and not part.startswith("(?#"):
+      groups.append([part])
+    elif part == ")" and len(groups) > 1:
+      inner = groups.pop()
+      groups[-1].append("".join(inner) + ")")
+      if _ambiguous(inner):
+        groups[-1].append("ambiguous")
+    elif _unbounded(part) and not part[1:].endswith("+"):
+      if here and here[-1] == "ambiguous":
+        return True
+      here.append(part)
+    else:
+      here.append(part)
+  return False
+
+
+def _unbounded(part: str) -> bool:
+  """Whether a quantifier allows many; ten are many for what is ambiguous."""
+  if part[0] == "{" and len(part) > 1:
+    _, comma, most = part[1:].partition("}")[0].partition(",")
+    least = part[1:].partition("}")[0].partition(",")[0]
+    return int((most if comma else least) or 99) > 10
+  return part[0] in "*+"
+
+
+def _ambiguous(inner: list[str]) -> bool:
+  """Whether a group's repetition can divide a text in several ways."""
+  if inner[0] == "(?>" or inner[0].startswith(("(?=", "(?!", "(?<")):
+    return False
+  if "ambiguous" in inner or "|" in inner:
+    return True
+  atoms = [x for x in inner[1:] if x[0] not in "*+?{"]
+  many = [x for x in inner[1:] if _unbounded(x) and x not in atoms]
+  optional = len(inner) > 2 and inner[2][0] in "*?"
+  apart = set(atoms) <= _APART and len(set(atoms)) == len(atoms)
+  return bool(many) and not (apart and not optional and inner[2:3] != ["+"])

@@ -8,6 +8,7 @@ import pathlib
 import re
 from collections.abc import Iterator
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
@@ -20,7 +21,7 @@ from jalign.models.hf.save import on_host
 from jalign.models.hf.shards import listed, not_finite
 from jalign.models.hf.tensors import Place, places, tensors
 from jalign.models.lora import LoraConfig, delta_specs
-from jalign.models.spec import param_specs
+from jalign.models.spec import ParamSpec, param_specs
 from jalign.types import Params
 
 _WEIGHTS = "adapter_model.safetensors"
@@ -51,9 +52,11 @@ def save_adapter(
     base: name or folder of the checkpoint that it belongs to.
 
   Raises:
-    UserError: the folder is there; or DoRA on a part of a tensor.
+    UserError: the folder is there; the delta isn't that of the settings; or
+      DoRA on a part of a tensor.
   """
   specs = param_specs(config)
+  _check_delta(delta, config, lora)
   found: dict[str, np.ndarray] = {}
   ranks: dict[str, int] = {}
   names: set[str] = set()
@@ -97,6 +100,23 @@ def save_adapter(
     text = json.dumps(description, indent=2, sort_keys=True) + "\n"
     (folder / CONFIG).write_text(text, encoding="utf-8")
     safetensors.numpy.save_file(found, folder / _WEIGHTS, {"format": "pt"})
+
+
+def _check_delta(delta, config, lora):
+  """Names and shapes are those that the settings give."""
+  shapes = lambda tree, of: jax.tree.map(lambda x: x.shape, tree, is_leaf=of)
+  spec = lambda x: isinstance(x, ParamSpec)
+  got = shapes(delta["blocks"], None)
+  want = shapes(delta_specs(config, lora)["blocks"], spec)
+  wrong = sorted(
+    k for k in got.keys() | want.keys() if got.get(k) != want.get(k)
+  )
+  if wrong:
+    raise UserError(
+      f"the delta isn't that of these settings at {', '.join(wrong)}.",
+      where="lora",
+      remedy="Give the LoraConfig and the ModelConfig that it was made with.",
+    )
 
 
 def _modules(config, specs) -> dict[str, list[tuple[str, int, Place]]]:

@@ -152,8 +152,8 @@ def _load(path, mesh, dtype, param_dtype, fields, scored=False):
     shards = _completed(shards, wanted)
     if scored:
       wanted = wanted | {SCORE: (1, config.hidden_size)}
-    _check_names(config, wanted, shards)
     param_dtype = _dtype(shards, param_dtype)
+    _check_names(config, wanted, shards)
     config = dataclasses.replace(
       config, dtype=dtype or param_dtype, param_dtype=param_dtype
     )

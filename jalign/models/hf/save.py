@@ -15,7 +15,7 @@ import safetensors.numpy
 from flax import traverse_util
 
 from jalign.errors import UserError
-from jalign.models.config import ModelConfig
+from jalign.models.config import DTYPES, ModelConfig
 from jalign.models.hf.description import config_to, family_of
 from jalign.models.hf.families import FAMILIES
 from jalign.models.hf.folder import appearing
@@ -102,6 +102,32 @@ def save(
     _write_tensors(params, config, more, partial, shard_bytes)
 
 
+def _checked(params, config) -> str:
+  """The type of all parameters, whose names and shapes are the config's."""
+  flat = traverse_util.flatten_dict(params, sep="/")
+  specs = traverse_util.flatten_dict(param_specs(config), sep="/")
+  wrong = sorted(
+    path
+    for path in flat.keys() | specs.keys()
+    if path not in flat
+    or path not in specs
+    or flat[path].shape != specs[path].shape
+  )
+  if wrong:
+    raise UserError(
+      f"parameters and config disagree on {', '.join(wrong)}.", where="params"
+    )
+  dtypes = sorted({str(x.dtype) for x in flat.values()})
+  if len(dtypes) > 1 or dtypes[0] not in DTYPES:
+    raise UserError(
+      f"parameters are of {', '.join(dtypes)}: a checkpoint has one of"
+      f" {', '.join(DTYPES)}.",
+      where="params",
+      remedy="Cast them: jax.tree.map(lambda x: x.astype(TYPE), params).",
+    )
+  return dtypes[0]
+
+
 def _take_over(source, target, description, more):
   """Keys of config.json and files of the checkpoint that a model comes from."""
   found = json.loads((source / "config.json").read_text(encoding="utf-8"))
@@ -165,13 +191,9 @@ def exported(
   params: Params, config: ModelConfig
 ) -> Iterator[tuple[str, np.ndarray]]:
   """Name and values of each tensor, a layer in memory at a time."""
+  _checked(params, config)
   flat = traverse_util.flatten_dict(params, sep="/")
   where = places(config, param_specs(config))
-  if flat.keys() != where.keys():
-    wrong = sorted(flat.keys() ^ where.keys())
-    raise UserError(
-      f"parameters and config disagree on {', '.join(wrong)}.", where="params"
-    )
   for path, place in where.items():
     if not place.stack:
       yield place.name, on_host(flat[path])

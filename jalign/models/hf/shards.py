@@ -102,7 +102,7 @@ def _index(folder):
     good = isinstance(found, dict) and all(
       isinstance(x, str) and "/" not in x for x in found.values()
     )
-  except (OSError, ValueError, KeyError, TypeError):
+  except (OSError, ValueError, KeyError, TypeError, RecursionError):
     good = False
   if not good:
     raise UserError('it has no "weight_map" of files.', where=str(path))

@@ -115,6 +115,18 @@ def test_names_and_shapes(tmp_path):
   )
 
 
+def test_a_delta_of_other_settings(tmp_path):
+  config, base = hf.load(_base("qwen3", tmp_path))
+  delta = random_delta(config, LoraConfig(rank=4), base)
+  for other in (
+    LoraConfig(rank=2),
+    LoraConfig(rank=4, targets=("blocks/wq",)),
+    LoraConfig(rank=4, use_dora=True),
+  ):
+    with pytest.raises(UserError, match="delta isn't that of these settings"):
+      hf.save_adapter(delta, config, other, tmp_path / "out")
+
+
 def test_what_is_wrong_is_said(tmp_path):
   config, _ = hf.load(_base("qwen3", tmp_path))
   other, _ = hf.load(_base("gpt2", tmp_path))

@@ -215,6 +215,22 @@ def test_what_no_family_says_is_refused(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+def test_what_is_written_is_what_the_config_says(tmp_path):
+  """Shapes of one size, and types."""
+  folder, _ = _made(tmp_path)
+  config, params = hf.load(folder)
+  turned = params | {"embed": params["embed"].T}
+  with pytest.raises(UserError, match="disagree on embed"):
+    hf.save(turned, config, tmp_path / "out")
+  mixed = params | {"norm": params["norm"].astype(jnp.bfloat16)}
+  with pytest.raises(UserError, match="bfloat16, float32"):
+    hf.save(mixed, config, tmp_path / "out")
+  narrow = jax.tree.map(lambda x: np.asarray(x, np.float16), params)
+  hf.save(narrow, config, tmp_path / "out")
+  written = json.loads((tmp_path / "out" / "config.json").read_text())
+  assert written["dtype"] == written["torch_dtype"] == "float16"
+
+
 @pytest.mark.parametrize(
   "fields, family",
   [

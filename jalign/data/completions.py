@@ -79,11 +79,12 @@ def read_conversations(
 
   Args, Returns, Raises: as at the top of `reading`.
   """
+  chat = as_template(template)
   return read_rows(
     path,
     on_error,
-    one(conversation_record, template),
-    (*CONVERSATION, *VARIABLES),
+    one(conversation_record, chat),
+    (*CONVERSATION, *(told(chat) if chat else VARIABLES)),
     "conversations",
     data_dir,
     columns,

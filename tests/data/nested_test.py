@@ -196,6 +196,11 @@ def test_tools_that_the_template_does_not_write_are_counted(tmp_path):
   assert record.prompt.startswith('[{"name": "f"}]') and not report.ignored
   _, report = data.read_pairs(path, template=data.PLAIN_CHAT)
   assert report.ignored == (("tools", 1),)
+  row = {"messages": [_user(), _said()], "tools": [{"name": "f"}]}
+  path = _write(tmp_path / "b.jsonl", row)
+  for template, ignored in ((CALLS, ()), (data.PLAIN_CHAT, (("tools", 1),))):
+    (record,), report = data.read_conversations(path, template=template)
+    assert record.variables and report.ignored == ignored
 
 
 def test_checking_compares_whole_messages(tmp_path):

@@ -230,8 +230,10 @@ def unwritable(
   elif number in CLOSED:
     remedy = "Make the folder writable"
   then = f"then run the same command{f': {again}' if again else ' again'}"
+  if number is None or number in (*FULL, *CLOSED):
+    reason += f"; {_free(folder)}"
   return Unwritable(
-    f"{what} can't be written ({reason}; {_free(folder)}).",
+    f"{what} can't be written ({reason}).",
     where=str(folder),
     remedy=f"{remedy}, {then}.",
   )

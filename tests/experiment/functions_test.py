@@ -169,7 +169,7 @@ def mine({names}):
   place = f"config.annotator.function: {tmp_path / 'mine.py'}:8: mine raised "
   assert str(e.value).startswith(place)
   want = RAISED[does].removesuffix(" for")
-  assert want in str(e.value) and "It is called as (p" in str(e.value)
+  assert want in str(e.value) and "Mend it, then run" in str(e.value)
   if kind == "reward":
     assert "for 'q', 'b'" in str(e.value)
 

@@ -77,11 +77,11 @@ def save(
     shard_bytes: of one file at most, but for a tensor that is larger.
 
   Raises:
-    UserError: the folder is there, or no family says what the model computes.
+    UserError: the folder is there, no family says what the model computes, or
+      the parameters aren't those of the config.
   """
-  name = family_of(config)
-  config = dataclasses.replace(config, model_type=name)
-  dtype = config.param_dtype
+  name, dtype = family_of(config), _checked(params, config)
+  config = dataclasses.replace(config, model_type=name, param_dtype=dtype)
   # The second is the name of transformers 4.
   description = config_to(config) | {"dtype": dtype, "torch_dtype": dtype}
   more = {}

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from jalign.errors import UserError
 from jalign.games import matrix
+from jalign.games.checks import check_weights
 from jalign.types import Array
 
 
@@ -34,6 +35,7 @@ def bradley_terry_fit(
   n = preferences.shape[-1]
   if weights is None:
     weights = jnp.ones((n, n), jnp.float64)
+  check_weights(weights, n)
   weights = jnp.asarray(weights, jnp.float64)
   weights = weights + jnp.swapaxes(weights, -1, -2)
   weights = weights * (1 - jnp.eye(n))

@@ -122,5 +122,19 @@ def check_policy(policy: Any, name: str = "policy") -> None:
     raise UserError(f"sums to {far:.6g}, not to 1.", where=name)
 
 
+def check_weights(weights: Any, n: int) -> None:
+  """UserError unless they are [..., n, n], finite, and none below 0."""
+  shape = np.shape(weights)
+  if shape[-2:] != (n, n):
+    raise UserError(
+      f"has shape {shape}; it must be [{n}, {n}] or [..., {n}, {n}].",
+      where="weights",
+    )
+  if _concrete(weights):
+    w = np.asarray(weights, np.float64)
+    if not ((w >= 0) & np.isfinite(w)).all():
+      raise UserError("has entries below 0 or not finite.", where="weights")
+
+
 def _concrete(x: Any) -> bool:
   return not isinstance(x, jax.core.Tracer)

@@ -1,10 +1,11 @@
 """Equilibria of preference games over n actions, in float64."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jalign.errors import UserError
 from jalign.games import plain
@@ -193,12 +194,15 @@ def nash(preferences: Array) -> Array:
       concrete; traced ones give NaN then).
   """
   preferences = as_game(preferences)
-  policy = jax.pure_callback(
-    plain.solve,
-    jax.ShapeDtypeStruct(preferences.shape[:-1], jnp.float64),
-    preferences,
+  # As bits: where a compiled program runs with the flag of JAX off, a callback
+  # takes and gives float32.
+  bits = jax.pure_callback(
+    _solve_bits,
+    jax.ShapeDtypeStruct((*preferences.shape[:-1], 2), jnp.uint32),
+    jax.lax.bitcast_convert_type(preferences, jnp.uint32),
     vmap_method="expand_dims",
   )
+  policy = jax.lax.bitcast_convert_type(bits, jnp.float64)
   if not isinstance(policy, jax.core.Tracer) and jnp.isnan(policy).any():
     raise UserError(
       f"no policy found that no action beats by more than {plain.GAIN:g}.",
@@ -206,3 +210,10 @@ def nash(preferences: Array) -> Array:
       remedy="regularized_nash with a small tau comes near one.",
     )
   return policy
+
+
+def _solve_bits(preferences: Any) -> np.ndarray:
+  """`plain.solve`, [..., n, n, 2] uint32 -> [..., n, 2], halves of float64."""
+  bits = np.ascontiguousarray(preferences)
+  policies = plain.solve(bits.view(np.float64)[..., 0])
+  return policies[..., None].view(np.uint32)

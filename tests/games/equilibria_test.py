@@ -225,3 +225,23 @@ def test_a_certified_step_is_nearer():
 def test_tau_must_be_finite():
   with pytest.raises(UserError, match="> 0 and finite"):
     games.regularized_nash(_random(3, 0), np.full(3, 1 / 3), np.inf)
+
+
+def test_compiled_where_the_flag_of_jax_is_off():
+  game = _random(20, 0).astype(np.float32)
+  found = np.asarray(jax.jit(games.nash)(jnp.asarray(game)))
+  np.testing.assert_array_equal(found, games.nash(game))
+  assert _best_margin(found, game) < 1e-13
+
+
+@pytest.mark.parametrize(
+  "weights, said",
+  [
+    (-np.ones((3, 3)), "below 0"),
+    (np.full((3, 3), np.nan), "not finite"),
+    (np.ones(3), r"has shape \(3,\)"),
+  ],
+)
+def test_weights_of_pairs_are_checked(weights, said):
+  with pytest.raises(UserError, match=said):
+    games.bradley_terry_fit(_random(3, 0), weights)

@@ -23,7 +23,10 @@ MODULES = {
 }
 CALLS = {"eval", "exec", "compile", "__import__"}
 # The functions that a user names in a config.
-LOADERS = {("experiment/functions.py", "load_function")}
+LOADERS = {
+  ("experiment/functions.py", "load_function"),
+  ("experiment/code.py", "_file_of"),  # where such a function is written
+}
 
 
 def _name(node):

@@ -56,6 +56,8 @@ def _find(source: str) -> ChatTemplate:
   if path.is_dir():
     return _from_folder(path)
   try:
+    if path.exists() and not path.is_file():  # a pipe or a device never ends
+      raise OSError
     return ChatTemplate(path.read_text(encoding="utf-8"), {}, source)
   except (OSError, ValueError) as error:
     raise UserError(

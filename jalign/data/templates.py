@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from jalign.data.chat import ChatTemplate
+from jalign.data.lines import file_size
 from jalign.errors import UserError
 
+_MOST = 1 << 20  # bytes of a template; published ones have some 10,000
 _SPECIAL = re.compile(r"\b(?:bos|eos|pad|unk|sep|cls|mask)_token\b")
 
 
@@ -55,6 +57,12 @@ def _find(source: str) -> ChatTemplate:
   path = pathlib.Path(source)
   if path.is_dir():
     return _from_folder(path)
+  if path.exists() and file_size(source) > _MOST:
+    raise UserError(
+      f"the chat template has more than {_MOST:,} bytes.",
+      where=source,
+      remedy="Give the file of Jinja itself.",
+    )
   try:
     if path.exists() and not path.is_file():  # a pipe or a device never ends
       raise OSError

@@ -203,3 +203,15 @@ def test_folders_of_numbered_files(tmp_path):
   mixed = write("mixed", "0000.parquet", "test.parquet")
   with pytest.raises(UserError, match="several kinds: 0000.parquet, test"):
     data.read_pairs(mixed)
+
+
+def test_template_files_without_an_end(tmp_path):
+  os.mkfifo(tmp_path / "pipe.jinja")
+  (tmp_path / "long.jinja").write_bytes(b" " * ((1 << 20) + 1))
+  for name, problem in (
+    (tmp_path / "pipe.jinja", "this is a pipe"),
+    ("/dev/zero", "this is a device"),
+    (tmp_path / "long.jinja", "more than 1,048,576 bytes"),
+  ):
+    with pytest.raises(UserError, match=problem):
+      data.load_template(name)

@@ -4,7 +4,7 @@ All of it is looked at while a function is traced: a compiled step pays nothing.
 """
 
 from collections.abc import Iterable
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,28 +14,22 @@ from jalign.errors import UserError
 from jalign.types import Params
 
 
-def _refuse(record: Batch) -> NoReturn:
-  raise UserError(
-    f"this is what a loader yields (batch {record.index}, with its sources),"
-    f" around a {type(record.data).__name__}.",
-    where="batch",
-    remedy="Pass its .data.",
-  )
-
-
-def _refuse_parts(*parts: Any) -> NoReturn:
-  raise TypeError("a loader's record has no parts")
-
-
-# So that jit, too, says what is wrong: it takes arguments apart before a
-# function sees them.
-jax.tree_util.register_pytree_node(Batch, _refuse, _refuse_parts)
+# So that jit hands it to the function that says what is wrong. Taken apart, it
+# must do no harm: the pipeline that yields it counts its bytes so.
+jax.tree_util.register_dataclass(
+  Batch, data_fields=["data"], meta_fields=["index", "sources"]
+)
 
 
 def check_record(data: Any) -> None:
   """UserError for a loader's record in the place of the batch in it."""
   if isinstance(data, Batch):
-    _refuse(data)
+    raise UserError(
+      f"this is what a loader yields (batch {data.index}, with its sources),"
+      f" around a {type(data.data).__name__}.",
+      where="batch",
+      remedy="Pass its .data.",
+    )
 
 
 def missing_reference(wanted: Iterable[str]) -> UserError:

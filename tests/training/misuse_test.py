@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jalign import losses
+from jalign import data, losses
 from jalign.data.loader import Batch
 from jalign.decode import generate
 from jalign.errors import UserError
@@ -76,6 +76,15 @@ def test_a_loaders_record_for_the_batch_in_it(call):
   ):
     call(record)
   call(record.data)
+
+
+def test_a_loader_still_yields_its_records():
+  """Its pipeline takes each apart to count the bytes."""
+  rows = [np.full(3, i, np.int32) for i in range(4)]
+  pairs = [data.EncodedPair(row, row, row, f"f:{row[0]}") for row in rows]
+  loader = data.make_loader(pairs, data.collate_pairs, 2, buckets=(8,))
+  assert next(iter(loader)).index == 0
+  loader.close()
 
 
 def test_a_reference_of_another_architecture():

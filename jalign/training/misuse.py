@@ -13,7 +13,6 @@ from jalign.data.loader import Batch
 from jalign.errors import UserError
 from jalign.types import Params
 
-
 # So that jit hands it to the function that says what is wrong. Taken apart, it
 # must do no harm: the pipeline that yields it counts its bytes so.
 jax.tree_util.register_dataclass(

@@ -82,7 +82,9 @@ def test_a_loader_still_yields_its_records():
   """Its pipeline takes each apart to count the bytes."""
   rows = [np.full(3, i, np.int32) for i in range(4)]
   pairs = [data.EncodedPair(row, row, row, f"f:{row[0]}") for row in rows]
-  loader = data.make_loader(pairs, data.collate_pairs, 2, buckets=(8,))
+  loader = data.make_loader(
+    pairs, data.collate_pairs, batch_size=2, buckets=(8,)
+  )
   assert next(iter(loader)).index == 0
   loader.close()
 

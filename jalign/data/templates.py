@@ -64,8 +64,6 @@ def _find(source: str) -> ChatTemplate:
       remedy="Give the file of Jinja itself.",
     )
   try:
-    if path.exists() and not path.is_file():  # a pipe or a device never ends
-      raise OSError
     return ChatTemplate(path.read_text(encoding="utf-8"), {}, source)
   except (OSError, ValueError) as error:
     raise UserError(

@@ -207,8 +207,3 @@ def test_the_world_outside_is_as_before():
   data.load_template(text).render([])
   (found,), _ = render_jinja_template([[]], chat_template=text)
   assert found.endswith("9998") and json.dumps(found)
-
-
-def test_what_is_no_file_is_not_read():
-  with pytest.raises(UserError, match="no chat template can be read"):
-    data.load_template("/dev/zero")

@@ -190,7 +190,8 @@ def encode_texts(
   Raises:
     UserError: the prompt has no token, or leaves no room for a response.
   """
-  tokenizer = tokenizer.ended_by(record.end or "")
+  if record.end is not None:  # a template's
+    tokenizer = tokenizer.ended_by(record.end)
   prompt, prompt_cut = prompt_ids(record, tokenizer, limits.max_prompt_tokens)
   room = limits.max_tokens - len(prompt)
   if room < 1:

@@ -70,7 +70,7 @@ class Tokenizer:
     Args:
       text: `ChatTemplate.end`. Where it doesn't begin with a token that was
         added to the vocabulary, as special tokens are, the model says it in
-        ordinary tokens, and the ends stay as they are.
+        ordinary tokens, and the end of sequence closes them.
     """
     return _ended_by(self, text)
 
@@ -269,8 +269,9 @@ def _ended_by(tokenizer: Tokenizer, text: str) -> Tokenizer:
     or (token.special and token.content and text.startswith(token.content))
   ]
   if not first or tokenizer.plain_specials:
-    return tokenizer
-  end = max(first, key=lambda i: len(added[i].content))
+    end = tokenizer.eos_id
+  else:
+    end = max(first, key=lambda i: len(added[i].content))
   return dataclasses.replace(tokenizer, end_ids=(end, *tokenizer.end_ids))
 
 

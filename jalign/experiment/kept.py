@@ -8,7 +8,6 @@ this one takes it from there, so that a chain of runs needs none of the folders
 that it came from.
 """
 
-import dataclasses
 import datetime
 import json
 import pathlib
@@ -50,16 +49,8 @@ def _today() -> datetime.date:
 def ended(
   tokenizer: data.Tokenizer, template: data.ChatTemplate | None
 ) -> data.Tokenizer:
-  """The tokenizer, whose responses end as a template ends a turn.
-
-  One that writes no end leaves it to the end of sequence.
-  """
-  if template is None:
-    return tokenizer
-  if template.end:
-    return tokenizer.ended_by(template.end)
-  ends = (tokenizer.eos_id, *tokenizer.end_ids)
-  return dataclasses.replace(tokenizer, end_ids=ends)
+  """The tokenizer, whose responses end as a template ends a turn."""
+  return tokenizer if template is None else tokenizer.ended_by(template.end)
 
 
 def wheres(settings: Settings) -> dict[str, str]:

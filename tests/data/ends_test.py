@@ -63,6 +63,17 @@ def test_where_ends_come_from(tmp_path, family, generation, ends):
   assert data.load(tmp_path / "b").end_ids == tokenizer.end_ids
 
 
+def test_a_template_of_another_family_leaves_it_to_eos(tmp_path):
+  """Its end is plain text here; the same when the folder has the template."""
+  theirs = data.load_template(families.CHATML)
+  folder = families.gemma(tmp_path / "a", generation=("<end_of_turn>",))
+  first = data.load(folder).ended_by(theirs.end)
+  assert _ends(first) == ["<eos>", "<end_of_turn>"]
+  (folder / "chat_template.jinja").write_text(theirs.text)
+  assert data.load(folder).ended_by(theirs.end).end_ids == first.end_ids
+  assert data.load(folder).end_ids == first.end_ids
+
+
 def test_ends_without_a_template(tmp_path):
   folder = families.gemma(tmp_path / "a", None, generation=["<end_of_turn>"])
   tokenizer = data.load(folder)

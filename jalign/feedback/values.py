@@ -47,6 +47,8 @@ def describe(value: Any) -> str:
     return f"the text {shortened(value)}"
   if isinstance(value, complex | np.complexfloating):
     return "a complex number"
+  if isinstance(value, int) and value.bit_length() > 1024:
+    return "an integer that no float holds"
   if isinstance(value, numbers.Real | decimal.Decimal):
     return f"{value}"
   if isinstance(value, list | tuple):
@@ -106,7 +108,7 @@ def _array(value: Any, wanted: str, where: str) -> np.ndarray:
 
 def _array_of(value: Any) -> np.ndarray | None:
   """Real numbers as float64; None for anything else, texts of numbers too."""
-  if value is None or isinstance(value, str | bytes):
+  if value is None or isinstance(value, str | bytes) or np.ma.is_masked(value):
     return None
   try:
     array = np.asarray(value)

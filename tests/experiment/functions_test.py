@@ -190,6 +190,8 @@ GIVEN = {
   "(x for x in [1])": "gave a generator, not a number",
   "float('nan')": "gave nan",
   "{}": "gave a dict, not a number",
+  "10**5000": "gave an integer that no float holds, not a number",
+  "__import__('numpy').ma.masked": "gave MaskedConstant of shape (), not a nu",
 }
 
 

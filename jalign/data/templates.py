@@ -84,7 +84,8 @@ def _tokenizer(folder: pathlib.Path) -> Any:
     raise UserError(
       f"no tokenizer can be loaded ({type(error).__name__}: {error}).",
       where=str(folder),
-      remedy="Give a tokenizer's folder, or a file of Jinja.",
+      remedy="Mend the file that this is about (config.json is read, too); or"
+      " give another tokenizer's folder, or a file of Jinja.",
     ) from None
 
 

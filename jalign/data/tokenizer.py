@@ -345,5 +345,5 @@ def broken(path: pathlib.Path, error: Exception) -> UserError:
     f"no tokenizer can be loaded ({type(error).__name__}: {error}).",
     where=str(path),
     remedy="Give a folder with a whole tokenizer.json (and its "
-    "tokenizer_config.json).",
+    "tokenizer_config.json); a config.json in it is read, too.",
   )

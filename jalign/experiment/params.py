@@ -86,7 +86,7 @@ def _policy(config, mesh, run, settings: Settings, name: str) -> Params:
   if name == "start":
     return start_params(config, mesh, settings.seed, base_of(settings))
   part = trainable_of(config, settings.stage(name))
-  resume.check_chosen(run / name)
+  resume.check_chosen(run / name, settings)
   if not part.title:
     return folders.load_params(run / name, _like(part, config, mesh))
   base = _policy(config, mesh, run, settings, settings.starts[name])

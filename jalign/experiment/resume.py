@@ -9,7 +9,7 @@ from typing import Any
 from jalign.errors import UserError
 from jalign.experiment import folder as folders
 from jalign.experiment import identity
-from jalign.experiment.settings import StageSettings
+from jalign.experiment.settings import Settings, StageSettings
 from jalign.training import metrics
 from jalign.training.checkpoint import Checkpoints, versions
 
@@ -114,21 +114,35 @@ def check_metrics(
   identity.agree(folder.parent, f"{folder.name}/{path.name}")
 
 
-def check_chosen(stage: pathlib.Path) -> None:
-  """Checks that a stage's best state and its last one are of one making.
+def check_chosen(stage: pathlib.Path, settings: Settings) -> None:
+  """Checks that the states of a stage that its policy is taken from are its.
+
+  Args:
+    stage: its folder.
+    settings: of its run.
 
   Raises:
-    UserError: they aren't.
+    UserError: they were made with other settings; or its best state and its
+      last one are of two makings.
   """
-  best, last = (Checkpoints(stage / n) for n in ("best", "checkpoints"))
-  if not best.steps() or not last.steps():
+  own = dataclasses.asdict(settings.stage(stage.name))
+  metas = {}
+  for name in ("best", "checkpoints"):
+    states = Checkpoints(stage / name)
+    try:
+      there = states.meta() if states.steps() else None
+    except UserError:  # none is whole: there is nothing to compare
+      continue
+    if there is None:
+      continue
+    here = {"stage": own, "seed": settings.seed, "made_of": {}}
+    found = differing(there, here | {"start": there.get("start")})
+    if found:
+      raise _foreign(f"its {name}/ was made of other {_list(found)}", stage)
+    metas[name] = there
+  if len(metas) < 2 or not all("made_of" in there for there in metas.values()):
     return
-  try:
-    there = last.meta()
-  except UserError:  # no whole one is left to compare with
-    return
-  mine = best.meta()
-  if "made_of" in mine and "made_of" in there and differing(mine, there):
+  if differing(metas["best"], metas["checkpoints"]):
     raise _foreign("its best/ is of another run or stage", stage)
 
 

@@ -423,6 +423,8 @@ def test_a_folder_with_what_is_not_its_own(place, capsys):
   )
   said = place.fails(again)
   assert "config.align.optimizer.learning_rate" in said
+  said = place.fails(["convert", f"--run={run}", f"--to={run}-x"])
+  assert "checkpoints/ was made of other settings: config.align.opt" in said
   put_back()
 
   file = stage / "metrics.jsonl"

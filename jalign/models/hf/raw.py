@@ -7,6 +7,11 @@ from jalign.models.hf.families import FAMILIES
 from jalign.models.ranges import FIELDS, SCALING, SWITCHES
 
 _ROTATION = {**SCALING, "rope_theta": FIELDS["rope_theta"]}
+# No field of ModelConfig: exports write what the file says.
+_TRAINED = "original_max_position_embeddings"
+_LENGTHS = dict.fromkeys(
+  ("max_position_embeddings", _TRAINED), SCALING[_TRAINED]
+)
 
 
 def check_numbers(config: Any, where: str) -> None:
@@ -24,7 +29,7 @@ def check_numbers(config: Any, where: str) -> None:
   name = config.get("model_type")
   family = FAMILIES.get(name) if isinstance(name, str) else None
   renamed = {} if family is None else family.renamed
-  for field, allowed in FIELDS.items():
+  for field, allowed in {**FIELDS, **_LENGTHS}.items():
     key = renamed.get(field, field)
     _check_number(config.get(key), allowed, f"{where}: {key}")
   for key in SWITCHES:

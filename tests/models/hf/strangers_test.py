@@ -55,6 +55,7 @@ def _yarn(**changes):
     ("llama", {"tie_word_embeddings": "no"}),
     ("llama", {"tie_word_embeddings": 1}),
     ("llama", {"attention_bias": "yes"}),
+    ("llama", {"max_position_embeddings": -5}),
     ("llama", {"head_dim": 0}),
     ("llama", {"head_dim": -4}),
     ("llama", {"something_new": 0}),

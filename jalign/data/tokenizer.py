@@ -279,15 +279,17 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
   """The JSON object in a file, {} where there is none.
 
   Raises:
-    UserError: it can't be read, or isn't JSON.
+    UserError: it can't be read, or holds no object of JSON.
   """
   if not path.is_file():
     return {}
   try:
     found = json.loads(path.read_text(encoding="utf-8"))
-  except (OSError, ValueError, RecursionError) as error:
+    if not isinstance(found, dict):
+      raise TypeError("it holds no object")
+  except (OSError, TypeError, ValueError, RecursionError) as error:
     raise broken(path, error) from None
-  return found if isinstance(found, dict) else {}
+  return found
 
 
 def wrap(

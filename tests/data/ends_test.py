@@ -107,9 +107,10 @@ def test_ends_outside_of_the_vocabulary(tmp_path, value):
   path.write_text(json.dumps({"eos_token_id": value}))
   with pytest.raises(UserError, match="eos_token_id is .* has the ids 0 to 2"):
     data.load(folder)
-  path.write_text("{")
-  with pytest.raises(UserError, match="generation_config.json"):
-    data.load(folder)
+  for text in ("{", "[2]", "null"):
+    path.write_text(text)
+    with pytest.raises(UserError, match="generation_config.json"):
+      data.load(folder)
 
 
 def test_saving_keeps_other_settings_of_generation(tmp_path):

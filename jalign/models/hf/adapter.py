@@ -257,11 +257,18 @@ def _changes(file, modules, given) -> dict[str, dict[str, np.ndarray]]:
   if given.use_dora:
     needed.add("lora_magnitude_vector")
   lacking = [n for n, parts in found.items() if parts.keys() != needed]
-  if strange or lacking or not found:
-    said = strange or lacking or ["no module at all"]
+  if strange or not found:
+    said = strange or ["no module at all"]
     raise UserError(
       f"these aren't changes of this model's weights: {listed(said)}.",
       where=file,
+    )
+  if lacking:
+    raise UserError(
+      f"these changes aren't of {', '.join(sorted(needed))}, as {CONFIG} says:"
+      f" {listed(lacking)}.",
+      where=file,
+      remedy=f"Take the {CONFIG} that was saved with it.",
     )
   untouched = [
     name

@@ -89,6 +89,11 @@ def test_ranks_are_those_of_the_tensors(tmp_path):
   _refused(_write(tmp_path / "a", r=None), "rank 2", "it is 8")  # PEFT's own
 
 
+def test_a_part_that_the_settings_ask_for_is_missing(tmp_path):
+  folder = _write(tmp_path / "a", use_dora=True)
+  _refused(folder, "lora_A, lora_B, lora_magnitude_vector", "saved with it")
+
+
 @pytest.mark.parametrize("outputs", [7, 16, 32])
 def test_shapes_are_equal_on_both_sides(outputs, tmp_path):
   folder = _write(tmp_path / "a", _tensors(outputs=outputs))

@@ -268,10 +268,9 @@ def _ended_by(tokenizer: Tokenizer, text: str) -> Tokenizer:
     if token.content == text
     or (token.special and token.content and text.startswith(token.content))
   ]
-  if not first or tokenizer.plain_specials:
+  end = max(first, key=lambda i: len(added[i].content), default=None)
+  if end is None or tokenizer.plain_specials:
     end = tokenizer.eos_id
-  else:
-    end = max(first, key=lambda i: len(added[i].content))
   return dataclasses.replace(tokenizer, end_ids=(end, *tokenizer.end_ids))
 
 

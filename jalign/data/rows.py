@@ -7,7 +7,10 @@ from typing import Any
 HUMAN = "\n\nHuman:"
 ASSISTANT = "\n\nAssistant:"
 
-SKIP = 'Mend the line, or read with on_error="skip" to leave such rows out.'
+SKIP = (
+  "Mend the line or take it out; where training or your own code reads it,"
+  ' on_error="skip" leaves such rows out.'
+)
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80

@@ -18,7 +18,8 @@ def check_game(
   """UserError unless P + P^T = 1, 0 <= P <= 1, reference > 0 and tau > 0.
 
   Args:
-    preferences: [..., n, n]; P + P^T may differ from 1 by 1e-6.
+    preferences: [..., n, n]; P + P^T may differ from 1 by 1e-6, and P leave
+      [0, 1] by as much.
     reference: [..., n] of full support; None for an unregularised game, which
       has no tau either.
     tau: strength of the regularisation.
@@ -72,7 +73,7 @@ def _check_preferences(p: np.ndarray) -> float:
   found = _asymmetry(p)
   if found <= ROUNDING:
     return found
-  bad = ~((p >= 0) & (p <= 1))  # NaN is bad too
+  bad = ~((p >= -ROUNDING) & (p <= 1 + ROUNDING))  # NaN is bad too
   if bad.any():
     at = tuple(np.argwhere(bad)[0].tolist())
     raise UserError(f"{p[at]} at {at} is not in [0, 1].", where="preferences")
@@ -101,7 +102,8 @@ def _asymmetry(p: np.ndarray) -> float:
       gap = here + there
       gap -= 1
       small = min(here.min(), there.min())
-      if not (small >= 0 and max(here.max(), there.max()) <= 1):
+      large = max(here.max(), there.max())
+      if not (small >= -ROUNDING and large <= 1 + ROUNDING):
         return math.inf
       largest = max(largest, gap.max(), -gap.min())
       if not largest <= ROUNDING:

@@ -67,6 +67,7 @@ def _best_margin(policy, preferences):
     _random,
     lambda n, seed: _random(n, seed).astype(np.float32),
     lambda n, seed: np.clip(_random(n, seed) + 5e-8, 0, 1),
+    lambda n, seed: (_random(n, seed) > 0.5) + 5e-8 + np.eye(n) / 2,
     lambda n, seed: _copies(n, seed).astype(np.float32),
     _low_rank,
     _copies,
@@ -75,8 +76,8 @@ def _best_margin(policy, preferences):
     _ties,
   ],
   ids=[
-    "random", "float32", "sums to 1 + 1e-7", "float32 copies", "low rank",
-    "copies", "near ties", "badly scaled", "ties",
+    "random", "float32", "sums to 1 + 1e-7", "leaves [0, 1] by rounding",
+    "float32 copies", "low rank", "copies", "near ties", "badly scaled", "ties",
   ],
 )  # fmt: skip
 def test_no_action_beats_a_plain_equilibrium(make):

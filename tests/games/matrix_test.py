@@ -178,6 +178,7 @@ def test_float64_outside_of_a_scope():
     ((P + 0.01, MU, 0.1), "P + P^T must be 1"),
     ((P * 3 - 1, MU, 0.1), "not in [0, 1]"),
     ((P * np.nan, MU, 0.1), "not in [0, 1]"),
+    ((0.5 + 0.50001 * np.sign(P - 0.5), MU, 0.1), "not in [0, 1]"),
     ((P[:2], MU, 0.1), "[..., n, n]"),
     ((P, np.array([0.5, 0.5, 0.0]), 0.1), "full support"),
     ((P, MU * 2, 0.1), "outside [0, 1]|sums to"),

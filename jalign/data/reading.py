@@ -126,7 +126,8 @@ def read_rows(
     raise UserError(
       f"no usable row ({report.summary()}).{first}",
       where=os.fspath(path),
-      remedy="Check that it is the right file and the right source.",
+      remedy="Check that it is the right file, the right source and, where"
+      " one is given, the right chat template.",
     )
   return records, report
 

@@ -107,8 +107,9 @@ def read_responses(
   if not found:
     raise UserError("its rows have no response to score.", where=path)
   if closed and template is not None:
-    rest = template.tail.strip(" ").partition(template.end)[2]
-    more = tokenizer.encode(rest) if template.end and rest else []
+    end = template.end  # "": a template may write none
+    rest = template.tail.strip(" ").partition(end)[2] if end else ""
+    more = tokenizer.encode(rest) if rest else []
     found = [one._replace(encoded=_closed(one.encoded, more)) for one in found]
   return Read(found, named(template), lines)
 

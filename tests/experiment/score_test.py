@@ -199,6 +199,9 @@ def test_a_reward_model_scores(place, tmp_path, capsys):
   assert [r["response_tokens"] for r in found[:2]] == [2, 2]  # with the end
   share = 100 * np.mean(np.array(want)[::2] > np.array(want)[1::2])
   assert f"score higher for chosen: {share:.1f} %" in capsys.readouterr().out
+  plain = _scores(place, folder, "--template=plain")  # writes no end itself
+  texts = [f"user: {r['prompt'][0]['content']}\n\nassistant:" for r in rows]
+  assert [r["prompt"] for r in plain[::2]] == texts
   command = ["score", f"--model={folder}", f"--data={place.data}"]
   command.append(f"--out={place.folder / 'y.parquet'}")
   said = place.fails([*command, f"--reference={folder}"])

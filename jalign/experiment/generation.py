@@ -83,7 +83,7 @@ def settings_of(
   there = {
     name: _number(found[name], name, type(default), path)
     for name, default in Generation()._asdict().items()
-    if found.get(name) is not None
+    if found.get(name) is not None and name not in given
   }
   if found.get("do_sample") is False and not set(_DRAWS) & given.keys():
     there = {k: v for k, v in there.items() if k not in _DRAWS}

@@ -142,6 +142,12 @@ def _settings(tmp_path, there, **given):
   return generation.settings_of(tmp_path, given)
 
 
+def test_a_flag_stands_in_for_a_setting_that_is_no_number(tmp_path):
+  with pytest.raises(UserError, match="top_k is 'x'.*or give --top_k"):
+    _settings(tmp_path, {"top_k": "x"})
+  assert _settings(tmp_path, {"top_k": "x"}, top_k=3)[0].top_k == 3
+
+
 def test_settings_of_generation_config(tmp_path):
   plain, lines = generation.settings_of(tmp_path, {})
   assert plain == (1.0, 0, 1.0, 0.0, 1.0, 64)

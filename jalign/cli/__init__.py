@@ -35,7 +35,7 @@ usage: jalign COMMAND [flags]
             Held-out preference accuracy of a run's policy, and its win rate
             over another run's where the config names an annotator.
   score     --model=DIR --data=FILE --out=FILE.parquet [--reference=DIR]
-            [--beta=0.1] [--source=NAME] [--batch_size=8]
+            [--beta=0.1] [--source=NAME] [--batch_size=8] [--skip_bad_rows]
             [--template=none|plain|DIR_OR_FILE]
             Log-probs and entropies of a file's responses, token by token,
             under a run's policy or a checkpoint; with a reference, implicit

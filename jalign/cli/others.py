@@ -84,6 +84,7 @@ def score(arguments: Sequence[str]) -> None:
   flags.DEFINE_string("template", "", "of chats", flag_values=values)
   flags.DEFINE_float("beta", 0.1, "of rewards", flag_values=values)
   flags.DEFINE_integer("batch_size", 8, "responses", 1, flag_values=values)
+  flags.DEFINE_bool("skip_bad_rows", False, "and say", flag_values=values)
   parse_flags(values, arguments)
   if not values.model or not values.data or not values.out:
     raise UserError("score needs --model=DIR, --data=FILE and --out=FILE.")
@@ -99,6 +100,7 @@ def score(arguments: Sequence[str]) -> None:
     template=values.template,
     beta=values.beta,
     batch_size=int(values["batch_size"].value or 0),
+    skip_bad_rows=values.skip_bad_rows,
   )
   print("\n".join(lines))
 

@@ -10,6 +10,9 @@ from absl import flags
 from jalign.errors import UserError
 
 SEEDS = 2**63 - 1  # the largest
+# What Python says of texts that are no numbers.
+_INTEGER = r"invalid literal for int\(\) with base 10: (.*)"
+_FLOAT = r"could not convert string to float: (.*)"
 
 
 def parse_flags(
@@ -65,6 +68,8 @@ def flag_errors(arguments: Sequence[str]) -> Iterator[None]:
 def _plain(text: str) -> str:
   """A message without the marks of Python's own tuples and quotes."""
   text = re.sub(r"\('([^']*)', '([^']*)'\)", r"\1: \2", text)
+  text = re.sub(_INTEGER, r"\1 is not a whole number", text)
+  text = re.sub(_FLOAT, r"\1 is not a number", text)
   whole = re.fullmatch(r"""(['"])(.*)\1""", text, re.DOTALL)
   return " ".join((whole[2] if whole else text).split()).replace(" ?", "?")
 

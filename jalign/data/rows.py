@@ -8,8 +8,8 @@ HUMAN = "\n\nHuman:"
 ASSISTANT = "\n\nAssistant:"
 
 SKIP = (
-  "Mend the line or take it out; where training or your own code reads it,"
-  ' on_error="skip" leaves such rows out.'
+  'Mend the line or take it out; on_error="skip", of training and your own'
+  " code, and --skip_bad_rows of `jalign score` leave such rows out."
 )
 
 _short = reprlib.Repr()

@@ -85,6 +85,19 @@ def needed_by(settings: Settings, stage: StageSettings, of: MadeOf) -> MadeOf:
   return {name: value for name, value in of.items() if name in names}
 
 
+# Where the file of several functions has changed for the sake of one.
+_FUNCTIONS = {
+  "annotator.function",
+  "annotator.measures",
+  "annotator.opponents",
+  "report",
+}
+_WHOLE_FILE = (
+  " A function is its whole file: what is still to be mended belongs in another"
+  " file than the annotator."
+)
+
+
 def check(
   folder: pathlib.Path, settings: Settings, now: MadeOf
 ) -> dict[str, Any]:
@@ -117,7 +130,8 @@ def check(
       where=str(folder),
       remedy="Bring back what was there. Or delete the folders of these stages"
       " and of those that start from them: the same command with"
-      f" --config.resume={ANYWAY} trains them anew.",
+      f" --config.resume={ANYWAY} trains them anew."
+      + (_WHOLE_FILE if len(_FUNCTIONS & set(changed)) > 1 else ""),
     )
   if settings.resume != ANYWAY:
     raise UserError(

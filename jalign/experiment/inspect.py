@@ -104,6 +104,12 @@ def evaluate_run(
   Raises:
     UserError: a folder is not a run; or the data is bad.
   """
+  if is_checkpoint(run):
+    raise UserError(
+      "is a checkpoint, not a run.",
+      where=str(run),
+      remedy="`jalign score` takes checkpoints.",
+    )
   config: dict[str, Any] = folders.read_json(run / "config.json")
   settings = parse(config)
   mesh = make_mesh()

@@ -66,6 +66,7 @@ def score(
   template: str = "",
   beta: float = 0.1,
   batch_size: int = 8,
+  skip_bad_rows: bool = False,
 ) -> list[str]:
   """Scores every response of a file under a model.
 
@@ -87,6 +88,7 @@ def score(
     template: of conversations; "" takes the model's own.
     beta: of the implicit reward.
     batch_size: responses at a time.
+    skip_bad_rows: leaves out rows that can't be read, and says which.
 
   Returns:
     Lines that say what was done.
@@ -118,7 +120,13 @@ def score(
     if other is not None:
       check_same_tokenizer(loaded.tokenizer, other.tokenizer, reference)
     read = read_responses(
-      path, source, template, folder, loaded.tokenizer, closed=rewards
+      path,
+      source,
+      template,
+      folder,
+      loaded.tokenizer,
+      closed=rewards,
+      skip_bad_rows=skip_bad_rows,
     )
     for which in filter(None, (loaded, other)):
       _check_positions(which, read.responses)

@@ -55,6 +55,7 @@ def read_responses(
   tokenizer: data.Tokenizer,
   *,
   closed: bool = False,
+  skip_bad_rows: bool = False,
 ) -> Read:
   """Reads and encodes every response of a file; nothing is cut.
 
@@ -68,6 +69,8 @@ def read_responses(
     tokenizer: the model's.
     closed: adds what a template writes after the end of the last turn: reward
       models of the hub read that, too.
+    skip_bad_rows: leaves out rows that can't be read, an empty response for
+      one; their lines are in what is said.
 
   Raises:
     UserError: bad data, no response in it, or messages without a template.
@@ -86,7 +89,7 @@ def read_responses(
         remedy="Give --template=plain, a tokenizer's folder or a file of"
         " Jinja.",
       )
-  options = {}
+  options: dict[str, Any] = {"on_error": "skip"} if skip_bad_rows else {}
   if template is not None and name not in data.WITHOUT_TEMPLATE:
     options["template"] = template
   records, report = data.read(name, path, **options)

@@ -20,6 +20,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
   [
     ("sample --run=x --count=-1", "--count: -1 is not a positive integer."),
     ("sample --run=x --count=0", "--count: 0 is not"),
+    ("sample --run=x --count=x", "--count: 'x' is not a whole number."),
+    ("sample --run=x --top_p=x", "--top_p: 'x' is not a number."),
     ("sample --run=x --slots=0", "--slots: 0 is not"),
     ("sample --run=x --seed=-3", "--seed: -3 is not"),
     (f"sample --run=x --seed={2**63}", f"--seed: {2**63} is not"),

@@ -265,9 +265,18 @@ def test_what_a_stage_was_trained_from_may_not_change(begun):
   # The online stage needs the annotator, once it has begun.
   identity.keep(begun, NEW)
   (begun / "online" / "checkpoints" / "2").mkdir(parents=True)
-  with pytest.raises(UserError, match="online from annotator.function"):
+  with pytest.raises(UserError, match="online from annotator.function") as e:
     identity.check(
       begun, _settings(resume="anyway"), OF | {"annotator.function": "x"}
+    )
+  assert "whole file" not in str(e.value)
+  of = OF | {"report": "r"}
+  identity.keep(begun, NEW | {"made_of": of})
+  with pytest.raises(UserError, match="A function is its whole file"):
+    identity.check(
+      begun,
+      _settings(resume="anyway"),
+      of | {"annotator.function": "x", "report": "x"},
     )
 
 

@@ -250,6 +250,23 @@ def test_bad_inputs(place, model, tmp_path):
   assert place.data.read_bytes() == kept
 
 
+def test_bad_rows_are_left_out_where_that_is_asked(place, model, capsys):
+  rows = [{"prompt": "q:", "response": r} for r in ("a", "", "b")]
+  place.write_data(rows)
+  command = ["score", f"--model={model}", f"--data={place.data}"]
+  said = place.fails([*command, f"--out={place.folder / 'x.parquet'}"])
+  assert "pairs.jsonl:2" in said and "--skip_bad_rows" in said
+  scored = _scores(place, model, "--skip_bad_rows")
+  assert [row["response"] for row in scored] == ["a", "b"]
+  said = capsys.readouterr().out
+  assert "skipped 1: 1 with an empty response (line 2)" in said
+
+
+def test_a_checkpoint_is_no_run_to_evaluate(place, model):
+  said = place.fails(["evaluate", f"--run={model}"])
+  assert f"{model}: is a checkpoint, not a run." in said
+
+
 def test_scores_that_are_no_numbers(place, tmp_path):
   """Finite weights whose activations overflow."""
   damaged = _model(tmp_path / "damaged", scale=1e38)

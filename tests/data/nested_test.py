@@ -263,33 +263,3 @@ def test_columns_of_json_are_parsed(tmp_path, kind):
   (record,), _ = data.read_pairs(path, template=CALLS)
   assert record.prompt == '[{"name": "f"}]<user>p<assistant>'
   assert (record.chosen, record.rejected) == ('f {"city": "Oslo"}', "no")
-
-
-def test_files_of_users(shared):
-  cases = shared / "cases"
-  if not cases.is_dir():
-    pytest.skip("no cases in the shared material")
-  texts = []
-  for name in (
-    "arrow-null-tool-arguments/tools.jsonl",
-    "arrow-null-tool-arguments/tools.parquet",
-    "json-typed-columns/tools_json.parquet",
-    "json-typed-columns/tools_json2.parquet",
-  ):
-    records, _ = data.read_pairs(cases / name, template=CALLS)
-    texts.append([(r.prompt, r.chosen, r.rejected) for r in records])
-  assert texts[0][0][1] == 'weather {"city": "Oslo"}'
-  assert all(one == texts[0] for one in texts)
-  assert len(data.read_pairs(cases / "hub-parquet-folder")[0]) == 2
-  path = cases / "empty-tool-result" / "pair.jsonl"
-  assert len(data.read_pairs(path, template=CALLS)[0]) == 1
-  path = cases / "role-not-a-string" / "pair.jsonl"
-  _, report = data.read_pairs(path, "skip", template=CALLS)
-  assert report.lines() == {"roles": [1]}
-  path = cases / "surrogate-in-nested-text" / "call.jsonl"
-  with pytest.raises(UserError, match="call.jsonl:1: field 'messages' has"):
-    data.read_conversations(path)
-  for name in ("conv.jsonl", "tools.jsonl"):
-    found = check(cases / "data-check-tool-calls" / name)
-    assert found.plain_chat and not found.duplicates
-    assert found.report.used == 2

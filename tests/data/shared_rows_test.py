@@ -8,10 +8,11 @@ import pathlib
 
 import pytest
 
-from jalign import data
+from jalign import data, losses
 from jalign.data.check import check
 from jalign.data.findings import describe
 from jalign.errors import UserError
+from jalign.experiment.check import _check_unpaired as check_unpaired
 
 
 @pytest.fixture
@@ -28,31 +29,39 @@ CALLS = data.ChatTemplate(
 )
 
 
+def _read(path):
+  records, _ = data.read_pairs(path, template=CALLS)
+  return [(r.prompt, r.chosen, r.rejected) for r in records]
+
+
 def test_tool_calls_from_each_container(cases, tmp_path):
   import datasets
   import pyarrow.parquet
 
   folder = cases / "arrow-null-tool-arguments"
-  rows = {}
-  for name in ("tools.jsonl", "tools.parquet"):
-    records, _ = data.read_pairs(folder / name, template=CALLS)
-    rows[name] = [(r.prompt, r.chosen, r.rejected) for r in records]
+  rows = {n: _read(folder / n) for n in ("tools.jsonl", "tools.parquet")}
   table = pyarrow.parquet.read_table(folder / "tools.parquet")
   datasets.Dataset(table).save_to_disk(str(tmp_path / "saved"))
-  records, _ = data.read_pairs(tmp_path / "saved", template=CALLS)
-  rows["saved"] = [(r.prompt, r.chosen, r.rejected) for r in records]
+  rows["saved"] = _read(tmp_path / "saved")
   assert rows["tools.jsonl"] == rows["tools.parquet"] == rows["saved"]
   assert "null" not in str(rows["tools.jsonl"])
   assert '{"city": "Oslo"}' in str(rows["tools.jsonl"])
 
 
 def test_json_columns(cases):
+  """The rows of the JSON lines, whose arguments are JSON texts in a column."""
+  wanted = _read(cases / "arrow-null-tool-arguments" / "tools.jsonl")
   for name in ("tools_json.parquet", "tools_json2.parquet"):
-    path = cases / "json-typed-columns" / name
-    records, report = data.read_pairs(path, template=CALLS)
-    assert len(records) == report.read > 0
-    for record in records:
-      assert '\\"' not in record.chosen  # encoded twice
+    assert _read(cases / "json-typed-columns" / name) == wanted
+
+
+def test_labels_that_are_all_alike(cases):
+  records, _ = data.read_binary(cases / "kto-one-label" / "kto_true.jsonl")
+  tokenizer = data.train_bpe([r.prompt for r in records], 300)
+  rows, _ = data.encode_binary(records, tokenizer, data.Limits(64))
+  names = losses.array_parameters(losses.kto)
+  with pytest.raises(UserError, match="are desirable"):
+    check_unpaired(rows, names, "kto", "config.data")
 
 
 def test_a_folder_of_parquet_as_the_hub_has_it(cases):

@@ -1,21 +1,15 @@
 """What the demo's report leads with: the world, the cycle, the ceilings.
 
-Named by `config.report`; see `jalign.experiment.report.Outcome`.
+Named by `config.report`; see `jalign.experiment.run_report.Outcome`.
 """
 
 import numpy as np
 from scipy.optimize import linprog
 
 from jalign.data import tldr_world as world
-from jalign.evaluation import (
-  Figure,
-  Section,
-  Table,
-  plot_cycle,
-  plot_frontier,
-)
-from jalign.experiment.report import Outcome, colours, frontier
+from jalign.experiment.run_report import Outcome, colours, frontier
 from jalign.experiment.tables import interval, percent
+from jalign.pages import Figure, Section, Table, plot_cycle, plot_frontier
 
 MEASURES = ("grammatical %", "true clauses %", "words")  # shown first
 CYCLE = ("complete plain", "complete sourced", "all but one sourced")

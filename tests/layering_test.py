@@ -21,10 +21,15 @@ LAYERS = {
   "feedback": 3,
   "training": 4,
   "evaluation": 5,
-  "diagnostics": 5,
-  "cli": 6,
-  "experiment": 6,
+  "diagnostics": 6,
+  "pages": 7,
+  "experiment": 8,
+  "cli": 9,
 }
+
+# The rooms of jalign.experiment: a module imports from its own or from those
+# before it. "" are the modules outside any room: a run and its stages.
+ROOMS = ("config", "disk", "data", "", "commands")
 
 # The lowest layer at which a library may be imported.
 LIBRARIES = {
@@ -39,10 +44,10 @@ LIBRARIES = {
   "tensorstore": 4,
   "tensorboard": 4,
   "tqdm": 4,
-  "matplotlib": 5,
-  "markdown_it": 5,
-  "ml_collections": 6,
-  "absl": 6,
+  "matplotlib": 7,
+  "markdown_it": 7,
+  "ml_collections": 8,
+  "absl": 8,
 }
 
 
@@ -73,8 +78,63 @@ def _violations(root):
         yield f"{path}:{line}: {parts[0]} (layer {layer}) imports {name}"
 
 
+def _room(parts):
+  """The room of a module of jalign.experiment, given by its parts."""
+  return parts[1] if len(parts) > 2 and parts[1] in ROOMS else ""
+
+
+def _across_rooms(root):
+  for path in sorted((root / "jalign" / "experiment").rglob("*.py")):
+    parts = path.relative_to(root / "jalign").with_suffix("").parts
+    for line, name in _imports(path):
+      if name.startswith("jalign.experiment."):
+        asked = _room((*name.split(".")[1:], "")) if name else ""
+        if ROOMS.index(asked) > ROOMS.index(_room(parts)):
+          yield f"{path}:{line}: {_room(parts) or 'experiment'} imports {name}"
+
+
+def _circles(root):
+  """Packages of jalign that import each other, directly or not."""
+  packages = {path.name for path in (root / "jalign").iterdir()}
+  graph = {}
+  for path in sorted((root / "jalign").rglob("*.py")):
+    parts = path.relative_to(root / "jalign").with_suffix("").parts
+    if len(parts) > 1 and parts[-1] != "__main__":
+      names = [name.split(".") for _, name in _imports(path)]
+      asked = {n[1] for n in names if n[0] == "jalign" and len(n) > 1}
+      asked = asked & packages - {parts[0]}
+      graph.setdefault(parts[0], set()).update(asked)
+  reached = {package: set(asked) for package, asked in graph.items()}
+  for _ in graph:
+    for package, asked in reached.items():
+      for name in list(asked):
+        asked |= reached.get(name, set())
+  return sorted(name for name, asked in reached.items() if name in asked)
+
+
 def test_modules_import_from_their_own_layer_or_below():
   assert list(_violations(ROOT)) == []
+
+
+def test_no_package_imports_another_in_a_circle():
+  assert _circles(ROOT) == []
+
+
+def test_rooms_of_the_experiment_are_entered_in_their_order():
+  assert list(_across_rooms(ROOT)) == []
+
+
+def test_a_circle_and_a_wrong_room_are_found(tmp_path):
+  for name, text in {
+    "a/x.py": "from jalign.b.y import f",
+    "b/y.py": "import jalign.a.x",
+    "experiment/config/z.py": "from jalign.experiment.data import dataset",
+  }.items():
+    path = tmp_path / "jalign" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+  assert _circles(tmp_path) == ["a", "b"]
+  assert len(list(_across_rooms(tmp_path))) == 1
 
 
 def test_an_upward_import_is_found(tmp_path):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from jalign import cli, losses
-from jalign.experiment.parse import parse
-from jalign.experiment.sweep import expand
+from jalign.experiment.commands.sweep import expand
+from jalign.experiment.config.parse import parse
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text()

@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from jalign.evaluation.style import PALETTE, STYLE
+from jalign.pages.style import PALETTE, STYLE
 
 _BYTES = {"float32": 4, "bfloat16": 2}
 _SHAPES = {"s": "o", "m": "s"}

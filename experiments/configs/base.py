@@ -1,6 +1,6 @@
 """Every key there is, with its default; the other configs start from it.
 
-What a key means stands in jalign/experiment/settings.py, once.
+What a key means stands in jalign/experiment/config/settings.py, once.
 """
 
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jalign import losses
-from jalign.experiment import parse
+from jalign.experiment.config import parse
 
 
 def get_config() -> ConfigDict:

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import matplotlib
 from matplotlib.figure import Figure
 
-from jalign.evaluation.style import STYLE, save_figure
 from jalign.files import write_whole
+from jalign.pages.style import STYLE, save_figure
 
 HEADER = ("paper", "claim", "ours", "holds")
 

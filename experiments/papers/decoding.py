@@ -24,7 +24,7 @@ from experiments.papers.sequences import (
   token_policy,
 )
 from jalign import losses
-from jalign.evaluation.style import PALETTE, new_figure
+from jalign.pages.style import PALETTE, new_figure
 
 TQ = "Chakraborty et al. 2024, arXiv:2405.20495"
 DEAL = "Huang et al. 2024, arXiv:2402.06147"

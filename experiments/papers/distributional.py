@@ -20,7 +20,7 @@ from experiments.papers.bilevel import Bilevel
 from experiments.papers.claims import Claim, out_folder, report
 from experiments.papers.sequences import complex_step, kl, normalized
 from jalign import losses
-from jalign.evaluation.style import PALETTE, new_figure
+from jalign.pages.style import PALETTE, new_figure
 
 FDPG = "Go et al. 2023, arXiv:2302.08215"
 GDC = "Khalifa et al. 2020, arXiv:2012.11635"

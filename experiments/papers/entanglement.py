@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.papers.claims import Claim, out_folder, report
-from jalign.evaluation.style import PALETTE, new_figure
+from jalign.pages.style import PALETTE, new_figure
 
 YUAN = "Yuan et al. 2024, arXiv:2410.13828"
 VOCAB, WIDTH, COUNT = 7, 5, 20_000

@@ -26,8 +26,8 @@ from experiments.papers.error_feedback import (
   top_1,
 )
 from jalign import losses
-from jalign.evaluation.style import PALETTE, new_figure
 from jalign.losses.advantages import leave_one_out_advantages
+from jalign.pages.style import PALETTE, new_figure
 
 P3O = "Wu et al. 2023, arXiv:2310.00212"
 EF21 = "Richtarik et al. 2024, arXiv:2402.10774"

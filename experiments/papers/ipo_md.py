@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 
 from experiments.papers.claims import Claim, out_folder, report
 from jalign import games, losses
-from jalign.evaluation.style import PALETTE, new_figure
 from jalign.games import examples, solvers
+from jalign.pages.style import PALETTE, new_figure
 
 PAPER = "Calandriello et al. 2024, arXiv:2403.08635"
 TAU = 0.1

@@ -26,7 +26,7 @@ from experiments.papers.claims import Claim, out_folder, report
 from experiments.papers.frontiers import gao, line, tilted
 from experiments.papers.sampling_laws import best_of_n, best_of_n_kl
 from experiments.papers.sequences import kl
-from jalign.evaluation.style import PALETTE, new_figure
+from jalign.pages.style import PALETTE, new_figure
 
 BAI = "Bai et al. 2022, arXiv:2204.05862"
 GAO = "Gao, Schulman, Hilton 2022, arXiv:2210.10760"

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from experiments.papers.claims import Claim, out_folder, report
 from jalign import diagnostics, losses
-from jalign.evaluation.style import PALETTE, new_figure
+from jalign.pages.style import PALETTE, new_figure
 
 YAN = "Yan et al. 2024, arXiv:2406.07327"
 LIU = "Liu et al. 2024, arXiv:2405.16436"

@@ -19,7 +19,7 @@ from experiments.papers.alignment import Course, align
 from experiments.papers.claims import Claim, report
 from experiments.papers.panel import make_panel
 from jalign import diagnostics
-from jalign.evaluation.style import PALETTE, new_figure
+from jalign.pages.style import PALETTE, new_figure
 
 YAN = "Yan et al. 2024, arXiv:2406.07327"
 SHI = "Shi et al. 2024, arXiv:2410.11677"

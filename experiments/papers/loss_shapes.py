@@ -28,9 +28,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from jalign import losses
-from jalign.evaluation.style import PALETTE, STYLE, wrapped
 from jalign.files import write_whole
 from jalign.losses import table
+from jalign.pages.style import PALETTE, STYLE, wrapped
 
 REFERENCE, LENGTH, REACH = -40.0, 20.0, 40.0
 # Hyperparameters that show on this scale what the papers' defaults hide: a

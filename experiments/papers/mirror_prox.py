@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 
 from experiments.papers.claims import Claim, out_folder, report
 from jalign import games
-from jalign.evaluation.style import PALETTE, new_figure
 from jalign.games import examples, solvers
+from jalign.pages.style import PALETTE, new_figure
 
 PAPER = "Tiapkin et al. 2025, arXiv:2505.19731v1"
 RIVALS = {

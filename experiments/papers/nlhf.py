@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from experiments.papers.claims import Claim, out_folder, report
 from jalign import games
-from jalign.evaluation.style import PALETTE, new_figure
 from jalign.games import examples, solvers
+from jalign.pages.style import PALETTE, new_figure
 
 PAPER = "Munos et al. 2023, arXiv:2312.00886"
 STEPS = 20_000

@@ -17,8 +17,8 @@ from jalign import data, diagnostics
 from jalign.data import tldr_world as world
 from jalign.data.tldr_world.dataset import preference_record, ranked_record
 from jalign.evaluation import clustered_mean, distinct_n
+from jalign.experiment.config.settings import SamplerSettings
 from jalign.experiment.sampling import Samples, sample_texts
-from jalign.experiment.settings import SamplerSettings
 from jalign.logprobs import sequence_logprobs
 from jalign.types import Params, SequenceBatch
 

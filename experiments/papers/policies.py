@@ -23,14 +23,14 @@ from ml_collections import ConfigDict
 from experiments.configs import demo, hh_dpo
 from jalign import data
 from jalign.evaluation import likelihood
-from jalign.experiment import folder as folders
-from jalign.experiment import lock
-from jalign.experiment.dataset import Dataset
-from jalign.experiment.inspect import load_run
-from jalign.experiment.parse import parse
-from jalign.experiment.prepare import prepare
+from jalign.experiment.commands.inspect import load_run
+from jalign.experiment.commands.sweep import expand
+from jalign.experiment.config.parse import parse
+from jalign.experiment.data.dataset import Dataset
+from jalign.experiment.data.prepare import prepare
+from jalign.experiment.disk import folder as folders
+from jalign.experiment.disk import lock
 from jalign.experiment.run import run_one
-from jalign.experiment.sweep import expand
 from jalign.models import ModelConfig
 from jalign.sharding import make_mesh
 from jalign.types import Model, Params

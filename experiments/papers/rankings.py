@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from experiments.papers.claims import Claim, out_folder, report
 from experiments.papers.idealised import GAMES, Solved, solved
 from jalign import diagnostics, losses
-from jalign.evaluation.style import PALETTE, new_figure
+from jalign.pages.style import PALETTE, new_figure
 
 CHEN = "Chen et al. 2024, arXiv:2405.19534"
 BETAS = (0.01, 0.1, 1.0, 5.0, 10.0)  # the paper's grid

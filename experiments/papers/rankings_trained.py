@@ -22,7 +22,7 @@ from experiments.papers.claims import Claim, report
 from jalign import diagnostics, losses
 from jalign.evaluation import likelihood
 from jalign.evaluation.likelihood import PairScores
-from jalign.evaluation.style import PALETTE, new_figure
+from jalign.pages.style import PALETTE, new_figure
 
 CHEN = "Chen et al. 2024, arXiv:2405.19534"
 GRID = (0.01, 0.1, 1.0, 5.0, 10.0)  # betas of the idealised accuracy

@@ -42,7 +42,7 @@ from experiments.papers.segment_learners import (
   learnt_reward,
   softmax,
 )
-from jalign.evaluation.style import PALETTE, new_figure
+from jalign.pages.style import PALETTE, new_figure
 
 CPL = "Hejna et al. 2023, arXiv:2310.13639"
 MISTAKEN = "Knox et al. 2023, arXiv:2310.02456"

@@ -25,7 +25,7 @@ from experiments.papers.coverage import (
 )
 from experiments.papers.sequences import complex_step, kl, normalized
 from jalign import losses
-from jalign.evaluation.style import PALETTE, new_figure
+from jalign.pages.style import PALETTE, new_figure
 
 SAFE = "Dai et al. 2023, arXiv:2310.12773"
 HC = "Chittepu et al. 2025, arXiv:2506.08266"

@@ -16,7 +16,7 @@ from scipy import integrate, optimize
 
 from experiments.papers.claims import Claim, out_folder, report
 from experiments.papers.sequences import composed, kl, normalized, token_policy
-from jalign.evaluation.style import PALETTE, new_figure
+from jalign.pages.style import PALETTE, new_figure
 
 BON = "Dong et al. 2023, arXiv:2304.06767; best-of-n"
 MORLHF = "multi-objective RLHF (MODPO, arXiv:2310.03708)"

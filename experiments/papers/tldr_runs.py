@@ -18,15 +18,15 @@ from jalign.data import EncodedPrompt
 from jalign.data import tldr_world as world
 from jalign.decode import sampler
 from jalign.evaluation.clustered import clustered_mean
-from jalign.experiment.inspect import Loaded, load_run
+from jalign.experiment.commands.inspect import Loaded, load_run
+from jalign.experiment.config.parse import parse
+from jalign.experiment.config.settings import SamplerSettings, StageSettings
+from jalign.experiment.config.streams import stream
+from jalign.experiment.data.prepare import Prepared, prepare
 from jalign.experiment.loss import bind
 from jalign.experiment.params import layout
-from jalign.experiment.parse import parse
-from jalign.experiment.prepare import Prepared, prepare
 from jalign.experiment.run import run_one
 from jalign.experiment.sampling import Samples, sample_texts
-from jalign.experiment.settings import SamplerSettings, StageSettings
-from jalign.experiment.streams import stream
 from jalign.files import write_whole
 from jalign.sharding import batch_sharding, make_mesh
 from jalign.training import loop, online

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 
 from experiments.papers.claims import Claim, out_folder, report
 from jalign import games
-from jalign.evaluation.style import PALETTE, new_figure
 from jalign.games import examples, solvers
+from jalign.pages.style import PALETTE, new_figure
 
 INPO = "Zhang et al. 2024, arXiv:2407.00617"
 SPPO = "Wu et al. 2024, arXiv:2405.00675"

@@ -6,7 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jalign.errors import UserError, nearest
-from jalign.experiment.functions import guarded, load_function
+from jalign.experiment.config.functions import guarded, load_function
 from jalign.feedback.values import refuse
 
 _FORM = "() -> ConfigDict; --config=FILE.py:ARGUMENT gives it one argument"
@@ -73,7 +73,7 @@ def _check_key(config: ConfigDict, key: str) -> None:
 
 def _keys() -> Iterator[str]:
   """The names of all keys and sections that a config may have."""
-  from jalign.experiment.parse import defaults  # slow to import
+  from jalign.experiment.config.parse import defaults  # slow to import
 
   return _names(defaults())
 

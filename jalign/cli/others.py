@@ -19,7 +19,7 @@ def evaluate(arguments: Sequence[str]) -> None:
   if not values.run:
     raise UserError("evaluate needs --run=DIR.")
 
-  from jalign.experiment.inspect import evaluate_run
+  from jalign.experiment.commands.inspect import evaluate_run
 
   against = pathlib.Path(values.against) if values.against else None
   print(evaluate_run(pathlib.Path(values.run), against, values.data or ""))
@@ -35,7 +35,7 @@ def report(arguments: Sequence[str]) -> None:
   if not runs:
     raise UserError("report needs one or more folders of runs.")
 
-  from jalign.experiment.dynamics import report_runs
+  from jalign.experiment.commands.training_page import report_runs
 
   out = pathlib.Path(values.out) if values.out else None
   folders = [pathlib.Path(run) for run in runs]
@@ -52,7 +52,7 @@ def convert(arguments: Sequence[str]) -> None:
   if not values.run or not values.to:
     raise UserError("convert needs --run=DIR and --to=DIR.")
 
-  from jalign.experiment.export import export_adapter, export_run
+  from jalign.experiment.commands.export import export_adapter, export_run
 
   export = export_adapter if values.adapter else export_run
   print(export(pathlib.Path(values.run), pathlib.Path(values.to)))
@@ -68,7 +68,7 @@ def merge(arguments: Sequence[str]) -> None:
   if not values.model or not values.adapter or not values.to:
     raise UserError("merge needs --model=DIR, --adapter=DIR and --to=DIR.")
 
-  from jalign.experiment.export import merge_adapter
+  from jalign.experiment.commands.export import merge_adapter
 
   print(merge_adapter(values.model, values.adapter, pathlib.Path(values.to)))
 
@@ -89,7 +89,7 @@ def score(arguments: Sequence[str]) -> None:
   if not values.model or not values.data or not values.out:
     raise UserError("score needs --model=DIR, --data=FILE and --out=FILE.")
 
-  from jalign.experiment.score import score as write_scores
+  from jalign.experiment.commands.score import score as write_scores
 
   lines = write_scores(
     values.model,

@@ -46,9 +46,9 @@ def sample(arguments: Sequence[str]) -> None:
     if not prompts:
       raise UserError("no prompt.", remedy="Give --prompt=TEXT or --data=FILE.")
 
-  from jalign.experiment.generation import Generation
-  from jalign.experiment.samples import Request
-  from jalign.experiment.samples import sample as draw
+  from jalign.experiment.commands.generation import Generation
+  from jalign.experiment.commands.samples import Request
+  from jalign.experiment.commands.samples import sample as draw
 
   settings = {name: values[name].value for name in Generation._fields}
   request = Request(

@@ -14,7 +14,7 @@ from ml_collections import config_flags
 from jalign.cli.config import read_config
 from jalign.cli.parsing import flag_errors, parse_flags
 from jalign.errors import UserError
-from jalign.experiment.functions import said
+from jalign.experiment.config.functions import said
 
 
 class _Signals:
@@ -59,8 +59,8 @@ def train(arguments: Sequence[str]) -> None:
     raise UserError(f"can't be read ({said(e)}).", where="--config") from e
 
   # Heavy imports wait until the flags are right.
-  from jalign.experiment import folder, lock
-  from jalign.experiment.sweep import runs as runs_of
+  from jalign.experiment.commands.sweep import runs as runs_of
+  from jalign.experiment.disk import folder, lock
   from jalign.files import telling
 
   runs = runs_of(config)
@@ -80,7 +80,7 @@ def _parts(record: logging.LogRecord) -> set[str]:
 
 def _train_all(runs: Sequence[Any], workdir: pathlib.Path) -> None:
   """Trains the runs of a config one after another, and compares them."""
-  from jalign.experiment.comparison import write_comparison
+  from jalign.experiment.commands.comparison import write_comparison
   from jalign.experiment.run import run_one
   from jalign.experiment.share import Sibling
   from jalign.training.loop import Interrupted, NonFiniteLossError

@@ -4,9 +4,9 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from jalign.experiment.plugins import Measures, Opponents
-from jalign.experiment.prepare import Prepared
-from jalign.experiment.settings import SamplerSettings
+from jalign.experiment.config.plugins import Measures, Opponents
+from jalign.experiment.config.settings import SamplerSettings
+from jalign.experiment.data.prepare import Prepared
 from jalign.experiment.share import Sharing
 from jalign.feedback import Annotator
 from jalign.models import ModelConfig

@@ -5,11 +5,11 @@ import jax
 from jalign import data
 from jalign.decode import sampler
 from jalign.errors import UserError
+from jalign.experiment.config.settings import StageSettings
+from jalign.experiment.config.streams import stream
 from jalign.experiment.context import Run
+from jalign.experiment.data.prepare import Prepared, place
 from jalign.experiment.loss import BoundLoss, bind
-from jalign.experiment.prepare import Prepared, place
-from jalign.experiment.settings import StageSettings
-from jalign.experiment.streams import stream
 from jalign.sharding import BATCH_AXES, axis_size, batch_sharding
 from jalign.training import loop, online, reference
 

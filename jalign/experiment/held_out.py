@@ -11,12 +11,12 @@ import numpy as np
 
 from jalign.evaluation.diversity import distinct_n
 from jalign.evaluation.win_rate import win_rate
-from jalign.experiment.dataset import Dataset
-from jalign.experiment.plugins import Measures
-from jalign.experiment.prepare import Prepared, place
+from jalign.experiment.config.plugins import Measures
+from jalign.experiment.config.settings import SamplerSettings, StageSettings
+from jalign.experiment.config.streams import stream
+from jalign.experiment.data.dataset import Dataset
+from jalign.experiment.data.prepare import Prepared, place
 from jalign.experiment.sampling import Samples, sample_texts
-from jalign.experiment.settings import SamplerSettings, StageSettings
-from jalign.experiment.streams import stream
 from jalign.feedback import (
   Annotator,
   ByReward,

@@ -21,15 +21,15 @@ import numpy as np
 
 from jalign import data
 from jalign.errors import UserError
-from jalign.experiment import code
-from jalign.experiment import folder as folders
-from jalign.experiment.dataset import Dataset
-from jalign.experiment.prepare import Prepared
-from jalign.experiment.settings import (
+from jalign.experiment.config import code
+from jalign.experiment.config.settings import (
   AnnotatorSettings,
   Settings,
   StageSettings,
 )
+from jalign.experiment.data.dataset import Dataset
+from jalign.experiment.data.prepare import Prepared
+from jalign.experiment.disk import folder as folders
 from jalign.models import ModelConfig
 from jalign.training.checkpoint import Checkpoints
 

@@ -17,13 +17,13 @@ from jalign.evaluation.win_rate import (
   length_adjusted,
   win_rate,
 )
-from jalign.experiment import folder as folders
+from jalign.experiment.config.settings import Settings
+from jalign.experiment.config.streams import stream
 from jalign.experiment.context import Run
-from jalign.experiment.prepare import place
+from jalign.experiment.data.prepare import place
+from jalign.experiment.disk import folder as folders
 from jalign.experiment.sampling import Samples, sample_texts
-from jalign.experiment.settings import Settings
 from jalign.experiment.stage import StageResult
-from jalign.experiment.streams import stream
 from jalign.experiment.tables import summary
 from jalign.feedback import assess, compare, reward_statistics
 from jalign.models import transformer

@@ -8,7 +8,7 @@ import jax
 
 from jalign import losses
 from jalign.errors import UserError
-from jalign.experiment.settings import StageSettings
+from jalign.experiment.config.settings import StageSettings
 from jalign.training.arrays import GIVEN
 from jalign.training.online import ALGORITHMS
 

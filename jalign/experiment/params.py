@@ -6,12 +6,12 @@ from typing import Any
 import jax
 
 from jalign.errors import UserError
-from jalign.experiment import folder as folders
 from jalign.experiment import resume
-from jalign.experiment.parse import parse
-from jalign.experiment.settings import Settings, StageSettings
-from jalign.experiment.start import base_of, is_checkpoint
-from jalign.experiment.streams import stream
+from jalign.experiment.config.parse import parse
+from jalign.experiment.config.settings import Settings, StageSettings
+from jalign.experiment.config.streams import stream
+from jalign.experiment.disk import folder as folders
+from jalign.experiment.disk.start import base_of, is_checkpoint
 from jalign.models import ModelConfig, hf, param_specs, transformer
 from jalign.sharding import shardings
 from jalign.training import reference

@@ -12,10 +12,10 @@ import numpy as np
 from jalign import diagnostics, losses
 from jalign.errors import UserError
 from jalign.evaluation.likelihood import PairScores
-from jalign.experiment.dataset import Dataset
+from jalign.experiment.config.settings import StageSettings
+from jalign.experiment.data.dataset import Dataset
+from jalign.experiment.data.prepare import Prepared, place
 from jalign.experiment.loss import UNREAD, BoundLoss, beta_of
-from jalign.experiment.prepare import Prepared, place
-from jalign.experiment.settings import StageSettings
 from jalign.files import write_whole
 from jalign.logprobs import sequence_logprobs, token_kl
 from jalign.training import loop

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from jalign.errors import UserError
-from jalign.experiment import folder as folders
 from jalign.experiment import identity
-from jalign.experiment.settings import Settings, StageSettings
+from jalign.experiment.config.settings import Settings, StageSettings
+from jalign.experiment.disk import folder as folders
 from jalign.training import metrics
 from jalign.training.checkpoint import Checkpoints, versions
 

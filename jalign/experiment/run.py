@@ -8,23 +8,24 @@ from typing import Any
 
 import jax
 
-from jalign.experiment import folder as folders
 from jalign.experiment import identity
-from jalign.experiment.check import check_stage
+from jalign.experiment.config.plugins import load_plugins
+from jalign.experiment.config.settings import Settings
 from jalign.experiment.context import Run
-from jalign.experiment.judge import Judge
-from jalign.experiment.params import layout, start_params
-from jalign.experiment.plugins import load_plugins, try_out
-from jalign.experiment.prepare import prepare
-from jalign.experiment.report import Outcome, write_run_report
-from jalign.experiment.settings import Settings
-from jalign.experiment.share import Sharing, Sibling
-from jalign.experiment.stage import run_stage
-from jalign.experiment.start import (
+from jalign.experiment.data.prepare import prepare
+from jalign.experiment.disk import folder as folders
+from jalign.experiment.disk.start import (
   base_of,
   model_config,
   tokenizer_folder,
 )
+from jalign.experiment.judge import Judge
+from jalign.experiment.params import layout, start_params
+from jalign.experiment.run_report import Outcome, write_run_report
+from jalign.experiment.share import Sharing, Sibling
+from jalign.experiment.stage import run_stage
+from jalign.experiment.stage_check import check_stage
+from jalign.experiment.try_out import try_out
 from jalign.sharding import make_mesh
 from jalign.training import metrics
 

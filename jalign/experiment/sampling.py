@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jalign import data
-from jalign.decode import Sampler, generate, sampler
-from jalign.experiment.settings import SamplerSettings
+from jalign.decode import generate
+from jalign.experiment.config.ranges import draw_of
+from jalign.experiment.config.settings import SamplerSettings
 from jalign.logprobs import sequence_logprobs
 from jalign.training.online import response_texts
 from jalign.training.progress import Progress
@@ -38,16 +39,6 @@ class Samples(NamedTuple):
   finished: float
   logps: np.ndarray
   ref_logps: np.ndarray | None = None
-
-
-def draw_of(settings: SamplerSettings) -> Sampler:
-  """The sampler of some settings."""
-  return sampler(
-    temperature=settings.temperature,
-    top_k=settings.top_k,
-    top_p=settings.top_p,
-    min_p=settings.min_p,
-  )
 
 
 def sample_texts(

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import jax
 
 from jalign.errors import UserError
-from jalign.experiment import folder as folders
 from jalign.experiment import identity, resume
-from jalign.experiment.settings import Settings, StageSettings
+from jalign.experiment.config.settings import Settings, StageSettings
+from jalign.experiment.disk import folder as folders
 from jalign.files import appearing
 from jalign.training.checkpoint import Checkpoints
 

@@ -8,6 +8,8 @@ import jax
 
 from jalign import diagnostics
 from jalign.experiment import feed, resume
+from jalign.experiment.config.settings import StageSettings
+from jalign.experiment.config.streams import stream
 from jalign.experiment.context import Run
 from jalign.experiment.held_out import (
   Evaluation,
@@ -18,8 +20,6 @@ from jalign.experiment.held_out import (
 from jalign.experiment.loss import bind
 from jalign.experiment.params import layout, trainable_of
 from jalign.experiment.probe import make_probes, probe_data
-from jalign.experiment.settings import StageSettings
-from jalign.experiment.streams import stream
 from jalign.models import transformer
 from jalign.sharding import (
   shardings,

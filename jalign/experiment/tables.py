@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jalign.evaluation.report import Table
+from jalign.pages.report import Table
 
 Rows = Sequence[Mapping[str, Any]]
 

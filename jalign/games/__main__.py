@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from jalign.errors import UserError
-from jalign.evaluation.style import STYLE, new_figure, run_colours, save_figure
 from jalign.games import (
   bradley_terry_fit,
   exploitability,
@@ -23,6 +22,7 @@ from jalign.games import (
   solvers,
 )
 from jalign.games.examples import EXAMPLES, Example
+from jalign.pages.style import STYLE, new_figure, run_colours, save_figure
 
 PROGRAM = "python -m jalign.games"
 _FLOOR = 1e-16  # rounding, below which a log scale shows noise

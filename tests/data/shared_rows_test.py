@@ -12,7 +12,7 @@ from jalign import data, losses
 from jalign.data.check import check
 from jalign.data.findings import describe
 from jalign.errors import UserError
-from jalign.experiment.check import _check_unpaired as check_unpaired
+from jalign.experiment.stage_check import _check_unpaired as check_unpaired
 
 
 @pytest.fixture

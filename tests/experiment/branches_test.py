@@ -8,11 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from jalign.experiment import folder as folders
 from jalign.experiment import params as start_params
+from jalign.experiment.config.parse import parse
+from jalign.experiment.data.prepare import prepare
+from jalign.experiment.disk import folder as folders
 from jalign.experiment.params import trained_params
-from jalign.experiment.parse import parse
-from jalign.experiment.prepare import prepare
 from jalign.sharding import make_mesh
 from jalign.training.metrics import read_jsonl
 from tests.experiment import conftest

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from jalign import data
-from jalign.experiment.parse import defaults, parse
-from jalign.experiment.prepare import prepare
-from jalign.experiment.score_data import read_responses
+from jalign.experiment.commands.score_data import read_responses
+from jalign.experiment.config.parse import defaults, parse
+from jalign.experiment.data.prepare import prepare
 from tests.data import families
 
 TURNS = 4

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jalign import cli, data
-from jalign.experiment import folder as folders
+from jalign.experiment.disk import folder as folders
 from jalign.experiment.params import trained_params
 from jalign.models import hf
 from jalign.sharding import make_mesh

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jalign import cli
-from jalign.experiment import folder as folders
+from jalign.experiment.disk import folder as folders
 from jalign.experiment.params import trained_params
 from jalign.sharding import make_mesh
 from jalign.training.metrics import read_jsonl

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from jalign.errors import UserError
-from jalign.experiment.parse import parse
-from jalign.experiment.source import read_records
+from jalign.experiment.config.parse import parse
+from jalign.experiment.data.source import read_records
 
 
 def _config(path, **data):

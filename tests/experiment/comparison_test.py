@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-from jalign.evaluation import plots
-from jalign.experiment import parse
-from jalign.experiment.comparison import write_comparison
-from jalign.experiment.sweep import runs
+from jalign.experiment.commands.comparison import write_comparison
+from jalign.experiment.commands.sweep import runs
+from jalign.experiment.config import parse
+from jalign.pages import plots
 
 RATES = {0: 0.5, 1: 0.7}  # of each seed; twice the beta adds 0.1
 

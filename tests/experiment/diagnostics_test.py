@@ -8,8 +8,8 @@ import pytest
 
 from jalign import cli
 from jalign.errors import UserError
+from jalign.experiment.config.settings import StageSettings
 from jalign.experiment.probe import probe_data
-from jalign.experiment.settings import StageSettings
 from jalign.training.metrics import read_jsonl
 
 FLAGS = (

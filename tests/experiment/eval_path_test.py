@@ -8,8 +8,8 @@ import pytest
 from jalign import data
 from jalign.data import tldr_world
 from jalign.errors import UserError
-from jalign.experiment.parse import defaults, parse
-from jalign.experiment.prepare import prepare
+from jalign.experiment.config.parse import defaults, parse
+from jalign.experiment.data.prepare import prepare
 from jalign.experiment.sampling import _numbers
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from jalign.errors import UserError
-from jalign.evaluation.report import Section
-from jalign.experiment import parse, plugins
-from jalign.experiment.report import Outcome
+from jalign.experiment.config import parse, plugins
+from jalign.experiment.run_report import Outcome
+from jalign.experiment.try_out import try_out
+from jalign.pages.report import Section
 
 MODULE = """
 from __future__ import annotations
@@ -288,7 +289,7 @@ def test_measures_opponents_and_reports(tmp_path, key, value, said):
 
 
 def test_sections_of_a_report_pass(tmp_path):
-  text = """from jalign.evaluation.report import Section
+  text = """from jalign.pages.report import Section
 def mine(outcome):
   return (Section("mine", "text"),)
 """
@@ -339,7 +340,7 @@ def measures(prompts, responses):
   )
   tokenizer = SimpleNamespace(decode=str)
   with pytest.raises(UserError, match="division by zero for 'q', ''"):
-    plugins.try_out(found, settings, dataset, tokenizer)
+    try_out(found, settings, dataset, tokenizer)
   settings = _settings(
     tmp_path,
     text=text.replace("1 / len(response)", "len(response) - math.pi").replace(
@@ -349,12 +350,12 @@ def measures(prompts, responses):
     measures="mine.py:measures",
   )
   found = plugins.load_plugins(settings)
-  said = plugins.try_out(found, settings, dataset, tokenizer)
+  said = try_out(found, settings, dataset, tokenizer)
   assert said.endswith("tried on 2 prompts") and "mine.py:reward and" in said
   assert found.measures(["p"], ["r"])["seen"] == 4
   assert math.isclose(found.annotator.rewards(["p"], [""])[0], -math.pi)
   nothing = plugins.load_plugins(_settings(tmp_path))
-  assert plugins.try_out(nothing, _settings(tmp_path), dataset, None) == ""
+  assert try_out(nothing, _settings(tmp_path), dataset, None) == ""
 
 
 def test_a_bad_function_is_found_before_anything_is_written(place):

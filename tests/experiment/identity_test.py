@@ -10,10 +10,12 @@ import pytest
 
 from jalign import data
 from jalign.errors import UserError
-from jalign.experiment import code, folder, identity
-from jalign.experiment.dataset import Dataset
-from jalign.experiment.parse import parse
-from jalign.experiment.prepare import Prepared, prepare
+from jalign.experiment import identity
+from jalign.experiment.config import code
+from jalign.experiment.config.parse import parse
+from jalign.experiment.data.dataset import Dataset
+from jalign.experiment.data.prepare import Prepared, prepare
+from jalign.experiment.disk import folder
 from jalign.models import ModelConfig
 from tests.data import chat_tokenizer
 

@@ -13,10 +13,10 @@ import pytest
 import transformers
 
 from jalign import cli, data
-from jalign.experiment import kept
-from jalign.experiment.folder import read_json
-from jalign.experiment.parse import parse
-from jalign.experiment.start import tokenizer_folder
+from jalign.experiment.config.parse import parse
+from jalign.experiment.disk import kept
+from jalign.experiment.disk.folder import read_json
+from jalign.experiment.disk.start import tokenizer_folder
 from tests.data import chat_tokenizer, families
 from tests.experiment.checkpoint_test import CONFIG, SMALL, _rows
 from tests.models.hf import cases, parity_test

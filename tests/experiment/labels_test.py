@@ -5,7 +5,7 @@ import pytest
 
 from jalign import data, losses
 from jalign.errors import UserError
-from jalign.experiment.check import _check_unpaired
+from jalign.experiment.stage_check import _check_unpaired
 
 
 def test_labels_that_are_all_equal_are_refused(place):

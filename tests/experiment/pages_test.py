@@ -6,9 +6,10 @@ import types
 import pytest
 
 from jalign import cli
-from jalign.evaluation import style
-from jalign.evaluation.traces import Dynamics
-from jalign.experiment import dynamics, report
+from jalign.experiment import run_report as report
+from jalign.experiment.commands import training_page as dynamics
+from jalign.pages import style
+from jalign.pages.traces import Dynamics
 
 
 def _row(name, against, kl):

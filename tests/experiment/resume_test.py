@@ -7,9 +7,10 @@ import pytest
 
 from jalign import cli
 from jalign.errors import UserError
-from jalign.experiment import folder, identity, resume
-from jalign.experiment.parse import defaults
-from jalign.experiment.settings import StageSettings
+from jalign.experiment import identity, resume
+from jalign.experiment.config.parse import defaults
+from jalign.experiment.config.settings import StageSettings
+from jalign.experiment.disk import folder
 from jalign.training import manifest, metrics
 from jalign.training.checkpoint import versions
 from tests.experiment.identity_test import ANYWAY, OF

@@ -7,7 +7,7 @@ import pytest
 
 from jalign import cli, data, logprobs
 from jalign.errors import UserError
-from jalign.experiment import generation, prompts, samples
+from jalign.experiment.commands import generation, prompts, samples
 from jalign.models import hf, transformer
 from tests.experiment.checkpoint_test import start  # noqa: F401
 

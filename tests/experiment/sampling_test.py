@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import pytest
 
 from jalign import data
+from jalign.experiment.config.settings import SamplerSettings
 from jalign.experiment.sampling import sample_texts
-from jalign.experiment.settings import SamplerSettings
 from jalign.models import from_apply
 from tests.data import families
 

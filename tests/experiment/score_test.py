@@ -8,7 +8,7 @@ import pytest
 
 from jalign import cli, data, logprobs
 from jalign.errors import UserError
-from jalign.experiment import score
+from jalign.experiment.commands import score
 from jalign.models import hf, transformer
 from tests.data import chat_tokenizer
 from tests.experiment.checkpoint_test import _rows

@@ -10,9 +10,9 @@ import pytest
 from experiments.configs import rpo
 from jalign import losses
 from jalign.errors import UserError
+from jalign.experiment.commands.sweep import expand, runs
+from jalign.experiment.config.parse import defaults, parse
 from jalign.experiment.loss import bind
-from jalign.experiment.parse import defaults, parse
-from jalign.experiment.sweep import expand, runs
 from jalign.training.objective import make_objective
 from tests.models.tiny import tiny
 from tests.training import batches

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from jalign.experiment import folder as folders
 from jalign.experiment import identity, resume, share
+from jalign.experiment.config.parse import parse
+from jalign.experiment.disk import folder as folders
 from jalign.experiment.params import trained_params
-from jalign.experiment.parse import parse
 from jalign.sharding import make_mesh
 from jalign.training.checkpoint import Checkpoints
 from jalign.training.state import TrainState

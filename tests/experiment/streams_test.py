@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from jalign.experiment.streams import stream
+from jalign.experiment.config.streams import stream
 
 
 def test_streams_differ_by_seed_and_purpose_and_nothing_else():

@@ -14,7 +14,7 @@ from experiments.papers import (
   tldr_runs,
 )
 from experiments.papers.sampling_laws import best_of_n
-from jalign.experiment.parse import parse
+from jalign.experiment.config.parse import parse
 
 P = np.array([0.1, 0.4, 0.2, 0.3])
 R = np.array([-1.0, 0.5, 0.7, 2.0])

@@ -10,7 +10,7 @@ import pytest
 
 from jalign import cli
 from jalign.errors import UserError
-from jalign.experiment import folder as folders
+from jalign.experiment.disk import folder as folders
 from jalign.experiment.params import trained_params
 from jalign.sharding import make_mesh
 from jalign.training.checkpoint import Checkpoints

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from jalign.errors import UserError
-from jalign.evaluation import style
-from jalign.experiment import lock
+from jalign.experiment.disk import lock
+from jalign.pages import style
 from jalign.training import manifest
 from jalign.training.checkpoint import Checkpoints
 from jalign.training.state import TrainState

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from jalign import data
 from jalign.errors import UserError
-from jalign.experiment import folder as folders
-from jalign.experiment.parse import defaults, parse
-from jalign.experiment.settings import Settings
-from jalign.experiment.sweep import expand
+from jalign.experiment.commands.sweep import expand
+from jalign.experiment.config.parse import defaults, parse
+from jalign.experiment.config.settings import Settings
+from jalign.experiment.disk import folder as folders
 from jalign.models import ModelConfig
 from jalign.training import metrics, reference
 from jalign.training.checkpoint import Checkpoints

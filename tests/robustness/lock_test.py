@@ -10,12 +10,12 @@ import sys
 import pytest
 
 from jalign.errors import UserError
-from jalign.experiment import lock
+from jalign.experiment.disk import lock
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HOLDER = """
 import pathlib, sys, time
-from jalign.experiment import lock
+from jalign.experiment.disk import lock
 with lock.hold(pathlib.Path(sys.argv[1])):
   print("held", flush=True)
   time.sleep(600)
@@ -24,7 +24,7 @@ with lock.hold(pathlib.Path(sys.argv[1])):
 CONTENDER = """
 import os, pathlib, sys
 from jalign.errors import UserError
-from jalign.experiment import lock
+from jalign.experiment.disk import lock
 folder = pathlib.Path(sys.argv[1])
 marker, held = folder.with_name("marker"), 0
 while held < 1000:

@@ -17,7 +17,8 @@ import safetensors.numpy
 
 from jalign import files
 from jalign.errors import UserError
-from jalign.experiment import dynamics, lock
+from jalign.experiment.commands import training_page as dynamics
+from jalign.experiment.disk import lock
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 WRITER = """

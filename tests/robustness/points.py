@@ -40,7 +40,7 @@ _ROW = "jalign.training.metrics:JsonlWriter.write"
 
 POINTS = {
   # The folder's own files.
-  "after the lock": Point("jalign.experiment.lock:_take", when="after"),
+  "after the lock": Point("jalign.experiment.disk.lock:_take", when="after"),
   "half of config.json": Point(_WRITE, when="inside", about="config.json"),
   "half of made_of.json": Point(_WRITE, when="inside", about="made_of.json"),
   "between config.json and run.json": Point(
@@ -125,6 +125,6 @@ POINTS = {
     "jalign.feedback.annotate:_checked", call=4, modes=("online",)
   ),
   # The report.
-  "plots": Point("jalign.evaluation.plots:plot_metrics", when="after"),
+  "plots": Point("jalign.pages.plots:plot_metrics", when="after"),
   "half of report.md": Point(_WRITE, when="inside", about="report.md"),
 }

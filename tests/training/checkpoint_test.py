@@ -9,7 +9,7 @@ import pytest
 
 from jalign import data, losses, sharding
 from jalign.errors import UserError
-from jalign.experiment.prepare import place
+from jalign.experiment.data.prepare import place
 from jalign.models import param_specs
 from jalign.training import loop
 from jalign.training.checkpoint import Checkpoints, versions

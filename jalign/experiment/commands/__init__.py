@@ -1,0 +1,1 @@
+"""The commands beside `train`: what is done with runs that are there."""

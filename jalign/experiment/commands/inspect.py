@@ -1,0 +1,220 @@
+"""A finished run or a checkpoint, loaded; and `jalign evaluate`."""
+
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+
+from jalign import data
+from jalign.errors import UserError
+from jalign.evaluation import likelihood
+from jalign.evaluation.clustered import clustered_mean
+from jalign.evaluation.win_rate import WinRate, win_rate
+from jalign.experiment import identity
+from jalign.experiment.config.parse import parse
+from jalign.experiment.config.plugins import load_annotator
+from jalign.experiment.data.prepare import place, prepare
+from jalign.experiment.disk import folder as folders
+from jalign.experiment.disk.start import check_vocabulary, is_checkpoint
+from jalign.experiment.params import trained_params
+from jalign.experiment.sampling import sample_texts
+from jalign.feedback import assess, compare, reward_statistics
+from jalign.models import ModelConfig, hf, transformer
+from jalign.sharding import make_mesh
+from jalign.training.progress import follow
+from jalign.types import Model, Params
+
+
+class Loaded(NamedTuple):
+  """A run's last policy.
+
+  Attributes:
+    model: its functions.
+    params: its parameters.
+    tokenizer: its tokenizer.
+    stage: name of the stage that it comes from; "" for a checkpoint.
+    config: of the model.
+  """
+
+  model: Model
+  params: Params
+  tokenizer: data.Tokenizer
+  stage: str
+  config: ModelConfig
+
+
+def load_run(run: pathlib.Path, mesh: jax.sharding.Mesh) -> Loaded:
+  """Loads the policy of a run's last stage onto a mesh.
+
+  Raises:
+    UserError: the folder is not a run, or none of its stages is trained.
+  """
+  config = folders.model_of(run)
+  stage = folders.last_stage(run)
+  params = trained_params(config, mesh, stage)
+  tokenizer = data.load(run / "tokenizer")
+  check_vocabulary(tokenizer, config, str(run))
+  return Loaded(transformer(config), params, tokenizer, stage.name, config)
+
+
+def load_policy(name: str, mesh: jax.sharding.Mesh) -> Loaded:
+  """The policy of a run, or of a checkpoint, onto a mesh.
+
+  Args:
+    name: folder of a run or a checkpoint, or a checkpoint's name on the hub.
+    mesh: where to.
+
+  Raises:
+    UserError: it is neither, or can't be read.
+  """
+  folder = hf.resolve(name)
+  if not is_checkpoint(folder):
+    return load_run(folder, mesh)
+  tokenizer = data.load(folder)
+  check_vocabulary(tokenizer, hf.read_config(folder), str(folder))
+  config, params = hf.load(folder, mesh=mesh)
+  return Loaded(transformer(config), params, tokenizer, "", config)
+
+
+def load_scorer(
+  folder: pathlib.Path, mesh: jax.sharding.Mesh
+) -> tuple[Loaded, Params]:
+  """A reward model of a checkpoint, and its head's parameters.
+
+  Raises:
+    UserError: it can't be read, or isn't one.
+  """
+  tokenizer = data.load(folder)
+  check_vocabulary(tokenizer, hf.read_config(folder), str(folder))
+  config, params, head = hf.load_reward_model(folder, mesh=mesh)
+  return Loaded(transformer(config), params, tokenizer, "", config), head
+
+
+def evaluate_run(
+  run: pathlib.Path, against: pathlib.Path | None, path: str = ""
+) -> str:
+  """Held-out results of a run as text.
+
+  Args:
+    run: its folder.
+    against: another run, to compare with.
+    path: pairs to score instead of the run's own held-out ones; all of the
+      file's pairs are used.
+
+  Raises:
+    UserError: a folder is not a run; or the data is bad.
+  """
+  if is_checkpoint(run):
+    raise UserError(
+      "is a checkpoint, not a run.",
+      where=str(run),
+      remedy="`jalign score` takes checkpoints.",
+    )
+  config: dict[str, Any] = folders.read_json(run / "config.json")
+  settings = parse(config)
+  mesh = make_mesh()
+  lines: list[str] = []
+  with jax.set_mesh(mesh):
+    loaded = load_run(run, mesh)
+    prepared = prepare(settings, run, None)
+    prepared.main.check("pairs", f"{run}: config.data")
+    judged = against is not None
+    changed = identity.changed_since(run, settings, prepared, judged=judged)
+    if changed:
+      lines.append(f"changed since the run began: {', '.join(changed)}")
+    if path:
+      prepared = prepared.with_pairs(path, settings)
+      lines += prepared.lines
+    size = settings.stages[-1].batch_size
+
+    def score(which: Loaded) -> likelihood.PairScores:
+      return likelihood.make_scorer(which.model)(
+        which.params,
+        follow(
+          prepared.main.loader("pairs", "eval", size, epochs=1, shuffle=False),
+          "held-out pairs",
+          "batch",
+        ),
+        lambda record: place(record, mesh),
+      )
+
+    scores = score(loaded)
+    groups = prepared.main.groups(scores.sources)
+    lines.append(
+      f"{run} ({loaded.stage}): {len(scores.sources)} held-out pairs"
+    )
+    lines.append(
+      _line("ranking accuracy", likelihood.ranking_accuracy(scores, groups))
+    )
+    lines.append(
+      _line(
+        "per-token ranking accuracy",
+        likelihood.normalized_ranking_accuracy(scores, groups),
+      )
+    )
+    if against is not None:
+      other = load_run(against, mesh)
+      check_same_tokenizer(loaded.tokenizer, other.tokenizer, str(against))
+      lines.append(
+        _line(
+          f"reward accuracy over {against}",
+          likelihood.reward_accuracy(scores, score(other), groups),
+        )
+      )
+      annotator = load_annotator(settings.annotator)
+      if annotator is not None:
+        prompts = prepared.main.sample_prompts(settings.sample.prompts)
+        a, b = (
+          sample_texts(
+            which.model,
+            which.params,
+            which.tokenizer,
+            prompts,
+            settings.sample,
+            seed=seed,
+            description="samples",
+          )
+          for which, seed in ((loaded, 0), (other, 1))
+        )
+        seen = [assess(annotator, x.prompts, x.texts) for x in (a, b)]
+        rate = win_rate(compare(annotator, a.prompts, *seen), a.prompt_ids)
+        lines.append(_line(f"win rate over {against}", rate))
+        for which, found in zip((run, against), seen):
+          lines += _rewards(f"of {which}", found, a.prompt_ids)
+  return "\n".join(lines)
+
+
+def _line(name: str, rate: WinRate) -> str:
+  low, high = (100 * x for x in rate.interval)
+  return (
+    f"  {name}: {100 * rate.win_rate:.1f} %"
+    f" (95 % interval {low:.1f} to {high:.1f}, {rate.prompts} prompts)"
+  )
+
+
+def _rewards(whose: str, assessed: Any, prompt_ids: Any) -> list[str]:
+  """A line on the rewards of samples, where the annotator has some."""
+  found = reward_statistics(assessed, prompt_ids)
+  if not found:
+    return []
+  mean = clustered_mean(assessed, prompt_ids)
+  low, high = mean.interval
+  line = f"  reward {whose}: {mean.mean:.3g}"
+  line += f" (95 % interval {low:.3g} to {high:.3g}"
+  if "reward_std" in found:
+    line += f"; sd {found['reward_std']:.3g}"
+  if "reward_std_within_prompt" in found:
+    line += f", within a prompt {found['reward_std_within_prompt']:.3g}"
+  return [line + ")"]
+
+
+def check_same_tokenizer(
+  mine: data.Tokenizer, other: data.Tokenizer, where: str
+) -> None:
+  """Raises UserError, for the other's place, if two tokenizers differ."""
+  if mine.backend.to_str() != other.backend.to_str():
+    raise UserError(
+      "has another tokenizer: its log-probs don't compare.",
+      where=where,
+      remedy="Compare models of one tokenizer, e.g. by init_from.",
+    )

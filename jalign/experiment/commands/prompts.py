@@ -1,0 +1,119 @@
+"""Prompts to sample for: what was asked, and how the model reads it."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from jalign import data
+from jalign.data.check import guess
+from jalign.data.containers import rows_of
+from jalign.data.preferences import prompt_record
+from jalign.data.rows import BadRow
+from jalign.errors import UserError
+from jalign.experiment.data.prepare import opening
+
+
+class Asked(NamedTuple):
+  """A prompt.
+
+  Attributes:
+    prompt: a text or messages, as they were given.
+    more: "tools" and other variables of the template, as a row has them.
+    record: the text that the model reads, and its place.
+  """
+
+  prompt: Any
+  more: dict[str, Any]
+  record: data.PromptRecord
+
+
+def typed_prompts(
+  texts: Sequence[str], template: data.ChatTemplate | None
+) -> list[Asked]:
+  """Prompts of the command line.
+
+  Args:
+    texts: each a user's turn where there is a template.
+    template: None for prompts that go to the model as they are.
+
+  Raises:
+    UserError: one is empty, or the template refuses it.
+  """
+  found = []
+  for i, text in enumerate(texts, 1):
+    where = f"prompt {i}"
+    try:
+      record = prompt_record({"prompt": text}, where, template)
+    except BadRow as bad:
+      raise UserError(bad.args[1], where=where) from None
+    found.append(Asked(text, {}, record))
+  return found
+
+
+def read_prompts(
+  path: str, source: str, template: data.ChatTemplate | None
+) -> tuple[list[Asked], list[str]]:
+  """The prompt of every row of a file.
+
+  Args:
+    path: data that `jalign data check` reads, of any kind: a conversation's
+      prompt is what comes before its last answer.
+    source: name of a reader; "" guesses it.
+    template: writes texts and messages; None for texts that stay as they are.
+
+  Returns:
+    (the prompts, lines that say what was read).
+
+  Raises:
+    UserError: bad data; or messages and no template.
+  """
+  name = source or guess(path)
+  options = {} if name in data.WITHOUT_TEMPLATE else {"template": template}
+  records, report = data.read(name, path, **options)
+  lines = [report.summary()]
+  if name in data.WITHOUT_TEMPLATE and name != "conversations" and template:
+    lines.append(f"prompts of {name} are written out: no template is applied")
+  if isinstance(records[0], data.ConversationRecord):
+    if template is None:
+      raise UserError(
+        "its rows are conversations, and there is no chat template to write"
+        " them with.",
+        where=path,
+        remedy="Give --template=plain, a tokenizer's folder or a file"
+        " of Jinja.",
+      )
+    return [
+      Asked(_before(r), dict(r.variables), opening(r, template))
+      for r in records
+    ], lines
+  rows = {where: row for where, row in rows_of(path) if isinstance(row, dict)}
+  return [_asked(record, rows.get(record.source, {})) for record in records], (
+    lines
+  )
+
+
+def _asked(record: Any, row: dict[str, Any]) -> Asked:
+  more = {
+    name: row[name]
+    for name in ("tools", "chat_template_kwargs")
+    if row.get(name) is not None
+  }
+  text = data.PromptRecord(
+    record.prompt, record.source, record.group, end=record.end
+  )
+  return Asked(_given(row, record.prompt), more, text)
+
+
+def _given(row: dict[str, Any], text: str) -> Any:
+  """The prompt as a row has it; as the model reads it where it has none."""
+  for name in ("prompt", "history", "instruction"):
+    if isinstance(row.get(name), str | list):
+      return row[name]
+  chosen = row.get("chosen")  # a whole conversation
+  return chosen[:-1] if isinstance(chosen, list) else text
+
+
+def _before(record: data.ConversationRecord) -> list[dict[str, Any]]:
+  turns = [dict(message) for message in record.messages]
+  return turns[
+    : max(i for i, m in enumerate(turns) if m["role"] == "assistant")
+  ]

@@ -1,0 +1,282 @@
+"""`jalign sample`: responses of a run or a checkpoint to many prompts.
+
+Rows are drawn a part at a time and go to the file as they are drawn. What a
+row's response is depends on the seed, on its prompt's number and on its own
+number among the responses to that prompt; parts are cut in the same places
+whether a command was stopped in between or not, so that one which goes on
+gives what the other would have given.
+"""
+
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jalign import data
+from jalign.decode import Sampler, generate
+from jalign.errors import UserError
+from jalign.evaluation.finite import check_finite
+from jalign.experiment.commands.generation import settings_of
+from jalign.experiment.commands.inspect import Loaded, load_policy
+from jalign.experiment.commands.prompts import (
+  Asked,
+  read_prompts,
+  typed_prompts,
+)
+from jalign.experiment.commands.sample_file import unfinished
+from jalign.experiment.config.streams import stream
+from jalign.experiment.disk.kept import ended, named, template_for
+from jalign.experiment.disk.start import is_checkpoint
+from jalign.files import check_output
+from jalign.models import hf
+from jalign.sharding import make_mesh
+from jalign.training import reference
+from jalign.training.online import response_texts
+from jalign.training.progress import Progress
+
+_PART = 8  # rows of a part for each slot: the last ones of a part wait
+
+Row = dict[str, Any]
+
+
+class Request(NamedTuple):
+  """What is asked for.
+
+  Attributes:
+    model: a run or a checkpoint.
+    prompts: texts, where there is no `data`.
+    data: file of prompts; "" for none.
+    source: name of its reader; "" guesses.
+    template: as `kept.template_for` takes it.
+    each: responses to each prompt.
+    seed: of the draws.
+    slots: rows that are decoded at once.
+    given: fields of `generation.Generation` that were given.
+  """
+
+  model: str
+  prompts: Sequence[str] = ()
+  data: str = ""
+  source: str = ""
+  template: str = ""
+  each: int = 1
+  seed: int = 0
+  slots: int = 32
+  given: dict[str, Any] = {}
+
+
+def sample(
+  request: Request,
+  out: pathlib.Path | None,
+  say: Callable[[str], None],
+  show: Callable[[list[Row]], None],
+) -> None:
+  """Samples responses to prompts.
+
+  Args:
+    request: what is asked for.
+    out: JSON lines to write, a row a response: "prompt" as it was given (and
+      "tools", if the row has them), "text" as the model read it, "response",
+      "logprob" of the model and "drawn_logprob" of the draw (nats, of all of
+      the response's tokens, the one that ends it too), "tokens" and
+      "token_logprobs", whether it "finished" or was cut, "sample" number,
+      "source" place, "model", its parameters' hash, "template", "seed" and
+      "settings". None writes nothing.
+    say: takes lines on what is done.
+    show: takes rows as they come; all of them, read again or drawn.
+
+  Raises:
+    UserError: something can't be read or written; a flag is out of its range;
+      or the file is of another command.
+  """
+  for name, value in (("count", request.each), ("slots", request.slots)):
+    if value < 1:
+      raise UserError("must be at least 1.", where=f"--{name}")
+  if not 0 <= request.seed < 2**63:
+    raise UserError("must be in [0, 2^63).", where="--seed")
+  if out is not None:
+    inputs = {"--data": request.data} if request.data else {}
+    check_output(out, "--out", {"--model": request.model, **inputs})
+    if out.exists():
+      raise UserError(
+        "is there already.", where=f"--out={out}", remedy="Name a new file."
+      )
+  folder = hf.resolve(request.model)
+  texts = folder if is_checkpoint(folder) else folder / "tokenizer"
+  settings, lines = settings_of(texts, request.given)
+  template = template_for(request.template, folder)
+  if request.data:
+    asked, more = read_prompts(request.data, request.source, template)
+    lines += more
+  else:
+    asked = typed_prompts(request.prompts, template)
+  for line in (*lines, _on_template(template, request.template)):
+    say(line)
+  mesh = make_mesh()
+  with jax.set_mesh(mesh):
+    loaded = load_policy(request.model, mesh)
+    tokenizer = ended(loaded.tokenizer, template)
+    encoded = data.encode_prompts([one.record for one in asked], tokenizer)
+    _check_lengths(encoded, settings.max_new_tokens, loaded)
+    facts = {
+      "model": request.model,
+      "parameters": reference.fingerprint(loaded.params, ())[:16],
+      "template": named(template),
+      "seed": request.seed,
+      "settings": settings._asdict(),
+    }
+    planned = [
+      _planned(one, prompt, k, facts)
+      for one, prompt in zip(asked, encoded)
+      for k in range(request.each)
+    ]
+    draw = _drawing(
+      loaded, tokenizer, encoded, request, settings.max_new_tokens,
+      settings.draw(),
+    )  # fmt: skip
+    parts = _parts(len(planned), request.slots)
+    empty = cut = 0
+
+    def take(rows: list[Row]) -> None:
+      nonlocal empty, cut
+      show(rows)
+      empty += sum(not row["response"].strip() for row in rows)
+      cut += sum(not row["finished"] for row in rows)
+
+    with (
+      unfinished(out, planned, parts) as (there, write),
+      Progress(
+        "samples", "response", len(planned), initial=len(there)
+      ) as progress,
+    ):
+      if there:
+        say(f"goes on after {len(there)} of {len(planned)} responses")
+        take(there)
+      for first, last in parts:
+        if last <= len(there):
+          continue
+        drawn = draw(first, last)
+        rows = [a | b for a, b in zip(planned[first:last], drawn)]
+        write(rows)
+        take(rows)
+        progress.update(len(rows))
+  total = len(planned)
+  if empty:
+    say(f"{empty} of {total} responses are empty")
+  if cut:
+    say(
+      f"{cut} of {total} responses were cut at {settings.max_new_tokens} tokens"
+      " (--max_new_tokens)"
+    )
+  if out is not None:
+    say(f"{total} responses to {len(asked)} prompts -> {out}")
+
+
+def _planned(one: Asked, prompt: data.EncodedPrompt, k: int, facts: Row) -> Row:
+  """What is known of a row before it is drawn."""
+  return {
+    "prompt": one.prompt,
+    **one.more,
+    "text": prompt.written,
+    "sample": k,
+    "source": prompt.source,
+    **facts,
+  }
+
+
+def _parts(rows: int, slots: int) -> list[tuple[int, int]]:
+  """(first row, last row + 1) of parts of one size, but for the last one."""
+  count = -(-rows // (_PART * slots))
+  size = -(-rows // count)
+  return [(i, min(i + size, rows)) for i in range(0, rows, size)]
+
+
+def _drawing(
+  loaded: Loaded,
+  tokenizer: data.Tokenizer,
+  encoded: Sequence[data.EncodedPrompt],
+  request: Request,
+  max_new_tokens: int,
+  draw: Sampler,
+) -> Callable[[int, int], list[Row]]:
+  """`(first, last) -> rows` of responses."""
+  each = request.each
+  size = _parts(len(encoded) * each, request.slots)[0][1]
+  root = jax.random.key(stream(request.seed, "sample"))
+
+  def draw_part(first: int, last: int) -> list[Row]:
+    # The last part is filled with its own rows, so that one program serves.
+    at = first + np.arange(size) % (last - first)
+    batch = data.collate_prompts(
+      [encoded[i // each] for i in at.tolist()], pad_id=tokenizer.pad_id
+    )
+    rollout = generate(
+      loaded.model,
+      loaded.params,
+      jnp.asarray(batch.tokens),
+      jnp.asarray(batch.lengths),
+      _keys(root, jnp.asarray(at // each), jnp.asarray(at % each)),
+      max_new_tokens=max_new_tokens,
+      stop_ids=tokenizer.end_ids,
+      pad_id=tokenizer.pad_id,
+      draw=draw,
+      slots=request.slots,
+    )
+    responses = response_texts(rollout, tokenizer.decode, tokenizer.end_ids)
+    tokens, mask, own, drawn, finished = jax.device_get(
+      (
+        rollout.sequences.tokens,
+        rollout.sequences.mask,
+        rollout.model_logps[0],
+        rollout.logps,
+        rollout.finished,
+      )
+    )
+    rows = []
+    for i in range(last - first):
+      live = mask[i]
+      rows.append(
+        {
+          "response": responses[i],
+          "logprob": float(np.sum(own[i][live], dtype=np.float64)),
+          "drawn_logprob": float(np.sum(drawn[i][live], dtype=np.float64)),
+          "finished": bool(finished[i]),
+          "tokens": tokens[i][live].tolist(),
+          "token_logprobs": [float(str(x)) for x in own[i][live]],
+        }
+      )
+    sources = [encoded[i // each].source for i in range(first, last)]
+    check_finite([row["logprob"] for row in rows], sources, request.model)
+    return rows
+
+  return draw_part
+
+
+@jax.jit
+def _keys(root, prompts, samples):
+  """A key for each row, of the numbers of its prompt and its response."""
+  fold = lambda i, k: jax.random.fold_in(jax.random.fold_in(root, i), k)
+  return jax.vmap(fold)(prompts, samples)
+
+
+def _check_lengths(encoded, max_new_tokens: int, loaded: Loaded) -> None:
+  most = loaded.config.learned_positions
+  longest = max(encoded, key=data.prompt_length)
+  tokens = data.prompt_length(longest)
+  if most and tokens + max_new_tokens > most:
+    raise UserError(
+      f"the prompt has {tokens} tokens, and with {max_new_tokens} more they"
+      f" are beyond the model's {most} positions.",
+      where=longest.source,
+      remedy="Give a smaller --max_new_tokens, or leave the prompt out.",
+    )
+
+
+def _on_template(template: data.ChatTemplate | None, given: str) -> str:
+  if template is not None:
+    return f"chat template: {named(template)}"
+  why = "" if given == "none" else "the model has no chat template: "
+  return f"{why}prompts go to the model as they are"

@@ -1,0 +1,192 @@
+"""`jalign score`: log-probs, entropies, implicit rewards; scores of rewards.
+
+Rows go to a parquet file as they are computed, and the vocabulary is streamed:
+memory doesn't grow with the data's length or with the vocabulary.
+"""
+
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+import jalign
+from jalign import data
+from jalign.errors import UserError
+from jalign.experiment.commands.inspect import (
+  Loaded,
+  check_same_tokenizer,
+  load_policy,
+  load_scorer,
+)
+from jalign.experiment.commands.score_data import read_responses
+from jalign.experiment.commands.score_rows import (
+  by_policy,
+  by_reward_model,
+  scored_rows,
+)
+from jalign.experiment.commands.score_table import check_out, table
+from jalign.experiment.disk.start import is_reward_model
+from jalign.models import hf
+from jalign.sharding import make_mesh
+from jalign.training.progress import Progress
+from jalign.training.reference import fingerprint
+
+
+class _Sums:
+  """What was scored, in sums."""
+
+  def __init__(self):
+    self.responses = self.tokens = 0
+    self.totals: dict[str, float] = {}
+    self.margins: dict[str, list[float]] = {}
+
+  def add(self, rows: list[dict[str, Any]]) -> None:
+    self.responses += len(rows)
+    self.tokens += sum(row["response_tokens"] for row in rows)
+    for name in ("logprob", "implicit_reward", "score"):
+      if name not in rows[0]:
+        continue
+      total = sum(row[name] for row in rows)
+      self.totals[name] = self.totals.get(name, 0.0) + total
+      self.margins.setdefault(name, []).extend(
+        a[name] - b[name]
+        for a, b in zip(rows[:-1], rows[1:])
+        if (a["name"], b["name"]) == ("chosen", "rejected")
+      )
+    if "entropy" in rows[0]:
+      total = sum(row["entropy"] * row["response_tokens"] for row in rows)
+      self.totals["entropy"] = self.totals.get("entropy", 0.0) + total
+
+
+def score(
+  model: str,
+  path: str,
+  out: pathlib.Path,
+  *,
+  reference: str = "",
+  source: str = "",
+  template: str = "",
+  beta: float = 0.1,
+  batch_size: int = 8,
+  skip_bad_rows: bool = False,
+) -> list[str]:
+  """Scores every response of a file under a model.
+
+  Args:
+    model: a run or a checkpoint; of a reward model (one label of
+      `AutoModelForSequenceClassification`) the score is read off the last
+      token.
+    path: data that `jalign data check` reads; nothing of it is cut.
+    out: parquet file, written whole or not at all. A row a response: where it
+      comes from and which of its row's it is, prompt and response as the model
+      reads them, the response's tokens, their log-probs and the entropies of
+      the distributions that they came from (nats), their sum, mean and mean;
+      or the reward model's score. Its metadata has under the key "jalign" what
+      made it, as JSON: models with hashes of their parameters, data, template.
+    reference: another one of the same tokenizer: its log-probs, and beta times
+      the difference as the implicit reward (Rafailov et al. 2023,
+      arXiv:2305.18290, equation 5, up to a constant of the prompt).
+    source: name of a reader; "" guesses it.
+    template: of conversations; "" takes the model's own.
+    beta: of the implicit reward.
+    batch_size: responses at a time.
+    skip_bad_rows: leaves out rows that can't be read, and says which.
+
+  Returns:
+    Lines that say what was done.
+
+  Raises:
+    UserError: something can't be read or written, the data has no responses,
+      the tokenizers differ, or a number isn't finite.
+  """
+  if batch_size < 1:
+    raise UserError("must be at least 1.", where="--batch_size")
+  check_out(out, path)
+  folder = hf.resolve(model)
+  rewards = is_reward_model(folder)
+  if rewards and reference:
+    raise UserError(
+      "a reward model's scores have no reference.",
+      where="--reference",
+      remedy="Leave it out.",
+    )
+  mesh = make_mesh()
+  with jax.set_mesh(mesh):
+    other = load_policy(reference, mesh) if reference else None
+    if rewards:
+      loaded, head = load_scorer(folder, mesh)
+      scorer = by_reward_model(loaded, head)
+    else:
+      loaded = load_policy(model, mesh)
+      scorer = by_policy(loaded, other, beta)
+    if other is not None:
+      check_same_tokenizer(loaded.tokenizer, other.tokenizer, reference)
+    read = read_responses(
+      path,
+      source,
+      template,
+      folder,
+      loaded.tokenizer,
+      closed=rewards,
+      skip_bad_rows=skip_bad_rows,
+    )
+    for which in filter(None, (loaded, other)):
+      _check_positions(which, read.responses)
+    facts: dict[str, Any] = {
+      "jalign": jalign.__version__,
+      "model": model,
+      "parameters": fingerprint(loaded.params, ())[:16],
+      "data": path,
+      "template": read.template,
+    }
+    if other is not None:
+      facts |= {
+        "reference": reference,
+        "reference_parameters": fingerprint(other.params, ())[:16],
+        "beta": beta,
+      }
+    sums = _Sums()
+    with table(out, "score" if rewards else reference, facts) as write:
+      progress = Progress("scores", "response", len(read.responses), leave=True)
+      for rows in scored_rows(read.responses, scorer, batch_size, mesh):
+        write(rows)
+        sums.add(rows)
+        progress.update(len(rows))
+      progress.close()
+  return [*read.lines, *_said(sums, reference), f"-> {out}"]
+
+
+def _check_positions(which: Loaded, responses) -> None:
+  most = which.config.learned_positions
+  if not most:
+    return
+  for one in responses:
+    tokens = data.sequence_length(one.encoded)
+    if tokens > most:
+      raise UserError(
+        f"a sequence has {tokens} tokens, and the model positions for {most}.",
+        where=one.source,
+      )
+
+
+def _said(sums: _Sums, reference: str) -> Iterator[str]:
+  tokens, totals = sums.tokens, sums.totals
+  said = f"{sums.responses} responses, {tokens} tokens: "
+  if "score" in totals:
+    yield said + f"mean score {totals['score'] / sums.responses:.4f}"
+  else:
+    yield said + (
+      f"{totals['logprob'] / tokens:.4f} nats a token,"
+      f" entropy {totals['entropy'] / tokens:.4f} nats"
+    )
+  for name, what in (
+    ("logprob", "chosen likelier than rejected"),
+    ("implicit_reward", f"implicit reward over {reference} higher for chosen"),
+    ("score", "score higher for chosen"),
+  ):
+    margins = sums.margins.get(name)
+    if margins:
+      share = 100 * float(np.mean(0.5 + 0.5 * np.sign(margins)))
+      yield f"{what}: {share:.1f} %"

@@ -1,0 +1,169 @@
+"""What `jalign score` scores: the responses of a file, encoded and as texts."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jalign import data
+from jalign.data.check import guess, holds_messages
+from jalign.errors import UserError
+from jalign.experiment.disk.kept import ended, named, template_for
+from jalign.experiment.disk.start import is_checkpoint
+
+
+class Response(NamedTuple):
+  """A response to score.
+
+  Attributes:
+    source: "file:line" of its row.
+    name: "chosen", "rejected", "response 1", ... or "conversation".
+    prompt: as the model reads it.
+    response: its text; of a conversation, all that follows the prompt of its
+      first scored turn.
+    encoded: the ids of both.
+  """
+
+  source: str
+  name: str
+  prompt: str
+  response: str
+  encoded: data.EncodedSequence
+
+
+class Read(NamedTuple):
+  """Responses that were read.
+
+  Attributes:
+    responses: in the order of the data.
+    template: name of the chat template that wrote them, "none" for none.
+    lines: what was read, for people.
+  """
+
+  responses: list[Response]
+  template: str
+  lines: list[str]
+
+
+def read_responses(
+  path: str,
+  source: str,
+  given: str,
+  model: pathlib.Path,
+  tokenizer: data.Tokenizer,
+  *,
+  closed: bool = False,
+  skip_bad_rows: bool = False,
+) -> Read:
+  """Reads and encodes every response of a file; nothing is cut.
+
+  Args:
+    path: data that `jalign data check` reads.
+    source: name of a reader; "" guesses it.
+    given: the template that is asked for, see `kept.template_for`. Without
+      one, plain texts are written as a run's data was; those of a checkpoint,
+      of which nobody says that they are chats, stay as they are.
+    model: folder of the run or the checkpoint.
+    tokenizer: the model's.
+    closed: adds what a template writes after the end of the last turn: reward
+      models of the hub read that, too.
+    skip_bad_rows: leaves out rows that can't be read, an empty response for
+      one; their lines are in what is said.
+
+  Raises:
+    UserError: bad data, no response in it, or messages without a template.
+  """
+  name = source or guess(path)
+  chats = name == "conversations" or holds_messages(path)
+  template = None
+  if name not in data.WITHOUT_TEMPLATE or name == "conversations":
+    if chats or given or not is_checkpoint(model):
+      template = template_for(given, model)
+    if chats and template is None:
+      raise UserError(
+        "the data has messages, and there is no chat template to write them"
+        " with.",
+        where=path,
+        remedy="Give --template=plain, a tokenizer's folder or a file of"
+        " Jinja.",
+      )
+  options: dict[str, Any] = {"on_error": "skip"} if skip_bad_rows else {}
+  if template is not None and name not in data.WITHOUT_TEMPLATE:
+    options["template"] = template
+  records, report = data.read(name, path, **options)
+  lines = [report.summary(), f"chat template: {named(template)}"]
+  if template is None:
+    lines[1] = "texts go to the model as they are: no chat template"
+  tokenizer = ended(tokenizer, template)
+  limits = data.Limits(max_tokens=2**30)
+  if isinstance(records[0], data.ConversationRecord):
+    assert template is not None  # checked above
+    encoded, cut = data.encode_conversations(
+      records, tokenizer, template, limits
+    )
+    found = [_of_conversation(one, tokenizer) for one in encoded]
+  else:
+    found, cut = _of_records(records, tokenizer, limits)
+  lines += cut.notes
+  if not found:
+    raise UserError("its rows have no response to score.", where=path)
+  if closed and template is not None:
+    end = template.end  # "": a template may write none
+    rest = template.tail.strip(" ").partition(end)[2] if end else ""
+    more = tokenizer.encode(rest) if rest else []
+    found = [one._replace(encoded=_closed(one.encoded, more)) for one in found]
+  return Read(found, named(template), lines)
+
+
+def _of_records(
+  records: Sequence[Any], tokenizer: data.Tokenizer, limits: data.Limits
+) -> tuple[list[Response], data.Truncation]:
+  named_texts = [
+    (record, name, text) for record in records for name, text in _texts(record)
+  ]
+  demonstrations = [
+    data.DemonstrationRecord(
+      record.prompt, text, record.source, record.group, end=record.end
+    )
+    for record, _, text in named_texts
+  ]
+  encoded, cut = data.encode_demonstrations(demonstrations, tokenizer, limits)
+  return [
+    Response(record.source, name, record.prompt, text, one)
+    for (record, name, text), one in zip(named_texts, encoded)
+  ], cut
+
+
+def _texts(record: Any) -> list[tuple[str, str]]:
+  """Name and text of each response of a record."""
+  if isinstance(record, data.PreferenceRecord):
+    return [("chosen", record.chosen), ("rejected", record.rejected)]
+  if isinstance(record, data.RankedRecord):
+    return [(f"response {i}", x) for i, x in enumerate(record.responses, 1)]
+  if isinstance(record, data.PromptRecord):
+    return []
+  return [("response", record.response)]
+
+
+def _of_conversation(
+  one: data.EncodedSequence, tokenizer: data.Tokenizer
+) -> Response:
+  at = int(np.flatnonzero(one.mask)[0])
+  text = lambda ids: tokenizer.backend.decode(
+    ids.tolist(), skip_special_tokens=False
+  )
+  before, after = text(one.ids[:at]), text(one.ids[at:])
+  return Response(one.source, "conversation", before, after, one)
+
+
+def _closed(
+  one: data.EncodedSequence, more: Sequence[int]
+) -> data.EncodedSequence:
+  """The sequence with some tokens after it, which aren't scored."""
+  return dataclasses.replace(
+    one,
+    ids=np.concatenate([one.ids, np.array(more, np.int32)]),
+    mask=np.concatenate([one.mask, np.zeros(len(more), bool)]),
+  )

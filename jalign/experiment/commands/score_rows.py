@@ -1,0 +1,162 @@
+"""Numbers of responses: log-probs and entropies, or a reward model's score."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jalign import data
+from jalign.evaluation.finite import check_finite
+from jalign.experiment.commands.inspect import Loaded
+from jalign.experiment.commands.score_data import Response
+from jalign.experiment.data.prepare import place
+from jalign.logprobs import token_logprobs, token_statistics
+from jalign.models import last_hidden, scalar
+from jalign.types import Sequences
+
+_SHORTEST = 32  # tokens of the shortest bucket; others double
+_CHUNK = 1024  # responses that are sorted by length together
+
+Row = dict[str, Any]
+
+
+class Scorer(NamedTuple):
+  """How rows are made.
+
+  Attributes:
+    measure: `sequences -> {name: [B, ...]}`, jitted.
+    row: `(response, {name: [...]}) -> columns`.
+    pad_id: fills rows.
+  """
+
+  measure: Callable[[Sequences], dict[str, jax.Array]]
+  row: Callable[[Response, dict[str, np.ndarray]], Row]
+  pad_id: int
+
+
+def by_policy(policy: Loaded, other: Loaded | None, beta: float) -> Scorer:
+  """Log-probs and entropies under a policy, and under a reference.
+
+  Args:
+    policy: that scores.
+    other: the reference, or None.
+    beta: of the implicit reward over it.
+  """
+
+  def logps(which, params, sequences):
+    hidden = which.model.forward(params, sequences.tokens)[:, :-1]
+    return hidden, which.model.head(params), sequences.tokens[:, 1:]
+
+  @jax.jit
+  def measure(params, ref_params, sequences):
+    mask = sequences.mask[:, 1:]
+    found = token_statistics(
+      *logps(policy, params, sequences), want=("entropy",), mask=mask
+    )
+    out = {"logps": found.logps, "entropy": found.entropy}
+    if other is not None:
+      out["ref"] = token_logprobs(
+        *logps(other, ref_params, sequences), mask=mask
+      )
+    return out
+
+  both = policy.params, other.params if other else None
+  return Scorer(
+    lambda sequences: measure(*both, sequences),
+    functools.partial(_policy_row, beta=beta),
+    policy.tokenizer.pad_id,
+  )
+
+
+def by_reward_model(loaded: Loaded, head: Any) -> Scorer:
+  """The score that a reward model reads off the last token.
+
+  Args:
+    loaded: the model.
+    head: parameters of `jalign.models.scalar`.
+  """
+  score = scalar(loaded.config.hidden_size)
+
+  @jax.jit
+  def measure(params, head, sequences):
+    hidden = loaded.model.forward(params, sequences.tokens)
+    return {"score": score.apply(head, last_hidden(hidden, sequences))}
+
+  return Scorer(
+    lambda sequences: measure(loaded.params, head, sequences),
+    lambda one, found: {
+      "tokens": one.encoded.ids[_scored(one)],
+      "score": float(found["score"]),
+    },
+    loaded.tokenizer.pad_id,
+  )
+
+
+def scored_rows(
+  responses: Sequence[Response],
+  scorer: Scorer,
+  batch_size: int,
+  mesh: jax.sharding.Mesh,
+) -> Iterator[list[Row]]:
+  """Rows in the order of the data, some at a time.
+
+  Raises:
+    UserError: a number isn't finite.
+  """
+  collate = functools.partial(data.collate_sequences, pad_id=scorer.pad_id)
+  lengths = [data.sequence_length(one.encoded) for one in responses]
+  buckets = [_SHORTEST]
+  while buckets[-1] < max(lengths):
+    buckets.append(2 * buckets[-1])
+  for start in range(0, len(responses), _CHUNK):
+    chunk = responses[start : start + _CHUNK]
+    own = lengths[start : start + _CHUNK]
+    rows: list[Any] = [None] * len(chunk)
+    for batch in data.plan(
+      own, batch_size, tuple(buckets), seed=0, epoch=0, shuffle=False
+    ):
+      some = [chunk[i].encoded for i in batch.examples]
+      record = collate(some, batch_size, batch.length)
+      found = jax.device_get(scorer.measure(place(record, mesh).sequences))
+      for at, i in enumerate(batch.examples):
+        one = chunk[i]
+        rows[i] = {
+          "source": one.source,
+          "name": one.name,
+          "prompt": one.prompt,
+          "response": one.response,
+          "prompt_tokens": int(_scored(one)[0]),
+          "response_tokens": len(_scored(one)),
+        } | scorer.row(one, {k: x[at] for k, x in found.items()})
+    sources = [row["source"] for row in rows]
+    for name in ("logprob", "ref_logprob", "score"):
+      if name in rows[0]:
+        check_finite([row[name] for row in rows], sources)
+    yield rows
+
+
+def _scored(one: Response) -> np.ndarray:
+  return np.flatnonzero(one.encoded.mask)
+
+
+def _policy_row(one: Response, found, *, beta: float) -> Row:
+  """Columns out of arrays of T - 1 tokens."""
+  at = _scored(one)
+  logps, entropies = found["logps"][at - 1], found["entropy"][at - 1]
+  total = float(np.sum(logps, dtype=np.float64))
+  row = {
+    "logprob": total,
+    "logprob_per_token": total / len(at),
+    "entropy": float(np.mean(entropies, dtype=np.float64)),
+    "tokens": one.encoded.ids[at],
+    "token_logprobs": logps,
+    "token_entropies": entropies,
+  }
+  if "ref" in found:
+    ref = found["ref"][at - 1]
+    row["ref_token_logprobs"] = ref
+    row["ref_logprob"] = float(np.sum(ref, dtype=np.float64))
+    row["implicit_reward"] = beta * (total - row["ref_logprob"])
+  return row

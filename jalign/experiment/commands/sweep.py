@@ -1,0 +1,151 @@
+"""The runs of a config: seeds times the product of what is swept."""
+
+import hashlib
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jalign.errors import UserError
+from jalign.experiment.config.parse import parse, plain
+from jalign.experiment.config.settings import Settings
+
+_LONGEST = 200  # bytes of a folder's name; file systems take 255
+_APART = ("seeds", "sweep", "resume")  # keys that aren't of one run
+
+
+class SweptRun(NamedTuple):
+  """One run of a config.
+
+  Attributes:
+    name: of its folder in the work folder; "" for a config of a single run.
+    setting: the same without the seed: runs that differ in that alone share
+      it.
+    config: without seeds and sweep.
+    settings: parsed.
+  """
+
+  name: str
+  setting: str
+  config: dict[str, Any]
+  settings: Settings
+
+
+def runs(config: Mapping[str, Any]) -> list[SweptRun]:
+  """The runs of a config, all of them different.
+
+  Raises:
+    UserError: as `expand` and `parse`; or two runs have the same settings.
+  """
+  found: list[SweptRun] = []
+  for name, setting, one in _product(config):
+    run = SweptRun(name, setting, one, parse(one))
+    same = next((r for r in found if r.settings == run.settings), None)
+    if same is not None:
+      raise UserError(
+        f"{same.name!r} and {name!r} are the same run.",
+        where="config.sweep",
+        remedy="List each value once.",
+      )
+    found.append(run)
+  return found
+
+
+def expand(config: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+  """The runs of a config: `seeds` times the product of `sweep`.
+
+  Args:
+    config: with optional `seeds`, a tuple, and `sweep`, a tuple of (dotted
+      key, tuple of values).
+
+  Returns:
+    A list of (name of the run, config without seeds and sweep); the name is
+    "" for a config of a single run. Names are those of folders: what can't be
+    in one is replaced, and a hash then keeps names apart.
+
+  Raises:
+    UserError: a swept key isn't in the config, is there twice or has no
+      values; or two values have one name.
+  """
+  return [(name, one) for name, _, one in _product(config)]
+
+
+def _product(config):
+  """(name, name without the seed, config) of each run."""
+  config = dict(config)
+  sweep = _swept(config.pop("seeds", ()) or (), config.pop("sweep", ()) or ())
+  found, names = [], set()
+  for values in itertools.product(*sweep.values()):
+    one = plain(config)
+    for key, value in zip(sweep, values):
+      _set(one, key, value)
+    parts = [f"{key}={value}" for key, value in zip(sweep, values)]
+    name = _folder_name(parts)
+    if name in names:
+      raise UserError(
+        f"{name!r} is there twice.",
+        where="config.seeds" if list(sweep) == ["seed"] else "config.sweep",
+        remedy="List each value once.",
+      )
+    names.add(name)
+    rest = [part for part in parts if not part.startswith("seed=")]
+    found.append((name, ", ".join(rest), one))
+  return found
+
+
+def _swept(seeds: Any, sweep: Any) -> dict[str, Sequence[Any]]:
+  """Key -> its values, seeds first."""
+  try:
+    pairs = [("seed", tuple(seeds))] if seeds else []
+    pairs += [(key, values) for key, values in sweep]
+    if not all(
+      isinstance(key, str) and isinstance(values, tuple | list)
+      for key, values in pairs
+    ):
+      raise TypeError
+  except (TypeError, ValueError) as e:
+    raise UserError(
+      "seeds must be numbers; sweep, pairs of a key and its values.",
+      where="config.sweep",
+    ) from e
+  for i, (key, values) in enumerate(pairs):
+    where = f"config.sweep[{key!r}]"
+    if key in dict(pairs[:i]):
+      raise UserError(
+        "is there twice, or once and as config.seeds.",
+        where=where,
+        remedy="Give all of its values in one place.",
+      )
+    if not values:
+      raise UserError(
+        "has no values: that makes no run.",
+        where=where,
+        remedy="Give one or more, or leave the key out.",
+      )
+    if key in _APART:
+      raise UserError("can't be swept.", where=where)
+  return dict(pairs)
+
+
+def _set(config: dict[str, Any], key: str, value: Any) -> None:
+  *path, last = key.split(".")
+  section: Any = config
+  for name in path:
+    section = section.get(name) if isinstance(section, dict) else None
+  if not isinstance(section, dict) or (last not in section and path):
+    raise UserError(
+      "is not a key of this config.", where=f"config.sweep[{key!r}]"
+    )
+  section[last] = value
+
+
+def _folder_name(parts: Sequence[str]) -> str:
+  """One folder's name: values may be paths, and texts of any length."""
+  whole = ",".join(parts)
+  name = re.sub(r"[/\\\x00-\x1f\x7f\ud800-\udfff]", "_", whole)
+  if len(name.encode()) > _LONGEST:
+    name = name.encode()[: _LONGEST - 9].decode(errors="ignore")
+  if name == whole:
+    return name
+  digest = hashlib.sha256(whole.encode(errors="surrogatepass"))
+  return f"{name}~{digest.hexdigest()[:8]}"

@@ -1,0 +1,281 @@
+"""`jalign report`: one page on what training did, for one run or several."""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from jalign.diagnostics import reversal
+from jalign.errors import UserError
+from jalign.experiment.config.parse import parse
+from jalign.experiment.disk import folder as folders
+from jalign.experiment.disk import lock
+from jalign.experiment.loss import beta_of, bind
+from jalign.experiment.probe import PAIRS_FILE
+from jalign.files import check_output, is_unfinished, telling
+from jalign.pages.dynamics import Dynamics, plot_dynamics
+from jalign.pages.report import Figure, Section, Table, write_report
+from jalign.pages.style import FORMATS
+from jalign.training.metrics import read_jsonl
+
+FOLDER = "dynamics"  # of the page, in the run's folder
+PAGE = "report.html"
+_KEPT = "A page that was there is kept as far as nothing new is."
+# What the table says of each run: metrics, the first of which counts, label,
+# factor, format.
+_LINES = (
+  (
+    ("likelihood/chosen_log_ratio_nats", "eval/chosen_log_ratio"),
+    "chosen log pi/ref (nats)",
+    *(1, ".2f"),
+  ),
+  (
+    ("likelihood/rejected_log_ratio_nats", "eval/rejected_log_ratio"),
+    "rejected log pi/ref (nats)",
+    *(1, ".2f"),
+  ),
+  (("likelihood/displaced_share",), "displaced (%)", 100, ".0f"),
+  (
+    ("likelihood/ranking_accuracy", "eval/ranking_accuracy"),
+    "ranking accuracy (%)",
+    *(100, ".1f"),
+  ),
+  (("likelihood/idealised_accuracy",), "idealised (%)", 100, ".1f"),
+  (
+    ("likelihood/reward_accuracy", "eval/reward_accuracy"),
+    "reward accuracy (%)",
+    *(100, ".1f"),
+  ),
+  (("likelihood/calibration_ece",), "calibration error", 1, ".3f"),
+  (("entanglement/all/cosine",), "cosine", 1, ".3f"),
+  (("entanglement/all/ideal_share",), "ideal (%)", 100, ".0f"),
+  (
+    ("entanglement/realised/as_forecast_share",),
+    "as forecast (%)",
+    *(100, ".0f"),
+  ),
+  (("policy/top_k_entropy_bits",), "top-k entropy (bits)", 1, ".3f"),
+  (("policy/top_k_mass",), "top-k mass", 1, ".4f"),
+  (("samples/kl_k1_nats", "eval/kl"), "KL of samples (nats)", 1, ".2f"),
+  (
+    ("samples/win_rate", "eval/win_rate"),
+    "win rate over the start (%)",
+    *(100, ".1f"),
+  ),
+  (("samples/reward_mean", "eval/reward_mean"), "reward, mean", 1, ".3g"),
+  (("samples/reward_std", "eval/reward_std"), "reward, sd", 1, ".3g"),
+  (("reward_mean",), "reward in training, mean", 1, ".3g"),
+  (("reward_std",), "reward in training, sd", 1, ".3g"),
+  (
+    ("reward_std_within_prompt",),
+    "reward in training, sd within a prompt",
+    *(1, ".3g"),
+  ),
+)
+_TURNS = (
+  ("policy/top_k_entropy_bits", "top-k entropy turned at step"),
+  ("policy/top_k_mass", "top-k mass turned at step"),
+)
+
+_NOTES = (
+  "*Log-probs*: mean over the pairs, each against the policy that its run "
+  "started from, with the middle 80 % of the probe's pairs for a single run, "
+  "or of training batches where nothing was measured on held-out pairs. "
+  "*Entanglement*: mean cosine of the gradients of a pair's two log-probs; a "
+  "step of SGD on the pair raises the chosen and lowers the rejected response "
+  "if and only if the cosine is below the threshold. *Forecast*: the case of "
+  "each pair by that law, before the step; *what a step did* is the real "
+  "optimiser's, on a batch of other pairs. Triangles mark where an indicator "
+  "of over-optimisation has turned. *Accuracies*: ranking by the policy alone, "
+  "by its implicit reward, and what the optimum of the loss would rank. "
+  "*Calibration*: bins of equally many pairs at the last probe. *Gain and "
+  "distance*: samples while training, to the last of them, the larger dot; KL "
+  "is estimated on few samples and may come out below 0. *Reward*: of one run "
+  "with a standard deviation each way."
+)
+
+
+def report_runs(
+  runs: Sequence[pathlib.Path],
+  out: pathlib.Path | None = None,
+  stage: str = "",
+  kind: str = "png",
+) -> pathlib.Path:
+  """Writes the page.
+
+  Args:
+    runs: folders of runs, or of sweeps, whose runs are taken.
+    out: folder of the page; None for `dynamics/` in the folder of one run.
+    stage: to look at; "" takes each run's last one that has begun.
+    kind: pdf or svg for a vector file of the plot beside the page's own.
+
+  Returns:
+    The path of its web page.
+
+  Raises:
+    UserError: a folder is no run, a run has no such stage, nothing was
+      measured, several runs have no folder to go to, or the kind is unknown.
+  """
+  if kind not in FORMATS:
+    raise UserError(
+      f"{kind!r} is not one of {', '.join(FORMATS)}.", where="--format"
+    )
+  if out is None:
+    if len(runs) > 1:
+      raise UserError("several runs need --out=DIR.")
+    out = runs[0] / FOLDER
+  else:
+    _check_out(out)
+  inside = [one for run in runs for one in _inside(run)]
+  with lock.hold(out, "--out"), telling(out, lambda: _KEPT, again=""):
+    return _written(inside, out, stage, kind)
+
+
+def _check_out(out: pathlib.Path) -> None:
+  """Refuses a folder where something other than a page is."""
+  check_output(out / PAGE, "--out", {})
+  real = out.resolve()
+  for folder in (real, *real.parents):
+    if (folder / "run.json").exists() and real != folder / FOLDER:
+      raise UserError(
+        f"lies in the folder of the run {folder}.",
+        where=f"--out={out}",
+        remedy="Name a folder of its own.",
+      )
+  own = {PAGE, "report.md", "plots", lock.NAME}
+  there = {p.name for p in real.iterdir()} if real.exists() else set()
+  strange = [n for n in sorted(there - own) if not is_unfinished(n)]
+  if strange:
+    raise UserError(
+      f"holds other things than a page, {strange[0]} for one.",
+      where=f"--out={out}",
+      remedy="Name a new folder.",
+    )
+
+
+def _written(
+  runs: Sequence[pathlib.Path], out: pathlib.Path, stage: str, kind: str
+) -> pathlib.Path:
+  found = {name: _dynamics(folder, stage) for name, folder in _named(runs)}
+  title = f"Dynamics of {', '.join(found)}" if len(found) < 4 else "Dynamics"
+  at = out / "plots" / "dynamics.png"
+  figure = plot_dynamics(found, at)
+  for other in FORMATS:  # of an earlier page
+    if other != "png":
+      at.with_suffix(f".{other}").unlink(missing_ok=True)
+  if kind != "png":
+    plot_dynamics(found, at.with_suffix(f".{kind}"))
+  sections = [
+    Section("What training did", [Figure(figure, _starts(found)), _NOTES]),
+    Section("At the last measurement", _table(found)),
+  ]
+  page = write_report(out, title=title, sections=sections)
+  return page.with_suffix(".html")
+
+
+def _starts(found: Mapping[str, Dynamics]) -> str:
+  """What to say where runs began at different policies."""
+  groups: dict[str, list[str]] = {}
+  for name, run in found.items():
+    groups.setdefault(run.start or f"of {name}", []).append(name)
+  if len(groups) < 2:
+    return ""
+  listed = "; ".join(
+    f"{i} of {', '.join(names)}"
+    + ("" if found[names[0]].start else " (not known: nothing is saved yet)")
+    for i, names in enumerate(groups.values(), 1)
+  )
+  return (
+    "These runs started from different policies, and log-ratios, KL, rewards"
+    f" gained and win rates are over a run's own: start {listed}."
+  )
+
+
+def _inside(run: pathlib.Path) -> list[pathlib.Path]:
+  """A run, or the runs of a sweep."""
+  if (run / "run.json").exists():
+    return [run]
+  found = sorted(path.parent for path in run.glob("*/run.json"))
+  if not found:
+    raise UserError(
+      "is neither a run nor a sweep.",
+      where=str(run),
+      remedy="Name the --workdir of a `jalign train`.",
+    )
+  return found
+
+
+def _named(folders_: Sequence[pathlib.Path]):
+  """(short different name, folder) of each run."""
+  parts = [folder.resolve().parts for folder in folders_]
+  depth = 1
+  while len({p[-depth:] for p in parts}) < len(set(parts)):
+    depth += 1
+  return [("/".join(p[-depth:]), f) for p, f in zip(parts, folders_)]
+
+
+def _dynamics(run: pathlib.Path, stage: str) -> Dynamics:
+  settings = parse(folders.read_json(run / "config.json"))
+  names = folders.stages_of(run)
+  if stage and stage not in names:
+    raise UserError(
+      f"has no stage {stage!r}.",
+      where=str(run),
+      remedy=f"There are: {', '.join(names)}.",
+    )
+  folder = run / stage if stage else folders.last_stage(run)
+  rows = read_jsonl(folder / "metrics.jsonl")
+  path, pairs = folder / PAIRS_FILE, {}
+  if path.exists():
+    with np.load(path, allow_pickle=False) as arrays:
+      pairs = dict(arrays)
+  beta = beta_of(bind(settings.stage(folder.name)))
+  return Dynamics(rows, pairs, beta, _start(folder))
+
+
+def _start(folder: pathlib.Path) -> str:
+  """Fingerprint of what a stage started from, "" where none is to be read.
+
+  The checkpoint is not checked for damage: that would read all of it.
+  """
+  steps = folder / "checkpoints"
+  for step in sorted(steps.iterdir()) if steps.is_dir() else ():
+    try:
+      meta = json.loads((step / "meta" / "metadata").read_bytes())
+      return str(meta["start"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+      continue
+  return ""
+
+
+def _table(found: Mapping[str, Dynamics]) -> Table:
+  """The last value of what was measured, and where indicators turned.
+
+  The side with fewer entries, runs or quantities, is the columns: a table is
+  to be seen without scrolling.
+  """
+  lines: list[tuple[str, list[str]]] = []
+  for keys, label, factor, form in _LINES:
+    curves = [run.curve(*keys) for run in found.values()]
+    if any(curves):
+      values = [f"{factor * c[1][-1]:{form}}" if c else "" for c in curves]
+      lines.append((label, values))
+  for key, label in _TURNS:
+    curves = [run.curve(key) for run in found.values()]
+    if any(curves):
+      lines.append((label, [_turn(curve) for curve in curves]))
+  if len(found) <= len(lines):
+    return Table(
+      ("quantity", *found), [(label, *values) for label, values in lines]
+    )
+  columns = [values for _, values in lines]
+  return Table(
+    ("run", *(label for label, _ in lines)), list(zip(found, *columns))
+  )
+
+
+def _turn(curve) -> str:
+  """The step at which an indicator turned, "" for none."""
+  turn = None if curve is None else reversal(curve[1], falls=True)
+  return "" if turn is None else str(curve[0][turn])

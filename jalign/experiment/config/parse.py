@@ -1,0 +1,293 @@
+"""From a ConfigDict to settings; every key is a field there, or an error.
+
+ConfigDict goes no further than this. The top level of a config describes the
+last stage of a run, and a section with the name of an earlier stage overrides
+what differs there.
+"""
+
+import dataclasses
+import math
+import re
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from jalign.errors import UserError, nearest
+from jalign.experiment.config import ranges
+from jalign.experiment.config.settings import (
+  AnnotatorSettings,
+  DataSettings,
+  DiagnosticsSettings,
+  MeshSettings,
+  SamplerSettings,
+  Settings,
+  StageSettings,
+  TokenizerSettings,
+)
+from jalign.models import ModelConfig
+from jalign.models.lora import LoraConfig
+from jalign.training.online import ALGORITHMS
+from jalign.training.optimizer import OptimizerConfig
+
+_SECTIONS = {
+  "data": DataSettings,
+  "tokenizer": TokenizerSettings,
+  "mesh": MeshSettings,
+  "sample": SamplerSettings,
+  "annotator": AnnotatorSettings,
+}
+_OF_STAGE: dict[str, Any] = {
+  "optimizer": OptimizerConfig,
+  "lora": LoraConfig,
+  "diagnostics": DiagnosticsSettings,
+}
+_PLAIN = ("title", "init_from", "wandb_project", "report", "resume")
+_STAGE = tuple(
+  f.name for f in dataclasses.fields(StageSettings) if f.name != "name"
+)
+FOLDERS = (
+  "plots",
+  "tokenizer",
+  "lock",
+  "dynamics",
+)  # of a run, beside its stages
+_OF_ONE = {"start": "", "judge": True}  # never taken over from the top level
+_MODEL = tuple(
+  f.name
+  for f in dataclasses.fields(ModelConfig)
+  if f.name not in ("vocab_size", "rules")
+)
+
+
+def defaults() -> dict[str, Any]:
+  """Every key of a config of one stage, with its default."""
+  stage = dataclasses.asdict(StageSettings(name="", loss={"name": "dpo"}))
+  del stage["name"], stage["data"]
+  required = {"vocab_size", "rules"}
+  model = {
+    f.name: 0 if f.default is dataclasses.MISSING else f.default
+    for f in dataclasses.fields(ModelConfig)
+    if f.name not in required
+  }
+  sections = {
+    name: dataclasses.asdict(cls()) for name, cls in _SECTIONS.items()
+  }
+  sections["data"]["columns"] = {}
+  return {
+    "seed": 0,
+    "seeds": (),
+    "sweep": (),
+    "stages": ("train",),
+    **dict.fromkeys(_PLAIN, ""),
+    **sections,
+    "model": model,
+    **stage,
+  }
+
+
+def parse(config: Mapping[str, Any]) -> Settings:
+  """Reads one run's config.
+
+  Raises:
+    UserError: an unknown key, a value of the wrong type or out of range;
+      names the key.
+  """
+  config = dict(config)
+  main_data = _dict(config.get("data", {}), "config.data")
+  sections = {
+    name: _section(cls, config.pop(name, {}), f"config.{name}")
+    for name, cls in _SECTIONS.items()
+  }
+  ranges.check_data(sections["data"], "config.data")
+  ranges.check_sample(sections["sample"])
+  if sections["tokenizer"].kind not in ("bpe", "words"):
+    raise UserError(
+      f"{sections['tokenizer'].kind!r} is not 'bpe' or 'words'.",
+      where="config.tokenizer.kind",
+    )
+  model = _typed(ModelConfig, config.pop("model", {}), "config.model", _MODEL)
+  seed = _convert(config.pop("seed", 0), int, "config.seed")
+  if not 0 <= seed < 2**63:
+    raise UserError(f"{seed} is not in [0, 2^63).", where="config.seed")
+  texts = {
+    name: _convert(config.pop(name, ""), str, f"config.{name}")
+    for name in _PLAIN
+  }
+  if texts["resume"] not in ("", "anyway"):
+    raise UserError(
+      f"{texts['resume']!r} is not 'anyway' or ''.", where="config.resume"
+    )
+  names = _convert(
+    config.pop("stages", ("train",)), tuple[str, ...], "config.stages"
+  )
+  top = {name: config.pop(name) for name in _STAGE if name in config}
+  known = (
+    "start",
+    *_SECTIONS,
+    "model",
+    "seed",
+    "seeds",
+    "sweep",
+    "stages",
+    *_PLAIN,
+  )
+  known = (*known, *_STAGE)
+  if not names or len(set(names)) < len(names) or set(names) & set(known):
+    raise UserError(
+      f"{', '.join(names) or 'nothing'}: must be one or more different names,"
+      " none of them a key.",
+      where="config.stages",
+    )
+  for name in names:
+    if not re.fullmatch(r"[A-Za-z]\w*", name) or name in FOLDERS:
+      raise UserError(
+        f"{name!r} can't name a stage: it is the name of its folder.",
+        where="config.stages",
+        remedy=f"Use letters, digits and _, and none of {', '.join(FOLDERS)}.",
+      )
+  top["data"] = main_data
+  stages: list[StageSettings] = []
+  for name in names:
+    own = _dict(config.pop(name, {}), f"config.{name}")
+    _refuse_unknown(own, _STAGE, f"config.{name}")
+    inherited = top if name == names[-1] else top | _OF_ONE
+    stage = _stage(name, inherited, own, f"config.{name}")
+    earlier = ["start", *(s.name for s in stages)]
+    if stage.start and stage.start not in earlier:
+      raise UserError(
+        f"{stage.start!r} is not a stage before this one.",
+        where=f"config.{name}.start",
+        remedy=f"There are: {', '.join(earlier)}.",
+      )
+    stages.append(stage)
+  _refuse_unknown(config, known, "config")
+  return Settings(
+    seed=seed, model=model, stages=tuple(stages), **texts, **sections
+  )
+
+
+def _stage(name, top, own, where) -> StageSettings:
+  merged = top | own
+  for key, cls in _OF_STAGE.items():
+    at = f"{where}.{key}"
+    section = _dict(top.get(key, {}), at) | _dict(own.get(key, {}), at)
+    merged[key] = _section(cls, section, at)
+  merged["loss"] = plain(merged.get("loss", {}))  # replaced whole, not merged
+  data = _dict(own.get("data", {}), f"{where}.data")
+  if "path" in data:  # the run's held-out file isn't another file's
+    data = {"eval_path": ""} | data
+  data = top["data"] | data
+  merged["data"] = _section(DataSettings, data, f"{where}.data")
+  ranges.check_data(merged["data"], f"{where}.data")
+  stage = _section(StageSettings, merged | {"name": name}, where)
+  if stage.algorithm and stage.algorithm not in ALGORITHMS:
+    raise UserError(
+      f"unknown algorithm {stage.algorithm!r}.",
+      where=f"{where}.algorithm",
+      remedy=nearest(stage.algorithm, ALGORITHMS),
+    )
+  for key, allowed in (
+    ("reference", ("step", "precompute")),
+    ("select_mode", ("min", "max")),
+  ):
+    if getattr(stage, key) not in allowed:
+      listed = ", ".join(map(repr, allowed))
+      raise UserError(
+        f"{getattr(stage, key)!r} is not one of {listed}.",
+        where=f"{where}.{key}",
+      )
+  ranges.check_diagnostics(stage.diagnostics, f"{where}.diagnostics")
+  for key in ("batch_size", "microbatches", "log_every"):
+    if getattr(stage, key) < 1:
+      raise UserError("must be at least 1.", where=f"{where}.{key}")
+  for key in (
+    "steps",
+    "epochs",
+    "eval_every",
+    "save_every",
+    "slots",
+    "packing",
+  ):
+    if getattr(stage, key) < 0:
+      raise UserError("must not be negative.", where=f"{where}.{key}")
+  if 0 < stage.packing < max(stage.data.buckets):
+    raise UserError(
+      f"rows of {stage.packing} tokens can't hold a sequence of"
+      f" {max(stage.data.buckets)}, the longest bucket.",
+      where=f"{where}.packing",
+      remedy="Give that many or more, or 0 for no packing.",
+    )
+  if not 0 <= stage.mix_ref <= 1:
+    raise UserError(
+      f"{stage.mix_ref} is outside [0, 1].", where=f"{where}.mix_ref"
+    )
+  if stage.steps < 1 and stage.epochs < 1:
+    raise UserError("asks for no step.", where=f"{where}.steps")
+  return stage
+
+
+def _refuse_unknown(section, known, where):
+  for key in section:
+    if key not in known:
+      raise UserError(
+        "is not a key that anything reads.",
+        where=f"{where}.{key}",
+        remedy=nearest(key, sorted(set(known))),
+      )
+
+
+def _section(cls, values, where):
+  """Builds a dataclass from a mapping, with types checked."""
+  return cls(**_typed(cls, values, where))
+
+
+def _typed(cls, values, where, known=None):
+  """The values of a mapping as a dataclass types them."""
+  values, hints = _dict(values, where), typing.get_type_hints(cls)
+  _refuse_unknown(values, tuple(hints) if known is None else known, where)
+  return {
+    key: _convert(value, hints[key], f"{where}.{key}")
+    for key, value in values.items()
+  }
+
+
+def _dict(value, where):
+  if not isinstance(value, Mapping):
+    raise UserError(f"{value!r} is not a section of keys.", where=where)
+  return dict(value)
+
+
+def _convert(value, hint, where):
+  origin = typing.get_origin(hint) or hint
+  if origin is Any:  # what takes it looks at it
+    return value
+  if origin is tuple:
+    if isinstance(value, Mapping):
+      value = tuple(value.items())
+    if isinstance(value, (tuple, list)):
+      inner = typing.get_args(hint)[0]
+      return tuple(_convert(v, inner, where) for v in value)
+  elif origin is float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+      if not abs(value) < math.inf:
+        raise UserError(f"{value} is not a finite number.", where=where)
+      return float(value)
+  elif origin is int:
+    if isinstance(value, int) and not isinstance(value, bool):
+      return value
+  elif isinstance(origin, type) and isinstance(value, origin):
+    if isinstance(value, str) and "\0" in value:
+      raise UserError("holds the character NUL.", where=where)
+    return value
+  expected = getattr(hint, "__name__", str(hint))
+  if isinstance(hint, types.GenericAlias):
+    expected = str(hint)
+  raise UserError(f"{value!r} is not of type {expected}.", where=where)
+
+
+def plain(value: Any) -> Any:
+  """Nested plain dicts out of nested mappings."""
+  if isinstance(value, Mapping):
+    return {key: plain(item) for key, item in value.items()}
+  return value

@@ -1,0 +1,79 @@
+"""Settings whose values have the right type and make no sense."""
+
+from jalign.data import SOURCES
+from jalign.decode import Sampler, sampler
+from jalign.errors import UserError, nearest
+from jalign.experiment.config.settings import (
+  DataSettings,
+  DiagnosticsSettings,
+  SamplerSettings,
+)
+
+
+def check_diagnostics(found: DiagnosticsSettings, where: str) -> None:
+  """Checks what a stage is to measure. Raises UserError."""
+  kinds = ("", "probe")
+  for key, allowed in (
+    ("entanglement", (*kinds, "step", "both")),
+    ("likelihood", kinds),
+    ("policy", kinds),
+  ):
+    if getattr(found, key) not in allowed:
+      listed = ", ".join(map(repr, allowed))
+      raise UserError(
+        f"{getattr(found, key)!r} is not one of {listed}.",
+        where=f"{where}.{key}",
+      )
+  for key, least in (("pairs", 1), ("top_k", 1), ("every", 0), ("samples", 0)):
+    if getattr(found, key) < least:
+      raise UserError(f"must be at least {least}.", where=f"{where}.{key}")
+
+
+def check_data(data: DataSettings, where: str) -> None:
+  """Checks where data comes from. Raises UserError."""
+  if data.source not in SOURCES:
+    raise UserError(
+      f"unknown source {data.source!r}.",
+      where=f"{where}.source",
+      remedy=nearest(data.source, SOURCES),
+    )
+  if data.on_error not in ("", "error", "skip"):
+    raise UserError(
+      f"{data.on_error!r} is not 'error' or 'skip'.",
+      where=f"{where}.on_error",
+    )
+  if not data.buckets:
+    raise UserError("names no length.", where=f"{where}.buckets")
+  if not data.path:
+    raise UserError(
+      "names no file.",
+      where=f"{where}.path",
+      remedy=f"Set it: --{where}.path=FILE.",
+    )
+
+
+def check_sample(sample: SamplerSettings) -> None:
+  """Checks how held-out samples are drawn. Raises UserError."""
+  for key in ("prompts", "per_prompt", "max_new_tokens"):
+    if getattr(sample, key) < 1:
+      raise UserError("must be at least 1.", where=f"config.sample.{key}")
+  for key in ("best_of", "eval_prompts"):
+    if getattr(sample, key) < 0:
+      raise UserError("must not be negative.", where=f"config.sample.{key}")
+  if sample.best_of == 1:
+    raise UserError(
+      "best of 1 is the policy itself.",
+      where="config.sample.best_of",
+      remedy="Give 2 or more, or 0 for none.",
+    )
+  draw_of(sample)  # checks the rest
+
+
+def draw_of(settings: SamplerSettings) -> Sampler:
+  """The sampler of some settings."""
+  return sampler(
+    temperature=settings.temperature,
+    top_k=settings.top_k,
+    top_p=settings.top_p,
+    min_p=settings.min_p,
+  )

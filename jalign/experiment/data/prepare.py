@@ -1,0 +1,311 @@
+"""Records, tokenizer and encoded data of a run and of each of its stages."""
+
+import dataclasses
+import datetime
+import itertools
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jalign import data, sharding
+from jalign.data.conversations import end_of
+from jalign.data.rows import BadRow
+from jalign.errors import UserError
+from jalign.experiment.config.settings import DataSettings, Settings
+from jalign.experiment.data.dataset import Dataset
+from jalign.experiment.data.source import (
+  Source,
+  read_records,
+  read_source,
+  say_seen,
+  seen_in,
+  told_apart,
+  trained_groups,
+)
+from jalign.experiment.disk import folder as folders
+from jalign.experiment.disk import kept
+from jalign.training.progress import follow
+
+_TEXTS = ("prompt", "chosen", "rejected", "response")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prepared:
+  """The data of a run.
+
+  Attributes:
+    tokenizer: loaded or trained.
+    main: what is held out and judged.
+    stages: what each stage is trained on, by its name.
+    lines: what was read, held out and cut, for people.
+    templates: chat template of each value of data.template.
+    day: that the run began on: the date in a template that writes one.
+    trained: split keys of all that is trained on.
+  """
+
+  tokenizer: data.Tokenizer
+  main: Dataset
+  stages: dict[str, Dataset]
+  lines: tuple[str, ...]
+  templates: kept.Templates
+  day: datetime.date
+  trained: frozenset[str] = frozenset()
+
+  def summary(self) -> str:
+    """A few lines on what was read, held out and cut."""
+    return "\n".join(f"[data] {line}" for line in self.lines)
+
+  def save(self, folder: pathlib.Path, settings: Settings) -> None:
+    """Keeps tokenizer/ and data.json in the folder."""
+    kept.keep(folder, settings, self.tokenizer, self.templates)
+    own = {
+      name: dataset.facts
+      for name, dataset in self.stages.items()
+      if dataset is not self.main
+    }
+    facts = {**self.main.facts, "vocab_size": self.tokenizer.vocab_size}
+    folders.write_json(
+      folder / "data.json", facts | ({"stages": own} if own else {})
+    )
+
+  def with_pairs(self, path: str, settings: Settings) -> "Prepared":
+    """The same with all pairs of another file held out."""
+    self.main.check("pairs", "config.data")
+    records, reports = read_records(
+      settings.data,
+      path,
+      self.templates[settings.data.template],
+      "config.data",
+    )
+    held_out, cut = data.encode_pairs(
+      records, self.tokenizer, _limits(settings.data)
+    )
+    main = dataclasses.replace(
+      self.main,
+      held_out=held_out,
+      eval_prompts=_prompts(records, self.tokenizer, settings.data),
+      group_of={r.source: r.group for r in records},
+    )
+    lines = [*(r.summary() for r in reports), cut.summary()]
+    seen = seen_in(self.trained, records)
+    if seen:
+      lines.append(say_seen(seen, len(records), reports[-1].noun))
+    return dataclasses.replace(self, main=main, lines=tuple(lines))
+
+
+def prepare(
+  settings: Settings, folder: pathlib.Path, base: pathlib.Path | None
+) -> Prepared:
+  """Reads, splits, tokenises; writes nothing.
+
+  Args:
+    settings: of the run.
+    folder: of the run: the tokenizer, the templates and the date that it
+      keeps are used.
+    base: folder of the tokenizer to use, or None.
+
+  Raises:
+    UserError: bad data, or settings that contradict each other.
+  """
+  day = kept.date_of(folder)
+  templates = kept.templates_of(settings, folder, day)
+  wheres = {settings.data: "config.data"}
+  for stage in settings.stages:
+    wheres.setdefault(stage.data, f"config.{stage.name}.data")
+  sources = {
+    each: read_source(each, templates[each.template], where)
+    for each, where in follow(wheres.items(), "reading data", "source")
+  }
+  sources = told_apart(sources, settings.data)
+  # Merges are learnt from training texts alone; the words of a small language
+  # are all listed, or held-out ones could not be encoded.
+  whole = settings.tokenizer.kind == "words"
+  texts = itertools.chain.from_iterable(
+    _texts([*s.train, *(s.held_out if whole else ())]) for s in sources.values()
+  )
+  tokenizer = _tokenizer(settings, folder, base, texts)
+  for each in reversed(sources):  # the run's own, the first, is to win
+    tokenizer = kept.ended(tokenizer, templates[each.template])
+  datasets = {
+    each: _encode(each, templates[each.template], tokenizer, source)
+    for each, source in follow(sources.items(), "encoding data", "source")
+  }
+  return Prepared(
+    tokenizer,
+    datasets[settings.data],
+    {stage.name: datasets[stage.data] for stage in settings.stages},
+    (
+      *itertools.chain.from_iterable(d.lines for d in datasets.values()),
+      f"tokenizer of {tokenizer.vocab_size} tokens",
+    ),
+    templates,
+    day,
+    trained_groups(sources.values()),
+  )
+
+
+def _encode(
+  settings: DataSettings,
+  template: data.ChatTemplate | None,
+  tokenizer: data.Tokenizer,
+  source: Source,
+) -> Dataset:
+  where, train, held_out, reports = source[:4]
+  tokenizer = kept.ended(tokenizer, template)
+
+  def conversations(records, tokenizer, limits):
+    assert template is not None  # checked below
+    return data.encode_conversations(records, tokenizer, template, limits)
+
+  encoders: dict[type, tuple[str, Any]] = {
+    data.PreferenceRecord: ("pairs", data.encode_pairs),
+    data.RankedRecord: ("lists", data.encode_lists),
+    data.BinaryRecord: ("unpaired", data.encode_binary),
+    data.DemonstrationRecord: ("sequences", data.encode_demonstrations),
+    data.ConversationRecord: ("sequences", conversations),
+    data.PromptRecord: ("prompts", None),
+  }
+  record = type(train[0])
+  kind, encode = encoders[record]
+  if record is data.ConversationRecord and template is None:
+    raise UserError(
+      "names no template, and conversations need one.",
+      where=f"{where}.template",
+      remedy="Set it to 'plain', 'tokenizer', a tokenizer's folder or a file of"
+      " Jinja.",
+    )
+  groups = len({r.group for r in held_out})
+  noun = reports[-1].noun
+  lines = [
+    *(report.summary() for report in reports),
+    *(f"held out: {r.summary()}" for r in source.held_out_reports),
+    f"{len(train)} {noun} to train on, {len(held_out)} held out"
+    f" ({groups} groups of prompts, {'some' if source.seen else 'none'} in"
+    " both)",
+  ]
+  facts: dict[str, Any] = {"source": reports[0].to_dict()}
+  if source.apart:
+    lines.append(
+      f"{source.apart} more are not trained on: their prompts are held out by"
+      " the run"
+    )
+    facts["held_out_by_the_run"] = source.apart
+  if source.held_out_reports:
+    facts["held_out_source"] = source.held_out_reports[0].to_dict()
+    facts["held_out_trained_on"] = len(source.seen)
+  if source.seen:
+    lines.append(say_seen(source.seen, len(held_out), noun))
+  if len(reports) > 1:
+    facts["convert"] = reports[1].to_dict()
+  parts: list[list[Any]] = [[], []]
+  if template is not None and template.opens:
+    lines.append(
+      f"{where}: the template's generation prompt opens {template.opens!r};"
+      " answers that it writes without that begin before it"
+    )
+  if encode is not None:
+    for i, (name, records) in enumerate((("train", train), ("eval", held_out))):
+      parts[i], cut = encode(records, tokenizer, _limits(settings))
+      facts[name] = cut.to_dict()
+      place = {"train": "training", "eval": "held out"}[name]
+      lines.append(f"{place}: {cut.summary()}")
+  if template is not None and record is data.ConversationRecord:
+    train = [opening(r, template) for r in train]
+    held_out = [opening(r, template) for r in held_out]
+  prompts = lambda records: _prompts(records, tokenizer, settings)
+  return Dataset(
+    kind=kind,
+    train=parts[0],
+    held_out=parts[1],
+    train_prompts=prompts(train),
+    eval_prompts=prompts(held_out),
+    group_of={r.source: r.group for r in (*train, *held_out)},
+    buckets=settings.buckets,
+    pad_id=tokenizer.pad_id,
+    facts=facts,
+    lines=tuple(lines),
+  )
+
+
+def opening(
+  record: data.ConversationRecord, template: data.ChatTemplate
+) -> data.PromptRecord:
+  """What comes before the last turn of the assistant, as a prompt."""
+  last = max(
+    i for i, m in enumerate(record.messages) if m["role"] == "assistant"
+  )
+  own = template.given(record.variables)
+  before, turn = record.messages[:last], record.messages[last : last + 1]
+  try:
+    text = own.exchange(before, turn)[0]
+  except BadRow:
+    text = own.render(before, prompt=True)
+  return data.PromptRecord(
+    text, record.source, record.group, end=end_of(template)
+  )
+
+
+def _texts(records: Sequence[Any]) -> Iterator[str]:
+  """Texts to train a tokenizer on."""
+  for record in records:
+    for field in _TEXTS:
+      if hasattr(record, field):
+        yield getattr(record, field)
+    yield from getattr(record, "responses", ())
+    for message in getattr(record, "messages", ()):
+      yield message["content"]
+
+
+def _limits(settings: DataSettings) -> data.Limits:
+  return data.Limits(
+    max_tokens=max(settings.buckets),
+    max_prompt_tokens=settings.max_prompt_tokens,
+    max_response_tokens=settings.max_response_tokens,
+  )
+
+
+def _prompts(records, tokenizer, settings) -> list[data.EncodedPrompt]:
+  return data.encode_prompts(
+    data.unique_prompts(records), tokenizer, settings.max_prompt_tokens
+  )
+
+
+def _tokenizer(settings: Settings, folder, base, texts) -> data.Tokenizer:
+  own = folder / "tokenizer"
+  if base is not None and settings.tokenizer.path:
+    raise UserError(
+      "init_from gives the tokenizer.",
+      where="config.tokenizer.path",
+      remedy="Leave it empty.",
+    )
+  if own.exists():
+    return data.load(own)
+  if base is not None:
+    return data.load(base)
+  if settings.tokenizer.path:
+    return data.load(settings.tokenizer.path)
+  if settings.tokenizer.kind == "words":
+    if any(stage.data.template for stage in settings.stages):
+      raise UserError(
+        "'words' can't write a chat template's own words.",
+        where="config.tokenizer.kind",
+        remedy="Use 'bpe' for conversations.",
+      )
+    return data.train_words(texts)
+  return data.train_bpe(texts, settings.tokenizer.vocab_size)
+
+
+def place(record: Any, mesh: jax.sharding.Mesh) -> Any:
+  """Puts this process's rows on the mesh, split over its batch axes."""
+  layout = sharding.batch_sharding(mesh)
+  ways = sharding.axis_size(mesh, sharding.BATCH_AXES)
+
+  def one(x):
+    rows = x.shape[0] * jax.process_count()
+    at = layout if rows % ways == 0 else sharding.replicated(mesh)
+    return jax.make_array_from_process_local_data(at, np.asarray(x))
+
+  return jax.tree.map(one, record)

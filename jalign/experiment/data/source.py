@@ -1,0 +1,150 @@
+"""Records of one source of a run, read, converted and split."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jalign import data
+from jalign.data.schema import line_of, name_lines
+from jalign.errors import UserError
+from jalign.experiment.config.settings import DataSettings
+
+
+class Source(NamedTuple):
+  """Records of one source.
+
+  Attributes:
+    where: config key of its settings.
+    train: training records.
+    held_out: held-out records.
+    reports: of the reading and, if there is one, of the conversion.
+    held_out_reports: the same of the file of held-out records; [] where they
+      are a part of the training file.
+    apart: training records left out, since the run holds out their prompts.
+    seen: places of held-out records whose prompts the run trains on, where
+      the held-out records come from a file of their own.
+  """
+
+  where: str
+  train: list[Any]
+  held_out: list[Any]
+  reports: list[data.Report]
+  held_out_reports: list[data.Report] = []
+  apart: int = 0
+  seen: tuple[str, ...] = ()
+
+  def without(self, judged: set[str]) -> "Source":
+    """The same without training records of some groups.
+
+    Raises:
+      UserError: none is left.
+    """
+    kept = [record for record in self.train if record.group not in judged]
+    if not kept:
+      raise UserError(
+        "all of its records are of prompts that are held out.",
+        where=self.where,
+        remedy="Give other data, or a smaller config.data.eval_fraction.",
+      )
+    return self._replace(train=kept, apart=len(self.train) - len(kept))
+
+
+def read_source(
+  settings: DataSettings, template: data.ChatTemplate | None, where: str
+) -> Source:
+  """Reads and splits one source.
+
+  Raises:
+    UserError: bad data, or held-out records of another kind.
+  """
+  records, reports = read_records(settings, settings.path, template, where)
+  if settings.eval_path:
+    held_out, others = read_records(
+      settings, settings.eval_path, template, where
+    )
+    for each, at in ((records, settings.path), (held_out, settings.eval_path)):
+      if not each:
+        raise UserError("holds no usable record.", where=at)
+    if type(held_out[0]) is not type(records[0]):
+      raise UserError(
+        f"holds {type(held_out[0]).__name__}s, and {where}.path"
+        f" {type(records[0]).__name__}s.",
+        where=f"{where}.eval_path",
+        remedy="Give held-out records of the same kind.",
+      )
+    return Source(where, records, held_out, reports, others)
+  train, held_out = data.split(
+    records, settings.eval_fraction, settings.split_seed
+  )
+  return Source(where, train, held_out, reports)
+
+
+def told_apart(sources: Mapping[DataSettings, Source], main: DataSettings):
+  """The sources, with what is held out and what is trained on told apart.
+
+  A split that the run makes keeps prompts apart: what its main source holds
+  out, no stage trains on. A split that the user made, by `eval_path`, stays as
+  it is, and the overlap is counted.
+  """
+  if not main.eval_path:
+    judged = {record.group for record in sources[main].held_out}
+    sources = {each: s.without(judged) for each, s in sources.items()}
+  trained = trained_groups(sources.values())
+  return {
+    each: source._replace(seen=seen_in(trained, source.held_out))
+    if each.eval_path
+    else source
+    for each, source in sources.items()
+  }
+
+
+def trained_groups(sources: Iterable[Source]) -> frozenset[str]:
+  """The split keys of all training records."""
+  return frozenset(record.group for s in sources for record in s.train)
+
+
+def seen_in(trained: frozenset[str], records: Iterable[Any]) -> tuple[str, ...]:
+  """Places of the records whose prompts are trained on."""
+  return tuple(r.source for r in records if r.group in trained)
+
+
+def say_seen(seen: Sequence[str], of: int, noun: str) -> str:
+  """A sentence on held-out records whose prompts are trained on."""
+  lines = name_lines([line_of(where) for where in seen])
+  return (
+    f"{len(seen)} of {of} held-out {noun} have prompts that are trained on"
+    f" ({lines}): what is measured on them isn't held out"
+  )
+
+
+def read_records(
+  settings: DataSettings,
+  path: str,
+  template: data.ChatTemplate | None,
+  where: str,
+) -> tuple[list[Any], list[data.Report]]:
+  """(records, reports: of the reading and, if there is one, the conversion)."""
+  options = {
+    "on_error": settings.on_error,
+    "data_dir": settings.data_dir,
+    "template": template,
+    "columns": dict(settings.columns),
+  }
+  try:
+    records, report = data.read(
+      settings.source, path, **{k: v for k, v in options.items() if v}
+    )
+  except UserError as e:
+    if not e.where.startswith("columns"):
+      raise
+    at = f"{where}.{e.where}"
+    raise UserError(e.problem, where=at, remedy=e.remedy) from e
+  reports = [report]
+  if settings.convert:
+    try:
+      records, more = data.convert(settings.convert, records)
+    except UserError as e:
+      raise UserError(
+        e.problem, where=f"{where}.convert", remedy=e.remedy
+      ) from e
+    reports += [more] if more else []
+  return records, reports

@@ -1,0 +1,326 @@
+"""The report of a run."""
+
+import math
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jalign.evaluation.win_rate import WinMatrix
+from jalign.experiment.config.settings import Settings
+from jalign.experiment.data.prepare import Prepared
+from jalign.experiment.sampling import Samples as Drawn
+from jalign.experiment.tables import (
+  ACCURACIES,
+  headline,
+  results,
+  sampled,
+)
+from jalign.models import ModelConfig, param_specs
+from jalign.pages import plots
+from jalign.pages.frontier import plot_frontier
+from jalign.pages.markdown import escaped
+from jalign.pages.report import (
+  Figure,
+  Samples,
+  Section,
+  Table,
+  write_report,
+)
+from jalign.pages.style import Looks
+from jalign.training.metrics import read_jsonl
+
+# What a stage's curves show, where it was measured; the units are in metric
+# names nowhere else.
+CURVES = {
+  "loss": "loss",
+  "eval/loss": "held-out loss",
+  "nll_per_token": "negative log-likelihood (nats/token)",
+  "eval/nll_per_token": "held-out NLL (nats/token)",
+  "margin": "margin of log-ratios (nats)",
+  "reward_accuracy": "reward accuracy (training)",
+  "eval/reward_accuracy": "held-out reward accuracy",
+  "chosen_log_ratio": "chosen log pi/ref (nats)",
+  "rejected_log_ratio": "rejected log pi/ref (nats)",
+  "eval/win_rate": "held-out win rate over the start",
+  "eval/kl": "held-out KL to the start (nats)",
+  "reward_mean": "reward of samples, mean",
+  "eval/reward_mean": "held-out reward of samples, mean",
+  "reward_std": "reward of samples, sd",
+  "eval/reward_std": "held-out reward of samples, sd",
+  "reward_std_within_prompt": "reward, sd within a prompt",
+  "preference_certainty": "certainty of preferences, |2p - 1|",
+  "identical_pairs": "identical pairs of samples, share",
+  "win_rate_over_mixture": "win rate over the mixture (training)",
+  "response_tokens": "response length (tokens)",
+  "grad_norm": "gradient norm",
+}
+
+
+class Outcome(NamedTuple):
+  """All that a report is written from.
+
+  Attributes:
+    folder: of the run.
+    settings: of the run.
+    prepared: its data.
+    model: config of the model.
+    rows: held-out results of the judged policies, in order.
+    contestants: names, samples and measures of those beside the policies.
+    matrix: of everybody's samples under the annotator, None without one.
+    drawn: the samples that best-of-n chose from, None without it.
+    facts: seconds, peak_memory_gib, devices, went_on: see `identity.went_on`.
+  """
+
+  folder: pathlib.Path
+  settings: Settings
+  prepared: Prepared
+  model: ModelConfig
+  rows: Sequence[Mapping[str, Any]]
+  contestants: Sequence[Mapping[str, Any]]
+  matrix: WinMatrix | None
+  drawn: Drawn | None
+  facts: Mapping[str, Any]
+
+
+def write_run_report(
+  outcome: Outcome, more: Callable[[Outcome], Sequence[Section]] | None = None
+) -> pathlib.Path:
+  """Writes report.md and plots/ into the run's folder; returns its path.
+
+  Args:
+    outcome: of the run.
+    more: sections to lead with; by default the frontier alone.
+  """
+  folder, settings, rows = outcome.folder, outcome.settings, outcome.rows
+  prepared, model, matrix = outcome.prepared, outcome.model, outcome.matrix
+  facts, looks = outcome.facts, colours(outcome)
+  count = sum(_size(spec.shape) for spec in _leaves(param_specs(model)))
+  sections = [
+    *(more(outcome) if more else frontier(outcome)),
+    Section(
+      "Held-out results",
+      [
+        "Ranking accuracy: share of held-out pairs whose chosen response is"
+        " likelier. Reward accuracy: whose chosen response gained more over"
+        " the policy that the stage started from. Win rate over that policy: of"
+        " sampled responses, under the annotator; at equal length by our"
+        " regression on the difference of lengths. 95 % intervals, clustered"
+        " by prompt; those of shares are Wilson's.",
+        results(rows),
+        *_accuracy_plot(folder, rows, looks),
+        "Samples of each policy. KL: to the policy that the stage started from,"
+        " in nats a response, estimated on the samples. distinct-n: different"
+        " n-grams of words, a share of all."
+        + (_REWARD if any("reward" in row for row in rows) else ""),
+        sampled([*rows, *outcome.contestants]),
+      ],
+    ),
+  ]
+  if matrix is not None:
+    path = plots.plot_win_matrix(
+      matrix,
+      folder / "plots" / "win_matrix.png",
+      separators=(len(rows),) if outcome.contestants else (),
+    )
+    caption = (
+      "Win rates of sampled responses under the annotator, with 95 % intervals"
+      " clustered by prompt."
+    )
+    sections.append(Section("Head to head", Figure(path, caption)))
+  sections.append(Section("Samples", Samples(_samples(rows))))
+  sections += _curves(folder, settings, looks)
+  sections.append(
+    Section("Data", "\n".join(f"- {escaped(x)}" for x in prepared.lines))
+  )
+  sections.append(
+    Section(
+      "Run",
+      Table(
+        ("what", "value"),
+        [
+          ("parameters", f"{count:,}"),
+          (
+            "layers x width",
+            f"{model.num_hidden_layers} x {model.hidden_size}",
+          ),
+          ("seed", str(settings.seed)),
+          ("wall time of this call", f"{facts['seconds']:.0f} s"),
+          ("peak memory", f"{facts['peak_memory_gib']:.2f} GiB"),
+          ("devices", facts["devices"]),
+          *(
+            ("changed since it began", name)
+            for name in facts.get("went_on", ())
+          ),
+        ],
+      ),
+    )
+  )
+  return write_report(
+    folder,
+    title=settings.title or folder.name,
+    sections=sections,
+    summary=escaped(headline(rows)),
+  )
+
+
+def colours(outcome: Outcome) -> Looks:
+  """The look of each policy and contestant, the same on every plot."""
+  names = [
+    *(row["name"] for row in outcome.rows),
+    *(s.name for s in outcome.settings.stages),
+  ]
+  names += [row["name"] for row in outcome.contestants]
+  return plots.run_colours(names)
+
+
+def frontier(
+  outcome: Outcome, references: Mapping[str, float] | None = None
+) -> list[Section]:
+  """Win rate against KL, with each online stage's path while it trained.
+
+  KL and win rate are over the policy that a stage started from: stages from
+  other policies have a plot of their own.
+
+  Args:
+    outcome: of the run.
+    references: label -> per cent to mark by a dashed line.
+
+  Returns:
+    One section, or none where no policy was compared with its start.
+  """
+  points: dict[str, dict[str, tuple[float, ...]]] = {}
+  for row in outcome.rows:
+    if "kl" in row and "win_rate" in row:
+      points.setdefault(row["against"], {})[row["name"]] = (
+        row["kl"]["mean"],
+        (row["kl"]["high"] - row["kl"]["low"]) / 2,
+        *(100 * row["win_rate"][k] for k in ("mean", "low", "high")),
+      )
+  figures, plotted = [], outcome.folder / "plots"
+  for i, (start, mine) in enumerate(points.items()):
+    curves = _paths(outcome, mine)
+    picture = plot_frontier(
+      mine,
+      plotted / ("frontier.png" if not i else f"frontier_{i + 1}.png"),
+      xlabel=f"KL to {start} (nats a response)",
+      ylabel=f"win rate over {start} (%)",
+      curves=curves,
+      references=references,
+      looks=colours(outcome),
+    )
+    caption = (
+      f"What each policy that started from {start} wins over it, and how"
+    )
+    caption += " far it went for it, with 95 % intervals."
+    if curves:
+      caption += (
+        " A line is the path of an online stage while it trained; it ends at an"
+        " open circle beside its policy's dot, because other samples measured"
+        " the path, or an earlier state was selected."
+      )
+    figures.append(Figure(picture, caption))
+  return [Section("Frontier", figures)] if figures else []
+
+
+def _paths(outcome: Outcome, names: Iterable[str]) -> dict[str, Any]:
+  """(KLs, win rates in %) of stages that were evaluated on samples."""
+  curves = {}
+  for name in names:
+    rows = read_jsonl(outcome.folder / name / "metrics.jsonl")
+    path = [r for r in rows if "eval/kl" in r]
+    if path:
+      curves[name] = (
+        [r["eval/kl"] for r in path],
+        [100 * r["eval/win_rate"] for r in path],
+      )
+  return curves
+
+
+_WITH_UNIT = {"loss": "nll_per_token", "eval/loss": "eval/nll_per_token"}
+_REWARD = (
+  " Reward: mean of the config's reward function, with a 95 % interval"
+  " clustered by prompt; sd: its standard deviation over all samples, and among"
+  " the samples of one prompt."
+)
+_BARS = ("ranking_accuracy", "reward_accuracy", "win_rate")
+
+
+def _accuracy_plot(folder, rows, colours):
+  bars, looks = {}, {}
+  for row in rows:
+    for key, label in ACCURACIES:
+      if key in row and key in _BARS:
+        rate = row[key]
+        bar = f"{row['name']}: {label.split(' over')[0]}"
+        bars[bar] = tuple(100 * rate[k] for k in ("mean", "low", "high"))
+        looks[bar] = colours[row["name"]]
+  if not bars:
+    return []
+  path = plots.plot_bars_with_intervals(
+    bars,
+    folder / "plots" / "accuracy.png",
+    xlabel="% (95 % interval, clustered by prompt)",
+    reference=50,
+    looks=looks,
+  )
+  return [Figure(path, "Held-out accuracies and win rates of each stage.")]
+
+
+def _curves(folder, settings, looks):
+  found = []
+  for stage in settings.stages:
+    rows = read_jsonl(folder / stage.name / "metrics.jsonl")
+    keys = present({stage.name: rows})
+    path = plots.plot_metrics(
+      {stage.name: rows},
+      keys,
+      folder / "plots" / f"{stage.name}.png",
+      looks=looks,
+      window=5,
+    )
+    caption = (
+      "Over steps; where a curve is drawn twice, faint as it was logged and"
+      " strong as its running mean over 5 points."
+    )
+    found.append(Section(f"Stage {stage.name}", Figure(path, caption)))
+  return found
+
+
+def present(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
+  every = [row for rows in runs.values() for row in rows]
+  seen = {key for row in every for key in row}
+  for loss, nll in _WITH_UNIT.items():  # the same curve, of an imitating loss
+    both = [row for row in every if loss in row and nll in row]
+    alike = [math.isclose(row[loss], row[nll], rel_tol=1e-4) for row in both]
+    if both and all(alike) and len(both) == sum(loss in row for row in every):
+      seen.discard(loss)
+  return {key: label for key, label in CURVES.items() if key in seen}
+
+
+def _samples(rows, shown: int = 8):
+  if not rows:
+    return []
+  policies = [row for row in rows if row["name"] != "start"]
+  per_prompt = len(rows[0]["samples"]) // len(rows[0]["prompts"])
+  return [
+    (
+      prompt,
+      {row["name"]: row["samples"][i * per_prompt] for row in policies},
+    )
+    for i, prompt in enumerate(
+      rows[0].get("written_prompts", rows[0]["prompts"])[:shown]
+    )
+  ]
+
+
+def _leaves(tree):
+  if isinstance(tree, dict):
+    return [leaf for value in tree.values() for leaf in _leaves(value)]
+  return [tree]
+
+
+def _size(shape):
+  total = 1
+  for size in shape:
+    total *= size
+  return total

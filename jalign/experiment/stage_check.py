@@ -1,0 +1,245 @@
+"""What is wrong with a stage, found before any stage has run."""
+
+import fnmatch
+
+import jax
+from flax import traverse_util
+
+from jalign import data, losses
+from jalign.errors import UserError, nearest
+from jalign.experiment.config.settings import StageSettings
+from jalign.experiment.context import Run
+from jalign.experiment.feed import total_steps
+from jalign.experiment.held_out import loss_metrics, online_metrics
+from jalign.experiment.loss import bind
+from jalign.experiment.params import trainable_of
+from jalign.experiment.probe import probe_data
+from jalign.models import transformer
+from jalign.training.objective import make_objective
+from jalign.training.optimizer import make_schedule
+
+
+def check_stage(run: Run, stage: StageSettings) -> None:
+  """Finds what is wrong with a stage before any stage has run.
+
+  Raises:
+    UserError: names the key.
+  """
+  at = f"config.{stage.name}"
+  loss, dataset = bind(stage), run.prepared.stages[stage.name]
+  trainable_of(run.model_config, stage)
+  if not stage.algorithm:
+    dataset.check(loss.batch, f"{at}.data")
+  make_schedule(stage.optimizer, total_steps(stage, run.prepared))
+  _check_divisible(stage, run.mesh)
+  _check_packing(stage)
+  _check_normalise(stage, loss.batch)
+  _check_diagnostics(run, stage, loss.batch)
+  if loss.coupled and stage.microbatches > 1:
+    raise UserError(
+      f"{loss.title} couples the examples of a batch: it can't be accumulated.",
+      where=f"{at}.microbatches",
+      remedy="Set it to 1.",
+    )
+  if stage.algorithm:
+    if run.annotator is None:
+      raise UserError(
+        f"{stage.algorithm} needs an annotator.",
+        where="config.annotator.function",
+        remedy="Name a Python function, as FILE.py:NAME.",
+      )
+    if stage.reference == "precompute":
+      raise UserError(
+        "samples of an online stage can't be scored in advance.",
+        where=f"{at}.reference",
+        remedy="Use reference='step'.",
+      )
+    if not dataset.train_prompts:
+      raise UserError(
+        f"{stage.algorithm} needs prompts, and the data has none by itself.",
+        where=f"{at}.data",
+        remedy="Choose a source whose rows have a prompt.",
+      )
+    _check_select(stage, online_metrics(run.annotator))
+    return
+  names = losses.array_parameters(loss.function)
+  if (
+    (dataset.kind, loss.batch) in (("lists", "sequences"), ("lists", "tokens"))
+    and "rewards" not in names
+    and not stage.algorithm
+  ):
+    raise UserError(
+      f"{loss.title} takes no rewards, and would imitate the worst responses of"
+      " a list as much as the best.",
+      where=f"{at}.data.convert",
+      remedy="Set it to 'best_demonstrations'.",
+    )
+  scored = [n for n in names if n in ("rewards", "values")]
+  if scored and dataset.kind != "lists":
+    raise UserError(
+      f"{loss.title} takes {', '.join(scored)}: scores of ranked lists, and the"
+      f" data has {dataset.kind}.",
+      where=f"{at}.data",
+      remedy="Choose a source of ranked lists.",
+    )
+  precomputed = ("ref_logps", "ref_chosen_logps", "ref_rejected_logps")
+  passed = [n for n in names if n.startswith("ref_") and n not in precomputed]
+  if stage.reference == "precompute" and passed:
+    raise UserError(
+      f"{loss.title} takes {', '.join(passed)}: sums over whole responses alone"
+      " are scored in advance.",
+      where=f"{at}.reference",
+      remedy="Use reference='step'.",
+    )
+  if loss.batch == "unpaired":
+    _check_unpaired(dataset.rows(loss.batch, "train"), names, loss.title, at)
+  if stage.select:
+    model = transformer(run.model_config)
+    objective = make_objective(loss.function, model, batch=loss.batch)
+    _check_select(
+      stage,
+      loss_metrics(dataset, model, objective, loss.batch, stage.batch_size),
+    )
+  if dataset.kind != "pairs":
+    return
+  pair = dataset.train[0]
+  for name in names:
+    field = {
+      "preference": pair.preference,
+      "chosen_scores": pair.chosen_score,
+      "rejected_scores": pair.rejected_score,
+    }
+    if name in field and field[name] is None:
+      raise UserError(
+        f"{loss.title} takes {name}, which the data doesn't hold.",
+        where=f"{at}.loss",
+        remedy="Give every record that field, or choose another loss.",
+      )
+
+
+def _check_unpaired(rows, names, title, at):
+  labels = {bool(row.desirable) for row in rows}
+  if "desirable" in names and len(labels) < 2:
+    said = "desirable" if True in labels else "undesirable"
+    raise UserError(
+      f"{title} tells desirable responses from others, and all {len(rows)} to"
+      f" train on are {said}.",
+      where=f"{at}.data",
+      remedy="Give responses of both labels, or imitate desirable ones: the"
+      " source 'demonstrations' with the loss 'sft'.",
+    )
+  if "mismatched_logps" in names and len(data.spare_responses(rows)) < 2:
+    raise UserError(
+      f"{title} pairs prompts with responses to other prompts, and all"
+      f" {len(rows)} responses to train on have one prompt.",
+      where=f"{at}.data",
+      remedy="Give responses to more prompts, or choose another loss.",
+    )
+
+
+def _check_diagnostics(run, stage, batch):
+  found = stage.diagnostics
+  where = f"config.{stage.name}.diagnostics"
+  if found.probes:
+    probe_data(run.prepared, stage)
+    if jax.process_count() > 1:
+      raise UserError(
+        f"probes look at pairs from one process, and there are"
+        f" {jax.process_count()}.",
+        where=where,
+        remedy="Leave out all but entanglement='step'.",
+      )
+  if found.policy and found.top_k > run.model_config.vocab_size:
+    raise UserError(
+      f"there are {run.model_config.vocab_size} tokens.",
+      where=f"{where}.top_k",
+    )
+  if found.entanglement in ("step", "both"):
+    remedy = "Use 'probe', which looks at held-out pairs."
+    if batch not in ("pairs", "segments"):
+      raise UserError(
+        f"'step' looks at pairs, and the loss takes {batch}.",
+        where=f"{where}.entanglement",
+        remedy=remedy,
+      )
+    if stage.packing or stage.share_prefix:
+      raise UserError(
+        "'step' can't look into packed rows.",
+        where=f"{where}.entanglement",
+        remedy=remedy,
+      )
+    if stage.normalise_pairs:
+      raise UserError(
+        "'step' can't look at gradients that are normalised.",
+        where=f"{where}.entanglement",
+        remedy=remedy,
+      )
+  paths = traverse_util.flatten_dict(
+    trainable_of(run.model_config, stage).specs, sep="/"
+  )
+  for pattern in found.groups:
+    if not fnmatch.filter(paths, pattern):
+      raise UserError(
+        f"{pattern!r} matches no parameter that is trained.",
+        where=f"{where}.groups",
+        remedy=f"There are: {', '.join(paths)}.",
+      )
+
+
+def _check_normalise(stage, batch):
+  if not stage.normalise_pairs:
+    return
+  others = {
+    f"a loss on {batch}": batch not in ("pairs", "segments"),
+    "packed rows": bool(stage.packing or stage.share_prefix),
+    "a part of the parameters": bool(stage.lora.rank or stage.trainable),
+  }
+  for what, asked in others.items():
+    if asked:
+      raise UserError(
+        f"normalised gradients of pairs don't go with {what}.",
+        where=f"config.{stage.name}.normalise_pairs",
+        remedy="Set it to False.",
+      )
+
+
+def _check_packing(stage):
+  asked = [key for key in ("packing", "share_prefix") if getattr(stage, key)]
+  if not asked:
+    return
+  where = f"config.{stage.name}.{asked[0]}"
+  remedy = f"Set it to {0 if asked[0] == 'packing' else False}."
+  if stage.algorithm:
+    raise UserError(
+      "samples of an online stage aren't packed.",
+      where=where,
+      remedy=remedy,
+    )
+  if jax.process_count() > 1:
+    raise UserError(
+      "batches are packed by one process alone, and there are"
+      f" {jax.process_count()}.",
+      where=where,
+      remedy=remedy,
+    )
+
+
+def _check_select(stage, measured):
+  if stage.select and stage.select not in measured:
+    raise UserError(
+      f"{stage.select!r} is not measured.",
+      where=f"config.{stage.name}.select",
+      remedy=nearest(stage.select, measured),
+    )
+
+
+def _check_divisible(stage, mesh):
+  ways = mesh.shape["data"] * mesh.shape["fsdp"]
+  size = stage.batch_size // stage.microbatches
+  if stage.batch_size % stage.microbatches or size % ways:
+    raise UserError(
+      f"{stage.batch_size} examples in {stage.microbatches} microbatches don't"
+      f" divide over the {ways} devices of the mesh's data and fsdp axes.",
+      where=f"config.{stage.name}.batch_size",
+      remedy=f"Choose a multiple of {ways * stage.microbatches}.",
+    )

@@ -1,0 +1,125 @@
+"""Panels of what samples gained: rewards, and gain against distance."""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.ticker import MaxNLocator
+
+from jalign.pages.traces import Draw, Dynamics, Panel, Runs, explain
+
+
+def rewards(key: str) -> Draw:
+  """Mean reward of samples; of one run with a standard deviation each way."""
+
+  def draw(axes, runs: Runs, looks) -> bool:
+    drawn = False
+    for name, run in runs.items():
+      mean, spread = run.curve(f"{key}_mean"), run.curve(f"{key}_std")
+      if mean is None:
+        continue
+      drawn = True
+      colour = looks[name][0]
+      axes.plot(*mean, color=colour)
+      if len(runs) == 1 and spread and len(spread[0]) == len(mean[0]):
+        low, high = mean[1] - spread[1], mean[1] + spread[1]
+        axes.fill_between(mean[0], low, high, color=colour, alpha=0.12)
+    axes.set_ylabel("reward")
+    return drawn
+
+  return draw
+
+
+_SPREADS = {
+  "reward_std": ("all samples", "-"),
+  "reward_std_within_prompt": ("within a prompt", "--"),
+}
+_PREFERENCES = {
+  "preference_certainty": ("certainty, |2p - 1|", "-"),
+  "win_rate_over_mixture": ("win rate over the mixture", "--"),
+  "identical_pairs": ("identical pairs", ":"),
+}
+
+
+def _styled(lines: Mapping[str, tuple[str, str]], ylabel: str, scale: float):
+  """Several metrics of a run on one pair of axes, by line style."""
+
+  def draw(axes, runs: Runs, looks) -> bool:
+    drawn = {}
+    for name, run in runs.items():
+      for key, (label, style) in lines.items():
+        curve = run.curve(key)
+        if curve is not None:
+          steps, values = curve
+          axes.plot(steps, scale * values, style, color=looks[name][0])
+          drawn[label] = style
+    axes.set_ylabel(ylabel)
+    explain(axes, drawn)
+    return bool(drawn)
+
+  return draw
+
+
+spreads: Draw = _styled(_SPREADS, "sd of the reward", 1)
+preferences: Draw = _styled(_PREFERENCES, "%", 100)
+
+
+_GAINS = (
+  ("samples/{}", "samples/kl_k1_nats"),
+  ("eval/{}", "eval/kl"),
+)
+
+
+def _gain(run: Dynamics):
+  """(label, KLs, gains) of a run's held-out samples, None without."""
+  for names, distance in _GAINS:
+    measured = {k for row in run.rows for k in row if k.startswith(names[:5])}
+    others = sorted(k for k in measured if "reward" in k and "_std" not in k)
+    for key in (names.format("reward_mean"), *others, names.format("win_rate")):
+      found, kl = run.curve(key), run.curve(distance)
+      if found is None or kl is None or len(found[1]) != len(kl[1]):
+        continue
+      if key.endswith("win_rate"):
+        return "win rate over the start (%)", kl[1], 100 * found[1]
+      what = key.partition("/")[2].removesuffix("_mean").replace("_", " ")
+      return f"mean {what}", kl[1], found[1]
+  return None
+
+
+def gains(runs: Runs) -> list[Panel]:
+  """A panel of gain against distance for each start and kind of gain.
+
+  KL and win rates are over the policy that a run started from: runs from
+  others don't share an axis.
+  """
+  groups: dict[tuple[str, str], list[str]] = {}
+  for name, run in runs.items():
+    found = _gain(run)
+    if found is not None:
+      start = run.start or f"of {name}"
+      groups.setdefault((start, found[0]), []).append(name)
+  starts = list(dict.fromkeys(start for start, _ in groups))
+  panels = []
+  for (start, label), names in groups.items():
+    title = "Gain and distance"
+    if len(starts) > 1:
+      title += f", start {starts.index(start) + 1} of {len(starts)}"
+    panels.append(Panel(title, _path(names, label), ""))
+  return panels
+
+
+def _path(names: Sequence[str], label: str) -> Draw:
+  """What samples gained against how far the policy went, to a last point."""
+
+  def draw(axes, runs: Runs, looks) -> bool:
+    for name in names:
+      found = _gain(runs[name])
+      assert found is not None  # `gains` saw to it
+      _, kl, gain = found
+      colour = looks[name][0]
+      axes.plot(kl, gain, "o-", color=colour, markersize=3)
+      axes.plot(kl[-1:], gain[-1:], "o", color=colour, markersize=7)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.set_xlabel("KL to the start (nats a response)")
+    axes.set_ylabel(label)
+    return True
+
+  return draw

@@ -1,0 +1,207 @@
+"""The panels of the page on what a loss did to a policy while it trained."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jalign.diagnostics.policy import reversal
+from jalign.diagnostics.preference import reliability
+from jalign.pages.gains import gains, preferences, rewards, spreads
+from jalign.pages.style import Looks, new_figure
+from jalign.pages.traces import Draw, Dynamics, Panel, Runs, explain
+
+SIDES: tuple[tuple[str, Any], ...] = (("chosen", "-"), ("rejected", "--"))
+CASES = ("ideal", "both_up", "both_down", "reversed")
+_CASE_COLOURS = ("#009E73", "#56B4E9", "#E69F00", "#D55E00")
+# Where log-ratios come from: held-out pairs, or else training batches.
+MEASURED, TRAINED = ("likelihood/{}_nats", "eval/{}"), ("{}",)
+
+
+def _log_ratios(sources: Sequence[str]) -> Draw:
+  """Chosen and rejected log pi / ref, with the middle 80 % of one run."""
+
+  def draw(axes, runs: Runs, looks) -> bool:
+    drawn = False
+    for name, run in runs.items():
+      if sources == TRAINED and _curves(run, MEASURED, "chosen_log_ratio"):
+        continue
+      colour = looks[name][0]
+      for side, style in SIDES:
+        curve = _curves(run, sources, f"{side}_log_ratio")
+        if curve is None:
+          continue
+        drawn = True
+        axes.plot(*curve, style, color=colour)
+        low, high = (
+          run.curve(f"likelihood/{side}_log_ratio_p{q}_nats") for q in (10, 90)
+        )
+        if len(runs) == 1 and sources == MEASURED and low and high:
+          axes.fill_between(low[0], low[1], high[1], color=colour, alpha=0.12)
+    axes.axhline(0, color="#888888", linewidth=0.8)
+    axes.set_ylabel("log pi / ref (nats)")
+    explain(axes, dict(SIDES))
+    return drawn
+
+  return draw
+
+
+def _curves(run: Dynamics, sources: Sequence[str], name: str):
+  return run.curve(*(source.format(name) for source in sources))
+
+
+def _cosines(axes, runs: Runs, looks) -> bool:
+  """Cosine of the two gradients, and below what it has to stay."""
+  drawn = False
+  for name, run in runs.items():
+    for part in ("all", "last_layer"):
+      cosine = run.curve(f"entanglement/{part}/cosine")
+      bound = run.curve(f"entanglement/{part}/cosine_threshold")
+      if cosine is not None:
+        axes.plot(*cosine, color=looks[name][0])
+        if bound is not None:
+          axes.plot(*bound, ":", color=looks[name][0])
+        drawn = True
+        break
+  axes.set_ylabel("cosine")
+  return drawn
+
+
+def _cases(axes, runs: Runs, looks) -> bool:
+  """Shares of the forecast cases of one run; of several, the ideal's."""
+  parts = ("all", "last_layer")
+  keys = lambda case: [f"entanglement/{p}/{case}_share" for p in parts]
+  axes.set_ylim(-3, 103)  # lines at the ends are seen whole
+  axes.set_ylabel("% of pairs")
+  if len(runs) > 1:
+    axes.set_ylabel("% of pairs forecast as ideal")
+    drawn = False
+    for name, run in runs.items():
+      curve = run.curve(*keys("ideal"))
+      if curve is not None:
+        axes.plot(curve[0], 100 * curve[1], color=looks[name][0])
+        drawn = True
+    return drawn
+  (run,) = runs.values()
+  curves = [run.curve(*keys(case)) for case in CASES]
+  found = [curve for curve in curves if curve is not None]
+  if len(found) < len(CASES):
+    return False
+  axes.stackplot(
+    found[0][0],
+    *(100 * values for _, values in found),
+    colors=_CASE_COLOURS,
+    labels=[case.replace("_", " ") for case in CASES],
+    alpha=0.85,
+  )
+  axes.legend(loc="lower left", fontsize="x-small", framealpha=0.85)
+  return True
+
+
+def _changes(axes, runs: Runs, looks) -> bool:
+  """What single steps did to both log-probs."""
+  drawn = False
+  for name, run in runs.items():
+    for side, style in SIDES:
+      curve = run.curve(f"entanglement/realised/{side}_change_nats")
+      if curve is not None:
+        axes.plot(*curve, style, color=looks[name][0])
+        drawn = True
+  axes.axhline(0, color="#888888", linewidth=0.8)
+  axes.set_ylabel("change in one step (nats)")
+  explain(axes, dict(SIDES))
+  return drawn
+
+
+def _indicator(key: str, ylabel: str) -> Draw:
+  def draw(axes, runs: Runs, looks) -> bool:
+    drawn = False
+    for name, run in runs.items():
+      curve = run.curve(key)
+      if curve is None:
+        continue
+      steps, values = curve
+      axes.plot(steps, values, color=looks[name][0])
+      turn = reversal(values, falls=True)
+      if turn is not None:
+        axes.plot(
+          steps[turn], values[turn], "v", color=looks[name][0], markersize=7
+        )
+      drawn = True
+    axes.set_ylabel(ylabel)
+    return drawn
+
+  return draw
+
+
+_ACCURACIES = (
+  (("likelihood/ranking_accuracy", "eval/ranking_accuracy"), "-", "ranking"),
+  (("likelihood/reward_accuracy", "eval/reward_accuracy"), "--", "reward"),
+  (("likelihood/idealised_accuracy",), ":", "idealised ranking"),
+)
+
+
+def _accuracies(axes, runs: Runs, looks) -> bool:
+  """Rankings by the policy, by its implicit reward, and at the optimum."""
+  drawn = {}
+  for name, run in runs.items():
+    for keys, style, label in _ACCURACIES:
+      curve = run.curve(*keys)
+      if curve is not None:
+        axes.plot(curve[0], 100 * curve[1], style, color=looks[name][0])
+        drawn[label] = style
+  axes.set_ylabel("accuracy (%)")
+  explain(axes, drawn)
+  return bool(drawn)
+
+
+def _calibration(axes, runs: Runs, looks) -> bool:
+  """Reliability of the implicit rewards at the last probe."""
+  drawn = False
+  for name, run in runs.items():
+    if run.beta is None or "policy_chosen_nats" not in run.pairs:
+      continue
+    ratio = lambda side, run=run: (
+      run.pairs[f"policy_{side}_nats"] - run.pairs[f"reference_{side}_nats"]
+    )
+    margins = run.beta * (ratio("chosen") - ratio("rejected"))
+    bins = 10 if len(margins) >= 100 else 5
+    found = reliability(margins, bins, equal_mass=True)
+    axes.plot(
+      100 * found.confidence,
+      100 * found.accuracy,
+      "o-",
+      color=looks[name][0],
+    )
+    drawn = True
+  axes.plot([50, 100], [50, 100], color="#888888", linewidth=0.8)
+  axes.set(xlabel="confidence (%)", ylabel="right (%)")
+  return drawn
+
+
+def panels(runs: Runs, looks: Looks) -> list[Panel]:
+  """Those that have something to show."""
+  several = len(runs) > 1
+  found = [
+    Panel("Log-probs of held-out pairs", _log_ratios(MEASURED)),
+    Panel("Log-probs of training batches", _log_ratios(TRAINED)),
+    Panel("Entanglement: cosine, threshold dotted", _cosines),
+    Panel("Forecast of a step" + (": ideal" if several else ""), _cases),
+    Panel("What a step did", _changes),
+    Panel(
+      "Top-k entropy", _indicator("policy/top_k_entropy_bits", "bits a token")
+    ),
+    Panel("Top-k mass", _indicator("policy/top_k_mass", "probability")),
+    Panel("Accuracies on held-out pairs", _accuracies),
+    Panel("Calibration of implicit rewards", _calibration, ""),
+    Panel("Preferences between training samples", preferences),
+    Panel("Reward of training samples", rewards("reward")),
+    Panel("Spread of that reward", spreads),
+    Panel("Reward of held-out samples", rewards("eval/reward")),
+    Panel("Reward of the probe's samples", rewards("samples/reward")),
+    *gains(runs),
+  ]
+  return [panel for panel in found if _is_drawn(panel, runs, looks)]
+
+
+def _is_drawn(panel: Panel, runs: Runs, looks: Looks) -> bool:
+  scratch = new_figure(1, 1, "").subplots()
+  return panel.draw(scratch, runs, looks)

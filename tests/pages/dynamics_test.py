@@ -1,0 +1,140 @@
+"""The page of dynamics says what its panels are of, and keeps runs apart."""
+
+import numpy as np
+import pytest
+
+from jalign.pages import dynamics, panels, style
+from jalign.pages.traces import Dynamics
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+  """plot_dynamics, but returning {title: axes} and the figure."""
+  monkeypatch.setattr(dynamics, "save_figure", lambda figure, _: figure)
+
+  def draw(runs):
+    figure = dynamics.plot_dynamics(runs, "x.png")
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    return {axes.get_title(loc="left"): axes for axes in shown}, figure
+
+  return draw
+
+
+def _run(*names, start="a", scale=1.0):
+  rows = [
+    {"step": step, **dict.fromkeys(names, scale * step)} for step in (0, 2, 4)
+  ]
+  return Dynamics(rows, {}, None, start)
+
+
+def _colours(axes):
+  grey = {"#888888", "#444444"}
+  return {line.get_color() for line in axes.lines} - grey
+
+
+SIDES = ("chosen_log_ratio", "rejected_log_ratio")
+
+
+def test_what_was_measured_in_training_is_not_called_held_out(drawn):
+  held_out = _run(*SIDES, *(f"eval/{name}" for name in SIDES))
+  training = _run(*SIDES, scale=3.0)
+  found, _ = drawn({"a": held_out, "b": training})
+  assert list(found) == [
+    "Log-probs of held-out pairs",
+    "Log-probs of training batches",
+  ]
+  blue, red = (look[0] for look in style.run_colours(["a", "b"]).values())
+  assert _colours(found["Log-probs of held-out pairs"]) == {blue}
+  assert _colours(found["Log-probs of training batches"]) == {red}
+  assert list(drawn({"b": training})[0]) == ["Log-probs of training batches"]
+  assert list(drawn({"a": held_out})[0]) == ["Log-probs of held-out pairs"]
+
+
+def test_runs_from_other_starts_have_axes_of_their_own(drawn):
+  names = "eval/kl", "eval/win_rate"
+  runs = {
+    "a": _run(*names),
+    "b": _run(*names, start="other"),
+    "c": _run(*names),
+  }
+  found, _ = drawn(runs)
+  looks = style.run_colours(list(runs))
+  assert {title: _colours(axes) for title, axes in found.items()} == {
+    "Gain and distance, start 1 of 2": {looks["a"][0], looks["c"][0]},
+    "Gain and distance, start 2 of 2": {looks["b"][0]},
+  }
+  assert list(drawn({"a": runs["a"], "c": runs["c"]})[0]) == [
+    "Gain and distance"
+  ]
+  unknown = {name: _run(*names, start="") for name in "ab"}
+  assert len(drawn(unknown)[0]) == 2
+
+
+def test_a_distance_below_zero_is_drawn_where_it_is(drawn):
+  found, _ = drawn({"a": _run("eval/kl", "eval/win_rate", scale=-0.1)})
+  axes = found["Gain and distance"]
+  path, last = axes.lines
+  np.testing.assert_allclose(path.get_xdata(), [0, -0.2, -0.4])
+  np.testing.assert_allclose(last.get_xdata(), [-0.4])
+  assert axes.get_ylabel() == "win rate over the start (%)"
+  assert "nats" in axes.get_xlabel() and "sqrt" not in axes.get_xlabel()
+
+
+def test_rewards_are_shown_and_are_the_gain_where_there_are_some(drawn):
+  names = "reward_mean", "reward_std", "reward_std_within_prompt"
+  held_out = "eval/reward_mean", "eval/reward_std", "eval/kl", "eval/win_rate"
+  found, _ = drawn({"a": _run(*names, *held_out)})
+  assert list(found) == [
+    "Reward of training samples",
+    "Spread of that reward",
+    "Reward of held-out samples",
+    "Gain and distance",
+  ]
+  assert found["Gain and distance"].get_ylabel() == "mean reward"
+  (mean,) = found["Reward of training samples"].lines
+  np.testing.assert_allclose(mean.get_ydata(), [0, 2, 4])
+  # Gains in other units share no axis.
+  wins = _run("eval/kl", "eval/win_rate")
+  found, _ = drawn({"a": _run(*held_out), "b": wins})
+  gains = panels.gains({"a": _run(*held_out), "b": wins})
+  assert len(gains) == 2
+
+
+def test_preferences_are_shown_without_a_reward(drawn):
+  names = "preference_certainty", "identical_pairs", "win_rate_over_mixture"
+  found, _ = drawn({"a": _run(*names, scale=0.1)})
+  (axes,) = found.values()
+  assert list(found) == ["Preferences between training samples"]
+  for line in axes.lines:
+    np.testing.assert_allclose(line.get_ydata(), [0, 20, 40])
+  assert {line.get_linestyle() for line in axes.lines} == {"-", "--", ":"}
+
+
+def test_chosen_and_rejected_have_the_runs_colour(drawn):
+  found, _ = drawn({"a": _run(*(f"eval/{name}" for name in SIDES))})
+  axes = found["Log-probs of held-out pairs"]
+  assert _colours(axes) == {style.look(0)[0]}
+  assert {"-", "--"} <= {line.get_linestyle() for line in axes.lines}
+
+
+def test_a_legend_of_many_long_names_is_whole(drawn):
+  runs = {
+    f"a rather long name of run {i} " * 2: _run("eval/x") for i in range(9)
+  }
+  runs = {
+    name: _run("eval/chosen_log_ratio", scale=i)
+    for i, name in enumerate(runs, 1)
+  }
+  _, figure = drawn(runs)
+  (legend,) = figure.legends
+  figure.draw_without_rendering()
+  box, page = legend.get_window_extent(), figure.bbox
+  assert page.x0 <= box.x0 < box.x1 <= page.x1
+  assert page.y0 <= box.y0 < box.y1 <= page.y1
+  assert len(legend.get_texts()) == 9
+  assert "".join(legend.get_texts()[0].get_text().split()) == (
+    "".join(next(iter(runs)).split())
+  )
+  (axes,) = (axes for axes in figure.axes if axes.get_visible())
+  assert not axes.get_window_extent().overlaps(box)
+  assert axes.get_window_extent().height > 100

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-import jalign.evaluation as ev
+from jalign import pages
 from jalign.errors import UserError
 from jalign.pages import cycle
 
 
 def _drawn(monkeypatch, *args, **kw):
   monkeypatch.setattr(cycle, "save_figure", lambda figure, _: figure)
-  figure = ev.plot_cycle(*args, "x.png", **kw)
+  figure = pages.plot_cycle(*args, "x.png", **kw)
   figure.draw_without_rendering()
   (axes,) = figure.axes
   of = lambda kind: [p for p in axes.patches if isinstance(p, kind)]
@@ -66,14 +66,14 @@ def test_boxes_and_labels_keep_apart_and_texts_fit(monkeypatch, n, with_texts):
 
 
 def test_it_is_a_file_and_errors_name_the_cause(tmp_path):
-  path = ev.plot_cycle(
+  path = pages.plot_cycle(
     ["a", "b", "c"], [0.6, 0.7, 0.5], tmp_path / "p" / "c.png", title="$x$"
   )
   assert path.read_bytes().startswith(b"\x89PNG")
   with pytest.raises(UserError, match="2 names"):
-    ev.plot_cycle(["a", "b"], [0.5, 0.5], path)
+    pages.plot_cycle(["a", "b"], [0.5, 0.5], path)
   with pytest.raises(UserError, match="different names"):
-    ev.plot_cycle(["a", "b", "a"], [0.5] * 3, path)
+    pages.plot_cycle(["a", "b", "a"], [0.5] * 3, path)
   for rates in ([0.5, 0.5], [0.5, 0.5, 65], [0.5, 0.5, float("nan")]):
     with pytest.raises(UserError, match="win rates"):
-      ev.plot_cycle(["a", "b", "c"], rates, path)
+      pages.plot_cycle(["a", "b", "c"], rates, path)

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-import jalign.evaluation as ev
+from jalign import pages
 from jalign.errors import UserError
 from jalign.pages import frontier
 
@@ -16,7 +16,7 @@ LABELS = {"xlabel": "KL (nats)", "ylabel": "win rate (%)"}
 def drawn(monkeypatch):
   """plot_frontier, but returning the figure."""
   monkeypatch.setattr(frontier, "save_figure", lambda figure, _: figure)
-  return lambda *args, **kw: ev.plot_frontier(*args, "x.png", **LABELS, **kw)
+  return lambda *args, **kw: pages.plot_frontier(*args, "x.png", **LABELS, **kw)
 
 
 def _boxes(axes, names):
@@ -28,7 +28,7 @@ def _boxes(axes, names):
 def test_crowded_labels_do_not_overlap_and_stay_inside(drawn):
   rng = np.random.default_rng(0)
   points = {
-    f"policy {i}": ev.FrontierPoint(10 + x, 0.5, 60 + y, 58 + y, 62 + y)
+    f"policy {i}": pages.FrontierPoint(10 + x, 0.5, 60 + y, 58 + y, 62 + y)
     for i, (x, y) in enumerate(rng.normal(size=(8, 2)) * 1.5)
   }
   axes = drawn(points).axes[0]
@@ -50,7 +50,7 @@ def test_points_curves_and_references_have_their_places(drawn):
     (line.get_color(), tuple(map(float, line.get_ydata())))
     for line in axes.lines
   }
-  looks = ev.run_colours(["SFT", "DPO", "best-of-n"])
+  looks = pages.run_colours(["SFT", "DPO", "best-of-n"])
   dpo = looks["DPO"][0]
   assert {(dpo, (30, 45, 50)), (dpo, (47, 53)), (dpo, (50,))} <= colours
   assert (looks["best-of-n"][0], (30, 60)) in colours
@@ -66,7 +66,7 @@ def test_a_path_that_ends_elsewhere_is_joined_to_its_point(drawn):
   (end,) = (x for x in axes.lines if x.get_markerfacecolor() == "w")
   np.testing.assert_array_equal(end.get_xydata(), [(7, 49)])
   assert {gap.get_color(), end.get_color()} == {
-    ev.run_colours(["DPO"])["DPO"][0]
+    pages.run_colours(["DPO"])["DPO"][0]
   }
   other = drawn(points, curves={"best-of-n": ([0, 2], [30, 60])}).axes[0]
   assert ":" not in {line.get_linestyle() for line in other.lines}
@@ -74,9 +74,9 @@ def test_a_path_that_ends_elsewhere_is_joined_to_its_point(drawn):
 
 def test_it_is_a_file_and_errors_name_the_cause(tmp_path):
   points = {"a": (1, float("nan"), 2, float("nan"), float("nan"))}
-  path = ev.plot_frontier(points, tmp_path / "p" / "f.png", **LABELS)
+  path = pages.plot_frontier(points, tmp_path / "p" / "f.png", **LABELS)
   assert path.read_bytes().startswith(b"\x89PNG")
   with pytest.raises(UserError, match="no points"):
-    ev.plot_frontier({}, path, **LABELS)
+    pages.plot_frontier({}, path, **LABELS)
   with pytest.raises(UserError, match="curve 'c'"):
-    ev.plot_frontier(points, path, curves={"c": ([1], [1, 2])}, **LABELS)
+    pages.plot_frontier(points, path, curves={"c": ([1], [1, 2])}, **LABELS)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-import jalign.evaluation as ev
+from jalign import pages
 from jalign.errors import UserError
 from jalign.pages import plots, style
 from jalign.training import metrics
@@ -27,10 +27,10 @@ def _has_colour(image, colour):
 
 def test_curves_show_every_run_in_its_colour(tmp_path):
   names = ["dpo", "ipo", "slic"]
-  looks = ev.run_colours(names)
+  looks = pages.run_colours(names)
   steps = np.arange(50)
   series = {n: (steps, steps * (i + 1.0)) for i, n in enumerate(names)}
-  path = ev.plot_curves(
+  path = pages.plot_curves(
     series,
     tmp_path / "plots" / "curves.png",
     xlabel="step",
@@ -43,7 +43,7 @@ def test_curves_show_every_run_in_its_colour(tmp_path):
   assert all(_has_colour(image, looks[n][0]) for n in names)
   del series["ipo"]
   image = _pixels(
-    ev.plot_curves(series, path, xlabel="", ylabel="", looks=looks)
+    pages.plot_curves(series, path, xlabel="", ylabel="", looks=looks)
   )
   assert not _has_colour(image, looks["ipo"][0])
   assert _has_colour(image, looks["slic"][0])  # the same as with three
@@ -51,9 +51,9 @@ def test_curves_show_every_run_in_its_colour(tmp_path):
 
 def test_run_colours_are_distinct_and_stable():
   names = [f"run {i}" for i in range(28)]
-  looks = ev.run_colours(names)
+  looks = pages.run_colours(names)
   assert len(set(looks.values())) == 28
-  assert ev.run_colours(names[:3] + names[:1]) == {
+  assert pages.run_colours(names[:3] + names[:1]) == {
     n: looks[n] for n in names[:3]
   }
 
@@ -63,7 +63,7 @@ def test_end_labels_keep_their_distance_and_order():
   axes = figure.subplots()
   axes.set_ylim(0, 1)
   ends = {"a": 0.98, "b": 0.97, "c": 0.99, "d": 0.1}
-  style.label_ends(axes, ends, ev.run_colours(list(ends)), gap=0.1)
+  style.label_ends(axes, ends, pages.run_colours(list(ends)), gap=0.1)
   placed = {text.get_text(): text.get_position()[1] for text in axes.texts}
   assert placed["d"] < placed["b"] < placed["a"] < placed["c"] <= 1
   heights = np.diff(sorted(placed.values()))
@@ -92,16 +92,16 @@ def test_metrics_of_written_rows_with_gaps_and_several_runs(tmp_path):
     writer.close()
     runs[name] = metrics.read_jsonl(tmp_path / f"{name}.jsonl")
   keys = {"loss": "loss (nats)", "eval/kl": "KL (nats)"}
-  two = ev.plot_metrics(runs, keys, tmp_path / "two.png", window=5)
-  one = ev.plot_metrics(runs["a"], ["loss"], tmp_path / "one.png")
+  two = pages.plot_metrics(runs, keys, tmp_path / "two.png", window=5)
+  one = pages.plot_metrics(runs["a"], ["loss"], tmp_path / "one.png")
   assert _has_colour(_pixels(two), style.PALETTE[1])
   assert not _has_colour(_pixels(one), style.PALETTE[1])
   with pytest.raises(UserError, match="'reward'.*eval/kl, learning_rate, loss"):
-    ev.plot_metrics(runs, ["reward"], tmp_path / "x.png")
+    pages.plot_metrics(runs, ["reward"], tmp_path / "x.png")
   with pytest.raises(UserError, match="nothing to plot"):
-    ev.plot_metrics(runs, [], tmp_path / "x.png")
+    pages.plot_metrics(runs, [], tmp_path / "x.png")
   with pytest.raises(UserError, match="curve 'a'"):
-    ev.plot_curves(
+    pages.plot_curves(
       {"a": ([1, 2], [1])}, tmp_path / "x.png", xlabel="", ylabel=""
     )
 
@@ -110,19 +110,19 @@ def test_win_matrix_and_bars(tmp_path):
   p = np.full((3, 3, 8), 0.5)
   p[0, 1], p[1, 0] = 1, 0
   p[1, 2] = p[2, 1] = np.nan
-  matrix = ev.win_matrix(["a $x$", "b_1", "a rather long name"], p)
-  image = _pixels(ev.plot_win_matrix(matrix, tmp_path / "matrix.png"))
+  matrix = pages.win_matrix(["a $x$", "b_1", "a rather long name"], p)
+  image = _pixels(pages.plot_win_matrix(matrix, tmp_path / "matrix.png"))
   assert _has_colour(image, "#053061") and _has_colour(image, "#67001f")
 
   values = {"a": (60.0, 55.0, 65.0), "b": (-4.0, float("nan"), float("nan"))}
   path = tmp_path / "bars.png"
   plain = _pixels(
-    ev.plot_bars_with_intervals(values, path, xlabel="win rate (%)")
+    pages.plot_bars_with_intervals(values, path, xlabel="win rate (%)")
   )
   assert _has_colour(plain, style.PALETTE[0])
-  looks = ev.run_colours(["x", "a", "b"])
+  looks = pages.run_colours(["x", "a", "b"])
   own = _pixels(
-    ev.plot_bars_with_intervals(
+    pages.plot_bars_with_intervals(
       values, path, xlabel="win rate (%)", reference=50, looks=looks
     )
   )
@@ -134,13 +134,13 @@ def test_win_matrix_has_intervals_and_groups(tmp_path, monkeypatch):
   p = np.full((3, 3, 4), 0.5)
   p[0, 1] = [0.6, 0.8, 0.7, 0.9]
   p[1, 0] = 1 - p[0, 1]
-  matrix = ev.win_matrix(["a", "a name of many words", "c"], p)
+  matrix = pages.win_matrix(["a", "a name of many words", "c"], p)
   with monkeypatch.context() as patch:
     patch.setattr(plots, "save_figure", lambda figure, _: figure)
-    figure = ev.plot_win_matrix(matrix, "x.png", separators=[2])
+    figure = pages.plot_win_matrix(matrix, "x.png", separators=[2])
   (axes,) = figure.axes
   texts = {text.get_text() for text in axes.texts}
-  low, high = (100 * x for x in ev.win_rate(p[0, 1]).interval)
+  low, high = (100 * x for x in pages.win_rate(p[0, 1]).interval)
   assert {"75.0", "25.0", "50.0", f"{low:.0f} to {high:.0f}"} <= texts
   assert f"{100 - high:.0f} to {100 - low:.0f}" in texts
   assert "95 % interval" in axes.get_xlabel()
@@ -152,14 +152,14 @@ def test_win_matrix_has_intervals_and_groups(tmp_path, monkeypatch):
     1
   ] == "a name of\nmany words"
   with pytest.raises(UserError, match="separator at 3"):
-    ev.plot_win_matrix(matrix, tmp_path / "x.png", separators=[3])
+    pages.plot_win_matrix(matrix, tmp_path / "x.png", separators=[3])
 
 
 @pytest.mark.parametrize("kind", style.FORMATS)
 def test_a_plot_is_the_same_file_each_time(tmp_path, kind):
   series = {"a_1 $x$": ([1, 2], [3, 4]), "b": ([1, 2], [5, 4])}
   first, second = (
-    ev.plot_curves(
+    pages.plot_curves(
       series, tmp_path / f"{i}.{kind}", xlabel="step", ylabel="loss"
     ).read_bytes()
     for i in range(2)
@@ -173,7 +173,9 @@ def test_a_plot_is_the_same_file_each_time(tmp_path, kind):
 
 def test_a_plot_of_no_known_format_is_refused(tmp_path):
   with pytest.raises(UserError, match="one of: png, pdf, svg"):
-    ev.plot_curves({"a": ([1], [1])}, tmp_path / "x.jpg", xlabel="", ylabel="")
+    pages.plot_curves(
+      {"a": ([1], [1])}, tmp_path / "x.jpg", xlabel="", ylabel=""
+    )
   assert not list(tmp_path.iterdir())
 
 
@@ -182,12 +184,12 @@ def test_curves_that_are_too_many_to_be_named_beside_are_named_below(
 ):
   monkeypatch.setattr(plots, "save_figure", lambda figure, _: figure)
   series = {f"run {i}": ([1, 2], [i, i]) for i in range(20)}
-  figure = ev.plot_curves(series, "x.png", xlabel="", ylabel="")
+  figure = pages.plot_curves(series, "x.png", xlabel="", ylabel="")
   (legend,) = figure.legends
   assert [t.get_text() for t in legend.get_texts()] == list(series)
   assert not figure.axes[0].texts
   few = dict(list(series.items())[:14])
-  figure = ev.plot_curves(few, "x.png", xlabel="", ylabel="")
+  figure = pages.plot_curves(few, "x.png", xlabel="", ylabel="")
   assert not figure.legends and len(figure.axes[0].texts) == 14
 
 
@@ -196,7 +198,7 @@ def test_a_legend_of_panels_is_within_the_figure(monkeypatch):
   names = [
     f"loss.beta=0.{i},loss.label_smoothing=0.1,seed={i}" for i in range(8)
   ]
-  figure = ev.plot_panels(
+  figure = pages.plot_panels(
     {"loss": {n: ([1, 2], [3, 4]) for n in names}}, "x.png"
   )
   (legend,) = figure.legends
@@ -220,8 +222,8 @@ NASTY = """# not a heading
 
 
 def _page(tmp_path, content):
-  path = ev.write_report(
-    tmp_path, title="A | title", sections=[ev.Section("One", content)]
+  path = pages.write_report(
+    tmp_path, title="A | title", sections=[pages.Section("One", content)]
   )
   return path.read_text()
 
@@ -232,7 +234,7 @@ def test_a_table_has_one_row_a_line_and_numbers_to_the_right(tmp_path):
     ["*d*", float("nan"), None, np.bool_(False), np.int64(4)],
   ]
   header = ["name", "loss (nats)", "lr", "ok", "n"]
-  assert _page(tmp_path, ev.Table(header, rows)).splitlines() == [
+  assert _page(tmp_path, pages.Table(header, rows)).splitlines() == [
     "# A \\| title",
     "",
     "## One",
@@ -243,34 +245,36 @@ def test_a_table_has_one_row_a_line_and_numbers_to_the_right(tmp_path):
     "| \\*d\\* | – | – | False | 4 |",
   ]
   lopsided = ["99.7 (99.1 to 100.0) %", "50.3 ± 10.7 %", "-3 (-4 to 1e-07)"]
-  page = _page(tmp_path, ev.Table(["share"], [[x] for x in lopsided]))
+  page = _page(tmp_path, pages.Table(["share"], [[x] for x in lopsided]))
   assert "| ---: |" in page and all(f"| {x} |" in page for x in lopsided)
-  page = _page(tmp_path, ev.Table(["what"], [["2.5 (x)"], ["1. y"], ["3) z"]]))
+  page = _page(
+    tmp_path, pages.Table(["what"], [["2.5 (x)"], ["1. y"], ["3) z"]])
+  )
   assert "| 2.5 (x) |" in page and "| 1\\. y |" in page
   assert "| 3\\) z |" in page and "| --- |" in page
   with pytest.raises(UserError, match="section 'One'.*row 0 has 1 cells"):
-    _page(tmp_path, ev.Table(header, [["x"]]))
+    _page(tmp_path, pages.Table(header, [["x"]]))
 
 
 def test_samples_are_quoted_cut_and_escaped(tmp_path):
-  samples = ev.Samples([("Hi\nthere", {"m|1": NASTY, "m2": "x" * 40})], 600)
+  samples = pages.Samples([("Hi\nthere", {"m|1": NASTY, "m2": "x" * 40})], 600)
   page = _page(tmp_path, samples)
   body = page.split("**m\\|1**\n\n")[1].split("\n\n**m2**")[0]
   assert all(line.startswith(">") for line in body.splitlines())
   assert len(body.splitlines()) == len(NASTY.splitlines())
   assert "> \\# not a heading" in body and "1\\. not a list" in body
   assert "more)" not in page
-  cut = _page(tmp_path, ev.Samples([("p", {"m": "x" * 1500})], 30))
+  cut = _page(tmp_path, pages.Samples([("p", {"m": "x" * 1500})], 30))
   assert f"> {'x' * 30} … *(1,470 characters more)*" in cut
-  assert "*(empty)*" in _page(tmp_path, ev.Samples([("p", {"m": ""})]))
+  assert "*(empty)*" in _page(tmp_path, pages.Samples([("p", {"m": ""})]))
 
 
 def test_a_markdown_renderer_gives_the_very_text_back(tmp_path):
   markdown_it = pytest.importorskip("markdown_it")
   render = markdown_it.MarkdownIt("gfm-like", {"linkify": False}).render
   content = [
-    ev.Samples([("p", {"m": NASTY})]),
-    ev.Table(["k|", "v"], [["a|b", "<i>"]]),
+    pages.Samples([("p", {"m": NASTY})]),
+    pages.Table(["k|", "v"], [["a|b", "<i>"]]),
   ]
   page = render(_page(tmp_path, content))
   quote = page.split("<blockquote>")[2].split("</blockquote>")[0]
@@ -286,11 +290,13 @@ def test_a_markdown_renderer_gives_the_very_text_back(tmp_path):
 def test_figures_are_linked_from_within_the_folder(tmp_path):
   series = {"a": ([1, 2], [3, 4])}
   folder = tmp_path / "report"
-  inside = ev.plot_curves(
+  inside = pages.plot_curves(
     series, folder / "plots" / "in side.png", xlabel="x", ylabel="y"
   )
-  outside = ev.plot_curves(series, tmp_path / "o.png", xlabel="x", ylabel="y")
-  figures = [ev.Figure(inside, "Its *caption*"), ev.Figure(outside)]
+  outside = pages.plot_curves(
+    series, tmp_path / "o.png", xlabel="x", ylabel="y"
+  )
+  figures = [pages.Figure(inside, "Its *caption*"), pages.Figure(outside)]
   page = _page(folder, figures)
   assert "![Its \\*caption\\*](<plots/in side.png>)\n\n*Its \\*caption" in page
   assert "![](<plots/o.png>)" in page
@@ -300,15 +306,15 @@ def test_figures_are_linked_from_within_the_folder(tmp_path):
   with pytest.raises(UserError, match="another picture"):
     _page(folder, figures)
   with pytest.raises(UserError, match="no picture"):
-    _page(folder, ev.Figure(tmp_path / "none.png"))
+    _page(folder, pages.Figure(tmp_path / "none.png"))
 
 
 def test_text_summary_and_kinds(tmp_path):
-  path = ev.write_report(
+  path = pages.write_report(
     tmp_path,
     title="T",
     summary="**Found**: nothing.",
-    sections=[ev.Section("A", "*text*\n"), ev.Section("B", ("x", "y"))],
+    sections=[pages.Section("A", "*text*\n"), pages.Section("B", ("x", "y"))],
   )
   assert path == tmp_path / "report.md"
   assert path.read_text() == (

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-import jalign.evaluation as ev
+from jalign import pages
 from jalign.errors import UserError
 from jalign.pages import webpage
 
@@ -43,27 +43,27 @@ class _Page(html.parser.HTMLParser):
 
 
 def _write(tmp_path, content, title="T", section="One", summary=""):
-  path = ev.write_report(
+  path = pages.write_report(
     tmp_path,
     title=title,
-    sections=[ev.Section(section, content)],
+    sections=[pages.Section(section, content)],
     summary=summary,
   )
   return _Page((path.parent / "report.html").read_text(encoding="utf-8"))
 
 
 def _png(path):
-  return ev.plot_bars_with_intervals({"a": (1, 0, 2)}, path, xlabel="x")
+  return pages.plot_bars_with_intervals({"a": (1, 0, 2)}, path, xlabel="x")
 
 
 def test_nothing_from_data_becomes_markup_and_nothing_is_loaded(tmp_path):
   picture = _png(tmp_path / "a.png")
   contents = [
     f"Text {EVIL} [link](javascript:alert(1)) ![i](https://example.com/i.png)",
-    ev.Table([EVIL], [[EVIL]]),
-    ev.Figure(picture, EVIL),
-    ev.Samples([(EVIL, {EVIL: EVIL}), ("p", {"m": EVIL * 20})], 900),
-    ev.Details(EVIL, [EVIL, ev.Table(["x"], [[EVIL]])]),
+    pages.Table([EVIL], [[EVIL]]),
+    pages.Figure(picture, EVIL),
+    pages.Samples([(EVIL, {EVIL: EVIL}), ("p", {"m": EVIL * 20})], 900),
+    pages.Details(EVIL, [EVIL, pages.Table(["x"], [[EVIL]])]),
   ]
   page = _write(tmp_path / "r", contents, EVIL, EVIL, EVIL)
   tags = {tag for tag, _ in page.elements}
@@ -85,20 +85,20 @@ def test_nothing_from_data_becomes_markup_and_nothing_is_loaded(tmp_path):
 
 def test_pictures_are_inside_with_their_size(tmp_path):
   picture = _png(tmp_path / "a.png")
-  (image,) = _write(tmp_path / "r", ev.Figure(picture)).all("img")
+  (image,) = _write(tmp_path / "r", pages.Figure(picture)).all("img")
   data = base64.b64decode(image["src"].split(",")[1])
   assert data == picture.read_bytes()
   assert image["width"] == "1050" and image["alt"] == ""
   other = tmp_path / "b.png"
   other.write_bytes(b"GIF89a")
   with pytest.raises(UserError, match="section 'One'.*no PNG"):
-    _write(tmp_path / "q", ev.Figure(other))
+    _write(tmp_path / "q", pages.Figure(other))
   assert not list((tmp_path / "q").glob("report.*"))
 
 
 def test_tables_set_numbers_to_the_right_on_both_pages(tmp_path):
   rows = [["a", 0.5, "65.1 ± 2.3 %", "", "1e-5"], ["b", None, "–", "", "2 s"]]
-  page = _write(tmp_path, ev.Table(["n", "x", "w", "none", "t"], rows))
+  page = _write(tmp_path, pages.Table(["n", "x", "w", "none", "t"], rows))
   numbers = [cell.get("class") == "number" for cell in page.all("th")]
   assert numbers == [False, True, True, False, False]
   assert page.text("td")[:4] == ["a", "0.5", "65.1 ± 2.3 %", "1e-5"]
@@ -109,8 +109,8 @@ def test_tables_set_numbers_to_the_right_on_both_pages(tmp_path):
 
 def test_sections_have_unique_anchors_that_the_contents_link(tmp_path):
   titles = ["Held-out results!", "Held out: results", "???", "été"]
-  ev.write_report(
-    tmp_path, title="T", sections=[ev.Section(t, "x") for t in titles]
+  pages.write_report(
+    tmp_path, title="T", sections=[pages.Section(t, "x") for t in titles]
   )
   page = _Page((tmp_path / "report.html").read_text(encoding="utf-8"))
   anchors = [section["id"] for section in page.all("section")]
@@ -137,7 +137,7 @@ def test_markdown_is_rendered(tmp_path):
 def test_long_samples_are_folded_and_keep_their_text(tmp_path):
   words = " ".join(f"word{i}" for i in range(120))
   lines = "\n".join("abcdefghijklmnop")
-  samples = ev.Samples(
+  samples = pages.Samples(
     [
       (
         "  short\n  prompt",
@@ -159,8 +159,8 @@ def test_long_samples_are_folded_and_keep_their_text(tmp_path):
 
 
 def test_details_fold_on_the_page_and_are_headed_in_markdown(tmp_path):
-  inner = ev.Details("In*ner*", ev.Table(["x"], [[1]]))
-  page = _write(tmp_path, ["before", ev.Details("Outer", ["text", inner])])
+  inner = pages.Details("In*ner*", pages.Table(["x"], [[1]]))
+  page = _write(tmp_path, ["before", pages.Details("Outer", ["text", inner])])
   assert [d.get("class") for d in page.all("details")] == ["fold", "fold"]
   assert not [d for d in page.all("details") if "open" in d]
   assert page.text("summary") == ["Outer", "In*ner*"]
@@ -169,7 +169,7 @@ def test_details_fold_on_the_page_and_are_headed_in_markdown(tmp_path):
     "| x |\n| ---: |\n| 1 |\n"
   )
   with pytest.raises(UserError, match="section 'One': a int cannot"):
-    _write(tmp_path, ev.Details("d", [3]))
+    _write(tmp_path, pages.Details("d", [3]))
 
 
 def test_a_table_is_not_cut():

@@ -106,7 +106,7 @@ def _circles(root):
       graph.setdefault(parts[0], set()).update(asked)
   reached = {package: set(asked) for package, asked in graph.items()}
   for _ in graph:
-    for package, asked in reached.items():
+    for asked in reached.values():
       for name in list(asked):
         asked |= reached.get(name, set())
   return sorted(name for name, asked in reached.items() if name in asked)

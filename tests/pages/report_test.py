@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from jalign import pages
+from jalign import evaluation, pages
 from jalign.errors import UserError
 from jalign.pages import plots, style
 from jalign.training import metrics
@@ -110,7 +110,7 @@ def test_win_matrix_and_bars(tmp_path):
   p = np.full((3, 3, 8), 0.5)
   p[0, 1], p[1, 0] = 1, 0
   p[1, 2] = p[2, 1] = np.nan
-  matrix = pages.win_matrix(["a $x$", "b_1", "a rather long name"], p)
+  matrix = evaluation.win_matrix(["a $x$", "b_1", "a rather long name"], p)
   image = _pixels(pages.plot_win_matrix(matrix, tmp_path / "matrix.png"))
   assert _has_colour(image, "#053061") and _has_colour(image, "#67001f")
 
@@ -134,7 +134,7 @@ def test_win_matrix_has_intervals_and_groups(tmp_path, monkeypatch):
   p = np.full((3, 3, 4), 0.5)
   p[0, 1] = [0.6, 0.8, 0.7, 0.9]
   p[1, 0] = 1 - p[0, 1]
-  matrix = pages.win_matrix(["a", "a name of many words", "c"], p)
+  matrix = evaluation.win_matrix(["a", "a name of many words", "c"], p)
   with monkeypatch.context() as patch:
     patch.setattr(plots, "save_figure", lambda figure, _: figure)
     figure = pages.plot_win_matrix(matrix, "x.png", separators=[2])

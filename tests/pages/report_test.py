@@ -140,7 +140,7 @@ def test_win_matrix_has_intervals_and_groups(tmp_path, monkeypatch):
     figure = pages.plot_win_matrix(matrix, "x.png", separators=[2])
   (axes,) = figure.axes
   texts = {text.get_text() for text in axes.texts}
-  low, high = (100 * x for x in pages.win_rate(p[0, 1]).interval)
+  low, high = (100 * x for x in evaluation.win_rate(p[0, 1]).interval)
   assert {"75.0", "25.0", "50.0", f"{low:.0f} to {high:.0f}"} <= texts
   assert f"{100 - high:.0f} to {100 - low:.0f}" in texts
   assert "95 % interval" in axes.get_xlabel()

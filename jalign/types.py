@@ -184,6 +184,10 @@ class SequenceBatch(struct.PyTreeNode):
     values: [B] float32 expected reward of the prompt, before the response.
     preference: [B] float32 P(response > an opponent's), in [0, 1].
     ref_logps: [B] float32, where they were precomputed.
+    old_token_logps: [B, T - 1] float32 log-probs of tokens 1 .. T - 1 when they
+      were sampled; 0 where a token isn't scored.
+    advantages: [B, T - 1] float32, of each of these tokens; or [B], where the
+      tokens of a response share one.
   """
 
   sequences: Sequences
@@ -192,6 +196,8 @@ class SequenceBatch(struct.PyTreeNode):
   values: Array | None = None
   preference: Array | None = None
   ref_logps: Array | None = None
+  old_token_logps: Array | None = None
+  advantages: Array | None = None
 
 
 class PairBatch(struct.PyTreeNode):
@@ -231,6 +237,52 @@ class ListBatch(struct.PyTreeNode):
   scores: Array
   valid: Array
   ref_logps: Array | None = None
+
+
+class RolloutBatch(struct.PyTreeNode):
+  """K sampled responses to each prompt, with what was recorded of them.
+
+  Attributes:
+    sequences: B * K rows, the K responses of a prompt adjacent.
+    weights: [B] float32; 0 marks a prompt that only fills the batch.
+    rewards: [B, K] float32 reward of each response.
+    valid: [B, K] bool, False where a prompt has fewer than K responses.
+    old_token_logps: [B * K, T - 1] float32 log-probs of tokens 1 .. T - 1 when
+      they were sampled; 0 where a token isn't scored.
+    advantages: [B * K, T - 1] float32, of each of these tokens; or [B, K],
+      where the tokens of a response share one.
+    ref_token_logps: [B * K, T - 1] float32 log-probs under the reference,
+      where they were recorded.
+  """
+
+  sequences: Sequences
+  weights: Array
+  rewards: Array
+  valid: Array
+  old_token_logps: Array
+  advantages: Array | None = None
+  ref_token_logps: Array | None = None
+
+
+class ScoreBatch(struct.PyTreeNode):
+  """Ranked responses to each prompt, for the head of a reward model.
+
+  Attributes:
+    sequences: B * K rows, the K responses of a prompt adjacent, the best
+      first: of a pair, the chosen one.
+    weights: [B] float32; 0 marks an example that only fills the batch.
+    ranks: [B, K] float32 places, 1 for the best; equal ones are ties.
+    valid: [B, K] bool, False where a prompt has fewer than K responses.
+    preference: [B] float32 P(first > second) in [0, 1], of pairs.
+    margin: [B] float32 by how much the first is better, of pairs.
+  """
+
+  sequences: Sequences
+  weights: Array
+  ranks: Array
+  valid: Array
+  preference: Array | None = None
+  margin: Array | None = None
 
 
 class UnpairedBatch(struct.PyTreeNode):

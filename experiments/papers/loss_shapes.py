@@ -16,7 +16,7 @@ import io
 import math
 import pathlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from jalign import losses
+from jalign import diagnostics, losses
 from jalign.files import write_whole
 from jalign.losses import table
 from jalign.pages.style import PALETTE, STYLE, wrapped
@@ -109,18 +109,6 @@ def inputs(names: Sequence[str], h: jax.Array) -> dict[str, jax.Array]:
   return arrays
 
 
-def slopes(
-  loss: Callable[..., jax.Array], arrays: Mapping[str, jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-  """[N] d_w and [N] d_l of a loss whose hyperparameters are bound."""
-  if losses.name_of(loss) in losses.COEFFICIENTS:
-    return losses.coefficients_of(loss)(**arrays)
-  # A policy gradient on pairs has none in closed form.
-  both = {key: arrays[key] for key in ("chosen_logps", "rejected_logps")}
-  gradient = jax.grad(lambda x: loss(**(dict(arrays) | x)).sum())(both)
-  return -gradient["chosen_logps"], gradient["rejected_logps"]
-
-
 def evaluate(
   loss: Callable[..., jax.Array], h: np.ndarray
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
@@ -129,7 +117,7 @@ def evaluate(
 
   def alone(x):
     arrays = inputs(names, x[None])
-    up, down = slopes(loss, arrays)
+    up, down = diagnostics.pulls_of(loss, arrays)
     return loss(**arrays)[0], (up[0], down[0])
 
   return jax.jit(jax.vmap(alone))(jnp.asarray(h))

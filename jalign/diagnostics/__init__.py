@@ -12,6 +12,7 @@ from jalign.diagnostics.entanglement import (
   gradient_products,
   normalised_pulls,
   pulls,
+  pulls_of,
 )
 from jalign.diagnostics.gram import (
   dense_logprobs,
@@ -62,6 +63,7 @@ __all__ = [
   "normalised_pulls",
   "policy_panel",
   "pulls",
+  "pulls_of",
   "realised_panel",
   "reliability",
   "reversal",

@@ -2,7 +2,7 @@
 
 A gradient step moves both log-probs of a pair by the two norms and the inner
 product of their gradients, weighed by the loss's coefficients d_w and d_l
-(`losses.coefficients_of`): to first order, for a learning rate e,
+(`pulls`, `pulls_of`): to first order, for a learning rate e,
 
   change of log pi(y_w) = e (d_w |g_w|^2 - d_l <g_w, g_l>)
   change of log pi(y_l) = e (d_w <g_w, g_l> - d_l |g_l|^2)
@@ -179,9 +179,9 @@ def pulls(
 ) -> tuple[Array, Array]:
   """(d_w, d_l), both [P], of any loss that an objective holds.
 
-  By one backward pass through the loss, none through the model; where there is
-  a closed form, `losses.coefficients_of` gives the same. Each is of the summed
-  loss: the weights of the batch are in it.
+  By one backward pass through the loss, none through the model; `pulls_of` has
+  them from the loss's arrays alone. Each is of the summed loss: the weights of
+  the batch are in it.
 
   Args:
     objective: from `make_objective`.
@@ -199,6 +199,24 @@ def pulls(
     return -gradient.logps, jnp.zeros_like(gradient.logps)
   d_w, d_l = gradient.logps.reshape(-1, 2).T
   return -d_w, d_l
+
+
+def pulls_of(
+  loss: Callable[..., Array], arrays: Mapping[str, Array]
+) -> tuple[Array, Array]:
+  """(d_w, d_l), both [P], of a loss on pairs, without a model.
+
+  d_w = -dl / d log pi(y_w) and d_l = dl / d log pi(y_l), l summed over the
+  pairs, in the arrays `chosen_logps` and `rejected_logps` alone.
+
+  Args:
+    loss: of arrays by name; returns [P].
+    arrays: name -> array of P pairs: all that the loss takes.
+  """
+  gradient = jax.grad(lambda logps: loss(**(dict(arrays) | logps)).sum())(
+    {key: arrays[key] for key in ("chosen_logps", "rejected_logps")}
+  )
+  return -gradient["chosen_logps"], gradient["rejected_logps"]
 
 
 def case_of(chosen: Array, rejected: Array) -> Array:

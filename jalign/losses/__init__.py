@@ -15,10 +15,6 @@ from jalign.losses.catalogue import (
   Entry,
   entry_of,
 )
-from jalign.losses.coefficients import (
-  COEFFICIENTS,
-  coefficients_of,
-)
 from jalign.losses.compose import (
   Term,
   WeightedSum,
@@ -182,7 +178,6 @@ from jalign.losses.unpaired import (
 
 __all__ = [
   "CATALOGUE",
-  "COEFFICIENTS",
   "Entry",
   "PRESETS",
   "Term",
@@ -215,7 +210,6 @@ __all__ = [
   "bradley_terry_list",
   "bradley_terry_margin",
   "bradley_terry_soft",
-  "coefficients_of",
   "cost_model",
   "cpl",
   "cpl_kl",

@@ -10,7 +10,6 @@ import pytest
 from jalign import diagnostics, losses, sharding
 from jalign.errors import UserError
 from jalign.logprobs import sequence_logprobs
-from jalign.losses.coefficients import coefficients_of
 from jalign.models import param_specs
 from jalign.types import Sequences
 from tests import programs
@@ -230,7 +229,7 @@ def test_a_group_that_is_none():
     diagnostics.gradient_products(logps, params, rows, {"x": ("heads",)})
 
 
-def test_coefficients_of_a_loss_forecast_its_own_step():
+def test_pulls_of_a_loss_forecast_its_own_step():
   """DPO on one pair of a transformer, under SGD."""
   _, model, params, logps, rows = _transformer()
   pair = jax.tree.map(lambda x: x[:2], rows)
@@ -243,7 +242,15 @@ def test_coefficients_of_a_loss_forecast_its_own_step():
     return loss(a[None], b[None], ref[:1], ref[1:])[0]
 
   now = logps(params, pair)
-  d_w, d_l = coefficients_of(loss)(now[:1], now[1:], ref[:1], ref[1:])
+  d_w, d_l = diagnostics.pulls_of(
+    loss,
+    {
+      "chosen_logps": now[:1],
+      "rejected_logps": now[1:],
+      "ref_chosen_logps": ref[:1],
+      "ref_rejected_logps": ref[1:],
+    },
+  )
   got = diagnostics.gradient_products(logps, params, pair)
   said = diagnostics.forecast(
     got.chosen["all"], got.rejected["all"], got.inner["all"], d_w, d_l

@@ -16,24 +16,19 @@ from ml_collections import ConfigDict
 from experiments.configs import demo
 from jalign.data import EncodedPrompt
 from jalign.data import tldr_world as world
-from jalign.decode import sampler
 from jalign.evaluation.clustered import clustered_mean
+from jalign.experiment.assemble import assemble
 from jalign.experiment.commands.inspect import Loaded, load_run
 from jalign.experiment.config.parse import parse
 from jalign.experiment.config.settings import SamplerSettings, StageSettings
 from jalign.experiment.config.streams import stream
+from jalign.experiment.context import Materials
 from jalign.experiment.data.prepare import Prepared, prepare
-from jalign.experiment.loss import bind
-from jalign.experiment.params import layout
 from jalign.experiment.run import run_one
 from jalign.experiment.sampling import Samples, sample_texts
 from jalign.files import write_whole
-from jalign.sharding import batch_sharding, make_mesh
-from jalign.training import loop, online
-from jalign.training.objective import make_objective
-from jalign.training.optimizer import make_optimizer
-from jalign.training.state import init_state, state_shardings
-from jalign.training.step import make_update
+from jalign.sharding import make_mesh
+from jalign.training import loop
 
 PROMPTS = 100  # held out
 ROWS = 200  # responses decoded at a time
@@ -185,30 +180,20 @@ def trained(
 
 def _train(start, stage, every, each) -> list[Point]:
   policy, name = start.policy, stage.algorithm
-  loss, tokenizer = bind(stage), policy.tokenizer
-  optimizer = make_optimizer(stage.optimizer, stage.steps)
-  objective = make_objective(loss.function, policy.model)
-  where = layout(policy.config, start.mesh)
-  placement = state_shardings(optimizer, policy.params, where, start.mesh)
-  sample = online.make_sampling(
-    online.ALGORITHMS[name],
-    policy.model,
-    world.gold,
-    tokenizer.decode,
-    max_new_tokens=stage.max_new_tokens,
-    stop_ids=tokenizer.end_ids,
-    pad_id=tokenizer.pad_id,
-    mix_ref=stage.mix_ref,
-    draw=sampler(),
+  streams = {"online": "online", "data": "prompts", "trainable": "trainable"}
+  assembly = assemble(
+    Materials(
+      policy.config,
+      start.mesh,
+      start.prepared.main,
+      policy.tokenizer,
+      world.gold,
+      lambda purpose: stream(0, "tldr_runs", name, streams[purpose]),
+    ),
+    stage,
+    policy.params,
   )
-  root = jax.random.key(stream(0, "tldr_runs", name, "online"))
   points: list[Point] = []
-
-  def sampled(state, batch):
-    key = jax.random.fold_in(root, state.step)
-    found = sample(state.params, policy.params, batch.data, key)
-    record = jax.device_put(found.batch, batch_sharding(start.mesh))
-    return loop.Prepared(record, batch.sources, found.values)
 
   def measure(step, state):
     samples = draw(start, state.params, each, name, str(step))
@@ -223,15 +208,13 @@ def _train(start, stage, every, each) -> list[Point]:
       gold, kl = values["gold"], values["kl"]
       print(f"[{name}] step {step}: gold {gold:.3f}, KL {kl:.3f}", flush=True)
 
-  prompts = start.prepared.main.prompt_loader(
-    stage.batch_size, seed=stream(0, "tldr_runs", name, "prompts")
-  )
+  prompts = assembly.batches()
   loop.run(
-    init_state(policy.params, optimizer, placement),
-    steps=stage.steps,
+    assembly.init(),
+    steps=assembly.steps,
     batches=prompts,
-    prepare=sampled,
-    update=make_update(objective, optimizer, placement),
+    prepare=assembly.prepare(policy.params, None),
+    update=assembly.update,
     ref_params=policy.params,
     write=write,
     probes=[loop.Probe(every, measure)],

@@ -1,15 +1,39 @@
-"""What all stages of a run share."""
+"""What a stage is made from, and what all stages of a run share."""
 
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from jalign import data
 from jalign.experiment.config.plugins import Measures, Opponents
-from jalign.experiment.config.settings import SamplerSettings
+from jalign.experiment.config.settings import SamplerSettings, StageSettings
+from jalign.experiment.config.streams import stream
+from jalign.experiment.data.dataset import Dataset
 from jalign.experiment.data.prepare import Prepared
 from jalign.experiment.share import Sharing
 from jalign.feedback import Annotator
 from jalign.models import ModelConfig
+
+
+class Materials(NamedTuple):
+  """What a stage is put together from, beside its settings and its start.
+
+  Attributes:
+    model_config: of policy and reference.
+    mesh: that everything lies on.
+    dataset: what the stage is trained on.
+    tokenizer: of the data.
+    annotator: judges what an algorithm samples; None where nothing is sampled.
+    seed_of: `purpose -> seed` of a random stream of the stage: "trainable",
+      "data" or "online".
+  """
+
+  model_config: ModelConfig
+  mesh: Any
+  dataset: Dataset
+  tokenizer: data.Tokenizer
+  annotator: Annotator | None
+  seed_of: Callable[[str], int]
 
 
 class Run(NamedTuple):
@@ -46,3 +70,14 @@ class Run(NamedTuple):
   needs: Mapping[str, Mapping[str, str]]
   anyway: bool
   sharing: Sharing
+
+  def materials(self, stage: StageSettings) -> Materials:
+    """What a stage is put together from."""
+    return Materials(
+      self.model_config,
+      self.mesh,
+      self.prepared.stages[stage.name],
+      self.prepared.tokenizer,
+      self.annotator,
+      lambda purpose: stream(self.seed, purpose, stage.name),
+    )

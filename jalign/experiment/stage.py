@@ -1,35 +1,21 @@
 """One stage: from parameters to better parameters, inside its folder."""
 
 import contextlib
-import functools
 from typing import Any, NamedTuple
 
 import jax
 
-from jalign import diagnostics
-from jalign.experiment import feed, resume
+from jalign.experiment import offline, resume
+from jalign.experiment.assemble import assemble
 from jalign.experiment.config.settings import StageSettings
 from jalign.experiment.config.streams import stream
 from jalign.experiment.context import Run
-from jalign.experiment.held_out import (
-  Evaluation,
-  measure_loss,
-  measure_samples,
-  measure_wins,
-)
-from jalign.experiment.loss import bind
-from jalign.experiment.params import layout, trainable_of
+from jalign.experiment.held_out import Evaluation, measure_samples
+from jalign.experiment.params import layout
 from jalign.experiment.probe import make_probes, probe_data
-from jalign.models import transformer
-from jalign.sharding import (
-  shardings,
-)
+from jalign.experiment.regimes import regime_of
 from jalign.training import loop, metrics, reference
 from jalign.training.checkpoint import Checkpoints
-from jalign.training.objective import make_objective
-from jalign.training.optimizer import make_optimizer, make_schedule
-from jalign.training.state import init_state, state_shardings
-from jalign.training.step import make_update
 
 
 class StageResult(NamedTuple):
@@ -57,53 +43,15 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     params: to start from; also the reference of a loss that has one.
   """
   folder = run.folder / stage.name
-  model = transformer(run.model_config)
-  loss = bind(stage)
-  steps = feed.total_steps(stage, run.prepared)
-  optimizer = make_optimizer(stage.optimizer, steps)
-  part = trainable_of(run.model_config, stage)
-  key = jax.random.key(stream(run.seed, "trainable", stage.name))
-  begin = lambda policy: part.start(policy, key)
-  frozen = part.frozen(params)
-  policy = lambda trained: part.join(trained, frozen)
-  placement = state_shardings(
-    optimizer,
-    jax.eval_shape(begin, params),
-    shardings(part.specs, run.mesh, run.model_config.rules),
-    run.mesh,
-  )
-  objective = make_objective(
-    loss.function,
-    model,
-    batch=loss.batch,
-    denominator=loss.denominator,
-    coupled=loss.coupled,
-  )
-  trained = (
-    diagnostics.normalised(objective, model)
-    if stage.normalise_pairs
-    else objective
-  )
-  update = make_update(
-    trained,
-    optimizer,
-    placement,
-    microbatches=stage.microbatches,
-    join=part.join,
-    watch=diagnostics.watch_pairs
-    if stage.diagnostics.entanglement in ("step", "both")
-    else None,
-  )
-  ref_params = params if objective.needs_reference or stage.algorithm else None
-
+  assembly = assemble(run.materials(stage), stage, params)
+  steps, part, policy = assembly.steps, assembly.part, assembly.policy
   meta = resume.meta_of(
     stage, reference.fingerprint(params, ()), run.seed, run.needs[stage.name]
   )
   run.sharing.take(stage, meta, steps)
   checkpoints = Checkpoints(folder / "checkpoints")
   best = Checkpoints(folder / "best") if stage.select else None
-  state = init_state(params, optimizer, placement, begin)
-  batches = feed.batches_of(run, stage, loss)
+  state, batches = assembly.init(), assembly.batches()
   reached = -1
   if checkpoints.latest() is not None:
     restored = checkpoints.restore(state)
@@ -126,49 +74,32 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
       f"[{stage.name}] trains {part.title}: {share[0]:,} numbers beside"
       f" {share[1]:,}"
     )
-  packing = feed.packing_of(stage, loss.batch, run.mesh)
+  batch = assembly.loss.batch
+  packing = offline.packing_of(stage, batch, run.mesh)
   if packing is not None:
     report = run.prepared.stages[stage.name].packing_report(
-      loss.batch, stage.batch_size, packing
+      batch, stage.batch_size, packing
     )
     print(f"[{stage.name}] {report.summary()}")
-  table = None
-  if stage.reference == "precompute" and objective.needs_reference:
-    table = feed.reference_table(run, stage, loss, model, params)
+  table, ref_params = None, assembly.reference
+  if stage.reference == "precompute" and assembly.objective.needs_reference:
+    table = offline.reference_table(run, stage, assembly, params)
     ref_params = None
 
-  if stage.algorithm:
-    assert run.annotator is not None  # check_stage saw to it
-    measure = measure_wins(
-      run.prepared,
-      model,
-      run.annotator,
-      run.sample,
-      params,
-      stream(run.seed, "held out", stage.name),
-    )
-  else:
-    measure = measure_loss(
-      run.prepared.stages[stage.name],
-      run.mesh,
-      objective,
-      loss.batch,
-      stage.batch_size,
-      params if objective.needs_reference else None,
-    )
+  measure = regime_of(stage).measure_of(run, stage, assembly, params)
   evaluate = Evaluation(lambda p: measure(policy(p)), stage, folder, best, meta)
   probes = make_probes(
     probe_data(run.prepared, stage) if stage.diagnostics.probes else None,
-    _samples(run, stage, model, params),
+    _samples(run, stage, assembly.model, params),
     policy,
     stage,
     steps,
     mesh=run.mesh,
-    model=model,
-    objective=objective,
-    loss=loss,
+    model=assembly.model,
+    objective=assembly.objective,
+    loss=assembly.loss,
     part=part,
-    frozen=frozen,
+    frozen=assembly.frozen,
     reference=params,
     folder=folder,
   )
@@ -201,8 +132,8 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
       state,
       steps=steps,
       batches=batches,
-      prepare=feed.prepare_of(run, stage, model, policy, ref_params, table),
-      update=functools.partial(update, frozen=frozen),
+      prepare=assembly.prepare(ref_params, table),
+      update=assembly.update,
       ref_params=ref_params,
       write=writer.write,
       log_every=stage.log_every,
@@ -210,7 +141,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
       save=save,
       save_every=stage.save_every,
       should_stop=should_stop,
-      learning_rate=make_schedule(stage.optimizer, steps),
+      learning_rate=assembly.learning_rate,
       description=stage.name,
     )
     step, chosen = int(state.step), state.params
@@ -221,7 +152,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
   if part.title:
     where = layout(run.model_config, run.mesh)
     chosen = jax.jit(part.whole, out_shardings=where)(policy(chosen))
-  return StageResult(chosen, step, evaluation, loss.title)
+  return StageResult(chosen, step, evaluation, assembly.loss.title)
 
 
 def _samples(run: Run, stage: StageSettings, model, params):

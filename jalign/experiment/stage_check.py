@@ -9,11 +9,11 @@ from jalign import data, losses
 from jalign.errors import UserError, nearest
 from jalign.experiment.config.settings import StageSettings
 from jalign.experiment.context import Run
-from jalign.experiment.feed import total_steps
 from jalign.experiment.held_out import loss_metrics, online_metrics
 from jalign.experiment.loss import bind
 from jalign.experiment.params import trainable_of
 from jalign.experiment.probe import probe_data
+from jalign.experiment.regimes import regime_of
 from jalign.models import transformer
 from jalign.training.objective import make_objective
 from jalign.training.optimizer import make_schedule
@@ -30,7 +30,8 @@ def check_stage(run: Run, stage: StageSettings) -> None:
   trainable_of(run.model_config, stage)
   if not stage.algorithm:
     dataset.check(loss.batch, f"{at}.data")
-  make_schedule(stage.optimizer, total_steps(stage, run.prepared))
+  steps = regime_of(stage).total_steps(stage, dataset, loss.batch)
+  make_schedule(stage.optimizer, steps)
   _check_divisible(stage, run.mesh)
   _check_packing(stage)
   _check_normalise(stage, loss.batch)

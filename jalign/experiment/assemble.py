@@ -1,0 +1,125 @@
+"""A stage put together, from settings to updates: nothing is written or said.
+
+Runs, the scripts of papers and whoever asks what a stage would need use it
+alike.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from jalign import data, diagnostics
+from jalign.experiment.config.settings import StageSettings
+from jalign.experiment.context import Materials
+from jalign.experiment.loss import BoundLoss, bind
+from jalign.experiment.params import trainable_of
+from jalign.experiment.regimes import regime_of
+from jalign.models import transformer
+from jalign.sharding import shardings
+from jalign.training.objective import Objective, make_objective
+from jalign.training.optimizer import make_optimizer, make_schedule
+from jalign.training.state import TrainState, init_state, state_shardings
+from jalign.training.step import make_update
+from jalign.training.trainable import Trainable
+from jalign.types import Model, Params
+
+
+class Assembly(NamedTuple):
+  """The parts of a stage, which fit together.
+
+  Attributes:
+    loss: with its hyperparameters.
+    model: functions of policy and reference.
+    steps: of the whole stage.
+    learning_rate: of each step.
+    objective: of the loss.
+    part: what of the policy is trained.
+    frozen: the policy's other parameters.
+    policy: `trained parameters -> the policy's`.
+    reference: parameters of the reference, None where there is none.
+    init: `() -> TrainState` of step 0.
+    update: `(state, batch, ref_params) -> (state, sums)`.
+    batches: `() -> Loader`.
+    prepare: `(reference's parameters or None, table of its log-probs or None)
+      -> (state, batch) -> loop.Prepared`.
+  """
+
+  loss: BoundLoss
+  model: Model
+  steps: int
+  learning_rate: optax.Schedule
+  objective: Objective
+  part: Trainable
+  frozen: Params
+  policy: Callable[[Params], Params]
+  reference: Params | None
+  init: Callable[[], TrainState]
+  update: Callable[..., tuple[TrainState, dict[str, Any]]]
+  batches: Callable[[], data.Loader]
+  prepare: Callable[..., Callable[..., Any]]
+
+
+def assemble(given: Materials, stage: StageSettings, params: Any) -> Assembly:
+  """Puts a stage together.
+
+  Args:
+    given: model, mesh, data and judge.
+    stage: settings.
+    params: to start from; also the reference of a loss that has one.
+
+  Raises:
+    UserError: a setting makes no sense; names its key.
+  """
+  regime, loss = regime_of(stage), bind(stage)
+  model = transformer(given.model_config)
+  steps = regime.total_steps(stage, given.dataset, loss.batch)
+  optimizer = make_optimizer(stage.optimizer, steps)
+  part = trainable_of(given.model_config, stage)
+  key = jax.random.key(given.seed_of("trainable"))
+  begin = lambda policy: part.start(policy, key)
+  frozen = part.frozen(params)
+  policy = lambda trained: part.join(trained, frozen)
+  placement = state_shardings(
+    optimizer,
+    jax.eval_shape(begin, params),
+    shardings(part.specs, given.mesh, given.model_config.rules),
+    given.mesh,
+  )
+  objective = make_objective(
+    loss.function,
+    model,
+    batch=loss.batch,
+    denominator=loss.denominator,
+    coupled=loss.coupled,
+  )
+  update = make_update(
+    diagnostics.normalised(objective, model)
+    if stage.normalise_pairs
+    else objective,
+    optimizer,
+    placement,
+    microbatches=stage.microbatches,
+    join=part.join,
+    watch=diagnostics.watch_pairs
+    if stage.diagnostics.entanglement in ("step", "both")
+    else None,
+  )
+  compared = objective.needs_reference or regime.samples
+  return Assembly(
+    loss=loss,
+    model=model,
+    steps=steps,
+    learning_rate=make_schedule(stage.optimizer, steps),
+    objective=objective,
+    part=part,
+    frozen=frozen,
+    policy=policy,
+    reference=params if compared else None,
+    init=lambda: init_state(params, optimizer, placement, begin),
+    update=functools.partial(update, frozen=frozen),
+    batches=lambda: regime.batches_of(given, stage, loss),
+    prepare=functools.partial(regime.prepare_of, given, stage, model, policy),
+  )

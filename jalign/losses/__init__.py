@@ -27,7 +27,6 @@ from jalign.losses.diffusion import (
 )
 from jalign.losses.distillation import (
   align_distil,
-  align_distil_streamed,
   token_distillation,
 )
 from jalign.losses.games import (
@@ -192,7 +191,6 @@ __all__ = [
   "aft_boundary",
   "aft_detached",
   "align_distil",
-  "align_distil_streamed",
   "alpha_po",
   "aot_paired",
   "aot_unpaired",

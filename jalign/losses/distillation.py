@@ -4,9 +4,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jalign import logprobs
 from jalign.losses._arrays import as_floats, check_range, per_token
-from jalign.types import Array, Head
+from jalign.types import Array
 
 # Keeps the extrapolation positive where the two models agree; the paper's.
 _LEAST_WEIGHT = 1e-3
@@ -27,8 +26,34 @@ def _scored(mask: Array, *logits: Array) -> tuple[Array, ...]:
   return tuple(jnp.where(mask[..., None], z, 0.0) for z in logits)
 
 
-def _aligned_tokens(student, dpo, reverse, mask, beta, extrapolation):
-  """beta / w KL at each token [...] from logits [..., V]; 0 if not scored."""
+def aligned_tokens(
+  student: Array,
+  dpo: Array,
+  reverse: Array,
+  mask: Array,
+  *,
+  beta: float,
+  extrapolation: float,
+) -> Array:
+  """The tokens' terms of `align_distil`, beta / w KL.
+
+  Args:
+    student: [..., V] logits of the student.
+    dpo: [..., V] of the model trained by DPO; a constant.
+    reverse: [..., V] of the one trained on swapped pairs; a constant.
+    mask: [...] bool, True on the scored tokens.
+    beta: weight of the reward, > 0.
+    extrapolation: of the teacher, per distance, >= 0.
+
+  Returns:
+    [...] floats, 0 where a token isn't scored.
+
+  Raises:
+    AssertionError: shapes differ.
+    UserError: a hyperparameter is out of range.
+  """
+  check_range("beta", beta, 0)
+  check_range("extrapolation", extrapolation, 0, ends="[)")
   student, dpo, reverse = _scored(mask, student, dpo, reverse)
   dpo, reverse = jax.lax.stop_gradient((dpo, reverse))
   apart = jnp.abs(jax.nn.softmax(dpo) - jax.nn.softmax(reverse))
@@ -37,7 +62,8 @@ def _aligned_tokens(student, dpo, reverse, mask, beta, extrapolation):
   return jnp.where(mask, beta / w * _kl(student, teacher), 0.0)
 
 
-def _per_scored_token(token_losses: Array, mask: Array) -> Array:
+def per_scored_token(token_losses: Array, mask: Array) -> Array:
+  """[B] means of [B, T] terms over the tokens that `mask` has; 0 of none."""
   lengths = jnp.sum(mask, -1, dtype=token_losses.dtype)
   return per_token(jnp.sum(token_losses, -1), lengths)
 
@@ -61,8 +87,8 @@ def align_distil(
   it is at most 2. Where the two models agree the teacher is the DPO model, and
   the weight of the token beta / 1e-3. The mean is over the response's scored
   tokens; a response without any has loss 0. The three logits are float32
-  [B, T, V]: `align_distil_streamed` is the same without them. Gradients do not
-  flow into the teachers.
+  [B, T, V]: `jalign.training.align_distil_streamed` is the same without them.
+  Gradients do not flow into the teachers.
 
   Zhang et al. 2025, "AlignDistil: Token-Level Language Model Alignment as
   Adaptive Policy Distillation", arXiv:2503.02832.
@@ -83,67 +109,16 @@ def align_distil(
     AssertionError: shapes differ.
     UserError: a hyperparameter is out of range.
   """
-  check_range("beta", beta, 0)
-  check_range("extrapolation", extrapolation, 0, ends="[)")
   chex.assert_rank(student_logits, 3)
-  token_losses = _aligned_tokens(
-    student_logits, dpo_logits, reverse_dpo_logits, mask, beta, extrapolation
+  token_losses = aligned_tokens(
+    student_logits,
+    dpo_logits,
+    reverse_dpo_logits,
+    mask,
+    beta=beta,
+    extrapolation=extrapolation,
   )
-  return _per_scored_token(token_losses, mask)
-
-
-def align_distil_streamed(
-  student: tuple[Array, Head],
-  dpo: tuple[Array, Head],
-  reverse_dpo: tuple[Array, Head],
-  mask: Array,
-  *,
-  beta: float = 0.1,
-  extrapolation: float = 15.0,
-  chunk: int | None = None,
-) -> Array:
-  """`align_distil` from hidden states: [B, chunk, V] logits at a time.
-
-  Forward and backward compute each chunk's logits anew. Differentiable in the
-  student's hidden states and its head's weight.
-
-  Args:
-    student: [B, T, D] hidden states that predict each token, and the head.
-    dpo: the same for a model trained by DPO, of any width; constants.
-    reverse_dpo: the same for one trained on swapped pairs; constants.
-    mask: [B, T] bool, True on the scored tokens.
-    beta: weight of the reward, > 0.
-    extrapolation: of the teacher, per distance, >= 0.
-    chunk: tokens of each row; by default what makes logits of 32 MiB.
-
-  Returns:
-    [B] float32 losses, not reduced.
-
-  Raises:
-    AssertionError: shapes differ.
-    UserError: a hyperparameter is out of range.
-  """
-  check_range("beta", beta, 0)
-  check_range("extrapolation", extrapolation, 0, ends="[)")
-  models = (student, dpo, reverse_dpo)
-  hidden, heads = [m[0] for m in models], [m[1] for m in models]
-  chex.assert_rank(hidden, 3)
-  chex.assert_equal_shape_prefix([*hidden, mask], 2)
-  if chunk is None:
-    rows = jax.eval_shape(
-      lambda h: logprobs.logits(heads[0], h), hidden[0][:, 0]
-    )
-    chunk = max(1, logprobs.TILE_BYTES // (4 * rows.size))
-
-  @jax.checkpoint
-  def position(column):
-    states, scored = column
-    own, up, down = map(logprobs.logits, heads, states)
-    return _aligned_tokens(own, up, down, scored, beta, extrapolation)
-
-  columns = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), (hidden, mask))
-  token_losses = jax.lax.map(position, columns, batch_size=chunk)
-  return _per_scored_token(token_losses.T, mask)
+  return per_scored_token(token_losses, mask)
 
 
 def token_distillation(

@@ -1,6 +1,7 @@
 """Training: an objective, an update, a loop; online sampling; checkpoints."""
 
 from jalign.training.checkpoint import Checkpoints
+from jalign.training.distillation import align_distil_streamed
 from jalign.training.metrics import combine
 from jalign.training.objective import make_evaluation, make_objective
 from jalign.training.online import ALGORITHMS, make_sampling
@@ -13,6 +14,7 @@ __all__ = [
   "Checkpoints",
   "OptimizerConfig",
   "TrainState",
+  "align_distil_streamed",
   "combine",
   "init_state",
   "make_evaluation",

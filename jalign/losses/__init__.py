@@ -29,10 +29,6 @@ from jalign.losses.distillation import (
   align_distil,
   token_distillation,
 )
-from jalign.losses.games import (
-  nash_md,
-  nash_md_token_kl,
-)
 from jalign.losses.likelihood import (
   a_lol,
   a_lol_kl,
@@ -65,7 +61,6 @@ from jalign.losses.listwise import (
   point_mse,
   point_sigmoid,
   pro,
-  rloo,
   rrhf,
 )
 from jalign.losses.pairwise import (
@@ -122,11 +117,14 @@ from jalign.losses.policy_gradient import (
   f_dpg_reverse_kl,
   f_dpg_tv,
   grpo,
+  nash_md,
+  nash_md_token_kl,
   p3o,
   p3o_joint,
   ppo_clip,
   reinforce,
   remax,
+  rloo,
   value_clip,
 )
 from jalign.losses.presets import (

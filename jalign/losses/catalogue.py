@@ -9,7 +9,6 @@ from jalign.errors import UserError
 from jalign.losses import (
   diffusion,
   distillation,
-  games,
   likelihood,
   listwise,
   pairwise,
@@ -178,9 +177,11 @@ CATALOGUE: dict[str, Entry] = {
   "value_clip": Entry(
     policy_gradient.value_clip, "tokens", "2307.04964", "tokens"
   ),
-  "nash_md": Entry(games.nash_md, "tokens", "2312.00886", detached=True),
+  "nash_md": Entry(
+    policy_gradient.nash_md, "tokens", "2312.00886", detached=True
+  ),
   "nash_md_token_kl": Entry(
-    games.nash_md_token_kl, "tokens", "2312.00886", detached=True
+    policy_gradient.nash_md_token_kl, "tokens", "2312.00886", detached=True
   ),
   # ------------------------------------------------------------------ lists
   "pair_logistic": Entry(listwise.pair_logistic, "lists", "2402.01878"),
@@ -213,7 +214,7 @@ CATALOGUE: dict[str, Entry] = {
     monotone=False,
     detached=True,
   ),
-  "rloo": Entry(listwise.rloo, "lists", "2402.14740", detached=True),
+  "rloo": Entry(policy_gradient.rloo, "lists", "2402.14740", detached=True),
   # --------------------------------------------------------------- unpaired
   "kto": Entry(
     unpaired.kto, "unpaired", "2402.01306", coupled=True, detached=True

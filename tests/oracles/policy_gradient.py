@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from tests.oracles.listwise.one_list import each_list
+
 
 def _surrogate(ratio, advantage, clip):
   """PPO's objective by its cases: flat where leaving the range would pay."""
@@ -147,3 +149,64 @@ f_dpg_js, f_dpg_js_gradient = _f_dpg("js")
 f_dpg_tv, f_dpg_tv_gradient = _f_dpg("tv")
 f_dpg_forward_chi2, f_dpg_forward_chi2_gradient = _f_dpg("forward_chi2")
 f_dpg_reverse_chi2, f_dpg_reverse_chi2_gradient = _f_dpg("reverse_chi2")
+
+
+def _leave_one_out(rewards):
+  n = len(rewards)
+  if n < 2:
+    return [0.0] * n
+  return [r - (sum(rewards) - r) / (n - 1) for r in rewards]
+
+
+@each_list
+def rloo(pi, scores):
+  terms = [a * p for a, p in zip(_leave_one_out(scores), pi)]
+  return -sum(terms) / max(len(pi), 1)
+
+
+@each_list
+def rloo_gradient(pi, scores):
+  return [-a / len(pi) for a in _leave_one_out(scores)]
+
+
+def nash_md_gradient(
+  token_logps, ref_token_logps, preference, mask, *, tau=0.008
+):
+  """Minus the advantage, which charges a token for what comes after it too."""
+  gradient = np.zeros_like(token_logps)
+  for b, t in np.argwhere(mask):
+    later = [s for s in np.flatnonzero(mask[b]) if s >= t]
+    ratio = sum(token_logps[b, s] - ref_token_logps[b, s] for s in later)
+    gradient[b, t] = -(preference[b] - 0.5 - tau * ratio)
+  return gradient
+
+
+def nash_md_token_kl_gradient(
+  token_logps, ref_token_logps, preference, mask, *, tau=0.1
+):
+  """Minus the advantage, with the token's own log-ratio alone."""
+  gradient = np.zeros_like(token_logps)
+  for b, t in np.argwhere(mask):
+    ratio = token_logps[b, t] - ref_token_logps[b, t]
+    gradient[b, t] = -(preference[b] - 0.5 - tau * ratio)
+  return gradient
+
+
+def _surrogate_value(slope, token_logps, mask):
+  return np.where(mask, slope * token_logps, 0.0).sum(-1)
+
+
+def nash_md(token_logps, ref_token_logps, preference, mask, *, tau=0.008):
+  slope = nash_md_gradient(
+    token_logps, ref_token_logps, preference, mask, tau=tau
+  )
+  return _surrogate_value(slope, token_logps, mask)
+
+
+def nash_md_token_kl(
+  token_logps, ref_token_logps, preference, mask, *, tau=0.1
+):
+  slope = nash_md_token_kl_gradient(
+    token_logps, ref_token_logps, preference, mask, tau=tau
+  )
+  return _surrogate_value(slope, token_logps, mask)

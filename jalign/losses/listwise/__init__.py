@@ -6,22 +6,19 @@ from jalign.losses.listwise.calibration import (
   aft_detached,
   rrhf,
 )
-from jalign.losses.listwise.orders import (
-  list_mle,
-  pro,
-)
-from jalign.losses.listwise.pairs import (
+from jalign.losses.listwise.ordered_pairs import (
   lipo_lambda,
   lipo_lambda_rax,
   pair_hinge,
   pair_logistic,
 )
+from jalign.losses.listwise.orders import (
+  list_mle,
+  pro,
+)
 from jalign.losses.listwise.points import (
   point_mse,
   point_sigmoid,
-)
-from jalign.losses.listwise.policy_gradient import (
-  rloo,
 )
 from jalign.losses.listwise.soft_labels import (
   exo_list,
@@ -46,6 +43,5 @@ __all__ = [
   "point_mse",
   "point_sigmoid",
   "pro",
-  "rloo",
   "rrhf",
 ]

@@ -8,8 +8,9 @@ from jalign.losses.policy_gradient.distributional import (
   f_dpg_reverse_kl,
   f_dpg_tv,
 )
-from jalign.losses.policy_gradient.groups import dr_grpo, grpo
-from jalign.losses.policy_gradient.pairs import p3o, p3o_joint
+from jalign.losses.policy_gradient.groups import dr_grpo, grpo, rloo
+from jalign.losses.policy_gradient.nash_md import nash_md, nash_md_token_kl
+from jalign.losses.policy_gradient.p3o import p3o, p3o_joint
 from jalign.losses.policy_gradient.ppo import ppo_clip, value_clip
 from jalign.losses.policy_gradient.score import reinforce, remax
 
@@ -22,10 +23,13 @@ __all__ = [
   "f_dpg_reverse_kl",
   "f_dpg_tv",
   "grpo",
+  "nash_md",
+  "nash_md_token_kl",
   "p3o",
   "p3o_joint",
   "ppo_clip",
   "reinforce",
   "remax",
+  "rloo",
   "value_clip",
 ]

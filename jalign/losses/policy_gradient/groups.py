@@ -1,4 +1,4 @@
-"""Losses on several sampled responses to each prompt, each a sum of tokens."""
+"""Losses on several sampled responses to each prompt."""
 
 import jax.numpy as jnp
 
@@ -7,13 +7,49 @@ from jalign.losses._arrays import (
   check_range,
   floats_with_axes,
   where_scored,
+  zero_where_invalid,
 )
-from jalign.losses.advantages import group_advantages, group_centered
+from jalign.losses.advantages import (
+  group_advantages,
+  group_centered,
+  leave_one_out_advantages,
+)
 from jalign.losses.policy_gradient.clipping import (
   importance_ratio,
   pessimistic,
 )
 from jalign.types import Array
+
+
+def rloo(logps: Array, scores: Array, valid: Array) -> Array:
+  """REINFORCE with the other samples' mean as the baseline.
+
+  l = -(1 / n) sum_i A_i log pi(y_i),
+  A_i = r_i - mean over j != i of r_j,  r = score
+
+  A surrogate: with y_1 ... y_n drawn from the policy its gradient is an
+  unbiased one of -E[r]; its value means nothing. Advantages are constants. A
+  penalty on the KL goes into the scores. Prompts of fewer than two valid
+  samples have loss 0.
+
+  Ahmadian et al. 2024, "Back to Basics: Revisiting REINFORCE Style Optimization
+  for Learning from Human Feedback in LLMs", arXiv:2402.14740.
+
+  Args:
+    logps: [B, K] summed response log-probs (nats) under the policy.
+    scores: [B, K] rewards of the samples; constants.
+    valid: [B, K] bool, False where a prompt has fewer than K samples.
+
+  Returns:
+    [B] float32 losses, not reduced.
+
+  Raises:
+    AssertionError: shapes differ.
+  """
+  advantages = leave_one_out_advantages(scores, valid)
+  valid, logps, advantages = zero_where_invalid(valid, logps, advantages)
+  size = valid.sum(-1).astype(logps.dtype)
+  return -(advantages * logps).sum(-1) / size.clip(1)
 
 
 def _per_prompt(totals: Array, valid: Array) -> Array:

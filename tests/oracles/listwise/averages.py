@@ -1,4 +1,4 @@
-"""Twins of the losses on averages, and of the policy gradient."""
+"""Twins of the losses on averages."""
 
 import math
 
@@ -90,21 +90,3 @@ def aft_boundary_gradient(pi, lengths, scores, *, boundary=0.2):
     gradient[i] -= up / total / lengths[i]
     gradient[j] += (up - back) / total / lengths[j]
   return gradient
-
-
-def _leave_one_out(rewards):
-  n = len(rewards)
-  if n < 2:
-    return [0.0] * n
-  return [r - (sum(rewards) - r) / (n - 1) for r in rewards]
-
-
-@each_list
-def rloo(pi, scores):
-  terms = [a * p for a, p in zip(_leave_one_out(scores), pi)]
-  return -sum(terms) / max(len(pi), 1)
-
-
-@each_list
-def rloo_gradient(pi, scores):
-  return [-a / len(pi) for a in _leave_one_out(scores)]

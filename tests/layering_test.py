@@ -10,6 +10,7 @@ LAYERS = {
   "sharding": 0,
   "errors": 0,
   "files": 0,
+  "hosts": 0,
   "products": 0,
   "losses": 1,
   "candidates": 1,

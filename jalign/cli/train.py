@@ -83,6 +83,7 @@ def _train_all(runs: Sequence[Any], workdir: pathlib.Path) -> None:
   from jalign.experiment.commands.comparison import write_comparison
   from jalign.experiment.run import run_one
   from jalign.experiment.share import Sibling
+  from jalign.hosts import say
   from jalign.training.loop import Interrupted, NonFiniteLossError
 
   # Orbax also logs the stack traces of what it raises.
@@ -94,7 +95,7 @@ def _train_all(runs: Sequence[Any], workdir: pathlib.Path) -> None:
   try:
     for name, _, config, settings in runs:
       if name:
-        print(f"=== {name}")
+        say(f"=== {name}")
       try:
         folder = workdir / name
         others = [each for each in family if each.folder != folder]
@@ -107,14 +108,14 @@ def _train_all(runs: Sequence[Any], workdir: pathlib.Path) -> None:
         failed[name] = e  # the others of a sweep go on
         print(f"jalign: {name} failed: {e}", file=sys.stderr)
         continue
-      print(f"report: {report}")
+      say(f"report: {report}")
   except Interrupted as e:
-    print(f"jalign: {e}; run the same command to resume.")
+    say(f"jalign: {e}; run the same command to resume.")
     return
   done = [run for run in runs if run.name and run.name not in failed]
   if done:
     report = write_comparison(workdir, done)
-    print(f"comparison of {len(done)} runs: {report}")
+    say(f"comparison of {len(done)} runs: {report}")
   if failed:
     raise UserError(
       f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}."

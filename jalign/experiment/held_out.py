@@ -242,29 +242,34 @@ class Evaluation:
     self._measure, self._stage, self._best = measure, stage, best
     self._meta = meta
     self._metrics = folder / "metrics.jsonl"
+    self._past: list[tuple[int, dict[str, float]]] | None = None
 
   def __call__(self, step: int, state: TrainState) -> dict[str, float]:
     values = self._measure(state.params)
+    before = self._measured()
     if self._best is not None:
       name = self._stage.select
       sign = 1.0 if self._stage.select_mode == "max" else -1.0
-      past = [sign * row[name] for _, row in self._measured()]
+      past = [sign * row[name] for _, row in before]
       past = [value for value in past if np.isfinite(value)]
       if not past or sign * values[name] > max(past):
         self._best.save(
           state, data=None, meta={**self._meta, "evaluation": values}
         )
         self._best.wait()
+    before.append((step, values))
     return values
 
   def _measured(self) -> list[tuple[int, dict[str, float]]]:
-    """(step, held-out metrics) so far, out of the run's metrics."""
-    found = []
-    for row in metrics.read_jsonl(self._metrics):
-      held_out = {k: v for k, v in row.items() if k.startswith("eval/")}
-      if held_out:
-        found.append((row["step"], held_out))
-    return found
+    """(step, held-out metrics) so far; those of before a restart are read."""
+    if self._past is None:
+      rows = metrics.read_jsonl(self._metrics) if self._metrics.exists() else []
+      measured = [
+        (row["step"], {k: v for k, v in row.items() if k.startswith("eval/")})
+        for row in rows
+      ]
+      self._past = [(step, values) for step, values in measured if values]
+    return self._past
 
   def last(self, step: int) -> dict[str, float]:
     """The metrics measured at a step, {} where none were."""

@@ -30,6 +30,7 @@ from jalign.experiment.config.settings import (
 from jalign.experiment.data.dataset import Dataset
 from jalign.experiment.data.prepare import Prepared
 from jalign.experiment.disk import folder as folders
+from jalign.hosts import say
 from jalign.models import ModelConfig
 from jalign.training.checkpoint import Checkpoints
 
@@ -141,7 +142,7 @@ def check(
       remedy=f"Bring back what was there; or --config.resume={ANYWAY} goes on"
       f" with what is there now, and {NAME} says so.",
     )
-  print(f"[run] goes on although {said} changed")
+  say(f"[run] goes on although {said} changed")
   kept["went_on"] = [*there["went_on"], agreement(changed)]
   return kept
 

@@ -26,6 +26,7 @@ from jalign.experiment.sampling import Samples, sample_texts
 from jalign.experiment.stage import StageResult
 from jalign.experiment.tables import summary
 from jalign.feedback import assess, compare, reward_statistics
+from jalign.hosts import say
 from jalign.models import transformer
 from jalign.training.progress import follow
 
@@ -124,7 +125,7 @@ class Judge:
     if written != row["prompts"]:
       row["written_prompts"] = written  # with the goals that the model reads
     self._judged[name] = _Judged(scores, samples, assessed)
-    print(summary(row))
+    say(summary(row))
     if result is not None:
       folders.write_json(run.folder / name / "results.json", row)
     return row

@@ -17,6 +17,7 @@ from jalign.experiment.data.dataset import Dataset
 from jalign.experiment.data.prepare import Prepared, place
 from jalign.experiment.loss import UNREAD, BoundLoss, beta_of
 from jalign.files import write_whole
+from jalign.hosts import once, say
 from jalign.logprobs import sequence_logprobs, token_kl
 from jalign.training import loop
 from jalign.training.objective import Objective
@@ -224,6 +225,7 @@ def _pulls_are_known(loss: BoundLoss) -> bool:
   return loss.batch in kinds and not given
 
 
+@once
 def _store(path: pathlib.Path, arrays) -> None:
   file = io.BytesIO()
   np.savez(file, **arrays)
@@ -252,7 +254,7 @@ def make_probes(
   probes = []
   if dataset is not None:
     probe = PairProbe(dataset, stage=stage, **parts)
-    print(f"[{stage.name}] probe of {len(probe.sources)} held-out pairs")
+    say(f"[{stage.name}] probe of {len(probe.sources)} held-out pairs")
     probes.append(loop.Probe(every, probe, probe.before))
   if samples is not None:
     measure = lambda step, state: samples(policy(state.params))

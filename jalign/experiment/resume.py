@@ -10,6 +10,7 @@ from jalign.errors import UserError
 from jalign.experiment import identity
 from jalign.experiment.config.settings import Settings, StageSettings
 from jalign.experiment.disk import folder as folders
+from jalign.hosts import say
 from jalign.training import metrics
 from jalign.training.checkpoint import Checkpoints, versions
 
@@ -61,7 +62,7 @@ def check_state(there: Meta, here: Meta, folder: pathlib.Path) -> None:
   before, now = there.get("versions", {}), versions()
   for name in sorted(before.keys() & now.keys()):
     if before[name] != now[name]:
-      print(f"[{folder.name}] {name} was {before[name]} and is {now[name]}")
+      say(f"[{folder.name}] {name} was {before[name]} and is {now[name]}")
 
 
 def check_best(best: Checkpoints, here: Meta, folder: pathlib.Path) -> None:

@@ -26,6 +26,7 @@ from jalign.experiment.share import Sharing, Sibling
 from jalign.experiment.stage import run_stage
 from jalign.experiment.stage_check import check_stage
 from jalign.experiment.try_out import try_out
+from jalign.hosts import host0, say
 from jalign.sharding import make_mesh
 from jalign.training import metrics
 
@@ -59,11 +60,11 @@ def run_one(
   folders.check(folder, config)
   base = base_of(settings)
   prepared = prepare(settings, folder, base and tokenizer_folder(base))
-  print(prepared.summary())
+  say(prepared.summary())
   model = model_config(settings, prepared.tokenizer, base)
   padding = model.vocab_size - prepared.tokenizer.vocab_size
   if padding:
-    print(f"[model] {padding} embeddings belong to no token: padding")
+    say(f"[model] {padding} embeddings belong to no token: padding")
   parts = identity.made_of(settings, prepared, model)
   run = Run(
     folder=folder,
@@ -92,7 +93,7 @@ def run_one(
   made_of = identity.check(folder, settings, parts)
   tried = try_out(plugins, settings, prepared.main, prepared.tokenizer)
   if tried:
-    print(tried)
+    say(tried)
   folders.claim(folder, config)
   identity.keep(folder, made_of)
   names = tuple(s.name for s in settings.stages)
@@ -134,26 +135,28 @@ def run_one(
         "low": matrix.low.tolist(),
       },
     )
-  return write_run_report(
-    Outcome(
-      folder=folder,
-      settings=settings,
-      prepared=prepared,
-      model=model,
-      rows=rows,
-      contestants=added,
-      matrix=matrix,
-      drawn=drawn,
-      facts={
-        "seconds": time.perf_counter() - started,
-        "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        / 2**20,
-        "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "went_on": identity.went_on(folder),
-      },
-    ),
-    plugins.report,
-  )
+  if host0():
+    write_run_report(
+      Outcome(
+        folder=folder,
+        settings=settings,
+        prepared=prepared,
+        model=model,
+        rows=rows,
+        contestants=added,
+        matrix=matrix,
+        drawn=drawn,
+        facts={
+          "seconds": time.perf_counter() - started,
+          "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+          / 2**20,
+          "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+          "went_on": identity.went_on(folder),
+        },
+      ),
+      plugins.report,
+    )
+  return folder / "report.md"
 
 
 def _extra_writers(

@@ -17,6 +17,7 @@ from jalign.experiment import identity, resume
 from jalign.experiment.config.settings import Settings, StageSettings
 from jalign.experiment.disk import folder as folders
 from jalign.files import appearing
+from jalign.hosts import say
 from jalign.training.checkpoint import Checkpoints
 
 _LINKED = ("checkpoints", "best")  # what is in them is written once
@@ -65,7 +66,7 @@ class Sharing(NamedTuple):
         sibling.folder / stage.name, meta, steps
       ):
         _copy(sibling.folder / stage.name, target)
-        print(f"[{stage.name}] is that of {sibling.folder.name}: taken")
+        say(f"[{stage.name}] is that of {sibling.folder.name}: taken")
         return
 
 

@@ -1,6 +1,7 @@
 """One stage: from parameters to better parameters, inside its folder."""
 
 import contextlib
+import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ from jalign.experiment.held_out import Evaluation, measure_samples
 from jalign.experiment.params import layout
 from jalign.experiment.probe import make_probes, probe_data
 from jalign.experiment.regimes import regime_of
+from jalign.hosts import host0, say
 from jalign.training import loop, metrics, reference
 from jalign.training.checkpoint import Checkpoints
 
@@ -62,15 +64,15 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     )
     state = restored.state
     batches.set_state(restored.data)
-    print(f"[{stage.name}] resumes at step {int(state.step)} of {steps}")
+    say(f"[{stage.name}] resumes at step {int(state.step)} of {steps}")
   checkpoints.discard_after(reached)  # damaged ones, for one
   if best is not None:
     best.discard_after(reached)
     resume.check_best(best, meta, folder)
-  print(f"[{stage.name}] {steps} steps; {batches.report.summary()}")
+  say(f"[{stage.name}] {steps} steps; {batches.report.summary()}")
   if part.title:
     share = _count(state.params), _count(params)
-    print(
+    say(
       f"[{stage.name}] trains {part.title}: {share[0]:,} numbers beside"
       f" {share[1]:,}"
     )
@@ -80,7 +82,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     report = run.prepared.stages[stage.name].packing_report(
       batch, stage.batch_size, packing
     )
-    print(f"[{stage.name}] {report.summary()}")
+    say(f"[{stage.name}] {report.summary()}")
   table, ref_params = None, assembly.reference
   if stage.reference == "precompute" and assembly.objective.needs_reference:
     table = offline.reference_table(run, stage, assembly, params)
@@ -103,12 +105,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     reference=params,
     folder=folder,
   )
-  writers = [
-    metrics.JsonlWriter(folder / "metrics.jsonl"),
-    metrics.TensorBoardWriter(folder / "tensorboard"),
-    *run.extra_writers(stage.name),
-  ]
-  writer = metrics.write_all(writers)
+  writer = metrics.write_all(_writers(run, stage, folder))
   writer.truncate_after(reached)
   save = lambda state, position: checkpoints.save(
     state, data=position, meta=resume.with_metrics(meta, folder)
@@ -153,6 +150,17 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     where = layout(run.model_config, run.mesh)
     chosen = jax.jit(part.whole, out_shardings=where)(policy(chosen))
   return StageResult(chosen, step, evaluation, assembly.loss.title)
+
+
+def _writers(run: Run, stage: StageSettings, folder: pathlib.Path):
+  """Where metrics go: nowhere from any process but the first."""
+  if not host0():
+    return []
+  return [
+    metrics.JsonlWriter(folder / "metrics.jsonl"),
+    metrics.TensorBoardWriter(folder / "tensorboard"),
+    *run.extra_writers(stage.name),
+  ]
 
 
 def _samples(run: Run, stage: StageSettings, model, params):

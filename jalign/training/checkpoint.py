@@ -20,6 +20,7 @@ import orbax.checkpoint as ocp
 import jalign
 from jalign.errors import UserError
 from jalign.files import CLOSED, is_full, unwritable
+from jalign.hosts import host0, say
 from jalign.training import manifest, quirks, readback
 from jalign.training.state import TrainState
 from jalign.types import Params
@@ -145,7 +146,7 @@ class Checkpoints:
         if not items:
           self._whole.add(step)
         for line in found:
-          print(f"{self.folder}: {line}; step {step} is used instead")
+          say(f"{self.folder}: {line}; step {step} is used instead")
         return step
       found.append(f"the checkpoint of step {step} is damaged: {problem}")
     if not steps:
@@ -229,7 +230,7 @@ class Checkpoints:
   def discard_after(self, step: int) -> None:
     """Deletes checkpoints of later steps: a resumed run makes its own."""
     self.wait()
-    if jax.process_index() == 0:
+    if host0():
       for later in self.steps():
         path = self.folder / str(later)
         if later > step or not (path / manifest.NAME).exists():
@@ -266,7 +267,7 @@ class Checkpoints:
 
   def _open(self) -> ocp.CheckpointManager:
     if self._manager is None:
-      if jax.process_index() == 0:
+      if host0():
         for left in self.folder.glob(f"*{_UNFINISHED}*"):
           shutil.rmtree(left)  # by a process that was killed
       path, self._alias = quirks.without_patterns(self.folder)
@@ -294,7 +295,7 @@ class Checkpoints:
   def _seal(self) -> None:
     """Reads back, then writes the manifest; orbax calls this just before its
     rename."""
-    if jax.process_index():
+    if not host0():
       return
     unfinished = list(self.folder.glob(f"{self._saving}{_UNFINISHED}*"))
     written = (unfinished or [self.folder / str(self._saving)])[0]

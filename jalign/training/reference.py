@@ -11,6 +11,7 @@ import numpy as np
 
 from jalign.errors import UserError
 from jalign.files import write_whole
+from jalign.hosts import once, say
 from jalign.logprobs import sequence_logprobs
 from jalign.training.progress import follow
 from jalign.training.readback import checksums
@@ -105,11 +106,12 @@ def load(path: pathlib.Path, expected: str) -> dict[str, np.ndarray] | None:
         return None
       sources, logps = stored["sources"].tolist(), stored["logps"]
   except Exception as e:  # zip, zlib and NumPy have their own each
-    print(f"{path}: is damaged ({type(e).__name__}); computed again")
+    say(f"{path}: is damaged ({type(e).__name__}); computed again")
     return None
   return dict(zip(sources, logps))
 
 
+@once
 def store(path: pathlib.Path, table: Table, made_of: str) -> None:
   """Writes a table whole or not at all."""
   buffer = io.BytesIO()

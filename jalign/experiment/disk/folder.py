@@ -29,6 +29,7 @@ from jalign.errors import UserError
 from jalign.experiment.config.parse import defaults, parse
 from jalign.experiment.disk import lock
 from jalign.files import is_unfinished, write_whole
+from jalign.hosts import once
 from jalign.models import ModelConfig
 from jalign.training.checkpoint import Checkpoints, versions
 
@@ -53,6 +54,7 @@ def read_json(path: pathlib.Path) -> Any:
     raise UserError(f"is not JSON ({e}).", where=str(path)) from e
 
 
+@once
 def write_json(path: pathlib.Path, value: Any) -> None:
   """Writes a JSON file whole or not at all."""
   write_whole(path, (json.dumps(value, indent=2) + "\n").encode())

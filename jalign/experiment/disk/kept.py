@@ -27,6 +27,7 @@ from jalign.experiment.disk.start import (
   tokenizer_folder,
 )
 from jalign.files import appearing
+from jalign.hosts import once
 from jalign.models import hf
 
 _MAIN, _OTHERS = "chat_template.jinja", "additional_chat_templates"
@@ -175,6 +176,7 @@ def _kept(run, settings, name) -> data.ChatTemplate:
   return data.load_template(other, **template.variables)
 
 
+@once
 def keep(
   run: pathlib.Path,
   settings: Settings,

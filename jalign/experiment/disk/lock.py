@@ -12,6 +12,7 @@ from typing import IO
 
 from jalign.errors import UserError
 from jalign.files import telling
+from jalign.hosts import host0, say
 
 NAME = "lock"
 
@@ -32,6 +33,9 @@ def hold(folder: pathlib.Path, flag: str = "--workdir") -> Iterator[None]:
   Raises:
     UserError: another process holds it, it can't be made, or it is a file.
   """
+  if not host0():  # the first process holds it for all
+    yield
+    return
   made = [p for p in (folder, *folder.absolute().parents) if not p.exists()]
   with telling(folder, lambda: "Nothing was changed."):
     try:
@@ -64,7 +68,7 @@ def _take(path: pathlib.Path, flag: str) -> IO[bytes]:
       with file:
         raise _held(path, file, flag) from None
     except OSError as e:  # a file system without locks
-      print(f"{path}: can't be locked ({e.strerror}): start no second process")
+      say(f"{path}: can't be locked ({e.strerror}): start no second process")
     try:
       same = os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:

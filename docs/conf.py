@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 import jalign
 from jalign import losses
-from jalign.losses import table
+from jalign.cli import loss_tables
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -64,9 +64,9 @@ def _fill(app, docname, source):
 def _losses() -> str:
   """Losses by kind of batch."""
   parts = []
-  for kind, entries in table.groups().items():
-    about = f"{table.KINDS[kind].capitalize()}." if kind in table.KINDS else ""
-    parts += [f"## {kind}", about, *map(_entry, entries)]
+  for kind, entries in loss_tables.groups().items():
+    about = loss_tables.KINDS.get(kind, "").capitalize()
+    parts += [f"## {kind}", about and f"{about}.", *map(_entry, entries)]
   return "\n\n".join(parts)
 
 

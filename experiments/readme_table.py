@@ -6,7 +6,7 @@ python experiments/readme_table.py
 import pathlib
 import re
 
-from jalign import losses
+from jalign.cli import loss_tables
 
 README = pathlib.Path(__file__).resolve().parents[1] / "README.md"
 BEGIN, END = "<!-- losses -->\n", "<!-- /losses -->"
@@ -22,7 +22,7 @@ def with_table(text: str) -> str:
     ValueError: the markers aren't there.
   """
   pattern = re.escape(BEGIN) + ".*?" + re.escape(END)
-  table = f"{BEGIN}{losses.markdown_table()}{END}"
+  table = f"{BEGIN}{loss_tables.markdown_table()}{END}"
   text, found = re.subn(pattern, lambda _: table, text, flags=re.DOTALL)
   if found != 1:
     raise ValueError(f"{found} tables between {BEGIN.strip()} and {END}.")

@@ -28,7 +28,6 @@ LOW = (  # layers 0 and 1, and the models
   "errors",
   "products",
   "losses",
-  "candidates",
   "logprobs",
   "decode",
   "games",

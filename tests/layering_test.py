@@ -13,7 +13,6 @@ LAYERS = {
   "hosts": 0,
   "products": 0,
   "losses": 1,
-  "candidates": 1,
   "logprobs": 1,
   "decode": 1,
   "games": 1,
@@ -67,10 +66,9 @@ def _imports(path):
 def _violations(root):
   for path in sorted((root / "jalign").rglob("*.py")):
     parts = path.relative_to(root / "jalign").with_suffix("").parts
-    if parts == ("__init__",) or parts == ("__main__",):
+    if parts == ("__init__",) or parts[-1] == "__main__":
       continue
-    # What only a command imports is a command's.
-    layer = LAYERS["cli" if parts[-1] == "__main__" else parts[0]]
+    layer = LAYERS[parts[0]]
     for line, name in _imports(path):
       head, *rest = name.split(".")
       if head == "jalign" and rest and LAYERS.get(rest[0], 0) > layer:
@@ -111,6 +109,15 @@ def _circles(root):
       for name in list(asked):
         asked |= reached.get(name, set())
   return sorted(name for name, asked in reached.items() if name in asked)
+
+
+def test_what_python_runs_is_a_command_of_the_cli():
+  """A `__main__` calls it and holds nothing itself: it has no layer."""
+  for path in (ROOT / "jalign").rglob("__main__.py"):
+    _, source, call = ast.parse(path.read_text()).body
+    assert isinstance(source, ast.ImportFrom)
+    assert source.module and source.module.startswith("jalign.cli"), path
+    assert ast.unparse(call) == "main()", path
 
 
 def test_modules_import_from_their_own_layer_or_below():

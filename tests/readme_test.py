@@ -9,7 +9,8 @@ import runpy
 import numpy as np
 import pytest
 
-from jalign import cli, losses
+from jalign import cli
+from jalign.cli import loss_tables
 from jalign.experiment.commands.sweep import expand
 from jalign.experiment.config.parse import parse
 
@@ -51,7 +52,7 @@ def test_the_sweep_is_runs(ran):
 
 def test_the_table_is_the_catalogues():
   script = runpy.run_path(str(ROOT / "experiments" / "readme_table.py"))
-  assert losses.markdown_table() in TEXT, "run experiments/readme_table.py"
+  assert loss_tables.markdown_table() in TEXT, "run experiments/readme_table.py"
   assert script["with_table"](TEXT) == TEXT, "run experiments/readme_table.py"
 
 

@@ -28,8 +28,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from jalign import diagnostics, losses
+from jalign.cli import loss_tables
 from jalign.files import write_whole
-from jalign.losses import table
 from jalign.pages.style import PALETTE, STYLE, wrapped
 
 REFERENCE, LENGTH, REACH = -40.0, 20.0, 40.0
@@ -125,8 +125,8 @@ def evaluate(
 
 def panels(h: np.ndarray) -> list[Panel]:
   """The losses on pairs, families together."""
-  entries = table.groups()["pairs"]
-  shared = table.legend(entries)
+  entries = loss_tables.groups()["pairs"]
+  shared = loss_tables.legend(entries)
   found = []
   for name, entry in entries.items():
     settings = SETTINGS.get(name, {})
@@ -135,7 +135,7 @@ def panels(h: np.ndarray) -> list[Panel]:
     values, (up, down) = evaluate(loss, h)
     module = sys.modules[entry.function.__module__]
     family = (module.__doc__ or module.__name__).split("\n")[0].rstrip(".")
-    own = [c for c in table.clauses(entry) if c not in shared]
+    own = [c for c in loss_tables.clauses(entry) if c not in shared]
     bound = losses.hyperparameters(loss)
     found.append(
       Panel(
@@ -230,7 +230,7 @@ def _frame(figure: Figure, count: int) -> None:
     frameon=False,
     fontsize=11.5,
   )
-  letters = ";  ".join(table.legend(table.groups()["pairs"]))
+  letters = ";  ".join(loss_tables.legend(loss_tables.groups()["pairs"]))
   _text(
     figure,
     LEFT,

@@ -7,7 +7,6 @@ its own part of the vocabulary, and only [B, T] statistics cross devices.
 """
 
 from jalign.logprobs.dense import logits
-from jalign.logprobs.pairs import mixture_logprobs, token_kl
 from jalign.logprobs.statistics import (
   TokenStatistics,
   sequence_logprobs,
@@ -15,6 +14,7 @@ from jalign.logprobs.statistics import (
   token_statistics,
 )
 from jalign.logprobs.tiles import TILE_BYTES
+from jalign.logprobs.two_heads import mixture_logprobs, token_kl
 
 __all__ = [
   "TILE_BYTES",

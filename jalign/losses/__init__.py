@@ -152,9 +152,6 @@ from jalign.losses.signature import (
   hyperparameters,
   name_of,
 )
-from jalign.losses.table import (
-  markdown_table,
-)
 from jalign.losses.trajectory import (
   cpl,
   cpl_kl,
@@ -251,7 +248,6 @@ __all__ = [
   "list_mle",
   "list_net",
   "mapo",
-  "markdown_table",
   "matching_weights",
   "mm_dpo",
   "modpo",

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from jalign import losses
-from jalign.candidates import candidate_logprobs
 from jalign.errors import UserError
 from jalign.logprobs import token_logprobs
+from jalign.logprobs.candidates import candidate_logprobs
 from jalign.training.scores import Scores, counts_of
 from jalign.types import (
   Array,

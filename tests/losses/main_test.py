@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from jalign import losses
-from jalign.losses.__main__ import main
+from jalign.cli.loss_catalogue import main
 
 COMMAND = [sys.executable, "-m", "jalign.losses"]
 

@@ -1,4 +1,4 @@
-"""Losses by name, what they take, and the table."""
+"""Losses by name, what they take, and the loss_tables."""
 
 import functools
 import re
@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import pytest
 
 from jalign import losses
+from jalign.cli import loss_tables
 from jalign.errors import UserError
-from jalign.losses import table
 
 
 def test_a_name_and_hyperparameters_give_a_function_of_arrays():
@@ -65,7 +65,7 @@ def _rows(markdown):
 
 
 def test_tables_have_a_row_for_each_loss_and_a_heading_for_each_kind():
-  markdown = losses.markdown_table()
+  markdown = loss_tables.markdown_table()
   names = [row.split("`")[1] for row in _rows(markdown)]
   assert sorted(names) == sorted(losses.CATALOGUE)
   headings = re.findall(r"^### `(\w+)`$", markdown, flags=re.M)
@@ -79,15 +79,15 @@ def test_tables_have_a_row_for_each_loss_and_a_heading_for_each_kind():
 
 
 def test_rows_and_legend_together_are_the_formulas():
-  for entries in table.groups().values():
-    shared = table.legend(entries)
+  for entries in loss_tables.groups().values():
+    shared = loss_tables.legend(entries)
     symbols = [clause.partition(" = ")[0] for clause in shared]
     assert len(set(symbols)) == len(symbols)
-  markdown = losses.markdown_table().replace(r"\|", "|")
+  markdown = loss_tables.markdown_table().replace(r"\|", "|")
   for name, entry in losses.CATALOGUE.items():
     row = next(r for r in _rows(markdown) if r.startswith(f"| `{name}` "))
-    shared = table.legend(table.groups()[entry.batch])
-    first, *definitions = table.clauses(entry)
+    shared = loss_tables.legend(loss_tables.groups()[entry.batch])
+    first, *definitions = loss_tables.clauses(entry)
     assert re.sub(r"^l(_b)? = ", "", first) in row
     for clause in definitions:
       assert (clause in row) != (clause in shared), (name, clause)
@@ -98,5 +98,7 @@ def test_rows_and_legend_together_are_the_formulas():
 
 def test_a_symbol_of_a_row_is_not_the_legends():
   """Where a loss has its own meaning of a letter, its row says so."""
-  row = next(r for r in _rows(losses.markdown_table()) if "`alpha_po`" in r)
+  row = next(
+    r for r in _rows(loss_tables.markdown_table()) if "`alpha_po`" in r
+  )
   assert "p = pi(y)^" in row

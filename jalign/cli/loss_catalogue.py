@@ -1,0 +1,107 @@
+"""`python -m jalign.losses`: the catalogue for people.
+
+With the name of a loss it prints that loss's whole docstring.
+"""
+
+import argparse
+import inspect
+import os
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from jalign.cli import loss_tables
+from jalign.errors import UserError
+from jalign.losses.catalogue import CATALOGUE, Entry
+from jalign.losses.presets import PRESETS, resolve
+from jalign.losses.signature import array_parameters, hyperparameters
+
+PROGRAM = "python -m jalign.losses"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Prints the catalogue, or one loss of it."""
+  parser = argparse.ArgumentParser(PROGRAM, description="The losses by name.")
+  parser.add_argument("name", nargs="?", help="of the loss to print whole")
+  name = parser.parse_args(argv).name
+  width = min(max(shutil.get_terminal_size((80, 24)).columns, 72), 100)
+  try:
+    lines = _catalogue(width) if name is None else _one(name, width)
+    print("\n".join(lines), flush=True)
+  except UserError as e:
+    print(e.paragraph(PROGRAM), file=sys.stderr)
+    sys.exit(2)
+  except BrokenPipeError:  # `| head` has read enough; Python would complain
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _catalogue(width: int) -> Iterator[str]:
+  """Lines of all losses by kind of batch."""
+  for kind, entries in loss_tables.groups().items():
+    about = loss_tables.KINDS.get(kind)
+    head = f"{kind}: {about}" if about else kind
+    yield from textwrap.wrap(head, width)
+    yield "=" * min(len(head), width)
+    yield ""
+    for name, entry in entries.items():
+      yield from _summary(name, entry, width)
+      yield ""
+  yield from textwrap.wrap(f"Sums with a name: {', '.join(PRESETS)}.", width)
+  yield ""
+  yield from textwrap.wrap(
+    f"{len(CATALOGUE)} losses. {PROGRAM} NAME prints one loss whole: what its"
+    " arrays and hyperparameters are, its conventions, its paper.",
+    width,
+  )
+
+
+def _summary(name: str, entry: Entry, width: int) -> Iterator[str]:
+  marks = [entry.paper]
+  if loss_tables.needs_reference(entry):
+    marks.append("needs a reference")
+  if entry.coupled:
+    marks.append("sees the whole batch")
+  if entry.denominator != "examples":
+    marks.append(f"divided by {entry.denominator}")
+  yield from _indented(
+    f"{name}  ({', '.join(mark for mark in marks if mark)})", width, 0
+  )
+  for i, clause in enumerate(loss_tables.clauses(entry)):
+    yield from _indented(clause, width, 4 if i == 0 else 6)
+  yield from _indented(
+    f"takes {', '.join(array_parameters(entry.function))}", width, 4
+  )
+  settings = ", ".join(loss_tables.settings_of(entry))
+  if settings:
+    yield from _indented(f"with {settings}", width, 4)
+
+
+def _indented(text: str, width: int, indent: int) -> list[str]:
+  return textwrap.wrap(
+    text,
+    width,
+    initial_indent=" " * indent,
+    subsequent_indent=" " * (indent + 4),
+    break_long_words=False,
+    break_on_hyphens=False,
+  )
+
+
+def _one(name: str, width: int) -> Iterator[str]:
+  """Lines of a loss's, or a preset's, signature and docstring."""
+  arrays: tuple[str, ...] = ()
+  if name in PRESETS:
+    function: Callable[..., Any] = PRESETS[name]
+  else:
+    try:
+      function = resolve(name)[1].function
+    except UserError as e:  # no config has that name, and the list is long
+      raise UserError(e.problem, remedy=f"{PROGRAM} lists them.") from e
+    arrays = array_parameters(function)
+  settings = [f"{k}={v}" for k, v in hyperparameters(function).items()]
+  parameters = [*arrays, *(["*"] if settings else []), *settings]
+  yield from _indented(f"{name}({', '.join(parameters)})", width, 0)
+  yield ""
+  yield inspect.getdoc(function) or ""

@@ -26,6 +26,7 @@ from jalign.experiment.context import Materials
 from jalign.experiment.data.prepare import Prepared, prepare
 from jalign.experiment.run import run_one
 from jalign.experiment.sampling import Samples, sample_texts
+from jalign.feedback import from_batch
 from jalign.files import write_whole
 from jalign.sharding import make_mesh
 from jalign.training import loop
@@ -187,7 +188,7 @@ def _train(start, stage, every, each) -> list[Point]:
       start.mesh,
       start.prepared.main,
       policy.tokenizer,
-      world.gold,
+      from_batch(world.gold),
       lambda purpose: stream(0, "tldr_runs", name, streams[purpose]),
     ),
     stage,

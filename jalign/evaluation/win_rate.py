@@ -309,14 +309,15 @@ def win_matrix(
 
 
 def head_to_head(
-  responses: Mapping[str, Sequence[Any]],
-  preference_fn: Callable[[Sequence[Any], Sequence[Any]], ArrayLike],
+  responses: Mapping[str, Any],
+  preference_fn: Callable[[Any, Any], ArrayLike],
   prompt_ids: Sequence[Any] | np.ndarray | None = None,
 ) -> WinMatrix:
   """Judges every pair of contestants once, and tabulates who wins.
 
   Args:
-    responses: name -> N responses, to the same prompts in the same order.
+    responses: name -> N responses, to the same prompts in the same order; a
+      list of them, or whatever `preference_fn` takes and has that length.
     preference_fn: `(a, b) -> [N]` P(a beats b), NaN for none. It sees each
       pair in one order: a judge with a position bias should average over both.
     prompt_ids: [N] hashable; None: N different prompts.

@@ -11,7 +11,7 @@ from jalign.experiment.config.streams import stream
 from jalign.experiment.data.dataset import Dataset
 from jalign.experiment.data.prepare import Prepared
 from jalign.experiment.share import Sharing
-from jalign.feedback import Annotator
+from jalign.feedback import Judge
 from jalign.models import ModelConfig
 
 
@@ -32,7 +32,7 @@ class Materials(NamedTuple):
   mesh: Any
   dataset: Dataset
   tokenizer: data.Tokenizer
-  annotator: Annotator | None
+  annotator: Judge | None
   seed_of: Callable[[str], int]
 
 
@@ -61,7 +61,7 @@ class Run(NamedTuple):
   model_config: ModelConfig
   mesh: Any
   seed: int
-  annotator: Annotator | None
+  annotator: Judge | None
   measures: Measures
   opponents: Opponents
   sample: SamplerSettings

@@ -16,10 +16,10 @@ from jalign.experiment.config.settings import SamplerSettings, StageSettings
 from jalign.experiment.config.streams import stream
 from jalign.experiment.data.dataset import Dataset
 from jalign.experiment.data.prepare import Prepared, place
-from jalign.experiment.sampling import Samples, sample_texts
+from jalign.experiment.sampling import Samples, answers_of, sample_texts
 from jalign.feedback import (
-  Annotator,
-  ByReward,
+  Assessed,
+  Judge,
   assess,
   compare,
   reward_statistics,
@@ -42,10 +42,10 @@ ONLINE_METRICS = (
 )
 
 
-def online_metrics(annotator: Annotator) -> tuple[str, ...]:
+def online_metrics(judge: Judge) -> tuple[str, ...]:
   """Names of what `measure_wins` always measures."""
-  reward = isinstance(annotator, ByReward)
-  return ONLINE_METRICS + (("eval/reward_mean",) if reward else ())
+  names = [name for name in ("reward", "cost") if getattr(judge, name)]
+  return (*ONLINE_METRICS, *(f"eval/{name}_mean" for name in names))
 
 
 def measure_loss(
@@ -98,7 +98,7 @@ def loss_metrics(
 def measure_wins(
   prepared: Prepared,
   model: Model,
-  annotator: Annotator,
+  judge: Judge,
   settings: SamplerSettings,
   ref_params: Params,
   seed: int,
@@ -108,7 +108,7 @@ def measure_wins(
   Args:
     prepared: the data.
     model: functions of both policies.
-    annotator: the judge.
+    judge: who compares.
     settings: how many prompts and how to draw.
     ref_params: the reference; it is sampled once.
     seed: of the policy's draws, the same at every step; the reference has a
@@ -127,10 +127,10 @@ def measure_wins(
     ref_params=ref_params,
     description="held-out samples",
   )
-  reference: list[Any] = []
+  reference: list[Assessed] = []
 
-  def assessed(samples: Samples):
-    return assess(annotator, samples.prompts, samples.texts)
+  def assessed(samples: Samples) -> Assessed:
+    return assess(judge, answers_of(samples))
 
   def measure(params: Params) -> dict[str, float]:
     if not reference:
@@ -138,7 +138,7 @@ def measure_wins(
       reference.append(assessed(past))
     samples = draw(params, seed)
     found = assessed(samples)
-    preference = compare(annotator, samples.prompts, found, reference[0])
+    preference = compare(judge, found, reference[0])
     rewards = reward_statistics(found, samples.prompt_ids)
     values = (
       win_rate(preference, samples.prompt_ids).win_rate,
@@ -158,7 +158,7 @@ def measure_wins(
 def measure_samples(
   prepared: Prepared,
   model: Model,
-  annotator: Annotator | None,
+  judge: Judge | None,
   measures: Measures,
   settings: SamplerSettings,
   reference: Params,
@@ -173,7 +173,7 @@ def measure_samples(
   Args:
     prepared: the data.
     model: functions of both policies.
-    annotator: judges against the start's responses; None for no win rate.
+    judge: judges against the start's responses; None for no win rate.
     measures: what else is measured on samples.
     settings: how to draw.
     reference: what the stage starts from.
@@ -192,7 +192,7 @@ def measure_samples(
     ref_params=reference,
     description="samples of diagnostics",
   )
-  others: list[Any] = []
+  others: list[Assessed] = []
 
   def measure(params: Params) -> dict[str, float]:
     samples = draw(params, seed)
@@ -205,12 +205,12 @@ def measure_samples(
       both = jnp.asarray(samples.logps), jnp.asarray(samples.ref_logps)
       values["samples/kl_k1_nats"] = float(jnp.mean(k1(*both)))
       values["samples/kl_k3_nats"] = float(jnp.mean(k3(*both)))
-    if annotator is not None:
-      assessed = lambda x: assess(annotator, x.prompts, x.texts)
+    if judge is not None:
+      assessed = lambda x: assess(judge, answers_of(x))
       if not others:
         others.append(assessed(draw(reference, stream(seed, "reference"))))
       found = assessed(samples)
-      wins = compare(annotator, samples.prompts, found, others[0])
+      wins = compare(judge, found, others[0])
       values["samples/win_rate"] = win_rate(wins, samples.prompt_ids).win_rate
       rewards = reward_statistics(found, samples.prompt_ids)
       values |= {f"samples/{name}": value for name, value in rewards.items()}

@@ -11,6 +11,7 @@ import jax
 from jalign.experiment import identity
 from jalign.experiment.config.plugins import load_plugins
 from jalign.experiment.config.settings import Settings
+from jalign.experiment.contest import Contest
 from jalign.experiment.context import Run
 from jalign.experiment.data.prepare import prepare
 from jalign.experiment.disk import folder as folders
@@ -19,7 +20,6 @@ from jalign.experiment.disk.start import (
   model_config,
   tokenizer_folder,
 )
-from jalign.experiment.judge import Judge
 from jalign.experiment.params import layout, start_params
 from jalign.experiment.run_report import Outcome, write_run_report
 from jalign.experiment.share import Sharing, Sibling
@@ -88,7 +88,7 @@ def run_one(
   layout(model, mesh)
   for stage in settings.stages:
     check_stage(run, stage)
-  judge = Judge(run, settings)
+  contest = Contest(run, settings)
   # Nothing is written before everything that can be checked is.
   made_of = identity.check(folder, settings, parts)
   tried = try_out(plugins, settings, prepared.main, prepared.tokenizer)
@@ -105,14 +105,14 @@ def run_one(
     judged = {s.name for s in settings.stages if s.judge}
     rows = []
     if "start" in {starts[name] for name in judged}:
-      rows.append(judge("start", policies["start"]))
+      rows.append(contest("start", policies["start"]))
     for i, stage in enumerate(settings.stages):
       start = starts[stage.name]
       result = run_stage(run, stage, policies[start])
       policies[stage.name] = result.params
       if stage.judge:
         rows.append(
-          judge(stage.name, result.params, start, policies[start], result)
+          contest(stage.name, result.params, start, policies[start], result)
         )
       else:
         folders.write_json(
@@ -124,7 +124,7 @@ def run_one(
       later.add(starts[settings.stages[-1].name])
       policies = {k: v for k, v in policies.items() if k in later}
     last = starts[settings.stages[-1].name]
-    added, matrix, drawn = judge.contestants(rows, policies[last])
+    added, matrix, drawn = contest.contestants(rows, policies[last])
   if matrix is not None:
     folders.write_json(
       folder / "win_matrix.json",

@@ -11,6 +11,7 @@ from jalign import data
 from jalign.decode import generate
 from jalign.experiment.config.ranges import draw_of
 from jalign.experiment.config.settings import SamplerSettings
+from jalign.feedback import Answers, make_answers
 from jalign.logprobs import sequence_logprobs
 from jalign.training.online import response_texts
 from jalign.training.progress import Progress
@@ -106,6 +107,13 @@ def sample_texts(
     float(np.mean(np.concatenate(finished))),
     np.concatenate(logps),
     np.concatenate(ref_logps) if ref_logps else None,
+  )
+
+
+def answers_of(samples: Samples, texts: Sequence[str] | None = None) -> Answers:
+  """Samples as a judge sees them; or other responses to their prompts."""
+  return make_answers(
+    samples.prompts, samples.texts if texts is None else texts
   )
 
 

@@ -6,6 +6,7 @@ from jalign import data
 from jalign.experiment.config.plugins import Plugins
 from jalign.experiment.config.settings import Settings
 from jalign.experiment.data.dataset import Dataset
+from jalign.feedback import assess, compare, make_answers
 
 _TRIED = 2  # prompts
 
@@ -46,7 +47,8 @@ def try_out(
   texts = (texts + [""] * 2 * _TRIED)[: 2 * len(prompts) - 1]
   a, b = texts[: len(prompts)], [*texts[len(prompts) :], ""]
   if plugins.annotator is not None:
-    plugins.annotator(prompts, a, b)
+    judge = plugins.annotator
+    compare(judge, *(assess(judge, make_answers(prompts, x)) for x in (a, b)))
   plugins.measures(prompts, a)
   plugins.measures(prompts, b)
   return f"[annotator] {' and '.join(names)}: tried on {len(prompts)} prompts"

@@ -1,21 +1,34 @@
 """Feedback: who judges responses."""
 
-from jalign.feedback.annotate import (
-  Annotator,
-  ByReward,
+from jalign.feedback.answers import Answers, make_answers
+from jalign.feedback.judge import (
+  Judge,
   from_batch,
+  from_cost,
   from_preference,
   from_reward,
+  from_rewards,
+  on_tokens,
 )
-from jalign.feedback.rewards import assess, compare, reward_statistics
+from jalign.feedback.rewards import (
+  Assessed,
+  assess,
+  compare,
+  reward_statistics,
+)
 
 __all__ = [
   "assess",
   "compare",
+  "make_answers",
   "reward_statistics",
-  "Annotator",
-  "ByReward",
+  "Answers",
+  "Assessed",
+  "Judge",
   "from_batch",
+  "from_cost",
   "from_preference",
   "from_reward",
+  "from_rewards",
+  "on_tokens",
 ]

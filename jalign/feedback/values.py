@@ -5,6 +5,7 @@ import inspect
 import numbers
 from typing import Any
 
+import jax
 import numpy as np
 
 from jalign.errors import UserError
@@ -97,6 +98,67 @@ def vector(
   if array.shape != (count,):
     raise UserError(f"gave shape {array.shape}, not {wanted}.", where=where)
   return array
+
+
+def scores(values: Any, count: int, name: str, where: str = "annotator") -> Any:
+  """[count] finite numbers of a judge: float64, or as they are on devices.
+
+  Args:
+    values: what its function returned. An array on devices isn't read: its
+      shape alone is checked, and the rest by `read`.
+    count: of the responses.
+    name: what they are, "reward" or "cost".
+    where: whose values they are.
+
+  Raises:
+    UserError: they are something else.
+  """
+  if isinstance(values, jax.Array):
+    if values.shape != (count,):
+      raise UserError(
+        f"gave shape {values.shape}, not {count} numbers for {count}"
+        " responses.",
+        where=where,
+      )
+    return values
+  return read(vector(values, count, where, "responses"), name, where)
+
+
+def read(values: Any, name: str, where: str = "annotator") -> np.ndarray:
+  """[N] float64 of what `scores` gave.
+
+  Raises:
+    UserError: one isn't finite.
+  """
+  array = np.asarray(values, np.float64)
+  bad = np.flatnonzero(~np.isfinite(array))
+  if bad.size:
+    raise UserError(
+      f"gave a {name} of {array[bad[0]]} for response {bad[0]} of its batch.",
+      where=where,
+      remedy=f"{name.capitalize()}s must be finite.",
+    )
+  return array
+
+
+def probabilities(
+  values: Any, count: int, where: str = "annotator"
+) -> np.ndarray:
+  """[count] float32 preferences out of whatever a function returned.
+
+  Raises:
+    UserError: they are other than that many numbers in [0, 1].
+  """
+  array = vector(values, count, where)
+  bad = ~((array >= 0) & (array <= 1))  # NaN is bad too
+  if bad.any():
+    at = int(np.flatnonzero(bad)[0])
+    raise UserError(
+      f"gave {array[at]} for pair {at} of its batch.",
+      where=where,
+      remedy="Preferences must be in [0, 1].",
+    )
+  return array.astype(np.float32)
 
 
 def _array(value: Any, wanted: str, where: str) -> np.ndarray:

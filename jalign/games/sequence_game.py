@@ -66,7 +66,7 @@ class SequenceGame(NamedTuple):
     return self.prefer(jnp.asarray(rows), jnp.asarray(rows))
 
   def annotate(self, prompts, a, b) -> np.ndarray:
-    """An annotator (jalign.feedback) of responses as texts, e.g. "0 2 1"."""
+    """P(a is preferred) of texts, e.g. "0 2 1": for `feedback.from_batch`."""
     del prompts
     with jax.enable_x64(True):
       ids = lambda texts: jnp.array(

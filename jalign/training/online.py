@@ -4,7 +4,7 @@ An algorithm is a row of `ALGORITHMS`: who samples, what becomes of the two
 responses and the preference, which loss. The update is the offline one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +14,14 @@ import numpy as np
 from jalign.data import PromptBatch
 from jalign.decode import MixtureParams, Sampler, generate, geometric, sampler
 from jalign.errors import UserError
-from jalign.feedback import Annotator, assess, compare, reward_statistics
+from jalign.feedback import (
+  Judge,
+  assess,
+  compare,
+  make_answers,
+  reward_statistics,
+)
+from jalign.feedback.answers import Row
 from jalign.training.misuse import check_record, check_reference
 from jalign.types import (
   Array,
@@ -112,7 +119,7 @@ class Sampled(NamedTuple):
     batch: of P examples, as the algorithm's loss takes them.
     rollout: 2P rows, the two responses of a prompt adjacent.
     values: metrics of the sampling: lengths in tokens, shares, and
-      `jalign.feedback.reward_statistics` under an annotator of a reward.
+      `jalign.feedback.reward_statistics` under a judge of a reward or a cost.
   """
 
   batch: Any
@@ -123,7 +130,7 @@ class Sampled(NamedTuple):
 def make_sampling(
   algorithm: Algorithm,
   model: Model,
-  annotate: Annotator,
+  judge: Judge,
   decode: Decode,
   *,
   max_new_tokens: int,
@@ -141,7 +148,7 @@ def make_sampling(
   Args:
     algorithm: a row of `ALGORITHMS`.
     model: functions of policy and reference.
-    annotate: judges texts, on the host.
+    judge: of the responses; with a reward or a preference.
     decode: token ids of a response, its stop token dropped -> text.
     max_new_tokens: of a response at most, the stop token included.
     stop_ids: tokens that end a response.
@@ -153,15 +160,19 @@ def make_sampling(
     slots: responses decoded at a time, see `jalign.decode.generate`.
 
   Returns:
-    `(params, ref_params, prompts, key) -> Sampled`, with P prompts as a
-    jalign.data.PromptBatch.
+    `(params, ref_params, prompts, key, rows=None) -> Sampled`, with P prompts
+    as a jalign.data.PromptBatch and P rows of the data that the judge sees.
   """
   mixed = any(algorithm.mixture)
   policy = geometric(model, model) if mixed else model
   draw = draw or sampler()
 
   def sample(
-    params: Params, ref_params: Params, prompts: PromptBatch, key: Array
+    params: Params,
+    ref_params: Params,
+    prompts: PromptBatch,
+    key: Array,
+    rows: Sequence[Row] | None = None,
   ) -> Sampled:
     check_record(prompts)
     texts = prompts.texts
@@ -193,8 +204,19 @@ def make_sampling(
     responses = response_texts(rollout, decode, stop_ids)
     a, b = responses[0::2], responses[1::2]
     # First all of one side, then all of the other: once a response.
-    judged = [assess(annotate, texts, side) for side in (a, b)]
-    preference = np.asarray(compare(annotate, texts, *judged), np.float32)
+    sides = np.arange(2 * len(texts)).reshape(-1, 2).T
+    answers = make_answers(
+      [*texts, *texts],
+      [*a, *b],
+      None if rows is None else [*rows, *rows],
+      jax.tree.map(lambda x: x[sides.reshape(-1)], rollout.sequences)
+      if judge.reads_tokens
+      else None,
+    )
+    assessed = assess(judge, answers)
+    first = np.arange(len(texts))
+    second = first + len(texts)
+    preference = compare(judge, assessed.take(first), assessed.take(second))
     live = prompts.weights > 0
     twice = np.repeat(live, 2)
     counts = np.asarray(rollout.sequences.mask.sum(-1))
@@ -206,10 +228,8 @@ def make_sampling(
         np.mean([x == y for x, y, z in zip(a, b, live) if z])
       ),
     }
-    sides = [x[live] for x in judged if isinstance(x, np.ndarray)]
-    if sides:
-      prompt = np.tile(np.flatnonzero(live), 2)
-      values |= reward_statistics(np.concatenate(sides), prompt)
+    counted = assessed.take(np.flatnonzero(np.tile(live, 2)))
+    values |= reward_statistics(counted, np.tile(np.flatnonzero(live), 2))
     if algorithm.mixture == _AGAINST_MIXTURE:
       values["win_rate_over_mixture"] = float(np.mean(preference[live]))
     batch = algorithm.arrange(

@@ -11,7 +11,9 @@ from jalign.errors import UserError
 from jalign.experiment.config import parse, plugins
 from jalign.experiment.run_report import Outcome
 from jalign.experiment.try_out import try_out
+from jalign.feedback import assess, make_answers
 from jalign.pages.report import Section
+from tests.feedback.judged import judged
 
 MODULE = """
 from __future__ import annotations
@@ -93,7 +95,8 @@ def test_a_file_runs_once_and_may_hold_dataclasses(tmp_path):
   )
   found = plugins.load_plugins(settings)
   np.testing.assert_array_equal(
-    found.annotator.rewards(["q", "q"], ["ab", "c"]), [6, 3]
+    assess(found.annotator, make_answers(["q", "q"], ["ab", "c"])).reward,
+    [6, 3],
   )
   measured = found.measures(["q"], ["ab"])
   assert measured["calls"].tolist() == [2]  # the line of the module, and this
@@ -102,7 +105,7 @@ def test_a_file_runs_once_and_may_hold_dataclasses(tmp_path):
   half = plugins.load_annotator(
     _settings(tmp_path, function="mine.py:half").annotator
   )
-  assert half.rewards(["q"], ["abcd"]) == [2]
+  assert half.reward(make_answers(["q"], ["abcd"])) == [2]
 
 
 def test_a_changed_file_of_the_same_size_is_read_anew(tmp_path):
@@ -110,8 +113,8 @@ def test_a_changed_file_of_the_same_size_is_read_anew(tmp_path):
     settings = _settings(
       tmp_path, function="mine.py:f", text=f"def f(p, r):\n  return {text}\n"
     )
-    got = plugins.load_annotator(settings.annotator).rewards(["q"], ["a"])
-    assert got == [want]
+    judge = plugins.load_annotator(settings.annotator)
+    assert judge.reward(make_answers(["q"], ["a"])) == [want]
   assert not (tmp_path / "__pycache__").exists()
 
 
@@ -126,7 +129,7 @@ def test_functions_get_copies(tmp_path):
     )
   )
   texts = tuple(list(x) for x in TEXTS)
-  np.testing.assert_array_equal(found.annotator(*texts), [1, 0])
+  np.testing.assert_array_equal(judged(found.annotator, *texts), [1, 0])
   assert found.opponents(texts[0]) == {"one": ["x", "y"]}
   assert texts == TEXTS
   rows = [{"name": "start"}]
@@ -166,7 +169,7 @@ def mine({names}):
   settings = _settings(tmp_path, kind=kind, function="mine.py:mine", text=text)
   annotator = plugins.load_annotator(settings.annotator)
   with pytest.raises(UserError) as e:
-    annotator(*TEXTS)
+    judged(annotator, *TEXTS)
   place = f"config.annotator.function: {tmp_path / 'mine.py'}:8: mine raised "
   assert str(e.value).startswith(place)
   want = RAISED[does].removesuffix(" for")
@@ -179,7 +182,7 @@ def test_an_interrupt_passes(tmp_path):
   text = "def mine(p, r):\n  raise KeyboardInterrupt\n"
   settings = _settings(tmp_path, function="mine.py:mine", text=text)
   with pytest.raises(KeyboardInterrupt):
-    plugins.load_annotator(settings.annotator)(*TEXTS)
+    judged(plugins.load_annotator(settings.annotator), *TEXTS)
 
 
 GIVEN = {
@@ -208,7 +211,7 @@ def mine({names}):
 """
   settings = _settings(tmp_path, kind=kind, function="mine.py:mine", text=text)
   with pytest.raises(UserError) as e:
-    plugins.load_annotator(settings.annotator)(*TEXTS)
+    judged(plugins.load_annotator(settings.annotator), *TEXTS)
   place = f"config.annotator.function: {tmp_path / 'mine.py'}:3: mine gave "
   assert str(e.value).startswith(place)
   if kind == "batch" and value != "float('nan')":
@@ -236,7 +239,7 @@ def mine(p, a, b):
   settings = _settings(
     tmp_path, kind="preference", function="mine.py:mine", text=text
   )
-  got = plugins.load_annotator(settings.annotator)(*TEXTS)
+  got = judged(plugins.load_annotator(settings.annotator), *TEXTS)
   np.testing.assert_array_equal(got, [want, want])
 
 
@@ -256,7 +259,7 @@ def test_what_is_no_preference(tmp_path, kind, value, said):
   text = f"def mine(p, a, b):\n  return {value}\n"
   settings = _settings(tmp_path, kind=kind, function="mine.py:mine", text=text)
   with pytest.raises(UserError, match=re.escape(f"mine.py:1: mine {said}")):
-    plugins.load_annotator(settings.annotator)(*TEXTS)
+    judged(plugins.load_annotator(settings.annotator), *TEXTS)
 
 
 @pytest.mark.parametrize(
@@ -353,7 +356,8 @@ def measures(prompts, responses):
   said = try_out(found, settings, dataset, tokenizer)
   assert said.endswith("tried on 2 prompts") and "mine.py:reward and" in said
   assert found.measures(["p"], ["r"])["seen"] == 4
-  assert math.isclose(found.annotator.rewards(["p"], [""])[0], -math.pi)
+  rewards = found.annotator.reward(make_answers(["p"], [""]))
+  assert math.isclose(rewards[0], -math.pi)
   nothing = plugins.load_plugins(_settings(tmp_path))
   assert try_out(nothing, _settings(tmp_path), dataset, None) == ""
 

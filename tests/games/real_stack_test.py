@@ -12,6 +12,7 @@ import optax
 import pytest
 
 from jalign.data import PromptBatch
+from jalign.feedback import from_batch
 from jalign.games import kl, regularized_nash, sequence_game, tables
 from jalign.training.objective import make_objective
 from jalign.training.online import ALGORITHMS, make_sampling
@@ -52,11 +53,11 @@ def _prompts(count):
   )
 
 
-def _sampling(name, annotate=GAME.annotate):
+def _sampling(name, preferences=GAME.annotate):
   return make_sampling(
     ALGORITHMS[name],
     MODEL,
-    annotate,
+    from_batch(preferences),
     sequence_game.decode,
     max_new_tokens=L,
     stop_ids=(),
@@ -69,11 +70,11 @@ def _exact(name):
     return np.asarray(exact_gradient(name)(jnp.asarray(TABLE, jnp.float64)))
 
 
-def _estimates(name, annotate=GAME.annotate, batches=64, pairs=256):
+def _estimates(name, preferences=GAME.annotate, batches=64, pairs=256):
   """[batches, 13, 3] gradients of batches, as an update takes them."""
   objective = make_objective(loss_of(name), MODEL)
   gradient = jax.jit(jax.grad(objective.sums, has_aux=True))
-  sample, reference = _sampling(name, annotate), _reference_params()
+  sample, reference = _sampling(name, preferences), _reference_params()
   params, found = {"logits": jnp.asarray(TABLE)}, []
   for i in range(batches):
     got = sample(params, reference, _prompts(pairs), jax.random.key(i))

@@ -11,7 +11,7 @@ import pytest
 from jalign import losses
 from jalign.data import PromptBatch
 from jalign.decode import generate
-from jalign.feedback import from_preference, from_reward
+from jalign.feedback import from_batch, from_preference, from_reward
 from jalign.training.objective import make_objective
 from jalign.training.online import ALGORITHMS, make_sampling
 from jalign.training.state import init_state
@@ -140,7 +140,9 @@ def test_the_annotator_sees_prompts_and_responses_without_the_stop_token():
     return np.full(len(prompts), 0.5)
 
   stop = LIKED
-  sample = _sampling("online_ipo", annotate, stop_ids=(stop,), max_new_tokens=6)
+  sample = _sampling(
+    "online_ipo", from_batch(annotate), stop_ids=(stop,), max_new_tokens=6
+  )
   got = sample(_model()[1], None, _prompts(32), jax.random.key(0))
   ((prompts, a, b),) = seen
   assert prompts == [f"prompt {i}" for i in range(32)]

@@ -1,9 +1,9 @@
 """Exact raters: P(a is preferred to b) as pure functions of attributes.
 
 A rater maps `(Attributes, Attributes)` of any broadcastable shapes to
-probabilities. `annotator` makes one into a function of texts, which is what
-training takes; the ready ones at the end are named in configs as
-`jalign.data.tldr_world:population` and the like.
+probabilities. `annotator` makes one into a function of texts, which
+`jalign.feedback.from_batch` makes a judge; the ready ones at the end are named
+in configs as `jalign.data.tldr_world:population` and the like.
 """
 
 from collections.abc import Callable, Sequence

@@ -17,8 +17,9 @@ from jalign.experiment.data.prepare import place, prepare
 from jalign.experiment.disk import folder as folders
 from jalign.experiment.disk.start import check_vocabulary, is_checkpoint
 from jalign.experiment.params import trained_params
-from jalign.experiment.sampling import sample_texts
-from jalign.feedback import assess, compare, reward_statistics
+from jalign.experiment.sampling import answers_of, sample_texts
+from jalign.feedback import Assessed, assess, compare, reward_statistics
+from jalign.feedback.values import read
 from jalign.models import ModelConfig, hf, transformer
 from jalign.sharding import make_mesh
 from jalign.training.progress import follow
@@ -176,8 +177,8 @@ def evaluate_run(
           )
           for which, seed in ((loaded, 0), (other, 1))
         )
-        seen = [assess(annotator, x.prompts, x.texts) for x in (a, b)]
-        rate = win_rate(compare(annotator, a.prompts, *seen), a.prompt_ids)
+        seen = [assess(annotator, answers_of(x)) for x in (a, b)]
+        rate = win_rate(compare(annotator, *seen), a.prompt_ids)
         lines.append(_line(f"win rate over {against}", rate))
         for which, found in zip((run, against), seen):
           lines += _rewards(f"of {which}", found, a.prompt_ids)
@@ -192,20 +193,22 @@ def _line(name: str, rate: WinRate) -> str:
   )
 
 
-def _rewards(whose: str, assessed: Any, prompt_ids: Any) -> list[str]:
-  """A line on the rewards of samples, where the annotator has some."""
-  found = reward_statistics(assessed, prompt_ids)
-  if not found:
-    return []
-  mean = clustered_mean(assessed, prompt_ids)
-  low, high = mean.interval
-  line = f"  reward {whose}: {mean.mean:.3g}"
-  line += f" (95 % interval {low:.3g} to {high:.3g}"
-  if "reward_std" in found:
-    line += f"; sd {found['reward_std']:.3g}"
-  if "reward_std_within_prompt" in found:
-    line += f", within a prompt {found['reward_std_within_prompt']:.3g}"
-  return [line + ")"]
+def _rewards(whose: str, assessed: Assessed, prompt_ids: Any) -> list[str]:
+  """Lines on the rewards and the costs of samples, where the judge has some."""
+  found, lines = reward_statistics(assessed, prompt_ids), []
+  for name in ("reward", "cost"):
+    if f"{name}_mean" not in found:
+      continue
+    mean = clustered_mean(read(getattr(assessed, name), name), prompt_ids)
+    low, high = mean.interval
+    line = f"  {name} {whose}: {mean.mean:.3g}"
+    line += f" (95 % interval {low:.3g} to {high:.3g}"
+    if f"{name}_std" in found:
+      line += f"; sd {found[f'{name}_std']:.3g}"
+    if f"{name}_std_within_prompt" in found:
+      line += f", within a prompt {found[f'{name}_std_within_prompt']:.3g}"
+    lines.append(line + ")")
+  return lines
 
 
 def check_same_tokenizer(

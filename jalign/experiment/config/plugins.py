@@ -12,7 +12,7 @@ from jalign.errors import UserError
 from jalign.experiment.config.functions import guarded, load_function
 from jalign.experiment.config.settings import AnnotatorSettings, Settings
 from jalign.feedback import (
-  Annotator,
+  Judge,
   from_batch,
   from_preference,
   from_reward,
@@ -34,7 +34,7 @@ class Plugins(NamedTuple):
     report: sections of an `Outcome`, None where none is named.
   """
 
-  annotator: Annotator | None
+  annotator: Judge | None
   measures: Measures
   opponents: Opponents
   report: Callable[[Any], Sequence[Section]] | None
@@ -74,7 +74,7 @@ def load_plugins(settings: Settings) -> Plugins:
   )
 
 
-def load_annotator(named: AnnotatorSettings) -> Annotator | None:
+def load_annotator(named: AnnotatorSettings) -> Judge | None:
   """The annotator alone; as `load_plugins`."""
   return _annotator(named, _loader())
 
@@ -91,10 +91,10 @@ def _loader() -> Callable[..., Any]:
   return load
 
 
-def _annotator(named: AnnotatorSettings, load) -> Annotator | None:
+def _annotator(named: AnnotatorSettings, load) -> Judge | None:
   one = lambda found, *texts: number(found, "")
   many = lambda found, prompts, *_: vector(found, len(prompts), "")
-  kinds: dict[str, tuple[str, Any, Callable[[Any], Annotator]]] = {
+  kinds: dict[str, tuple[str, Any, Callable[[Any], Judge]]] = {
     "reward": (
       "(prompt, response) -> a number",
       one,

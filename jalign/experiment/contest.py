@@ -1,6 +1,7 @@
 """Held-out results of the policies of a run, and their win matrix."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,10 +23,11 @@ from jalign.experiment.config.streams import stream
 from jalign.experiment.context import Run
 from jalign.experiment.data.prepare import place
 from jalign.experiment.disk import folder as folders
-from jalign.experiment.sampling import Samples, sample_texts
+from jalign.experiment.sampling import Samples, answers_of, sample_texts
 from jalign.experiment.stage import StageResult
 from jalign.experiment.tables import summary
-from jalign.feedback import assess, compare, reward_statistics
+from jalign.feedback import Assessed, assess, compare, reward_statistics
+from jalign.feedback.values import read
 from jalign.hosts import say
 from jalign.models import transformer
 from jalign.training.progress import follow
@@ -37,10 +39,10 @@ class _Judged:
 
   scores: likelihood.PairScores | None
   samples: Samples
-  assessed: Any  # as jalign.feedback.assess gives, None without an annotator
+  assessed: Assessed | None  # None without an annotator
 
 
-class Judge:
+class Contest:
   """Samples and scores policies, each compared with the one it started from.
 
   Args:
@@ -162,31 +164,30 @@ class Judge:
       if name not in {row["name"] for row in rows}
     ]
     matrix = head_to_head(
-      found,
-      lambda a, b: compare(annotator, samples.prompts, a, b),
-      samples.prompt_ids,
+      found, functools.partial(compare, annotator), samples.prompt_ids
     )
     return added, matrix, drawn
 
-  def _best_of(self, n: int, params: Any) -> tuple[list[str], Any, Samples]:
+  def _best_of(
+    self, n: int, params: Any
+  ) -> tuple[list[str], Assessed, Samples]:
     """(texts of the best, what the annotator saw of them, all samples)."""
     annotator, sample = self._run.annotator, self._settings.sample
     assert annotator is not None  # `contestants` saw to it
     many = dataclasses.replace(sample, per_prompt=n * sample.per_prompt)
     drawn = self._sample(f"best of {n}", params, None, many)
-    found = self._assess(drawn.texts, drawn)
+    found = assess(annotator, answers_of(drawn))
     best = best_of_n(
-      found, n, lambda a, b: compare(annotator, drawn.prompts, a, b)
+      range(len(found)),
+      n,
+      lambda a, b: compare(annotator, found.take(a), found.take(b)),
     )
-    seen: Any = [found[i] for i in best]
-    if isinstance(found, np.ndarray):
-      seen = np.asarray(seen)
-    return [drawn.texts[i] for i in best], seen, drawn
+    return [drawn.texts[i] for i in best], found.take(best), drawn
 
-  def _assess(self, texts: list[str], samples: Samples) -> Any:
-    """What the annotator compares of responses to the samples' prompts."""
+  def _assess(self, texts: list[str], samples: Samples) -> Assessed | None:
+    """Responses to the samples' prompts, judged."""
     annotator = self._run.annotator
-    return annotator and assess(annotator, samples.prompts, texts)
+    return annotator and assess(annotator, answers_of(samples, texts))
 
   def _sample(self, name, params, ref_params, sample=None) -> Samples:
     return sample_texts(
@@ -218,8 +219,12 @@ class Judge:
     """The reward and the config's measures, and the diversity of the texts."""
     ids = samples.prompt_ids
     found: dict[str, Any] = {}
-    if isinstance(assessed, np.ndarray):
-      found = {"reward": _interval(clustered_mean(assessed, ids))}
+    if assessed is not None:
+      for name in ("reward", "cost"):
+        numbers = getattr(assessed, name)
+        if numbers is not None:
+          mean = clustered_mean(read(numbers, name), ids)
+          found[name] = _interval(mean)
       found |= reward_statistics(assessed, ids)
     return found | {
       "measures": {
@@ -233,10 +238,10 @@ class Judge:
   def _duel(self, samples, assessed, before: _Judged) -> dict[str, Any]:
     """Win rate over the policy before, where there is an annotator."""
     annotator, ids = self._run.annotator, samples.prompt_ids
-    if annotator is None:
+    if annotator is None or assessed is None or before.assessed is None:
       return {}
     past = before.samples
-    preference = compare(annotator, samples.prompts, assessed, before.assessed)
+    preference = compare(annotator, assessed, before.assessed)
     found = {"win_rate": _interval(win_rate(preference, ids))}
     if len(set(samples.tokens - past.tokens)) > 1:  # or there is no effect
       found["length_adjusted"] = _interval(

@@ -1,0 +1,210 @@
+"""Judges: who says how good a response is, or which of two is better.
+
+A judge is a record of functions on `Answers`. Everything else here makes one
+out of something simpler: a function of one response or of many, of texts on
+the host or of tokens on the devices.
+"""
+
+import functools
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
+
+from jalign.errors import UserError
+from jalign.feedback.answers import Answers
+from jalign.types import Sequences
+
+Score = Callable[[Answers], ArrayLike]  # -> [N]
+Preference = Callable[[Answers, Answers], ArrayLike]  # -> [N]
+
+_Position = (
+  inspect.Parameter.POSITIONAL_ONLY,
+  inspect.Parameter.POSITIONAL_OR_KEYWORD,
+)
+
+
+class Judge(NamedTuple):
+  """Functions of N answers; any of them may be missing.
+
+  What they return is checked by `assess` and `compare`, which call them.
+
+  Attributes:
+    reward: [N] finite numbers, higher is better.
+    cost: [N] finite numbers, lower is better.
+    preference: of two answers to each of N prompts, [N] P(the first is
+      preferred) in [0, 1]; it may be intransitive. Where it is missing, a
+      reward prefers: sigmoid(scale (r(a) - r(b))), Bradley and Terry 1952.
+    scale: inverse temperature of a reward's preferences, > 0.
+    reads_tokens: whether a function reads `Answers.sequences`, which are not
+      kept for judges that don't.
+  """
+
+  reward: Score | None = None
+  cost: Score | None = None
+  preference: Preference | None = None
+  scale: float = 1.0
+  reads_tokens: bool = False
+
+
+def from_reward(reward: Callable[..., float], *, scale: float = 1.0) -> Judge:
+  """A judge of a function of one response.
+
+  Args:
+    reward: `(prompt, response) -> float`, or `(prompt, response, row) ->
+      float` with the other columns of the data: a third parameter takes the
+      row if it has no default or is called "row".
+    scale: inverse temperature of the preferences, > 0.
+  """
+  return Judge(reward=_one_by_one(reward), scale=checked_scale(scale))
+
+
+def from_rewards(
+  rewards: Callable[..., ArrayLike], *, scale: float = 1.0
+) -> Judge:
+  """A judge of a function of many responses.
+
+  Args:
+    rewards: `(prompts, responses, rows) -> [N]`.
+    scale: inverse temperature of the preferences, > 0.
+  """
+
+  @functools.wraps(rewards)
+  def score(answers: Answers) -> ArrayLike:
+    return rewards(*(list(column) for column in answers[:3]))
+
+  return Judge(reward=score, scale=checked_scale(scale))
+
+
+def from_cost(cost: Callable[..., float]) -> Judge:
+  """A judge of a cost; `from_reward(f)._replace(cost=from_cost(g).cost)` has
+  both.
+
+  Args:
+    cost: as the function of `from_reward`; lower is better.
+  """
+  return Judge(cost=_one_by_one(cost))
+
+
+def from_preference(preference: Callable[[str, str, str], float]) -> Judge:
+  """A judge of a function of one prompt and two responses.
+
+  Args:
+    preference: `(prompt, a, b) -> P(a is preferred)` in [0, 1]; it may be
+      intransitive.
+  """
+
+  @functools.wraps(preference)
+  def prefer(a: Answers, b: Answers) -> ArrayLike:
+    texts = zip(a.prompts, a.texts, b.texts, strict=True)
+    return [preference(*three) for three in texts]
+
+  return Judge(preference=prefer)
+
+
+def from_batch(preferences: Callable[..., ArrayLike]) -> Judge:
+  """A judge of a function of many prompts at once.
+
+  Args:
+    preferences: `(prompts, a, b) -> [N] P(a is preferred)` in [0, 1].
+  """
+
+  @functools.wraps(preferences)
+  def prefer(a: Answers, b: Answers) -> ArrayLike:
+    # Copies: the function may sort them.
+    return preferences(list(a.prompts), list(a.texts), list(b.texts))
+
+  return Judge(preference=prefer)
+
+
+def on_tokens(
+  reward: Callable[[Sequences], jax.Array] | None = None,
+  cost: Callable[[Sequences], jax.Array] | None = None,
+  preference: Callable[[Sequences, Sequences], jax.Array] | None = None,
+  *,
+  scale: float = 1.0,
+  rows: int = 64,
+) -> Judge:
+  """A judge on the devices, such as a model that reads the tokens.
+
+  What the functions return stays on the devices until somebody reads it.
+
+  Args:
+    reward: `sequences -> [N]`, a jitted function for one.
+    cost: the same.
+    preference: `(sequences, sequences) -> [N]` P(the first is preferred).
+    scale: inverse temperature of a reward's preferences, > 0.
+    rows: at a time; of more answers than that, the last part is filled with
+      the first rows, so that one compiled shape serves.
+  """
+  parts = functools.partial(_in_parts, rows=rows)
+  return Judge(
+    reward and parts(reward),
+    cost and parts(cost),
+    preference and parts(preference),
+    checked_scale(scale),
+    reads_tokens=True,
+  )
+
+
+def checked_scale(scale: float) -> float:
+  """The scale, if preferences can have it."""
+  if not 0 < scale < math.inf:
+    raise UserError(f"{scale} must be > 0, finite.", where="annotator.scale")
+  return scale
+
+
+def takes_row(function: Callable[..., Any]) -> bool:
+  """Whether a function of prompt and response takes the row as well."""
+  try:
+    parameters = inspect.signature(function).parameters.values()
+  except (TypeError, ValueError):  # a function in C that doesn't tell
+    return False
+  places = [p for p in parameters if p.kind in _Position]
+  needed = [p for p in places if p.default is p.empty]
+  return len(needed) > 2 or any(p.name == "row" for p in places[2:3])
+
+
+def _one_by_one(function: Callable[..., float]) -> Score:
+  count = 3 if takes_row(function) else 2
+
+  @functools.wraps(function)
+  def score(answers: Answers) -> ArrayLike:
+    columns = zip(*answers[:count], strict=True)
+    return [function(*arguments) for arguments in columns]
+
+  return score
+
+
+def _in_parts(function: Callable[..., jax.Array], *, rows: int):
+  """A function of answers, called on `rows` rows at a time."""
+
+  @functools.wraps(function)
+  def score(*answers: Answers) -> jax.Array:
+    sequences = [_tokens_of(side) for side in answers]
+    count = len(answers[0].texts)
+    if count <= rows:
+      return function(*jax.tree.map(jnp.asarray, sequences))
+    parts = []
+    for start in range(0, count, rows):
+      at = np.arange(start, start + rows) % count
+      part = jax.tree.map(lambda x, at=at: jnp.asarray(x[at]), sequences)
+      parts.append(jnp.asarray(function(*part))[: count - start])
+    return jnp.concatenate(parts)
+
+  return score
+
+
+def _tokens_of(answers: Answers) -> Sequences:
+  if answers.sequences is None:
+    raise UserError(
+      "the judge reads tokens, and the answers have texts alone.",
+      where="annotator",
+      remedy="Give the answers their sequences.",
+    )
+  return answers.sequences

@@ -1,0 +1,9 @@
+"""A judge of texts as a function of texts."""
+
+from jalign.feedback import assess, compare, make_answers
+
+
+def judged(judge, prompts, a, b, **options):
+  """[N] P(a is preferred)."""
+  sides = [assess(judge, make_answers(prompts, x, **options)) for x in (a, b)]
+  return compare(judge, *sides)

@@ -21,21 +21,21 @@ def read_config(
     UserError: the file can't be run, its get_config raises or gives anything
       but a ConfigDict, or a flag sets a key that it lacks.
   """
-  rest, name, left = [], None, iter(arguments)
+  others, name, left = [], None, iter(arguments)
   for argument in left:
     flag, given, value = argument.partition("=")
     if flag in ("--config", "-config"):
       name = value if given else next(left, "")
     else:
-      rest.append(argument)
+      others.append(argument)
   if name is None:
-    return None, rest
+    return None, others
   config = _load(name)
-  for argument in rest:
+  for argument in others:
     flag, _, _ = argument.partition("=")
     if flag.startswith(("--config.", "-config.")):
       _check_key(config, flag.lstrip("-"))
-  return config, rest
+  return config, others
 
 
 def _load(name: str) -> ConfigDict:
@@ -52,10 +52,10 @@ def _load(name: str) -> ConfigDict:
   return guarded(function, "--config", form, _checked, _keys)(*given)
 
 
-def _checked(found: Any, *_: Any) -> ConfigDict:
-  if not isinstance(found, ConfigDict):
-    raise refuse(found, "a ConfigDict", "--config")
-  return ConfigDict(found)  # a frozen one thaws
+def _checked(returned: Any, *_: Any) -> ConfigDict:
+  if not isinstance(returned, ConfigDict):
+    raise refuse(returned, "a ConfigDict", "--config")
+  return ConfigDict(returned)  # a frozen one thaws
 
 
 def _check_key(config: ConfigDict, key: str) -> None:

@@ -128,7 +128,7 @@ def data(arguments: Sequence[str]) -> None:
   template = values.template
   if template and values.tokenizer:
     template = data.load_template(template, tokens_of=values.tokenizer)
-  found = check(
+  checked = check(
     words[1],
     values.source,
     values.against,
@@ -137,16 +137,16 @@ def data(arguments: Sequence[str]) -> None:
     data_dir=values.data_dir,
     columns=_columns(values.columns),
   )
-  print("\n".join(describe(found)))
+  print("\n".join(describe(checked)))
 
 
 def _columns(named: Sequence[str]) -> dict[str, str]:
   """Field of the source -> column of the file."""
-  for one in named:
-    if not all(one.partition("=")):
+  for renaming in named:
+    if not all(renaming.partition("=")):
       raise UserError(
-        f"{one!r} names no field and its column.",
+        f"{renaming!r} names no field and its column.",
         where="--columns",
         remedy="Write --columns=FIELD=COLUMN,FIELD=COLUMN.",
       )
-  return dict(one.split("=", 1) for one in named)
+  return dict(renaming.split("=", 1) for renaming in named)

@@ -29,17 +29,17 @@ def parse_flags(
   """
   values.set_gnu_getopt()  # flags may follow the words
   with flag_errors(arguments):
-    rest = values(["jalign", *arguments])[1:]
+    words_left = values(["jalign", *arguments])[1:]
   for name in values:
     if not name.startswith("config"):  # those are checked as settings
       _check(name, values[name].value)
-  for word in rest:
+  for word in words_left:
     _check("", word)
-  if len(rest) > words:
+  if len(words_left) > words:
     raise UserError(
-      f"{rest[words]!r} is not a flag.", remedy="Flags begin with --."
+      f"{words_left[words]!r} is not a flag.", remedy="Flags begin with --."
     )
-  return rest
+  return words_left
 
 
 @contextlib.contextmanager
@@ -76,8 +76,8 @@ def _plain(text: str) -> str:
 
 def _check(name: str, value: object) -> None:
   where = f"--{name}" if name else ""
-  for one in value if isinstance(value, list) else [value]:
-    if isinstance(one, float) and not math.isfinite(one):
-      raise UserError(f"{one} is not a finite number.", where=where)
-    if isinstance(one, str) and "\0" in one:
+  for item in value if isinstance(value, list) else [value]:
+    if isinstance(item, float) and not math.isfinite(item):
+      raise UserError(f"{item} is not a finite number.", where=where)
+    if isinstance(item, str) and "\0" in item:
       raise UserError("holds the character NUL.", where=where)

@@ -98,7 +98,7 @@ def _train_all(runs: Sequence[Any], workdir: pathlib.Path) -> None:
         say(f"=== {name}")
       try:
         folder = workdir / name
-        others = [each for each in family if each.folder != folder]
+        others = [sibling for sibling in family if sibling.folder != folder]
         report = run_one(
           settings, config, folder, should_stop=stop, siblings=others
         )

@@ -49,16 +49,16 @@ def check_state(there: Meta, here: Meta, folder: pathlib.Path) -> None:
   Raises:
     UserError: it was made of something else; names what.
   """
-  found = differing(there, here)
-  if "start" in found:
+  names = differing(there, here)
+  if "start" in names:
     raise UserError(
       "its checkpoints were made from another start: an earlier stage, or"
       " the run that this one begins from, was trained anew.",
       where=str(folder),
       remedy="Delete this folder; the same command trains the stage again.",
     )
-  if found:
-    raise _foreign(f"its checkpoints were made of other {_list(found)}", folder)
+  if names:
+    raise _foreign(f"its checkpoints were made of other {_list(names)}", folder)
   before, now = there.get("versions", {}), versions()
   for name in sorted(before.keys() & now.keys()):
     if before[name] != now[name]:
@@ -73,9 +73,9 @@ def check_best(best: Checkpoints, here: Meta, folder: pathlib.Path) -> None:
   """
   if best.latest() is None:
     return
-  found = differing(best.meta(), here)
-  if found:
-    raise _foreign(f"its best/ was made of other {_list(found)}", folder)
+  names = differing(best.meta(), here)
+  if names:
+    raise _foreign(f"its best/ was made of other {_list(names)}", folder)
 
 
 def check_metrics(
@@ -137,9 +137,9 @@ def check_chosen(stage: pathlib.Path, settings: Settings) -> None:
     if there is None:
       continue
     here = {"stage": own, "seed": settings.seed, "made_of": {}}
-    found = differing(there, here | {"start": there.get("start")})
-    if found:
-      raise _foreign(f"its {name}/ was made of other {_list(found)}", stage)
+    names = differing(there, here | {"start": there.get("start")})
+    if names:
+      raise _foreign(f"its {name}/ was made of other {_list(names)}", stage)
     metas[name] = there
   if len(metas) < 2 or not all("made_of" in there for there in metas.values()):
     return
@@ -157,17 +157,17 @@ def differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     here: as it would be written now.
   """
   here = json.loads(json.dumps(here))  # tuples become lists
-  found = []
+  names = []
   if "stage" in there:
     whole = dataclasses.asdict(StageSettings(name="", loss={}))
     before = folders.filled(there["stage"], json.loads(json.dumps(whole)))
-    found += [
+    names += [
       f"settings: config.{here['stage']['name']}.{key}"
       for key in sorted(folders.differing(before, here["stage"]))
     ]
-  found += [k for k in ("seed", "start") if k in there and there[k] != here[k]]
+  names += [k for k in ("seed", "start") if k in there and there[k] != here[k]]
   made_of = there.get("made_of", {})
-  return found + [
+  return names + [
     name
     for name, value in here["made_of"].items()
     if name in made_of and made_of[name] != value

@@ -267,7 +267,7 @@ def _accuracy_plot(folder, rows, colours):
 
 
 def _curves(folder, settings, looks):
-  found = []
+  sections = []
   for stage in settings.stages:
     rows = read_jsonl(folder / stage.name / "metrics.jsonl")
     keys = present({stage.name: rows})
@@ -282,8 +282,8 @@ def _curves(folder, settings, looks):
       "Over steps; where a curve is drawn twice, faint as it was logged and"
       " strong as its running mean over 5 points."
     )
-    found.append(Section(f"Stage {stage.name}", Figure(path, caption)))
-  return found
+    sections.append(Section(f"Stage {stage.name}", Figure(path, caption)))
+  return sections
 
 
 def present(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:

@@ -73,17 +73,17 @@ def _same_loss(runs: Sequence[SweptRun]) -> bool:
 
 def _columns(results: Mapping[str, Any], one_loss: bool) -> dict[str, str]:
   """Key -> heading of what is compared."""
-  found = {
+  columns = {
     key: label
     for key, label in ACCURACIES
     if any(key in result for result in results.values())
   }
   if any("reward" in result for result in results.values()):
-    found["reward"] = "mean reward"
+    columns["reward"] = "mean reward"
   losses = [r["evaluation"].get("eval/loss") for r in results.values()]
   if one_loss and any(x is not None for x in losses):
-    found["eval/loss"] = _LOSS
-  return found
+    columns["eval/loss"] = _LOSS
+  return columns
 
 
 def _by_setting(groups, results, one_loss: bool) -> Section:
@@ -103,14 +103,14 @@ def _by_setting(groups, results, one_loss: bool) -> Section:
 def _spread(results: Sequence[Mapping[str, Any]], key: str) -> str:
   """ "62.3 ± 4.4 %" over runs; a single one has no spread."""
   if key == "eval/loss":
-    found = [result["evaluation"].get(key) for result in results]
+    means = [result["evaluation"].get(key) for result in results]
     form, unit, scale = ".4f", "", 1
   else:
-    found = [result[key]["mean"] for result in results if key in result]
+    means = [result[key]["mean"] for result in results if key in result]
     form, unit, scale = (
       (".3g", "", 1) if key == "reward" else (".1f", " %", 100)
     )
-  values = [scale * value for value in found if value is not None]
+  values = [scale * value for value in means if value is not None]
   if not values:
     return ""
   text = f"{np.mean(values):{form}}"

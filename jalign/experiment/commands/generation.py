@@ -79,13 +79,13 @@ def settings_of(
     UserError: a value isn't a number, or is out of its range; names its place.
   """
   path = folder / GENERATION
-  found = read_object(path)
+  written = read_object(path)
   there = {
-    name: _number(found[name], name, type(default), path)
+    name: _number(written[name], name, type(default), path)
     for name, default in Generation()._asdict().items()
-    if found.get(name) is not None and name not in given
+    if written.get(name) is not None and name not in given
   }
-  if found.get("do_sample") is False and not set(_DRAWS) & given.keys():
+  if written.get("do_sample") is False and not set(_DRAWS) & given.keys():
     there = {k: v for k, v in there.items() if k not in _DRAWS}
     there["temperature"] = 0.0
   if there.get("top_k", 0) < 0:  # as vLLM writes it
@@ -107,7 +107,7 @@ def settings_of(
   lines = [f"settings: {_said(settings, there.keys() - given.keys(), path)}"]
   unread = {
     key
-    for key, value in found.items()
+    for key, value in written.items()
     if key not in (*_SILENT, *Generation._fields)
     and not key.startswith("_")
     and not key.endswith("_version")

@@ -180,8 +180,8 @@ def evaluate_run(
         seen = [assess(annotator, answers_of(x)) for x in (a, b)]
         rate = win_rate(compare(annotator, *seen), a.prompt_ids)
         lines.append(_line(f"win rate over {against}", rate))
-        for which, found in zip((run, against), seen):
-          lines += _rewards(f"of {which}", found, a.prompt_ids)
+        for which, assessed in zip((run, against), seen):
+          lines += _rewards(f"of {which}", assessed, a.prompt_ids)
   return "\n".join(lines)
 
 
@@ -195,18 +195,18 @@ def _line(name: str, rate: WinRate) -> str:
 
 def _rewards(whose: str, assessed: Assessed, prompt_ids: Any) -> list[str]:
   """Lines on the rewards and the costs of samples, where the judge has some."""
-  found, lines = reward_statistics(assessed, prompt_ids), []
+  statistics, lines = reward_statistics(assessed, prompt_ids), []
   for name in ("reward", "cost"):
-    if f"{name}_mean" not in found:
+    if f"{name}_mean" not in statistics:
       continue
     mean = clustered_mean(read(getattr(assessed, name), name), prompt_ids)
     low, high = mean.interval
     line = f"  {name} {whose}: {mean.mean:.3g}"
     line += f" (95 % interval {low:.3g} to {high:.3g}"
-    if f"{name}_std" in found:
-      line += f"; sd {found[f'{name}_std']:.3g}"
-    if f"{name}_std_within_prompt" in found:
-      line += f", within a prompt {found[f'{name}_std_within_prompt']:.3g}"
+    if f"{name}_std" in statistics:
+      line += f"; sd {statistics[f'{name}_std']:.3g}"
+    if f"{name}_std_within_prompt" in statistics:
+      line += f", within a prompt {statistics[f'{name}_std_within_prompt']:.3g}"
     lines.append(line + ")")
   return lines
 

@@ -38,15 +38,15 @@ def typed_prompts(
   Raises:
     UserError: one is empty, or the template refuses it.
   """
-  found = []
+  asked = []
   for i, text in enumerate(texts, 1):
     where = f"prompt {i}"
     try:
       record = prompt_record({"prompt": text}, where, template)
     except BadRow as bad:
       raise UserError(bad.args[1], where=where) from None
-    found.append(Asked(text, {}, record))
-  return found
+    asked.append(Asked(text, {}, record))
+  return asked
 
 
 def read_prompts(

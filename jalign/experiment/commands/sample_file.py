@@ -84,15 +84,15 @@ def _read(
 ) -> list[Row]:
   """The whole rows of a file, each checked to be the one that is planned."""
   file.seek(0)
-  found: list[Row] = []
+  rows: list[Row] = []
   for line in file:
     if not line.endswith(b"\n"):
       break  # the process was killed while it wrote
-    differ = ["rows"] if len(found) >= len(planned) else []
+    differ = ["rows"] if len(rows) >= len(planned) else []
     try:
       row = json.loads(line)
       want = (
-        json.loads(json.dumps(planned[len(found)], default=str))
+        json.loads(json.dumps(planned[len(rows)], default=str))
         if not differ
         else {}
       )
@@ -102,12 +102,12 @@ def _read(
     if differ:
       raise UserError(
         f"is of another command; these differ: {', '.join(differ)}.",
-        where=f"{path}:{len(found) + 1}",
+        where=f"{path}:{len(rows) + 1}",
         remedy="Give the flags and the data that it was begun with, name"
         " another --out, or delete the file.",
       )
-    found.append(row)
-  return found
+    rows.append(row)
+  return rows
 
 
 def _cut(file: IO[bytes], rows: int) -> None:

@@ -119,7 +119,7 @@ def sample(
   with jax.set_mesh(mesh):
     loaded = load_policy(request.model, mesh)
     tokenizer = ended(loaded.tokenizer, template)
-    encoded = data.encode_prompts([one.record for one in asked], tokenizer)
+    encoded = data.encode_prompts([ask.record for ask in asked], tokenizer)
     _check_lengths(encoded, settings.max_new_tokens, loaded)
     facts = {
       "model": request.model,
@@ -129,8 +129,8 @@ def sample(
       "settings": settings._asdict(),
     }
     planned = [
-      _planned(one, prompt, k, facts)
-      for one, prompt in zip(asked, encoded)
+      _planned(ask, prompt, k, facts)
+      for ask, prompt in zip(asked, encoded)
       for k in range(request.each)
     ]
     draw = _drawing(
@@ -175,11 +175,11 @@ def sample(
     say(f"{total} responses to {len(asked)} prompts -> {out}")
 
 
-def _planned(one: Asked, prompt: data.EncodedPrompt, k: int, facts: Row) -> Row:
+def _planned(ask: Asked, prompt: data.EncodedPrompt, k: int, facts: Row) -> Row:
   """What is known of a row before it is drawn."""
   return {
-    "prompt": one.prompt,
-    **one.more,
+    "prompt": ask.prompt,
+    **ask.more,
     "text": prompt.written,
     "sample": k,
     "source": prompt.source,
@@ -203,22 +203,22 @@ def _drawing(
   draw: Sampler,
 ) -> Callable[[int, int], list[Row]]:
   """`(first, last) -> rows` of responses."""
-  each = request.each
-  size = _parts(len(encoded) * each, request.slots)[0][1]
+  count = request.each
+  size = _parts(len(encoded) * count, request.slots)[0][1]
   root = jax.random.key(stream(request.seed, "sample"))
 
   def draw_part(first: int, last: int) -> list[Row]:
     # The last part is filled with its own rows, so that one program serves.
     at = first + np.arange(size) % (last - first)
     batch = data.collate_prompts(
-      [encoded[i // each] for i in at.tolist()], pad_id=tokenizer.pad_id
+      [encoded[i // count] for i in at.tolist()], pad_id=tokenizer.pad_id
     )
     rollout = generate(
       loaded.model,
       loaded.params,
       jnp.asarray(batch.tokens),
       jnp.asarray(batch.lengths),
-      _keys(root, jnp.asarray(at // each), jnp.asarray(at % each)),
+      _keys(root, jnp.asarray(at // count), jnp.asarray(at % count)),
       max_new_tokens=max_new_tokens,
       stop_ids=tokenizer.end_ids,
       pad_id=tokenizer.pad_id,
@@ -248,7 +248,7 @@ def _drawing(
           "token_logprobs": [float(str(x)) for x in own[i][live]],
         }
       )
-    sources = [encoded[i // each].source for i in range(first, last)]
+    sources = [encoded[i // count].source for i in range(first, last)]
     check_finite([row["logprob"] for row in rows], sources, request.model)
     return rows
 

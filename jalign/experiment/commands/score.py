@@ -162,12 +162,12 @@ def _check_positions(which: Loaded, responses) -> None:
   most = which.config.learned_positions
   if not most:
     return
-  for one in responses:
-    tokens = data.sequence_length(one.encoded)
+  for response in responses:
+    tokens = data.sequence_length(response.encoded)
     if tokens > most:
       raise UserError(
         f"a sequence has {tokens} tokens, and the model positions for {most}.",
-        where=one.source,
+        where=response.source,
       )
 
 

@@ -103,18 +103,21 @@ def read_responses(
     encoded, cut = data.encode_conversations(
       records, tokenizer, template, limits
     )
-    found = [_of_conversation(one, tokenizer) for one in encoded]
+    responses = [_of_conversation(response, tokenizer) for response in encoded]
   else:
-    found, cut = _of_records(records, tokenizer, limits)
+    responses, cut = _of_records(records, tokenizer, limits)
   lines += cut.notes
-  if not found:
+  if not responses:
     raise UserError("its rows have no response to score.", where=path)
   if closed and template is not None:
     end = template.end  # "": a template may write none
-    rest = template.tail.strip(" ").partition(end)[2] if end else ""
-    more = tokenizer.encode(rest) if rest else []
-    found = [one._replace(encoded=_closed(one.encoded, more)) for one in found]
-  return Read(found, named(template), lines)
+    after = template.tail.strip(" ").partition(end)[2] if end else ""
+    more = tokenizer.encode(after) if after else []
+    responses = [
+      response._replace(encoded=_closed(response.encoded, more))
+      for response in responses
+    ]
+  return Read(responses, named(template), lines)
 
 
 def _of_records(
@@ -131,8 +134,8 @@ def _of_records(
   ]
   encoded, cut = data.encode_demonstrations(demonstrations, tokenizer, limits)
   return [
-    Response(record.source, name, record.prompt, text, one)
-    for (record, name, text), one in zip(named_texts, encoded)
+    Response(record.source, name, record.prompt, text, sequence)
+    for (record, name, text), sequence in zip(named_texts, encoded)
   ], cut
 
 
@@ -148,22 +151,22 @@ def _texts(record: Any) -> list[tuple[str, str]]:
 
 
 def _of_conversation(
-  one: data.EncodedSequence, tokenizer: data.Tokenizer
+  sequence: data.EncodedSequence, tokenizer: data.Tokenizer
 ) -> Response:
-  at = int(np.flatnonzero(one.mask)[0])
+  at = int(np.flatnonzero(sequence.mask)[0])
   text = lambda ids: tokenizer.backend.decode(
     ids.tolist(), skip_special_tokens=False
   )
-  before, after = text(one.ids[:at]), text(one.ids[at:])
-  return Response(one.source, "conversation", before, after, one)
+  before, after = text(sequence.ids[:at]), text(sequence.ids[at:])
+  return Response(sequence.source, "conversation", before, after, sequence)
 
 
 def _closed(
-  one: data.EncodedSequence, more: Sequence[int]
+  sequence: data.EncodedSequence, more: Sequence[int]
 ) -> data.EncodedSequence:
   """The sequence with some tokens after it, which aren't scored."""
   return dataclasses.replace(
-    one,
-    ids=np.concatenate([one.ids, np.array(more, np.int32)]),
-    mask=np.concatenate([one.mask, np.zeros(len(more), bool)]),
+    sequence,
+    ids=np.concatenate([sequence.ids, np.array(more, np.int32)]),
+    mask=np.concatenate([sequence.mask, np.zeros(len(more), bool)]),
   )

@@ -52,10 +52,10 @@ def by_policy(policy: Loaded, other: Loaded | None, beta: float) -> Scorer:
   @jax.jit
   def measure(params, ref_params, sequences):
     mask = sequences.mask[:, 1:]
-    found = token_statistics(
+    statistics = token_statistics(
       *logps(policy, params, sequences), want=("entropy",), mask=mask
     )
-    out = {"logps": found.logps, "entropy": found.entropy}
+    out = {"logps": statistics.logps, "entropy": statistics.entropy}
     if other is not None:
       out["ref"] = token_logprobs(
         *logps(other, ref_params, sequences), mask=mask
@@ -86,9 +86,9 @@ def by_reward_model(loaded: Loaded, head: Any) -> Scorer:
 
   return Scorer(
     lambda sequences: measure(loaded.params, head, sequences),
-    lambda one, found: {
-      "tokens": one.encoded.ids[_scored(one)],
-      "score": float(found["score"]),
+    lambda response, measured: {
+      "tokens": response.encoded.ids[_scored(response)],
+      "score": float(measured["score"]),
     },
     loaded.tokenizer.pad_id,
   )
@@ -106,7 +106,7 @@ def scored_rows(
     UserError: a number isn't finite.
   """
   collate = functools.partial(data.collate_sequences, pad_id=scorer.pad_id)
-  lengths = [data.sequence_length(one.encoded) for one in responses]
+  lengths = [data.sequence_length(response.encoded) for response in responses]
   buckets = [_SHORTEST]
   while buckets[-1] < max(lengths):
     buckets.append(2 * buckets[-1])
@@ -119,17 +119,17 @@ def scored_rows(
     ):
       some = [chunk[i].encoded for i in batch.examples]
       record = collate(some, batch_size, batch.length)
-      found = jax.device_get(scorer.measure(place(record, mesh).sequences))
+      measured = jax.device_get(scorer.measure(place(record, mesh).sequences))
       for at, i in enumerate(batch.examples):
-        one = chunk[i]
+        response = chunk[i]
         rows[i] = {
-          "source": one.source,
-          "name": one.name,
-          "prompt": one.prompt,
-          "response": one.response,
-          "prompt_tokens": int(_scored(one)[0]),
-          "response_tokens": len(_scored(one)),
-        } | scorer.row(one, {k: x[at] for k, x in found.items()})
+          "source": response.source,
+          "name": response.name,
+          "prompt": response.prompt,
+          "response": response.response,
+          "prompt_tokens": int(_scored(response)[0]),
+          "response_tokens": len(_scored(response)),
+        } | scorer.row(response, {k: x[at] for k, x in measured.items()})
     sources = [row["source"] for row in rows]
     for name in ("logprob", "ref_logprob", "score"):
       if name in rows[0]:
@@ -137,25 +137,25 @@ def scored_rows(
     yield rows
 
 
-def _scored(one: Response) -> np.ndarray:
-  return np.flatnonzero(one.encoded.mask)
+def _scored(response: Response) -> np.ndarray:
+  return np.flatnonzero(response.encoded.mask)
 
 
-def _policy_row(one: Response, found, *, beta: float) -> Row:
+def _policy_row(response: Response, measured, *, beta: float) -> Row:
   """Columns out of arrays of T - 1 tokens."""
-  at = _scored(one)
-  logps, entropies = found["logps"][at - 1], found["entropy"][at - 1]
+  at = _scored(response)
+  logps, entropies = measured["logps"][at - 1], measured["entropy"][at - 1]
   total = float(np.sum(logps, dtype=np.float64))
   row = {
     "logprob": total,
     "logprob_per_token": total / len(at),
     "entropy": float(np.mean(entropies, dtype=np.float64)),
-    "tokens": one.encoded.ids[at],
+    "tokens": response.encoded.ids[at],
     "token_logprobs": logps,
     "token_entropies": entropies,
   }
-  if "ref" in found:
-    ref = found["ref"][at - 1]
+  if "ref" in measured:
+    ref = measured["ref"][at - 1]
     row["ref_token_logprobs"] = ref
     row["ref_logprob"] = float(np.sum(ref, dtype=np.float64))
     row["implicit_reward"] = beta * (total - row["ref_logprob"])

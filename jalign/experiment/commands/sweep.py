@@ -37,18 +37,18 @@ def runs(config: Mapping[str, Any]) -> list[SweptRun]:
   Raises:
     UserError: as `expand` and `parse`; or two runs have the same settings.
   """
-  found: list[SweptRun] = []
-  for name, setting, one in _product(config):
-    run = SweptRun(name, setting, one, parse(one))
-    same = next((r for r in found if r.settings == run.settings), None)
+  swept: list[SweptRun] = []
+  for name, setting, values in _product(config):
+    run = SweptRun(name, setting, values, parse(values))
+    same = next((r for r in swept if r.settings == run.settings), None)
     if same is not None:
       raise UserError(
         f"{same.name!r} and {name!r} are the same run.",
         where="config.sweep",
         remedy="List each value once.",
       )
-    found.append(run)
-  return found
+    swept.append(run)
+  return swept
 
 
 def expand(config: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -67,18 +67,18 @@ def expand(config: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     UserError: a swept key isn't in the config, is there twice or has no
       values; or two values have one name.
   """
-  return [(name, one) for name, _, one in _product(config)]
+  return [(name, values) for name, _, values in _product(config)]
 
 
 def _product(config):
   """(name, name without the seed, config) of each run."""
   config = dict(config)
   sweep = _swept(config.pop("seeds", ()) or (), config.pop("sweep", ()) or ())
-  found, names = [], set()
+  product, names = [], set()
   for values in itertools.product(*sweep.values()):
-    one = plain(config)
+    config_values = plain(config)
     for key, value in zip(sweep, values):
-      _set(one, key, value)
+      _set(config_values, key, value)
     parts = [f"{key}={value}" for key, value in zip(sweep, values)]
     name = _folder_name(parts)
     if name in names:
@@ -88,9 +88,9 @@ def _product(config):
         remedy="List each value once.",
       )
     names.add(name)
-    rest = [part for part in parts if not part.startswith("seed=")]
-    found.append((name, ", ".join(rest), one))
-  return found
+    others = [part for part in parts if not part.startswith("seed=")]
+    product.append((name, ", ".join(others), config_values))
+  return product
 
 
 def _swept(seeds: Any, sweep: Any) -> dict[str, Sequence[Any]]:

@@ -127,7 +127,7 @@ def report_runs(
     out = runs[0] / FOLDER
   else:
     _check_out(out)
-  inside = [one for run in runs for one in _inside(run)]
+  inside = [stage_folder for run in runs for stage_folder in _inside(run)]
   with lock.hold(out, "--out"), telling(out, lambda: _KEPT, again=""):
     return _written(inside, out, stage, kind)
 
@@ -157,33 +157,33 @@ def _check_out(out: pathlib.Path) -> None:
 def _written(
   runs: Sequence[pathlib.Path], out: pathlib.Path, stage: str, kind: str
 ) -> pathlib.Path:
-  found = {name: _dynamics(folder, stage) for name, folder in _named(runs)}
-  title = f"Dynamics of {', '.join(found)}" if len(found) < 4 else "Dynamics"
+  curves = {name: _dynamics(folder, stage) for name, folder in _named(runs)}
+  title = f"Dynamics of {', '.join(curves)}" if len(curves) < 4 else "Dynamics"
   at = out / "plots" / "dynamics.png"
-  figure = plot_dynamics(found, at)
+  figure = plot_dynamics(curves, at)
   for other in FORMATS:  # of an earlier page
     if other != "png":
       at.with_suffix(f".{other}").unlink(missing_ok=True)
   if kind != "png":
-    plot_dynamics(found, at.with_suffix(f".{kind}"))
+    plot_dynamics(curves, at.with_suffix(f".{kind}"))
   sections = [
-    Section("What training did", [Figure(figure, _starts(found)), _NOTES]),
-    Section("At the last measurement", _table(found)),
+    Section("What training did", [Figure(figure, _starts(curves)), _NOTES]),
+    Section("At the last measurement", _table(curves)),
   ]
   page = write_report(out, title=title, sections=sections)
   return page.with_suffix(".html")
 
 
-def _starts(found: Mapping[str, Dynamics]) -> str:
+def _starts(curves: Mapping[str, Dynamics]) -> str:
   """What to say where runs began at different policies."""
   groups: dict[str, list[str]] = {}
-  for name, run in found.items():
+  for name, run in curves.items():
     groups.setdefault(run.start or f"of {name}", []).append(name)
   if len(groups) < 2:
     return ""
   listed = "; ".join(
     f"{i} of {', '.join(names)}"
-    + ("" if found[names[0]].start else " (not known: nothing is saved yet)")
+    + ("" if curves[names[0]].start else " (not known: nothing is saved yet)")
     for i, names in enumerate(groups.values(), 1)
   )
   return (
@@ -196,14 +196,14 @@ def _inside(run: pathlib.Path) -> list[pathlib.Path]:
   """A run, or the runs of a sweep."""
   if (run / "run.json").exists():
     return [run]
-  found = sorted(path.parent for path in run.glob("*/run.json"))
-  if not found:
+  inside = sorted(path.parent for path in run.glob("*/run.json"))
+  if not inside:
     raise UserError(
       "is neither a run nor a sweep.",
       where=str(run),
       remedy="Name the --workdir of a `jalign train`.",
     )
-  return found
+  return inside
 
 
 def _named(folders_: Sequence[pathlib.Path]):
@@ -249,7 +249,7 @@ def _start(folder: pathlib.Path) -> str:
   return ""
 
 
-def _table(found: Mapping[str, Dynamics]) -> Table:
+def _table(dynamics: Mapping[str, Dynamics]) -> Table:
   """The last value of what was measured, and where indicators turned.
 
   The side with fewer entries, runs or quantities, is the columns: a table is
@@ -257,21 +257,21 @@ def _table(found: Mapping[str, Dynamics]) -> Table:
   """
   lines: list[tuple[str, list[str]]] = []
   for keys, label, factor, form in _LINES:
-    curves = [run.curve(*keys) for run in found.values()]
+    curves = [run.curve(*keys) for run in dynamics.values()]
     if any(curves):
       values = [f"{factor * c[1][-1]:{form}}" if c else "" for c in curves]
       lines.append((label, values))
   for key, label in _TURNS:
-    curves = [run.curve(key) for run in found.values()]
+    curves = [run.curve(key) for run in dynamics.values()]
     if any(curves):
       lines.append((label, [_turn(curve) for curve in curves]))
-  if len(found) <= len(lines):
+  if len(dynamics) <= len(lines):
     return Table(
-      ("quantity", *found), [(label, *values) for label, values in lines]
+      ("quantity", *dynamics), [(label, *values) for label, values in lines]
     )
   columns = [values for _, values in lines]
   return Table(
-    ("run", *(label for label, _ in lines)), list(zip(found, *columns))
+    ("run", *(label for label, _ in lines)), list(zip(dynamics, *columns))
   )
 
 

@@ -23,8 +23,8 @@ def fingerprint(name: str) -> str:
   if path is None:  # built in: the versions say which
     return digest.hexdigest()[:32]
   root = path.resolve().parent
-  for each in sorted(_with_imports(path.resolve(), root)):
-    for part in (str(each.relative_to(root)).encode(), _content(each)):
+  for file in sorted(_with_imports(path.resolve(), root)):
+    for part in (str(file.relative_to(root)).encode(), _content(file)):
       digest.update(len(part).to_bytes(8, "little") + part)
   return digest.hexdigest()[:32]
 
@@ -46,19 +46,19 @@ def _content(path: pathlib.Path) -> bytes:
 
 def _with_imports(path: pathlib.Path, root: pathlib.Path) -> set[pathlib.Path]:
   """A file and those below a folder that it imports, and they import."""
-  found, left = set(), [path]
+  files, left = set(), [path]
   while left:
-    each = left.pop()
-    if each in found:
+    file = left.pop()
+    if file in files:
       continue
-    found.add(each)
+    files.add(file)
     try:
-      tree = ast.parse(each.read_bytes())
+      tree = ast.parse(file.read_bytes())
     except (SyntaxError, ValueError, RecursionError):
       continue
     for name, level in _imported(tree):
-      left += _places(name, level, each, root)
-  return found
+      left += _places(name, level, file, root)
+  return files
 
 
 def _imported(tree: ast.AST) -> Iterator[tuple[str, int]]:
@@ -85,10 +85,10 @@ def _places(
     for depth in range(1, len(parts)):
       if root.parts[-depth:] == tuple(parts[:depth]):
         starts.append((root, parts[depth:]))
-  for start, rest in starts:
+  for start, names in starts:
     for path in (
-      start.joinpath(*rest).with_suffix(".py") if rest else None,
-      start.joinpath(*rest, "__init__.py"),
+      start.joinpath(*names).with_suffix(".py") if names else None,
+      start.joinpath(*names, "__init__.py"),
     ):
       if path is not None and path.is_file():
         path = path.resolve()

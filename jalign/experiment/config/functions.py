@@ -83,7 +83,7 @@ def guarded(
   function: Callable[..., Any],
   where: str,
   form: str,
-  check: Callable[..., Any] = lambda found, *arguments: found,
+  check: Callable[..., Any] = lambda returned, *arguments: returned,
   names: Callable[[], Iterable[str]] = lambda: (),
 ) -> Callable[..., Any]:
   """A user's function that gets copies, and raises nothing but UserError.
@@ -122,7 +122,7 @@ def guarded(
     texts = [shortened(x) for x in arguments if isinstance(x, str)]
     about = f" for {', '.join(texts)}" if texts else ""
     try:
-      found = function(*given)
+      returned = function(*given)
     except KeyboardInterrupt:
       raise
     except BaseException as e:  # its author's, whatever it is
@@ -132,7 +132,7 @@ def guarded(
         f"{name} raised {said(e)}{about}.", where=place, remedy=hint
       ) from e
     try:
-      return check(found, *arguments)
+      return check(returned, *arguments)
     except UserError as e:
       raise UserError(
         f"{name} {e.problem.removesuffix('.')}{about}.",

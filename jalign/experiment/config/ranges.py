@@ -10,7 +10,7 @@ from jalign.experiment.config.settings import (
 )
 
 
-def check_diagnostics(found: DiagnosticsSettings, where: str) -> None:
+def check_diagnostics(diagnostics: DiagnosticsSettings, where: str) -> None:
   """Checks what a stage is to measure. Raises UserError."""
   kinds = ("", "probe")
   for key, allowed in (
@@ -18,14 +18,14 @@ def check_diagnostics(found: DiagnosticsSettings, where: str) -> None:
     ("likelihood", kinds),
     ("policy", kinds),
   ):
-    if getattr(found, key) not in allowed:
+    if getattr(diagnostics, key) not in allowed:
       listed = ", ".join(map(repr, allowed))
       raise UserError(
-        f"{getattr(found, key)!r} is not one of {listed}.",
+        f"{getattr(diagnostics, key)!r} is not one of {listed}.",
         where=f"{where}.{key}",
       )
   for key, least in (("pairs", 1), ("top_k", 1), ("every", 0), ("samples", 0)):
-    if getattr(found, key) < least:
+    if getattr(diagnostics, key) < least:
       raise UserError(f"must be at least {least}.", where=f"{where}.{key}")
 
 

@@ -304,8 +304,8 @@ class Settings:
   @property
   def starts(self) -> dict[str, str]:
     """Stage -> the policy that it starts from: a stage, or "start"."""
-    before, found = "start", {}
+    before, starts = "start", {}
     for stage in self.stages:
-      found[stage.name] = stage.start or before
+      starts[stage.name] = stage.start or before
       before = stage.name
-    return found
+    return starts

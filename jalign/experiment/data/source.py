@@ -38,14 +38,14 @@ class Source(NamedTuple):
     Raises:
       UserError: none is left.
     """
-    kept = [record for record in self.train if record.group not in judged]
-    if not kept:
+    train = [record for record in self.train if record.group not in judged]
+    if not train:
       raise UserError(
         "all of its records are of prompts that are held out.",
         where=self.where,
         remedy="Give other data, or a smaller config.data.eval_fraction.",
       )
-    return self._replace(train=kept, apart=len(self.train) - len(kept))
+    return self._replace(train=train, apart=len(self.train) - len(train))
 
 
 def read_source(
@@ -61,8 +61,8 @@ def read_source(
     held_out, others = read_records(
       settings, settings.eval_path, template, where
     )
-    for each, at in ((records, settings.path), (held_out, settings.eval_path)):
-      if not each:
+    for part, at in ((records, settings.path), (held_out, settings.eval_path)):
+      if not part:
         raise UserError("holds no usable record.", where=at)
     if type(held_out[0]) is not type(records[0]):
       raise UserError(
@@ -87,13 +87,13 @@ def told_apart(sources: Mapping[DataSettings, Source], main: DataSettings):
   """
   if not main.eval_path:
     judged = {record.group for record in sources[main].held_out}
-    sources = {each: s.without(judged) for each, s in sources.items()}
+    sources = {settings: s.without(judged) for settings, s in sources.items()}
   trained = trained_groups(sources.values())
   return {
-    each: source._replace(seen=seen_in(trained, source.held_out))
-    if each.eval_path
+    settings: source._replace(seen=seen_in(trained, source.held_out))
+    if settings.eval_path
     else source
-    for each, source in sources.items()
+    for settings, source in sources.items()
   }
 
 

@@ -135,14 +135,14 @@ def filled(value: Mapping[str, Any], defaults: Mapping[str, Any]) -> Any:
 def differing(a: Any, b: Any, at: str = "") -> set[str]:
   """Dotted names of what differs in nested dicts."""
   if isinstance(a, dict) and isinstance(b, dict):
-    found: set[str] = set()
+    names: set[str] = set()
     for key in a.keys() | b.keys():
       name = f"{at}.{key}" if at else key
       if key not in a or key not in b:
-        found.add(name)
+        names.add(name)
       else:
-        found |= differing(a[key], b[key], name)
-    return found
+        names |= differing(a[key], b[key], name)
+    return names
   return set() if a == b else {at}
 
 
@@ -268,10 +268,10 @@ def saved(folder: pathlib.Path) -> str:
 
 def start_of(stage: pathlib.Path) -> str | None:
   """Fingerprint of what a stage started from, None where none was kept."""
-  found = _last(stage).meta().get("start")
-  if found is None:  # a best state of before 0.2.0; the others always had it
-    found = Checkpoints(stage / "checkpoints").meta().get("start")
-  return found
+  start = _last(stage).meta().get("start")
+  if start is None:  # a best state of before 0.2.0; the others always had it
+    start = Checkpoints(stage / "checkpoints").meta().get("start")
+  return start
 
 
 def load_params(stage: pathlib.Path, like: Any) -> Any:

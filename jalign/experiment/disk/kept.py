@@ -60,10 +60,10 @@ def ended(
 
 def wheres(settings: Settings) -> dict[str, str]:
   """Each template that a config names -> the key that names it first."""
-  found = {settings.data.template: "config.data"}
+  keys = {settings.data.template: "config.data"}
   for stage in settings.stages:
-    found.setdefault(stage.data.template, f"config.{stage.name}.data")
-  return {name: at for name, at in found.items() if name}
+    keys.setdefault(stage.data.template, f"config.{stage.name}.data")
+  return {name: at for name, at in keys.items() if name}
 
 
 def templates_of(
@@ -79,15 +79,15 @@ def templates_of(
   Raises:
     UserError: one can't be read; names the key.
   """
-  kept = is_kept(run)
-  found: dict[str, data.ChatTemplate | None] = {"": None}
+  whole = is_kept(run)
+  templates: dict[str, data.ChatTemplate | None] = {"": None}
   for name, where in wheres(settings).items():
-    if kept and name != "plain":  # which is ours
+    if whole and name != "plain":  # which is ours
       template = _kept(run, settings, name)
     else:
       template = _named(settings, name, where)
-    found[name] = template.dated(day.isoformat())
-  return found
+    templates[name] = template.dated(day.isoformat())
+  return templates
 
 
 def template_for(given: str, model: pathlib.Path) -> data.ChatTemplate | None:
@@ -111,8 +111,8 @@ def template_for(given: str, model: pathlib.Path) -> data.ChatTemplate | None:
     if not given and not has_template(model):
       return None
     own = model if checkpoint else model / "tokenizer"
-    found = data.load_template(given or model, tokens_of=own)
-    return found.dated(day.isoformat())
+    template = data.load_template(given or model, tokens_of=own)
+    return template.dated(day.isoformat())
   settings = parse(folders.read_json(model / "config.json"))
   names = [*wheres(settings), ""]
   return templates_of(settings, model, day)[names[0]]

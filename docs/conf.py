@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 import jalign
 from jalign import losses
 from jalign.cli import loss_tables
+from jalign.training.kinds import KINDS
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -65,8 +66,8 @@ def _losses() -> str:
   """Losses by kind of batch."""
   parts = []
   for kind, entries in loss_tables.groups().items():
-    about = loss_tables.KINDS.get(kind, "").capitalize()
-    parts += [f"## {kind}", about and f"{about}.", *map(_entry, entries)]
+    about = KINDS[kind].about.capitalize()
+    parts += [f"## {kind}", f"{about}.", *map(_entry, entries)]
   return "\n\n".join(parts)
 
 

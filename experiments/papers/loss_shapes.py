@@ -31,6 +31,7 @@ from jalign import diagnostics, losses
 from jalign.cli import loss_tables
 from jalign.files import write_whole
 from jalign.pages.style import PALETTE, STYLE, wrapped
+from jalign.training.kinds import vocabulary
 
 REFERENCE, LENGTH, REACH = -40.0, 20.0, 40.0
 # Hyperparameters that show on this scale what the papers' defaults hide: a
@@ -91,7 +92,7 @@ class Panel(NamedTuple):
 
 
 def inputs(names: Sequence[str], h: jax.Array) -> dict[str, jax.Array]:
-  """[N] or [N, 1, ...] arrays, as VOCABULARY has them, of margins h [N]."""
+  """[N] or [N, 1, ...] arrays, as `vocabulary` has them, of margins h [N]."""
   moved = {
     "chosen_logps": REFERENCE + h / 2,
     "rejected_logps": REFERENCE - h / 2,
@@ -101,7 +102,7 @@ def inputs(names: Sequence[str], h: jax.Array) -> dict[str, jax.Array]:
   moved["rejected_shared_logps"] = moved["rejected_logps"]
   arrays = {}
   for name in names:
-    axes, _, kind = losses.VOCABULARY["pairs"][name].partition(" ")
+    axes, _, kind = vocabulary("pairs")[name].partition(" ")
     value = ARRAYS.get(name, REFERENCE if name.endswith("logps") else 1.0)
     x = moved.get(name, jnp.full(h.shape, value))
     x = x.reshape(-1, *(1 for _ in axes[1:]))

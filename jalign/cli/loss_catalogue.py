@@ -17,6 +17,7 @@ from jalign.errors import UserError
 from jalign.losses.catalogue import CATALOGUE, Entry
 from jalign.losses.presets import PRESETS, resolve
 from jalign.losses.signature import array_parameters, hyperparameters
+from jalign.training.kinds import KINDS
 
 PROGRAM = "python -m jalign.losses"
 
@@ -40,8 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _catalogue(width: int) -> Iterator[str]:
   """Lines of all losses by kind of batch."""
   for kind, entries in loss_tables.groups().items():
-    about = loss_tables.KINDS.get(kind)
-    head = f"{kind}: {about}" if about else kind
+    head = f"{kind}: {KINDS[kind].about}"
     yield from textwrap.wrap(head, width)
     yield "=" * min(len(head), width)
     yield ""

@@ -9,22 +9,8 @@ from jalign.losses.signature import (
   formula_of,
   hyperparameters,
 )
+from jalign.training.kinds import KINDS
 
-# What an example of each kind of batch is. A kind without a line here goes by
-# its name alone.
-KINDS: dict[str, str] = {
-  "pairs": "a preferred and a dispreferred response to one prompt",
-  "lists": "K responses to one prompt, scored or ranked",
-  "unpaired": "a response and whether it is desirable",
-  "sequences": "a response",
-  "tokens": "the tokens of a response",
-  "rollouts": "K sampled responses to one prompt, token by token, with rewards",
-  "segments": "two segments of steps",
-  "ranked_segments": "K segments of steps, scored",
-  "scores": "what a reward model says of a pair",
-  "distributions": "whole next-token distributions of several models",
-  "errors": "denoising errors of a pair of images",
-}
 # A definition that so many formulas of a group share is said once above them.
 SHARED = 3
 
@@ -78,14 +64,14 @@ def markdown_table() -> str:
   parts = []
   for kind, entries in groups().items():
     shared = legend(entries)
-    about = f"{KINDS[kind].capitalize()}." if kind in KINDS else ""
+    about = f"{KINDS[kind].about.capitalize()}."
     if shared:
       about += f" With {', '.join(_code(clause) for clause in shared)}:"
     head = ("loss", "l =", "hyperparameters", "ref", "paper")
     rows = [head, ("---",) * len(head)]
     rows += [_row(name, entry, shared) for name, entry in entries.items()]
     table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
-    parts += [f"### `{kind}`\n", f"{about.strip()}\n", table]
+    parts += [f"### `{kind}`\n", f"{about}\n", table]
   return "\n".join(parts)
 
 

@@ -66,7 +66,6 @@ from jalign.data.loader import (
 )
 from jalign.data.mismatch import other_responses, spare_responses
 from jalign.data.packing import (
-  SEVERAL_RESPONSES,
   Fit,
   Packing,
   PackingReport,
@@ -126,7 +125,6 @@ __all__ = [
   "CONVERSIONS",
   "KINDS",
   "PLAIN_CHAT",
-  "SEVERAL_RESPONSES",
   "SOURCES",
   "WITHOUT_TEMPLATE",
   "Batch",

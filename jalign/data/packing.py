@@ -19,9 +19,6 @@ import numpy as np
 from jalign.errors import UserError
 from jalign.types import Packed, Sequences
 
-# Kinds of batch whose examples have several responses to a prompt.
-SEVERAL_RESPONSES = ("pairs", "segments", "lists", "ranked_segments")
-
 
 class Fit(NamedTuple):
   """Where items lie in rows.

@@ -12,8 +12,8 @@ pass.
 import jax.numpy as jnp
 
 from jalign.diagnostics.entanglement import case_shares, forecast
-from jalign.training.observe import Sums
-from jalign.training.scores import Nudge
+from jalign.training.kinds import Sums
+from jalign.training.outputs import Nudge
 from jalign.types import Array
 
 

@@ -27,6 +27,7 @@ from jalign.feedback import (
 from jalign.losses.kl import k1, k3
 from jalign.training import metrics
 from jalign.training.checkpoint import Checkpoints
+from jalign.training.kinds import Kind
 from jalign.training.objective import Objective, make_evaluation
 from jalign.training.progress import follow
 from jalign.training.state import TrainState
@@ -52,7 +53,7 @@ def measure_loss(
   dataset: Dataset,
   mesh: jax.sharding.Mesh,
   objective: Objective,
-  batch: str,
+  batch: Kind,
   batch_size: int,
   ref_params: Params | None,
 ) -> Measure:
@@ -83,7 +84,7 @@ def loss_metrics(
   dataset: Dataset,
   model: Model,
   objective: Objective,
-  batch: str,
+  batch: Kind,
   batch_size: int,
 ) -> list[str]:
   """Names of what `measure_loss` will measure, without computing anything."""

@@ -9,11 +9,8 @@ import jax
 from jalign import losses
 from jalign.errors import UserError
 from jalign.experiment.config.settings import StageSettings
-from jalign.training.arrays import GIVEN
+from jalign.training.kinds import KINDS, Kind, unread, vocabulary
 from jalign.training.online import ALGORITHMS
-
-# What a batch of a kind may hold, and no reader of data knows.
-UNREAD = {"unpaired": {"desirable_rate"}, "tokens": {"preference"}}
 
 
 class BoundLoss(NamedTuple):
@@ -21,14 +18,14 @@ class BoundLoss(NamedTuple):
 
   Attributes:
     function: arrays in, per-example losses out.
-    batch: kind of batch.
+    batch: its kind of batch.
     denominator: "examples" or "tokens".
     coupled: whether examples depend on each other.
     title: for reports, e.g. "dpo(beta=0.1)".
   """
 
   function: Callable[..., Any]
-  batch: str
+  batch: Kind
   denominator: str
   coupled: bool
   title: str
@@ -129,32 +126,35 @@ def _sum(section: dict[str, Any], where: str) -> BoundLoss:
 
 def _bound(function, entry, title: str) -> BoundLoss:
   """Traces the loss once, so that a bad hyperparameter shows before a run."""
-  kinds = losses.VOCABULARY[entry.batch]
-  names = losses.array_parameters(function)
-  given = GIVEN.get(entry.batch, ())
-  absent = [name for name in names if name not in given]
+  kind, names = KINDS[entry.batch], losses.array_parameters(function)
+  axes_of = vocabulary(kind)
+  absent = [name for name in names if name not in kind.gives]
   if absent:
     raise UserError(
       f"{title} takes {', '.join(absent)}, which no data source gives.",
       where="",
       remedy="Call it from Python, on arrays of your own.",
     )
+  if kind.head:
+    raise UserError(
+      f"{title} trains a model's score head, and a run trains its language"
+      " model.",
+      where="",
+      remedy="Call it from Python: make_objective(loss, model, head=...) with a"
+      " head of jalign.models.heads.",
+    )
   arrays = []
   for name in names:
-    axes, _, dtype = kinds[name].partition(" ")
+    axes, _, dtype = axes_of[name].partition(" ")
     shape = tuple(int(axis) if axis.isdigit() else 2 for axis in axes)
     arrays.append(jax.ShapeDtypeStruct(shape, dtype or "float32"))
   jax.eval_shape(function, *arrays)
-  return BoundLoss(
-    function, entry.batch, entry.denominator, entry.coupled, title
-  )
+  return BoundLoss(function, kind, entry.denominator, entry.coupled, title)
 
 
 def _check_read(bound: BoundLoss) -> None:
   """Refuses what samples have and data hasn't."""
-  unread = UNREAD.get(bound.batch, ())
-  names = losses.array_parameters(bound.function)
-  absent = [name for name in names if name in unread]
+  absent = unread(bound.batch, losses.array_parameters(bound.function))
   if absent:
     raise UserError(
       f"{bound.title} takes {', '.join(absent)}, which no data source gives.",

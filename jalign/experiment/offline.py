@@ -11,24 +11,25 @@ from jalign.experiment.held_out import Measure, measure_loss
 from jalign.experiment.loss import BoundLoss
 from jalign.sharding import BATCH_AXES, axis_size
 from jalign.training import loop, reference
+from jalign.training.kinds import Kind
 
 
 def packing_of(
-  stage: StageSettings, batch: str, mesh: jax.sharding.Mesh | None = None
+  stage: StageSettings, batch: Kind, mesh: jax.sharding.Mesh | None = None
 ) -> data.Packing | None:
   """How a stage's batches are packed, None where they aren't.
 
   Examples of one shard and one microbatch are packed together; without a mesh
   the groups are left open.
   """
-  share = stage.share_prefix and batch in data.SEVERAL_RESPONSES
+  share = stage.share_prefix and batch.several
   if not stage.packing and not share:
     return None
   shards = 1 if mesh is None else axis_size(mesh, BATCH_AXES)
   return data.Packing(stage.packing, share, shards * stage.microbatches)
 
 
-def total_steps(stage: StageSettings, dataset: Dataset, batch: str) -> int:
+def total_steps(stage: StageSettings, dataset: Dataset, batch: Kind) -> int:
   """Updates of a stage: its steps, or its epochs times batches an epoch."""
   if stage.steps:
     return stage.steps

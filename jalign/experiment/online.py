@@ -13,9 +13,10 @@ from jalign.experiment.held_out import Measure, measure_wins
 from jalign.experiment.loss import BoundLoss
 from jalign.sharding import batch_sharding
 from jalign.training import loop, online
+from jalign.training.kinds import Kind
 
 
-def total_steps(stage: StageSettings, dataset: Dataset, batch: str) -> int:
+def total_steps(stage: StageSettings, dataset: Dataset, batch: Kind) -> int:
   """Steps of a stage, each of one batch of prompts."""
   del dataset, batch
   if stage.steps:

@@ -15,11 +15,12 @@ from jalign.evaluation.likelihood import PairScores
 from jalign.experiment.config.settings import StageSettings
 from jalign.experiment.data.dataset import Dataset
 from jalign.experiment.data.prepare import Prepared, place
-from jalign.experiment.loss import UNREAD, BoundLoss, beta_of
+from jalign.experiment.loss import BoundLoss, beta_of
 from jalign.files import write_whole
 from jalign.hosts import once, say
 from jalign.logprobs import sequence_logprobs, token_kl
 from jalign.training import loop
+from jalign.training.kinds import PAIRS, unread
 from jalign.training.objective import Objective
 from jalign.training.state import TrainState
 from jalign.training.trainable import Trainable
@@ -36,7 +37,7 @@ def probe_data(prepared: Prepared, stage: StageSettings) -> Dataset:
   """
   found = prepared.stages[stage.name], prepared.main
   for dataset in found:
-    if dataset.kind == "pairs" and dataset.held_out:
+    if dataset.serves(PAIRS) and dataset.held_out:
       return dataset
   raise UserError(
     "the probe needs held-out pairs, and the data has"
@@ -93,13 +94,14 @@ class PairProbe:
     self._exact = settings.entanglement in ("probe", "both")
     self._beta = beta_of(loss)
     self._frozen, self._start = frozen, reference
-    record, self.sources = dataset.first("pairs", settings.pairs)
+    record, self.sources = dataset.first(PAIRS, settings.pairs)
     self._lengths = np.asarray(record.sequences.mask).sum(-1).reshape(-1, 2)
     self._mask = np.asarray(record.sequences.mask)[::2, 1:]
     self._rows = place(record, mesh).sequences
-    self._record = None
-    if _pulls_are_known(loss):
+    self._record, alone = None, False
+    if _pulls_are_known(dataset, loss):
       self._record = place(dataset.first(loss.batch, settings.pairs)[0], mesh)
+      alone = dataset.reading(loss.batch).chosen_alone
     self._before: _Before | None = None
     logps = lambda p, rest, rows: sequence_logprobs(
       model, part.join(p, rest), rows
@@ -112,7 +114,6 @@ class PairProbe:
       )
     )
 
-    alone = loss.batch in ("sequences", "tokens")
     self._pulls = jax.jit(
       lambda p, rest, data, ref_params: diagnostics.pulls(
         objective, part.join(p, rest), data, ref_params, chosen_alone=alone
@@ -217,12 +218,13 @@ class PairProbe:
     return panel, arrays
 
 
-def _pulls_are_known(loss: BoundLoss) -> bool:
+def _pulls_are_known(dataset: Dataset, loss: BoundLoss) -> bool:
   """Whether a batch of the probe's pairs gives all that the loss takes."""
-  kinds = ("pairs", "segments", "lists", "unpaired", "sequences", "tokens")
-  names = set(losses.array_parameters(loss.function))
-  given = names & (UNREAD.get(loss.batch, set()) | {"rewards", "values"})
-  return loss.batch in kinds and not given
+  if not dataset.serves(loss.batch):
+    return False
+  names = losses.array_parameters(loss.function)
+  lacks = dataset.reading(loss.batch).lacks
+  return not (unread(loss.batch, names) or set(names) & set(lacks))
 
 
 @once

@@ -5,12 +5,13 @@ import fnmatch
 import jax
 from flax import traverse_util
 
-from jalign import data, losses
+from jalign import losses
 from jalign.errors import UserError, nearest
 from jalign.experiment.config.settings import StageSettings
 from jalign.experiment.context import Run
+from jalign.experiment.data.dataset import Dataset
 from jalign.experiment.held_out import loss_metrics, online_metrics
-from jalign.experiment.loss import bind
+from jalign.experiment.loss import BoundLoss, bind
 from jalign.experiment.params import trainable_of
 from jalign.experiment.probe import probe_data
 from jalign.experiment.regimes import regime_of
@@ -64,27 +65,9 @@ def check_stage(run: Run, stage: StageSettings) -> None:
     _check_select(stage, online_metrics(run.annotator))
     return
   names = losses.array_parameters(loss.function)
-  if (
-    (dataset.kind, loss.batch) in (("lists", "sequences"), ("lists", "tokens"))
-    and "rewards" not in names
-    and not stage.algorithm
-  ):
-    raise UserError(
-      f"{loss.title} takes no rewards, and would imitate the worst responses of"
-      " a list as much as the best.",
-      where=f"{at}.data.convert",
-      remedy="Set it to 'best_demonstrations'.",
-    )
-  scored = [n for n in names if n in ("rewards", "values")]
-  if scored and dataset.kind != "lists":
-    raise UserError(
-      f"{loss.title} takes {', '.join(scored)}: scores of ranked lists, and the"
-      f" data has {dataset.kind}.",
-      where=f"{at}.data",
-      remedy="Choose a source of ranked lists.",
-    )
-  precomputed = ("ref_logps", "ref_chosen_logps", "ref_rejected_logps")
-  passed = [n for n in names if n.startswith("ref_") and n not in precomputed]
+  _check_records(dataset, loss, at)
+  known = loss.batch.precomputed
+  passed = [n for n in names if n.startswith("ref_") and n not in known]
   if stage.reference == "precompute" and passed:
     raise UserError(
       f"{loss.title} takes {', '.join(passed)}: sums over whole responses alone"
@@ -92,8 +75,6 @@ def check_stage(run: Run, stage: StageSettings) -> None:
       where=f"{at}.reference",
       remedy="Use reference='step'.",
     )
-  if loss.batch == "unpaired":
-    _check_unpaired(dataset.rows(loss.batch, "train"), names, loss.title, at)
   if stage.select:
     model = transformer(run.model_config)
     objective = make_objective(loss.function, model, batch=loss.batch)
@@ -101,41 +82,17 @@ def check_stage(run: Run, stage: StageSettings) -> None:
       stage,
       loss_metrics(dataset, model, objective, loss.batch, stage.batch_size),
     )
-  if dataset.kind != "pairs":
-    return
-  pair = dataset.train[0]
-  for name in names:
-    field = {
-      "preference": pair.preference,
-      "chosen_scores": pair.chosen_score,
-      "rejected_scores": pair.rejected_score,
-    }
-    if name in field and field[name] is None:
-      raise UserError(
-        f"{loss.title} takes {name}, which the data doesn't hold.",
-        where=f"{at}.loss",
-        remedy="Give every record that field, or choose another loss.",
-      )
 
 
-def _check_unpaired(rows, names, title, at):
-  labels = {bool(row.desirable) for row in rows}
-  if "desirable" in names and len(labels) < 2:
-    said = "desirable" if True in labels else "undesirable"
-    raise UserError(
-      f"{title} tells desirable responses from others, and all {len(rows)} to"
-      f" train on are {said}.",
-      where=f"{at}.data",
-      remedy="Give responses of both labels, or imitate desirable ones: the"
-      " source 'demonstrations' with the loss 'sft'.",
-    )
-  if "mismatched_logps" in names and len(data.spare_responses(rows)) < 2:
-    raise UserError(
-      f"{title} pairs prompts with responses to other prompts, and all"
-      f" {len(rows)} responses to train on have one prompt.",
-      where=f"{at}.data",
-      remedy="Give responses to more prompts, or choose another loss.",
-    )
+def _check_records(dataset: Dataset, loss: BoundLoss, at: str) -> None:
+  """Refuses a loss that the data's records can't be meant for."""
+  names = losses.array_parameters(loss.function)
+  rows = dataset.rows(loss.batch, "train")
+  try:
+    dataset.reading(loss.batch).check(loss.title, names, rows)
+  except UserError as e:
+    where = f"{at}.{e.where}"
+    raise UserError(e.problem, where=where, remedy=e.remedy) from e
 
 
 def _check_diagnostics(run, stage, batch):
@@ -157,9 +114,9 @@ def _check_diagnostics(run, stage, batch):
     )
   if found.entanglement in ("step", "both"):
     remedy = "Use 'probe', which looks at held-out pairs."
-    if batch not in ("pairs", "segments"):
+    if not batch.paired:
       raise UserError(
-        f"'step' looks at pairs, and the loss takes {batch}.",
+        f"'step' looks at pairs, and the loss takes {batch.name}.",
         where=f"{where}.entanglement",
         remedy=remedy,
       )
@@ -191,7 +148,7 @@ def _check_normalise(stage, batch):
   if not stage.normalise_pairs:
     return
   others = {
-    f"a loss on {batch}": batch not in ("pairs", "segments"),
+    f"a loss on {batch.name}": not batch.paired,
     "packed rows": bool(stage.packing or stage.share_prefix),
     "a part of the parameters": bool(stage.lora.rank or stage.trainable),
   }

@@ -1,8 +1,8 @@
 """Losses: functions from arrays to per-example arrays.
 
 They see no model, config, tokenizer or reduction. A loss's positional
-parameters are arrays with names out of VOCABULARY; its keyword-only
-parameters are hyperparameters.
+parameters are arrays, with names that its kind of batch gives (see
+`jalign.training.kinds`); its keyword-only parameters are hyperparameters.
 """
 
 from jalign.losses import (
@@ -146,7 +146,6 @@ from jalign.losses.rewards import (
   pairwise_preference_averaged,
 )
 from jalign.losses.signature import (
-  VOCABULARY,
   array_parameters,
   formula_of,
   hyperparameters,
@@ -175,7 +174,6 @@ __all__ = [
   "Entry",
   "PRESETS",
   "Term",
-  "VOCABULARY",
   "WeightedSum",
   "a_lol",
   "a_lol_kl",

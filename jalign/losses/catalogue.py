@@ -26,7 +26,7 @@ class Entry(NamedTuple):
 
   Attributes:
     function: arrays in, per-example losses out.
-    batch: kind of batch, a key of VOCABULARY.
+    batch: kind of batch, a key of `jalign.training.kinds.KINDS`.
     paper: arXiv id.
     denominator: what a batch's sum is divided by, "examples" or "tokens".
     coupled: whether an example's loss depends on the rest of its batch.

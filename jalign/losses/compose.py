@@ -11,13 +11,15 @@ from jalign.losses.catalogue import Entry, entry_of, resolve
 from jalign.losses.signature import array_parameters, name_of
 from jalign.types import Array
 
-# What a loss on single responses reads in a batch of another kind.
-_ON_PAIRS = {
+# A loss on single responses, among losses on pairs, is that of the chosen one:
+# what its arrays and the count that divides it are called there.
+_OF_CHOSEN = {
   "logps": "chosen_logps",
   "ref_logps": "ref_chosen_logps",
   "lengths": "chosen_lengths",
   "rewards": "chosen_scores",
 }
+_COUNT_OF_CHOSEN = {"tokens": "chosen_tokens"}
 
 
 class Term(NamedTuple):
@@ -29,7 +31,7 @@ class Term(NamedTuple):
     loss: arrays in, per-example losses out.
     arrays: what the sum calls the loss's arrays, in the loss's order.
     denominator: what the term's sum over a batch is divided by: "examples",
-      or the name of the array of lengths, or of the mask, that counts tokens.
+      "tokens" or "chosen_tokens".
   """
 
   name: str
@@ -113,11 +115,11 @@ def weighted_sum(
       where="loss",
       remedy=f"Its terms: {', '.join(map(_title, weights))}.",
     )
-  found = [
+  bound = [
     (weight, *_loss(key, settings.get(key, {}) if isinstance(key, str) else {}))
     for key, weight in weights.items()
   ]
-  kinds = {entry.batch for _, _, entry in found}
+  kinds = {entry.batch for _, _, entry in bound}
   mixed = kinds == {"pairs", "sequences"}
   batch = "pairs" if mixed else min(kinds)
   if len(kinds) > 1 and not mixed:
@@ -128,15 +130,17 @@ def weighted_sum(
       " those on pairs.",
     )
   terms: list[Term] = []
-  for weight, loss, entry in found:
-    renamed = _ON_PAIRS if entry.batch != batch else {}
+  for weight, loss, entry in bound:
+    apart = entry.batch != batch
+    renamed = _OF_CHOSEN if apart else {}
+    counts = _COUNT_OF_CHOSEN if apart else {}
     if isinstance(loss, WeightedSum):
       parts = [p._replace(weight=weight * p.weight) for p in loss.terms]
     else:
       names = array_parameters(loss)
-      parts = [Term(name_of(loss), weight, loss, names, denominator_of(entry))]
+      parts = [Term(name_of(loss), weight, loss, names, entry.denominator)]
     for part in parts:
-      unknown = [n for n in part.arrays if renamed and n not in renamed]
+      unknown = [n for n in part.arrays if apart and n not in renamed]
       if unknown:
         raise UserError(
           f"{part.name} takes {', '.join(unknown)}, which pairs don't give.",
@@ -145,10 +149,10 @@ def weighted_sum(
       terms.append(
         part._replace(
           arrays=tuple(renamed.get(name, name) for name in part.arrays),
-          denominator=renamed.get(part.denominator, part.denominator),
+          denominator=counts.get(part.denominator, part.denominator),
         )
       )
-  coupled = any(entry.coupled for _, _, entry in found)
+  coupled = any(entry.coupled for _, _, entry in bound)
   return WeightedSum(tuple(terms), batch, coupled)
 
 
@@ -157,14 +161,7 @@ def terms_of(loss: Callable[..., Array], entry: Entry) -> tuple[Term, ...]:
   if isinstance(loss, WeightedSum):
     return loss.terms
   names = array_parameters(loss)
-  return (Term(name_of(loss), 1.0, loss, names, denominator_of(entry)),)
-
-
-def denominator_of(entry: Entry) -> str:
-  """What a Term has for the "examples" or "tokens" of an entry."""
-  if entry.denominator == "examples":
-    return "examples"
-  return {"sequences": "lengths"}.get(entry.batch, "mask")
+  return (Term(name_of(loss), 1.0, loss, names, entry.denominator),)
 
 
 def _loss(

@@ -1,7 +1,7 @@
 """Heads that read a response's score off a model's hidden states."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -13,13 +13,20 @@ from jalign.types import Array, Params, Sequences
 class ScoreHead(NamedTuple):
   """A head as a record of functions.
 
+  It has what it can give; the others are None. Features are `last_hidden`.
+
   Attributes:
     init: `key -> params`.
-    apply: `(params, ...) -> scores`; see the constructor for the arguments.
+    score: `(params, features [B, D]) -> [B]` float32, one number a response.
+    compare: `(params, a [B, D], b [B, D]) -> [B]` float32 logits of P(a > b).
+    embed: `(params, features [B, D]) -> [B, Z]` float32, of which
+      `jalign.losses.rewards.general_preference_score` makes the logits.
   """
 
   init: Callable[[Array], Params]
-  apply: Callable[..., Array]
+  score: Any = None
+  compare: Any = None
+  embed: Any = None
 
 
 def last_hidden(hidden: Array, sequences: Sequences) -> Array:
@@ -30,10 +37,9 @@ def last_hidden(hidden: Array, sequences: Sequences) -> Array:
 
 
 def scalar(hidden_size: int) -> ScoreHead:
-  """A reward model's head: one number a response.
+  """A reward model's head: `score`, one number a response.
 
-  `apply(params, features [B, D]) -> [B]` float32, where the features are
-  `last_hidden`. It starts at zero: every response scores the same.
+  It starts at zero: every response scores the same.
 
   Ouyang et al. 2022, arXiv:2203.02155, section 3.5.
   """
@@ -42,11 +48,11 @@ def scalar(hidden_size: int) -> ScoreHead:
     del key
     return {"weight": jnp.zeros(hidden_size), "bias": jnp.zeros(())}
 
-  def apply(params, features):
+  def score(params, features):
     chex.assert_rank(features, 2)
     return features.astype(jnp.float32) @ params["weight"] + params["bias"]
 
-  return ScoreHead(init, apply)
+  return ScoreHead(init, score=score)
 
 
 def pairwise(hidden_size: int, rank: int = 4) -> ScoreHead:
@@ -56,7 +62,7 @@ def pairwise(hidden_size: int, rank: int = 4) -> ScoreHead:
 
   The difference of scores is Bradley-Terry; the skew form adds cycles: rank 1
   holds any preference cycle over three responses. Swapping the arguments
-  negates the logit exactly.
+  negates the logit exactly. An embedding is (u_1, v_1, u_2, v_2, ..., r, 1).
 
   Zhang et al. 2024, "Beyond Bradley-Terry Models: A General Preference Model
   for Language Model Alignment", arXiv:2410.02197 (the skew form).
@@ -66,14 +72,14 @@ def pairwise(hidden_size: int, rank: int = 4) -> ScoreHead:
     rank: number of skew planes.
 
   Returns:
-    A head with `apply(params, a [B, D], b [B, D]) -> [B]` float32 logits.
+    A head with `compare`, and with `embed`, Z = 2 rank + 2.
   """
 
   def init(key):
     planes = jax.random.normal(key, (2, hidden_size, rank)) / hidden_size**0.5
     return {"score": jnp.zeros(hidden_size), "u": planes[0], "v": planes[1]}
 
-  def apply(params, a, b):
+  def compare(params, a, b):
     chex.assert_rank([a, b], [2, 2])
     chex.assert_equal_shape([a, b])
     a, b = a.astype(jnp.float32), b.astype(jnp.float32)
@@ -81,4 +87,12 @@ def pairwise(hidden_size: int, rank: int = 4) -> ScoreHead:
     score = lambda x: x @ params["score"]
     return score(a) - score(b) + (skew(a, b) - skew(b, a))
 
-  return ScoreHead(init, apply)
+  def embed(params, features):
+    chex.assert_rank(features, 2)
+    x = features.astype(jnp.float32)
+    score = (x @ params["score"])[:, None]
+    planes = jnp.stack([x @ params["u"], x @ params["v"]], -1)
+    flat = planes.reshape(len(x), -1)
+    return jnp.concatenate([flat, score, jnp.ones_like(score)], -1)
+
+  return ScoreHead(init, compare=compare, embed=embed)

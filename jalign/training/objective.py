@@ -1,11 +1,11 @@
 """The one place where a loss meets parameters.
 
-A loss names the arrays that it wants; jalign.training.arrays computes those and
-no others, so a reference pass happens only for a loss with a `ref_` argument.
+A loss names the arrays that it wants; its kind of batch computes those and no
+others, so a reference pass happens only for a loss with a `ref_` argument.
 Nothing is averaged here: sums and counts go to jalign.training.step.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -13,10 +13,10 @@ import jax.numpy as jnp
 
 from jalign import losses
 from jalign.errors import UserError
-from jalign.training import arrays as batch_arrays
+from jalign.models.heads import ScoreHead
+from jalign.training.kinds import Kind, Sums, kind_of
 from jalign.training.misuse import check_record
-from jalign.training.observe import OBSERVERS, Sums
-from jalign.training.scores import Nudge, Scores
+from jalign.training.outputs import Nudge, Outputs
 from jalign.types import Array, Model, Params
 
 
@@ -52,85 +52,75 @@ def make_objective(
   loss: Callable[..., Array],
   model: Model,
   *,
-  batch: str | None = None,
+  batch: str | Kind | None = None,
   denominator: str | None = None,
   coupled: bool | None = None,
+  head: ScoreHead | None = None,
 ) -> Objective:
   """Joins a loss to a model.
 
   Args:
     loss: arrays in, per-example losses out; hyperparameters bound
       (functools.partial). The names of its positional parameters say what it
-      is given: see `losses.VOCABULARY`.
+      is given: see `kinds.vocabulary`.
     model: the policy's and the reference's functions.
-    batch: kind of batch, a key of `arrays.MAKERS`. This and the next two are by
-      default what the CATALOGUE says of the loss; of one that it doesn't
-      hold, "pairs", "examples" and False.
+    batch: kind of batch, a key of `kinds.KINDS` or a kind of your own. This and
+      the next two are by default what the CATALOGUE says of the loss; of one
+      that it doesn't hold, "pairs", "examples" and False.
     denominator: what the summed loss is divided by: "examples" or "tokens". A
       weighted sum's terms know theirs.
     coupled: see `Objective`.
+    head: for losses on what a score head says. The parameters are then
+      `{"model": the model's, "head": the head's}`.
 
   Raises:
     UserError: the kind of batch is unknown, or the loss names an array that
-      such a batch doesn't give.
+      such a batch, or such a head, doesn't give.
   """
   entry = losses.entry_of(loss)
-  given: dict[str, Any] = {
-    "batch": batch,
-    "denominator": denominator,
-    "coupled": coupled,
-  }
+  given: dict[str, Any] = {"denominator": denominator, "coupled": coupled}
   entry = entry._replace(**{k: v for k, v in given.items() if v is not None})
-  batch = entry.batch
-  if batch not in batch_arrays.MAKERS:
-    raise UserError(
-      f"batches of kind {batch!r} have no objective.",
-      where="loss",
-      remedy=f"Known kinds: {', '.join(batch_arrays.MAKERS)}.",
-    )
-  if entry.denominator not in ("examples", "tokens") or (
-    entry.denominator == "tokens" and batch == "pairs"
-  ):
-    raise UserError(
-      f"a loss on {batch} can't be divided by {entry.denominator!r}.",
-      where="loss",
-      remedy="Pairs are divided by 'examples'; sequences by that or 'tokens'.",
-    )
+  kind = kind_of(entry.batch if batch is None else batch)
+  arrays_of = kind.arrays
+  assert arrays_of is not None  # kind_of saw to it
   names = losses.array_parameters(loss)
-  known = batch_arrays.GIVEN[batch]
-  unknown = [name for name in names if name not in known]
-  if unknown:
-    raise UserError(
-      f"{losses.name_of(loss)} takes {', '.join(unknown)}, which a batch of"
-      f" {batch} doesn't give.",
-      where="loss",
-      remedy=f"It gives: {', '.join(known)}.",
-    )
+  _check_names(losses.name_of(loss), names, kind, head)
   terms = losses.terms_of(loss, entry)
-  denominators = {term.denominator: None for term in terms}
+  denominators = dict.fromkeys(term.denominator for term in terms)
+  _check_denominators((entry.denominator, *denominators), kind)
   main = "examples" if "examples" in denominators else next(iter(denominators))
   needs_reference = any(name.startswith("ref_") for name in names)
 
   def counts_of(data) -> dict[str, Array]:
     check_record(data)
-    tokens = batch_arrays.tokens_of(batch, data)
-    counted = {"examples": jnp.ones_like(data.weights)} | tokens
+    count = lambda name: (
+      jnp.ones_like(data.weights)
+      if name == "examples"
+      else kind.counts[name](data)
+    )
     return {
-      name: jnp.sum(data.weights * counted[name])
+      name: jnp.sum(data.weights * count(name))
       for name in (main, *(d for d in denominators if d != main))
     }
 
+  def outputs_of(params, data, **options) -> Outputs:
+    if head is None:
+      return Outputs(model, params, data.sequences, names, **options)
+    own = head, params["head"]
+    return Outputs(
+      model, params["model"], data.sequences, names, head=own, **options
+    )
+
   def nudged(params, nudge, data, ref_params=None, counts=None):
     check_record(data)
-    score = Scores(
-      model,
+    outputs = outputs_of(
       params,
-      ref_params if needs_reference else None,
-      getattr(data, "ref_logps", None),
-      names,
-      None if nudge is None else (data.sequences, nudge),
+      data,
+      ref_params=ref_params if needs_reference else None,
+      ref_logps=getattr(data, "ref_logps", None),
+      nudge=nudge,
     )
-    arrays = batch_arrays.MAKERS[batch](score, data, names)
+    arrays = arrays_of(outputs, data, names)
     weights = data.weights
     # A row that fills the batch may hold anything: drop it, don't weigh it.
     live = lambda x: jnp.sum(jnp.where(weights > 0, x * weights, 0.0))
@@ -156,26 +146,72 @@ def make_objective(
         other = jnp.maximum(counts[term.denominator], 1e-30)
         part *= counts[main] / other
       total += part
-    metrics |= OBSERVERS[batch](arrays, weights)
+    metrics |= kind.observe(arrays, weights)
     metrics["loss"] = (total, own[main])
-    return total, (own[main], metrics, score.nudged_hidden)
+    return total, (own[main], metrics, outputs.nudged_hidden)
 
   def sums(params, data, ref_params=None, counts=None):
     total, aux = nudged(params, None, data, ref_params, counts)
     return total, aux[:2]
 
   def zeros(params, data, hidden=False):
-    rows = data.sequences
     states = None
     if hidden:
-      score = Scores(model, params, None, None, ())
-      like = jax.eval_shape(score.hidden, rows)
+      like = jax.eval_shape(lambda p: outputs_of(p, data).hidden(), params)
       states = jnp.zeros(like.shape, like.dtype)
-    return Nudge(jnp.zeros(len(rows.tokens), jnp.float32), states)
+    rows = len(data.sequences.tokens)
+    return Nudge(jnp.zeros(rows, jnp.float32), states)
 
   return Objective(
     sums, counts_of, needs_reference, entry.coupled, nudged, zeros
   )
+
+
+def _check_names(
+  title: str, names: tuple[str, ...], kind: Kind, head: ScoreHead | None
+) -> None:
+  """Refuses a loss that takes what neither batch nor head gives."""
+  unknown = [name for name in names if name not in kind.gives]
+  if unknown:
+    raise UserError(
+      f"{title} takes {', '.join(unknown)}, which a batch of {kind.name}"
+      " doesn't give.",
+      where="loss",
+      remedy=f"It gives: {', '.join(kind.gives)}.",
+    )
+  if bool(kind.head) != (head is not None):
+    raise UserError(
+      f"a loss on {kind.name} takes what a score head says, and there is none."
+      if head is None
+      else f"a loss on {kind.name} takes no score head.",
+      where="head",
+      remedy="Pass head=, one of jalign.models.heads."
+      if head is None
+      else "Leave it out.",
+    )
+  lacking = [
+    name
+    for name in names
+    if name in kind.head and getattr(head, kind.head[name]) is None
+  ]
+  if lacking:
+    able = [n for n, by in kind.head.items() if getattr(head, by) is not None]
+    raise UserError(
+      f"{title} takes {', '.join(lacking)}, which this head doesn't give.",
+      where="head",
+      remedy=f"It gives: {', '.join(able)}.",
+    )
+
+
+def _check_denominators(names: Iterable[str], kind: Kind) -> None:
+  known = ("examples", *kind.counts)
+  for name in names:
+    if name not in known:
+      raise UserError(
+        f"a loss on {kind.name} can't be divided by {name!r}.",
+        where="loss",
+        remedy=f"It is divided by {' or '.join(map(repr, known))}.",
+      )
 
 
 def make_evaluation(

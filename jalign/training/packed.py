@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jalign.logprobs import token_logprobs
+from jalign.models.heads import last_hidden
 from jalign.types import Array, Model, Packed, Params, Sequences
 
 
@@ -27,6 +28,30 @@ def hidden_states(model: Model, params: Params, sequences: Sequences) -> Array:
   if packed is None:
     return model.forward(params, sequences.tokens)[:, :-1]
   return _unpack(_forward(model, params, packed)[0], packed.places)
+
+
+def last_states(model: Model, params: Params, sequences: Sequences) -> Array:
+  """State of the last token of each sequence.
+
+  Args:
+    model: the model's functions.
+    params: its parameters.
+    sequences: R rows, packed or not.
+
+  Returns:
+    [R, D].
+  """
+  packed = sequences.packed
+  if packed is None:
+    hidden = model.forward(params, sequences.tokens)
+    return last_hidden(hidden, sequences)
+  hidden = _forward(model, params, packed)[0]
+  groups = packed.places.shape[0]
+  slots = hidden.reshape(groups, -1, hidden.shape[-1])
+  last = jnp.maximum(sequences.lengths - 1, 0).reshape(groups, -1, 1)
+  at = jnp.take_along_axis(packed.places, last, axis=2)
+  states = jnp.take_along_axis(slots, at, axis=1, mode="clip")
+  return states.reshape(-1, hidden.shape[-1])
 
 
 def token_logps(model: Model, params: Params, sequences: Sequences) -> Array:

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import optax
 
 from jalign.errors import UserError
+from jalign.training.kinds import Sums
 from jalign.training.objective import Objective
-from jalign.training.observe import Sums
-from jalign.training.scores import Nudge
+from jalign.training.outputs import Nudge
 from jalign.training.state import TrainState
 from jalign.types import Array, Params
 

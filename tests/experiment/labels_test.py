@@ -5,7 +5,7 @@ import pytest
 
 from jalign import data, losses
 from jalign.errors import UserError
-from jalign.experiment.stage_check import _check_unpaired
+from jalign.training.kinds import UNPAIRED
 
 
 def test_labels_that_are_all_equal_are_refused(place):
@@ -46,13 +46,14 @@ def _rows(prompts, labels):
 )
 def test_every_loss_on_labels_needs_both(name):
   names = losses.array_parameters(losses.CATALOGUE[name].function)
-  _check_unpaired(_rows([1, 2], [True, False]), names, name, "config.x")
+  check = UNPAIRED.records["unpaired"].check
+  check(name, names, _rows([1, 2], [True, False]))
   for label in (True, False):
     with pytest.raises(UserError, match="tells desirable responses"):
-      _check_unpaired(_rows([1, 2], [label, label]), names, name, "config.x")
+      check(name, names, _rows([1, 2], [label, label]))
   one = _rows([1, 1], [True, False])
   if "mismatched_logps" in names:
     with pytest.raises(UserError, match="have one prompt"):
-      _check_unpaired(one, names, name, "config.x")
+      check(name, names, one)
   else:
-    _check_unpaired(one, names, name, "config.x")
+    check(name, names, one)

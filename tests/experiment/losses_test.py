@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from jalign import cli, losses
-from jalign.experiment.loss import UNREAD
-from jalign.training.arrays import GIVEN
+from jalign.training.kinds import KINDS, unread
 from jalign.training.metrics import read_jsonl
 
 CONFIG = """
@@ -43,10 +42,8 @@ def fed() -> list[str]:
   found = []
   for name in table:
     loss, entry = losses.resolve(name)
-    arrays = set(losses.array_parameters(loss))
-    if arrays <= set(GIVEN.get(entry.batch, ())) - UNREAD.get(
-      entry.batch, set()
-    ):
+    kind, arrays = KINDS[entry.batch], losses.array_parameters(loss)
+    if not kind.head and not unread(kind, arrays):
       found.append(name)
   return found
 

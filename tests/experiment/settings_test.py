@@ -13,6 +13,7 @@ from jalign.errors import UserError
 from jalign.experiment.commands.sweep import expand, runs
 from jalign.experiment.config.parse import defaults, parse
 from jalign.experiment.loss import bind
+from jalign.training.kinds import PAIRS, SEQUENCES
 from jalign.training.objective import make_objective
 from tests.models.tiny import tiny
 from tests.training import batches
@@ -174,7 +175,7 @@ def test_an_earlier_stage_overrides_what_differs():
   # The loss is replaced whole: sft doesn't inherit beta.
   assert sft.loss == {"name": "sft"}
   assert align.loss == {"name": "dpo", "beta": 0.1}
-  assert bind(sft).title == "sft()" and bind(sft).batch == "sequences"
+  assert bind(sft).title == "sft()" and bind(sft).batch is SEQUENCES
 
 
 # ----------------------------------------------------------- seeds and sweeps
@@ -307,14 +308,14 @@ def test_a_loss_that_does_not_resolve_names_its_key(changes, where, message):
 
 def test_an_algorithm_brings_its_loss():
   loss = bind(_stage(algorithm="ipo_md", loss={"tau": 0.3}))
-  assert loss.title == "ipo_soft(tau=0.3)" and loss.batch == "pairs"
+  assert loss.title == "ipo_soft(tau=0.3)" and loss.batch is PAIRS
   assert "preference" in losses.array_parameters(loss.function)
 
 
 def test_rpo_is_a_preset_and_equals_its_sum():
   terms = rpo.get_config().loss.to_dict()
   loss = bind(_stage(loss=terms))
-  assert (loss.batch, loss.denominator) == ("pairs", "examples")
+  assert (loss.batch, loss.denominator) == (PAIRS, "examples")
   assert loss.title == "1.0 dpo(beta=0.1) + 0.2 sft_avg()"
   _, model, params = tiny(num_hidden_layers=1, remat="none")
   reference = model.init(jax.random.key(3))

@@ -16,6 +16,7 @@ import pytest
 
 from jalign import diagnostics, losses
 from jalign.errors import UserError
+from jalign.training.kinds import vocabulary
 from tests.oracles import inputs
 
 ENTRIES = pytest.mark.parametrize("name", losses.CATALOGUE)
@@ -88,7 +89,7 @@ def _gradients(function, arrays):
 @ENTRIES
 def test_signature_and_entry(name):
   entry = losses.CATALOGUE[name]
-  assert set(_names(name)) <= set(losses.VOCABULARY[entry.batch])
+  assert set(_names(name)) <= set(vocabulary(entry.batch))
   assert losses.formula_of(entry.function).startswith(("l = ", "l_b = "))
   assert entry.denominator in ("examples", "tokens")
   for parameter in inspect.signature(entry.function).parameters.values():

@@ -67,7 +67,7 @@ def test_presets_are_sums_of_their_parts():
   assert [t.denominator for t in mpo.terms] == [
     "examples",
     "examples",
-    "chosen_lengths",
+    "chosen_tokens",
   ]
   cpo = losses.cpo_sft(beta=0.2, alpha=0.5)
   two = (pair["chosen_logps"], pair["rejected_logps"])
@@ -172,7 +172,7 @@ def test_a_sum_is_divided_as_its_terms_are():
   assert entry(sft=1.0).batch == "sequences"
   assert not entry(dpo=1.0).coupled and entry(aot_paired=1.0).coupled
   both = weighted_sum({"sft": 1.0, "sft_avg": 1.0})
-  assert [t.denominator for t in both.terms] == ["lengths", "examples"]
+  assert [t.denominator for t in both.terms] == ["tokens", "examples"]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jalign import losses
+from jalign.training.kinds import vocabulary
 from tests.oracles import inputs
 
 MASKED = [
@@ -17,7 +18,7 @@ MASKED = [
 
 
 def _axes(entry, name):
-  return losses.VOCABULARY[entry.batch][name].split()[0]
+  return vocabulary(entry.batch)[name].split()[0]
 
 
 def _value_and_gradient(function, arrays):

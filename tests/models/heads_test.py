@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jalign.losses.rewards import general_preference_score
 from jalign.models import last_hidden, pairwise, scalar
 from jalign.types import Sequences
 
@@ -23,10 +24,10 @@ def test_scalar_starts_indifferent_and_is_linear():
   head = scalar(3)
   params = head.init(jax.random.key(0))
   x = jax.random.normal(jax.random.key(1), (5, 3))
-  np.testing.assert_array_equal(head.apply(params, x), np.zeros(5))
+  np.testing.assert_array_equal(head.score(params, x), np.zeros(5))
   params = {"weight": jnp.array([1.0, 0.0, -2.0]), "bias": jnp.array(0.5)}
   np.testing.assert_allclose(
-    head.apply(params, x), x[:, 0] - 2 * x[:, 2] + 0.5, rtol=1e-6
+    head.score(params, x), x[:, 0] - 2 * x[:, 2] + 0.5, rtol=1e-6
   )
 
 
@@ -36,17 +37,30 @@ def test_swapping_negates_the_preference():
   params["score"] = jax.random.normal(jax.random.key(3), (6,))
   a, b = jax.random.normal(jax.random.key(1), (2, 7, 6))
   np.testing.assert_array_equal(
-    head.apply(params, a, b), -head.apply(params, b, a)
+    head.compare(params, a, b), -head.compare(params, b, a)
   )
-  np.testing.assert_array_equal(head.apply(params, a, a), np.zeros(7))
-  assert np.abs(head.apply(params, a, b)).min() > 1e-3
+  np.testing.assert_array_equal(head.compare(params, a, a), np.zeros(7))
+  assert np.abs(head.compare(params, a, b)).min() > 1e-3
+
+
+def test_embeddings_make_the_same_logits():
+  head = pairwise(6, rank=2)
+  params = head.init(jax.random.key(0))
+  params["score"] = jax.random.normal(jax.random.key(3), (6,))
+  a, b = jax.random.normal(jax.random.key(1), (2, 7, 6))
+  np.testing.assert_allclose(
+    general_preference_score(head.embed(params, a), head.embed(params, b)),
+    head.compare(params, a, b),
+    rtol=1e-5,
+    atol=1e-5,
+  )
 
 
 def _fit(head, params, features, target, steps=300):
   """Mean squared error of the head's logits on all pairs of three items."""
   i, j = jnp.array([0, 1, 2]), jnp.array([1, 2, 0])
   loss = lambda p: jnp.mean(
-    (head.apply(p, features[i], features[j]) - target) ** 2
+    (head.compare(p, features[i], features[j]) - target) ** 2
   )
   optimizer = optax.adam(0.05)
   state = optimizer.init(params)
@@ -69,7 +83,7 @@ def test_rank_one_holds_a_cycle_that_scores_cannot():
 
   scores = scalar(3)
   as_pair = skew._replace(
-    apply=lambda p, a, b: scores.apply(p, a) - scores.apply(p, b)
+    compare=lambda p, a, b: scores.score(p, a) - scores.score(p, b)
   )
   error = _fit(as_pair, scores.init(jax.random.key(0)), features, cycle)
   np.testing.assert_allclose(error, 1.0, atol=1e-4)  # the best is indifference

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jalign import losses
+from jalign.training.kinds import vocabulary
 
 SIZES = {
   "2": 2,
@@ -32,7 +32,7 @@ def _arrays(names, batch, rows, seed, logp):
   rng = np.random.default_rng(seed)
   arrays = {}
   for name in names:
-    axes, _, kind = losses.VOCABULARY[batch][name].partition(" ")
+    axes, _, kind = vocabulary(batch)[name].partition(" ")
     shape = tuple(rows if axis == "B" else SIZES[axis] for axis in axes)
     if kind == "bool":
       arrays[name] = rng.uniform(0, 1, shape) < 0.7

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jalign import losses
+from jalign.training.kinds import vocabulary
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCRIPT = runpy.run_path(str(ROOT / "experiments" / "papers" / "loss_shapes.py"))
@@ -69,7 +70,7 @@ def test_dpo_and_ipo_by_hand(panels):
 def test_settings_are_hyperparameters():
   for name, settings in SCRIPT["SETTINGS"].items():
     losses.resolve(name, **settings)
-  assert set(SCRIPT["ARRAYS"]) <= set(losses.VOCABULARY["pairs"])
+  assert set(SCRIPT["ARRAYS"]) <= set(vocabulary("pairs"))
 
 
 def test_limits():

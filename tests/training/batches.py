@@ -7,6 +7,7 @@ import numpy as np
 from jalign.types import (
   ListBatch,
   PairBatch,
+  RolloutBatch,
   SequenceBatch,
   Sequences,
   UnpairedBatch,
@@ -65,6 +66,23 @@ def unpaired(count, seed=0, fill=0):
     mismatched_cut=jnp.zeros(count),
     unmatched=jnp.zeros(count),
     desirable_rate=jnp.asarray(rng.uniform(size=count), jnp.float32),
+  )
+
+
+def rollouts(count, size=3, seed=0, fill=0, advantages=False):
+  """B prompts with up to K samples, the last `fill` of them with weight 0."""
+  rng = np.random.default_rng(seed)
+  rows = sequences(count * size, seed=seed)
+  valid = np.arange(size) < rng.integers(2, size + 1, count)[:, None]
+  draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
+  scored = rows.mask[:, 1:]
+  return RolloutBatch(
+    rows,
+    _weights(count, fill),
+    rewards=draw(count, size),
+    valid=jnp.asarray(valid),
+    old_token_logps=jnp.where(scored, draw(*scored.shape) - 4, 0.0),
+    advantages=draw(*scored.shape) if advantages else None,
   )
 
 

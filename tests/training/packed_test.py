@@ -13,8 +13,9 @@ from jalign import data, losses, sharding
 from jalign.errors import UserError
 from jalign.logprobs import sequence_logprobs
 from jalign.models import param_specs
-from jalign.training import arrays
+from jalign.training.kinds import PAIRS
 from jalign.training.objective import make_evaluation, make_objective
+from jalign.training.outputs import Outputs
 from jalign.training.state import init_state
 from jalign.training.step import make_update, split_batch
 from jalign.types import ListBatch, PairBatch, SequenceBatch, Sequences
@@ -155,7 +156,9 @@ def test_token_arrays_are_unpacked(policies):
   names = ("chosen_collision_logps", "chosen_shared_logps", "ref_chosen_logps")
   batch = _batch("pairs", fill=0)
   found = [
-    arrays.pairs(arrays.Scores(model, params, reference, None, names), x, names)
+    PAIRS.arrays(
+      Outputs(model, params, x.sequences, names, ref_params=reference), x, names
+    )
     for x in (batch, _packed(batch, width=WIDE, share_prefix=True))
   ]
   for name in names:

@@ -82,7 +82,7 @@ def by_reward_model(loaded: Loaded, head: Any) -> Scorer:
   @jax.jit
   def measure(params, head, sequences):
     hidden = loaded.model.forward(params, sequences.tokens)
-    return {"score": score.apply(head, last_hidden(hidden, sequences))}
+    return {"score": score.score(head, last_hidden(hidden, sequences))}
 
   return Scorer(
     lambda sequences: measure(loaded.params, head, sequences),

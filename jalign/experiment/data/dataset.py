@@ -11,31 +11,7 @@ import numpy as np
 
 from jalign import data
 from jalign.errors import UserError
-
-_PAIRS = (None, data.collate_pairs, data.pair_length)
-_CHOSEN = (None, data.collate_chosen, data.chosen_length)
-_SEQUENCES = (None, data.collate_sequences, data.sequence_length)
-_LISTS = (None, data.collate_lists, data.list_length)
-_UNPAIRED = (None, data.collate_unpaired, data.binary_length)
-_SCORED = (data.lists_as_sequences, *_SEQUENCES[1:])
-# (what the records are, what a loss takes) -> (view of the records or None,
-# collate, tokens of a row).
-_BATCHES: dict[tuple[str, str], tuple[Any, Callable[..., Any], Any]] = {
-  ("pairs", "pairs"): _PAIRS,
-  ("pairs", "segments"): _PAIRS,
-  ("pairs", "sequences"): _CHOSEN,
-  ("pairs", "tokens"): _CHOSEN,
-  ("pairs", "lists"): (data.pairs_as_lists, *_LISTS[1:]),
-  ("pairs", "ranked_segments"): (data.pairs_as_lists, *_LISTS[1:]),
-  ("pairs", "unpaired"): (data.pairs_as_binary, *_UNPAIRED[1:]),
-  ("sequences", "sequences"): _SEQUENCES,
-  ("sequences", "tokens"): _SEQUENCES,
-  ("lists", "lists"): _LISTS,
-  ("lists", "ranked_segments"): _LISTS,
-  ("lists", "sequences"): _SCORED,
-  ("lists", "tokens"): _SCORED,
-  ("unpaired", "unpaired"): _UNPAIRED,
-}
+from jalign.training.kinds import KINDS, Kind, Reading, kind_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,8 +19,7 @@ class Dataset:
   """What a stage is trained on, or a run is judged by.
 
   Attributes:
-    kind: of the records: "pairs", "lists", "unpaired", "sequences" or
-      "prompts".
+    kind: of the records, as `jalign.training.kinds.Records` has it.
     train: encoded training records.
     held_out: encoded held-out records.
     train_prompts: different training prompts.
@@ -67,12 +42,20 @@ class Dataset:
   facts: dict[str, Any]
   lines: tuple[str, ...]
 
-  def check(self, batch: str, where: str) -> None:
+  def serves(self, batch: str | Kind) -> bool:
+    """Whether the records can make batches of a kind."""
+    return self.kind in kind_of(batch).records
+
+  def check(self, batch: str | Kind, where: str) -> None:
     """Raises UserError if the records can't make batches of a kind."""
-    if (self.kind, batch) not in _BATCHES:
-      takers = [b for kind, b in _BATCHES if kind == self.kind]
+    if not self.serves(batch):
+      takers = [
+        name
+        for name, kind in KINDS.items()
+        if self.kind in kind.records and not kind.head
+      ]
       raise UserError(
-        f"{batch} are needed, and the data has {self.kind}.",
+        f"{kind_of(batch).name} are needed, and the data has {self.kind}.",
         where=where,
         remedy="This data serves online algorithms alone."
         if not takers
@@ -80,20 +63,24 @@ class Dataset:
         " makes other records of it.",
       )
 
-  def rows(self, batch: str, part: str) -> list[Any]:
-    """The "train" or the "eval" part, as batches of a kind take it."""
-    found = {"train": self.train, "eval": self.held_out}[part]
-    view = _BATCHES[self.kind, batch][0]
-    return found if view is None else view(found)
+  def reading(self, batch: str | Kind) -> Reading:
+    """How the records become batches of a kind."""
+    return kind_of(batch).records[self.kind]
 
-  def lengths(self, batch: str, part: str) -> list[int]:
+  def rows(self, batch: str | Kind, part: str) -> list[Any]:
+    """The "train" or the "eval" part, as batches of a kind take it."""
+    records = {"train": self.train, "eval": self.held_out}[part]
+    view = self.reading(batch).view
+    return records if view is None else view(records)
+
+  def lengths(self, batch: str | Kind, part: str) -> list[int]:
     """Tokens of each row of a part."""
-    length_of = _BATCHES[self.kind, batch][2]
+    length_of = self.reading(batch).length
     return [length_of(record) for record in self.rows(batch, part)]
 
   def loader(
     self,
-    batch: str,
+    batch: str | Kind,
     part: str,
     batch_size: int,
     *,
@@ -105,7 +92,7 @@ class Dataset:
     """Batches of a kind, of the "train" or of the "eval" part.
 
     Args:
-      batch: the kind.
+      batch: the kind, or its name.
       part: "train" or "eval".
       batch_size: examples.
       seed: of the order.
@@ -113,19 +100,14 @@ class Dataset:
       shuffle: see `data.plan`.
       packing: how they are packed; None for rows of their own.
     """
-    _, collate, length_of = _BATCHES[self.kind, batch]
-    if collate is data.collate_lists:
-      both = [*self.rows(batch, "train"), *self.rows(batch, "eval")]
-      collate = functools.partial(collate, size=data.list_size(both))
-    if collate is data.collate_unpaired:  # a batch may be all of one prompt
-      spare = data.spare_responses(self.rows(batch, part))
-      collate = functools.partial(collate, spare=spare)
+    reading = self.reading(batch)
+    collate = self._collate(batch, part)
     if packing is not None:
       collate = packing.collate(collate)
     return self._load(
       self.rows(batch, part),
       collate,
-      length_of,
+      reading.length,
       batch_size,
       buckets=self.buckets_of(packing),
       seed=seed,
@@ -133,7 +115,7 @@ class Dataset:
       shuffle=shuffle,
     )
 
-  def first(self, batch: str, pairs: int) -> tuple[Any, tuple[str, ...]]:
+  def first(self, batch: str | Kind, pairs: int) -> tuple[Any, tuple[str, ...]]:
     """The first held-out pairs as one batch of a kind.
 
     Args:
@@ -143,18 +125,20 @@ class Dataset:
     Returns:
       (the batch, sources of the pairs).
     """
-    found = self.held_out[:pairs]
-    view, collate, _ = _BATCHES["pairs", batch]
-    width = max(map(_PAIRS[2], found))
+    first = self.held_out[:pairs]
+    width = max(map(data.pair_length, first))
     length = min(b for b in self.buckets if b >= width)
-    rows = found if view is None else view(found)
-    if collate is data.collate_lists:
-      collate = functools.partial(collate, size=2)
-    if collate is data.collate_unpaired:
-      spare = data.spare_responses(view(self.held_out))
-      collate = functools.partial(collate, spare=spare)
+    view = self.reading(batch).view
+    rows = first if view is None else view(first)
+    collate = self._collate(batch, "eval")
     record = collate(rows, len(rows), length, pad_id=self.pad_id)
-    return record, tuple(pair.source for pair in found)
+    return record, tuple(pair.source for pair in first)
+
+  def _collate(self, batch: str | Kind, part: str) -> Callable[..., Any]:
+    """The collate function of a kind, with what depends on the data."""
+    reading = self.reading(batch)
+    options = reading.options(functools.partial(self.rows, batch), part)
+    return functools.partial(reading.collate, **options)
 
   def buckets_of(self, packing: data.Packing | None) -> tuple[int, ...]:
     """Rows that are shared hold sequences of any length: one bucket."""
@@ -162,11 +146,15 @@ class Dataset:
     return self.buckets[-1:] if shared else self.buckets
 
   def packing_report(
-    self, batch: str, batch_size: int, packing: data.Packing, batches: int = 32
+    self,
+    batch: str | Kind,
+    batch_size: int,
+    packing: data.Packing,
+    batches: int = 32,
   ) -> data.PackingReport:
     """How full the rows of some training batches are."""
     loader = self.loader(batch, "train", batch_size, epochs=1, packing=packing)
-    some = [each.data for each in itertools.islice(loader, batches)]
+    some = [record.data for record in itertools.islice(loader, batches)]
     loader.close()
     return data.packing_report(some)
 
@@ -192,7 +180,7 @@ class Dataset:
       **options,
     )
 
-  def examples(self, batch: str, part: str) -> Iterable[tuple]:
+  def examples(self, batch: str | Kind, part: str) -> Iterable[tuple]:
     """Source and token ids of each row, for a fingerprint."""
     for record in self.rows(batch, part):
       ids = [

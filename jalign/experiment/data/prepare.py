@@ -27,6 +27,7 @@ from jalign.experiment.data.source import (
 )
 from jalign.experiment.disk import folder as folders
 from jalign.experiment.disk import kept
+from jalign.training.kinds import PAIRS, RECORDS
 from jalign.training.progress import follow
 
 _TEXTS = ("prompt", "chosen", "rejected", "response")
@@ -73,7 +74,7 @@ class Prepared:
 
   def with_pairs(self, path: str, settings: Settings) -> "Prepared":
     """The same with all pairs of another file held out."""
-    self.main.check("pairs", "config.data")
+    self.main.check(PAIRS, "config.data")
     records, reports = read_records(
       settings.data,
       path,
@@ -156,21 +157,8 @@ def _encode(
   where, train, held_out, reports = source[:4]
   tokenizer = kept.ended(tokenizer, template)
 
-  def conversations(records, tokenizer, limits):
-    assert template is not None  # checked below
-    return data.encode_conversations(records, tokenizer, template, limits)
-
-  encoders: dict[type, tuple[str, Any]] = {
-    data.PreferenceRecord: ("pairs", data.encode_pairs),
-    data.RankedRecord: ("lists", data.encode_lists),
-    data.BinaryRecord: ("unpaired", data.encode_binary),
-    data.DemonstrationRecord: ("sequences", data.encode_demonstrations),
-    data.ConversationRecord: ("sequences", conversations),
-    data.PromptRecord: ("prompts", None),
-  }
-  record = type(train[0])
-  kind, encode = encoders[record]
-  if record is data.ConversationRecord and template is None:
+  records = RECORDS[type(train[0])]
+  if records.templated and template is None:
     raise UserError(
       "names no template, and conversations need one.",
       where=f"{where}.template",
@@ -206,18 +194,20 @@ def _encode(
       f"{where}: the template's generation prompt opens {template.opens!r};"
       " answers that it writes without that begin before it"
     )
-  if encode is not None:
-    for i, (name, records) in enumerate((("train", train), ("eval", held_out))):
-      parts[i], cut = encode(records, tokenizer, _limits(settings))
+  if records.encode is not None:
+    for i, (name, part) in enumerate((("train", train), ("eval", held_out))):
+      parts[i], cut = records.encode(
+        part, tokenizer, _limits(settings), template
+      )
       facts[name] = cut.to_dict()
       place = {"train": "training", "eval": "held out"}[name]
       lines.append(f"{place}: {cut.summary()}")
-  if template is not None and record is data.ConversationRecord:
+  if template is not None and records.templated:
     train = [opening(r, template) for r in train]
     held_out = [opening(r, template) for r in held_out]
   prompts = lambda records: _prompts(records, tokenizer, settings)
   return Dataset(
-    kind=kind,
+    kind=records.kind,
     train=parts[0],
     held_out=parts[1],
     train_prompts=prompts(train),

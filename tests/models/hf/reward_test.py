@@ -31,7 +31,7 @@ def _scores(config, params, head):
   hidden = model.forward(params, jnp.asarray(cases.PADDED))
   mask = jnp.zeros(cases.PADDED.shape, bool)
   rows = Sequences(jnp.asarray(cases.PADDED), mask, jnp.asarray(LENGTHS))
-  return scalar(config.hidden_size).apply(head, last_hidden(hidden, rows))
+  return scalar(config.hidden_size).score(head, last_hidden(hidden, rows))
 
 
 def test_scores_are_those_of_transformers(reward):

@@ -9,8 +9,9 @@ import pytest
 from jalign import losses
 from jalign.errors import UserError
 from jalign.logprobs import logits, sequence_logprobs
-from jalign.training import arrays, scores
+from jalign.training.kinds import KINDS, vocabulary
 from jalign.training.objective import make_evaluation, make_objective
+from jalign.training.outputs import Outputs
 from jalign.training.state import init_state
 from jalign.training.step import make_update
 from tests.models.tiny import tiny
@@ -33,8 +34,11 @@ MAKE = {
     rewards=jnp.arange(n) * 1.0,
     values=jnp.ones(n),
     preference=jnp.full(n, 0.5),
+    old_token_logps=jnp.zeros((n, 11)),
+    advantages=jnp.ones(n),
     **kw,
   ),
+  "rollouts": lambda n, **kw: batches.rollouts(n, advantages=True, **kw),
 }
 MAKE["tokens"] = MAKE["sequences"]
 
@@ -47,9 +51,9 @@ def policies():
 
 def given(policies, kind, data, names=None):
   model, params, reference = policies
-  names = arrays.GIVEN[kind] if names is None else names
-  score = scores.Scores(model, params, reference, None, tuple(names))
-  return arrays.MAKERS[kind](score, data, tuple(names))
+  names = tuple(KINDS[kind].gives if names is None else names)
+  outputs = Outputs(model, params, data.sequences, names, ref_params=reference)
+  return KINDS[kind].arrays(outputs, data, names)
 
 
 def dense(policies, sequences, which=1):
@@ -72,8 +76,8 @@ def test_a_batch_gives_what_its_kind_promises(policies, kind):
   data = MAKE[kind](4, fill=1)
   found = given(policies, kind, data)
   sizes = {"B": 4, "K": 3, "2": 2, "T": 11, "C": 11}
-  for name in arrays.GIVEN[kind]:
-    axes, _, dtype = losses.VOCABULARY[kind][name].partition(" ")
+  for name in KINDS[kind].gives:
+    axes, _, dtype = vocabulary(kind)[name].partition(" ")
     assert found[name].shape == tuple(sizes[axis] for axis in axes), name
     assert (found[name].dtype == bool) == (dtype == "bool"), name
 
@@ -173,9 +177,10 @@ def test_what_the_data_lacks_is_named(policies):
     with pytest.raises(UserError, match=f"takes {name}, which the data"):
       given(policies, "sequences", batches.singles(2), ("logps", name))
   model, params, _ = policies
-  score = scores.Scores(model, params, None, jnp.zeros(4), ("ref_step_logps",))
+  names, data = ("ref_step_logps",), batches.pairs(2)
+  known = Outputs(model, params, data.sequences, names, ref_logps=jnp.zeros(4))
   with pytest.raises(UserError, match="ref_step_logps.*reference='step'"):
-    arrays.MAKERS["segments"](score, batches.pairs(2), ("ref_step_logps",))
+    KINDS["segments"].arrays(known, data, names)
 
 
 # -------------------------------------------------------- sums of two counts

@@ -1,0 +1,102 @@
+"""Kinds of batch: what each gives to a loss, and how it comes to be.
+
+A kind lives in one module, as a `Kind`: names and axes of the arrays that its
+losses may take, how they are computed from a batch, what is observed, what sums
+are divided by, and how records become batches. A new kind is a module and a row
+of `KINDS`; a `Kind` of one's own goes wherever a name of one does.
+"""
+
+from collections.abc import Mapping
+
+from jalign.errors import UserError
+from jalign.training.kinds.arrays import DISTRIBUTIONS, ERRORS
+from jalign.training.kinds.kind import (
+  Arrays,
+  Kind,
+  Reading,
+  Sums,
+  mean,
+  optional,
+  unread,
+  wins,
+)
+from jalign.training.kinds.lists import LISTS, RANKED_SEGMENTS
+from jalign.training.kinds.pairs import PAIRS, SEGMENTS
+from jalign.training.kinds.records import RECORDS, Records
+from jalign.training.kinds.rollouts import ROLLOUTS
+from jalign.training.kinds.scores import SCORES
+from jalign.training.kinds.sequences import SEQUENCES, TOKENS
+from jalign.training.kinds.unpaired import UNPAIRED
+
+KINDS: Mapping[str, Kind] = {
+  kind.name: kind
+  for kind in (
+    PAIRS,
+    SEGMENTS,
+    SEQUENCES,
+    TOKENS,
+    LISTS,
+    RANKED_SEGMENTS,
+    UNPAIRED,
+    ROLLOUTS,
+    SCORES,
+    DISTRIBUTIONS,
+    ERRORS,
+  )
+}
+
+
+def kind_of(batch: str | Kind) -> Kind:
+  """A kind by its name; a `Kind` is itself.
+
+  Raises:
+    UserError: no kind has the name, or no batch is of the kind.
+  """
+  kind = KINDS.get(batch) if isinstance(batch, str) else batch
+  if kind is None or kind.arrays is None:
+    known = [name for name, row in KINDS.items() if row.arrays is not None]
+    raise UserError(
+      f"batches of kind {batch if kind is None else kind.name!r} have no"
+      " objective.",
+      where="loss",
+      remedy=f"Known kinds: {', '.join(known)}.",
+    )
+  return kind
+
+
+def vocabulary(batch: str | Kind) -> dict[str, str]:
+  """Names that losses of a kind may take -> axes, and "bool" where it is.
+
+  What a batch gives comes first; the others come from elsewhere: other models,
+  critics, samples.
+  """
+  kind = KINDS[batch] if isinstance(batch, str) else batch
+  return {**kind.gives, **kind.elsewhere}
+
+
+__all__ = [
+  "DISTRIBUTIONS",
+  "ERRORS",
+  "KINDS",
+  "LISTS",
+  "PAIRS",
+  "RANKED_SEGMENTS",
+  "RECORDS",
+  "ROLLOUTS",
+  "SCORES",
+  "SEGMENTS",
+  "SEQUENCES",
+  "TOKENS",
+  "UNPAIRED",
+  "Arrays",
+  "Kind",
+  "Reading",
+  "Records",
+  "Sums",
+  "kind_of",
+  "mean",
+  "optional",
+  "unread",
+  "vocabulary",
+  "wins",
+]

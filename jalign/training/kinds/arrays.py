@@ -1,0 +1,25 @@
+"""Kinds of arrays that losses take and no batch of jalign gives."""
+
+from jalign.training.kinds.kind import Kind
+
+DISTRIBUTIONS = Kind(
+  name="distributions",
+  about="whole next-token distributions of several models",
+  elsewhere={
+    "student_logits": "BTV",
+    "dpo_logits": "BTV",
+    "reverse_dpo_logits": "BTV",
+    "ref_logits": "BTV",
+    "mask": "BT bool",
+  },
+)
+ERRORS = Kind(
+  name="errors",
+  about="denoising errors of a pair of images",
+  elsewhere={
+    "chosen_errors": "B",
+    "rejected_errors": "B",
+    "ref_chosen_errors": "B",
+    "ref_rejected_errors": "B",
+  },
+)

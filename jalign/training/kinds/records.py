@@ -1,0 +1,50 @@
+"""Kinds of records, as files hold them, and how they become token ids."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from jalign import data
+
+# (records, tokenizer, limits, template) -> (encoded records, what was cut).
+Encode = Callable[..., tuple[list[Any], data.Truncation]]
+
+
+class Records(NamedTuple):
+  """A kind of records.
+
+  Attributes:
+    kind: its name, as `Kind.records` has it.
+    encode: `(records, tokenizer, limits, template) -> (encoded, Truncation)`;
+      None for records that hold nothing to train on but prompts.
+    templated: whether they are conversations, which need a chat template.
+  """
+
+  kind: str
+  encode: Encode | None
+  templated: bool = False
+
+
+def _by(encode: Callable[..., Any]) -> Encode:
+  """Records of texts: what a template writes is in them already."""
+
+  def function(records, tokenizer, limits, template):
+    del template
+    return encode(records, tokenizer, limits)
+
+  return function
+
+
+def _conversations(records, tokenizer, limits, template):
+  return data.encode_conversations(records, tokenizer, template, limits)
+
+
+RECORDS: Mapping[type, Records] = {
+  data.PreferenceRecord: Records("pairs", _by(data.encode_pairs)),
+  data.RankedRecord: Records("lists", _by(data.encode_lists)),
+  data.BinaryRecord: Records("unpaired", _by(data.encode_binary)),
+  data.DemonstrationRecord: Records(
+    "sequences", _by(data.encode_demonstrations)
+  ),
+  data.ConversationRecord: Records("sequences", _conversations, templated=True),
+  data.PromptRecord: Records("prompts", None),
+}

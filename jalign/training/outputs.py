@@ -1,0 +1,198 @@
+"""What models say of a batch's rows, and where it comes from.
+
+`Outputs` gives it under the policy or under the reference, computed or known;
+what asks need not know.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jalign.errors import UserError
+from jalign.logprobs import token_logprobs
+from jalign.logprobs.candidates import candidate_logprobs
+from jalign.models.heads import ScoreHead
+from jalign.training import packed
+from jalign.training.misuse import check_reference, missing_reference
+from jalign.types import Array, Model, Params, Sequences
+
+
+class Nudge(struct.PyTreeNode):
+  """Zeros that are added to a batch's rows: gradients of a loss by row.
+
+  Attributes:
+    logps: [R] to each response's log-prob, in equal parts to those of its
+      scored tokens.
+    hidden: [R, T - 1, D] to the states that predict tokens 1 .. T - 1; None
+      for no such gradient.
+  """
+
+  logps: Array
+  hidden: Array | None = None
+
+
+class Outputs:
+  """What the policy and the reference say of a batch's own rows.
+
+  A nudge is added to all that is said of the own rows under the policy:
+  functions without a `sequences` argument speak of these.
+
+  Args:
+    model: functions of both.
+    params: the policy's.
+    sequences: the batch's own rows.
+    names: arrays that the loss takes.
+    ref_params: the reference's, or None.
+    ref_logps: [R] the reference's log-probs, where they were precomputed.
+    nudge: of the own rows; None for none.
+    head: a score head and its parameters, where the policy has one.
+  """
+
+  def __init__(
+    self,
+    model: Model,
+    params: Params,
+    sequences: Sequences,
+    names: tuple[str, ...] = (),
+    *,
+    ref_params: Params | None = None,
+    ref_logps: Array | None = None,
+    nudge: Nudge | None = None,
+    head: tuple[ScoreHead, Params] | None = None,
+  ):
+    self._model, self._params, self._ref_params = model, params, ref_params
+    self._own, self._ref_logps = sequences, ref_logps
+    self._names = names
+    self._nudge = nudge
+    self._score_head = head
+    self.nudged_hidden: Array | None = None  # what the nudge was added to
+    self.needs_reference = any(name.startswith("ref_") for name in names)
+
+  # --------------------------------------------------- the batch's own rows
+
+  def hidden(self) -> Array:
+    """[R, T - 1, D] states of the policy that predict tokens 1 .. T - 1."""
+    hidden = packed.hidden_states(self._model, self._params, self._own)
+    if self._nudge is None or self._nudge.hidden is None:
+      return hidden
+    if self._own.packed is not None:
+      raise UserError(
+        "states of packed rows can't be nudged.", where="sequences.packed"
+      )
+    self.nudged_hidden = hidden
+    return hidden + self._nudge.hidden
+
+  def tokens(self) -> Array:
+    """[R, T - 1] log-probs of tokens 1 .. T - 1; 0 where they aren't scored."""
+    if self._nudge is None or self._nudge.hidden is None:
+      logps = packed.token_logps(self._model, self._params, self._own)
+    else:
+      logps = token_logprobs(
+        self.hidden(), self._head(), self._targets(), mask=self._mask()
+      )
+    return self._nudged(logps)
+
+  def sums(self) -> Array:
+    """[R] log-probs of whole responses."""
+    return jnp.sum(self.tokens(), -1)
+
+  def ref_tokens(self) -> Array:
+    """[R, T - 1] the same as `tokens` under the reference; constants."""
+    return self._under_reference(self._own)
+
+  def ref_sums(self) -> Array:
+    """[R] the same as `sums` under the reference: known, or a pass."""
+    if self._ref_logps is not None:
+      return self._ref_logps
+    return jnp.sum(self.ref_tokens(), -1)
+
+  def tokens_and_candidates(self) -> tuple[Array, Array]:
+    """`tokens`, and [R, T - 1, T - 1] those of all of a row's own tokens.
+
+    Candidates are no part of the response: a nudge of its log-prob leaves them
+    as they are, one of the states moves them, too.
+    """
+    hidden, head, targets = self.hidden(), self._head(), self._targets()
+    logps = token_logprobs(hidden, head, targets)
+    candidates = candidate_logprobs(hidden, head, targets, logps)
+    return self._nudged(jnp.where(self._mask(), logps, 0.0)), candidates
+
+  def collisions(self) -> Array:
+    """[R] sums over the response of log sum_v pi(v)^2; a constant."""
+    hidden = jax.lax.stop_gradient(self.hidden())
+    head = jax.lax.stop_gradient(self._head())
+    # z - LSE(z) and 2 z - LSE(2 z) of the targets give LSE(2 z) - 2 LSE(z).
+    logps = functools.partial(token_logprobs, mask=self._mask())
+    once = logps(hidden, head, self._targets())
+    twice = logps(hidden, _doubled(head), self._targets())
+    return jnp.sum(2 * once - twice, -1)
+
+  def features(self) -> Array:
+    """[R, D] states of the rows' last tokens, which score heads read.
+
+    Raises:
+      UserError: there is a nudge, and a score is no log-prob of a response.
+    """
+    if self._nudge is not None:
+      raise UserError(
+        "scores of a head have no gradient by a response's log-prob.",
+        where="nudge",
+      )
+    return packed.last_states(self._model, self._params, self._own)
+
+  def score_head(self) -> tuple[ScoreHead, Params]:
+    """The policy's score head and its parameters."""
+    assert self._score_head is not None  # make_objective saw to it
+    return self._score_head
+
+  # -------------------------------------------------------------- other rows
+
+  def sums_of(self, sequences: Sequences) -> Array:
+    """[R'] log-probs of whole responses that aren't the batch's own."""
+    logps = packed.token_logps(self._model, self._params, sequences)
+    return jnp.sum(logps, -1)
+
+  def ref_sums_of(self, sequences: Sequences) -> Array:
+    """[R'] the same under the reference; constants."""
+    return jnp.sum(self._under_reference(sequences), -1)
+
+  def _nudged(self, logps: Array) -> Array:
+    """Log-probs [R, T - 1] of the tokens with the nudge of their responses."""
+    if self._nudge is None:
+      return logps
+    share = self._nudge.logps / jnp.maximum(counts_of(self._own), 1)
+    return logps + jnp.where(self._mask(), share[:, None], 0.0)
+
+  def _head(self):
+    return self._model.head(self._params)
+
+  def _targets(self) -> Array:
+    return self._own.tokens[:, 1:]
+
+  def _mask(self) -> Array:
+    return self._own.mask[:, 1:]
+
+  def _under_reference(self, sequences: Sequences) -> Array:
+    if self._ref_params is None:
+      raise missing_reference(n for n in self._names if n.startswith("ref_"))
+    check_reference(self._params, self._ref_params)
+    logps = packed.token_logps(self._model, self._ref_params, sequences)
+    return jax.lax.stop_gradient(logps)
+
+
+def _doubled(head):
+  """The head that gives twice the logits."""
+  if head.dense is not None:
+    dense = head.dense
+    return head.replace(dense=lambda hidden: 2 * dense(hidden))
+  cap = head.soft_cap
+  return head.replace(
+    scale=2 * head.scale, soft_cap=None if cap is None else 2 * cap
+  )
+
+
+def counts_of(sequences: Sequences) -> Array:
+  """[R] float32 scored tokens."""
+  return jnp.sum(sequences.mask[:, 1:], -1).astype(jnp.float32)

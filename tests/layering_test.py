@@ -20,11 +20,12 @@ LAYERS = {
   "data": 2,
   "feedback": 3,
   "training": 4,
-  "evaluation": 5,
-  "diagnostics": 6,
-  "pages": 7,
-  "experiment": 8,
-  "cli": 9,
+  "online": 5,
+  "evaluation": 6,
+  "diagnostics": 7,
+  "pages": 8,
+  "experiment": 9,
+  "cli": 10,
 }
 
 # The rooms of jalign.experiment: a module imports from its own or from those
@@ -44,10 +45,10 @@ LIBRARIES = {
   "tensorstore": 4,
   "tensorboard": 4,
   "tqdm": 4,
-  "matplotlib": 7,
-  "markdown_it": 7,
-  "ml_collections": 8,
-  "absl": 8,
+  "matplotlib": 8,
+  "markdown_it": 8,
+  "ml_collections": 9,
+  "absl": 9,
 }
 
 

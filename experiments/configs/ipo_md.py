@@ -23,7 +23,7 @@ def get_config(algorithm: str = "ipo_md") -> ConfigDict:
   """Returns the config.
 
   Args:
-    algorithm: a row of jalign.training.online.ALGORITHMS.
+    algorithm: a row of jalign.online.ALGORITHMS.
   """
   c = dpo.get_config()
   c.title = f"{algorithm} against a reward"

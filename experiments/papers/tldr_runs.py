@@ -104,7 +104,7 @@ def online_stage(algorithm: str, steps: int, **loss: float) -> StageSettings:
   """A stage with the demo's optimiser for online training.
 
   Args:
-    algorithm: row of `jalign.training.online.ALGORITHMS`.
+    algorithm: row of `jalign.online.ALGORITHMS`.
     steps: updates.
     **loss: its hyperparameters.
   """

@@ -44,7 +44,7 @@ class Assembly(NamedTuple):
     update: `(state, batch, ref_params) -> (state, sums)`.
     batches: `() -> Loader`.
     prepare: `(reference's parameters or None, table of its log-probs or None)
-      -> (state, batch) -> loop.Prepared`.
+      -> (state, batch) -> loop.Placed`.
   """
 
   loss: BoundLoss

@@ -9,8 +9,8 @@ import jax
 from jalign import losses
 from jalign.errors import UserError
 from jalign.experiment.config.settings import StageSettings
+from jalign.online import ALGORITHMS
 from jalign.training.kinds import KINDS, Kind, unread, vocabulary
-from jalign.training.online import ALGORITHMS
 
 
 class BoundLoss(NamedTuple):

@@ -56,7 +56,7 @@ def batches_of(
 
 
 def prepare_of(given, stage, model, policy, ref_params, table):
-  """`(state, batch) -> loop.Prepared`: puts a batch where it is computed."""
+  """`(state, batch) -> loop.Placed`: puts a batch where it is computed."""
   del stage, model, policy, ref_params
 
   def prepare(state, batch):
@@ -64,7 +64,7 @@ def prepare_of(given, stage, model, policy, ref_params, table):
     record = batch.data
     if table is not None:
       record = reference.attach(record, batch.sources, table)
-    return loop.Prepared(place(record, given.mesh), batch.sources, {})
+    return loop.Placed((place(record, given.mesh),), batch.sources, {})
 
   return prepare
 

@@ -11,8 +11,9 @@ from jalign.experiment.context import Materials, Run
 from jalign.experiment.data.dataset import Dataset
 from jalign.experiment.held_out import Measure, measure_wins
 from jalign.experiment.loss import BoundLoss
+from jalign.online import ALGORITHMS, make_round
 from jalign.sharding import batch_sharding
-from jalign.training import loop, online
+from jalign.training import loop
 from jalign.training.kinds import Kind
 
 
@@ -39,11 +40,11 @@ def batches_of(
 
 
 def prepare_of(given, stage, model, policy, ref_params, table):
-  """`(state, batch) -> loop.Prepared`: draws responses and has them judged."""
+  """`(state, batch) -> loop.Placed`: draws responses and has them judged."""
   del table
   assert given.annotator is not None  # check_stage saw to it
-  sample = online.make_sampling(
-    online.ALGORITHMS[stage.algorithm],
+  play = make_round(
+    ALGORITHMS[stage.algorithm],
     model,
     given.annotator,
     given.tokenizer.decode,
@@ -59,9 +60,9 @@ def prepare_of(given, stage, model, policy, ref_params, table):
   def prepare(state, batch):
     # A key of the step: a resumed run draws what the uninterrupted one drew.
     key = jax.random.fold_in(root, state.step)
-    sampled = sample(policy(state.params), ref_params, batch.data, key)
-    record = jax.device_put(sampled.batch, batch_sharding(given.mesh))
-    return loop.Prepared(record, batch.sources, sampled.values)
+    played = play(policy(state.params), ref_params, batch.data, key)
+    records = jax.device_put(played.batches, batch_sharding(given.mesh))
+    return loop.Placed(records, batch.sources, played.values)
 
   return prepare
 

@@ -14,7 +14,7 @@ class Regime(NamedTuple):
     total_steps: `(stage, dataset, kind of batch) -> steps`.
     batches_of: `(materials, stage, loss) -> what the loop iterates over`.
     prepare_of: `(materials, stage, model, policy, ref_params, table) ->
-      (state, batch) -> loop.Prepared`.
+      (state, batch) -> loop.Placed`.
     measure_of: `(run, stage, assembly, start's parameters) -> Measure`, of the
       held-out part.
     samples: whether the policy samples and the annotator judges, so that the

@@ -13,7 +13,7 @@ from jalign.experiment.config.ranges import draw_of
 from jalign.experiment.config.settings import SamplerSettings
 from jalign.feedback import Answers, make_answers
 from jalign.logprobs import sequence_logprobs
-from jalign.training.online import response_texts
+from jalign.online import response_texts
 from jalign.training.progress import Progress
 from jalign.types import Model, Params
 

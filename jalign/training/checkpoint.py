@@ -89,7 +89,7 @@ class Checkpoints:
       # Host views of CPU arrays may alias buffers that the next step donates.
       if jax.default_backend() == "cpu":
         state = jax.tree.map(lambda x: x.copy(), state)
-      rest = {"step": state.step, "opt_state": state.opt_state}
+      rest = _beside(state)
       self._saving = step
       self._check_space(state)
       self._saved = {
@@ -168,10 +168,9 @@ class Checkpoints:
     Raises:
       UserError: there is none, or its shapes are not those of `like`.
     """
-    rest = {"step": like.step, "opt_state": like.opt_state}
     step = self._existing(self.latest())
-    got = self._read(step, {"params": like.params, "optimizer": rest})
-    state = TrainState(params=got["params"], **got["optimizer"])
+    got = self._read(step, {"params": like.params, "optimizer": _beside(like)})
+    state = like.replace(params=got["params"], **got["optimizer"])
     data = self._json(step, "data")["position"]
     return Restored(state, data, self._json(step, "meta"))
 
@@ -313,6 +312,14 @@ class Checkpoints:
         raise
       what = f"the checkpoint of step {self._saving}"
       raise unwritable(e, what, self.folder) from e
+
+
+def _beside(state: TrainState) -> dict[str, Any]:
+  """What is kept beside the parameters; a carry without arrays isn't."""
+  rest = {"step": state.step, "opt_state": state.opt_state}
+  if jax.tree.leaves(state.carry):
+    rest["carry"] = state.carry
+  return rest
 
 
 def _is_closed(error: Exception) -> bool:

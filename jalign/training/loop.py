@@ -31,16 +31,16 @@ class Interrupted(Exception):
     self.step = step
 
 
-class Prepared(NamedTuple):
-  """A batch as the update takes it.
+class Placed(NamedTuple):
+  """What a step learns from.
 
   Attributes:
-    data: the batch record, on the devices.
+    batches: the batch records of the step's updates, on the devices.
     sources: where each example comes from, for error messages.
     values: metrics known already, e.g. of sampling.
   """
 
-  data: Any
+  batches: Sequence[Any]
   sources: Sequence[str]
   values: Values
 
@@ -73,8 +73,10 @@ def run(
   *,
   steps: int,
   batches: Batches,
-  prepare: Callable[[TrainState, Any], Prepared],
+  prepare: Callable[[TrainState, Any], Placed],
   update: Callable[..., tuple[TrainState, dict[str, Any]]],
+  finish: Callable[[TrainState, Values, Sequence[Any]], TrainState]
+  | None = None,
   ref_params: Any = None,
   write: Callable[[int, Values], None] = lambda step, values: None,
   log_every: int = 10,
@@ -94,9 +96,11 @@ def run(
     state: is donated.
     steps: the step at which to end.
     batches: what `prepare` is fed.
-    prepare: `(state, batch) -> Prepared`: places an offline batch on the
-      devices, or samples and annotates an online one.
+    prepare: `(state, batch) -> Placed`: places an offline batch on the
+      devices, or samples and judges an online one.
     update: `(state, data, ref_params) -> (state, sums)`.
+    finish: `(state, values, sums of each update) -> state`, called after a
+      step's updates; None where an update is a step and nothing is left.
     ref_params: passed to `update`.
     write: takes `(step, values)` every `log_every` steps and for each probe.
     log_every: steps in a window of averaged metrics.
@@ -153,9 +157,14 @@ def run(
         for before in watching:
           before(step, state)
         clock += time.perf_counter() - held
-      state, sums = update(state, batch.data, ref_params)
-      settle()
-      pending = (step, sums, batch.sources)
+      dispatched = []
+      for data in batch.batches:
+        state, sums = update(state, data, ref_params)
+        settle()
+        pending = (step, sums, batch.sources)
+        dispatched.append(sums)
+      if finish is not None:
+        state = finish(state, batch.values, dispatched)
       extra.append(batch.values)
       stop = should_stop() and not last  # at the end there is nothing to stop
       saving = last or stop or (save_every and step % save_every == 0)
@@ -164,7 +173,7 @@ def run(
         settle()
         now = time.perf_counter()
         values = metrics.combine(window) | _means(extra)
-        values["seconds_per_step"] = (now - clock) / len(window)
+        values["seconds_per_step"] = (now - clock) / len(extra)
         if learning_rate is not None:
           values["learning_rate"] = float(learning_rate(step - 1))
         write(step, values)

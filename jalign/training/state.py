@@ -17,14 +17,17 @@ class TrainState(struct.PyTreeNode):
   """All that a step changes; or the shardings of it, in the same tree.
 
   Attributes:
-    step: [] int32 updates so far.
+    step: [] int32 steps so far; a step of an online stage may be several
+      updates.
     params: the policy's parameters.
     opt_state: the optimiser's state.
+    carry: what an online algorithm keeps from step to step, in any pytree.
   """
 
   step: Any
   params: Params
   opt_state: optax.OptState
+  carry: Any = ()
 
 
 def state_shardings(

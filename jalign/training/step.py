@@ -24,6 +24,7 @@ def make_update(
   microbatches: int = 1,
   join: Callable[[Params, Params], Params] = lambda trained, frozen: trained,
   watch: Callable[[Nudge, Array, Any], Sums] | None = None,
+  counts: bool = True,
 ) -> Callable[..., tuple[TrainState, dict[str, Any]]]:
   """The jitted update.
 
@@ -42,6 +43,8 @@ def make_update(
     watch: `(gradient, hidden, batch) -> more metrics`, of what the backward
       pass of each microbatch knows by row: the loss's gradient by a Nudge, and
       the states that it would be added to. It may not look at packed batches.
+    counts: whether an update is a step of the state; False where a step has
+      several, and what ends it counts.
 
   Returns:
     `(state, batch, ref_params=None, frozen=None) -> (state, sums)`; the sums
@@ -103,7 +106,8 @@ def make_update(
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     sums |= {"grad_norm": (optax.tree.norm(grads), jnp.float32(1))}
-    return TrainState(state.step + 1, params, opt_state), sums
+    step = state.step + 1 if counts else state.step
+    return state.replace(step=step, params=params, opt_state=opt_state), sums
 
   return update
 

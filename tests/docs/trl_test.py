@@ -7,7 +7,7 @@ import runpy
 import pytest
 
 from jalign import losses
-from jalign.training import ALGORITHMS
+from jalign.online import ALGORITHMS
 
 DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
 SCRIPT = runpy.run_path(str(DOCS / "make_trl.py"))

@@ -14,8 +14,8 @@ import pytest
 from jalign.data import PromptBatch
 from jalign.feedback import from_batch
 from jalign.games import kl, regularized_nash, sequence_game, tables
+from jalign.online import ALGORITHMS, make_round
 from jalign.training.objective import make_objective
-from jalign.training.online import ALGORITHMS, make_sampling
 from jalign.training.state import init_state
 from jalign.training.step import make_update
 from tests.games.stationary import (
@@ -53,8 +53,8 @@ def _prompts(count):
   )
 
 
-def _sampling(name, preferences=GAME.annotate):
-  return make_sampling(
+def _round(name, preferences=GAME.annotate):
+  return make_round(
     ALGORITHMS[name],
     MODEL,
     from_batch(preferences),
@@ -74,11 +74,11 @@ def _estimates(name, preferences=GAME.annotate, batches=64, pairs=256):
   """[batches, 13, 3] gradients of batches, as an update takes them."""
   objective = make_objective(loss_of(name), MODEL)
   gradient = jax.jit(jax.grad(objective.sums, has_aux=True))
-  sample, reference = _sampling(name, preferences), _reference_params()
+  play, reference = _round(name, preferences), _reference_params()
   params, found = {"logits": jnp.asarray(TABLE)}, []
   for i in range(batches):
-    got = sample(params, reference, _prompts(pairs), jax.random.key(i))
-    grads, (count, _) = gradient(params, got.batch, reference)
+    got = play(params, reference, _prompts(pairs), jax.random.key(i))
+    grads, (count, _) = gradient(params, got.batches[0], reference)
     found.append(np.asarray(grads["logits"]) / float(count))
   return np.stack(found)
 
@@ -197,12 +197,12 @@ def test_training_reaches_its_own_stationary_point(name):
   rate = optax.linear_schedule(0.3 * ROWS[name].speed, 0.0, steps)
   optimizer = optax.sgd(rate)
   update = make_update(make_objective(loss_of(name), MODEL), optimizer)
-  sample, reference = _sampling(name), _reference_params()
+  play, reference = _round(name), _reference_params()
   state = init_state(jax.tree.map(jnp.copy, reference), optimizer)
   for step in range(steps):
     key = jax.random.fold_in(jax.random.key(0), step)
-    got = sample(state.params, reference, _prompts(pairs), key)
-    state, _ = update(state, got.batch, reference)
+    got = play(state.params, reference, _prompts(pairs), key)
+    state, _ = update(state, got.batches[0], reference)
   table = np.asarray(state.params["logits"])
   with jax.enable_x64(True):
     policy = np.exp(tables.log_probs(jnp.asarray(table, float), L))

@@ -1,6 +1,6 @@
 """Where each online algorithm settles on an enumerated game, and its gradient.
 
-A row of `ROWS` joins an algorithm of jalign.training.online to the tests: who
+A row of `ROWS` joins an algorithm of jalign.online to the tests: who
 draws what, in exact terms, and the strength of its pull to the reference.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from jalign import losses
 from jalign.games import sequence_game, tables
-from jalign.training.online import ALGORITHMS, drawn_pairs, first_responses
+from jalign.online import ALGORITHMS, MIXTURE, drawn_pairs, first_responses
 
 GAME = sequence_game.cyclic_game()
 V, L = GAME.vocab_size, GAME.length
@@ -63,7 +63,9 @@ def exact_gradient(name: str) -> Callable[[jax.Array], jax.Array]:
     )
 
   def expected(table, sampled):
-    first, second = (drawn_from(sampled, m) for m in algorithm.mixture)
+    first, second = (
+      drawn_from(sampled, draw is MIXTURE) for draw in algorithm.draws
+    )
     if algorithm.arrange is first_responses:
       return sequence_game.expected_response_loss(
         loss, table, GAME, first, second

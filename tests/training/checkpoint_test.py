@@ -232,7 +232,7 @@ class _Session:
   def train(self, steps):
     def prepare(state, batch):
       del state
-      return loop.Prepared(place(batch.data, self.mesh), batch.sources, {})
+      return loop.Placed((place(batch.data, self.mesh),), batch.sources, {})
 
     def write(step, values):
       del values["seconds_per_step"]

@@ -31,7 +31,7 @@ def start(step=0):
 def prepare(state, batch):
   del state
   sources = (f"data.jsonl:{2 * batch + 1}", f"data.jsonl:{2 * batch + 2}")
-  return loop.Prepared(jnp.float32(batch), sources, {"fed": float(batch)})
+  return loop.Placed((jnp.float32(batch),), sources, {"fed": float(batch)})
 
 
 @jax.jit

@@ -32,9 +32,9 @@ from jalign.experiment.disk.kept import ended, named, template_for
 from jalign.experiment.disk.start import is_checkpoint
 from jalign.files import check_output
 from jalign.models import hf
+from jalign.online import response_texts
 from jalign.sharding import make_mesh
 from jalign.training import reference
-from jalign.training.online import response_texts
 from jalign.training.progress import Progress
 
 _PART = 8  # rows of a part for each slot: the last ones of a part wait

@@ -27,7 +27,7 @@ from jalign.experiment.config.settings import (
 )
 from jalign.models import ModelConfig
 from jalign.models.lora import LoraConfig
-from jalign.training.online import ALGORITHMS
+from jalign.online import ALGORITHMS
 from jalign.training.optimizer import OptimizerConfig
 
 _SECTIONS = {

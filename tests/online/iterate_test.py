@@ -12,8 +12,8 @@ from jalign import losses
 from jalign.data import PromptBatch
 from jalign.decode import generate
 from jalign.feedback import from_batch, from_preference, from_reward
+from jalign.online import ALGORITHMS, make_round
 from jalign.training.objective import make_objective
-from jalign.training.online import ALGORITHMS, make_sampling
 from jalign.training.state import init_state
 from jalign.training.step import make_update
 from tests.models.tiny import tiny
@@ -47,11 +47,9 @@ def _decode(ids):
   return " ".join(map(str, ids))
 
 
-def _sampling(name, annotate, **options):
+def _round(name, annotate, **options):
   options = {"max_new_tokens": NEW, "stop_ids": ()} | options
-  return make_sampling(
-    ALGORITHMS[name], _model()[0], annotate, _decode, **options
-  )
+  return make_round(ALGORITHMS[name], _model()[0], annotate, _decode, **options)
 
 
 def _likes(token, sign=1.0, scale=4.0):
@@ -70,23 +68,23 @@ def _rows(tree, order):
 def test_one_draw_orders_a_pair_with_the_annotators_probability():
   count, wanted = 512, 0.8
   annotate = from_preference(lambda prompt, a, b: wanted)
-  sample = _sampling("online_dpo", annotate)
+  play = _round("online_dpo", annotate)
   _, params = _model()
   prompts = _prompts(count)
   kept = []
   for seed in range(2):
-    got = sample(params, None, prompts, jax.random.key(seed))
-    assert got.batch.preference is None
+    got = play(params, None, prompts, jax.random.key(seed))
+    assert got.batches[0].preference is None
     sampled = got.rollout.sequences
     # A pair is its prompt's two rows, whole, in one order or in the other.
     chosen_first = np.all(
-      np.asarray(got.batch.sequences.tokens)[0::2]
+      np.asarray(got.batches[0].sequences.tokens)[0::2]
       == np.asarray(sampled.tokens)[0::2],
       axis=1,
     )
     order = np.arange(2 * count).reshape(-1, 2)
     order = np.where(chosen_first[:, None], order, order[:, ::-1]).reshape(-1)
-    _same(_rows(sampled, order), got.batch.sequences)
+    _same(_rows(sampled, order), got.batches[0].sequences)
     different = np.any(
       np.asarray(sampled.tokens)[0::2] != np.asarray(sampled.tokens)[1::2],
       axis=1,
@@ -102,20 +100,20 @@ def test_one_draw_orders_a_pair_with_the_annotators_probability():
 
 @pytest.mark.parametrize("preference", [1.0, 0.0])
 def test_a_certain_preference_always_orders(preference):
-  sample = _sampling("online_dpo", from_preference(lambda *_: preference))
-  got = sample(_model()[1], None, _prompts(16), jax.random.key(0))
+  play = _round("online_dpo", from_preference(lambda *_: preference))
+  got = play(_model()[1], None, _prompts(16), jax.random.key(0))
   order = np.arange(32).reshape(-1, 2)
   order = (order if preference else order[:, ::-1]).reshape(-1)
-  _same(_rows(got.rollout.sequences, order), got.batch.sequences)
+  _same(_rows(got.rollout.sequences, order), got.batches[0].sequences)
 
 
 @pytest.mark.parametrize("name", ["online_ipo", "ipo_md"])
 def test_a_soft_pair_has_the_likelier_response_first(name):
   judge = lambda prompt, a, b: 0.9 if a < b else 0.2 if a > b else 0.5
-  sample = _sampling(name, from_preference(judge))
+  play = _round(name, from_preference(judge))
   model, params = _model()
   reference = model.init(jax.random.key(4))
-  got = sample(params, reference, _prompts(16), jax.random.key(0))
+  got = play(params, reference, _prompts(16), jax.random.key(0))
   sampled = got.rollout.sequences
   responses = [
     _decode(np.asarray(row)[np.asarray(live)])
@@ -126,9 +124,9 @@ def test_a_soft_pair_has_the_likelier_response_first(name):
   )
   order = np.arange(32).reshape(-1, 2)
   order = np.where(said[:, None] >= 0.5, order, order[:, ::-1]).reshape(-1)
-  _same(_rows(sampled, order), got.batch.sequences)
+  _same(_rows(sampled, order), got.batches[0].sequences)
   want = np.maximum(said, 1 - said)
-  np.testing.assert_allclose(got.batch.preference, want, rtol=1e-6)
+  np.testing.assert_allclose(got.batches[0].preference, want, rtol=1e-6)
   assert {0.2, 0.9} <= set(said)
 
 
@@ -140,10 +138,10 @@ def test_the_annotator_sees_prompts_and_responses_without_the_stop_token():
     return np.full(len(prompts), 0.5)
 
   stop = LIKED
-  sample = _sampling(
+  play = _round(
     "online_ipo", from_batch(annotate), stop_ids=(stop,), max_new_tokens=6
   )
-  got = sample(_model()[1], None, _prompts(32), jax.random.key(0))
+  got = play(_model()[1], None, _prompts(32), jax.random.key(0))
   ((prompts, a, b),) = seen
   assert prompts == [f"prompt {i}" for i in range(32)]
   rows = [
@@ -170,9 +168,11 @@ def test_the_annotator_sees_prompts_and_responses_without_the_stop_token():
 
 def test_fill_rows_have_no_weight_and_count_nowhere():
   judge = lambda prompt, a, b: 0.9 if int(prompt.split()[1]) < 5 else 0.5
-  sample = _sampling("online_ipo", from_preference(judge))
-  got = sample(_model()[1], None, _prompts(8, fill=3), jax.random.key(0))
-  np.testing.assert_array_equal(got.batch.weights, [1, 1, 1, 1, 1, 0, 0, 0])
+  play = _round("online_ipo", from_preference(judge))
+  got = play(_model()[1], None, _prompts(8, fill=3), jax.random.key(0))
+  np.testing.assert_array_equal(
+    got.batches[0].weights, [1, 1, 1, 1, 1, 0, 0, 0]
+  )
   assert got.values["preference_certainty"] == pytest.approx(0.8)
   assert got.values["response_tokens"] == NEW
 
@@ -185,9 +185,9 @@ def test_the_reward_is_asked_once_a_response_and_reported():
     seen.append((prompt, response))
     return float(int(response.split()[0]) + 10 * int(prompt.split()[1]))
 
-  sample = _sampling("online_dpo", from_reward(reward))
+  play = _round("online_dpo", from_reward(reward))
   prompts = _prompts(8, fill=3)
-  got = sample(_model()[1], None, prompts, jax.random.key(0))
+  got = play(_model()[1], None, prompts, jax.random.key(0))
   rows = np.asarray(got.rollout.sequences.tokens)
   start = np.asarray(got.rollout.prompt_lengths)
   first = rows[np.arange(16), start]
@@ -206,7 +206,7 @@ def test_the_reward_is_asked_once_a_response_and_reported():
   }
   assert want["reward_std_within_prompt"] < want["reward_std"] / 3
   assert {k: got.values[k] for k in want} == pytest.approx(want)
-  plain = _sampling("nash_md", from_preference(lambda p, a, b: 0.75))
+  plain = _round("nash_md", from_preference(lambda p, a, b: 0.75))
   values = plain(_model()[1], _model()[1], prompts, jax.random.key(0)).values
   assert not any("reward" in name for name in values)
   assert values["win_rate_over_mixture"] == pytest.approx(0.75)
@@ -235,7 +235,7 @@ def test_ipo_md_samples_the_mixture():
 
   ends = {0.0: alone(params), 1.0: alone(reference)}
   drawn = {
-    mix: _sampling("ipo_md", annotate, mix_ref=mix)(
+    mix: _round("ipo_md", annotate, mix_ref=mix)(
       params, reference, prompts, key
     ).rollout
     for mix in (0.0, 0.5, 1.0)
@@ -251,7 +251,7 @@ def test_ipo_md_samples_the_mixture():
   assert not np.allclose(between.logps, between.model_logps[0], atol=1e-3)
   assert not np.allclose(between.logps, between.model_logps[1], atol=1e-3)
   # Online algorithms without a mixture don't look at the reference.
-  online = _sampling("online_ipo", annotate)(params, None, prompts, key)
+  online = _round("online_ipo", annotate)(params, None, prompts, key)
   _same(online.rollout.sequences, ends[0.0].sequences)
 
 
@@ -284,11 +284,11 @@ def test_what_is_rewarded_becomes_likelier(name):
   optimizer, update = _update(name)
   prompts = _prompts(32)
   for sign in (1.0, -1.0):
-    sample = _sampling(name, _likes(LIKED, sign))
+    play = _round(name, _likes(LIKED, sign))
     state = init_state(params, optimizer)
     for step in range(20):
-      got = sample(state.params, params, prompts, jax.random.key(step))
-      state, _ = update(state, got.batch, params)
+      got = play(state.params, params, prompts, jax.random.key(step))
+      state, _ = update(state, got.batches[0], params)
     after[sign] = _liked(state.params)
   assert after[1.0] > 1.5 * before
   assert after[-1.0] < before / 1.5

@@ -1,0 +1,63 @@
+"""Online alignment: an algorithm is a row of `ALGORITHMS` and pure functions.
+
+A round goes from prompts to the batches of its updates: draw, judge, arrange.
+The update is the offline one.
+"""
+
+from jalign.online.algorithms import ALGORITHMS, Algorithm
+from jalign.online.arrange import (
+  Judged,
+  drawn_pairs,
+  first_responses,
+  soft_pairs,
+)
+from jalign.online.carry import (
+  NO_CARRY,
+  Carry,
+  StepTaken,
+  apart,
+  carry_shardings,
+  init_carry,
+  make_finish,
+)
+from jalign.online.draws import (
+  GREEDY,
+  MIXTURE,
+  POLICY,
+  REFERENCE,
+  Cast,
+  Draw,
+  draw_responses,
+)
+from jalign.online.iterate import Round, make_round, response_texts
+from jalign.online.judging import Needs, check_judge
+from jalign.online.updates import Updates
+
+__all__ = [
+  "ALGORITHMS",
+  "GREEDY",
+  "MIXTURE",
+  "NO_CARRY",
+  "POLICY",
+  "REFERENCE",
+  "Algorithm",
+  "Carry",
+  "Cast",
+  "Draw",
+  "Judged",
+  "Needs",
+  "Round",
+  "StepTaken",
+  "Updates",
+  "apart",
+  "carry_shardings",
+  "check_judge",
+  "draw_responses",
+  "drawn_pairs",
+  "first_responses",
+  "init_carry",
+  "make_finish",
+  "make_round",
+  "response_texts",
+  "soft_pairs",
+]

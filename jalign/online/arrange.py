@@ -1,0 +1,71 @@
+"""From responses and judgements to a batch of the kind that a loss takes."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jalign.types import Array, PairBatch, Rollout, SequenceBatch, Sequences
+
+
+class Judged(NamedTuple):
+  """Responses to P prompts, K to each, and what the judge says of them.
+
+  Attributes:
+    rollout: P * K rows, the responses of a prompt adjacent; see
+      `draw_responses` for its log-probs.
+    rewards: [P, K] float64, None where the judge has no reward.
+    costs: [P, K] float64, None where the judge has no cost.
+    preference: [P, J] float32 P(the first > the second) of the J pairs of
+      draws that the algorithm has compared.
+    weights: [P] float32; 0 marks a prompt that only fills the batch.
+    carry: the algorithm's own state.
+    key: for what an arrangement draws.
+  """
+
+  rollout: Rollout
+  rewards: np.ndarray | None
+  costs: np.ndarray | None
+  preference: np.ndarray
+  weights: np.ndarray
+  carry: Any
+  key: Array
+
+
+def drawn_pairs(judged: Judged) -> PairBatch:
+  """Pairs that one Bernoulli draw of the preference orders."""
+  preference = judged.preference[:, 0]
+  uniforms = np.asarray(jax.random.uniform(judged.key, preference.shape))
+  sequences = _ordered(judged.rollout.sequences, uniforms < preference)
+  return PairBatch(sequences, jnp.asarray(judged.weights))
+
+
+def soft_pairs(judged: Judged) -> PairBatch:
+  """Pairs with the preference itself for a label.
+
+  The likelier response comes first, so that "chosen" in the metrics means it;
+  a loss of soft labels doesn't change under the swap.
+  """
+  preference = judged.preference[:, 0]
+  soft = jnp.asarray(np.maximum(preference, 1.0 - preference))
+  sequences = _ordered(judged.rollout.sequences, preference >= 0.5)
+  return PairBatch(sequences, jnp.asarray(judged.weights), preference=soft)
+
+
+def first_responses(judged: Judged) -> SequenceBatch:
+  """The first of the two responses, with how often it beats the second."""
+  return SequenceBatch(
+    jax.tree.map(lambda x: x[0::2], judged.rollout.sequences),
+    jnp.asarray(judged.weights),
+    preference=jnp.asarray(judged.preference[:, 0]),
+  )
+
+
+def _ordered(sequences: Sequences, first_wins: np.ndarray) -> Sequences:
+  """2P rows with the winner of each pair first."""
+  if first_wins.all():
+    return sequences
+  rows = np.arange(2 * len(first_wins)).reshape(-1, 2)
+  order = np.where(first_wins[:, None], rows, rows[:, ::-1]).reshape(-1)
+  return jax.tree.map(lambda x: x[order], sequences)

@@ -1,0 +1,210 @@
+"""What an algorithm keeps from step to step: a pytree and two pure functions.
+
+An EMA of the policy, a refreshed reference, snapshots of opponents, the
+coefficient of a KL penalty, Lagrange multipliers, running baselines. It lies in
+`TrainState.carry` and is saved and restored with the rest of the state.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jalign.errors import UserError, nearest
+from jalign.sharding import replicated
+from jalign.training.state import TrainState
+from jalign.types import Array, Params
+
+
+class StepTaken(NamedTuple):
+  """What a step leaves for the next state of a carry.
+
+  Attributes:
+    params: the policy's parameters after all updates of the step, as they are
+      trained: of a low-rank change, the change.
+    statistics: name -> [] float32: the metrics of the round, such as
+      `reward_mean`, and the means over its updates of the loss's, such as
+      `log_ratio`.
+    step: [] int32 steps so far, this one included.
+  """
+
+  params: Params
+  statistics: Mapping[str, Array]
+  step: Array
+
+
+class Carry(NamedTuple):
+  """How the state of an algorithm begins and goes on.
+
+  Attributes:
+    init: `(params, **hyperparameters) -> carry`, of the parameters that
+      training starts from.
+    next: `(carry, StepTaken, **hyperparameters) -> carry` of the same
+      structure, shapes and types.
+  """
+
+  init: Callable[..., Any]
+  next: Callable[..., Any]
+
+
+def nothing(params: Params) -> tuple[()]:
+  del params
+  return ()
+
+
+def unchanged(carry: Any, taken: StepTaken) -> Any:
+  del taken
+  return carry
+
+
+NO_CARRY = Carry(nothing, unchanged)
+
+
+def carry_shardings(
+  carry: Carry, params: Params, param_shardings: Params, mesh: Mesh
+) -> Any:
+  """Shardings of a carry: copies of the parameters lie where these lie.
+
+  Args:
+    carry: of an algorithm, hyperparameters bound.
+    params: the trained parameters, or their shapes.
+    param_shardings: a tree of NamedSharding of the same structure.
+    mesh: where everything else is replicated.
+
+  Returns:
+    A tree of the carry's structure. A subtree with the structure of the
+    parameters has their shardings, with or without one more axis in front.
+  """
+  everywhere = replicated(mesh)
+  structure: Any = jax.tree.structure(params)
+
+  def like_parameter(x, param, sharding: NamedSharding):
+    if x.shape == param.shape:
+      return sharding
+    if x.shape[1:] == param.shape:
+      return NamedSharding(mesh, PartitionSpec(None, *sharding.spec))
+    return everywhere
+
+  def whole(part) -> bool:
+    return bool(jax.tree.structure(part) == structure)
+
+  def lay(part):
+    if not whole(part):
+      return everywhere
+    return jax.tree.map(like_parameter, part, params, param_shardings)
+
+  return jax.tree.map(
+    lay,
+    jax.eval_shape(carry.init, params),
+    is_leaf=whole,
+  )
+
+
+def init_carry(carry: Carry, params: Params, shardings: Any = None) -> Any:
+  """The carry at step 0.
+
+  Args:
+    carry: of an algorithm, hyperparameters bound.
+    params: the trained parameters; they are copied.
+    shardings: of `carry_shardings`; None on a single device.
+  """
+  begin = lambda params: _copied(carry.init(params))
+  return jax.jit(begin, out_shardings=shardings)(params)
+
+
+def make_finish(
+  carry: Carry, shardings: Any = None
+) -> Callable[[TrainState, Mapping[str, float], Sequence[Any]], TrainState]:
+  """What ends a step: counts it, and takes the carry on.
+
+  Args:
+    carry: of an algorithm, hyperparameters bound.
+    shardings: of `carry_shardings`, pinned on the way out; None on a single
+      device.
+
+  Returns:
+    `(state, values, sums) -> state`: the values of the round and the sums of
+    each update. The state's carry is donated.
+  """
+  out = None if shardings is None else (None, shardings)
+
+  @functools.partial(jax.jit, donate_argnums=0, out_shardings=out)
+  def advance(old, params, step, values, sums):
+    step = step + 1
+    means = {name: _mean([s[name] for s in sums]) for name in sums[0]}
+    statistics = _Statistics(values | means)
+    new = _copied(carry.next(old, StepTaken(params, statistics, step)))
+    _check_alike(old, new)
+    return step, new
+
+  def finish(
+    state: TrainState, values: Mapping[str, float], sums: Sequence[Any]
+  ) -> TrainState:
+    numbers = {name: jnp.float32(value) for name, value in values.items()}
+    step, new = advance(
+      state.carry, state.params, state.step, numbers, list(sums)
+    )
+    return state.replace(step=step, carry=new)
+
+  return finish
+
+
+def apart(update: Callable[..., Any]) -> Callable[..., Any]:
+  """An update that leaves the carry where it is.
+
+  The update donates its state, and what is in the carry may be the reference.
+
+  Args:
+    update: `(state, *rest) -> (state, sums)`.
+  """
+
+  def apart_update(state: TrainState, *rest, **options):
+    carry = state.carry
+    state, sums = update(state.replace(carry=()), *rest, **options)
+    return state.replace(carry=carry), sums
+
+  return apart_update
+
+
+class _Statistics(dict):
+  """A dictionary whose missing names are told of in words."""
+
+  def __missing__(self, name: str):
+    raise UserError(
+      f"asks for {name!r}, which a step of this algorithm doesn't measure.",
+      where="carry.next",
+      remedy=nearest(name, sorted(self)),
+    )
+
+
+def _mean(parts: Sequence[tuple[Array, Array]]) -> Array:
+  totals, counts = zip(*parts)
+  return jnp.float32(sum(totals)) / jnp.maximum(jnp.float32(sum(counts)), 1e-30)
+
+
+def _copied(tree: Any) -> Any:
+  """Arrays of their own, of the types that a checkpoint gives back."""
+  return jax.tree.map(
+    lambda x: jnp.array(x, jnp.result_type(x), copy=True), tree
+  )
+
+
+def _check_alike(old: Any, new: Any) -> None:
+  def shapes(tree):
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+      jax.tree_util.keystr(path) or "it": f"{x.dtype}{list(x.shape)}"
+      for path, x in leaves
+    }
+
+  before, after = shapes(old), shapes(new)
+  for name in before.keys() | after.keys():
+    if before.get(name) != after.get(name):
+      raise UserError(
+        f"{name} was {before.get(name)} and is {after.get(name)}.",
+        where="carry.next",
+        remedy="Return the structure, shapes and types that init gives.",
+      )

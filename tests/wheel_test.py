@@ -21,7 +21,7 @@ def test_the_wheel_holds_the_whole_package(tmp_path):
   installed = {p.relative_to(site) for p in (site / "jalign").rglob("*.py")}
   sources = {p.relative_to(ROOT) for p in (ROOT / "jalign").rglob("*.py")}
   assert installed == sources
-  for name in ("py.typed", "evaluation/report.css"):
+  for name in ("py.typed", "pages/report.css"):
     assert (site / "jalign" / name).exists()
   assert list((site / "jalign").rglob("report.html.jinja"))
   assert not (site / "tests").exists() and not (site / "experiments").exists()

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from jalign.cli import others
 from jalign.cli.sample import sample
-from jalign.cli.streams import careful
+from jalign.cli.terminal import careful
 from jalign.cli.train import train
 from jalign.errors import UserError, nearest
 

@@ -11,7 +11,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from jalign.cli.config import read_config
+from jalign.cli.config_file import read_config
 from jalign.cli.parsing import flag_errors, parse_flags
 from jalign.errors import UserError
 from jalign.experiment.config.functions import said

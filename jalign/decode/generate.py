@@ -10,9 +10,9 @@ import jax.numpy as jnp
 
 from jalign.decode.buckets import bucket, count_compiled
 from jalign.decode.refill import refilled
-from jalign.decode.rows import (
+from jalign.decode.row_state import (
+  DecodeOptions,
   Prompts,
-  Settings,
   draw_next,
   empty_output,
   mark_seen,
@@ -101,7 +101,7 @@ def generate(
   if not all(stops):
     raise UserError("a stop sequence is empty.", where="generate.stop_ids")
   padded = bucket(width)
-  settings = Settings(
+  options = DecodeOptions(
     bucket(max_new_tokens), stops, pad_id, draw, entropy, top_k_mass
   )
   tokens = jnp.asarray(prompts, jnp.int32)
@@ -119,7 +119,7 @@ def generate(
       keys,
       jnp.int32(max_new_tokens),
     ),
-    settings=settings,
+    options=options,
     samples=samples,
     refill=None if slots is None else (slots, min(chunk, padded), admit),
   )
@@ -155,11 +155,11 @@ def _cut(rollout: Rollout, columns: int) -> Rollout:
 
 
 @functools.partial(
-  jax.jit, static_argnames=("policy", "settings", "samples", "refill")
+  jax.jit, static_argnames=("policy", "options", "samples", "refill")
 )
-def _generate(policy, params, prompts, *, settings, samples, refill):
+def _generate(policy, params, prompts, *, options, samples, refill):
   batch, width = prompts.tokens.shape
-  name = f"{batch * samples} rows of {width} + {settings.capacity} tokens"
+  name = f"{batch * samples} rows of {width} + {options.capacity} tokens"
   count_compiled(name + (f" in {refill[0]} slots" if refill else ""))
   params = policy.prepare(params, refill[0] if refill else batch * samples)
   repeat = functools.partial(
@@ -173,28 +173,28 @@ def _generate(policy, params, prompts, *, settings, samples, refill):
       policy,
       params,
       prompts,
-      settings,
+      options,
       slots=slots,
       chunk=chunk,
       admit=admit,
     )
-    return rollout_of(prompts, output, settings)
+    return rollout_of(prompts, output, options)
 
-  cache = policy.init_cache(params, batch, width + settings.capacity)
+  cache = policy.init_cache(params, batch, width + options.capacity)
   logits, cache = policy.extend(params, tokens, lengths, cache)
   logits, cache = repeat((logits, cache))
   parts = logits if isinstance(logits, tuple) else (logits,)
   count = batch * samples
   rows = start(
-    cache, jnp.arange(count, dtype=jnp.int32), settings, parts[0].shape[-1]
+    cache, jnp.arange(count, dtype=jnp.int32), options, parts[0].shape[-1]
   )
   valid = jnp.arange(width) < prompts.lengths[:, None]
   rows = rows.replace(
     live=jnp.ones(count, bool),
     seen=mark_seen(rows.seen, prompts.tokens, valid),
   )
-  following = functools.partial(draw_next, policy, params, settings, prompts)
-  carry = following(rows, logits, empty_output(count, len(parts), settings))
+  following = functools.partial(draw_next, policy, params, options, prompts)
+  carry = following(rows, logits, empty_output(count, len(parts), options))
 
   def body(carry):
     rows, output = carry
@@ -206,4 +206,4 @@ def _generate(policy, params, prompts, *, settings, samples, refill):
   _, output = jax.lax.while_loop(
     lambda carry: jnp.any(carry[0].live), body, carry
   )
-  return rollout_of(prompts, output, settings)
+  return rollout_of(prompts, output, options)

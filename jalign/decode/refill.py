@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-from jalign.decode.rows import (
+from jalign.decode.row_state import (
+  DecodeOptions,
   Output,
   Prompts,
   Rows,
-  Settings,
   draw_next,
   empty_output,
   mark_seen,
@@ -20,7 +20,7 @@ def refilled(
   policy: Policy,
   params: Params,
   prompts: Prompts,
-  settings: Settings,
+  options: DecodeOptions,
   *,
   slots: int,
   chunk: int,
@@ -35,7 +35,7 @@ def refilled(
     policy: its functions.
     params: as `policy.prepare` gives them.
     prompts: Q of them, taken in their order.
-    settings: how to draw and when to stop.
+    options: how to draw and when to stop.
     slots: S.
     chunk: C, tokens of a prompt that a row reads at once.
     admit: rows that have to be idle before they read, while others draw.
@@ -47,7 +47,7 @@ def refilled(
   size = -(-width // chunk) * chunk
   padded = jnp.pad(prompts.tokens, [(0, 0), (0, size - width)])
   new_cache = lambda rows: policy.init_cache(
-    params, rows, size + settings.capacity
+    params, rows, size + options.capacity
   )
   one = jax.eval_shape(
     lambda: policy.extend(
@@ -57,7 +57,7 @@ def refilled(
   parts = one if isinstance(one, tuple) else (one,)
   vocab = parts[0].shape[-1]
   nothing = start(
-    new_cache(admit), jnp.full(admit, count, jnp.int32), settings, vocab
+    new_cache(admit), jnp.full(admit, count, jnp.int32), options, vocab
   )
 
   def idle(rows):
@@ -104,7 +104,7 @@ def refilled(
       seen=mark_seen(part.seen, tokens, valid),
     )
     part, output = draw_next(
-      policy, params, settings, prompts, part, logits, output
+      policy, params, options, prompts, part, logits, output
     )
     part = _retire(part, count)
     target = jnp.where(busy, chosen, slots)
@@ -121,7 +121,7 @@ def refilled(
     )
     rows = rows.replace(cache=cache)
     rows, output = draw_next(
-      policy, params, settings, prompts, rows, logits, output
+      policy, params, options, prompts, rows, logits, output
     )
     return _retire(rows, count), taken, output
 
@@ -130,9 +130,9 @@ def refilled(
     return (taken < count) | jnp.any(rows.prompt < count)
 
   rows = start(
-    new_cache(slots), jnp.full(slots, count, jnp.int32), settings, vocab
+    new_cache(slots), jnp.full(slots, count, jnp.int32), options, vocab
   )
-  carry = rows, jnp.int32(0), empty_output(count, len(parts), settings)
+  carry = rows, jnp.int32(0), empty_output(count, len(parts), options)
   return jax.lax.while_loop(going, step, carry)[2]
 
 

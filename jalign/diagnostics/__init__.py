@@ -19,14 +19,7 @@ from jalign.diagnostics.gram import (
   last_layer_gram,
   token_gram,
 )
-from jalign.diagnostics.panels import (
-  entanglement_panel,
-  likelihood_panel,
-  policy_panel,
-  realised_panel,
-)
-from jalign.diagnostics.policy import TopK, reversal, top_k
-from jalign.diagnostics.preference import (
+from jalign.diagnostics.implicit_preferences import (
   Reliability,
   RewardComparison,
   compare_rewards,
@@ -35,7 +28,14 @@ from jalign.diagnostics.preference import (
   ipo_threshold,
   reliability,
 )
+from jalign.diagnostics.policy import TopK, reversal, top_k
 from jalign.diagnostics.remedy import normalised
+from jalign.diagnostics.summaries import (
+  entanglement_panel,
+  likelihood_panel,
+  policy_panel,
+  realised_panel,
+)
 from jalign.diagnostics.watch import state_products, watch_pairs
 
 __all__ = [

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from jalign.errors import UserError
 from jalign.games import matrix
-from jalign.games.checks import check_weights
+from jalign.games.validity import check_weights
 from jalign.types import Array
 
 

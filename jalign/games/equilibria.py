@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jalign.errors import UserError
-from jalign.games import plain
+from jalign.games import plain_nash
 from jalign.games.matrix import as_game, floats, in_float64, product
 from jalign.types import Array
 
@@ -205,7 +205,7 @@ def nash(preferences: Array) -> Array:
   policy = jax.lax.bitcast_convert_type(bits, jnp.float64)
   if not isinstance(policy, jax.core.Tracer) and jnp.isnan(policy).any():
     raise UserError(
-      f"no policy found that no action beats by more than {plain.GAIN:g}.",
+      f"no policy found that no action beats by more than {plain_nash.GAIN:g}.",
       where="nash",
       remedy="regularized_nash with a small tau comes near one.",
     )
@@ -213,7 +213,7 @@ def nash(preferences: Array) -> Array:
 
 
 def _solve_bits(preferences: Any) -> np.ndarray:
-  """`plain.solve`, [..., n, n, 2] uint32 -> [..., n, 2], halves of float64."""
+  """`plain_nash.solve`: [..., n, n, 2] uint32 -> [..., n, 2], halves."""
   bits = np.ascontiguousarray(preferences)
-  policies = plain.solve(bits.view(np.float64)[..., 0])
+  policies = plain_nash.solve(bits.view(np.float64)[..., 0])
   return policies[..., None].view(np.uint32)

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import xlogy
 
-from jalign.games.checks import check_game, check_policy
+from jalign.games.validity import check_game, check_policy
 from jalign.types import Array
 
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jalign.games import equilibria, matrix
-from jalign.games.checks import check_policy
 from jalign.games.solvers import Game, Schedule, Solver
+from jalign.games.validity import check_policy
 from jalign.types import Array
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jalign.logprobs.tiles import Layout, mapped
+from jalign.logprobs.tiles import Tiling, mapped
 from jalign.types import Array
 
 SIZES = 5
@@ -37,7 +37,7 @@ def sizes_of(tokens: int, parameters: int) -> tuple[int, ...]:
 
 
 def on_counted(
-  layout: Layout,
+  tiling: Tiling,
   function: Callable,
   kinds: str,
   out: str,
@@ -47,7 +47,7 @@ def on_counted(
   """`function` of each device's counted rows; what it says of others is 0.
 
   Args:
-    layout: which axes are split; all devices compute equally many rows.
+    tiling: which axes are split; all devices compute equally many rows.
     function: of local arrays, whose rows are tokens in no order.
     kinds: a letter for each array: W for a weight, R for rows [B, T, ...].
     out: the same for what it returns; one letter for a tree of rows.
@@ -55,12 +55,12 @@ def on_counted(
     *arrays: what the function takes, each perhaps a tree.
   """
   if mask is None:
-    return mapped(layout, function, kinds, out)(*arrays)
-  local = functools.partial(_local, layout, function, kinds, out)
-  return mapped(layout, local, "R" + kinds, out)(mask, *arrays)
+    return mapped(tiling, function, kinds, out)(*arrays)
+  local = functools.partial(_local, tiling, function, kinds, out)
+  return mapped(tiling, local, "R" + kinds, out)(mask, *arrays)
 
 
-def _local(layout, function, kinds, out, mask, *arrays):
+def _local(tiling, function, kinds, out, mask, *arrays):
   weights = [x.size for kind, x in zip(kinds, arrays) if kind == "W"]
   sizes = sizes_of(mask.size, sum(weights))
   run = functools.partial(_on_rows, function, kinds, out, arrays)
@@ -72,8 +72,8 @@ def _local(layout, function, kinds, out, mask, *arrays):
 
     return run(zeroed, zeroed)
   count = jnp.sum(mask, dtype=jnp.int32)
-  if layout.batch_axes is not None:
-    count = jax.lax.pmax(count, layout.batch_axes)
+  if tiling.batch_axes is not None:
+    count = jax.lax.pmax(count, tiling.batch_axes)
 
   def branch(size):
     # Past the counted rows stands N, which reads zeros and writes nothing.

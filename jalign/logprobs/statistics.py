@@ -127,7 +127,7 @@ def token_statistics(
   else:
     static = Static(
       tiles.form_of(head),
-      tiles.layout_of(head, targets.shape, tile),
+      tiles.tiling_of(head, targets.shape, tile),
       want,
       head.weight.shape[0],  # type: ignore[union-attr]
     )

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jalign.logprobs import tiles
 from jalign.logprobs.counted import on_counted
-from jalign.logprobs.tiles import Form, Layout
+from jalign.logprobs.tiles import Form, Tiling
 from jalign.types import Array
 
 
@@ -20,13 +20,13 @@ class Static(NamedTuple):
 
   Attributes:
     form: of the head.
-    layout: tiles and mesh axes.
+    tiling: tiles and mesh axes.
     want: names of what is computed besides log-probs.
     columns: of the whole vocabulary.
   """
 
   form: Form
-  layout: Layout
+  tiling: Tiling
   want: tuple[str, ...]
   columns: int
 
@@ -36,8 +36,8 @@ def _local_forward(static, hidden, weight, targets, cool):
   shape, want = targets.shape, static.want
   hidden = hidden.reshape(-1, hidden.shape[-1])
   flat, cool = _rows(targets), _rows(cool)
-  offset = tiles.first_id(static.layout, weight)
-  axis = static.layout.vocab_axis
+  offset = tiles.first_id(static.tiling, weight)
+  axis = static.tiling.vocab_axis
 
   def body(carry, start, parts):
     z, _ = tiles.tile_logits(static.form, hidden, parts[0])
@@ -71,7 +71,7 @@ def _local_forward(static, hidden, weight, targets, cool):
   if "top" in want:
     start["id"] = jnp.zeros(flat.shape[0], jnp.int32)
   found = tiles.scan_tiles(
-    body, start, (hidden,), (weight,), static.layout.tile
+    body, start, (hidden,), (weight,), static.tiling.tile
   )
   top, scaled = found["top"], {"total": found["total"]}
   if "entropy" in want:
@@ -107,7 +107,7 @@ def _local_backward(static, hidden, weight, targets, cool, kept, given):
   if "entropy" in static.want:
     g_entropy = _rows(given["entropy"])
     factor -= g_entropy * _rows(kept["entropy"])
-  offset = tiles.first_id(static.layout, weight)
+  offset = tiles.first_id(static.tiling, weight)
 
   def body(sums, start, parts):
     z, slope = tiles.tile_logits(static.form, rows, parts[0])
@@ -132,9 +132,9 @@ def _local_backward(static, hidden, weight, targets, cool, kept, given):
     tiles.no_gradients(rows, weight),
     (rows,),
     (weight,),
-    static.layout.tile,
+    static.tiling.tile,
   )
-  return tiles.total_gradients(static.layout, sums, hidden, weight.dtype)
+  return tiles.total_gradients(static.tiling, sums, hidden, weight.dtype)
 
 
 def _rows(x):
@@ -148,7 +148,7 @@ def _least_id(chosen, ids):
 
 def _forward(static, mask, *arrays):
   local = functools.partial(_local_forward, static)
-  return on_counted(static.layout, local, "RWRR", "R", mask, *arrays)
+  return on_counted(static.tiling, local, "RWRR", "R", mask, *arrays)
 
 
 # The vjp stands outside the shard_map: nothing differentiates through it.
@@ -188,7 +188,7 @@ def _stream_forward(static, hidden, weight, targets, cool, mask):
 def _stream_backward(static, residuals, given):
   given = {k: g for k, g in given.items() if not k.startswith("top_")}
   local = functools.partial(_local_backward, static)
-  grads = on_counted(static.layout, local, "RWRRRR", "RW", *residuals, given)
+  grads = on_counted(static.tiling, local, "RWRRRR", "RW", *residuals, given)
   return *grads, None, None, None
 
 

@@ -23,7 +23,7 @@ CPU_TILE_BYTES = 8 * 2**20
 LEAST_COLUMNS, CPU_LEAST_COLUMNS = 2048, 512
 
 
-class Layout(NamedTuple):
+class Tiling(NamedTuple):
   """How a computation is cut; hashable.
 
   Attributes:
@@ -48,8 +48,8 @@ def form_of(head: Head) -> Form:
   return Form(head.scale, head.soft_cap)
 
 
-def layout_of(head: Head, shape: tuple[int, ...], tile: int | None) -> Layout:
-  """The layout for tokens of a shape [B, T], on the present mesh."""
+def tiling_of(head: Head, shape: tuple[int, ...], tile: int | None) -> Tiling:
+  """The tiling for tokens of a shape [B, T], on the present mesh."""
   batch, length = shape
   mesh = jax.sharding.get_abstract_mesh()
   split = lambda axes: 1 if mesh.empty else axis_size(mesh, axes)
@@ -61,7 +61,7 @@ def layout_of(head: Head, shape: tuple[int, ...], tile: int | None) -> Layout:
   columns = head.weight.shape[0] // split(vocab_axis)  # type: ignore[union-attr]
   if tile is None:
     tile = _columns(max(batch // split(batch_axes) * length, 1))
-  return Layout(min(tile, columns), vocab_axis, batch_axes)
+  return Tiling(min(tile, columns), vocab_axis, batch_axes)
 
 
 def _columns(rows: int) -> int:
@@ -153,21 +153,21 @@ def add_gradients(sums, start, d_raw, hidden, part, dtype):
   )
 
 
-def total_gradients(layout: Layout, sums, hidden: Array, dtype):
+def total_gradients(tiling: Tiling, sums, hidden: Array, dtype):
   """Sums over the devices, in hidden's shape and the weight's dtype."""
   d_hidden, d_weight = sums[0], _floats(sums[1], dtype)
-  if layout.vocab_axis is not None:
-    d_hidden = jax.lax.psum(d_hidden, layout.vocab_axis)
-  if layout.batch_axes is not None:
-    d_weight = jax.lax.psum(d_weight, layout.batch_axes)
+  if tiling.vocab_axis is not None:
+    d_hidden = jax.lax.psum(d_hidden, tiling.vocab_axis)
+  if tiling.batch_axes is not None:
+    d_weight = jax.lax.psum(d_weight, tiling.batch_axes)
   return d_hidden.astype(hidden.dtype).reshape(hidden.shape), d_weight
 
 
-def first_id(layout: Layout, weight: Array) -> Array:
+def first_id(tiling: Tiling, weight: Array) -> Array:
   """Token id of the first row of this device's part."""
-  if layout.vocab_axis is None:
+  if tiling.vocab_axis is None:
     return jnp.int32(0)
-  return jax.lax.axis_index(layout.vocab_axis) * weight.shape[0]
+  return jax.lax.axis_index(tiling.vocab_axis) * weight.shape[0]
 
 
 def ids_of(first: Array, z: Array) -> Array:
@@ -184,21 +184,21 @@ def picked_logits(z: Array, at: Array) -> Array:
   return jnp.where(inside, found, 0.0)
 
 
-def mapped(layout: Layout, function: Callable, kinds: str, out: str):
+def mapped(tiling: Tiling, function: Callable, kinds: str, out: str):
   """`function` on each device's part; itself where nothing is split.
 
   Args:
-    layout: which axes are split.
+    tiling: which axes are split.
     function: of local arrays.
     kinds: a letter for each argument, W for a weight [V, D] and R for an
       array of rows [B, ...], or a tree of these.
     out: the same for what it returns; one letter for a tree of rows.
   """
-  if layout.vocab_axis is None and layout.batch_axes is None:
+  if tiling.vocab_axis is None and tiling.batch_axes is None:
     return function
   spec = {
-    "W": PartitionSpec(layout.vocab_axis),
-    "R": PartitionSpec(layout.batch_axes),
+    "W": PartitionSpec(tiling.vocab_axis),
+    "R": PartitionSpec(tiling.batch_axes),
   }
   out_specs = tuple(spec[kind] for kind in out)
   return jax.shard_map(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jalign.errors import UserError
 from jalign.logprobs import tiles
 from jalign.logprobs.dense import by_chunks, logits
-from jalign.logprobs.tiles import Form, Layout
+from jalign.logprobs.tiles import Form, Tiling
 from jalign.types import Array, Head
 
 
@@ -22,7 +22,7 @@ class _Static(NamedTuple):
 
   form: Form
   ref_form: Form
-  layout: Layout
+  tiling: Tiling
 
 
 def token_kl(
@@ -142,9 +142,9 @@ def _prepared(hidden, head, ref_hidden, ref_head, tile):
     )
   if head.dense is not None or ref_head.dense is not None:
     return None
-  # One layout for both: a tile has the same tokens of both vocabularies.
-  layout = tiles.layout_of(head, hidden.shape[:2], tile)
-  return _Static(tiles.form_of(head), tiles.form_of(ref_head), layout)
+  # One tiling for both: a tile has the same tokens of both vocabularies.
+  tiling = tiles.tiling_of(head, hidden.shape[:2], tile)
+  return _Static(tiles.form_of(head), tiles.form_of(ref_head), tiling)
 
 
 def _constant(head, hidden):
@@ -186,7 +186,7 @@ def _grow(top, total, z):
 def _kl_local(static, hidden, weight, ref_hidden, ref_weight):
   """KL, and lse of the policy less the reference's, [B, T]; and lse."""
   states = _flat(hidden), _flat(ref_hidden)
-  axis = static.layout.vocab_axis
+  axis = static.tiling.vocab_axis
 
   def body(carry, start, parts):
     top, total, gap, ref_top, ref_total = carry
@@ -203,7 +203,7 @@ def _kl_local(static, hidden, weight, ref_hidden, ref_weight):
     (low, zeros, zeros, low, zeros),
     states,
     (weight, ref_weight),
-    static.layout.tile,
+    static.tiling.tile,
   )
   if axis is not None:
     tops = jax.lax.pmax((top, ref_top), axis)
@@ -239,9 +239,9 @@ def _kl_local_backward(
     tiles.no_gradients(states[0], weight),
     states,
     (weight, ref_weight),
-    static.layout.tile,
+    static.tiling.tile,
   )
-  return tiles.total_gradients(static.layout, sums, hidden, weight.dtype)
+  return tiles.total_gradients(static.tiling, sums, hidden, weight.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -251,13 +251,13 @@ def _kl(static, *arrays):
 
 def _kl_forward(static, *arrays):
   local = functools.partial(_kl_local, static)
-  kl, apart, lse = tiles.mapped(static.layout, local, "RWRW", "RRR")(*arrays)
+  kl, apart, lse = tiles.mapped(static.tiling, local, "RWRW", "RRR")(*arrays)
   return kl, (*arrays, kl, apart, lse)
 
 
 def _kl_backward(static, residuals, given):
   local = functools.partial(_kl_local_backward, static)
-  run = tiles.mapped(static.layout, local, "RWRWRRRR", "RW")
+  run = tiles.mapped(static.tiling, local, "RWRWRRRR", "RW")
   return *run(*residuals, given), None, None
 
 
@@ -273,8 +273,8 @@ def _mixture_local(
   """Log-probs of the targets, and the mixture's lse, [B, T]."""
   states = _flat(hidden), _flat(ref_hidden)
   flat, mix = targets.reshape(-1), _column(mix)
-  offset = tiles.first_id(static.layout, weight)
-  axis = static.layout.vocab_axis
+  offset = tiles.first_id(static.tiling, weight)
+  axis = static.tiling.vocab_axis
 
   def body(carry, start, parts):
     top, total, picked = carry
@@ -289,7 +289,7 @@ def _mixture_local(
     (zeros - jnp.inf, zeros, zeros),
     states,
     (weight, ref_weight),
-    static.layout.tile,
+    static.tiling.tile,
   )
   if axis is not None:
     highest = jax.lax.pmax(top, axis)
@@ -304,7 +304,7 @@ def _mixture_local_backward(
 ):
   states = _flat(hidden), _flat(ref_hidden)
   flat, mix, lse, given = map(_column, (targets, mix, lse, given))
-  offset = tiles.first_id(static.layout, weight)
+  offset = tiles.first_id(static.tiling, weight)
 
   def body(sums, start, parts):
     z, r, slope = _both(static, states, parts)
@@ -320,9 +320,9 @@ def _mixture_local_backward(
     tiles.no_gradients(states[0], weight),
     states,
     (weight, ref_weight),
-    static.layout.tile,
+    static.tiling.tile,
   )
-  return tiles.total_gradients(static.layout, sums, hidden, weight.dtype)
+  return tiles.total_gradients(static.tiling, sums, hidden, weight.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -332,13 +332,13 @@ def _mixture(static, *arrays):
 
 def _mixture_forward(static, *arrays):
   local = functools.partial(_mixture_local, static)
-  logps, lse = tiles.mapped(static.layout, local, "RWRWRR", "RR")(*arrays)
+  logps, lse = tiles.mapped(static.tiling, local, "RWRWRR", "RR")(*arrays)
   return logps, (*arrays, lse)
 
 
 def _mixture_backward(static, residuals, given):
   local = functools.partial(_mixture_local_backward, static)
-  run = tiles.mapped(static.layout, local, "RWRWRRRR", "RW")
+  run = tiles.mapped(static.tiling, local, "RWRWRRRR", "RW")
   return *run(*residuals, given), None, None, None, None
 
 

@@ -4,8 +4,8 @@ import dataclasses
 from typing import Any
 
 from jalign.errors import UserError
+from jalign.models.config_ranges import FIELDS, SWITCHES, dtype_name
 from jalign.models.layers import ACTIVATIONS
-from jalign.models.ranges import FIELDS, SWITCHES, dtype_name
 from jalign.models.rope import scaling_of
 from jalign.sharding import RULES, Rules
 

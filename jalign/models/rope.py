@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jalign.errors import UserError
-from jalign.models.ranges import SCALING
+from jalign.models.config_ranges import SCALING
 from jalign.types import Array
 
 # What a scaling may be told, beside its type; None is "by the formula".

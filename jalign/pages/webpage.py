@@ -52,7 +52,7 @@ def _tools():
 
 
 def _resource(name: str) -> str:
-  return (importlib.resources.files("jalign.evaluation") / name).read_text(
+  return (importlib.resources.files("jalign.pages") / name).read_text(
     encoding="utf-8"
   )
 

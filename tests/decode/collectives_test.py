@@ -7,7 +7,7 @@ import pytest
 from jalign import sharding
 from jalign.decode import MixtureParams, geometric, sampler
 from jalign.decode.generate import _generate
-from jalign.decode.rows import Prompts, Settings
+from jalign.decode.row_state import DecodeOptions, Prompts
 from jalign.models import param_specs
 from jalign.types import NOT_SPLIT, Policy
 from tests import programs
@@ -51,10 +51,10 @@ def _compiled(mesh_shape, mixed=False, settings=None, **changes):
     jnp.int32(NEW),
   )
   draw = sampler(**(settings or {}))
-  static = Settings(NEW, ((3,),), 0, draw, False, 0)
+  static = DecodeOptions(NEW, ((3,),), 0, draw, False, 0)
   with jax.set_mesh(mesh):
     lowered = _generate.lower(
-      policy, params, prompts, settings=static, samples=1, refill=None
+      policy, params, prompts, options=static, samples=1, refill=None
     )
     return lowered.compile().as_text()
 

@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 CONF = runpy.run_path(str(DOCS / "conf.py"))
 # What people run, not what they import.
-PROGRAMS = {"cli", "experiment", "files", "__main__", "__init__"}
+PROGRAMS = {"cli", "experiment", "files", "hosts", "__main__", "__init__"}
 
 
 def test_every_package_has_a_page():

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from jalign import cli
-from jalign.cli.streams import careful
+from jalign.cli.terminal import careful
 from jalign.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

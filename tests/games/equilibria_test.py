@@ -9,7 +9,7 @@ import pytest
 
 from jalign import games
 from jalign.errors import UserError
-from jalign.games import equilibria, plain
+from jalign.games import equilibria, plain_nash
 from tests.games import grid
 
 few = hypothesis.settings(max_examples=25, deadline=None)
@@ -130,10 +130,10 @@ def test_traced_games_that_are_none_give_nan_and_no_error():
 
 
 def test_a_plain_game_that_is_not_solved_says_so(monkeypatch):
-  monkeypatch.setattr(plain, "GAIN", -1.0)
+  monkeypatch.setattr(plain_nash, "GAIN", -1.0)
   with pytest.raises(UserError, match="no policy found that no action beats"):
     games.nash(_random(3, 0))
-  assert np.isnan(plain.solve(_random(3, 0))).all()
+  assert np.isnan(plain_nash.solve(_random(3, 0))).all()
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -8,7 +8,7 @@ import pytest
 from jalign import logprobs, sharding
 from jalign.logprobs import counted
 from jalign.logprobs.counted import on_counted, sizes_of
-from jalign.logprobs.tiles import Layout
+from jalign.logprobs.tiles import Tiling
 from jalign.types import Head
 from tests.logprobs import oracle
 from tests.programs import traced
@@ -127,7 +127,7 @@ def test_the_smallest_size_that_holds_them_is_computed(monkeypatch):
   computed = lambda weight, x: jnp.full(x.shape, x.shape[1])
   run = jax.jit(
     lambda mask: on_counted(
-      Layout(1, None, None), computed, "WR", "R", mask, jnp.ones(1), mask
+      Tiling(1, None, None), computed, "WR", "R", mask, jnp.ones(1), mask
     )
   )
   for count in range(1, tokens + 1):

@@ -8,11 +8,14 @@ from jalign.losses.policy_gradient.distributional import (
   f_dpg_reverse_kl,
   f_dpg_tv,
 )
-from jalign.losses.policy_gradient.groups import dr_grpo, grpo, rloo
-from jalign.losses.policy_gradient.nash_md import nash_md, nash_md_token_kl
-from jalign.losses.policy_gradient.p3o import p3o, p3o_joint
+from jalign.losses.policy_gradient.group_relative import dr_grpo, grpo, rloo
 from jalign.losses.policy_gradient.ppo import ppo_clip, value_clip
-from jalign.losses.policy_gradient.score import reinforce, remax
+from jalign.losses.policy_gradient.preference_game import (
+  nash_md,
+  nash_md_token_kl,
+)
+from jalign.losses.policy_gradient.score_function import reinforce, remax
+from jalign.losses.policy_gradient.two_samples import p3o, p3o_joint
 
 __all__ = [
   "dr_grpo",

@@ -5,7 +5,7 @@ from jalign.losses.rewards.ensemble import (
   relabelled,
   score_spread,
 )
-from jalign.losses.rewards.preference import (
+from jalign.losses.rewards.preference_model import (
   general_preference,
   general_preference_score,
   order_gap,

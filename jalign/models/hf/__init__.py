@@ -1,9 +1,9 @@
 """Hugging Face checkpoints in and out."""
 
 from jalign.models.hf.adapter import load_adapter, save_adapter
+from jalign.models.hf.checkpoint_folder import appearing, resolve
 from jalign.models.hf.description import HOW, config_from, config_to
 from jalign.models.hf.families import FAMILIES
-from jalign.models.hf.folder import appearing, resolve
 from jalign.models.hf.load import load, load_reward_model, read_config
 from jalign.models.hf.save import TOKENIZER_FILES, exported, save
 from jalign.models.hf.shards import open_shards

@@ -16,7 +16,7 @@ import safetensors.numpy
 from jalign.errors import UserError
 from jalign.models.config import DTYPES, ModelConfig
 from jalign.models.hf.adapter_config import CONFIG, read_adapter_config
-from jalign.models.hf.folder import appearing
+from jalign.models.hf.checkpoint_folder import appearing
 from jalign.models.hf.save import on_host
 from jalign.models.hf.shards import listed, not_finite
 from jalign.models.hf.tensors import Place, places, tensors

@@ -11,8 +11,8 @@ from typing import Any
 
 from jalign.errors import UserError
 from jalign.models.config import FULL, SLIDING, ModelConfig
+from jalign.models.config_ranges import SWITCHES
 from jalign.models.hf.families import FAMILIES
-from jalign.models.ranges import SWITCHES
 
 # Fields of ModelConfig that say how and in what numbers, not what, is computed.
 HOW = (

@@ -13,6 +13,7 @@ from flax import traverse_util
 
 from jalign.errors import UserError
 from jalign.models.config import ModelConfig
+from jalign.models.config_ranges import dtype_name
 from jalign.models.hf.description import config_from
 from jalign.models.hf.parts import read
 from jalign.models.hf.raw import check_numbers
@@ -25,7 +26,6 @@ from jalign.models.hf.shards import (
   open_shards,
 )
 from jalign.models.hf.tensors import places, tensors
-from jalign.models.ranges import dtype_name
 from jalign.models.spec import param_specs
 from jalign.sharding import shardings
 from jalign.types import Params

@@ -3,8 +3,8 @@
 from typing import Any
 
 from jalign.errors import UserError
+from jalign.models.config_ranges import FIELDS, SCALING, SWITCHES
 from jalign.models.hf.families import FAMILIES
-from jalign.models.ranges import FIELDS, SCALING, SWITCHES
 
 _ROTATION = {**SCALING, "rope_theta": FIELDS["rope_theta"]}
 # No field of ModelConfig: exports write what the file says.

@@ -16,9 +16,9 @@ from flax import traverse_util
 
 from jalign.errors import UserError
 from jalign.models.config import DTYPES, ModelConfig
+from jalign.models.hf.checkpoint_folder import appearing
 from jalign.models.hf.description import config_to, family_of
 from jalign.models.hf.families import FAMILIES
-from jalign.models.hf.folder import appearing
 from jalign.models.hf.shards import HEAD, INDEX, SCORE, SINGLE
 from jalign.models.hf.tensors import places
 from jalign.models.spec import param_specs

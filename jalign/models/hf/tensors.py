@@ -54,7 +54,7 @@ _TOP = {
 }
 
 
-class Layout(NamedTuple):
+class TensorScheme(NamedTuple):
   """How a family's files name and hold things.
 
   Attributes:
@@ -73,14 +73,14 @@ class Layout(NamedTuple):
   inputs_first: bool = False
 
 
-_LAYOUTS = {
-  "phi3": Layout(
+_SCHEMES = {
+  "phi3": TensorScheme(
     fused={
       "self_attn.qkv_proj.weight": ("wq", "wk", "wv"),
       "mlp.gate_up_proj.weight": ("gate", "up"),
     }
   ),
-  "mixtral": Layout(
+  "mixtral": TensorScheme(
     names={
       "router": "block_sparse_moe.gate.weight",
       "gate": "block_sparse_moe.experts.{}.w1.weight",
@@ -88,7 +88,7 @@ _LAYOUTS = {
       "down": "block_sparse_moe.experts.{}.w2.weight",
     }
   ),
-  "qwen3_moe": Layout(
+  "qwen3_moe": TensorScheme(
     names={
       "router": "mlp.gate.weight",
       "gate": "mlp.experts.{}.gate_proj.weight",
@@ -96,7 +96,7 @@ _LAYOUTS = {
       "down": "mlp.experts.{}.down_proj.weight",
     }
   ),
-  "gpt2": Layout(
+  "gpt2": TensorScheme(
     layer="transformer.h.{}.",
     names={
       "wo": "attn.c_proj.weight",
@@ -159,16 +159,16 @@ class Place(NamedTuple):
 def places(c: ModelConfig, specs) -> dict[str, Place]:
   """Path -> place of every parameter."""
   family = family_of(c)
-  layout = _LAYOUTS.get(family, Layout())
-  names = {**_ATTENTION, **_MLP, **_NORMS[c.norm_position], **layout.names}
+  scheme = _SCHEMES.get(family, TensorScheme())
+  names = {**_ATTENTION, **_MLP, **_NORMS[c.norm_position], **scheme.names}
   found = {
-    path: _place(layout.top[path], spec.shape, (), 1, 0, False)
+    path: _place(scheme.top[path], spec.shape, (), 1, 0, False)
     for path, spec in specs.items()
     if path != "blocks"
   }
   blocks = specs["blocks"]
   starts: dict[str, tuple[str, int]] = {}
-  for whole, parts in layout.fused.items():
+  for whole, parts in scheme.fused.items():
     before = 0
     for part in parts:
       starts[part] = whole, before
@@ -181,12 +181,12 @@ def places(c: ModelConfig, specs) -> dict[str, Place]:
     matrix = _is_matrix(path)
     stack = spec.shape[: 1 + name.count("{}")]
     found[f"blocks/{path}"] = _place(
-      layout.layer + name,
+      scheme.layer + name,
       spec.shape[len(stack) :],
       stack,
       inputs(path) if matrix else 0,
       start,
-      matrix and not layout.inputs_first,
+      matrix and not scheme.inputs_first,
     )
   return found
 

@@ -5,7 +5,7 @@ import jax
 from jalign.losses import kl
 from jalign.losses._arrays import check_range, floats_with_axes, where_scored
 from jalign.losses.advantages import reward_to_go, token_rewards
-from jalign.losses.policy_gradient.score import reinforce
+from jalign.losses.policy_gradient.score_function import reinforce
 from jalign.types import Array
 
 

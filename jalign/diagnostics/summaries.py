@@ -15,8 +15,11 @@ from jalign.diagnostics.entanglement import (
   Products,
   case_of,
 )
+from jalign.diagnostics.implicit_preferences import (
+  idealised_ranking,
+  reliability,
+)
 from jalign.diagnostics.policy import TopK
-from jalign.diagnostics.preference import idealised_ranking, reliability
 from jalign.evaluation.likelihood import PairScores
 
 Panel = dict[str, float]

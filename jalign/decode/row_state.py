@@ -13,7 +13,7 @@ from jalign.types import Array, Params, Policy, Rollout, Sequences
 _NONE = -1  # no token
 
 
-class Settings(NamedTuple):
+class DecodeOptions(NamedTuple):
   """The hashable part of a decode.
 
   Attributes:
@@ -86,13 +86,15 @@ class Output(struct.PyTreeNode):
   values: Array
 
 
-def start(cache: Any, prompt: Array, settings: Settings, vocab: int) -> Rows:
+def start(
+  cache: Any, prompt: Array, options: DecodeOptions, vocab: int
+) -> Rows:
   """Rows that have read nothing and draw nothing yet."""
   count = prompt.shape[0]
   zeros = jnp.zeros(count, jnp.int32)
-  width = max((len(stop) for stop in settings.stops), default=1)
+  width = max((len(stop) for stop in options.stops), default=1)
   seen = None
-  if settings.draw.reads_seen:
+  if options.draw.reads_seen:
     seen = jnp.zeros((count, vocab), bool)
   return Rows(
     cache=cache,
@@ -106,10 +108,10 @@ def start(cache: Any, prompt: Array, settings: Settings, vocab: int) -> Rows:
   )
 
 
-def empty_output(count: int, models: int, settings: Settings) -> Output:
+def empty_output(count: int, models: int, options: DecodeOptions) -> Output:
   """Nothing drawn for `count` prompts."""
-  columns = 1 + models + settings.entropy + bool(settings.top_k_mass)
-  shape = count, settings.capacity
+  columns = 1 + models + options.entropy + bool(options.top_k_mass)
+  shape = count, options.capacity
   return Output(jnp.full(shape, _NONE, jnp.int32), jnp.zeros((*shape, columns)))
 
 
@@ -124,7 +126,7 @@ def mark_seen(seen: Array | None, tokens: Array, valid: Array) -> Array | None:
 def draw_next(
   policy: Policy,
   params: Params,
-  settings: Settings,
+  options: DecodeOptions,
   prompts: Prompts,
   rows: Rows,
   logits: Any,
@@ -135,7 +137,7 @@ def draw_next(
   Args:
     policy: its functions.
     params: its parameters.
-    settings: how to draw and when to stop.
+    options: how to draw and when to stop.
     prompts: of all rows.
     rows: their state; S of them.
     logits: of `policy.extend`.
@@ -152,15 +154,15 @@ def draw_next(
   uniforms = jax.vmap(
     lambda key, position: jax.random.uniform(jax.random.fold_in(key, position))
   )(prompts.keys[at], positions)
-  token, logp = settings.draw.draw(mixed, uniforms, rows.seen, policy.layout)
-  if settings.draw.plain and len(parts) == 1:
+  token, logp = options.draw.draw(mixed, uniforms, rows.seen, policy.layout)
+  if options.draw.plain and len(parts) == 1:
     values = [logp, logp]
   else:
     values = [logp]
     values += [draws.log_prob(z, token, policy.layout) for z in parts]
-  values += _indicators(parts[0], settings)
+  values += _indicators(parts[0], options)
   # Rows that draw nothing have a column that doesn't exist.
-  column = jnp.where(rows.live, rows.step, settings.capacity)
+  column = jnp.where(rows.live, rows.step, options.capacity)
   output = Output(
     output.tokens.at[rows.prompt, column].set(token, mode="drop"),
     output.values.at[rows.prompt, column].set(
@@ -172,7 +174,7 @@ def draw_next(
   rows = rows.replace(
     step=step,
     last=jnp.where(rows.live, token, rows.last),
-    live=rows.live & ~_ends(window, settings.stops) & (step < prompts.limit),
+    live=rows.live & ~_ends(window, options.stops) & (step < prompts.limit),
     recent=window[:, 1:],
     seen=mark_seen(rows.seen, token[:, None], rows.live[:, None]),
   )
@@ -188,30 +190,32 @@ def _ends(window: Array, stops: tuple[tuple[int, ...], ...]) -> Array:
   return ended
 
 
-def _indicators(logits: Array, settings: Settings) -> list[Array]:
+def _indicators(logits: Array, options: DecodeOptions) -> list[Array]:
   """Entropy and top-k mass of softmax(logits), those that are asked for."""
   found: list[Array] = []
-  if not settings.entropy and not settings.top_k_mass:
+  if not options.entropy and not options.top_k_mass:
     return found
   shifted = logits - jnp.max(logits, -1, keepdims=True)
   mass = jnp.exp(shifted)
   total = jnp.sum(mass, -1)
-  if settings.entropy:
+  if options.entropy:
     mean = jnp.sum(jnp.where(mass > 0, mass * shifted, 0.0), -1) / total
     found.append(jnp.log(total) - mean)
-  if settings.top_k_mass:
-    kept = filters.keep_top_k(logits, k=settings.top_k_mass)
+  if options.top_k_mass:
+    kept = filters.keep_top_k(logits, k=options.top_k_mass)
     top = jnp.sum(jnp.where(kept > -jnp.inf, mass, 0.0), -1)
     found.append(top / total)
   return found
 
 
-def rollout_of(prompts: Prompts, output: Output, settings: Settings) -> Rollout:
+def rollout_of(
+  prompts: Prompts, output: Output, options: DecodeOptions
+) -> Rollout:
   """Prompts and responses in the columns of a `Rollout`."""
   count, width = prompts.tokens.shape
-  total = width + settings.capacity
+  total = width + options.capacity
   lengths = jnp.sum(output.tokens >= 0, -1, dtype=jnp.int32)
-  longest = max((len(stop) for stop in settings.stops), default=1)
+  longest = max((len(stop) for stop in options.stops), default=1)
   last = lengths[:, None] + jnp.arange(-longest, 0)
   window = jnp.take_along_axis(output.tokens, jnp.maximum(last, 0), -1)
   window = jnp.where(last >= 0, window, _NONE)
@@ -219,27 +223,25 @@ def rollout_of(prompts: Prompts, output: Output, settings: Settings) -> Rollout:
   # Column j of a row holds prompt token j or response token j - prompt length.
   index = jnp.arange(total, dtype=jnp.int32) - prompts.lengths[:, None]
   inside = (index >= 0) & (index < lengths[:, None])
-  index = jnp.clip(index, 0, settings.capacity - 1)
+  index = jnp.clip(index, 0, options.capacity - 1)
   align = lambda x, fill: jnp.where(
     inside, jnp.take_along_axis(x, index, axis=-1), fill
   )
-  padded = jnp.pad(prompts.tokens, [(0, 0), (0, settings.capacity)])
+  padded = jnp.pad(prompts.tokens, [(0, 0), (0, options.capacity)])
   in_prompt = jnp.arange(total) < prompts.lengths[:, None]
   values = [align(v, 0.0) for v in jnp.moveaxis(output.values, -1, 0)]
-  mass = values.pop() if settings.top_k_mass else None
-  entropy = values.pop() if settings.entropy else None
+  mass = values.pop() if options.top_k_mass else None
+  entropy = values.pop() if options.entropy else None
   return Rollout(
     sequences=Sequences(
-      tokens=jnp.where(
-        in_prompt, padded, align(output.tokens, settings.pad_id)
-      ),
+      tokens=jnp.where(in_prompt, padded, align(output.tokens, options.pad_id)),
       mask=inside,
       lengths=prompts.lengths + lengths,
     ),
     prompt_lengths=prompts.lengths,
     logps=values[0],
     model_logps=jnp.stack(values[1:]),
-    finished=_ends(window, settings.stops),
+    finished=_ends(window, options.stops),
     entropy=entropy,
     top_k_mass=mass,
   )

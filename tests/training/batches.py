@@ -8,6 +8,7 @@ from jalign.types import (
   ListBatch,
   PairBatch,
   RolloutBatch,
+  ScoreBatch,
   SequenceBatch,
   Sequences,
   UnpairedBatch,
@@ -83,6 +84,17 @@ def rollouts(count, size=3, seed=0, fill=0, advantages=False):
     valid=jnp.asarray(valid),
     old_token_logps=jnp.where(scored, draw(*scored.shape) - 4, 0.0),
     advantages=draw(*scored.shape) if advantages else None,
+  )
+
+
+def scored_pairs(count, seed=0, fill=0, **fields):
+  """P pairs for a score head, the last `fill` of them with weight 0."""
+  return ScoreBatch(
+    sequences(2 * count, seed=seed),
+    _weights(count, fill),
+    ranks=jnp.tile(jnp.array([1.0, 2.0]), (count, 1)),
+    valid=jnp.ones((count, 2), bool),
+    **fields,
   )
 
 

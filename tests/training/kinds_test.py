@@ -14,6 +14,7 @@ from jalign.training.objective import make_evaluation, make_objective
 from jalign.training.outputs import Outputs
 from jalign.training.state import init_state
 from jalign.training.step import make_update
+from jalign.types import RolloutBatch, SequenceBatch
 from tests.models.tiny import tiny
 from tests.training import batches
 
@@ -170,6 +171,65 @@ def test_segments_are_responses_step_by_step(policies):
   np.testing.assert_allclose(
     given(policies, "segments", soft)["preference"], 0.7
   )
+
+
+def test_rollouts_are_rows_of_a_prompt_token_by_token(policies):
+  data = batches.rollouts(4, fill=1)
+  names = ("token_logps", "old_token_logps", "ref_token_logps", "valid")
+  found = given(policies, "rollouts", data, names)
+  for name, which in (("token_logps", 1), ("ref_token_logps", 2)):
+    tokens = tokens_of(policies, data.sequences, which)
+    np.testing.assert_allclose(
+      found[name].reshape(tokens.shape), tokens, rtol=1e-5, atol=1e-6
+    )
+  np.testing.assert_array_equal(
+    found["old_token_logps"].reshape(12, -1), data.old_token_logps
+  )
+  assert not found["valid"][-1].any()
+  recorded = data.replace(ref_token_logps=jnp.full((12, 11), -3.0))
+  again = given(policies, "rollouts", recorded, names)
+  np.testing.assert_array_equal(again["ref_token_logps"], -3)
+
+
+@pytest.mark.parametrize("kind", ["tokens", "rollouts"])
+def test_an_advantage_is_of_a_token_or_of_a_response(policies, kind):
+  data = MAKE[kind](2)
+  rows = data.sequences.mask[:, 1:].shape
+  shape = (2,) if kind == "tokens" else (2, 3)
+  one = jnp.arange(1.0, 1 + np.prod(shape)).reshape(shape)
+  for values in (one, jnp.broadcast_to(one.reshape(-1, 1), rows)):
+    found = given(
+      policies, kind, data.replace(advantages=values), ("advantages",)
+    )["advantages"]
+    assert found.shape == (*shape, rows[1])
+    np.testing.assert_array_equal(found, one[..., None] * np.ones(rows[1]))
+  with pytest.raises(UserError, match="takes advantages, which the data"):
+    given(policies, kind, data.replace(advantages=None), ("advantages",))
+
+
+@pytest.mark.parametrize("name", ["grpo", "dr_grpo", "ppo_clip", "reinforce"])
+def test_losses_on_samples_raise_what_was_rewarded(policies, name):
+  model, params, reference = policies
+  loss, entry = losses.resolve(name)
+  reward = jnp.array([[1.0, -1.0, 0.0], [0.0, 2.0, -2.0]])
+  rows = batches.sequences(6)
+  old = jnp.asarray(tokens_of(policies, rows))
+  if entry.batch == "rollouts":
+    weights, valid = jnp.ones(2), jnp.ones((2, 3), bool)
+    data = RolloutBatch(rows, weights, reward, valid, old)
+  else:
+    data = SequenceBatch(
+      rows, jnp.ones(6), old_token_logps=old, advantages=reward.reshape(-1)
+    )
+  objective = make_objective(loss, model)
+  optimizer = optax.sgd(0.1)
+  update = make_update(objective, optimizer)
+  state = init_state(jax.tree.map(jnp.array, params), optimizer)
+  state, sums = update(state, data, reference)
+  if "old_log_ratio" in sums:
+    np.testing.assert_allclose(sums["old_log_ratio"][0], 0, atol=1e-4)
+  moved = tokens_of((model, state.params), rows).sum(-1) - old.sum(-1)
+  assert np.dot(moved, reward.reshape(-1)) > 1e-3
 
 
 def test_what_the_data_lacks_is_named(policies):

@@ -30,6 +30,7 @@ from jalign.feedback import Assessed, assess, compare, reward_statistics
 from jalign.feedback.values import read
 from jalign.hosts import say
 from jalign.models import transformer
+from jalign.training.kinds import PAIRS
 from jalign.training.progress import follow
 
 
@@ -90,12 +91,12 @@ class Contest:
     before = self._judged.get(start)
     row = _described(name, result)
     scores = None
-    if main.kind == "pairs":
+    if main.serves(PAIRS):
       scores = self._score(
         params,
         follow(
           main.loader(
-            "pairs",
+            PAIRS,
             "eval",
             self._settings.stages[-1].batch_size,
             epochs=1,

@@ -22,6 +22,7 @@ from jalign.feedback import Assessed, assess, compare, reward_statistics
 from jalign.feedback.values import read
 from jalign.models import ModelConfig, hf, transformer
 from jalign.sharding import make_mesh
+from jalign.training.kinds import PAIRS
 from jalign.training.progress import follow
 from jalign.types import Model, Params
 
@@ -118,7 +119,7 @@ def evaluate_run(
   with jax.set_mesh(mesh):
     loaded = load_run(run, mesh)
     prepared = prepare(settings, run, None)
-    prepared.main.check("pairs", f"{run}: config.data")
+    prepared.main.check(PAIRS, f"{run}: config.data")
     judged = against is not None
     changed = identity.changed_since(run, settings, prepared, judged=judged)
     if changed:
@@ -132,7 +133,7 @@ def evaluate_run(
       return likelihood.make_scorer(which.model)(
         which.params,
         follow(
-          prepared.main.loader("pairs", "eval", size, epochs=1, shuffle=False),
+          prepared.main.loader(PAIRS, "eval", size, epochs=1, shuffle=False),
           "held-out pairs",
           "batch",
         ),

@@ -36,7 +36,7 @@ def printable(text: str) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
   """A remedy for a wrong name: the one that was meant, and all there are."""
-  names = [str(one)[:80] for one in known]
+  names = [str(candidate)[:80] for candidate in known]
   near = difflib.get_close_matches(name, names, n=1)
   meant = f"Did you mean {near[0]!r}? " if near else ""
   more = f" and {len(names) - 30} more" if len(names) > 30 else ""

@@ -108,7 +108,7 @@ def shardings(specs: Any, mesh: Mesh, rules: Rules = RULES) -> Any:
       parameter.
   """
 
-  def one(path, spec):
+  def sharding_of(path, spec):
     name = "/".join(str(getattr(k, "key", k)) for k in path)
     used: list[str] = []
     for size, logical in zip(spec.shape, spec.axes):
@@ -131,7 +131,7 @@ def shardings(specs: Any, mesh: Mesh, rules: Rules = RULES) -> Any:
     return NamedSharding(mesh, mesh_axes(spec.axes, rules))
 
   return jax.tree_util.tree_map_with_path(
-    one, specs, is_leaf=lambda x: hasattr(x, "axes")
+    sharding_of, specs, is_leaf=lambda x: hasattr(x, "axes")
   )
 
 

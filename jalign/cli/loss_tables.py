@@ -17,10 +17,10 @@ SHARED = 3
 
 def groups() -> dict[str, dict[str, Entry]]:
   """Kind of batch -> its losses, both in the catalogue's order."""
-  found: dict[str, dict[str, Entry]] = {}
+  by_kind: dict[str, dict[str, Entry]] = {}
   for name, entry in CATALOGUE.items():
-    found.setdefault(entry.batch, {})[name] = entry
-  return found
+    by_kind.setdefault(entry.batch, {})[name] = entry
+  return by_kind
 
 
 def clauses(entry: Entry) -> list[str]:

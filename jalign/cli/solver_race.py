@@ -63,8 +63,8 @@ def _race(name: str, tau: float, steps: int, out: str) -> None:
   for label, (solver, size) in _entrants(tau).items():
     with warnings.catch_warnings(record=True) as said:
       warnings.simplefilter("always", UserWarning)
-      found = run(solver, *game[:2], tau, steps=steps, step_size=size)
-    curve = np.asarray(found.exploitability)
+      race = run(solver, *game[:2], tau, steps=steps, step_size=size)
+    curve = np.asarray(race.exploitability)
     curves[label] = curve
     values = "".join(f"{curve[m]:>10.1e}" for m in marks)
     orbits = any("orbit" in str(w.message) for w in said)

@@ -49,12 +49,12 @@ def refilled(
   new_cache = lambda rows: policy.init_cache(
     params, rows, size + options.capacity
   )
-  one = jax.eval_shape(
+  logits_shape = jax.eval_shape(
     lambda: policy.extend(
       params, padded[:1], prompts.lengths[:1], new_cache(1)
     )[0]
   )
-  parts = one if isinstance(one, tuple) else (one,)
+  parts = logits_shape if isinstance(logits_shape, tuple) else (logits_shape,)
   vocab = parts[0].shape[-1]
   nothing = start(
     new_cache(admit), jnp.full(admit, count, jnp.int32), options, vocab

@@ -192,20 +192,20 @@ def _ends(window: Array, stops: tuple[tuple[int, ...], ...]) -> Array:
 
 def _indicators(logits: Array, options: DecodeOptions) -> list[Array]:
   """Entropy and top-k mass of softmax(logits), those that are asked for."""
-  found: list[Array] = []
+  indicators: list[Array] = []
   if not options.entropy and not options.top_k_mass:
-    return found
+    return indicators
   shifted = logits - jnp.max(logits, -1, keepdims=True)
   mass = jnp.exp(shifted)
   total = jnp.sum(mass, -1)
   if options.entropy:
     mean = jnp.sum(jnp.where(mass > 0, mass * shifted, 0.0), -1) / total
-    found.append(jnp.log(total) - mean)
+    indicators.append(jnp.log(total) - mean)
   if options.top_k_mass:
-    kept = filters.keep_top_k(logits, k=options.top_k_mass)
-    top = jnp.sum(jnp.where(kept > -jnp.inf, mass, 0.0), -1)
-    found.append(top / total)
-  return found
+    filtered = filters.keep_top_k(logits, k=options.top_k_mass)
+    top = jnp.sum(jnp.where(filtered > -jnp.inf, mass, 0.0), -1)
+    indicators.append(top / total)
+  return indicators
 
 
 def rollout_of(

@@ -75,17 +75,17 @@ def gradient_products(
   rows = sequences.replace(packed=None)
   pairs = jax.tree.map(lambda x: x.reshape(-1, 2, 1, *x.shape[1:]), rows)
 
-  def one(pair):
+  def reduced(pair):
     of = lambda i: lambda p: logps(p, jax.tree.map(lambda x: x[i], pair))[0]
     up, down = (jax.tree.leaves(jax.grad(of(i))(params)) for i in (0, 1))
     dots = [[_dot(a, b) for a, b in zip(*two)]
             for two in ((up, up), (down, down), (up, down))]  # fmt: skip
     return [
-      {name: sum(each[i] for i in at) for name, at in members.items()}
-      for each in dots
+      {name: sum(products[i] for i in at) for name, at in members.items()}
+      for products in dots
     ]
 
-  return Products(*jax.lax.map(one, pairs))
+  return Products(*jax.lax.map(reduced, pairs))
 
 
 def _members(params, groups) -> dict[str, list[int]]:
@@ -227,10 +227,11 @@ def case_of(chosen: Array, rejected: Array) -> Array:
   ).astype(jnp.int32)
 
 
-def case_shares(found: Forecast) -> dict[str, Array]:
+def case_shares(predicted: Forecast) -> dict[str, Array]:
   """Name of a share -> [P], 1 where the forecast is that case."""
   return {
-    name: (found.case == i).astype(jnp.float32) for i, name in enumerate(SHARES)
+    name: (predicted.case == i).astype(jnp.float32)
+    for i, name in enumerate(SHARES)
   }
 
 

@@ -26,8 +26,8 @@ def dense_logprobs(model: Model) -> TokenLogProbs:
 
   def logps(params, rows):
     hidden = model.forward(params, rows.tokens)[:, :-1]
-    found = jax.nn.log_softmax(logits(model.head(params), hidden), -1)
-    picked = jnp.take_along_axis(found, rows.tokens[:, 1:, None], -1)[..., 0]
+    dense = jax.nn.log_softmax(logits(model.head(params), hidden), -1)
+    picked = jnp.take_along_axis(dense, rows.tokens[:, 1:, None], -1)[..., 0]
     return jnp.where(rows.mask[:, 1:], picked, 0.0)
 
   return logps
@@ -93,5 +93,5 @@ def last_layer_gram(
   off -= p[0][:, b]  # p_i at the target of j
   off -= p[1][:, a].T
   off += a[:, None] == b
-  found = head.scale**2 * off * (h[0] @ h[1].T)
-  return jnp.where(mask[0][:, None] & mask[1], found, 0.0)
+  products = head.scale**2 * off * (h[0] @ h[1].T)
+  return jnp.where(mask[0][:, None] & mask[1], products, 0.0)

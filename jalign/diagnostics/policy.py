@@ -57,10 +57,10 @@ def top_k(
     bits = nats / jnp.log(2.0)
     return TopK(bits, bits / mass + jnp.log2(mass), mass)
 
-  found = by_chunks(head, chunk, hidden)
+  indicators = by_chunks(head, chunk, hidden)
   if mask is None:
-    return found
-  return jax.tree.map(lambda x: jnp.where(mask, x, 0.0), found)
+    return indicators
+  return jax.tree.map(lambda x: jnp.where(mask, x, 0.0), indicators)
 
 
 def reversal(

@@ -46,9 +46,9 @@ def entanglement_panel(
     panel[f"{name}/chosen_norm"] = _mean(np.sqrt(products.chosen[name]))
     panel[f"{name}/rejected_norm"] = _mean(np.sqrt(products.rejected[name]))
     if forecasts is not None:
-      found = forecasts[name]
-      panel[f"{name}/cosine_threshold"] = _mean(found.cosine_threshold)
-      panel |= {f"{name}/{k}": v for k, v in shares(found.case).items()}
+      predicted = forecasts[name]
+      panel[f"{name}/cosine_threshold"] = _mean(predicted.cosine_threshold)
+      panel |= {f"{name}/{k}": v for k, v in shares(predicted.case).items()}
   return panel
 
 
@@ -122,8 +122,8 @@ def likelihood_panel(
     for q, value in zip(QUANTILES, np.percentile(ratio, QUANTILES)):
       panel[f"{side}_log_ratio_p{q}_nats"] = float(value)
   if beta is not None:
-    found = reliability(beta * (up - down))
-    panel |= {"calibration_ece": found.ece, "calibration_mce": found.mce}
+    measured = reliability(beta * (up - down))
+    panel |= {"calibration_ece": measured.ece, "calibration_mce": measured.mce}
     panel["idealised_accuracy"] = _mean(
       idealised_ranking(
         jnp.asarray(reference.chosen),
@@ -135,14 +135,16 @@ def likelihood_panel(
   return panel
 
 
-def policy_panel(found: TopK, token_kl: ArrayLike, mask: ArrayLike) -> Panel:
+def policy_panel(
+  indicators: TopK, token_kl: ArrayLike, mask: ArrayLike
+) -> Panel:
   """The indicators of over-optimisation, and the distance gone.
 
   Means over the tokens of a response, then over responses, as in Shi et al.
   2024, arXiv:2410.11677.
 
   Args:
-    found: of `top_k`, [B, T].
+    indicators: of `top_k`, [B, T].
     token_kl: [B, T] exact KL to the reference at each token, nats.
     mask: [B, T] bool, the tokens that count; each row has one.
   """
@@ -150,9 +152,9 @@ def policy_panel(found: TopK, token_kl: ArrayLike, mask: ArrayLike) -> Panel:
   count = live.sum(-1)
   mean = lambda x: _mean(np.where(live, x, 0.0).sum(-1) / count)
   return {
-    "top_k_entropy_bits": mean(found.entropy_bits),
-    "top_k_entropy_renormalised_bits": mean(found.renormalised_bits),
-    "top_k_mass": mean(found.mass),
+    "top_k_entropy_bits": mean(indicators.entropy_bits),
+    "top_k_entropy_renormalised_bits": mean(indicators.renormalised_bits),
+    "top_k_mass": mean(indicators.mass),
     "token_kl_nats": mean(token_kl),
   }
 

@@ -59,7 +59,7 @@ def watch_pairs(gradient: Nudge, hidden: Array, batch) -> Sums:
   d_w, d_l = -pull[:, 0], pull[:, 1]
   live = (batch.weights > 0) & (chosen > 0) & (rejected > 0)
   per = lambda x, d: x / jnp.where(d == 0, 1.0, d)
-  found = forecast(
+  predicted = forecast(
     per(chosen, d_w * d_w),
     per(rejected, d_l * d_l),
     per(-inner, d_w * d_l),
@@ -68,8 +68,13 @@ def watch_pairs(gradient: Nudge, hidden: Array, batch) -> Sums:
   )
   count = jnp.sum(live).astype(jnp.float32)
   mean = lambda x: (jnp.sum(jnp.where(live, x, 0.0)), count)
-  values = {"cosine": found.cosine, "cosine_threshold": found.cosine_threshold}
-  sums = {name: mean(x) for name, x in (values | case_shares(found)).items()}
+  values = {
+    "cosine": predicted.cosine,
+    "cosine_threshold": predicted.cosine_threshold,
+  }
+  sums = {
+    name: mean(x) for name, x in (values | case_shares(predicted)).items()
+  }
   pairs = jnp.sum(batch.weights > 0).astype(jnp.float32)
   sums["pulled_share"] = (count, pairs)
   return {f"entanglement/last_layer/{k}": v for k, v in sums.items()}

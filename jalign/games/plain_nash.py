@@ -46,10 +46,12 @@ def _scaled_equilibrium(margins: np.ndarray, scale: np.ndarray) -> np.ndarray:
   right = np.append(np.zeros(n), 1.0)
   try:
     # It ends by itself; rounding of badly scaled games can delay the end.
-    found, _ = optimize.nnls(np.vstack([rows, total]), right, maxiter=1000 * n)
+    solution, _ = optimize.nnls(
+      np.vstack([rows, total]), right, maxiter=1000 * n
+    )
   except RuntimeError:  # out of iterations
     return np.full(n, np.nan)
-  policy = np.maximum(found[:n], 0) * scale
+  policy = np.maximum(solution[:n], 0) * scale
   return policy / policy.sum() if policy.any() else np.full(n, np.nan)
 
 

@@ -97,8 +97,8 @@ def win_rates(
   """
   every = jnp.asarray(sequences(game.vocab_size, game.length))
   policy = jnp.exp(jnp.asarray(log_policy, jnp.float64))
-  one = lambda row: game.prefer(row[None], every)[0] @ policy
-  return jax.jit(lambda x: jax.lax.map(one, x, batch_size=rows))(every)
+  win_rate = lambda row: game.prefer(row[None], every)[0] @ policy
+  return jax.jit(lambda x: jax.lax.map(win_rate, x, batch_size=rows))(every)
 
 
 def expected_pair_loss(

@@ -51,8 +51,8 @@ def token_log_probs(logits: Array, length: int) -> Array:
   count = v**length
   steps = []
   for t, level in enumerate(_levels(logits, length)):
-    each = jax.nn.log_softmax(level).reshape(-1)
-    steps.append(jnp.repeat(each, count // v ** (t + 1)))
+    log_policy = jax.nn.log_softmax(level).reshape(-1)
+    steps.append(jnp.repeat(log_policy, count // v ** (t + 1)))
   return jnp.stack(steps, -1)
 
 

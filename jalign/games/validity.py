@@ -70,9 +70,9 @@ def _is_positive(x: np.ndarray) -> bool:
 
 def _check_preferences(p: np.ndarray) -> float:
   """How far P + P^T is from 1, at most `ROUNDING`."""
-  found = _asymmetry(p)
-  if found <= ROUNDING:
-    return found
+  asymmetry = _asymmetry(p)
+  if asymmetry <= ROUNDING:
+    return asymmetry
   bad = ~((p >= -ROUNDING) & (p <= 1 + ROUNDING))  # NaN is bad too
   if bad.any():
     at = tuple(np.argwhere(bad)[0].tolist())

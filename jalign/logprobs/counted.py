@@ -96,15 +96,15 @@ def _local(tiling, function, kinds, out, mask, *arrays):
 
 def _on_rows(function, kinds, out, arrays, take, put):
   """`function` of the rows that are taken, its own put back; weights as is."""
-  found = function(
+  results = function(
     *(
       x if kind == "W" else jax.tree.map(take, x)
       for kind, x in zip(kinds, arrays)
     )
   )
   if len(out) == 1:
-    return jax.tree.map(put, found)
-  return tuple(x if kind == "W" else put(x) for kind, x in zip(out, found))
+    return jax.tree.map(put, results)
+  return tuple(x if kind == "W" else put(x) for kind, x in zip(out, results))
 
 
 def _index(sizes, count):

@@ -52,7 +52,7 @@ def by_chunks(head: Head, function: Callable, *arrays: Any) -> Any:
     x = jnp.pad(x, [(0, 0), (0, pad)] + [(0, 0)] * (x.ndim - 2))
     return jnp.moveaxis(x.reshape(batch, -1, chunk, *x.shape[2:]), 1, 0)
 
-  one = jax.checkpoint(lambda parts: function(*parts))
-  out = jax.lax.map(one, jax.tree.map(split, arrays))
+  of_chunk = jax.checkpoint(lambda parts: function(*parts))
+  out = jax.lax.map(of_chunk, jax.tree.map(split, arrays))
   join = lambda x: jnp.moveaxis(x, 0, 1).reshape(batch, -1)[:, :length]
   return jax.tree.map(join, out)

@@ -120,10 +120,10 @@ def token_statistics(
   cool = _inverse(temperature, targets.shape)
   want = tuple(sorted(set(want)))
   if head.dense is not None:
-    one = lambda h, t, c: _dense_statistics(head, h, t, c, want)
-    found = by_chunks(head, one, hidden, targets, cool)
+    of_chunk = lambda h, t, c: _dense_statistics(head, h, t, c, want)
+    statistics = by_chunks(head, of_chunk, hidden, targets, cool)
     if mask is not None:
-      found = jax.tree.map(lambda x: jnp.where(mask, x, 0), found)
+      statistics = jax.tree.map(lambda x: jnp.where(mask, x, 0), statistics)
   else:
     static = Static(
       tiles.form_of(head),
@@ -131,12 +131,12 @@ def token_statistics(
       want,
       head.weight.shape[0],  # type: ignore[union-attr]
     )
-    found = stream(static, hidden, head.weight, targets, cool, mask)
+    statistics = stream(static, hidden, head.weight, targets, cool, mask)
   if "lse" not in want:
-    del found["lse"]
+    del statistics["lse"]
   if "top" in want:
-    found["top_logp"] = jax.lax.stop_gradient(found["top_logp"])
-  return TokenStatistics(**found)
+    statistics["top_logp"] = jax.lax.stop_gradient(statistics["top_logp"])
+  return TokenStatistics(**statistics)
 
 
 def sequence_logprobs(
@@ -177,14 +177,14 @@ def _dense_statistics(head, hidden, targets, cool, want):
   z = z if cool is None else z * cool[..., None]
   lse = jax.nn.logsumexp(z, -1)
   picked = jnp.take_along_axis(z, targets[..., None], -1)[..., 0]
-  found = {"logps": picked - lse, "lse": lse}
+  statistics = {"logps": picked - lse, "lse": lse}
   if "entropy" in want:
     p = jnp.exp(z - lse[..., None])
     # A logit may be -inf here: 0 log 0 = 0.
-    found["entropy"] = lse - jnp.sum(p * jnp.where(p > 0, z, 0.0), -1)
+    statistics["entropy"] = lse - jnp.sum(p * jnp.where(p > 0, z, 0.0), -1)
   if "mean_logit" in want:
-    found["mean_logit"] = jnp.mean(z, -1)
+    statistics["mean_logit"] = jnp.mean(z, -1)
   if "top" in want:
-    found["top_logp"] = jnp.max(z, -1) - lse
-    found["top_token"] = jnp.argmax(z, -1).astype(jnp.int32)
-  return found
+    statistics["top_logp"] = jnp.max(z, -1) - lse
+    statistics["top_token"] = jnp.argmax(z, -1).astype(jnp.int32)
+  return statistics

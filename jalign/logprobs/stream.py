@@ -49,8 +49,8 @@ def _local_forward(static, hidden, weight, targets, cool):
     e = jnp.exp(z - new[:, None])
     out = {"top": new, "total": total * shrink + jnp.sum(e, -1)}
     first = offset + start
-    found = tiles.picked_logits(z, flat[:, 0] - first)
-    out["sums"] = {"picked": sums["picked"] + found}
+    picked = tiles.picked_logits(z, flat[:, 0] - first)
+    out["sums"] = {"picked": sums["picked"] + picked}
     if "mean_logit" in want:
       out["sums"]["plain"] = sums["plain"] + jnp.sum(z, -1)
     if "entropy" in want:
@@ -70,20 +70,20 @@ def _local_forward(static, hidden, weight, targets, cool):
     start["mean"] = zeros
   if "top" in want:
     start["id"] = jnp.zeros(flat.shape[0], jnp.int32)
-  found = tiles.scan_tiles(
+  final = tiles.scan_tiles(
     body, start, (hidden,), (weight,), static.tiling.tile
   )
-  top, scaled = found["top"], {"total": found["total"]}
+  top, scaled = final["top"], {"total": final["total"]}
   if "entropy" in want:
-    scaled["mean"] = found["mean"]
-  sums, best = found["sums"], found.get("id")
+    scaled["mean"] = final["mean"]
+  sums, best = final["sums"], final.get("id")
   if axis is not None:
-    top = jax.lax.pmax(found["top"], axis)
-    shrink = jnp.exp(found["top"] - top)
+    top = jax.lax.pmax(final["top"], axis)
+    shrink = jnp.exp(final["top"] - top)
     scaled = {name: x * shrink for name, x in scaled.items()}
     scaled, sums = jax.lax.psum((scaled, sums), axis)
     if best is not None:
-      best = jnp.where(found["top"] == top, best, static.columns)
+      best = jnp.where(final["top"] == top, best, static.columns)
       best = jax.lax.pmin(best, axis)
   lse = top + jnp.log(scaled["total"])
   out = {"logps": sums["picked"] - lse, "lse": lse}
@@ -96,17 +96,17 @@ def _local_forward(static, hidden, weight, targets, cool):
   return {name: x.reshape(shape) for name, x in out.items()}
 
 
-def _local_backward(static, hidden, weight, targets, cool, kept, given):
+def _local_backward(static, hidden, weight, targets, cool, forward, given):
   """Gradients to the local hidden states and the local part of the weight."""
   rows = hidden.reshape(-1, hidden.shape[-1])
   flat, cool = _rows(targets), _rows(cool)
-  lse, g_logp = _rows(kept["lse"]), _rows(given["logps"])
+  lse, g_logp = _rows(forward["lse"]), _rows(given["logps"])
   # d logp = 1[target] - p,  d lse = p,  d mean_logit = 1 / V,
   # d entropy = -p (log p + entropy): all by z.
   factor = _rows(given["lse"]) - g_logp
   if "entropy" in static.want:
     g_entropy = _rows(given["entropy"])
-    factor -= g_entropy * _rows(kept["entropy"])
+    factor -= g_entropy * _rows(forward["entropy"])
   offset = tiles.first_id(static.tiling, weight)
 
   def body(sums, start, parts):
@@ -181,8 +181,8 @@ def stream(
 
 def _stream_forward(static, hidden, weight, targets, cool, mask):
   out = _forward(static, mask, hidden, weight, targets, cool)
-  kept = {k: out[k] for k in ("lse", "entropy") if k in out}
-  return out, (mask, hidden, weight, targets, cool, kept)
+  forward = {k: out[k] for k in ("lse", "entropy") if k in out}
+  return out, (mask, hidden, weight, targets, cool, forward)
 
 
 def _stream_backward(static, residuals, given):

@@ -180,8 +180,8 @@ def picked_logits(z: Array, at: Array) -> Array:
   """Column `at` [N] of each row of a tile [N, U]; 0 if it's in another."""
   inside = (at >= 0) & (at < z.shape[1])
   at = jnp.clip(at, 0, z.shape[1] - 1)[:, None]
-  found = jnp.take_along_axis(z, at, 1, mode="promise_in_bounds")[:, 0]
-  return jnp.where(inside, found, 0.0)
+  picked = jnp.take_along_axis(z, at, 1, mode="promise_in_bounds")[:, 0]
+  return jnp.where(inside, picked, 0.0)
 
 
 def mapped(tiling: Tiling, function: Callable, kinds: str, out: str):

@@ -58,13 +58,13 @@ def token_kl(
     weights = head.weight, ref_head.weight
     return _kl(static, hidden, weights[0], ref_hidden, weights[1])
 
-  def one(h, r):
+  def of_chunk(h, r):
     logps = jax.nn.log_softmax(logits(head, h))
     gap = logps - _constant(ref_head, r)
     p = jnp.exp(logps)
     return jnp.sum(p * jnp.where(p > 0, gap, 0.0), -1)
 
-  return by_chunks(head, one, hidden, ref_hidden)
+  return by_chunks(head, of_chunk, hidden, ref_hidden)
 
 
 def mixture_logprobs(
@@ -116,13 +116,13 @@ def mixture_logprobs(
       static, hidden, weights[0], ref_hidden, weights[1], targets, mix
     )
 
-  def one(h, r, t, c):
+  def of_chunk(h, r, t, c):
     c = c[..., None]
     z = _share(1.0 - c, jax.nn.log_softmax(logits(head, h)))
     z = jax.nn.log_softmax(z + _share(c, _constant(ref_head, r)))
     return jnp.take_along_axis(z, t[..., None], -1)[..., 0]
 
-  return by_chunks(head, one, hidden, ref_hidden, targets, mix)
+  return by_chunks(head, of_chunk, hidden, ref_hidden, targets, mix)
 
 
 def _prepared(hidden, head, ref_hidden, ref_head, tile):

@@ -109,10 +109,10 @@ def log_ratios(*arrays: Array) -> tuple[Array, ...]:
   Returns:
     The log-ratios of chosen and rejected, then the rest, as `same_floats` does.
   """
-  chosen, rejected, ref_chosen, ref_rejected, *rest = same_floats(*arrays)
+  chosen, rejected, ref_chosen, ref_rejected, *others = same_floats(*arrays)
   up = chosen - jax.lax.stop_gradient(ref_chosen)
   down = rejected - jax.lax.stop_gradient(ref_rejected)
-  return up, down, *rest
+  return up, down, *others
 
 
 def per_token(logps: Array, lengths: Array) -> Array:

@@ -107,17 +107,17 @@ def gae(
     error = reward + discount * value_after - value
     advantage = error + discount * lam * advantage_after
     # a token that isn't scored hands on what comes after it
-    kept = (
+    carry = (
       jnp.where(scored, value, value_after),
       jnp.where(scored, advantage, advantage_after),
     )
-    return kept, jnp.where(scored, advantage, 0.0)
+    return carry, jnp.where(scored, advantage, 0.0)
 
   nothing = jnp.zeros_like(rewards[:, 0])
-  _, found = jax.lax.scan(
+  _, advantages = jax.lax.scan(
     back, (nothing, nothing), (rewards.T, values.T, mask.T), reverse=True
   )
-  return jax.lax.stop_gradient(found.T)
+  return jax.lax.stop_gradient(advantages.T)
 
 
 def reward_to_go(

@@ -272,16 +272,18 @@ def reference(
   return out.transpose(0, 3, 1, 2, 4).reshape(batch, length, heads, width)
 
 
-def mapped(kernel, c: ModelConfig, q: Array, k: Array, v: Array, *rest: Array):
+def mapped(
+  kernel, c: ModelConfig, q: Array, k: Array, v: Array, *others: Array
+):
   """`kernel(q, k, v, *rest)` on each device's own rows and heads.
 
   A kernel is opaque to the partitioner, which would gather its operands.
-  `rest` are arrays with the rows as their first axis. Axes that a mesh does
+  `others` are arrays with the rows as their first axis. Axes that a mesh does
   not divide stay whole.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
-    return kernel(q, k, v, *rest)
+    return kernel(q, k, v, *others)
   batch = mesh_axes(("batch",), c.rules)[0]
   heads = mesh_axes(("kv_heads",), c.rules)[0]
   batch = None if q.shape[0] % axis_size(mesh, batch) else batch
@@ -290,10 +292,10 @@ def mapped(kernel, c: ModelConfig, q: Array, k: Array, v: Array, *rest: Array):
   keys = PartitionSpec(batch, heads)
   return jax.shard_map(
     kernel,
-    in_specs=(queries, keys, keys, *[PartitionSpec(batch)] * len(rest)),
+    in_specs=(queries, keys, keys, *[PartitionSpec(batch)] * len(others)),
     out_specs=queries,
     check_vma=False,  # kernels don't say over which axes their results vary
-  )(q, k, v, *rest)
+  )(q, k, v, *others)
 
 
 def platform() -> str:

@@ -38,16 +38,16 @@ def kinds(c: ModelConfig, lengths: Array) -> tuple[list[Kind], bool]:
   rotates = c.no_rope_layers or (1,) * c.num_hidden_layers
   local = c.rope_local_base_freq
   plain = rope.frequencies(c.head_dim, c.rope_theta, c.rope_scaling, lengths)
-  found = []
+  layer_kinds = []
   for window, on in zip(c.windows, rotates):
     turns, factor = plain
     if window and local:
       turns, factor = rope.frequencies(c.head_dim, local, (), lengths)
     if not on:
       turns, factor = jnp.zeros_like(turns), 1.0
-    found.append(Kind(turns, factor, window or EVERY))
-  one = len(set(zip(c.windows, rotates))) == 1
-  return found, one
+    layer_kinds.append(Kind(turns, factor, window or EVERY))
+  alike = len(set(zip(c.windows, rotates))) == 1
+  return layer_kinds, alike
 
 
 def block(p, x, positions, attend, c: ModelConfig, kind: Kind):

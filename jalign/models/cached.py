@@ -106,11 +106,11 @@ def prepare(params: Params, rows: int, *, c: ModelConfig) -> Params:
     {k: layer(k, x, i) for k, x in params["blocks"].items()}
     for i in range(c.num_hidden_layers)
   ]
-  rest = {
+  outside = {
     k: place(x, specs[k].axes) for k, x in params.items() if k != "blocks"
   }
   # The barrier keeps the loop from making the slices at every step.
-  return jax.lax.optimization_barrier(rest | {"blocks": tuple(blocks)})
+  return jax.lax.optimization_barrier(outside | {"blocks": tuple(blocks)})
 
 
 def init_cache(
@@ -158,8 +158,8 @@ def extend(
   x = embed(params, tokens, positions, c)
   olds = [x for x in (cache.k, cache.v, cache.k_scale, cache.v_scale) if x]
   layers = []
-  each, _ = kinds(c, cache.lengths + lengths)
-  for p, kind, *old in zip(_blocks(params, c), each, *olds):
+  layer_kinds, _ = kinds(c, cache.lengths + lengths)
+  for p, kind, *old in zip(_blocks(params, c), layer_kinds, *olds):
     seen = mask
     if kind.window != EVERY:
       seen = mask & (slots > positions[:, :, None] - kind.window)

@@ -137,8 +137,10 @@ class ModelConfig:
     for name in ("hidden_size", "num_attention_heads"):
       self._in_range(name)
     if type(self.head_dim) is int and not self.head_dim:
-      width, rest = divmod(self.hidden_size, self.num_attention_heads)
-      self._require(not rest, "num_attention_heads", "must divide hidden_size")
+      width, remainder = divmod(self.hidden_size, self.num_attention_heads)
+      self._require(
+        not remainder, "num_attention_heads", "must divide hidden_size"
+      )
       object.__setattr__(self, "head_dim", width)
     for name in FIELDS:
       self._in_range(name)
@@ -191,11 +193,11 @@ class ModelConfig:
       ("no_rope_layers", (0, 1)),
     )
     for name, choices in per_layer:
-      each = tuple(getattr(self, name))
-      object.__setattr__(self, name, each)
+      values = tuple(getattr(self, name))
+      object.__setattr__(self, name, values)
       self._require(
-        len(each) in (0, self.num_hidden_layers)
-        and all(one in choices for one in each),
+        len(values) in (0, self.num_hidden_layers)
+        and all(value in choices for value in values),
         name,
         f"must have one of {choices} for each layer",
       )
@@ -209,7 +211,7 @@ class ModelConfig:
   def windows(self) -> tuple[int, ...]:
     """Of each layer; 0 for none."""
     types = self.layer_types or (SLIDING,) * self.num_hidden_layers
-    return tuple(self.sliding_window * (one == SLIDING) for one in types)
+    return tuple(self.sliding_window * (kind == SLIDING) for kind in types)
 
   def _in_range(self, name: str) -> None:
     self._require(

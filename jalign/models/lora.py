@@ -91,12 +91,12 @@ def delta_specs(c: ModelConfig, lora: LoraConfig) -> Params:
   at zero: a fresh delta changes nothing.
   """
   blocks = param_specs(c)["blocks"]
-  found = {}
+  changes = {}
   for name in targets(c, lora):
     spec, n = blocks[name], 1 + inputs(name)  # the first axis is the layers'
     bound = math.prod(spec.shape[1:n]) ** -0.5
     first, last = spec.shape[:1], spec.axes[:1]
-    found[name] = {
+    changes[name] = {
       "a": ParamSpec(
         (*spec.shape[:n], lora.rank), (*spec.axes[:n], None), _uniform(bound)
       ),
@@ -107,12 +107,12 @@ def delta_specs(c: ModelConfig, lora: LoraConfig) -> Params:
       ),
     }
     if lora.use_dora:
-      found[name]["magnitude"] = ParamSpec(
+      changes[name]["magnitude"] = ParamSpec(
         (*first, *spec.shape[n:]),
         (*last, *spec.axes[n:]),
         jax.nn.initializers.ones,  # init_delta measures them
       )
-  return {"blocks": found}
+  return {"blocks": changes}
 
 
 def _uniform(bound):
@@ -135,17 +135,17 @@ def init_delta(
   """
   delta = init_params(delta_specs(c, lora), key)
   if lora.use_dora:
-    for name, found in delta["blocks"].items():
+    for name, change in delta["blocks"].items():
       measure = jax.vmap(functools.partial(lengths, inputs=inputs(name)))
-      found["magnitude"] = measure(base["blocks"][name])
+      change["magnitude"] = measure(base["blocks"][name])
   return delta
 
 
 def join(lora: LoraConfig, delta: Params, base: Params) -> Params:
   """The policy's parameters; nothing is computed and no array is copied."""
   changed = {
-    name: LowRank(base["blocks"][name], scale=lora.scale, **found)
-    for name, found in delta["blocks"].items()
+    name: LowRank(base["blocks"][name], scale=lora.scale, **change)
+    for name, change in delta["blocks"].items()
   }
   return base | {"blocks": base["blocks"] | changed}
 

@@ -46,10 +46,10 @@ def scaling_of(given: Any) -> tuple[tuple[str, Any], ...]:
   Raises:
     UserError: a type or key that isn't known, or a missing one.
   """
-  found = {str(k): v for k, v in dict(given).items()}
-  kind = found.pop("rope_type", "default")
+  scaling = {str(k): v for k, v in dict(given).items()}
+  kind = scaling.pop("rope_type", "default")
   where = "model.rope_scaling"
-  if kind == "default" and not found:
+  if kind == "default" and not scaling:
     return ()
   if not isinstance(kind, str) or kind not in _DEFAULTS:
     raise UserError(
@@ -58,8 +58,8 @@ def scaling_of(given: Any) -> tuple[tuple[str, Any], ...]:
       remedy=f"Choose among {', '.join(SCALINGS)}.",
     )
   known = _DEFAULTS[kind]
-  unknown = sorted(found.keys() - known.keys())
-  missing = [k for k, v in known.items() if v is ... and k not in found]
+  unknown = sorted(scaling.keys() - known.keys())
+  missing = [k for k, v in known.items() if v is ... and k not in scaling]
   if unknown or missing:
     raise UserError(
       f"{kind} "
@@ -71,7 +71,7 @@ def scaling_of(given: Any) -> tuple[tuple[str, Any], ...]:
       + ".",
       where=where,
     )
-  whole = {**known, **found}
+  whole = {**known, **scaling}
   for key, value in whole.items():
     free = known[key] is None and value is None
     if key in SCALING and not free and not SCALING[key].holds(value):
@@ -128,8 +128,8 @@ def _llama3(plain, s):
   """Long waves are stretched, short ones kept; a ramp lies between."""
   turns = s["original_max_position_embeddings"] * plain / (2 * math.pi)
   low, high = s["low_freq_factor"], s["high_freq_factor"]
-  kept = np.clip((turns - low) / (high - low), 0.0, 1.0)
-  return (plain * (kept + (1 - kept) / s["factor"])).astype(np.float32)
+  share = np.clip((turns - low) / (high - low), 0.0, 1.0)
+  return (plain * (share + (1 - share) / s["factor"])).astype(np.float32)
 
 
 def _yarn(plain, width, theta, s):
@@ -148,8 +148,8 @@ def _yarn(plain, width, theta, s):
   high += 0.001 if low == high else 0
   planes = np.arange(width // 2, dtype=np.float32)
   stretched = np.clip((planes - low) / (high - low), 0.0, 1.0)
-  found = plain * (stretched / factor + 1 - stretched)
-  return found.astype(np.float32), _temperature(factor, s)
+  frequencies = plain * (stretched / factor + 1 - stretched)
+  return frequencies.astype(np.float32), _temperature(factor, s)
 
 
 def _temperature(factor, s):

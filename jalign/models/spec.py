@@ -82,22 +82,22 @@ def param_specs(c: ModelConfig) -> Params:
 def _mlp(c, block, residual):
   """Parameters of a layer's mlp, or of its experts."""
   d, f = c.hidden_size, c.intermediate_size
-  each = (c.num_experts,) if c.num_experts else ()
-  on = (None,) * len(each)
-  found = {
-    "up": block((*each, d, f), (*on, "embed", "mlp")),
-    "down": block((*each, f, d), (*on, "mlp", "embed"), residual),
+  experts = (c.num_experts,) if c.num_experts else ()
+  on = (None,) * len(experts)
+  parameters = {
+    "up": block((*experts, d, f), (*on, "embed", "mlp")),
+    "down": block((*experts, f, d), (*on, "mlp", "embed"), residual),
   }
   if c.mlp_gated:
-    found["gate"] = block((*each, d, f), (*on, "embed", "mlp"))
+    parameters["gate"] = block((*experts, d, f), (*on, "embed", "mlp"))
   if c.num_experts:
-    found["router"] = block((d, c.num_experts), ("embed", None))
+    parameters["router"] = block((d, c.num_experts), ("embed", None))
   if c.mlp_bias:
     names = ("gate", "up") if c.mlp_gated else ("up",)
     for name in names:
-      found[f"{name}_bias"] = block((f,), ("mlp",), _zeros)
-    found["down_bias"] = block((d,), (None,), _zeros)
-  return found
+      parameters[f"{name}_bias"] = block((f,), ("mlp",), _zeros)
+    parameters["down_bias"] = block((d,), (None,), _zeros)
+  return parameters
 
 
 def matrices(c: ModelConfig) -> tuple[str, ...]:

@@ -65,11 +65,11 @@ def _forward(
     if prefix_ids is not None:
       seen |= prefix_ids[:, :, None] == segment_ids[:, None]
     mask &= seen
-  each, one = kinds(c, jnp.max(positions, -1) + 1)
+  layer_kinds, alike = kinds(c, jnp.max(positions, -1) + 1)
   apart = positions[:, :, None] - positions[:, None]
 
   def body(x, layer):
-    p, kind = (layer, each[0]) if one else layer
+    p, kind = (layer, layer_kinds[0]) if alike else layer
     windowed = any(c.windows)
     seen = mask & (apart < kind.window) if windowed else mask
 
@@ -91,8 +91,8 @@ def _forward(
   if c.remat != "none":
     body = jax.checkpoint(body, policy=_POLICIES[c.remat])
   xs = params["blocks"]
-  if not one:
-    xs = xs, jax.tree.map(lambda *x: jnp.stack(x), *each)
+  if not alike:
+    xs = xs, jax.tree.map(lambda *x: jnp.stack(x), *layer_kinds)
   x = embed(params, tokens, positions, c)
   x, _ = jax.lax.scan(body, x, xs, unroll=c.scan_unroll)
   return final_norm(params, x, c)

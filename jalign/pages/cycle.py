@@ -189,8 +189,8 @@ def plot_cycle(
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
     axes.set_axis_off()
     boxes = [
-      _draw_node(axes, *each, (width, height))
-      for each in zip(centres, heads, bodies)
+      _draw_node(axes, *node, (width, height))
+      for node in zip(centres, heads, bodies)
     ]
     for i, rate in enumerate(rates):
       j = (i + 1) % n

@@ -74,13 +74,13 @@ def _gain(run: Dynamics):
     measured = {k for row in run.rows for k in row if k.startswith(names[:5])}
     others = sorted(k for k in measured if "reward" in k and "_std" not in k)
     for key in (names.format("reward_mean"), *others, names.format("win_rate")):
-      found, kl = run.curve(key), run.curve(distance)
-      if found is None or kl is None or len(found[1]) != len(kl[1]):
+      gain, kl = run.curve(key), run.curve(distance)
+      if gain is None or kl is None or len(gain[1]) != len(kl[1]):
         continue
       if key.endswith("win_rate"):
-        return "win rate over the start (%)", kl[1], 100 * found[1]
+        return "win rate over the start (%)", kl[1], 100 * gain[1]
       what = key.partition("/")[2].removesuffix("_mean").replace("_", " ")
-      return f"mean {what}", kl[1], found[1]
+      return f"mean {what}", kl[1], gain[1]
   return None
 
 
@@ -92,10 +92,10 @@ def gains(runs: Runs) -> list[Panel]:
   """
   groups: dict[tuple[str, str], list[str]] = {}
   for name, run in runs.items():
-    found = _gain(run)
-    if found is not None:
+    measured = _gain(run)
+    if measured is not None:
       start = run.start or f"of {name}"
-      groups.setdefault((start, found[0]), []).append(name)
+      groups.setdefault((start, measured[0]), []).append(name)
   starts = list(dict.fromkeys(start for start, _ in groups))
   panels = []
   for (start, label), names in groups.items():
@@ -111,9 +111,9 @@ def _path(names: Sequence[str], label: str) -> Draw:
 
   def draw(axes, runs: Runs, looks) -> bool:
     for name in names:
-      found = _gain(runs[name])
-      assert found is not None  # `gains` saw to it
-      _, kl, gain = found
+      measured = _gain(runs[name])
+      assert measured is not None  # `gains` saw to it
+      _, kl, gain = measured
       colour = looks[name][0]
       axes.plot(kl, gain, "o-", color=colour, markersize=3)
       axes.plot(kl[-1:], gain[-1:], "o", color=colour, markersize=7)

@@ -82,12 +82,12 @@ def _cases(axes, runs: Runs, looks) -> bool:
     return drawn
   (run,) = runs.values()
   curves = [run.curve(*keys(case)) for case in CASES]
-  found = [curve for curve in curves if curve is not None]
-  if len(found) < len(CASES):
+  measured = [curve for curve in curves if curve is not None]
+  if len(measured) < len(CASES):
     return False
   axes.stackplot(
-    found[0][0],
-    *(100 * values for _, values in found),
+    measured[0][0],
+    *(100 * values for _, values in measured),
     colors=_CASE_COLOURS,
     labels=[case.replace("_", " ") for case in CASES],
     alpha=0.85,
@@ -164,10 +164,10 @@ def _calibration(axes, runs: Runs, looks) -> bool:
     )
     margins = run.beta * (ratio("chosen") - ratio("rejected"))
     bins = 10 if len(margins) >= 100 else 5
-    found = reliability(margins, bins, equal_mass=True)
+    calibration = reliability(margins, bins, equal_mass=True)
     axes.plot(
-      100 * found.confidence,
-      100 * found.accuracy,
+      100 * calibration.confidence,
+      100 * calibration.accuracy,
       "o-",
       color=looks[name][0],
     )
@@ -180,7 +180,7 @@ def _calibration(axes, runs: Runs, looks) -> bool:
 def panels(runs: Runs, looks: Looks) -> list[Panel]:
   """Those that have something to show."""
   several = len(runs) > 1
-  found = [
+  candidates = [
     Panel("Log-probs of held-out pairs", _log_ratios(MEASURED)),
     Panel("Log-probs of training batches", _log_ratios(TRAINED)),
     Panel("Entanglement: cosine, threshold dotted", _cosines),
@@ -199,7 +199,7 @@ def panels(runs: Runs, looks: Looks) -> list[Panel]:
     Panel("Reward of the probe's samples", rewards("samples/reward")),
     *gains(runs),
   ]
-  return [panel for panel in found if _is_drawn(panel, runs, looks)]
+  return [panel for panel in candidates if _is_drawn(panel, runs, looks)]
 
 
 def _is_drawn(panel: Panel, runs: Runs, looks: Looks) -> bool:

@@ -187,19 +187,21 @@ def plot_metrics(
   titles = keys if isinstance(keys, Mapping) else {key: key for key in keys}
   panels: dict[str, Any] = {}
   for key, quantity in titles.items():
-    found = {
-      run: [(row["step"], row[key]) for row in each if key in row]
-      for run, each in runs.items()
+    series = {
+      run: [(row["step"], row[key]) for row in logged if key in row]
+      for run, logged in runs.items()
     }
-    if not any(found.values()):
-      known = sorted({k for each in runs.values() for row in each for k in row})
+    if not any(series.values()):
+      known = sorted(
+        {k for logged in runs.values() for row in logged for k in row}
+      )
       raise UserError(
         f"no row has the metric {key!r}.",
         where=str(path),
         remedy=f"There are: {', '.join(known)}.",
       )
     panels[quantity] = {
-      run: tuple(zip(*points)) for run, points in found.items() if points
+      run: tuple(zip(*points)) for run, points in series.items() if points
     }
   return plot_panels(
     panels, path, title=title, looks=looks, groups=groups, window=window

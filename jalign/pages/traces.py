@@ -28,9 +28,9 @@ class Dynamics(NamedTuple):
   def curve(self, *names: str) -> tuple[np.ndarray, np.ndarray] | None:
     """Steps and values of the first of some metrics that was measured."""
     for name in names:
-      found = [(row["step"], row[name]) for row in self.rows if name in row]
-      if found:
-        steps, values = zip(*found)
+      points = [(row["step"], row[name]) for row in self.rows if name in row]
+      if points:
+        steps, values = zip(*points)
         return np.asarray(steps), np.asarray(values, np.float64)
     return None
 

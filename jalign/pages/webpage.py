@@ -76,15 +76,15 @@ def _figure(figure: Figure, where: str) -> dict[str, Any]:
 
 def _passage(text: str, max_chars: int) -> dict[str, str]:
   """A prompt or a response: text, a remark if cut, a preview if folded."""
-  kept, remark = shortened(text, max_chars)
-  kept, preview = kept.strip("\n"), ""
-  lines = kept.splitlines()
-  if len(kept) > FOLD_CHARS or len(lines) > FOLD_LINES:
+  shown, remark = shortened(text, max_chars)
+  shown, preview = shown.strip("\n"), ""
+  lines = shown.splitlines()
+  if len(shown) > FOLD_CHARS or len(lines) > FOLD_LINES:
     start = "\n".join(lines[: FOLD_LINES - 2])[:PREVIEW_CHARS]
     # Not within a word, where there are words.
     preview = re.sub(r"\s+\S{0,30}$", "", start) or start
-  size = f"{len(kept):,}"
-  return {"text": kept, "remark": remark, "preview": preview, "size": size}
+  size = f"{len(shown):,}"
+  return {"text": shown, "remark": remark, "preview": preview, "size": size}
 
 
 def _samples(samples: Samples) -> dict[str, Any]:

@@ -19,15 +19,15 @@ _LARGEST_TOKEN = math.log1p(-1e-5)
 _LARGEST_REPEAT = -1e-20
 
 
-def _penalty(logps: Array, kept: Array, largest: float) -> Array:
-  """-log(1 - p) where `kept`, for log p at most `largest`; 0 elsewhere."""
-  z = at_most(jnp.where(kept, logps, -1.0), largest)
-  return jnp.where(kept, -log1mexp(z), 0.0)
+def _penalty(logps: Array, counted: Array, largest: float) -> Array:
+  """-log(1 - p) where `counted`, for log p at most `largest`; 0 elsewhere."""
+  z = at_most(jnp.where(counted, logps, -1.0), largest)
+  return jnp.where(counted, -log1mexp(z), 0.0)
 
 
-def token_penalty(logps: Array, kept: Array) -> Array:
-  """-log max(1 - p, 1e-5) where `kept`, and 0 elsewhere."""
-  return _penalty(logps, kept, _LARGEST_TOKEN)
+def token_penalty(logps: Array, counted: Array) -> Array:
+  """-log max(1 - p, 1e-5) where `counted`, and 0 elsewhere."""
+  return _penalty(logps, counted, _LARGEST_TOKEN)
 
 
 def unlikelihood(
@@ -72,8 +72,8 @@ def unlikelihood(
     "BT BTC BTC BT", token_logps, candidate_logps, candidate_mask, mask
   )
   (logps,) = where_scored(mask, token_logps)
-  kept = candidate_mask & mask[..., None]
-  penalty = token_penalty(candidate_logps, kept).sum((-2, -1))
+  counted = candidate_mask & mask[..., None]
+  penalty = token_penalty(candidate_logps, counted).sum((-2, -1))
   return alpha * penalty - logps.sum(-1)
 
 
@@ -159,7 +159,7 @@ def repeated_ngrams(tokens: Array, mask: Array, *, n: int = 4) -> Array:
     grams = grams & padded[:, i : i + size, i : i + size]
   begins = grams.any(-1)
   padded = jnp.pad(begins, ((0, 0), (n - 1, 0)))
-  found = begins
+  repeated = begins
   for i in range(n - 1):
-    found = found | padded[:, i : i + size]
-  return found
+    repeated = repeated | padded[:, i : i + size]
+  return repeated

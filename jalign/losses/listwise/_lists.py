@@ -56,21 +56,21 @@ def sum_over_pairs(x: Array, pairs: Array) -> Array:
 
 def log_softmax(x: Array, valid: Array) -> Array:
   """Log-softmax over the valid ones, 0 elsewhere and for an empty list."""
-  kept = jnp.where(valid, x, -jnp.inf)
-  kept = jnp.where(valid.any(-1, keepdims=True), kept, 0)  # else 0 / 0
-  return jnp.where(valid, jax.nn.log_softmax(kept, -1), 0)
+  logits = jnp.where(valid, x, -jnp.inf)
+  logits = jnp.where(valid.any(-1, keepdims=True), logits, 0)  # else 0 / 0
+  return jnp.where(valid, jax.nn.log_softmax(logits, -1), 0)
 
 
-def picked_first(logits: Array, rest: Array) -> Array:
+def picked_first(logits: Array, left: Array) -> Array:
   """-log softmax of each row's diagonal among itself and the row's rest.
 
   Args:
     logits: [B, K, K].
-    rest: [B, K, K] bool, what is left when row k picks k.
+    left: [B, K, K] bool, what is left when row k picks k.
 
   Returns:
     [B, K], 0 where nothing is left.
   """
   own = jnp.diagonal(logits, axis1=-2, axis2=-1)[..., None]
-  kept = rest | jnp.eye(logits.shape[-1], dtype=bool)
-  return jax.nn.logsumexp(jnp.where(kept, logits - own, -jnp.inf), -1)
+  choices = left | jnp.eye(logits.shape[-1], dtype=bool)
+  return jax.nn.logsumexp(jnp.where(choices, logits - own, -jnp.inf), -1)

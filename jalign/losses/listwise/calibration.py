@@ -184,5 +184,5 @@ def _log_one_plus(pairs, *exponents):
   """log(1 + the sum of exp of each [B, K, K] array over the pairs)."""
   flat = pairs.shape[:-2] + (-1,)
   terms = [jnp.where(pairs, x, -jnp.inf).reshape(flat) for x in exponents]
-  one = jnp.zeros_like(terms[0][..., :1])
-  return jax.nn.logsumexp(jnp.concatenate([one, *terms], -1), -1)
+  zero = jnp.zeros_like(terms[0][..., :1])
+  return jax.nn.logsumexp(jnp.concatenate([zero, *terms], -1), -1)

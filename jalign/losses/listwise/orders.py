@@ -47,9 +47,9 @@ def list_mle(
     UserError: a hyperparameter is out of range.
   """
   s, scores, valid = implicit_rewards(beta, logps, ref_logps, scores, valid)
-  rest = precedes(scores, valid)
-  logits = jnp.broadcast_to(s[..., None, :], rest.shape)
-  return picked_first(logits, rest).sum(-1)
+  behind = precedes(scores, valid)
+  logits = jnp.broadcast_to(s[..., None, :], behind.shape)
+  return picked_first(logits, behind).sum(-1)
 
 
 def pro(
@@ -96,12 +96,12 @@ def pro(
   """
   check_range("beta_sft", beta_sft, 0, ends="[)")
   average, logps, scores, valid = averages(logps, lengths, scores, valid)
-  rest = precedes(scores, valid)
-  gaps = jnp.where(rest, differences(scores), 0)
+  behind = precedes(scores, valid)
+  gaps = jnp.where(behind, differences(scores), 0)
   own = jnp.eye(valid.shape[-1], dtype=bool)
   sharpness = jnp.where(own, gaps.max(-1, keepdims=True), gaps)
-  ranking = picked_first(sharpness * average[..., None, :], rest).sum(-1)
-  best = valid & ~rest.any(-2)
+  ranking = picked_first(sharpness * average[..., None, :], behind).sum(-1)
+  best = valid & ~behind.any(-2)
   likelihood = jnp.where(best, logps, 0).sum(-1)
   others = jnp.maximum(valid.sum(-1).astype(logps.dtype) - 1, 0)
   return ranking - beta_sft * others**2 * likelihood

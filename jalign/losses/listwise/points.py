@@ -77,5 +77,5 @@ def point_sigmoid(
     UserError: a hyperparameter is out of range.
   """
   s, scores, valid = implicit_rewards(beta, logps, ref_logps, scores, valid)
-  kept = scores * jax.nn.softplus(-s) + (1 - scores) * jax.nn.softplus(s)
-  return jnp.where(valid, kept, 0).sum(-1)
+  entropies = scores * jax.nn.softplus(-s) + (1 - scores) * jax.nn.softplus(s)
+  return jnp.where(valid, entropies, 0).sum(-1)

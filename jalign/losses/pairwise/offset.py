@@ -170,10 +170,10 @@ def odpo(
   )
   _check_gaps(*given)
   gap = jax.lax.stop_gradient(chosen_scores - rejected_scores)
-  kept = gap > 0
-  offset = alpha * jnp.log(jnp.where(kept, gap, 1.0))
+  ordered = gap > 0
+  offset = alpha * jnp.log(jnp.where(ordered, gap, 1.0))
   loss = jax.nn.softplus(offset - beta * (up - down))
-  return jnp.where(kept, loss, 0.0)
+  return jnp.where(ordered, loss, 0.0)
 
 
 def _check_gaps(chosen_scores, rejected_scores):

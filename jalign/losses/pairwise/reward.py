@@ -170,9 +170,9 @@ def exo(
     chosen_logps, rejected_logps, ref_chosen_logps, ref_rejected_logps
   )
   z = beta * (up - down)
-  kept = jax.nn.log_sigmoid(z) - jnp.log1p(-label_smoothing)
+  unflipped = jax.nn.log_sigmoid(z) - jnp.log1p(-label_smoothing)
   flipped = jax.nn.log_sigmoid(-z) - jnp.log(label_smoothing)
-  return jax.nn.sigmoid(z) * kept + jax.nn.sigmoid(-z) * flipped
+  return jax.nn.sigmoid(z) * unflipped + jax.nn.sigmoid(-z) * flipped
 
 
 def discopop(

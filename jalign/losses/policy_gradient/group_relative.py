@@ -177,9 +177,9 @@ def dr_grpo(
   logps, old_logps, rewards, mask, valid = floats_with_axes(
     "BKT BKT BK BKT BK", token_logps, old_token_logps, rewards, mask, valid
   )
-  kept = mask & valid[..., None]
-  logps, old_logps = where_scored(kept, logps, old_logps)
+  scored = mask & valid[..., None]
+  logps, old_logps = where_scored(scored, logps, old_logps)
   advantages = group_centered(rewards, valid)[..., None]
   gain = pessimistic(importance_ratio(logps, old_logps), advantages, clip)
-  totals = -jnp.where(kept, gain, 0.0).sum(-1) / length
+  totals = -jnp.where(scored, gain, 0.0).sum(-1) / length
   return _per_prompt(totals, valid)

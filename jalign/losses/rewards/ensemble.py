@@ -76,8 +76,8 @@ def relabelled(
   (mean,) = equal_floats(mean)
   low = jnp.quantile(mean, flipped)
   high = jnp.quantile(mean, jnp.minimum(flipped + ambiguous, 1.0))
-  kept = jnp.where(mean < high, 1 - label_smoothing, jnp.ones_like(mean))
-  return jnp.where(mean < low, 0.0, kept)
+  smoothed = jnp.where(mean < high, 1 - label_smoothing, jnp.ones_like(mean))
+  return jnp.where(mean < low, 0.0, smoothed)
 
 
 def score_spread(scores: Array) -> Array:
@@ -95,5 +95,5 @@ def score_spread(scores: Array) -> Array:
   chex.assert_rank(scores, 2)
   (scores,) = equal_floats(scores)
   gaps = jnp.abs(scores[:, :, None] - scores[:, None, :])
-  each = jnp.triu(jax.nn.sigmoid(gaps), 1)
-  return 2 * jnp.sum(each, (1, 2)) / scores.shape[1] ** 2
+  apart = jnp.triu(jax.nn.sigmoid(gaps), 1)
+  return 2 * jnp.sum(apart, (1, 2)) / scores.shape[1] ** 2

@@ -57,7 +57,7 @@ def save_adapter(
   """
   specs = param_specs(config)
   _check_delta(delta, config, lora)
-  found: dict[str, np.ndarray] = {}
+  arrays: dict[str, np.ndarray] = {}
   ranks: dict[str, int] = {}
   names: set[str] = set()
   shapes = tensors(config, specs)
@@ -72,7 +72,7 @@ def save_adapter(
     module = name.removesuffix(_SUFFIX)
     outputs = shapes[name][mine[0][0].outputs]
     for part, x in _written(mine, lora, outputs, module):
-      found[f"{_PREFIX}{module}.{part}"] = x
+      arrays[f"{_PREFIX}{module}.{part}"] = x
     inner = re.sub(r"^.*?\.\d+\.", "", module)
     names.add(inner)
     if len(mine) > 1:
@@ -99,7 +99,7 @@ def save_adapter(
   with appearing(pathlib.Path(path)) as folder:
     text = json.dumps(description, indent=2, sort_keys=True) + "\n"
     (folder / CONFIG).write_text(text, encoding="utf-8")
-    safetensors.numpy.save_file(found, folder / _WEIGHTS, {"format": "pt"})
+    safetensors.numpy.save_file(arrays, folder / _WEIGHTS, {"format": "pt"})
 
 
 def _check_delta(delta, config, lora):
@@ -121,15 +121,17 @@ def _check_delta(delta, config, lora):
 
 def _modules(config, specs) -> dict[str, list[tuple[str, int, Place]]]:
   """Name of a tensor -> (name in `blocks`, layer, place) of what lies in it."""
-  found: dict[str, list[tuple[str, int, Place]]] = collections.defaultdict(list)
+  modules: dict[str, list[tuple[str, int, Place]]] = collections.defaultdict(
+    list
+  )
   for path, place in places(config, specs).items():
     if len(place.stack) == 1 and place.inner:
       for (layer,), name in place.names():
         key = path.removeprefix("blocks/")
-        found[name].append((key, layer, place))
-  for parts in found.values():
+        modules[name].append((key, layer, place))
+  for parts in modules.values():
     parts.sort(key=lambda part: part[2].start)
-  return found
+  return modules
 
 
 def _written(mine, lora, outputs, module) -> Iterator[tuple[str, np.ndarray]]:
@@ -200,10 +202,12 @@ def load_adapter(
       remedy="Merge it with PEFT first.",
     )
   delta = {
-    key: {part: np.zeros(s.shape, np.float32) for part, s in found.items()}
-    for key, found in wanted.items()
+    key: {part: np.zeros(s.shape, np.float32) for part, s in parts.items()}
+    for key, parts in wanted.items()
   }
-  settings = given.each((n.removesuffix(_SUFFIX) for n in changes), where)
+  settings = given.ranks_and_scales(
+    (n.removesuffix(_SUFFIX) for n in changes), where
+  )
   shapes = tensors(config, specs)
   for (name, change), (rank, scale) in zip(changes.items(), settings.values()):
     outputs = shapes[name][modules[name][0][2].outputs]
@@ -234,19 +238,19 @@ def _changes(file, modules, given) -> dict[str, dict[str, np.ndarray]]:
     raise UserError(
       f"it can't be read ({type(error).__name__}: {error}).", where=file
     ) from None
-  found: dict[str, dict[str, np.ndarray]] = collections.defaultdict(dict)
+  changes: dict[str, dict[str, np.ndarray]] = collections.defaultdict(dict)
   strange, wrong = [], []
   for name, x in stored.items():
     match = _PARTS.fullmatch(name.removeprefix(_PREFIX))
     target = match[1] + _SUFFIX if match else ""
-    if not match or target not in modules or match[2] in found[target]:
+    if not match or target not in modules or match[2] in changes[target]:
       strange.append(name)
     elif str(x.dtype) not in DTYPES:
       wrong.append(f"{name} has numbers of the type {x.dtype}")
     elif count := not_finite(x):
       wrong.append(f"{name} has {count:,} values that aren't finite")
     else:
-      found[target][match[2]] = x.astype(np.float32)
+      changes[target][match[2]] = x.astype(np.float32)
   if wrong:
     raise UserError(
       f"its values can't be added to weights: {listed(wrong)}.",
@@ -256,8 +260,8 @@ def _changes(file, modules, given) -> dict[str, dict[str, np.ndarray]]:
   needed = {"lora_A", "lora_B"}
   if given.use_dora:
     needed.add("lora_magnitude_vector")
-  lacking = [n for n, parts in found.items() if parts.keys() != needed]
-  if strange or not found:
+  lacking = [n for n, parts in changes.items() if parts.keys() != needed]
+  if strange or not changes:
     said = strange or ["no module at all"]
     raise UserError(
       f"these aren't changes of this model's weights: {listed(said)}.",
@@ -272,7 +276,7 @@ def _changes(file, modules, given) -> dict[str, dict[str, np.ndarray]]:
     )
   untouched = [
     name
-    for name in modules.keys() - found.keys()
+    for name in modules.keys() - changes.keys()
     if any(f".{name}".endswith(f".{t}{_SUFFIX}") for t in given.targets)
   ]
   if untouched:
@@ -281,7 +285,7 @@ def _changes(file, modules, given) -> dict[str, dict[str, np.ndarray]]:
       where=file,
       remedy="It may be cut short: copy or download it again.",
     )
-  return dict(found)
+  return dict(changes)
 
 
 def _check_shapes(name, change, rank, shape, outputs, where, file):

@@ -92,7 +92,7 @@ class AdapterConfig(NamedTuple):
   use_dora: bool
   targets: tuple[str, ...]
 
-  def each(
+  def ranks_and_scales(
     self, modules: Iterable[str], where: str
   ) -> dict[str, tuple[int, float]]:
     """Rank and factor of modules: the first pattern that matches a name wins.
@@ -236,7 +236,7 @@ def _firsts(values, modules, default, where) -> list[Any]:
   import pyarrow as pa  # slow to import
   import pyarrow.compute as pc
 
-  found: list[Any] = [None] * len(modules)
+  firsts: list[Any] = [None] * len(modules)
   names = pa.array(modules, pa.string())
   for pattern, value in values.items():
     try:
@@ -250,6 +250,6 @@ def _firsts(values, modules, default, where) -> list[Any]:
         " groups, or name the modules one by one.",
       ) from None
     for i, hit in enumerate(hits.to_pylist()):
-      if hit and found[i] is None:
-        found[i] = value
-  return [default if x is None else x for x in found]
+      if hit and firsts[i] is None:
+        firsts[i] = value
+  return [default if x is None else x for x in firsts]

@@ -40,7 +40,7 @@ def resolve(name: str | os.PathLike[str]) -> pathlib.Path:
   problem = "there is no such folder"
   for local in (True, False):
     try:
-      found = pathlib.Path(
+      snapshot = pathlib.Path(
         huggingface_hub.snapshot_download(
           repository,
           revision=revision or None,
@@ -58,9 +58,9 @@ def resolve(name: str | os.PathLike[str]) -> pathlib.Path:
           " (`hf auth login`). Without a network, copy the folder here.",
         ) from None
     else:
-      if not local or list(found.glob("*.safetensors")):
-        return found
-      problem = f"the copy in {found} holds no weights"
+      if not local or list(snapshot.glob("*.safetensors")):
+        return snapshot
+      problem = f"the copy in {snapshot} holds no weights"
   raise AssertionError("the hub answers or raises")
 
 

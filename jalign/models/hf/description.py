@@ -121,8 +121,8 @@ def _says(name, c):
     again = config_from(_described(dataclasses.replace(c, model_type=name)))
   except UserError:
     return False
-  kept = [*HOW, "rules", "model_type"]
-  like = {f: getattr(c, f) for f in kept}
+  given = [*HOW, "rules", "model_type"]
+  like = {f: getattr(c, f) for f in given}
   return dataclasses.replace(again, **like) == _plain(c)
 
 
@@ -165,7 +165,7 @@ def config_from(config: Mapping[str, Any], where: str = "") -> ModelConfig:
     - set(family.read) - set(family.silent) - {"hidden_act"}
   )  # fmt: skip
   off = (None, False)
-  unknown = {k for k in unknown if not any(config[k] is one for one in off)}
+  unknown = {k for k in unknown if not any(config[k] is value for value in off)}
   if unknown:
     raise UserError(
       f"it asks for {', '.join(sorted(unknown))}, which jalign doesn't know.",
@@ -210,8 +210,8 @@ def _translated(config, family):
   ours = {theirs: ours for ours, theirs in family.renamed.items()}
   if "num_experts" in family.read:  # transformers has two names for it
     ours |= {"num_local_experts": "num_experts"}
-  found = {k: v for k, v in config.items() if k not in ours}
-  return found | {
+  others = {k: v for k, v in config.items() if k not in ours}
+  return others | {
     new: config[old] for old, new in ours.items() if old in config
   }
 
@@ -235,11 +235,11 @@ def _windows(config, where):
 
 
 def _rope(config, where):
-  found = config["rope_parameters"]
-  if not {FULL, SLIDING} & found.keys():
-    return _one_rope(found, config, where)
-  local = _one_rope(found[SLIDING], config, where)
-  fields = _one_rope(found[FULL], config, where)
+  rotations = config["rope_parameters"]
+  if not {FULL, SLIDING} & rotations.keys():
+    return _one_rope(rotations, config, where)
+  local = _one_rope(rotations[SLIDING], config, where)
+  fields = _one_rope(rotations[FULL], config, where)
   if local.get("rope_scaling"):
     raise UserError("layers with a window scale their positions.", where=where)
   if not local["rope_theta"]:  # here, it means that of the other layers
@@ -247,19 +247,21 @@ def _rope(config, where):
   return fields | {"rope_local_base_freq": local["rope_theta"]}
 
 
-def _one_rope(found, config, where):
-  if found.get("partial_rotary_factor", 1) != 1:
+def _one_rope(rotation, config, where):
+  if rotation.get("partial_rotary_factor", 1) != 1:
     raise UserError(
-      f"partial_rotary_factor is {found['partial_rotary_factor']}; jalign"
+      f"partial_rotary_factor is {rotation['partial_rotary_factor']}; jalign"
       " rotates whole heads.",
       where=where,
     )
-  kind = found.get("rope_type", "default")
-  if found.get("type", kind) != kind:
+  kind = rotation.get("rope_type", "default")
+  if rotation.get("type", kind) != kind:
     raise UserError(
-      f"rope_type is {kind!r} and type is {found['type']!r}.", where=where
+      f"rope_type is {kind!r} and type is {rotation['type']!r}.", where=where
     )
-  scaling = {k: v for k, v in found.items() if k not in _ROPE and v is not None}
+  scaling = {
+    k: v for k, v in rotation.items() if k not in _ROPE and v is not None
+  }
   if kind == "default":
     scaling = {}
   else:
@@ -268,7 +270,7 @@ def _one_rope(found, config, where):
     trained = "original_max_position_embeddings"
     if trained not in scaling:
       scaling[trained] = config["max_position_embeddings"]
-  return {"rope_theta": found["rope_theta"], "rope_scaling": scaling}
+  return {"rope_theta": rotation["rope_theta"], "rope_scaling": scaling}
 
 
 def config_to(c: ModelConfig) -> dict[str, Any]:
@@ -289,47 +291,49 @@ def _described(c):
   family = FAMILIES[name]
   rope = {k: v for k, v in c.rope_scaling if v is not None}
   rope = {"rope_type": "default", "rope_theta": c.rope_theta} | rope
-  found = {key: getattr(c, key) for key in _SHARED}
+  described = {key: getattr(c, key) for key in _SHARED}
   if rope["rope_type"] == "dynamic":  # it has the length in another place
     trained = rope.pop("original_max_position_embeddings")
-    found["max_position_embeddings"] = trained
-  found |= {"model_type": name, "architectures": [family.architecture]}
-  found |= {"head_dim": c.head_dim, "hidden_act": c.hidden_act}
+    described["max_position_embeddings"] = trained
+  described |= {"model_type": name, "architectures": [family.architecture]}
+  described |= {"head_dim": c.head_dim, "hidden_act": c.hidden_act}
   for key in family.read:
     value = getattr(c, key)
-    found[key] = list(value) if isinstance(value, tuple) else value
+    described[key] = list(value) if isinstance(value, tuple) else value
   for key in ("attn_logit_softcapping", "final_logit_softcapping"):
-    if key in found:
-      found[key] = found[key] or None
-  if found.get("query_pre_attn_scalar") == 0:
-    found["query_pre_attn_scalar"] = c.head_dim
-  if "no_rope_layers" in found and not found["no_rope_layers"]:
-    found["no_rope_layers"] = [1] * c.num_hidden_layers
+    if key in described:
+      described[key] = described[key] or None
+  if described.get("query_pre_attn_scalar") == 0:
+    described["query_pre_attn_scalar"] = c.head_dim
+  if "no_rope_layers" in described and not described["no_rope_layers"]:
+    described["no_rope_layers"] = [1] * c.num_hidden_layers
   if c.rope_local_base_freq:
     local = {"rope_type": "default", "rope_theta": c.rope_local_base_freq}
-    found["rope_parameters"] = {FULL: rope, SLIDING: local}
+    described["rope_parameters"] = {FULL: rope, SLIDING: local}
   else:
-    found["rope_parameters"] = rope
+    described["rope_parameters"] = rope
   windows = c.windows
-  found["sliding_window"] = c.sliding_window or None
+  described["sliding_window"] = c.sliding_window or None
   if name in ("qwen2", "qwen3", "smollm3", "gemma2", "gemma3_text"):
-    found["layer_types"] = [SLIDING if w else FULL for w in windows]
-    found["use_sliding_window"] = any(windows)
-  found = {key: x for key, x in found.items() if key not in family.absent}
-  return {family.renamed.get(key, key): x for key, x in found.items()}
+    described["layer_types"] = [SLIDING if w else FULL for w in windows]
+    described["use_sliding_window"] = any(windows)
+  described = {
+    key: x for key, x in described.items() if key not in family.absent
+  }
+  return {family.renamed.get(key, key): x for key, x in described.items()}
 
 
 def _older_rope(c):
   """Rotations as transformers 4, and what follows it, reads them."""
-  found = {"rope_theta": c.rope_theta}
+  older = {"rope_theta": c.rope_theta}
   scaling = {k: v for k, v in c.rope_scaling if v is not None}
   if scaling.get("rope_type") == "dynamic":  # see `_described`
     del scaling["original_max_position_embeddings"]
   if scaling:
-    found["rope_scaling"] = scaling
+    older["rope_scaling"] = scaling
   if c.rope_local_base_freq:
-    found["rope_local_base_freq"] = c.rope_local_base_freq
-  return found
+    older["rope_local_base_freq"] = c.rope_local_base_freq
+  return older
 
 
 def _older_windows(name, c):

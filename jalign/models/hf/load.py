@@ -62,10 +62,10 @@ def read_config(path: str | os.PathLike[str], **fields: Any) -> ModelConfig:
     check_numbers(
       json.loads((folder / "config.json").read_text("utf-8")), where
     )
-    found = transformers.AutoConfig.from_pretrained(
+    description = transformers.AutoConfig.from_pretrained(
       str(folder), local_files_only=True, trust_remote_code=False
     )
-    config = config_from(found.to_dict(), where)
+    config = config_from(description.to_dict(), where)
   except UserError:
     raise
   except Exception as error:  # whatever a foreign file makes it raise
@@ -158,8 +158,8 @@ def _load(path, mesh, dtype, param_dtype, fields, scored=False):
       config, dtype=dtype or param_dtype, param_dtype=param_dtype
     )
     if mesh is None:
-      one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-      where = jax.tree.map(lambda spec: one, specs)
+      device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+      where = jax.tree.map(lambda spec: device, specs)
     else:
       where = shardings(specs, mesh, config.rules)
     flat = {
@@ -172,11 +172,11 @@ def _load(path, mesh, dtype, param_dtype, fields, scored=False):
       values = shards.slice(SCORE)[0]
       bad[SCORE] += not_finite(values)
       score = jax.numpy.asarray(values, jax.numpy.float32)
-  found = {}
+  arrays = {}
   for name, place in places(config, specs).items():
     # Opened anew: pages that were read count as ours while a file is open.
     with open_shards(folder) as shards:
-      found[name] = read(
+      arrays[name] = read(
         _completed(shards, wanted),
         place,
         flat["specs"][name].shape,
@@ -196,7 +196,7 @@ def _load(path, mesh, dtype, param_dtype, fields, scored=False):
       where=str(folder),
       remedy="Take an earlier checkpoint, or download it again.",
     )
-  return config, traverse_util.unflatten_dict(found, sep="/"), score
+  return config, traverse_util.unflatten_dict(arrays, sep="/"), score
 
 
 def _completed(shards: Shards, wanted) -> Shards:

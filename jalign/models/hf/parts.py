@@ -98,5 +98,5 @@ def _cut(shards, name, place, shape, ranges):
 def _flat(ranges, shape, before=0):
   """A range of several axes as one of their product."""
   assert all(r == (0, n) for r, n in zip(ranges[1:], shape[1:])), ranges
-  each = int(np.prod(shape[1:]))
-  return slice(before + ranges[0][0] * each, before + ranges[0][1] * each)
+  inner = int(np.prod(shape[1:]))
+  return slice(before + ranges[0][0] * inner, before + ranges[0][1] * inner)

@@ -39,8 +39,9 @@ def check_numbers(config: Any, where: str) -> None:
       )
   for kind in ("rope_parameters", "rope_scaling"):
     given = config.get(kind) or {}
-    for one in (given, *dict(given).values()):  # one for all layers, or several
-      for key, value in one.items() if isinstance(one, dict) else ():
+    # One rotation for all layers, or several.
+    for rotation in (given, *dict(given).values()):
+      for key, value in rotation.items() if isinstance(rotation, dict) else ():
         if key in _ROTATION:
           _check_number(value, _ROTATION[key], f"{where}: {kind}.{key}")
 

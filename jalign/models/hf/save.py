@@ -130,10 +130,10 @@ def _checked(params, config) -> str:
 
 def _take_over(source, target, description, more):
   """Keys of config.json and files of the checkpoint that a model comes from."""
-  found = json.loads((source / "config.json").read_text(encoding="utf-8"))
+  original = json.loads((source / "config.json").read_text(encoding="utf-8"))
   for key in _KEPT:
-    if key in found:
-      description.setdefault(key, found[key])
+    if key in original:
+      description.setdefault(key, original[key])
   for name in ("generation_config.json", *more):
     if (source / name).is_file():
       shutil.copy(source / name, target / name)
@@ -206,10 +206,10 @@ def exported(
         for at in np.ndindex(*place.stack[1:]):
           name = place.name.format(layer, *at)
           parts.setdefault(name, []).append((place, x[at]))
-    for name, found in parts.items():
-      found.sort(key=lambda one: one[0].start)
-      arrays = [_out(x, place) for place, x in found]
-      axis = found[0][0].outputs
+    for name, pieces in parts.items():
+      pieces.sort(key=lambda piece: piece[0].start)
+      arrays = [_out(x, place) for place, x in pieces]
+      axis = pieces[0][0].outputs
       yield (
         name,
         arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis),

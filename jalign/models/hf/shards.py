@@ -68,18 +68,18 @@ def open_shards(folder: pathlib.Path) -> Iterator[Shards]:
   index = _index(folder)
   names = sorted(set(index.values())) if index else [SINGLE]
   with contextlib.ExitStack() as stack:
-    found: dict[str, tuple[str, Any]] = {}
+    tensors: dict[str, tuple[str, Any]] = {}
     for file in names:
       opened = stack.enter_context(_opened(folder / file))
       for name in opened.keys():  # noqa: SIM118 (it isn't a mapping)
-        if name in found:
+        if name in tensors:
           raise UserError(
-            f"{name} is in {found[name][0]} too.", where=str(folder / file)
+            f"{name} is in {tensors[name][0]} too.", where=str(folder / file)
           )
-        found[name] = file, opened
+        tensors[name] = file, opened
     if index:
-      _check_index(folder, index, {k: file for k, (file, _) in found.items()})
-    yield Shards(folder, found)
+      _check_index(folder, index, {k: file for k, (file, _) in tensors.items()})
+    yield Shards(folder, tensors)
 
 
 def _index(folder):
@@ -98,15 +98,15 @@ def _index(folder):
       " does.",
     )
   try:
-    found = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-    good = isinstance(found, dict) and all(
-      isinstance(x, str) and "/" not in x for x in found.values()
+    weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+    good = isinstance(weight_map, dict) and all(
+      isinstance(x, str) and "/" not in x for x in weight_map.values()
     )
   except (OSError, ValueError, KeyError, TypeError, RecursionError):
     good = False
   if not good:
     raise UserError('it has no "weight_map" of files.', where=str(path))
-  return found
+  return weight_map
 
 
 @contextlib.contextmanager
@@ -130,10 +130,10 @@ def _opened(path):
     yield file
 
 
-def _check_index(folder, index, found):
+def _check_index(folder, index, held):
   where = str(folder / INDEX)
-  lacking = [name for name in index if found.get(name) != index[name]]
-  more = found.keys() - index.keys()
+  lacking = [name for name in index if held.get(name) != index[name]]
+  more = held.keys() - index.keys()
   if lacking or more:
     said = [
       f"{verb}: {listed(names)}"
@@ -160,7 +160,7 @@ def not_finite(x: np.ndarray, dtype: str = "") -> int:
     x: of a type with a sign, exponent and fraction.
     dtype: that it will have; what is too large for float16 counts, too.
   """
-  flat, found = np.ascontiguousarray(x).reshape(-1), 0
+  flat, count = np.ascontiguousarray(x).reshape(-1), 0
   narrower = dtype == "float16" and x.dtype != np.float16
   for start in range(0, flat.size, 2**16):  # a cache holds such a part
     part = flat[start : start + 2**16]
@@ -172,5 +172,5 @@ def not_finite(x: np.ndarray, dtype: str = "") -> int:
       ones = np.uint16(0x7C00 if x.dtype == np.float16 else 0x7F80)
       bad = (part.view(np.uint16) & ones) == ones
     if bad.any():
-      found += int(bad.sum())
-  return found
+      count += int(bad.sum())
+  return count

@@ -161,7 +161,7 @@ def places(c: ModelConfig, specs) -> dict[str, Place]:
   family = family_of(c)
   scheme = _SCHEMES.get(family, TensorScheme())
   names = {**_ATTENTION, **_MLP, **_NORMS[c.norm_position], **scheme.names}
-  found = {
+  by_path = {
     path: _place(scheme.top[path], spec.shape, (), 1, 0, False)
     for path, spec in specs.items()
     if path != "blocks"
@@ -180,7 +180,7 @@ def places(c: ModelConfig, specs) -> dict[str, Place]:
     name, start = starts.get(path) or (names[path], 0)
     matrix = _is_matrix(path)
     stack = spec.shape[: 1 + name.count("{}")]
-    found[f"blocks/{path}"] = _place(
+    by_path[f"blocks/{path}"] = _place(
       scheme.layer + name,
       spec.shape[len(stack) :],
       stack,
@@ -188,7 +188,7 @@ def places(c: ModelConfig, specs) -> dict[str, Place]:
       start,
       matrix and not scheme.inputs_first,
     )
-  return found
+  return by_path
 
 
 def _is_matrix(path):
@@ -209,12 +209,12 @@ def _place(name, shape, stack, inner, start, transposed):
 
 def tensors(c: ModelConfig, specs) -> dict[str, tuple[int, ...]]:
   """Name -> shape of every tensor of a checkpoint."""
-  found: dict[str, tuple[int, ...]] = {}
+  shapes: dict[str, tuple[int, ...]] = {}
   for place in places(c, specs).values():
     axis = place.outputs
     for _, name in place.names():
       shape = list(place.shape)
-      before = found[name][axis] if name in found else 0
+      before = shapes[name][axis] if name in shapes else 0
       shape[axis] = max(place.start + shape[axis], before)
-      found[name] = tuple(shape)
-  return found
+      shapes[name] = tuple(shape)
+  return shapes

@@ -216,6 +216,7 @@ def _train(start, stage, every, each) -> list[Point]:
     batches=prompts,
     prepare=assembly.prepare(policy.params, None),
     update=assembly.update,
+    finish=assembly.finish,
     ref_params=policy.params,
     write=write,
     probes=[loop.Probe(every, measure)],

@@ -34,7 +34,7 @@ class Assembly(NamedTuple):
     loss: with its hyperparameters.
     model: functions of policy and reference.
     steps: of the whole stage.
-    learning_rate: of each step.
+    learning_rate: of each step; of several updates, the first one's.
     objective: of the loss.
     part: what of the policy is trained.
     frozen: the policy's other parameters.
@@ -42,6 +42,7 @@ class Assembly(NamedTuple):
     reference: parameters of the reference, None where there is none.
     init: `() -> TrainState` of step 0.
     update: `(state, batch, ref_params) -> (state, sums)`.
+    finish: ends a step of several updates, see `Stepping`; or None.
     batches: `() -> Loader`.
     prepare: `(reference's parameters or None, table of its log-probs or None)
       -> (state, batch) -> loop.Placed`.
@@ -58,6 +59,7 @@ class Assembly(NamedTuple):
   reference: Params | None
   init: Callable[[], TrainState]
   update: Callable[..., tuple[TrainState, dict[str, Any]]]
+  finish: Callable[..., TrainState] | None
   batches: Callable[[], data.Loader]
   prepare: Callable[..., Callable[..., Any]]
 
@@ -76,18 +78,19 @@ def assemble(given: Materials, stage: StageSettings, params: Any) -> Assembly:
   regime, loss = regime_of(stage), bind(stage)
   model = transformer(given.model_config)
   steps = regime.total_steps(stage, given.dataset, loss.batch)
-  optimizer = make_optimizer(stage.optimizer, steps)
   part = trainable_of(given.model_config, stage)
   key = jax.random.key(given.seed_of("trainable"))
   begin = lambda policy: part.start(policy, key)
   frozen = part.frozen(params)
   policy = lambda trained: part.join(trained, frozen)
-  placement = state_shardings(
-    optimizer,
-    jax.eval_shape(begin, params),
-    shardings(part.specs, given.mesh, given.model_config.rules),
-    given.mesh,
-  )
+  trained = jax.eval_shape(begin, params)
+  where = shardings(part.specs, given.mesh, given.model_config.rules)
+  whole = _whole(policy, trained)
+  stepping = regime.stepping_of(given, stage, trained, where, whole)
+  per_step = regime.updates_of(stage)
+  optimizer = make_optimizer(stage.optimizer, steps * per_step)
+  schedule = make_schedule(stage.optimizer, steps * per_step)
+  placement = state_shardings(optimizer, trained, where, given.mesh)
   objective = make_objective(
     loss.function,
     model,
@@ -106,20 +109,39 @@ def assemble(given: Materials, stage: StageSettings, params: Any) -> Assembly:
     watch=diagnostics.watch_pairs
     if stage.diagnostics.entanglement in ("step", "both")
     else None,
+    counts=stepping.finish is None,
   )
-  compared = objective.needs_reference or regime.samples
+
+  def init() -> TrainState:
+    state = init_state(params, optimizer, placement, begin)
+    return state.replace(carry=stepping.init(state.params))
+
+  compared = objective.needs_reference or stage.samples
   return Assembly(
     loss=loss,
     model=model,
     steps=steps,
-    learning_rate=make_schedule(stage.optimizer, steps),
+    learning_rate=lambda step: schedule(step * per_step),
     objective=objective,
     part=part,
     frozen=frozen,
     policy=policy,
     reference=params if compared else None,
-    init=lambda: init_state(params, optimizer, placement, begin),
-    update=functools.partial(update, frozen=frozen),
+    init=init,
+    update=functools.partial(stepping.around(update), frozen=frozen),
+    finish=stepping.finish,
     batches=lambda: regime.batches_of(given, stage, loss),
-    prepare=functools.partial(regime.prepare_of, given, stage, model, policy),
+    prepare=functools.partial(regime.prepare_of, given, stage, model, whole),
   )
+
+
+def _whole(
+  policy: Callable[[Params], Params], trained: Params
+) -> Callable[[Params], Params]:
+  """Makes a policy of what has the structure that is trained, or leaves it."""
+  form: Any = jax.tree.structure(trained)
+
+  def whole(params: Params) -> Params:
+    return policy(params) if jax.tree.structure(params) == form else params
+
+  return whole

@@ -2,13 +2,14 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jalign.errors import UserError, nearest
 from jalign.evaluation.diversity import distinct_n
 from jalign.evaluation.win_rate import win_rate
 from jalign.experiment.config.plugins import Measures
@@ -47,6 +48,16 @@ def online_metrics(judge: Judge) -> tuple[str, ...]:
   """Names of what `measure_wins` always measures."""
   names = [name for name in ("reward", "cost") if getattr(judge, name)]
   return (*ONLINE_METRICS, *(f"eval/{name}_mean" for name in names))
+
+
+def check_select(stage: StageSettings, measured: Sequence[str]) -> None:
+  """Refuses to choose a state by a metric that isn't among those measured."""
+  if stage.select and stage.select not in measured:
+    raise UserError(
+      f"{stage.select!r} is not measured.",
+      where=f"config.{stage.name}.select",
+      remedy=nearest(stage.select, measured),
+    )
 
 
 def measure_loss(

@@ -79,10 +79,10 @@ def needed_by(settings: Settings, stage: StageSettings, of: MadeOf) -> MadeOf:
   """What a stage's own parameters come from, the best ones included."""
   own = data_name(settings, stage)
   names = {f"{own}.train"} | {n for n in of if n.startswith("model.")}
-  if stage.algorithm:
+  if stage.samples:
     names |= {"annotator.function", "tokenizer"}
   if stage.select:
-    names.add(f"{'data' if stage.algorithm else own}.held_out")
+    names.add(f"{'data' if stage.samples else own}.held_out")
   return {name: value for name, value in of.items() if name in names}
 
 

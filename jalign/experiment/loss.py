@@ -1,5 +1,6 @@
 """From the loss section of a config to a function and what it needs."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import jax
 from jalign import losses
 from jalign.errors import UserError
 from jalign.experiment.config.settings import StageSettings
+from jalign.losses.catalogue import check_settings
 from jalign.online import ALGORITHMS
 from jalign.training.kinds import KINDS, Kind, unread, vocabulary
 
@@ -44,8 +46,12 @@ def bind(stage: StageSettings) -> BoundLoss:
   where = f"config.{stage.name}.loss"
   section = dict(stage.loss)
   _check_numbers(section, where)
-  if stage.algorithm:
-    name = ALGORITHMS[stage.algorithm].loss
+  own: losses.Entry | None = None
+  if stage.samples:
+    loss = ALGORITHMS[stage.algorithm].loss
+    if not isinstance(loss, str):
+      own = loss
+    name = loss if own is None else losses.name_of(own.function)
     if section.setdefault("name", name) != name:
       raise UserError(
         f"{section['name']!r} is not the loss of {stage.algorithm}.",
@@ -56,8 +62,8 @@ def bind(stage: StageSettings) -> BoundLoss:
     if "weights" in section:
       bound = _sum(section, where)
     else:
-      bound = _single(section, where)
-    if not stage.algorithm:
+      bound = _single(section, where, own)
+    if not stage.samples:
       _check_read(bound)
     return bound
   except UserError as e:
@@ -82,7 +88,9 @@ def beta_of(loss: BoundLoss) -> float | None:
   return losses.hyperparameters(loss.function).get("beta")
 
 
-def _single(section: dict[str, Any], where: str) -> BoundLoss:
+def _single(
+  section: dict[str, Any], where: str, own: losses.Entry | None
+) -> BoundLoss:
   name = section.pop("name", None)
   if not isinstance(name, str):
     known = (*losses.CATALOGUE, *losses.PRESETS)
@@ -91,7 +99,11 @@ def _single(section: dict[str, Any], where: str) -> BoundLoss:
       where=where,
       remedy=f"Set {where}.name to one of: {', '.join(known)}.",
     )
-  function, entry = losses.resolve(name, **section)
+  if own is None:
+    function, entry = losses.resolve(name, **section)
+  else:  # an algorithm's own, which the catalogue doesn't have
+    check_settings(name, own.function, section)
+    function, entry = functools.partial(own.function, **section), own
   return _bound(function, entry, f"{name}{_listed(section)}")
 
 

@@ -2,16 +2,25 @@
 
 import jax
 
-from jalign import data
+from jalign import data, losses
+from jalign.errors import UserError
 from jalign.experiment.config.settings import StageSettings
 from jalign.experiment.context import Materials, Run
 from jalign.experiment.data.dataset import Dataset
 from jalign.experiment.data.prepare import place
-from jalign.experiment.held_out import Measure, measure_loss
+from jalign.experiment.held_out import (
+  Measure,
+  check_select,
+  loss_metrics,
+  measure_loss,
+)
 from jalign.experiment.loss import BoundLoss
+from jalign.experiment.stepping import Stepping
+from jalign.models import transformer
 from jalign.sharding import BATCH_AXES, axis_size
 from jalign.training import loop, reference
 from jalign.training.kinds import Kind
+from jalign.training.objective import make_objective
 
 
 def packing_of(
@@ -30,10 +39,10 @@ def packing_of(
 
 
 def total_steps(stage: StageSettings, dataset: Dataset, batch: Kind) -> int:
-  """Updates of a stage: its steps, or its epochs times batches an epoch."""
+  """Steps of a stage: its steps, or its epochs times batches an epoch."""
+  dataset.check(batch, f"config.{stage.name}.data")
   if stage.steps:
     return stage.steps
-  dataset.check(batch, f"config.{stage.name}.data")
   per_epoch = data.batches_per_epoch(
     dataset.lengths(batch, "train"),
     stage.batch_size,
@@ -69,6 +78,18 @@ def prepare_of(given, stage, model, policy, ref_params, table):
   return prepare
 
 
+def updates_of(stage: StageSettings) -> int:
+  """Updates of a step."""
+  del stage
+  return 1
+
+
+def stepping_of(given, stage, trained, where, whole) -> Stepping:
+  """A step is an update."""
+  del given, stage, trained, where, whole
+  return Stepping()
+
+
 def measure_of(run: Run, stage: StageSettings, assembly, params) -> Measure:
   """Loss and metrics on the held-out records."""
   return measure_loss(
@@ -79,6 +100,58 @@ def measure_of(run: Run, stage: StageSettings, assembly, params) -> Measure:
     stage.batch_size,
     params if assembly.objective.needs_reference else None,
   )
+
+
+def check(
+  run: Run, stage: StageSettings, loss: BoundLoss, dataset: Dataset
+) -> None:
+  """Finds what makes no sense of training on these data.
+
+  Raises:
+    UserError: names the key.
+  """
+  at = f"config.{stage.name}"
+  _check_packing(stage)
+  names = losses.array_parameters(loss.function)
+  _check_records(dataset, loss, at)
+  known = loss.batch.precomputed
+  passed = [n for n in names if n.startswith("ref_") and n not in known]
+  if stage.reference == "precompute" and passed:
+    raise UserError(
+      f"{loss.title} takes {', '.join(passed)}: sums over whole responses alone"
+      " are scored in advance.",
+      where=f"{at}.reference",
+      remedy="Use reference='step'.",
+    )
+  if stage.select:
+    model = transformer(run.model_config)
+    objective = make_objective(loss.function, model, batch=loss.batch)
+    check_select(
+      stage,
+      loss_metrics(dataset, model, objective, loss.batch, stage.batch_size),
+    )
+
+
+def _check_packing(stage: StageSettings) -> None:
+  asked = [key for key in ("packing", "share_prefix") if getattr(stage, key)]
+  if asked and jax.process_count() > 1:
+    raise UserError(
+      "batches are packed by one process alone, and there are"
+      f" {jax.process_count()}.",
+      where=f"config.{stage.name}.{asked[0]}",
+      remedy=f"Set it to {0 if asked[0] == 'packing' else False}.",
+    )
+
+
+def _check_records(dataset: Dataset, loss: BoundLoss, at: str) -> None:
+  """Refuses a loss that the data's records can't be meant for."""
+  names = losses.array_parameters(loss.function)
+  rows = dataset.rows(loss.batch, "train")
+  try:
+    dataset.reading(loss.batch).check(loss.title, names, rows)
+  except UserError as e:
+    where = f"{at}.{e.where}"
+    raise UserError(e.problem, where=where, remedy=e.remedy) from e
 
 
 def reference_table(run: Run, stage: StageSettings, assembly, params):

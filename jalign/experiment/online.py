@@ -9,10 +9,26 @@ from jalign.experiment.config.settings import StageSettings
 from jalign.experiment.config.streams import stream
 from jalign.experiment.context import Materials, Run
 from jalign.experiment.data.dataset import Dataset
-from jalign.experiment.held_out import Measure, measure_wins
+from jalign.experiment.held_out import (
+  Measure,
+  check_select,
+  measure_wins,
+  online_metrics,
+)
 from jalign.experiment.loss import BoundLoss
-from jalign.online import ALGORITHMS, make_round
-from jalign.sharding import batch_sharding
+from jalign.experiment.stepping import Stepping
+from jalign.online import (
+  ALGORITHMS,
+  Algorithm,
+  beside_carry,
+  bind,
+  carry_shardings,
+  check_judge,
+  init_carry,
+  make_finish,
+  make_round,
+)
+from jalign.sharding import BATCH_AXES, axis_size, batch_sharding
 from jalign.training import loop
 from jalign.training.kinds import Kind
 
@@ -39,12 +55,40 @@ def batches_of(
   )
 
 
-def prepare_of(given, stage, model, policy, ref_params, table):
+def algorithm_of(stage: StageSettings) -> Algorithm:
+  """The algorithm of a stage with its hyperparameters."""
+  where = f"config.{stage.name}.online"
+  return bind(ALGORITHMS[stage.algorithm], stage.online, where)
+
+
+def updates_of(stage: StageSettings) -> int:
+  """Updates of a step."""
+  return algorithm_of(stage).updates.total
+
+
+def stepping_of(given, stage, trained, where, whole) -> Stepping:
+  """A step is a round with all its updates, and what the algorithm keeps."""
+  algorithm = algorithm_of(stage)
+  reference, carry = algorithm.reference, algorithm.carry
+  laid = carry_shardings(carry, trained, where, given.mesh)
+  keeps = bool(jax.tree.leaves(laid))
+  return Stepping(
+    init=lambda params: init_carry(carry, params, laid),
+    around=lambda update: beside_carry(
+      update, lambda kept, start: whole(reference(kept, start))
+    ),
+    finish=make_finish(carry, laid)
+    if keeps or algorithm.updates.total > 1
+    else None,
+  )
+
+
+def prepare_of(given, stage, model, whole, ref_params, table):
   """`(state, batch) -> loop.Placed`: draws responses and has them judged."""
   del table
   assert given.annotator is not None  # check_stage saw to it
   play = make_round(
-    ALGORITHMS[stage.algorithm],
+    algorithm_of(stage),
     model,
     given.annotator,
     given.tokenizer.decode,
@@ -54,13 +98,14 @@ def prepare_of(given, stage, model, policy, ref_params, table):
     mix_ref=stage.mix_ref,
     draw=sampler(),
     slots=stage.slots or None,
+    whole=whole,
   )
   root = jax.random.key(given.seed_of("online"))
 
   def prepare(state, batch):
     # A key of the step: a resumed run draws what the uninterrupted one drew.
     key = jax.random.fold_in(root, state.step)
-    played = play(policy(state.params), ref_params, batch.data, key)
+    played = play(state.params, ref_params, batch.data, key, carry=state.carry)
     records = jax.device_put(played.batches, batch_sharding(given.mesh))
     return loop.Placed(records, batch.sources, played.values)
 
@@ -78,3 +123,53 @@ def measure_of(run: Run, stage: StageSettings, assembly, params) -> Measure:
     params,
     stream(run.seed, "held out", stage.name),
   )
+
+
+def check(
+  run: Run, stage: StageSettings, loss: BoundLoss, dataset: Dataset
+) -> None:
+  """Finds what makes no sense of training on samples.
+
+  Raises:
+    UserError: names the key.
+  """
+  del loss
+  at, algorithm = f"config.{stage.name}", algorithm_of(stage)
+  for key, off in (("packing", 0), ("share_prefix", False)):
+    if getattr(stage, key):
+      raise UserError(
+        "samples of an online stage aren't packed.",
+        where=f"{at}.{key}",
+        remedy=f"Set it to {off}.",
+      )
+  judged = "config.annotator.function"
+  if run.annotator is None:
+    raise UserError(
+      f"{stage.algorithm} needs an annotator.",
+      where=judged,
+      remedy="Name a Python function, as FILE.py:NAME.",
+    )
+  check_judge(run.annotator, algorithm.needs, stage.algorithm, judged)
+  if stage.reference == "precompute":
+    raise UserError(
+      "samples of an online stage can't be scored in advance.",
+      where=f"{at}.reference",
+      remedy="Use reference='step'.",
+    )
+  if not dataset.train_prompts:
+    raise UserError(
+      f"{stage.algorithm} needs prompts, and the data has none by itself.",
+      where=f"{at}.data",
+      remedy="Choose a source whose rows have a prompt.",
+    )
+  parts = algorithm.updates.minibatches * stage.microbatches
+  ways = parts * axis_size(run.mesh, BATCH_AXES)
+  if stage.batch_size % ways:
+    raise UserError(
+      f"{stage.batch_size} prompts don't divide into"
+      f" {algorithm.updates.minibatches} minibatches of {stage.microbatches}"
+      f" microbatches over {axis_size(run.mesh, BATCH_AXES)} devices.",
+      where=f"{at}.batch_size",
+      remedy=f"Choose a multiple of {ways}.",
+    )
+  check_select(stage, online_metrics(run.annotator))

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from jalign.experiment import offline, online
 from jalign.experiment.config.settings import StageSettings
+from jalign.experiment.stepping import Stepping
 
 
 class Regime(NamedTuple):
@@ -12,38 +13,47 @@ class Regime(NamedTuple):
 
   Attributes:
     total_steps: `(stage, dataset, kind of batch) -> steps`.
+    updates_of: `stage -> updates of a step`.
     batches_of: `(materials, stage, loss) -> what the loop iterates over`.
     prepare_of: `(materials, stage, model, policy, ref_params, table) ->
       (state, batch) -> loop.Placed`.
+    stepping_of: `(materials, stage, trained parameters' shapes, their
+      shardings, whole) -> Stepping`; `whole` makes a policy of what is trained.
     measure_of: `(run, stage, assembly, start's parameters) -> Measure`, of the
       held-out part.
-    samples: whether the policy samples and the annotator judges, so that the
-      parameters come from these, too, and a reference is always at hand.
+    check: `(run, stage, loss, dataset)`; raises UserError where a setting makes
+      no sense in this regime.
   """
 
   total_steps: Callable[..., int]
+  updates_of: Callable[..., int]
   batches_of: Callable[..., Any]
   prepare_of: Callable[..., Any]
+  stepping_of: Callable[..., Stepping]
   measure_of: Callable[..., Any]
-  samples: bool
+  check: Callable[..., None]
 
 
 OFFLINE = Regime(
   offline.total_steps,
+  offline.updates_of,
   offline.batches_of,
   offline.prepare_of,
+  offline.stepping_of,
   offline.measure_of,
-  samples=False,
+  offline.check,
 )
 ONLINE = Regime(
   online.total_steps,
+  online.updates_of,
   online.batches_of,
   online.prepare_of,
+  online.stepping_of,
   online.measure_of,
-  samples=True,
+  online.check,
 )
 
 
 def regime_of(stage: StageSettings) -> Regime:
   """The regime of a stage."""
-  return ONLINE if stage.algorithm else OFFLINE
+  return ONLINE if stage.samples else OFFLINE

@@ -79,7 +79,7 @@ def _agree(mine: Sharing, sibling: Sibling, stage: StageSettings) -> bool:
     return False
   names = set(identity.needed_by(a, stage, mine.made_of))
   names.add(f"{identity.data_name(a, stage)}.held_out")
-  if stage.algorithm or stage.diagnostics.samples:
+  if stage.samples or stage.diagnostics.samples:
     if (a.sample, a.annotator) != (b.sample, b.annotator):
       return False
     names |= {"data.held_out", "annotator.function", "annotator.measures"}

@@ -131,6 +131,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
       batches=batches,
       prepare=assembly.prepare(ref_params, table),
       update=assembly.update,
+      finish=assembly.finish,
       ref_params=ref_params,
       write=writer.write,
       log_every=stage.log_every,

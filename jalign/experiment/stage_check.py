@@ -5,18 +5,13 @@ import fnmatch
 import jax
 from flax import traverse_util
 
-from jalign import losses
-from jalign.errors import UserError, nearest
+from jalign.errors import UserError
 from jalign.experiment.config.settings import StageSettings
 from jalign.experiment.context import Run
-from jalign.experiment.data.dataset import Dataset
-from jalign.experiment.held_out import loss_metrics, online_metrics
-from jalign.experiment.loss import BoundLoss, bind
+from jalign.experiment.loss import bind
 from jalign.experiment.params import trainable_of
 from jalign.experiment.probe import probe_data
 from jalign.experiment.regimes import regime_of
-from jalign.models import transformer
-from jalign.training.objective import make_objective
 from jalign.training.optimizer import make_schedule
 
 
@@ -29,12 +24,10 @@ def check_stage(run: Run, stage: StageSettings) -> None:
   at = f"config.{stage.name}"
   loss, dataset = bind(stage), run.prepared.stages[stage.name]
   trainable_of(run.model_config, stage)
-  if not stage.algorithm:
-    dataset.check(loss.batch, f"{at}.data")
-  steps = regime_of(stage).total_steps(stage, dataset, loss.batch)
-  make_schedule(stage.optimizer, steps)
+  regime = regime_of(stage)
+  steps = regime.total_steps(stage, dataset, loss.batch)
+  make_schedule(stage.optimizer, steps * regime.updates_of(stage))
   _check_divisible(stage, run.mesh)
-  _check_packing(stage)
   _check_normalise(stage, loss.batch)
   _check_diagnostics(run, stage, loss.batch)
   if loss.coupled and stage.microbatches > 1:
@@ -43,56 +36,7 @@ def check_stage(run: Run, stage: StageSettings) -> None:
       where=f"{at}.microbatches",
       remedy="Set it to 1.",
     )
-  if stage.algorithm:
-    if run.annotator is None:
-      raise UserError(
-        f"{stage.algorithm} needs an annotator.",
-        where="config.annotator.function",
-        remedy="Name a Python function, as FILE.py:NAME.",
-      )
-    if stage.reference == "precompute":
-      raise UserError(
-        "samples of an online stage can't be scored in advance.",
-        where=f"{at}.reference",
-        remedy="Use reference='step'.",
-      )
-    if not dataset.train_prompts:
-      raise UserError(
-        f"{stage.algorithm} needs prompts, and the data has none by itself.",
-        where=f"{at}.data",
-        remedy="Choose a source whose rows have a prompt.",
-      )
-    _check_select(stage, online_metrics(run.annotator))
-    return
-  names = losses.array_parameters(loss.function)
-  _check_records(dataset, loss, at)
-  known = loss.batch.precomputed
-  passed = [n for n in names if n.startswith("ref_") and n not in known]
-  if stage.reference == "precompute" and passed:
-    raise UserError(
-      f"{loss.title} takes {', '.join(passed)}: sums over whole responses alone"
-      " are scored in advance.",
-      where=f"{at}.reference",
-      remedy="Use reference='step'.",
-    )
-  if stage.select:
-    model = transformer(run.model_config)
-    objective = make_objective(loss.function, model, batch=loss.batch)
-    _check_select(
-      stage,
-      loss_metrics(dataset, model, objective, loss.batch, stage.batch_size),
-    )
-
-
-def _check_records(dataset: Dataset, loss: BoundLoss, at: str) -> None:
-  """Refuses a loss that the data's records can't be meant for."""
-  names = losses.array_parameters(loss.function)
-  rows = dataset.rows(loss.batch, "train")
-  try:
-    dataset.reading(loss.batch).check(loss.title, names, rows)
-  except UserError as e:
-    where = f"{at}.{e.where}"
-    raise UserError(e.problem, where=where, remedy=e.remedy) from e
+  regime.check(run, stage, loss, dataset)
 
 
 def _check_diagnostics(run, stage, batch):
@@ -159,36 +103,6 @@ def _check_normalise(stage, batch):
         where=f"config.{stage.name}.normalise_pairs",
         remedy="Set it to False.",
       )
-
-
-def _check_packing(stage):
-  asked = [key for key in ("packing", "share_prefix") if getattr(stage, key)]
-  if not asked:
-    return
-  where = f"config.{stage.name}.{asked[0]}"
-  remedy = f"Set it to {0 if asked[0] == 'packing' else False}."
-  if stage.algorithm:
-    raise UserError(
-      "samples of an online stage aren't packed.",
-      where=where,
-      remedy=remedy,
-    )
-  if jax.process_count() > 1:
-    raise UserError(
-      "batches are packed by one process alone, and there are"
-      f" {jax.process_count()}.",
-      where=where,
-      remedy=remedy,
-    )
-
-
-def _check_select(stage, measured):
-  if stage.select and stage.select not in measured:
-    raise UserError(
-      f"{stage.select!r} is not measured.",
-      where=f"config.{stage.name}.select",
-      remedy=nearest(stage.select, measured),
-    )
 
 
 def _check_divisible(stage, mesh):

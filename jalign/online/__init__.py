@@ -15,7 +15,7 @@ from jalign.online.carry import (
   NO_CARRY,
   Carry,
   StepTaken,
-  apart,
+  beside_carry,
   carry_shardings,
   init_carry,
   make_finish,
@@ -31,6 +31,7 @@ from jalign.online.draws import (
 )
 from jalign.online.iterate import Round, make_round, response_texts
 from jalign.online.judging import Needs, check_judge
+from jalign.online.settings import bind, hyperparameters
 from jalign.online.updates import Updates
 
 __all__ = [
@@ -49,12 +50,14 @@ __all__ = [
   "Round",
   "StepTaken",
   "Updates",
-  "apart",
+  "beside_carry",
+  "bind",
   "carry_shardings",
   "check_judge",
   "draw_responses",
   "drawn_pairs",
   "first_responses",
+  "hyperparameters",
   "init_carry",
   "make_finish",
   "make_round",

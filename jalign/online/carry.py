@@ -152,21 +152,30 @@ def make_finish(
   return finish
 
 
-def apart(update: Callable[..., Any]) -> Callable[..., Any]:
-  """An update that leaves the carry where it is.
+def beside_carry(
+  update: Callable[..., Any], reference: Callable[[Any, Params], Params]
+) -> Callable[..., Any]:
+  """An update that leaves the carry as it is, and may find its reference there.
 
-  The update donates its state, and what is in the carry may be the reference.
+  The carry stays outside: the update donates its state.
 
   Args:
-    update: `(state, *rest) -> (state, sums)`.
+    update: of `make_update`.
+    reference: `(carry, start) -> the reference's parameters`.
+
+  Returns:
+    `(state, batch, start=None, frozen=None) -> (state, sums)`.
   """
 
-  def apart_update(state: TrainState, *rest, **options):
+  def update_beside(
+    state: TrainState, batch: Any, start: Params = None, frozen: Params = None
+  ):
     carry = state.carry
-    state, sums = update(state.replace(carry=()), *rest, **options)
+    ref_params = reference(carry, start)
+    state, sums = update(state.replace(carry=()), batch, ref_params, frozen)
     return state.replace(carry=carry), sums
 
-  return apart_update
+  return update_beside
 
 
 class _Statistics(dict):

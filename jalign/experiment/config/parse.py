@@ -27,7 +27,7 @@ from jalign.experiment.config.settings import (
 )
 from jalign.models import ModelConfig
 from jalign.models.lora import LoraConfig
-from jalign.online import ALGORITHMS
+from jalign.online import ALGORITHMS, bind
 from jalign.training.optimizer import OptimizerConfig
 
 _SECTIONS = {
@@ -173,7 +173,10 @@ def _stage(name, top, own, where) -> StageSettings:
     at = f"{where}.{key}"
     section = _dict(top.get(key, {}), at) | _dict(own.get(key, {}), at)
     merged[key] = _section(cls, section, at)
-  merged["loss"] = plain(merged.get("loss", {}))  # replaced whole, not merged
+  for key in ("loss", "online"):  # replaced whole, not merged
+    merged[key] = plain(merged.get(key, {}))
+  if merged.get("algorithm", "") != top.get("algorithm", ""):
+    merged["online"] = plain(own.get("online", {}))  # another algorithm's
   data = _dict(own.get("data", {}), f"{where}.data")
   if "path" in data:  # the run's held-out file isn't another file's
     data = {"eval_path": ""} | data
@@ -186,6 +189,15 @@ def _stage(name, top, own, where) -> StageSettings:
       f"unknown algorithm {stage.algorithm!r}.",
       where=f"{where}.algorithm",
       remedy=nearest(stage.algorithm, ALGORITHMS),
+    )
+  if stage.algorithm:
+    bind(ALGORITHMS[stage.algorithm], stage.online, f"{where}.online")
+  elif stage.online:
+    raise UserError(
+      f"{', '.join(stage.online)}: hyperparameters of an algorithm, and the"
+      " stage has none.",
+      where=f"{where}.online",
+      remedy=f"Set {where}.algorithm, or leave them out.",
     )
   for key, allowed in (
     ("reference", ("step", "precompute")),

@@ -200,6 +200,9 @@ class StageSettings:
       hyperparameters of a term under its name. An algorithm has a loss of its
       own and takes only its hyperparameters.
     algorithm: "" for offline training, else a row of `ALGORITHMS`.
+    online: hyperparameters of the algorithm beside its loss's, by name; among
+      them `passes` and `minibatches`, the updates of a step (see
+      `jalign.online.Updates`).
     mix_ref: weight of the reference in an algorithm's mixture, in [0, 1].
     max_new_tokens: of a response that an algorithm samples, at most.
     slots: responses that an algorithm decodes at a time: a row that ends takes
@@ -209,7 +212,8 @@ class StageSettings:
       stage's start stays as it is, shared with the reference.
     trainable: patterns of paths of parameters, as "blocks/*": the others stay
       as they are. () trains all.
-    steps: updates; 0 counts `epochs` instead.
+    steps: of training; 0 counts `epochs` instead. A step is an update, or a
+      batch of prompts with all the updates that an algorithm makes of it.
     epochs: passes over the data, where steps is 0.
     batch_size: examples (pairs, sequences or prompts) of an update.
     microbatches: parts of a batch that are accumulated.
@@ -242,6 +246,7 @@ class StageSettings:
   lora: LoraConfig = LoraConfig()
   trainable: tuple[str, ...] = ()
   algorithm: str = ""
+  online: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   mix_ref: float = 0.125
   max_new_tokens: int = 64
   slots: int = 0
@@ -259,6 +264,11 @@ class StageSettings:
   select: str = ""
   select_mode: str = "min"
   diagnostics: DiagnosticsSettings = DiagnosticsSettings()
+
+  @property
+  def samples(self) -> bool:
+    """Whether the policy's own samples are trained on, and judged."""
+    return bool(self.algorithm)
 
 
 @dataclasses.dataclass(frozen=True)

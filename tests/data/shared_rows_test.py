@@ -12,7 +12,7 @@ from jalign import data, losses
 from jalign.data.check import check
 from jalign.data.findings import describe
 from jalign.errors import UserError
-from jalign.experiment.stage_check import _check_unpaired as check_unpaired
+from jalign.training.kinds import UNPAIRED
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_labels_that_are_all_alike(cases):
   rows, _ = data.encode_binary(records, tokenizer, data.Limits(64))
   names = losses.array_parameters(losses.kto)
   with pytest.raises(UserError, match="are desirable"):
-    check_unpaired(rows, names, "kto", "config.data")
+    UNPAIRED.records["unpaired"].check("kto", names, rows)
 
 
 def test_a_folder_of_parquet_as_the_hub_has_it(cases):

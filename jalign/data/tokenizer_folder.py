@@ -25,7 +25,7 @@ def load(path: str | os.PathLike[str]) -> Tokenizer:
   Args:
     path: a folder written by `Tokenizer.save`, or any that
       `transformers.AutoTokenizer` reads with a fast tokenizer. A missing
-        padding token is replaced by the end of sequence. A response ends with
+      padding token is replaced by the end of sequence. A response ends with
       the end of turn of the folder's chat template, with what its
       generation_config.json lists, or with the end of sequence.
 

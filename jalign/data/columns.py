@@ -1,10 +1,13 @@
-"""Files whose fields have other names than a source's."""
+"""Files whose fields have other names than a source's; and other columns."""
 
+import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from jalign.data.arrow import Rows
+from jalign.data.containers import Path, rows_of
+from jalign.data.plain import plain
 from jalign.data.rows import BadRow, quoted
 from jalign.errors import UserError, nearest
 
@@ -86,6 +89,52 @@ class Renamed:
           where=path,
           remedy=nearest(column, self._names),
         )
+
+
+def read_columns(
+  path: Path,
+  names: Collection[str],
+  places: Collection[str],
+  data_dir: Path | None = None,
+) -> dict[str, dict[str, Any]]:
+  """Columns of a container by themselves, whatever source reads its rows.
+
+  Args:
+    path: as `containers.rows_of`.
+    names: of columns, "a.b" for b of the object a.
+    places: of the rows that are wanted, "path:number".
+    data_dir: of prepared TFDS data.
+
+  Returns:
+    Place -> {name: value}; a value that a row lacks is None.
+
+  Raises:
+    UserError: it can't be read, no row has a column of one of the names, or a
+      value is no plain one.
+  """
+  wanted = {part for name in names for part in (name, name.partition(".")[0])}
+  places, unseen = set(places), set(names)
+  found, others = {}, dict[str, None]()
+  for where, row in rows_of(path, data_dir, wanted):
+    if isinstance(row, BadRow):
+      continue
+    values = {n: value for n in names for _, value in _at(row, n)}
+    unseen -= values.keys()
+    if unseen and len(others) < 1000:
+      others |= dict.fromkeys(row)
+    if where in places:
+      try:
+        found[where] = {n: plain(values.get(n), n) for n in names}
+      except BadRow as bad:
+        raise UserError(bad.args[1], where=where) from None
+  for name in names:
+    if name in unseen:
+      raise UserError(
+        f"no row has the column {quoted(name)}.",
+        where=os.fspath(path),
+        remedy=nearest(name, others),
+      )
+  return found
 
 
 def _at(row: dict[str, Any], column: str) -> Iterator[tuple[str, Any]]:

@@ -204,7 +204,7 @@ def encode_texts(
   room = min(room, limits.max_response_tokens or room)
   found, cut, joined = [], [prompt_cut], 0
   for response in responses:
-    ids, kept_apart = _response_ids(record.prompt, response, tokenizer)
+    ids, kept_apart = response_ids(record.prompt, response, tokenizer)
     found.append(np.array(ids[:room], np.int32))
     cut.append(max(len(ids) - room, 0))
     joined += kept_apart
@@ -263,10 +263,16 @@ def start_ids(text: str, tokenizer: Tokenizer, chat: bool) -> list[int]:
   return [*prefix, *ids]
 
 
-def _response_ids(
+def response_ids(
   prompt: str, text: str, tokenizer: Tokenizer
 ) -> tuple[list[int], bool]:
-  """(a response's tokens with its end, whether the border had to be kept)."""
+  """(a response's tokens with its end, whether the border had to be kept).
+
+  Args:
+    prompt: what comes before it.
+    text: the response; an end that it has stays, or it gets the first one.
+    tokenizer: of both.
+  """
   text, end = tokenizer.split_end(text)
   if end is not None and not tokenizer.plain_specials:
     # In one piece: an end may take the white space before it.

@@ -269,6 +269,11 @@ def line_of(where: str) -> int:
   return int(found[1]) if found else 0
 
 
+def place_of(source: str) -> str:
+  """The row that a record was made of: "file:line" of "file:line#part"."""
+  return re.sub(r"(:\d+)#[^:]*$", r"\1", source)
+
+
 def _by_reason(
   found: Iterable[Skipped], reasons: Iterable[str]
 ) -> dict[str, list[int]]:

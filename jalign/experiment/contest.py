@@ -18,15 +18,22 @@ from jalign.evaluation.win_rate import (
   length_adjusted,
   win_rate,
 )
+from jalign.experiment.answers import sampled_answers, written_answers
 from jalign.experiment.config.settings import Settings
 from jalign.experiment.config.streams import stream
 from jalign.experiment.context import Run
 from jalign.experiment.data.prepare import place
 from jalign.experiment.disk import folder as folders
-from jalign.experiment.sampling import Samples, answers_of, sample_texts
+from jalign.experiment.sampling import Samples, sample_texts
 from jalign.experiment.stage import StageResult
 from jalign.experiment.tables import summary
-from jalign.feedback import Assessed, assess, compare, reward_statistics
+from jalign.feedback import (
+  Answers,
+  Assessed,
+  assess,
+  compare,
+  reward_statistics,
+)
 from jalign.feedback.values import read
 from jalign.hosts import say
 from jalign.models import transformer
@@ -109,7 +116,7 @@ class Contest:
       )
       row |= self._accuracies(scores, before)
     samples = self._sample(name, params, start_params if before else None)
-    assessed = self._assess(samples.texts, samples)
+    assessed = self._assess(sampled_answers(samples, main))
     row |= self._measures(samples.texts, samples, assessed)
     row |= {
       "response_tokens": float(np.mean(samples.tokens)),
@@ -157,7 +164,14 @@ class Contest:
       name = f"best of {n}"
       texts[name], found[name], drawn = self._best_of(n, params)
     for name, opposed in self._opponents.items():
-      texts[name], found[name] = opposed, self._assess(opposed, samples)
+      answers = written_answers(
+        [p for p in self._prompts for _ in range(settings.sample.per_prompt)],
+        opposed,
+        self._run.prepared.main,
+        self._run.prepared.tokenizer,
+        annotator,
+      )
+      texts[name], found[name] = opposed, assess(annotator, answers)
     added = [
       {"name": name, "samples": texts[name]}
       | self._measures(texts[name], samples, found[name])
@@ -177,7 +191,7 @@ class Contest:
     assert annotator is not None  # `contestants` saw to it
     many = dataclasses.replace(sample, per_prompt=n * sample.per_prompt)
     drawn = self._sample(f"best of {n}", params, None, many)
-    found = assess(annotator, answers_of(drawn))
+    found = assess(annotator, sampled_answers(drawn, self._run.prepared.main))
     best = best_of_n(
       range(len(found)),
       n,
@@ -185,12 +199,13 @@ class Contest:
     )
     return [drawn.texts[i] for i in best], found.take(best), drawn
 
-  def _assess(self, texts: list[str], samples: Samples) -> Assessed | None:
-    """Responses to the samples' prompts, judged."""
+  def _assess(self, answers: Answers) -> Assessed | None:
+    """Responses, judged."""
     annotator = self._run.annotator
-    return annotator and assess(annotator, answers_of(samples, texts))
+    return annotator and assess(annotator, answers)
 
   def _sample(self, name, params, ref_params, sample=None) -> Samples:
+    annotator = self._run.annotator
     return sample_texts(
       self._model,
       params,
@@ -199,6 +214,7 @@ class Contest:
       sample or self._settings.sample,
       seed=stream(self._run.seed, "report", name),
       ref_params=ref_params,
+      keep_tokens=annotator is not None and annotator.reads_tokens,
       description=f"{name}: samples",
     )
 

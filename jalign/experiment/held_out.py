@@ -12,12 +12,13 @@ import numpy as np
 from jalign.errors import UserError, nearest
 from jalign.evaluation.diversity import distinct_n
 from jalign.evaluation.win_rate import win_rate
+from jalign.experiment.answers import sampled_answers
 from jalign.experiment.config.plugins import Measures
 from jalign.experiment.config.settings import SamplerSettings, StageSettings
 from jalign.experiment.config.streams import stream
 from jalign.experiment.data.dataset import Dataset
 from jalign.experiment.data.prepare import Prepared, place
-from jalign.experiment.sampling import Samples, answers_of, sample_texts
+from jalign.experiment.sampling import Samples, sample_texts
 from jalign.feedback import (
   Assessed,
   Judge,
@@ -137,12 +138,13 @@ def measure_wins(
     settings,
     seed=seed,
     ref_params=ref_params,
+    keep_tokens=judge.reads_tokens,
     description="held-out samples",
   )
   reference: list[Assessed] = []
 
   def assessed(samples: Samples) -> Assessed:
-    return assess(judge, answers_of(samples))
+    return assess(judge, sampled_answers(samples, prepared.main))
 
   def measure(params: Params) -> dict[str, float]:
     if not reference:
@@ -202,6 +204,7 @@ def measure_samples(
     settings,
     seed=seed,
     ref_params=reference,
+    keep_tokens=judge is not None and judge.reads_tokens,
     description="samples of diagnostics",
   )
   others: list[Assessed] = []
@@ -218,7 +221,7 @@ def measure_samples(
       values["samples/kl_k1_nats"] = float(jnp.mean(k1(*both)))
       values["samples/kl_k3_nats"] = float(jnp.mean(k3(*both)))
     if judge is not None:
-      assessed = lambda x: assess(judge, answers_of(x))
+      assessed = lambda x: assess(judge, sampled_answers(x, prepared.main))
       if not others:
         others.append(assessed(draw(reference, stream(seed, "reference"))))
       found = assessed(samples)

@@ -12,6 +12,7 @@ import dataclasses
 import datetime
 import functools
 import hashlib
+import json
 import pathlib
 import secrets
 from collections.abc import Iterable, Mapping
@@ -36,7 +37,14 @@ from jalign.training.checkpoint import Checkpoints
 
 NAME = "made_of.json"
 ANYWAY = "anyway"
-_JUDGES = ("annotator.function", "annotator.measures", "annotator.opponents")
+_FUNCTIONS = {  # key of the config -> the function that it names
+  "annotator.function": lambda settings: settings.annotator.function,
+  "annotator.cost": lambda settings: settings.annotator.cost,
+  "annotator.measures": lambda settings: settings.annotator.measures,
+  "annotator.opponents": lambda settings: settings.annotator.opponents,
+  "report": lambda settings: settings.report,
+}
+_JUDGE = {"annotator.function", "annotator.cost"}
 
 MadeOf = dict[str, str]  # what -> a hash of it, or its value
 
@@ -46,12 +54,9 @@ def made_of(
 ) -> MadeOf:
   """What decides a run's numbers, beside its config and the start's weights."""
   found = {}
-  for name, value in (
-    *((name, getattr(settings.annotator, name[10:])) for name in _JUDGES),
-    ("report", settings.report),
-  ):
-    if value:
-      found[name] = code.fingerprint(value)
+  for name, named in _FUNCTIONS.items():
+    if named(settings):
+      found[name] = code.fingerprint(named(settings))
   datasets = {data_name(settings, stage): stage for stage in settings.stages}
   for name, dataset in (
     ("data", prepared.main),
@@ -80,19 +85,14 @@ def needed_by(settings: Settings, stage: StageSettings, of: MadeOf) -> MadeOf:
   own = data_name(settings, stage)
   names = {f"{own}.train"} | {n for n in of if n.startswith("model.")}
   if stage.samples:
-    names |= {"annotator.function", "tokenizer"}
+    names |= {*_JUDGE, f"{own}.train_rows", "tokenizer"}
   if stage.select:
-    names.add(f"{'data' if stage.samples else own}.held_out")
+    held_out = f"{'data' if stage.samples else own}.held_out"
+    names |= {held_out, f"{held_out}_rows"}
   return {name: value for name, value in of.items() if name in names}
 
 
 # Where the file of several functions has changed for the sake of one.
-_FUNCTIONS = {
-  "annotator.function",
-  "annotator.measures",
-  "annotator.opponents",
-  "report",
-}
 _WHOLE_FILE = (
   " A function is its whole file: what is still to be mended belongs in another"
   " file than the annotator."
@@ -132,7 +132,7 @@ def check(
       remedy="Bring back what was there. Or delete the folders of these stages"
       " and of those that start from them: the same command with"
       f" --config.resume={ANYWAY} trains them anew."
-      + (_WHOLE_FILE if len(_FUNCTIONS & set(changed)) > 1 else ""),
+      + (_WHOLE_FILE if len(_FUNCTIONS.keys() & set(changed)) > 1 else ""),
     )
   if settings.resume != ANYWAY:
     raise UserError(
@@ -178,7 +178,8 @@ def changed_since(
     prepared: the data that there is now.
     judged: whether the annotator is used.
   """
-  judge = AnnotatorSettings(settings.annotator.function if judged else "")
+  own = settings.annotator if judged else AnnotatorSettings()
+  judge = dataclasses.replace(own, measures="", opponents="")
   used = dataclasses.replace(settings, report="", annotator=judge)
   now = made_of(used, prepared, folders.model_of(run))
   before = (_read(run) or _new(""))["made_of"]
@@ -251,12 +252,19 @@ def _of_data(name: str, dataset: Dataset) -> MadeOf:
     "train": (dataset.train, dataset.train_prompts),
     "held_out": (dataset.held_out, dataset.eval_prompts),
   }
-  return {
+  found = {
     f"{name}.{part}": _hash(
       [value for rows in lists for row in rows for value in _values(row)]
     )
     for part, lists in parts.items()
   }
+  if dataset.rows_by_source:  # runs without them say nothing of them
+    for part, (_, prompts) in parts.items():
+      rows = dataset.judge_rows(prompt.source for prompt in prompts)
+      found[f"{name}.{part}_rows"] = _hash(
+        json.dumps(row, sort_keys=True) for row in rows
+      )
+  return found
 
 
 def _values(row: Any) -> Iterable[Any]:

@@ -105,7 +105,15 @@ def prepare_of(given, stage, model, whole, ref_params, table):
   def prepare(state, batch):
     # A key of the step: a resumed run draws what the uninterrupted one drew.
     key = jax.random.fold_in(root, state.step)
-    played = play(state.params, ref_params, batch.data, key, carry=state.carry)
+    rows = given.dataset.judge_rows(batch.sources, len(batch.data.texts))
+    played = play(
+      state.params,
+      ref_params,
+      batch.data,
+      key,
+      carry=state.carry,
+      rows=rows,
+    )
     records = jax.device_put(played.batches, batch_sharding(given.mesh))
     return loop.Placed(records, batch.sources, played.values)
 

@@ -48,6 +48,11 @@ CURVES = {
   "reward_std": "reward of samples, sd",
   "eval/reward_std": "held-out reward of samples, sd",
   "reward_std_within_prompt": "reward, sd within a prompt",
+  "cost_mean": "cost of samples, mean",
+  "eval/cost_mean": "held-out cost of samples, mean",
+  "cost_std": "cost of samples, sd",
+  "eval/cost_std": "held-out cost of samples, sd",
+  "cost_std_within_prompt": "cost, sd within a prompt",
   "preference_certainty": "certainty of preferences, |2p - 1|",
   "identical_pairs": "identical pairs of samples, share",
   "win_rate_over_mixture": "win rate over the mixture (training)",
@@ -110,8 +115,7 @@ def write_run_report(
         *_accuracy_plot(folder, rows, looks),
         "Samples of each policy. KL: to the policy that the stage started from,"
         " in nats a response, estimated on the samples. distinct-n: different"
-        " n-grams of words, a share of all."
-        + (_REWARD if any("reward" in row for row in rows) else ""),
+        " n-grams of words, a share of all." + _scores_said(rows),
         sampled([*rows, *outcome.contestants]),
       ],
     ),
@@ -237,12 +241,20 @@ def _paths(outcome: Outcome, names: Iterable[str]) -> dict[str, Any]:
 
 
 _WITH_UNIT = {"loss": "nll_per_token", "eval/loss": "eval/nll_per_token"}
-_REWARD = (
-  " Reward: mean of the config's reward function, with a 95 % interval"
-  " clustered by prompt; sd: its standard deviation over all samples, and among"
-  " the samples of one prompt."
-)
 _BARS = ("ranking_accuracy", "reward_accuracy", "win_rate")
+
+
+def _scores_said(rows) -> str:
+  """What the columns of rewards and costs are, where there are some."""
+  names = [n for n in ("reward", "cost") if any(n in row for row in rows)]
+  if not names:
+    return ""
+  name = " and ".join(names)
+  return (
+    f" {name.capitalize()}: mean of the config's {name} function, with a 95 %"
+    " interval clustered by prompt; sd: its standard deviation over all"
+    " samples, and among the samples of one prompt."
+  )
 
 
 def _accuracy_plot(folder, rows, colours):

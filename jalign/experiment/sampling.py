@@ -11,11 +11,10 @@ from jalign import data
 from jalign.decode import generate
 from jalign.experiment.config.ranges import draw_of
 from jalign.experiment.config.settings import SamplerSettings
-from jalign.feedback import Answers, make_answers
 from jalign.logprobs import sequence_logprobs
 from jalign.online import response_texts
 from jalign.training.progress import Progress
-from jalign.types import Model, Params
+from jalign.types import Model, Params, Sequences
 
 
 class Samples(NamedTuple):
@@ -29,8 +28,11 @@ class Samples(NamedTuple):
     tokens: [N * K] lengths in tokens, the stop token included.
     finished: share that ended with a stop token.
     logps: [N * K] log-probs under the model, nats.
+    sources: N * K places of the prompts in the data.
     ref_logps: [N * K] the same responses' under the reference; None without
       one.
+    sequences: the N * K rows of tokens, on the host, where they were to be
+      kept.
   """
 
   prompts: list[str]
@@ -39,7 +41,9 @@ class Samples(NamedTuple):
   tokens: np.ndarray
   finished: float
   logps: np.ndarray
+  sources: list[str]
   ref_logps: np.ndarray | None = None
+  sequences: Sequences | None = None
 
 
 def sample_texts(
@@ -52,6 +56,7 @@ def sample_texts(
   seed: int,
   ref_params: Params | None = None,
   rows: int = 64,
+  keep_tokens: bool = False,
   description: str = "",
 ) -> Samples:
   """Samples `settings.per_prompt` responses to each prompt.
@@ -65,6 +70,7 @@ def sample_texts(
     seed: of the draws; row i uses the i-th key whatever `rows` is.
     ref_params: parameters of a reference that scores the samples too.
     rows: rows decoded at once.
+    keep_tokens: whether a judge reads the tokens.
     description: of the progress; "" shows none.
   """
   draw = draw_of(settings)
@@ -73,6 +79,7 @@ def sample_texts(
   batch = data.collate_prompts(repeated, pad_id=tokenizer.pad_id)
   texts: list[str] = []
   counts, logps, ref_logps, finished = [], [], [], []
+  sequences: list[Sequences] = []
   progress = Progress(description, "response", len(repeated))
   for start in range(0, len(repeated), rows):
     # The last part is filled with the first rows, so that one shape serves.
@@ -97,6 +104,9 @@ def sample_texts(
       scored = _score(model, ref_params, rollout.sequences)
       ref_logps.append(np.asarray(scored)[:live])
     finished.append(np.asarray(rollout.finished)[:live])
+    if keep_tokens:
+      whole = jax.device_get(rollout.sequences)
+      sequences.append(jax.tree.map(lambda x, live=live: x[:live], whole))
     progress.update(live)
   progress.close()
   return Samples(
@@ -106,14 +116,11 @@ def sample_texts(
     np.concatenate(counts),
     float(np.mean(np.concatenate(finished))),
     np.concatenate(logps),
+    [prompt.source for prompt in repeated],
     np.concatenate(ref_logps) if ref_logps else None,
-  )
-
-
-def answers_of(samples: Samples, texts: Sequence[str] | None = None) -> Answers:
-  """Samples as a judge sees them; or other responses to their prompts."""
-  return make_answers(
-    samples.prompts, samples.texts if texts is None else texts
+    jax.tree.map(lambda *x: np.concatenate(x), *sequences)
+    if sequences
+    else None,
   )
 
 

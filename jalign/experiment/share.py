@@ -82,7 +82,8 @@ def _agree(mine: Sharing, sibling: Sibling, stage: StageSettings) -> bool:
   if stage.samples or stage.diagnostics.samples:
     if (a.sample, a.annotator) != (b.sample, b.annotator):
       return False
-    names |= {"data.held_out", "annotator.function", "annotator.measures"}
+    names |= {"data.held_out", "data.held_out_rows"}
+    names |= {"annotator.function", "annotator.cost", "annotator.measures"}
     names |= {"template", "tokenizer"}
   try:
     there = folders.read_json(sibling.folder / identity.NAME)

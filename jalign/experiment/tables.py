@@ -15,10 +15,15 @@ ACCURACIES = (
   ("length_adjusted", "length-adjusted win rate"),
 )
 
-# Of the reward of sampled responses: over all, and among those of a prompt.
-SPREADS = (
+# What a judge says of sampled responses: means with their intervals, standard
+# deviations over all, and among those of a prompt.
+SCORES = (
+  ("reward", "reward"),
   ("reward_std", "sd of the reward"),
   ("reward_std_within_prompt", "sd within a prompt"),
+  ("cost", "cost"),
+  ("cost_std", "sd of the cost"),
+  ("cost_std_within_prompt", "sd of the cost within a prompt"),
 )
 
 
@@ -30,13 +35,13 @@ def headline(rows: Rows) -> str:
       f"{row['name']} {percent(row['win_rate'])} over {row['against']}"
       for row in judged
     ]
-    rewards = [
-      f"{row['name']} {interval(row['reward'])}"
-      for row in rows
-      if "reward" in row
-    ]
     text = f"Held-out win rates: {', '.join(wins)}."
-    return text + (f" Mean reward: {', '.join(rewards)}." if rewards else "")
+    for name in ("reward", "cost"):
+      means = [
+        f"{row['name']} {interval(row[name])}" for row in rows if name in row
+      ]
+      text += f" Mean {name}: {', '.join(means)}." if means else ""
+    return text
   if not rows or "ranking_accuracy" not in rows[-1]:
     return ""
   last = rows[-1]
@@ -75,11 +80,10 @@ def sampled(rows: Rows) -> Table:
   """Table of what was measured on samples, of policies and contestants."""
   names = list(dict.fromkeys(n for row in rows for n in row["measures"]))
   header = ("policy", "KL", "tokens", "ended")
-  spreads = [(k, label) for k, label in SPREADS if any(k in r for r in rows)]
-  rewards = ["reward"] if any("reward" in row for row in rows) else []
+  scores = [(k, label) for k, label in SCORES if any(k in r for r in rows)]
   return Table(
     (
-      *(*header, *rewards, *(label for _, label in spreads)),
+      *(*header, *(label for _, label in scores)),
       *(*names, "distinct-1", "distinct-2"),
     ),
     [
@@ -88,8 +92,7 @@ def sampled(rows: Rows) -> Table:
         interval(row["kl"]) if "kl" in row else "",
         row.get("response_tokens", ""),
         f"{100 * row['finished']:.0f} %" if "finished" in row else "",
-        *(interval(row["reward"]) if "reward" in row else "" for _ in rewards),
-        *(row.get(key, "") for key, _ in spreads),
+        *(_score(row.get(key, "")) for key, _ in scores),
         *(
           interval(row["measures"][n]) if n in row["measures"] else ""
           for n in names
@@ -107,9 +110,16 @@ def summary(row: Mapping[str, Any]) -> str:
   parts = [
     f"{label} {percent(row[key])}" for key, label in ACCURACIES if key in row
   ]
-  if "reward" in row:
-    parts.append(f"reward {interval(row['reward'])}")
+  parts += [
+    f"{name} {interval(row[name])}"
+    for name in ("reward", "cost")
+    if name in row
+  ]
   return f"[{row['name']}] held out: {', '.join(parts)}"
+
+
+def _score(value: Any) -> Any:
+  return interval(value) if isinstance(value, Mapping) else value
 
 
 def interval(value: Mapping[str, float]) -> str:

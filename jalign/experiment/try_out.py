@@ -3,10 +3,11 @@
 from typing import Any
 
 from jalign import data
+from jalign.experiment.answers import written_answers
 from jalign.experiment.config.plugins import Plugins
 from jalign.experiment.config.settings import Settings
 from jalign.experiment.data.dataset import Dataset
-from jalign.feedback import assess, compare, make_answers
+from jalign.feedback import assess, compare
 
 _TRIED = 2  # prompts
 
@@ -20,7 +21,8 @@ def try_out(
   """Calls annotator and measures once, before anything is trained.
 
   They see held-out prompts with responses of the data, and an empty one: that
-  is what a policy may sample, too.
+  is what a policy may sample, too. A judge sees the prompts' rows and, if it
+  reads tokens, the responses as if they had been sampled.
 
   Args:
     plugins: of the run.
@@ -35,8 +37,9 @@ def try_out(
     UserError: one of them fails.
   """
   named = settings.annotator
-  names = [name for name in (named.function, named.measures) if name]
-  prompts = [prompt.text for prompt in dataset.sample_prompts(_TRIED)]
+  called = (named.function, named.cost, named.measures)
+  names = [name for name in called if name]
+  prompts = dataset.sample_prompts(_TRIED)
   if not names or not prompts:
     return ""
   texts = [
@@ -48,9 +51,13 @@ def try_out(
   a, b = texts[: len(prompts)], [*texts[len(prompts) :], ""]
   if plugins.annotator is not None:
     judge = plugins.annotator
-    compare(judge, *(assess(judge, make_answers(prompts, x)) for x in (a, b)))
-  plugins.measures(prompts, a)
-  plugins.measures(prompts, b)
+    sides = [
+      written_answers(prompts, texts, dataset, tokenizer, judge)
+      for texts in (a, b)
+    ]
+    compare(judge, *(assess(judge, side) for side in sides))
+  for texts in (a, b):
+    plugins.measures([prompt.text for prompt in prompts], texts)
   return f"[annotator] {' and '.join(names)}: tried on {len(prompts)} prompts"
 
 

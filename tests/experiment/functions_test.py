@@ -102,9 +102,7 @@ def test_a_file_runs_once_and_may_hold_dataclasses(tmp_path):
   assert measured["calls"].tolist() == [2]  # the line of the module, and this
   again = plugins.load_plugins(settings)  # another run has a state of its own
   assert again.measures(["q"], ["ab"])["calls"].tolist() == [2]
-  half = plugins.load_annotator(
-    _settings(tmp_path, function="mine.py:half").annotator
-  )
+  half = plugins.load_annotator(_settings(tmp_path, function="mine.py:half"))
   assert half.reward(make_answers(["q"], ["abcd"])) == [2]
 
 
@@ -113,7 +111,7 @@ def test_a_changed_file_of_the_same_size_is_read_anew(tmp_path):
     settings = _settings(
       tmp_path, function="mine.py:f", text=f"def f(p, r):\n  return {text}\n"
     )
-    judge = plugins.load_annotator(settings.annotator)
+    judge = plugins.load_annotator(settings)
     assert judge.reward(make_answers(["q"], ["a"])) == [want]
   assert not (tmp_path / "__pycache__").exists()
 
@@ -167,7 +165,7 @@ def mine({names}):
   return inner()
 """
   settings = _settings(tmp_path, kind=kind, function="mine.py:mine", text=text)
-  annotator = plugins.load_annotator(settings.annotator)
+  annotator = plugins.load_annotator(settings)
   with pytest.raises(UserError) as e:
     judged(annotator, *TEXTS)
   place = f"config.annotator.function: {tmp_path / 'mine.py'}:8: mine raised "
@@ -182,7 +180,7 @@ def test_an_interrupt_passes(tmp_path):
   text = "def mine(p, r):\n  raise KeyboardInterrupt\n"
   settings = _settings(tmp_path, function="mine.py:mine", text=text)
   with pytest.raises(KeyboardInterrupt):
-    judged(plugins.load_annotator(settings.annotator), *TEXTS)
+    judged(plugins.load_annotator(settings), *TEXTS)
 
 
 GIVEN = {
@@ -211,7 +209,7 @@ def mine({names}):
 """
   settings = _settings(tmp_path, kind=kind, function="mine.py:mine", text=text)
   with pytest.raises(UserError) as e:
-    judged(plugins.load_annotator(settings.annotator), *TEXTS)
+    judged(plugins.load_annotator(settings), *TEXTS)
   place = f"config.annotator.function: {tmp_path / 'mine.py'}:3: mine gave "
   assert str(e.value).startswith(place)
   if kind == "batch" and value != "float('nan')":
@@ -239,7 +237,7 @@ def mine(p, a, b):
   settings = _settings(
     tmp_path, kind="preference", function="mine.py:mine", text=text
   )
-  got = judged(plugins.load_annotator(settings.annotator), *TEXTS)
+  got = judged(plugins.load_annotator(settings), *TEXTS)
   np.testing.assert_array_equal(got, [want, want])
 
 
@@ -259,7 +257,7 @@ def test_what_is_no_preference(tmp_path, kind, value, said):
   text = f"def mine(p, a, b):\n  return {value}\n"
   settings = _settings(tmp_path, kind=kind, function="mine.py:mine", text=text)
   with pytest.raises(UserError, match=re.escape(f"mine.py:1: mine {said}")):
-    judged(plugins.load_annotator(settings.annotator), *TEXTS)
+    judged(plugins.load_annotator(settings), *TEXTS)
 
 
 @pytest.mark.parametrize(
@@ -320,7 +318,7 @@ def mine(outcome):
 def test_what_cannot_be_loaded(tmp_path, name, text, said):
   settings = _settings(tmp_path, function=name, text=text)
   with pytest.raises(UserError, match=said) as e:
-    plugins.load_annotator(settings.annotator)
+    plugins.load_annotator(settings)
   assert str(e.value).startswith("config.annotator.function: ")
 
 
@@ -339,7 +337,10 @@ def measures(prompts, responses):
   pair = lambda a, b: SimpleNamespace(chosen=a, rejected=b)
   dataset = SimpleNamespace(
     held_out=[pair("ab", "c"), pair("d", "e")],
-    sample_prompts=lambda n: [SimpleNamespace(text=x) for x in "pq"[:n]],
+    sample_prompts=lambda n: [
+      SimpleNamespace(text=x, source=x) for x in "pq"[:n]
+    ],
+    judge_rows=lambda sources: [{} for _ in sources],
   )
   tokenizer = SimpleNamespace(decode=str)
   with pytest.raises(UserError, match="division by zero for 'q', ''"):

@@ -78,8 +78,9 @@ def _columns(results: Mapping[str, Any], one_loss: bool) -> dict[str, str]:
     for key, label in ACCURACIES
     if any(key in result for result in results.values())
   }
-  if any("reward" in result for result in results.values()):
-    columns["reward"] = "mean reward"
+  for name in ("reward", "cost"):
+    if any(name in result for result in results.values()):
+      columns[name] = f"mean {name}"
   losses = [r["evaluation"].get("eval/loss") for r in results.values()]
   if one_loss and any(x is not None for x in losses):
     columns["eval/loss"] = _LOSS
@@ -108,7 +109,7 @@ def _spread(results: Sequence[Mapping[str, Any]], key: str) -> str:
   else:
     means = [result[key]["mean"] for result in results if key in result]
     form, unit, scale = (
-      (".3g", "", 1) if key == "reward" else (".1f", " %", 100)
+      (".3g", "", 1) if key in ("reward", "cost") else (".1f", " %", 100)
     )
   values = [scale * value for value in means if value is not None]
   if not values:
@@ -128,7 +129,7 @@ def _each(results, one_loss: bool) -> list[Any]:
       *(
         result["evaluation"].get(key)
         if key == "eval/loss"
-        else (interval if key == "reward" else percent)(result[key])
+        else (interval if key in ("reward", "cost") else percent)(result[key])
         if key in result
         else ""
         for key in columns

@@ -11,13 +11,14 @@ from jalign.evaluation import likelihood
 from jalign.evaluation.clustered import clustered_mean
 from jalign.evaluation.win_rate import WinRate, win_rate
 from jalign.experiment import identity
+from jalign.experiment.answers import sampled_answers
 from jalign.experiment.config.parse import parse
 from jalign.experiment.config.plugins import load_annotator
 from jalign.experiment.data.prepare import place, prepare
 from jalign.experiment.disk import folder as folders
 from jalign.experiment.disk.start import check_vocabulary, is_checkpoint
 from jalign.experiment.params import trained_params
-from jalign.experiment.sampling import answers_of, sample_texts
+from jalign.experiment.sampling import sample_texts
 from jalign.feedback import Assessed, assess, compare, reward_statistics
 from jalign.feedback.values import read
 from jalign.models import ModelConfig, hf, transformer
@@ -163,7 +164,7 @@ def evaluate_run(
           likelihood.reward_accuracy(scores, score(other), groups),
         )
       )
-      annotator = load_annotator(settings.annotator)
+      annotator = load_annotator(settings)
       if annotator is not None:
         prompts = prepared.main.sample_prompts(settings.sample.prompts)
         a, b = (
@@ -174,11 +175,14 @@ def evaluate_run(
             prompts,
             settings.sample,
             seed=seed,
+            keep_tokens=annotator.reads_tokens,
             description="samples",
           )
           for which, seed in ((loaded, 0), (other, 1))
         )
-        seen = [assess(annotator, answers_of(x)) for x in (a, b)]
+        seen = [
+          assess(annotator, sampled_answers(x, prepared.main)) for x in (a, b)
+        ]
         rate = win_rate(compare(annotator, *seen), a.prompt_ids)
         lines.append(_line(f"win rate over {against}", rate))
         for which, assessed in zip((run, against), seen):

@@ -4,6 +4,7 @@ Whatever such a function raises or returns becomes one `UserError` that names
 its file and line.
 """
 
+import copy
 import difflib
 import functools
 import importlib
@@ -11,10 +12,11 @@ import inspect
 import pathlib
 import sys
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from jalign.errors import UserError, nearest
+from jalign.feedback import Answers
 from jalign.feedback.values import shortened
 
 _REMEDY = "Write it as FILE.py:NAME or package.module:NAME."
@@ -85,6 +87,8 @@ def guarded(
   form: str,
   check: Callable[..., Any] = lambda returned, *arguments: returned,
   names: Callable[[], Iterable[str]] = lambda: (),
+  *,
+  inside: bool = False,
 ) -> Callable[..., Any]:
   """A user's function that gets copies, and raises nothing but UserError.
 
@@ -95,6 +99,8 @@ def guarded(
     check: `(found, *arguments)` to what is returned; its UserError is told
       with the place of the function.
     names: gives what a KeyError or an AttributeError may have meant.
+    inside: whether the user's function is called by this one in another form,
+      and is its `__wrapped__`: what is told is that function's place.
 
   Raises:
     UserError: it can't be called in that form. Of the function returned: it
@@ -105,10 +111,11 @@ def guarded(
   remedy = f"It is called as {form}."
   file = code and pathlib.Path(code.co_filename).resolve()
   at = f"{where}: {file}:{code.co_firstlineno}" if code else where
-  inside = form.partition(")")[0].lstrip("(")
-  count = len(inside.split(",")) if inside else 0
+  parameters = form.partition(")")[0].lstrip("(")
+  count = len(parameters.split(",")) if parameters else 0
   try:
-    inspect.signature(function).bind(*range(count))
+    signature = inspect.signature(function, follow_wrapped=not inside)
+    signature.bind(*range(count))
   except TypeError as e:
     raise UserError(
       f"{name} can't be called ({e}).", where=at, remedy=remedy
@@ -118,7 +125,7 @@ def guarded(
 
   @functools.wraps(function)
   def call(*arguments):
-    given = [list(x) if type(x) in (list, tuple) else x for x in arguments]
+    given = [_copied(x) for x in arguments]
     texts = [shortened(x) for x in arguments if isinstance(x, str)]
     about = f" for {', '.join(texts)}" if texts else ""
     try:
@@ -141,6 +148,19 @@ def guarded(
       ) from None
 
   return call
+
+
+def _copied(argument: Any) -> Any:
+  """Lists and rows to change at will; what can't be changed stays."""
+  if isinstance(argument, Answers):
+    prompts, texts, rows, sequences = argument
+    return Answers([*prompts], [*texts], _copied([*rows]), sequences)
+  if type(argument) in (list, tuple):
+    of_rows = any(isinstance(x, Mapping) for x in argument[:1])
+    return copy.deepcopy([*argument]) if of_rows else [*argument]
+  if isinstance(argument, Mapping):
+    return copy.deepcopy(dict(argument))
+  return argument
 
 
 def said(error: BaseException, most: int = 300) -> str:

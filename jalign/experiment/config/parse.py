@@ -178,8 +178,8 @@ def _stage(name, top, own, where) -> StageSettings:
   if merged.get("algorithm", "") != top.get("algorithm", ""):
     merged["online"] = plain(own.get("online", {}))  # another algorithm's
   data = _dict(own.get("data", {}), f"{where}.data")
-  if "path" in data:  # the run's held-out file isn't another file's
-    data = {"eval_path": ""} | data
+  if "path" in data:  # the run's held-out file and columns aren't another's
+    data = {"eval_path": "", "judge_columns": ()} | data
   data = top["data"] | data
   merged["data"] = _section(DataSettings, data, f"{where}.data")
   ranges.check_data(merged["data"], f"{where}.data")

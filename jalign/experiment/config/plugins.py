@@ -3,21 +3,17 @@
 import copy
 import pathlib
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jalign.errors import UserError
+from jalign.experiment.config import judges
 from jalign.experiment.config.functions import guarded, load_function
-from jalign.experiment.config.settings import AnnotatorSettings, Settings
-from jalign.feedback import (
-  Judge,
-  from_batch,
-  from_preference,
-  from_reward,
-)
-from jalign.feedback.values import number, refuse, vector
+from jalign.experiment.config.settings import Settings
+from jalign.feedback import Judge
+from jalign.feedback.values import refuse, vector
 from jalign.pages.report import Section
 
 Measures = Callable[[list[str], list[str]], dict[str, np.ndarray]]
@@ -49,7 +45,7 @@ def load_plugins(settings: Settings) -> Plugins:
   """
   named, load = settings.annotator, _loader()
   return Plugins(
-    annotator=_annotator(named, load),
+    annotator=judges.load_judge(settings, load),
     measures=load(
       named.measures,
       "annotator.measures",
@@ -74,61 +70,28 @@ def load_plugins(settings: Settings) -> Plugins:
   )
 
 
-def load_annotator(named: AnnotatorSettings) -> Judge | None:
+def load_annotator(settings: Settings) -> Judge | None:
   """The annotator alone; as `load_plugins`."""
-  return _annotator(named, _loader())
+  return judges.load_judge(settings, _loader())
 
 
-def _loader() -> Callable[..., Any]:
+def _loader() -> judges.Load:
   """`(name, key, form, check) -> function`; a file is run once."""
   loaded: dict[pathlib.Path, types.ModuleType] = {}
 
-  def load(name: str, key: str, form: str, check: Callable[..., Any]) -> Any:
+  def load(
+    name: str,
+    key: str,
+    form: str | Callable[[Any], str],
+    check: Callable[..., Any],
+    names: Callable[[], Iterable[str]] = lambda: (),
+  ) -> Any:
     where = f"config.{key}"
     function = load_function(name, where, loaded)
-    return guarded(function, where, form, check)
+    said = form if isinstance(form, str) else form(function)
+    return guarded(function, where, said, check, names)
 
   return load
-
-
-def _annotator(named: AnnotatorSettings, load) -> Judge | None:
-  one = lambda found, *texts: number(found, "")
-  many = lambda found, prompts, *_: vector(found, len(prompts), "")
-  kinds: dict[str, tuple[str, Any, Callable[[Any], Judge]]] = {
-    "reward": (
-      "(prompt, response) -> a number",
-      one,
-      lambda f: from_reward(f, scale=named.scale),
-    ),
-    "preference": (
-      "(prompt, a, b) -> P(a is preferred)",
-      lambda found, *texts: _probable(one(found)),
-      from_preference,
-    ),
-    "batch": (
-      "(prompts, a, b) -> P(a is preferred) for each prompt",
-      lambda *given: _probable(many(*given)),
-      from_batch,
-    ),
-  }
-  if named.kind not in kinds:
-    raise UserError(
-      f"{named.kind!r} is not one of {', '.join(kinds)}.",
-      where="config.annotator.kind",
-    )
-  if not named.function:
-    return None
-  form, check, annotator = kinds[named.kind]
-  return annotator(load(named.function, "annotator.function", form, check))
-
-
-def _probable(values: Any) -> Any:
-  """The same, if all are in [0, 1]."""
-  flat = np.ravel(values)
-  bad = flat[~((flat >= 0) & (flat <= 1))]
-  if bad.size:
-    raise UserError(f"gave {bad[0]:g}, and P is in [0, 1].")
-  return values
 
 
 def _measured(found: Any, prompts: Any, responses: Any) -> dict[str, Any]:

@@ -25,6 +25,10 @@ class DataSettings:
       Jinja; "" for data without messages.
     columns: names that the files have for the source's fields, in a config
       {"prompt": "question"}; "a.b" is b of the object a.
+    judge_columns: other columns of the files, ("answer", "tests") say, that
+      judges get with a response, as a row {"answer": ..., "tests": ...}: None
+      where a row lacks one. "a.b" is b of the object a. They are read where
+      prompts are sampled: of the run's own data and of an online stage's.
     data_dir: folder of prepared TFDS data; "" is TFDS's own.
     on_error: "error" stops at a bad record, "skip" counts and lists it; ""
       is the source's own policy.
@@ -46,6 +50,7 @@ class DataSettings:
   convert: str = ""
   template: str = ""
   columns: tuple[tuple[str, str], ...] = ()
+  judge_columns: tuple[str, ...] = ()
   data_dir: str = ""
   on_error: str = ""
   eval_path: str = ""
@@ -127,10 +132,15 @@ class AnnotatorSettings:
 
   Attributes:
     function: the annotator.
-    kind: "reward" for `(prompt, response) -> float`, "preference" for
-      `(prompt, a, b) -> P(a is preferred)`, "batch" for the same on lists of
-      N texts, giving [N].
-    scale: of a reward's Bradley-Terry preferences.
+    kind: "reward" for `(prompt, response) -> float`, "rewards" for
+      `(prompts, responses, rows) -> [N]`, "preference" for `(prompt, a, b) ->
+      P(a is preferred)`, "batch" for the same on lists of N texts, giving [N];
+      "judge" for a function without arguments that gives a
+      `jalign.feedback.Judge`, such as a model that reads tokens. A reward may
+      take a third argument: the row of data.judge_columns.
+    cost: `(prompt, response) -> float` or `(prompt, response, row) -> float`,
+      lower is better, told of beside the function's rewards or preferences.
+    scale: of a reward's Bradley-Terry preferences; a "judge" has its own.
     measures: `(prompts, responses) -> {name: [N] numbers}`, what else is
       measured on held-out samples: their means are reported. A name that ends
       in "%" is a share in per cent.
@@ -140,6 +150,7 @@ class AnnotatorSettings:
 
   function: str = ""
   kind: str = "reward"
+  cost: str = ""
   scale: float = 1.0
   measures: str = ""
   opponents: str = ""

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 
 from jalign import data
 from jalign.errors import UserError
+from jalign.feedback.answers import Row
 from jalign.training.kinds import KINDS, Kind, Reading, kind_of
 
 
@@ -29,6 +30,8 @@ class Dataset:
     pad_id: of the tokenizer.
     facts: what data.json says.
     lines: the same for people.
+    rows_by_source: source of a prompt -> the row of the data that its judge
+      sees; {} where the settings name no `judge_columns`.
   """
 
   kind: str
@@ -41,6 +44,7 @@ class Dataset:
   pad_id: int
   facts: dict[str, Any]
   lines: tuple[str, ...]
+  rows_by_source: Mapping[str, Row] = dataclasses.field(default_factory=dict)
 
   def serves(self, batch: str | Kind) -> bool:
     """Whether the records can make batches of a kind."""
@@ -193,6 +197,21 @@ class Dataset:
   def groups(self, sources: Iterable[str]) -> list[str]:
     """The split key of each source: the cluster of an interval."""
     return [self.group_of[source] for source in sources]
+
+  def judge_rows(self, sources: Iterable[str], count: int = 0) -> list[Row]:
+    """The rows that the judge sees beside prompts, {} where it sees none.
+
+    Args:
+      sources: of the prompts.
+      count: rows of the batch that they are of; what fills it is the shortest
+        training prompt.
+    """
+    rows = [self.rows_by_source.get(source, {}) for source in sources]
+    if len(rows) < count:
+      fill = min(self.train_prompts, key=data.prompt_length)
+      row = self.rows_by_source.get(fill.source, {})
+      rows += [row] * (count - len(rows))
+    return rows
 
   def sample_prompts(self, count: int) -> list[data.EncodedPrompt]:
     """The first held-out prompts, as many as there are."""

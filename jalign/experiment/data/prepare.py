@@ -16,6 +16,7 @@ from jalign.data.rows import BadRow
 from jalign.errors import UserError
 from jalign.experiment.config.settings import DataSettings, Settings
 from jalign.experiment.data.dataset import Dataset
+from jalign.experiment.data.judge_rows import JudgeRows, read_judge_rows
 from jalign.experiment.data.source import (
   Source,
   read_records,
@@ -84,13 +85,15 @@ class Prepared:
     held_out, cut = data.encode_pairs(
       records, self.tokenizer, _limits(settings.data)
     )
+    rows = read_judge_rows(settings.data, "config.data", [path], [records])
     main = dataclasses.replace(
       self.main,
       held_out=held_out,
+      rows_by_source=rows.by_source,
       eval_prompts=_prompts(records, self.tokenizer, settings.data),
       group_of={r.source: r.group for r in records},
     )
-    lines = [*(r.summary() for r in reports), cut.summary()]
+    lines = [*(r.summary() for r in reports), cut.summary(), *rows.lines]
     seen = seen_in(self.trained, records)
     if seen:
       lines.append(say_seen(seen, len(records), reports[-1].noun))
@@ -130,8 +133,11 @@ def prepare(
   tokenizer = _tokenizer(settings, folder, base, texts)
   for each in reversed(sources):  # the run's own, the first, is to win
     tokenizer = kept.ended(tokenizer, templates[each.template])
+  sampled = {settings.data, *(s.data for s in settings.stages if s.samples)}
   datasets = {
-    each: _encode(each, templates[each.template], tokenizer, source)
+    each: _encode(
+      each, templates[each.template], tokenizer, source, each in sampled
+    )
     for each, source in follow(sources.items(), "encoding data", "source")
   }
   return Prepared(
@@ -153,7 +159,9 @@ def _encode(
   template: data.ChatTemplate | None,
   tokenizer: data.Tokenizer,
   source: Source,
+  sampled: bool,
 ) -> Dataset:
+  """The encoded records; with rows for a judge, where prompts are sampled."""
   where, train, held_out, reports = source[:4]
   tokenizer = kept.ended(tokenizer, template)
 
@@ -205,6 +213,12 @@ def _encode(
   if template is not None and records.templated:
     train = [opening(r, template) for r in train]
     held_out = [opening(r, template) for r in held_out]
+  rows = JudgeRows()
+  if sampled:
+    paths = filter(None, (settings.path, settings.eval_path))
+    rows = read_judge_rows(settings, where, paths, (train, held_out))
+    lines += rows.lines
+    facts |= {"judge_rows": rows.facts} if rows.facts else {}
   prompts = lambda records: _prompts(records, tokenizer, settings)
   return Dataset(
     kind=records.kind,
@@ -217,6 +231,7 @@ def _encode(
     pad_id=tokenizer.pad_id,
     facts=facts,
     lines=tuple(lines),
+    rows_by_source=rows.by_source,
   )
 
 

@@ -1,5 +1,6 @@
 """Records of one source of a run, read, converted and split."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -138,6 +139,11 @@ def read_records(
       raise
     at = f"{where}.{e.where}"
     raise UserError(e.problem, where=at, remedy=e.remedy) from e
+  if settings.judge_columns:  # another look reads them: see `judge_rows`
+    tops = {name.partition(".")[0] for name in settings.judge_columns}
+    tops |= set(settings.judge_columns)
+    ignored = tuple(pair for pair in report.ignored if pair[0] not in tops)
+    report = dataclasses.replace(report, ignored=ignored)
   reports = [report]
   if settings.convert:
     try:

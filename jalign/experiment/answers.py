@@ -1,0 +1,61 @@
+"""Responses to prompts of a run as its judge sees them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jalign import data
+from jalign.data.limits import response_ids
+from jalign.experiment.data.dataset import Dataset
+from jalign.experiment.sampling import Samples
+from jalign.feedback import Answers, Judge, make_answers
+from jalign.types import Sequences
+
+
+def sampled_answers(samples: Samples, dataset: Dataset) -> Answers:
+  """Samples with their rows; with their tokens, if these were kept."""
+  rows = dataset.judge_rows(samples.sources)
+  return make_answers(samples.prompts, samples.texts, rows, samples.sequences)
+
+
+def written_answers(
+  prompts: Sequence[data.EncodedPrompt],
+  texts: Sequence[str],
+  dataset: Dataset,
+  tokenizer: data.Tokenizer,
+  judge: Judge,
+) -> Answers:
+  """Responses that nobody sampled, as if somebody had.
+
+  Args:
+    prompts: one for each text.
+    texts: the responses.
+    dataset: that the prompts are of.
+    tokenizer: of the run.
+    judge: who sees them; the tokens are made if it reads them.
+  """
+  return make_answers(
+    [prompt.text for prompt in prompts],
+    texts,
+    dataset.judge_rows(prompt.source for prompt in prompts),
+    _sequences(prompts, texts, tokenizer) if judge.reads_tokens else None,
+  )
+
+
+def _sequences(
+  prompts: Sequence[data.EncodedPrompt],
+  texts: Sequence[str],
+  tokenizer: data.Tokenizer,
+) -> Sequences:
+  """Prompts and responses with their ends, as rows of tokens."""
+  encoded = []
+  for prompt, text in zip(prompts, texts, strict=True):
+    response, _ = response_ids(prompt.written, text, tokenizer)
+    ids = np.concatenate([prompt.ids, np.array(response, np.int32)])
+    mask = np.arange(len(ids)) >= len(prompt.ids)
+    encoded.append(data.EncodedSequence(ids, mask, prompt.source))
+  width = max(map(data.sequence_length, encoded))
+  batch = data.collate_sequences(
+    encoded, len(encoded), width, pad_id=tokenizer.pad_id
+  )
+  return batch.sequences

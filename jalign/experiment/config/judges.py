@@ -1,0 +1,181 @@
+"""The judge that a config names, out of functions of several forms."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jalign.errors import UserError
+from jalign.experiment.config.functions import guarded
+from jalign.experiment.config.settings import Settings
+from jalign.feedback import (
+  Answers,
+  Judge,
+  from_batch,
+  from_cost,
+  from_preference,
+  from_reward,
+  from_rewards,
+)
+from jalign.feedback.judge import checked_scale, takes_row
+from jalign.feedback.values import number, read, refuse, scores, vector
+
+Load = Callable[..., Any]  # (name, key, form, check, names) -> function
+
+_FUNCTION, _COST = "annotator.function", "annotator.cost"
+
+
+class _Kind(NamedTuple):
+  """A form of `annotator.function`.
+
+  Attributes:
+    form: how it is to be written; or what says that of a function.
+    check: `(found, *arguments)` to what is returned.
+    judge: makes the judge of a guarded function: `(function, scale)`.
+  """
+
+  form: str | Callable[[Any], str]
+  check: Callable[..., Any]
+  judge: Callable[[Any, float], Judge]
+
+
+def load_judge(settings: Settings, load: Load) -> Judge | None:
+  """The judge of a config, None where it names none.
+
+  Args:
+    settings: the annotator's; and the columns of the data, which an error may
+      have meant.
+    load: `(name, key, form, check, names)` to a guarded function.
+
+  Raises:
+    UserError: an unknown kind, or functions that don't go together.
+  """
+  named = settings.annotator
+  if named.kind not in _KINDS:
+    raise UserError(
+      f"{named.kind!r} is not one of {', '.join(_KINDS)}.",
+      where="config.annotator.kind",
+    )
+  if not named.function:
+    if named.cost:
+      raise UserError(
+        "is a cost, by which nothing is compared.",
+        where=f"config.{_COST}",
+        remedy="Name a reward or a preference in config.annotator.function.",
+      )
+    return None
+  columns = [*settings.data.judge_columns]
+  columns += (c for s in settings.stages for c in s.data.judge_columns)
+  names = lambda: columns
+  kind = _KINDS[named.kind]
+  function = load(named.function, _FUNCTION, kind.form, kind.check, names)
+  if named.kind == "judge" and named.scale != 1:
+    raise UserError(
+      "isn't read: the judge has a scale of its own.",
+      where="config.annotator.scale",
+      remedy="Leave it out, and give the scale to the judge.",
+    )
+  judge = kind.judge(function, named.scale)
+  if not named.cost:
+    return judge
+  if judge.cost is not None:
+    raise UserError(
+      "is a second cost: the judge has one.", where=f"config.{_COST}"
+    )
+  cost = load(named.cost, _COST, _form_of_one, _one, names)
+  return judge._replace(cost=from_cost(cost).cost)
+
+
+def _form_of_one(function: Any) -> str:
+  """The form of a function of one response, with its row or without."""
+  row = ", row" if takes_row(function) else ""
+  return f"(prompt, response{row}) -> a number"
+
+
+def _one(found: Any, *arguments: Any) -> float:
+  return number(found, "")
+
+
+def _many(found: Any, prompts: Any, *others: Any) -> np.ndarray:
+  return vector(found, len(prompts), "")
+
+
+def _probable(values: Any) -> Any:
+  """The same, if all are in [0, 1]."""
+  flat = np.ravel(values)
+  bad = flat[~((flat >= 0) & (flat <= 1))]
+  if bad.size:
+    raise UserError(f"gave {bad[0]:g}, and P is in [0, 1].")
+  return values
+
+
+def _record(found: Any) -> Judge:
+  """A user's judge, its functions guarded."""
+  if not isinstance(found, Judge):
+    raise refuse(found, "a Judge of jalign.feedback", "")
+  if found.reward is None and found.preference is None:
+    raise UserError("gave a judge without reward and preference.")
+  checked_scale(found.scale)
+  return found
+
+
+def _guarded(judge: Judge) -> Judge:
+  """The same judge, whose functions raise UserError alone.
+
+  What is on devices is read once here, so that a bad number is told of with
+  the place of its function.
+  """
+
+  def scored(name: str) -> Callable[..., Any]:
+    def check(found: Any, answers: Answers) -> Any:
+      values = scores(found, len(answers.texts), name, "")
+      read(values, name, "")
+      return values
+
+    return check
+
+  def preferred(found: Any, a: Answers, b: Answers) -> Any:
+    return _probable(vector(found, len(a.texts), ""))
+
+  where = f"config.{_FUNCTION}"
+  one, two = "(answers) -> a number for each", "(answers, answers) -> P of each"
+  forms: dict[str, tuple[str, Callable[..., Any]]] = {
+    "reward": (one, scored("reward")),
+    "cost": (one, scored("cost")),
+    "preference": (two, preferred),
+  }
+  functions: dict[str, Any] = {
+    name: guarded(getattr(judge, name), where, *form, inside=True)
+    for name, form in forms.items()
+    if getattr(judge, name) is not None
+  }
+  return judge._replace(**functions)
+
+
+_KINDS: dict[str, _Kind] = {
+  "reward": _Kind(
+    _form_of_one, _one, lambda f, scale: from_reward(f, scale=scale)
+  ),
+  "rewards": _Kind(
+    "(prompts, responses, rows) -> a number for each response",
+    lambda found, prompts, *others: read(
+      vector(found, len(prompts), "", "responses"), "reward", ""
+    ),
+    lambda f, scale: from_rewards(f, scale=scale),
+  ),
+  "preference": _Kind(
+    "(prompt, a, b) -> P(a is preferred)",
+    lambda found, *texts: _probable(_one(found)),
+    lambda f, scale: from_preference(f),
+  ),
+  "batch": _Kind(
+    "(prompts, a, b) -> P(a is preferred) for each prompt",
+    lambda found, *texts: _probable(_many(found, *texts)),
+    lambda f, scale: from_batch(f),
+  ),
+  "judge": _Kind(
+    "() -> a Judge of jalign.feedback",
+    _record,
+    lambda f, scale: _guarded(f()),
+  ),
+}

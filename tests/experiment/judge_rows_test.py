@@ -1,0 +1,303 @@
+"""Judges that look at other columns of the data, at costs, and at tokens."""
+
+import json
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from jalign import cli
+from jalign.experiment.config.parse import defaults, parse
+from jalign.experiment.data.prepare import prepare
+from jalign.training.metrics import read_jsonl
+from tests.experiment.conftest import pairs
+
+# Each row is of its own prompt, or the judge raises.
+JUDGE = """
+import jax
+import jax.numpy as jnp
+from jalign.feedback import from_cost, from_reward, on_tokens
+
+def reward(prompt, response, row):
+  if row["of"]["prompt"] != prompt:
+    raise ValueError(f"{prompt}: {row}")
+  return float(len(response) == row["answer"])
+
+def rewards(prompts, responses, rows):
+  return [reward(*columns) for columns in zip(prompts, responses, rows)]
+
+def cost(prompt, response, row):
+  return len(response) + 100 * row["answer"]
+
+def both():
+  return from_reward(reward)._replace(cost=from_cost(cost).cost)
+
+@jax.jit
+def scored(sequences):
+  return -jnp.sum(sequences.mask, 1, dtype=jnp.float32)
+
+def model():
+  return on_tokens(reward=scored, cost=lambda x: x.tokens.shape[0] + scored(x))
+
+def spaces(prompt, response):
+  return response.count(" ")
+"""
+
+
+def _rows():
+  for i, row in enumerate(pairs()):
+    yield row | {"answer": 3 + i % 3, "of": {"prompt": row["prompt"]}}
+
+
+@pytest.fixture
+def judge(place):
+  (place.folder / "judge.py").write_text(JUDGE)
+  place.write_data(_rows())
+  lines = place.config.read_text().replace('("sft", "align")', '("align",)')
+  lines = [line for line in lines.splitlines() if "c.sft" not in line]
+  place.config.write_text("\n".join(lines) + "\n")
+  return place
+
+
+def _flags(place, name, *more, columns='("answer","of")'):
+  return [
+    "--config.algorithm=online_dpo",
+    "--config.max_new_tokens=4",
+    f"--config.annotator.function={place.folder / 'judge.py'}:{name}",
+    f"--config.data.judge_columns={columns}",
+    *more,
+  ]
+
+
+def _metrics(folder):
+  return [
+    {k: v for k, v in row.items() if k != "time" and "seconds" not in k}
+    for row in read_jsonl(folder / "align" / "metrics.jsonl")
+  ]
+
+
+def test_a_verifiable_reward_from_jsonl_and_parquet(judge, capsys):
+  cost = f"--config.annotator.cost={judge.folder / 'judge.py'}:cost"
+  folder, said = judge.train(*_flags(judge, "reward", cost))
+  assert "the judge sees 'answer', 'of' of 40 prompts" in said
+  assert "fields not read" not in said
+  assert re.search(r"judge.py:reward and .*judge.py:cost: tried on 2", said)
+  metrics = _metrics(folder)
+  held_out = [row for row in metrics if "eval/win_rate" in row]
+  steps = [row for row in metrics if "loss" in row]
+  assert {r["reward_mean"] for r in steps} - {0.0}  # some responses are right
+  assert all(0 <= r["reward_mean"] <= 1 < r["cost_mean"] for r in steps)
+  assert all(300 < r["eval/cost_mean"] < 600 for r in held_out)
+  results = json.loads((folder / "align" / "results.json").read_text())
+  answer = {row["prompt"]: row["answer"] for row in _rows()}
+  right, costs = zip(
+    *(
+      (len(response) == answer[prompt], len(response) + 100 * answer[prompt])
+      for prompt, response in zip(results["prompts"], results["samples"])
+    )
+  )
+  assert results["reward"]["mean"] == pytest.approx(np.mean(right))
+  assert results["cost"]["mean"] == pytest.approx(np.mean(costs))
+  page = (folder / "report.md").read_text()
+  assert "| reward | sd of the reward | cost | sd of the cost |" in page
+  assert " Mean cost: " in page
+  made_of = json.loads((folder / "made_of.json").read_text())["made_of"]
+  assert {"data.train_rows", "data.held_out_rows", "annotator.cost"} <= set(
+    made_of
+  )
+
+  # The same rows from columns that nobody else reads; and many at once.
+  table = judge.folder / "rows.parquet"
+  pa.parquet.write_table(pa.Table.from_pylist(list(_rows())), table)
+  again, said = judge.train(
+    *_flags(judge, "rewards", cost, f"--config.data.path={table}"),
+    "--config.annotator.kind=rewards",
+    workdir="parquet",
+  )
+  assert "fields not read" not in said
+  assert _metrics(again) == metrics
+
+  # One run against the other, where the judge sees the rows again.
+  cli.main(["evaluate", f"--run={folder}", f"--against={again}"])
+  said = capsys.readouterr().out
+  assert "reward of" in said and "cost of" in said
+
+
+def test_a_judge_of_several_functions_is_that_of_each(judge):
+  cost = f"--config.annotator.cost={judge.folder / 'judge.py'}:cost"
+  one, _ = judge.train(*_flags(judge, "reward", cost), workdir="one")
+  two, _ = judge.train(
+    *_flags(judge, "both", "--config.annotator.kind=judge"), workdir="two"
+  )
+  assert _metrics(one) == _metrics(two)
+
+
+def test_a_judge_on_tokens_sees_what_was_sampled(judge):
+  """Opponents and the trial, too: texts that nobody sampled."""
+  path = judge.folder / "judge.py"
+  path.write_text(
+    path.read_text()
+    + "\ndef others(prompts):\n  return {'other': [' a a'] * len(prompts)}\n"
+  )
+  folder, _ = judge.train(
+    *_flags(
+      judge,
+      "model",
+      "--config.annotator.kind=judge",
+      f"--config.annotator.opponents={path}:others",
+      "--config.sample.best_of=3",
+      columns="()",
+    )
+  )
+  steps = [row for row in _metrics(folder) if "loss" in row]
+  for row in steps:
+    assert row["reward_mean"] == pytest.approx(-row["response_tokens"])
+    assert row["cost_mean"] == pytest.approx(16 - row["response_tokens"])
+  results = json.loads((folder / "align" / "results.json").read_text())
+  assert results["reward"]["mean"] == pytest.approx(-results["response_tokens"])
+  matrix = json.loads((folder / "win_matrix.json").read_text())
+  assert matrix["names"] == ["start", "align", "best of 3", "other"]
+  # Best-of-n takes the shortest, and is better than whom it is drawn from.
+  assert matrix["win_rate"][2][0] > 0.5
+
+
+BAD = """
+def short(prompts, responses, rows):
+  return [0.5]
+
+def vague():
+  return {"reward": reward}
+
+def lost(sequences):
+  return jnp.full(sequences.lengths.shape, jnp.nan)
+
+def infinite():
+  return on_tokens(reward=lost)
+
+def all_tokens(sequences):
+  return sequences.tokens
+
+def wide():
+  return on_tokens(reward=all_tokens)
+"""
+
+
+@pytest.mark.parametrize(
+  "kind, name, cost, line, said",
+  [
+    ("reward", "reward", "", 'row["of"]', "reward raised KeyError: of for"),
+    ("judge", "both", "", 'row["of"]', "reward raised KeyError: of."),
+    ("reward", "spaces", "cost", "+ 100", "cost raised KeyError: answer for"),
+    ("judge", "reward", "", "def reward(", "reward can't be called (missing"),
+    ("rewards", "spaces", "", "def spaces", "spaces can't be called (too many"),
+    ("rewards", "short", "", "def short", "short gave shape (1,), not 2 numb"),
+    ("judge", "vague", "", "def vague", "vague gave a dict, not a Judge of"),
+    ("judge", "infinite", "", "def lost", "lost gave a reward of nan for resp"),
+    ("judge", "wide", "", "def all_tok", "all_tokens gave shape (2, "),
+    ("judge", "both", "cost", "", "is a second cost: the judge has one."),
+  ],
+)
+def test_what_a_judge_does_wrong_is_told_with_its_line(
+  judge, kind, name, cost, line, said
+):
+  path = judge.folder / "judge.py"
+  path.write_text(JUDGE + BAD)
+  flags = [f"--config.annotator.kind={kind}"]
+  flags += [f"--config.annotator.cost={path}:{cost}"] if cost else []
+  message = judge.fails(
+    judge.command(*_flags(judge, name, *flags, columns="()"))
+  )
+  lines = (JUDGE + BAD).splitlines()
+  numbers = [i for i, text in enumerate(lines, 1) if line and line in text]
+  place = f"{path}:{numbers[0]}: " if line else "config.annotator.cost: "
+  assert place + said in message
+  assert message.startswith("jalign: error: config.annotator.")
+  assert not (judge.folder / "run").exists()
+
+
+def test_a_judge_has_a_scale_of_its_own(judge):
+  flags = ["--config.annotator.kind=judge", "--config.annotator.scale=2.0"]
+  message = judge.fails(judge.command(*_flags(judge, "model", *flags)))
+  assert "config.annotator.scale: isn't read: the judge has a sc" in message
+
+
+def test_a_cost_alone_compares_nothing(judge):
+  cost = f"--config.annotator.cost={judge.folder / 'judge.py'}:cost"
+  message = judge.fails(judge.command(cost))
+  assert "config.annotator.cost: is a cost, by which nothing is co" in message
+
+
+def test_columns_that_are_not_there(judge):
+  flags = _flags(judge, "reward", columns='("anser",)')
+  message = judge.fails(judge.command(*flags))
+  assert f"config.data.judge_columns: {judge.data}: no row has the" in message
+  assert "'anser'. Did you mean 'answer'?" in message
+  # The trial tells of the name in the function.
+  flags = _flags(judge, "reward", columns='("answer","of.prompt","off")')
+  judge.write_data(row | {"off": 1} for row in _rows())
+  message = judge.fails(judge.command(*flags))
+  assert "reward raised KeyError: of for" in message
+  assert "Did you mean 'off'?" in message
+
+
+def _prepared(place, rows, folder, **changes):
+  place.write_data(rows)
+  config = defaults()
+  config["tokenizer"]["vocab_size"] = 272
+  config["data"] |= {"path": str(place.data)} | changes
+  return prepare(parse(config), folder, None)
+
+
+def test_rows_are_the_first_of_a_prompt_and_none_where_they_lack(
+  place, tmp_path
+):
+  rows = [
+    {"prompt": f"q{i}:", "chosen": " a", "rejected": " b", "answer": i}
+    for i in range(20)
+  ]
+  rows += [rows[3] | {"answer": 77, "chosen": " c"}, rows[4] | {"chosen": " c"}]
+  del rows[5]["answer"]
+  rows[6]["answer"] = None
+  rows[7] |= {"more": {"tests": ["x"]}}
+  found = _prepared(
+    place, rows, tmp_path / "run", judge_columns=("answer", "more.tests")
+  )
+  main = found.main
+  prompts = [*main.train_prompts, *main.eval_prompts]
+  assert len(prompts) == 20
+  got = dict(
+    zip(
+      (prompt.text for prompt in prompts),
+      main.judge_rows(prompt.source for prompt in prompts),
+    )
+  )
+  assert got == {
+    f"q{i}:": {
+      "answer": None if i in (5, 6) else i,
+      "more.tests": ["x"] if i == 7 else None,
+    }
+    for i in range(20)
+  }
+  (line,) = (line for line in found.lines if "judge sees" in line)
+  assert "of 20 prompts" in line
+  assert (
+    "None stands for what rows lack: 'answer' of 2, 'more.tests' of 19"
+    in (line)
+  )
+  assert "1 prompts come with different rows: it sees the first" in line
+  assert main.facts["judge_rows"]["different_rows"] == 1
+  # A batch is filled with the shortest prompt, and with its row.
+  fill = min(main.train_prompts, key=lambda prompt: len(prompt.ids))
+  loader = main.prompt_loader(len(main.train_prompts) + 3)
+  batch = next(loader)
+  filled = main.judge_rows(batch.sources, len(batch.data.texts))
+  assert batch.data.texts[-3:] == [fill.text] * 3
+  assert [got[text] for text in batch.data.texts] == filled
+  loader.close()
+  # Without the setting nothing is read, and nothing said.
+  plain = _prepared(place, rows, tmp_path / "run")
+  assert plain.main.judge_rows(["?"]) == [{}]
+  assert not any("judge" in line for line in plain.lines)
+  assert "'answer' in 20 rows" in plain.summary()

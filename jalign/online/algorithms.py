@@ -38,6 +38,9 @@ class Algorithm(NamedTuple):
     loss: name in `losses.CATALOGUE`, or a row such as are in it.
     paper: where it comes from.
     updates: how often a round is learned from.
+    ref_logps: whether the reference scores the responses when they are drawn,
+      for penalties that `arrange` takes off the reward; the round then
+      measures `kl`, the mean log-ratio of the policy's responses in nats.
     carry: what the algorithm keeps from step to step.
     reference: `(carry, start) -> parameters`, the reference of the loss and of
       mixtures.
@@ -49,6 +52,7 @@ class Algorithm(NamedTuple):
   loss: str | Entry
   paper: str
   updates: Updates = Updates()
+  ref_logps: bool = False
   carry: Carry = NO_CARRY
   reference: Callable[[Any, Params], Params] = the_start
 

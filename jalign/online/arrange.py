@@ -22,6 +22,9 @@ class Judged(NamedTuple):
     weights: [P] float32; 0 marks a prompt that only fills the batch.
     carry: the algorithm's own state.
     key: for what an arrangement draws.
+    ref_token_logps: [P * K, T - 1] float32 log-probs of tokens 1 .. T - 1 of
+      the rollout under the reference, 0 where a token isn't sampled; None
+      where the algorithm doesn't ask for them.
   """
 
   rollout: Rollout
@@ -31,6 +34,12 @@ class Judged(NamedTuple):
   weights: np.ndarray
   carry: Any
   key: Array
+  ref_token_logps: Array | None = None
+
+  @property
+  def old_token_logps(self) -> Array:
+    """[P * K, T - 1] the same under the model that drew each response."""
+    return self.rollout.model_logps[0][:, 1:]
 
 
 def drawn_pairs(judged: Judged) -> PairBatch:

@@ -67,9 +67,13 @@ REFERENCE = Draw("reference", _reference)
 GREEDY = Draw("greedy", _policy, greedy=True)
 
 
-def reads_reference(draws: Sequence[Draw]) -> bool:
-  """Whether one of the draws can't do without a reference."""
-  return any(d.mix_ref != 0 or d.params is _reference for d in draws)
+def no_reference(what: str) -> UserError:
+  """The error of an algorithm that does something with a reference it lacks."""
+  return UserError(
+    f"the algorithm {what}, and no reference is given.",
+    where="round",
+    remedy="Pass ref_params: play(params, ref_params, prompts, key).",
+  )
 
 
 def draw_responses(
@@ -128,12 +132,7 @@ def draw_responses(
     weights = [draws[k].mix_ref for k in places]
     mixed = any(weight != 0 for weight in weights)
     if params is None or (mixed and cast.reference is None):
-      raise UserError(
-        "the algorithm draws from the reference, or from a mixture with it,"
-        " and no reference is given.",
-        where="round",
-        remedy="Pass ref_params: play(params, ref_params, prompts, key).",
-      )
+      raise no_reference("draws from the reference, or from a mixture with it")
     params = whole(params)
     if mixed:
       reference = whole(cast.reference)

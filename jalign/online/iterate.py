@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jalign.data import PromptBatch
@@ -15,9 +16,15 @@ from jalign.feedback import Judge, reward_statistics
 from jalign.feedback.answers import Row
 from jalign.online.algorithms import Algorithm
 from jalign.online.arrange import Judged
-from jalign.online.draws import Cast, draw_responses
+from jalign.online.draws import (
+  POLICY,
+  Cast,
+  draw_responses,
+  no_reference,
+)
 from jalign.online.judging import Verdict, check_judge, judge_responses
 from jalign.online.updates import cut
+from jalign.training import packed
 from jalign.training.misuse import check_record
 from jalign.types import Array, Model, Params, Rollout
 
@@ -118,14 +125,20 @@ def make_round(
       judge, algorithm.needs, prompts.texts, responses, rollout, rows
     )
 
-    batch = algorithm.arrange(
-      Judged(rollout, *verdict[1:], prompts.weights, carry, arrange_key)
-    )
-    return Round(
-      cut(batch, algorithm.updates, order_key),
-      rollout,
-      _values(algorithm, prompts.weights > 0, rollout, responses, verdict),
-    )
+    live = prompts.weights > 0
+    values = _values(algorithm, live, rollout, responses, verdict)
+
+    judged = Judged(rollout, *verdict[1:], prompts.weights, carry, arrange_key)
+    if algorithm.ref_logps:
+      if reference is None:
+        raise no_reference("takes log-probs under the reference")
+      scored = _token_logps(model, whole(reference), rollout.sequences)
+      judged = judged._replace(ref_token_logps=scored)
+      ratios = jnp.sum(judged.old_token_logps - scored, -1)
+      values |= _divergence(algorithm, live, np.asarray(ratios))
+
+    batch = algorithm.arrange(judged)
+    return Round(cut(batch, algorithm.updates, order_key), rollout, values)
 
   return play
 
@@ -162,6 +175,20 @@ def _values(
       name = f"win_rate_over_{draws[j].name}"
       values[name] = float(np.mean(preference[:, at]))
   return values
+
+
+_token_logps = jax.jit(packed.token_logps, static_argnums=0)
+
+
+def _divergence(
+  algorithm: Algorithm, live: np.ndarray, ratios: np.ndarray
+) -> dict[str, float]:
+  """Mean of the [P * K] log-ratios, of what the policy itself has drawn."""
+  places = [k for k, draw in enumerate(algorithm.draws) if draw == POLICY]
+  if not places:
+    return {}
+  by_prompt = ratios.reshape(len(live), -1)[live]
+  return {"kl": float(np.mean(by_prompt[:, places]))}
 
 
 def response_texts(

@@ -22,7 +22,7 @@ from absl import app, flags
 
 from experiments.bench import measure, models, tunix_peer
 from experiments.bench.models import our_run, random_prompts
-from jalign.decode import Draw, Sampler, sampler
+from jalign.decode import DrawnTokens, Sampler, sampler
 
 _PEERS = flags.DEFINE_bool("peers", True, "measure Hugging Face, too")
 _TUNIX = flags.DEFINE_string("tunix", "", "Python that has google-tunix")
@@ -133,7 +133,7 @@ def _first_token() -> Sampler:
     del uniforms, seen, layout
     whole = jax.lax.optimization_barrier(logits)
     token = (whole[:, 0] > 1e9).astype(jnp.int32)
-    return Draw(token, jnp.zeros(len(token)))
+    return DrawnTokens(token, jnp.zeros(len(token)))
 
   return Sampler(lambda z, seen=None: z, draw, plain=True)
 

@@ -1,13 +1,13 @@
 """Sampling: one jitted loop over any policy, samplers, and mixtures."""
 
 from jalign.decode.buckets import bucket, compiled
-from jalign.decode.draws import Draw, greedy, inverse_cdf, log_prob
+from jalign.decode.categorical import DrawnTokens, greedy, inverse_cdf, log_prob
 from jalign.decode.generate import generate
 from jalign.decode.mixtures import MixtureParams, geometric
 from jalign.decode.samplers import Sampler, sampler
 
 __all__ = [
-  "Draw",
+  "DrawnTokens",
   "MixtureParams",
   "Sampler",
   "bucket",

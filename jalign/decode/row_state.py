@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from jalign.decode import draws, filters
+from jalign.decode import categorical, filters
 from jalign.decode.samplers import Sampler
 from jalign.types import Array, Params, Policy, Rollout, Sequences
 
@@ -159,7 +159,7 @@ def draw_next(
     values = [logp, logp]
   else:
     values = [logp]
-    values += [draws.log_prob(z, token, policy.layout) for z in parts]
+    values += [categorical.log_prob(z, token, policy.layout) for z in parts]
   values += _indicators(parts[0], options)
   # Rows that draw nothing have a column that doesn't exist.
   column = jnp.where(rows.live, rows.step, options.capacity)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from jalign.decode import filters
-from jalign.decode.draws import Draw, greedy, inverse_cdf
+from jalign.decode.categorical import DrawnTokens, greedy, inverse_cdf
 from jalign.errors import UserError
 from jalign.types import NOT_SPLIT, Array
 
@@ -21,14 +21,14 @@ class Sampler(NamedTuple):
   Attributes:
     filter: `(logits [B, V], seen=None) -> [B, V]`, whose softmax is the
       distribution that is drawn from; -inf where truncated.
-    draw: `(logits [B, V], uniforms [B], seen=None, layout=NOT_SPLIT) -> Draw`
-      of the unfiltered logits.
+    draw: `(logits [B, V], uniforms [B], seen=None, layout=NOT_SPLIT) ->
+      DrawnTokens` of the unfiltered logits.
     reads_seen: whether `seen` is needed.
     plain: whether draws are from softmax(logits) itself.
   """
 
   filter: Callable[..., Array]
-  draw: Callable[..., Draw]
+  draw: Callable[..., DrawnTokens]
   reads_seen: bool = False
   plain: bool = False
 
@@ -129,7 +129,7 @@ def _sampler(temperature, top_k, top_p, min_p, penalty, bias, forbidden):
   def draw_largest(logits, uniforms, seen=None, layout=NOT_SPLIT):
     del uniforms
     tokens = greedy(adjust(logits, seen), layout)
-    return Draw(tokens, jnp.zeros(tokens.shape, jnp.float32))
+    return DrawnTokens(tokens, jnp.zeros(tokens.shape, jnp.float32))
 
   changed = bool(bias or forbidden or penalty != 1)
   if temperature == 0:

@@ -11,7 +11,7 @@ from jalign.sharding import BATCH_AXES, constrain, mesh_axes
 from jalign.types import Array, Head, Params
 
 
-class Kind(NamedTuple):
+class LayerKind(NamedTuple):
   """How a layer differs from others.
 
   Attributes:
@@ -28,7 +28,9 @@ class Kind(NamedTuple):
 EVERY = np.iinfo(np.int32).max
 
 
-def kinds(c: ModelConfig, lengths: Array) -> tuple[list[Kind], bool]:
+def kinds_of_layers(
+  c: ModelConfig, lengths: Array
+) -> tuple[list[LayerKind], bool]:
   """Every layer's kind, and whether they are one.
 
   Args:
@@ -45,12 +47,12 @@ def kinds(c: ModelConfig, lengths: Array) -> tuple[list[Kind], bool]:
       turns, factor = rope.frequencies(c.head_dim, local, (), lengths)
     if not on:
       turns, factor = jnp.zeros_like(turns), 1.0
-    layer_kinds.append(Kind(turns, factor, window or EVERY))
+    layer_kinds.append(LayerKind(turns, factor, window or EVERY))
   alike = len(set(zip(c.windows, rotates))) == 1
   return layer_kinds, alike
 
 
-def block(p, x, positions, attend, c: ModelConfig, kind: Kind):
+def block(p, x, positions, attend, c: ModelConfig, kind: LayerKind):
   """One layer; `attend` maps (q, k, v) to ([B, T, H, E], its own carry)."""
   h = _norm(x, p, "attn_norm", c)
   q = layers.project(h, p["wq"])

@@ -20,7 +20,7 @@ from jalign.models.block import (
   embed,
   final_norm,
   head,
-  kinds,
+  kinds_of_layers,
 )
 from jalign.models.config import ModelConfig
 from jalign.models.layers import Transposed
@@ -158,7 +158,7 @@ def extend(
   x = embed(params, tokens, positions, c)
   olds = [x for x in (cache.k, cache.v, cache.k_scale, cache.v_scale) if x]
   layers = []
-  layer_kinds, _ = kinds(c, cache.lengths + lengths)
+  layer_kinds, _ = kinds_of_layers(c, cache.lengths + lengths)
   for p, kind, *old in zip(_blocks(params, c), layer_kinds, *olds):
     seen = mask
     if kind.window != EVERY:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jalign.models import attention, cached
-from jalign.models.block import block, embed, final_norm, head, kinds
+from jalign.models.block import block, embed, final_norm, head, kinds_of_layers
 from jalign.models.config import ModelConfig
 from jalign.models.spec import init_params, param_specs
 from jalign.sharding import BATCH_AXES, mesh_axes
@@ -65,7 +65,7 @@ def _forward(
     if prefix_ids is not None:
       seen |= prefix_ids[:, :, None] == segment_ids[:, None]
     mask &= seen
-  layer_kinds, alike = kinds(c, jnp.max(positions, -1) + 1)
+  layer_kinds, alike = kinds_of_layers(c, jnp.max(positions, -1) + 1)
   apart = positions[:, :, None] - positions[:, None]
 
   def body(x, layer):

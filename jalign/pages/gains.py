@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.ticker import MaxNLocator
 
-from jalign.pages.traces import Draw, Dynamics, Panel, Runs, explain
+from jalign.pages.traces import Drawing, Dynamics, Panel, Runs, explain
 
 
-def rewards(key: str) -> Draw:
+def rewards(key: str) -> Drawing:
   """Mean reward of samples; of one run with a standard deviation each way."""
 
   def draw(axes, runs: Runs, looks) -> bool:
@@ -58,8 +58,8 @@ def _styled(lines: Mapping[str, tuple[str, str]], ylabel: str, scale: float):
   return draw
 
 
-spreads: Draw = _styled(_SPREADS, "sd of the reward", 1)
-preferences: Draw = _styled(_PREFERENCES, "%", 100)
+spreads: Drawing = _styled(_SPREADS, "sd of the reward", 1)
+preferences: Drawing = _styled(_PREFERENCES, "%", 100)
 
 
 _GAINS = (
@@ -106,7 +106,7 @@ def gains(runs: Runs) -> list[Panel]:
   return panels
 
 
-def _path(names: Sequence[str], label: str) -> Draw:
+def _path(names: Sequence[str], label: str) -> Drawing:
   """What samples gained against how far the policy went, to a last point."""
 
   def draw(axes, runs: Runs, looks) -> bool:

@@ -7,7 +7,7 @@ from jalign.diagnostics.implicit_preferences import reliability
 from jalign.diagnostics.policy import reversal
 from jalign.pages.gains import gains, preferences, rewards, spreads
 from jalign.pages.style import Looks, new_figure
-from jalign.pages.traces import Draw, Dynamics, Panel, Runs, explain
+from jalign.pages.traces import Drawing, Dynamics, Panel, Runs, explain
 
 SIDES: tuple[tuple[str, Any], ...] = (("chosen", "-"), ("rejected", "--"))
 CASES = ("ideal", "both_up", "both_down", "reversed")
@@ -16,7 +16,7 @@ _CASE_COLOURS = ("#009E73", "#56B4E9", "#E69F00", "#D55E00")
 MEASURED, TRAINED = ("likelihood/{}_nats", "eval/{}"), ("{}",)
 
 
-def _log_ratios(sources: Sequence[str]) -> Draw:
+def _log_ratios(sources: Sequence[str]) -> Drawing:
   """Chosen and rejected log pi / ref, with the middle 80 % of one run."""
 
   def draw(axes, runs: Runs, looks) -> bool:
@@ -111,7 +111,7 @@ def _changes(axes, runs: Runs, looks) -> bool:
   return drawn
 
 
-def _indicator(key: str, ylabel: str) -> Draw:
+def _indicator(key: str, ylabel: str) -> Drawing:
   def draw(axes, runs: Runs, looks) -> bool:
     drawn = False
     for name, run in runs.items():

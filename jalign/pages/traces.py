@@ -36,7 +36,7 @@ class Dynamics(NamedTuple):
 
 
 Runs = Mapping[str, Dynamics]
-Draw = Callable[[Any, Runs, Looks], bool]
+Drawing = Callable[[Any, Runs, Looks], bool]
 
 
 class Panel(NamedTuple):
@@ -49,7 +49,7 @@ class Panel(NamedTuple):
   """
 
   title: str
-  draw: Draw
+  draw: Drawing
   xlabel: str = "step"
 
 

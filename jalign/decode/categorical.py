@@ -17,7 +17,7 @@ from jalign.sharding import dividing
 from jalign.types import NOT_SPLIT, Array, Layout
 
 
-class Draw(NamedTuple):
+class DrawnTokens(NamedTuple):
   """What was drawn.
 
   Attributes:
@@ -31,7 +31,7 @@ class Draw(NamedTuple):
 
 def inverse_cdf(
   logits: Array, uniforms: Array, layout: Layout = NOT_SPLIT
-) -> Draw:
+) -> DrawnTokens:
   """Draws from softmax(logits) with one uniform a row.
 
   Levels: the device's part of the vocabulary, where it is split, by the parts'
@@ -44,7 +44,7 @@ def inverse_cdf(
     uniforms: [B] in [0, 1).
     layout: how a mesh splits the logits.
   """
-  return Draw(*_by_parts(_inverse_cdf, layout, logits, uniforms))
+  return DrawnTokens(*_by_parts(_inverse_cdf, layout, logits, uniforms))
 
 
 def greedy(logits: Array, layout: Layout = NOT_SPLIT) -> Array:

@@ -9,6 +9,7 @@ import pytest
 from jalign import cli
 from jalign.errors import UserError
 from jalign.experiment.config.settings import StageSettings
+from jalign.experiment.data.dataset import Dataset
 from jalign.experiment.probe import probe_data
 from jalign.training.metrics import read_jsonl
 
@@ -155,8 +156,11 @@ def test_a_loss_on_labels_is_probed_on_the_pairs(place):
 
 
 def test_pairs_are_looked_for_and_missed():
-  labels = types.SimpleNamespace(kind="unpaired", held_out=[1])
-  found = types.SimpleNamespace(kind="pairs", held_out=[1])
+  data_of = lambda kind: Dataset(
+    kind, [], [1], [], [], group_of={}, buckets=(8,), pad_id=0, facts={},
+    lines=(),
+  )  # fmt: skip
+  labels, found = data_of("unpaired"), data_of("pairs")
   stage = StageSettings("align", {"name": "kto"})
   of = lambda own, main: types.SimpleNamespace(stages={"align": own}, main=main)
   assert probe_data(of(labels, found), stage) is found

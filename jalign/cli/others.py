@@ -122,13 +122,13 @@ def data(arguments: Sequence[str]) -> None:
     )
 
   from jalign import data
-  from jalign.data.check import check
+  from jalign.data.file_check import check_file
   from jalign.data.findings import describe
 
   template = values.template
   if template and values.tokenizer:
     template = data.load_template(template, tokens_of=values.tokenizer)
-  checked = check(
+  checked = check_file(
     words[1],
     values.source,
     values.against,

@@ -152,14 +152,14 @@ def _rows(
   number = 0
   for batch in batches:
     parsers = _parsers((field.name, field.type) for field in batch.schema)
-    found: list[Any] | None = None
+    rows: list[Any] | None = None
     if batch.nbytes <= MAX_ROW:
       with contextlib.suppress(Exception):  # one of them is bad: found below
-        found = batch.to_pylist(maps_as_pydicts="strict")
+        rows = batch.to_pylist(maps_as_pydicts="strict")
     for i in range(batch.num_rows):
       number += 1
       where = f"{name}:{number}"
-      row = found[i] if found is not None else _row(batch.slice(i, 1), where)
+      row = rows[i] if rows is not None else _row(batch.slice(i, 1), where)
       if not isinstance(row, BadRow):
         size = _size(row)  # more than Arrow's, whose texts may be one text
         if size > MAX_ROW:
@@ -223,13 +223,13 @@ def _parser(kind: Any) -> Parser | None:
     return _parser(kind.value_type)
   if not pa.types.is_nested(kind) or pa.types.is_union(kind):
     return None
-  one = _parser(kind.value_type)  # a list, of one kind or other
-  return one and (lambda value: value and [one(v) for v in value])
+  entry = _parser(kind.value_type)  # a list, of one kind or other
+  return entry and (lambda value: value and [entry(v) for v in value])
 
 
 def _parsers(fields: Iterable[tuple[str, Any]]) -> dict[str, Parser]:
-  found = {name: _parser(kind) for name, kind in fields}
-  return {name: parser for name, parser in found.items() if parser}
+  by_name = {name: _parser(kind) for name, kind in fields}
+  return {name: parser for name, parser in by_name.items() if parser}
 
 
 def _parsed(row: Any, parsers: dict[str, Parser]) -> Any:

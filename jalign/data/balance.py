@@ -34,7 +34,7 @@ def balance(records: Sequence[Any]) -> dict[str, float | Spread]:
     }
   if kind is not PreferenceRecord:
     return {}
-  found: dict[str, float | Spread] = {
+  shares: dict[str, float | Spread] = {
     "chosen is longer": _share(
       len(r.chosen) > len(r.rejected) for r in records
     ),
@@ -48,16 +48,16 @@ def balance(records: Sequence[Any]) -> dict[str, float | Spread]:
     if r.chosen_score is not None and r.rejected_score is not None
   ]
   if margins:
-    found["with both scores"] = len(margins) / len(records)
-    found["score margins"] = spread(margins)
-    found["scores tie, of those"] = _share(m == 0 for m in margins)
-    found["rejected scores higher, of those"] = _share(m < 0 for m in margins)
+    shares["with both scores"] = len(margins) / len(records)
+    shares["score margins"] = spread(margins)
+    shares["scores tie, of those"] = _share(m == 0 for m in margins)
+    shares["rejected scores higher, of those"] = _share(m < 0 for m in margins)
   preferences = [r.preference for r in records if r.preference is not None]
   if preferences:
-    found["with a preference"] = len(preferences) / len(records)
-    found["preferences"] = spread(preferences)
-    found["below one half, of those"] = _share(p < 0.5 for p in preferences)
-  return found
+    shares["with a preference"] = len(preferences) / len(records)
+    shares["preferences"] = spread(preferences)
+    shares["below one half, of those"] = _share(p < 0.5 for p in preferences)
+  return shares
 
 
 def _share(values: Iterable[bool]) -> float:

@@ -189,11 +189,11 @@ def _rewritten(node):
   elif isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Slice):
     return _through(_MADE, node)
   elif isinstance(node, nodes.Compare) and not any(
-    isinstance(one.expr, nodes.Const) for one in node.ops
+    isinstance(operand.expr, nodes.Const) for operand in node.ops
   ):
     node.expr = _through(_READ, node.expr)
-    for one in node.ops:
-      one.expr = _through(_READ, one.expr)
+    for operand in node.ops:
+      operand.expr = _through(_READ, operand.expr)
   return node
 
 

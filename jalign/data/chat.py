@@ -175,12 +175,12 @@ class ChatTemplate:
         if not text.startswith(turn):
           raise _no_prefix(self, turn, text)
         spans.append((len(start), len(turn)))
-    found = []
+    scored = []
     for first, stop in spans:
       if self.end and text.startswith(self.end, stop):
         stop += len(self.end)
-      found.append((first, first + len(self._closed(text[first:stop]))))
-    return text, found
+      scored.append((first, first + len(self._closed(text[first:stop]))))
+    return text, scored
 
   def turns(self, messages: Sequence[Message]) -> list[tuple[str, str]]:
     """`exchange` of each assistant turn with what comes before it.
@@ -234,7 +234,7 @@ def _render(
   from jalign.data import bounded  # jinja2 is slow to import
 
   try:
-    found = bounded.render(
+    rendered = bounded.render(
       template.text,
       [dict(message) for message in messages],
       template.variables,
@@ -248,8 +248,10 @@ def _render(
       f"the chat template refuses the conversation ({bounded.said(error)}).",
       f"Mend its turns, or use another template. {SKIP}",
     ) from None
-  check_written(messages, found[0], lambda m: _render(template, m, prompt)[0])
-  return found
+  check_written(
+    messages, rendered[0], lambda m: _render(template, m, prompt)[0]
+  )
+  return rendered
 
 
 @functools.lru_cache(maxsize=64)
@@ -259,8 +261,8 @@ def _tail(text: str, variables: tuple[tuple[str, str], ...]) -> str:
     whole = ChatTemplate(text, dict(variables)).render([_ASKED, _SAID])
   except BadRow:  # such a conversation isn't what this template is for
     return ""
-  _, found, tail = whole.rpartition(_SAID["content"])
-  return tail if found else ""
+  _, mark, tail = whole.rpartition(_SAID["content"])
+  return tail if mark else ""
 
 
 def _trailing(text: str, marks: Sequence[re.Match]) -> Iterator[re.Match]:

@@ -119,19 +119,21 @@ def collate_sequences(
     NumPy SequenceBatch: tokens and mask [B, T], lengths, weights and, if the
     sequences have them, rewards and values [B].
   """
-  found = _filled(encoded, rows, fill)
+  examples = _filled(encoded, rows, fill)
   mask: Any = np.zeros((rows, length), bool)
-  for row, sequence in zip(mask, found):
+  for row, sequence in zip(mask, examples):
     row[: len(sequence.mask)] = sequence.mask[:length]
-  lengths: Any = np.array([len(sequence.ids) for sequence in found], np.int32)
+  lengths: Any = np.array(
+    [len(sequence.ids) for sequence in examples], np.int32
+  )
   sequences = Sequences(
-    tokens=_padded([sequence.ids for sequence in found], length, pad_id),
+    tokens=_padded([sequence.ids for sequence in examples], length, pad_id),
     mask=mask,
     lengths=lengths,
   )
   columns: dict[str, Any] = {
-    "rewards": all_or_none(found, "reward"),
-    "values": all_or_none(found, "value"),
+    "rewards": all_or_none(examples, "reward"),
+    "values": all_or_none(examples, "value"),
   }
   return SequenceBatch(sequences, _weights(len(encoded), rows), **columns)
 
@@ -167,14 +169,14 @@ def collate_lists(
   scores: Any = np.zeros((rows, size), np.float32)
   valid: Any = np.zeros((rows, size), bool)
   sides = []
-  for row, one in enumerate(lists):
-    count = len(one.responses)
+  for row, ranked in enumerate(lists):
+    count = len(ranked.responses)
     if count > size:
       raise ValueError(f"{count} responses do not fit in {size}.")
-    scores[row, :count] = one.scores
+    scores[row, :count] = ranked.scores
     valid[row, :count] = True
-    padding = (one.responses[0],) * (size - count)
-    sides += [(one.prompt, ids) for ids in one.responses + padding]
+    padding = (ranked.responses[0],) * (size - count)
+    sides += [(ranked.prompt, ids) for ids in ranked.responses + padding]
   return ListBatch(
     sequences=_sequences(sides, length, pad_id),
     weights=_weights(len(encoded), rows),
@@ -215,25 +217,30 @@ def collate_unpaired(
   Raises:
     As `collate_pairs`.
   """
-  found = _filled(encoded, rows, fill)
-  desirable: Any = np.array([one.desirable for one in found], bool)
+  examples = _filled(encoded, rows, fill)
+  desirable: Any = np.array([example.desirable for example in examples], bool)
   empty = np.zeros(0, np.int32)
   live = len(encoded)
   other = other_responses(encoded, spare) + [None] * (rows - live)
   others = [empty if response is None else response for response in other]
-  rooms = [length - len(one.prompt) for one in found]
+  rooms = [length - len(example.prompt) for example in examples]
   unmatched: Any = np.array([response is None for response in other])
   cut: Any = np.array(
     [max(len(r) - room, 0) for r, room in zip(others, rooms)], np.float32
   )
   return UnpairedBatch(
     sequences=_sequences(
-      [(one.prompt, one.response) for one in found], length, pad_id
+      [(example.prompt, example.response) for example in examples],
+      length,
+      pad_id,
     ),
     weights=_weights(live, rows),
     desirable=desirable,
     mismatched=_sequences(
-      [(one.prompt, r[:n]) for one, r, n in zip(found, others, rooms)],
+      [
+        (example.prompt, r[:n])
+        for example, r, n in zip(examples, others, rooms)
+      ],
       length,
       pad_id,
     ),
@@ -277,12 +284,14 @@ def collate_prompts(
 def _filled(
   encoded: Sequence[Example], rows: int, fill: Example | None
 ) -> list[Example]:
-  found = list(encoded)
-  if len(found) > rows:
-    raise ValueError(f"{len(found)} examples do not fit in {rows} rows.")
-  if not found and fill is None:
+  examples = list(encoded)
+  if len(examples) > rows:
+    raise ValueError(f"{len(examples)} examples do not fit in {rows} rows.")
+  if not examples and fill is None:
     raise ValueError("an empty batch needs an example to fill it: pass fill=.")
-  return found + [found[0] if fill is None else fill] * (rows - len(found))
+  return examples + [examples[0] if fill is None else fill] * (
+    rows - len(examples)
+  )
 
 
 def _weights(real: int, rows: int) -> Any:

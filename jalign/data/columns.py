@@ -61,10 +61,10 @@ class Renamed:
     """One row with a source's names."""
     if not self._columns:
       return row
-    found, taken = {}, set()
+    renamed, taken = {}, set()
     for field, column in self._columns.items():
       for top, value in _at(row, column):
-        found[field] = value
+        renamed[field] = value
         taken.add(top)
         self._unseen.discard(column)
     if self._unseen and len(self._names) < 1000:
@@ -78,7 +78,7 @@ class Renamed:
       name: value
       for name, value in row.items()
       if name not in taken and name not in self._columns
-    } | found
+    } | renamed
 
   def check(self, path: str) -> None:
     """Raises UserError if no row had one of the columns."""
@@ -114,7 +114,7 @@ def read_columns(
   """
   wanted = {part for name in names for part in (name, name.partition(".")[0])}
   places, unseen = set(places), set(names)
-  found, others = {}, dict[str, None]()
+  read, others = {}, dict[str, None]()
   for where, row in rows_of(path, data_dir, wanted):
     if isinstance(row, BadRow):
       continue
@@ -124,7 +124,7 @@ def read_columns(
       others |= dict.fromkeys(row)
     if where in places:
       try:
-        found[where] = {n: plain(values.get(n), n) for n in names}
+        read[where] = {n: plain(values.get(n), n) for n in names}
       except BadRow as bad:
         raise UserError(bad.args[1], where=where) from None
   for name in names:
@@ -134,7 +134,7 @@ def read_columns(
         where=os.fspath(path),
         remedy=nearest(name, others),
       )
-  return found
+  return read
 
 
 def _at(row: dict[str, Any], column: str) -> Iterator[tuple[str, Any]]:

@@ -18,8 +18,8 @@ from jalign.data.reading import (
   Path,
   Template,
   as_template,
-  one,
   read_rows,
+  to_record,
   told,
   variables_of,
 )
@@ -55,7 +55,7 @@ def read_demonstrations(
   return read_rows(
     path,
     on_error,
-    one(demonstration_record, chat),
+    to_record(demonstration_record, chat),
     ("prompt", *RESPONSE, *CONVERSATION, *told(chat)),
     "demonstrations",
     data_dir,
@@ -83,7 +83,7 @@ def read_conversations(
   return read_rows(
     path,
     on_error,
-    one(conversation_record, chat),
+    to_record(conversation_record, chat),
     (*CONVERSATION, *(told(chat) if chat else VARIABLES)),
     "conversations",
     data_dir,
@@ -108,7 +108,7 @@ def read_binary(
   return read_rows(
     path,
     on_error,
-    one(binary_record, chat),
+    to_record(binary_record, chat),
     ("prompt", "label", *RESPONSE, *told(chat)),
     "responses",
     data_dir,

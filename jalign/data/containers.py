@@ -49,7 +49,7 @@ def rows_of(
   """
   name = os.fspath(path)
   if name.startswith("tfds:"):
-    from jalign.data.prepared import tfds_rows
+    from jalign.data.tfds_folder import tfds_rows
 
     return tfds_rows(name, data_dir, fields)
   if os.path.isdir(name):
@@ -84,9 +84,7 @@ def _folder_rows(folder: pathlib.Path, fields: Collection[str] | None) -> Rows:
   kinds = sorted({_kind(shard) for shard in shards})
   if len(kinds) == 1:
     _check_whole(folder, shards)
-    return (
-      found for shard in shards for found in parquet_rows(str(shard), fields)
-    )
+    return (row for shard in shards for row in parquet_rows(str(shard), fields))
   if shards:
     raise UserError(
       f"the folder holds parquet files of several kinds: "
@@ -121,9 +119,9 @@ def _in_order(shard: pathlib.Path) -> list[tuple[int, str]]:
 def _check_whole(folder: pathlib.Path, shards: Sequence[pathlib.Path]) -> None:
   """Raises UserError where a file of a numbered set is missing."""
   totals = {
-    int(found[1])
+    int(match[1])
     for shard in shards
-    if (found := re.search(r"-of-(\d{1,9})\.parquet$", shard.name))
+    if (match := re.search(r"-of-(\d{1,9})\.parquet$", shard.name))
   }
   if totals and totals != {len(shards)}:
     raise UserError(

@@ -202,17 +202,17 @@ def convert(
       remedy=nearest(name, CONVERSIONS),
     )
   try:
-    found, report = CONVERSIONS[name](records)
+    converted, report = CONVERSIONS[name](records)
   except AttributeError:
     raise UserError(
       f"{name!r} doesn't take {type(records[0]).__name__}s.",
       remedy="best_and_worst, all_ordered and best_demonstrations take ranked"
       " lists, chosen_demonstrations and reward_augmented take pairs.",
     ) from None
-  if not found:
+  if not converted:
     left_out = f" ({report.summary()})" if report else ""
     raise UserError(f"{name} leaves no record{left_out}.")
-  return found, report
+  return converted, report
 
 
 def _report(used: int, skipped: Sequence[Skipped], noun: str) -> Report:

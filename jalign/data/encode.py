@@ -108,19 +108,19 @@ def _encode(
 ) -> tuple[EncodedPair, int]:
   """(the pair, `limits.Encoded.joined`)."""
   responses = (record.chosen, record.rejected)
-  found = encode_texts(record, responses, tokenizer, limits)
-  chosen, rejected = found.responses
+  encoded = encode_texts(record, responses, tokenizer, limits)
+  chosen, rejected = encoded.responses
   pair = EncodedPair(
-    prompt=found.prompt,
+    prompt=encoded.prompt,
     chosen=chosen,
     rejected=rejected,
     source=record.source,
     preference=record.preference,
     chosen_score=record.chosen_score,
     rejected_score=record.rejected_score,
-    cut=found.cut,
+    cut=encoded.cut,
   )
-  return pair, found.joined
+  return pair, encoded.joined
 
 
 def encode_pairs(
@@ -135,8 +135,8 @@ def encode_pairs(
   records = list(records)
   for field in ("preference", "chosen_score", "rejected_score"):
     all_or_none(records, field)
-  found = [_encode(record, tokenizer, limits) for record in records]
-  pairs = [pair for pair, _ in found]
+  encoded = [_encode(record, tokenizer, limits) for record in records]
+  pairs = [pair for pair, _ in encoded]
   return pairs, Truncation(
     noun="pairs",
     count=len(pairs),
@@ -145,7 +145,7 @@ def encode_pairs(
       for i, name in enumerate(("prompts", "chosen", "rejected"))
     },
     identical=sum(np.array_equal(p.chosen, p.rejected) for p in pairs),
-    joined=sum(joined for _, joined in found),
+    joined=sum(joined for _, joined in encoded),
   )
 
 

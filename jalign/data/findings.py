@@ -1,67 +1,67 @@
-"""What `check` found, as lines to read."""
+"""What `check_file` found, as lines to read."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from jalign.data.check import Check, Overlap, Spread
+from jalign.data.file_check import Check, Overlap, Spread
 from jalign.data.schema import line_of, name_lines
 from jalign.errors import printable
 
 _SHOWN = 5  # of the things that are listed one by one
 
 
-def describe(found: Check) -> list[str]:
+def describe(check: Check) -> list[str]:
   """Lines that say what a file holds and what may be wrong with it."""
   return [
     printable(f"{name:<11}{text}")
     for name, texts in (
-      ("source", _source(found)),
-      ("rows", [found.report.summary()]),
-      ("lengths", _lengths(found)),
-      ("duplicates", _duplicates(found)),
-      ("labels", _labels(found)),
-      ("against", _against(found.overlap)),
-      ("problems", _problems(found)),
+      ("source", _source(check)),
+      ("rows", [check.report.summary()]),
+      ("lengths", _lengths(check)),
+      ("duplicates", _duplicates(check)),
+      ("labels", _labels(check)),
+      ("against", _against(check.overlap)),
+      ("problems", _problems(check)),
     )
     for name, text in zip([name, *[""] * 100], texts)
   ]
 
 
-def _source(found: Check) -> Iterator[str]:
-  yield found.source + (
+def _source(check: Check) -> Iterator[str]:
+  yield check.source + (
     " (guessed from the first row; --source names another)"
-    if found.guessed
+    if check.guessed
     else ""
   )
-  if found.plain_chat:
+  if check.plain_chat:
     yield (
       "conversations are written plainly here, as 'user: ...'; training needs "
       "a template"
     )
 
 
-def _lengths(found: Check) -> Iterator[str]:
-  for (name, unit), spread in found.lengths.items():
+def _lengths(check: Check) -> Iterator[str]:
+  for (name, unit), spread in check.lengths.items():
     yield f"{name}, {unit}: {_spread(spread)}"
 
 
-def _duplicates(found: Check) -> Iterator[str]:
-  repeated = found.duplicates
+def _duplicates(check: Check) -> Iterator[str]:
+  repeated = check.duplicates
   if not repeated:
     yield "no row comes twice"
   else:
     yield f"{_count(len(repeated), 'row')} that came before: " + _listed(
       f"line {line_of(a)} is line {line_of(b)}" for a, b in repeated
     )
-  used = found.report.records or found.report.used
-  yield f"{found.different_prompts} different prompts in {used} records"
+  used = check.report.records or check.report.used
+  yield f"{check.different_prompts} different prompts in {used} records"
 
 
-def _labels(found: Check) -> Iterator[str]:
-  if found.conflicts:
-    yield f"{len(found.conflicts)} with opposite labels: " + _listed(
-      f"line {line_of(a)} against line {line_of(b)}" for a, b in found.conflicts
+def _labels(check: Check) -> Iterator[str]:
+  if check.conflicts:
+    yield f"{len(check.conflicts)} with opposite labels: " + _listed(
+      f"line {line_of(a)} against line {line_of(b)}" for a, b in check.conflicts
     )
-  for name, value in found.balance.items():
+  for name, value in check.balance.items():
     if isinstance(value, Spread):
       yield f"{name}: {_spread(value)}"
     else:
@@ -86,12 +86,12 @@ def _against(overlap: Overlap | None) -> Iterator[str]:
     )
 
 
-def _problems(found: Check) -> Iterator[str]:
-  for skipped in found.problems[:_SHOWN]:
+def _problems(check: Check) -> Iterator[str]:
+  for skipped in check.problems[:_SHOWN]:
     yield f"{skipped.where}: {skipped.problem}"
-  rest = len(found.problems) - _SHOWN
-  if rest > 0:
-    yield f"and {rest} more; the lines are above, by reason"
+  more = len(check.problems) - _SHOWN
+  if more > 0:
+    yield f"and {more} more; the lines are above, by reason"
 
 
 def _spread(spread: Spread) -> str:
@@ -108,6 +108,6 @@ def _lines(places: Sequence[str]) -> str:
 
 
 def _listed(texts: Iterable[str]) -> str:
-  found = list(texts)
-  more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
-  return ", ".join(found[:_SHOWN] + more)
+  entries = list(texts)
+  more = [f"and {len(entries) - _SHOWN} more"] if len(entries) > _SHOWN else []
+  return ", ".join(entries[:_SHOWN] + more)

@@ -28,13 +28,13 @@ Record = TypeVar(
 
 def unique_prompts(records: Iterable[Prompted]) -> list[PromptRecord]:
   """The different prompts of some records, in order of first appearance."""
-  found: dict[str, PromptRecord] = {}
+  prompts: dict[str, PromptRecord] = {}
   for row in records:
-    found.setdefault(
+    prompts.setdefault(
       row.prompt,
       PromptRecord(row.prompt, row.source, row.group, row.plain, row.end),
     )
-  return list(found.values())
+  return list(prompts.values())
 
 
 def split(

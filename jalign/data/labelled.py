@@ -68,25 +68,25 @@ def encode_lists(
   """
   lists, joined = [], 0
   for record in records:
-    one = encode_texts(record, record.responses, tokenizer, limits)
-    joined += one.joined
+    encoded = encode_texts(record, record.responses, tokenizer, limits)
+    joined += encoded.joined
     lists.append(
       EncodedList(
-        prompt=one.prompt,
-        responses=one.responses,
+        prompt=encoded.prompt,
+        responses=encoded.responses,
         scores=np.array(record.scores, np.float32),
         source=record.source,
-        cut=one.cut,
+        cut=encoded.cut,
       )
     )
   return lists, Truncation(
     noun="lists",
     count=len(lists),
     parts={
-      "prompts": count_cuts(one.cut[0] for one in lists),
-      "responses": count_cuts(n for one in lists for n in one.cut[1:]),
+      "prompts": count_cuts(encoded.cut[0] for encoded in lists),
+      "responses": count_cuts(n for encoded in lists for n in encoded.cut[1:]),
     },
-    identical=sum(_all_equal(one) for one in lists),
+    identical=sum(_all_equal(encoded) for encoded in lists),
     joined=joined,
   )
 
@@ -95,24 +95,24 @@ def encode_binary(
   records: Iterable[BinaryRecord], tokenizer: Tokenizer, limits: Limits
 ) -> tuple[list[EncodedBinary], Truncation]:
   """Token ids of labelled responses; arguments and errors as `encode_lists`."""
-  found, joined = [], 0
+  responses, joined = [], 0
   for record in records:
-    one = encode_texts(record, (record.response,), tokenizer, limits)
-    joined += one.joined
-    found.append(
+    encoded = encode_texts(record, (record.response,), tokenizer, limits)
+    joined += encoded.joined
+    responses.append(
       EncodedBinary(
-        prompt=one.prompt,
-        response=one.responses[0],
+        prompt=encoded.prompt,
+        response=encoded.responses[0],
         desirable=record.desirable,
         source=record.source,
-        cut=one.cut,
+        cut=encoded.cut,
       )
     )
-  return found, Truncation(
+  return responses, Truncation(
     noun="responses",
-    count=len(found),
+    count=len(responses),
     parts={
-      name: count_cuts(one.cut[i] for one in found)
+      name: count_cuts(encoded.cut[i] for encoded in responses)
       for i, name in enumerate(("prompts", "responses"))
     },
     joined=joined,
@@ -126,7 +126,7 @@ def list_length(encoded: EncodedList) -> int:
 
 def list_size(encoded: Iterable[EncodedList]) -> int:
   """Responses of the longest list: K of their batches."""
-  return max(len(one.responses) for one in encoded)
+  return max(len(ranked.responses) for ranked in encoded)
 
 
 def binary_length(encoded: EncodedBinary) -> int:

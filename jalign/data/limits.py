@@ -106,18 +106,18 @@ class Truncation:
   @property
   def notes(self) -> list[str]:
     """What else became of the examples, in sentences."""
-    found = []
+    notes = []
     if self.joined:
-      found.append(
+      notes.append(
         f"{self.joined} responses begin with what would be one token with the"
         " prompt's end: kept apart"
       )
     if self.parted[0]:
-      found.append(
+      notes.append(
         f"{self.parted[0]} conversations as {self.parted[1]} demonstrations,"
         " turn by turn: the template writes their earlier turns differently"
       )
-    return found
+    return notes
 
   def summary(self) -> str:
     """One line of counts and shares."""
@@ -202,13 +202,13 @@ def encode_texts(
       remedy="Set max_prompt_tokens, or add a longer bucket.",
     )
   room = min(room, limits.max_response_tokens or room)
-  found, cut, joined = [], [prompt_cut], 0
+  encoded, cut, joined = [], [prompt_cut], 0
   for response in responses:
     ids, kept_apart = response_ids(record.prompt, response, tokenizer)
-    found.append(np.array(ids[:room], np.int32))
+    encoded.append(np.array(ids[:room], np.int32))
     cut.append(max(len(ids) - room, 0))
     joined += kept_apart
-  return Encoded(prompt, tuple(found), tuple(cut), joined)
+  return Encoded(prompt, tuple(encoded), tuple(cut), joined)
 
 
 def prompt_ids(

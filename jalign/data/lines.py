@@ -29,7 +29,7 @@ def file_size(name: str) -> int:
     UserError: it isn't there, or is something that has no end or no beginning.
   """
   try:
-    found = os.stat(name)
+    status = os.stat(name)
   except FileNotFoundError:
     raise UserError(
       "there is no such file.",
@@ -39,13 +39,13 @@ def file_size(name: str) -> int:
   except (OSError, ValueError) as error:
     raise _unreadable(name, error) from None
   for is_kind, what in _KINDS:
-    if is_kind(found.st_mode):
+    if is_kind(status.st_mode):
       raise UserError(
         f"this is {what}, not a file.",
         where=name,
         remedy="Data is read more than once: write it to a file first.",
       )
-  return found.st_size
+  return status.st_size
 
 
 class Unpacked:

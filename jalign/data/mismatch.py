@@ -30,11 +30,13 @@ def other_responses(
     A response each; None where none has another prompt.
   """
   groups: defaultdict[bytes, list[int]] = defaultdict(list)
-  for i, one in enumerate(examples):
-    groups[one.prompt.tobytes()].append(i)
+  for i, example in enumerate(examples):
+    groups[example.prompt.tobytes()].append(i)
   if len(groups) < 2:
-    return [_of_another(one, spare, i) for i, one in enumerate(examples)]
-  found: list[np.ndarray | None] = [None] * len(examples)
+    return [
+      _of_another(example, spare, i) for i, example in enumerate(examples)
+    ]
+  others: list[np.ndarray | None] = [None] * len(examples)
   most = max(groups, key=lambda prompt: len(groups[prompt]))
   order = [i for members in groups.values() for i in members]
   size, count = len(groups[most]), len(order)
@@ -46,17 +48,17 @@ def other_responses(
     pairs = [(i, rare[at % len(rare)]) for at, i in enumerate(common)]
     pairs += [(i, common[at]) for at, i in enumerate(rare)]
   for i, other in pairs:
-    found[i] = examples[other].response
-  return found
+    others[i] = examples[other].response
+  return others
 
 
 def spare_responses(examples: Sequence[EncodedBinary]) -> list[EncodedBinary]:
   """One example of each prompt, of many prompts some from all over."""
   first: dict[bytes, EncodedBinary] = {}
-  for one in examples:
-    first.setdefault(one.prompt.tobytes(), one)
-  found = list(first.values())
-  return found[:: -(-len(found) // _SPARE) or 1]
+  for example in examples:
+    first.setdefault(example.prompt.tobytes(), example)
+  firsts = list(first.values())
+  return firsts[:: -(-len(firsts) // _SPARE) or 1]
 
 
 def _of_another(

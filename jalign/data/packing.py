@@ -54,9 +54,9 @@ def best_fit(lengths: Any, width: int, rows: int | None = None) -> Fit:
   used = 0
   for item in np.argsort(-sizes, kind="stable").tolist():
     size = int(sizes[item])
-    found = bisect.bisect_left(open_rows, (size, -1))
-    if found < len(open_rows):
-      room, row = open_rows.pop(found)
+    place = bisect.bisect_left(open_rows, (size, -1))
+    if place < len(open_rows):
+      room, row = open_rows.pop(place)
     elif size <= width and (rows is None or used < rows):
       room, row, used = width, used, used + 1
     else:
@@ -99,49 +99,49 @@ def pack(
   live = np.asarray(live, bool)
   if len(live) % groups:
     raise ValueError(f"{len(live)} examples don't make {groups} groups.")
-  each = len(tokens) // len(live)
+  count = len(tokens) // len(live)
   if not share_prefix:
-    live, each = np.repeat(live, each), 1
+    live, count = np.repeat(live, count), 1
   common = _common_prefix(
-    tokens.reshape(len(live), each, -1), lengths.reshape(len(live), each)
+    tokens.reshape(len(live), count, -1), lengths.reshape(len(live), count)
   )
   # A response goes on from a copy of the last token that it shares, so that
   # each slot predicts the one after it.
-  once = np.maximum(common - 1, 0) if each > 1 else np.zeros_like(common)
-  sizes = once + (lengths.reshape(-1, each) - once[:, None]).sum(-1)
+  once = np.maximum(common - 1, 0) if count > 1 else np.zeros_like(common)
+  sizes = once + (lengths.reshape(-1, count) - once[:, None]).sum(-1)
   sizes = np.where(live, sizes, 0)
   wanted: Any = sizes
   if not width:
     width = _rounded(max(int(sizes.max()), 1))
     wanted = np.where(live, width, 0)
-  elif each > 1:
+  elif count > 1:
     width = max(width, _rounded(int(sizes.max())))
   members = np.arange(len(live)).reshape(groups, -1)
   fits = [best_fit(wanted[units], width, rows) for units in members]
-  for units, found in zip(members, fits):
-    if found.left:
+  for units, fit in zip(members, fits):
+    if fit.left:
       raise UserError(
-        f"{len(found.left)} of {len(units)} sequences found no room in"
+        f"{len(fit.left)} of {len(units)} sequences found no room in"
         f" {rows or 'any number of'} rows of {width} tokens; the longest has"
-        f" {int(sizes[units[list(found.left)]].max())}.",
+        f" {int(sizes[units[list(fit.left)]].max())}.",
         where="packing",
         remedy="Give more rows, or wider ones.",
       )
   if rows is None:
-    rows = _rounded(max(1, *(found.used for found in fits)))
+    rows = _rounded(max(1, *(fit.used for fit in fits)))
   shape = (groups, rows, width)
   packed: dict[str, Any] = {
     name: np.zeros(shape, np.int32)
     for name in ("tokens", "positions", "segment_ids", "prefix_ids")
   }
-  places: Any = np.zeros((len(live), each, tokens.shape[1]), np.int32)
-  for group, (units, found) in enumerate(zip(members, fits)):
+  places: Any = np.zeros((len(live), count, tokens.shape[1]), np.int32)
+  for group, (units, fit) in enumerate(zip(members, fits)):
     slots = {name: a[group].reshape(-1) for name, a in packed.items()}
     segment = 1
-    for unit, row, start in zip(units, found.rows, found.starts):
+    for unit, row, start in zip(units, fit.rows, fit.starts):
       if not live[unit]:
         continue
-      part = slice(unit * each, (unit + 1) * each)
+      part = slice(unit * count, (unit + 1) * count)
       _write(
         slots,
         places[unit],
@@ -150,8 +150,8 @@ def pack(
         int(row * width + start),
         segment,
       )
-      segment += 1 + each
-  if each == 1:
+      segment += 1 + count
+  if count == 1:
     del packed["prefix_ids"]
   places = places.reshape(groups, -1, tokens.shape[1])
   return sequences.replace(packed=Packed(places=places, **packed))
@@ -226,11 +226,11 @@ def packing_report(batches: Iterable[Any]) -> PackingReport:
   for batch in batches:
     packed = batch.sequences.packed
     slots, length = packed.tokens.size, batch.sequences.tokens.shape[1]
-    each = len(batch.sequences.tokens) // len(batch.weights)
-    found = int((np.asarray(batch.weights) > 0).sum()) * each
+    responses = len(batch.sequences.tokens) // len(batch.weights)
+    live = int((np.asarray(batch.weights) > 0).sum()) * responses
     rows = packed.tokens.shape[0] * packed.tokens.shape[1]
     own = len(batch.sequences.tokens) * length
-    total += (found, rows, int((packed.segment_ids > 0).sum()), slots, own)
+    total += (live, rows, int((packed.segment_ids > 0).sum()), slots, own)
   return PackingReport(*total.tolist())
 
 

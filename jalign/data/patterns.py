@@ -52,21 +52,21 @@ def panicked(error: BaseException) -> bool:
   Raises:
     BaseException: the error itself, where it says that the program shall end.
   """
-  found = type(error).__name__ == "PanicException"
-  if not found and not isinstance(error, Exception):
+  panic = type(error).__name__ == "PanicException"
+  if not panic and not isinstance(error, Exception):
     raise error
-  return found
+  return panic
 
 
-def _patterns(found: Any) -> Iterator[str]:
-  if isinstance(found, dict):
-    for key, value in found.items():
+def _patterns(part: Any) -> Iterator[str]:
+  if isinstance(part, dict):
+    for key, value in part.items():
       if key == "Regex" and isinstance(value, str):
         yield value
       else:
         yield from _patterns(value)
-  elif isinstance(found, list):
-    for value in found:
+  elif isinstance(part, list):
+    for value in part:
       yield from _patterns(value)
 
 

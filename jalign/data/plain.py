@@ -57,15 +57,15 @@ def parse_json(text: str) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  found = dict(pairs)
-  if len(found) < len(pairs):
+  value = dict(pairs)
+  if len(value) < len(pairs):
     (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
     raise BadRow(
       "keys",
       f"the key {quoted(twice)} comes twice in one object.",
       f"Leave one of them out. {SKIP}",
     )
-  return found
+  return value
 
 
 def parsed_field(value: str, field: str) -> Any:

@@ -20,8 +20,8 @@ from jalign.data.reading import (
   Path,
   Template,
   as_template,
-  one,
   read_rows,
+  to_record,
   told,
 )
 from jalign.data.rows import (
@@ -85,7 +85,7 @@ def read_pairs(
   return read_rows(
     path,
     on_error,
-    one(pair_record, chat),
+    to_record(pair_record, chat),
     (*PAIR_FIELDS, *told(chat)),
     "pairs",
     data_dir,
@@ -156,7 +156,7 @@ def read_shp(
   return read_rows(
     path,
     on_error,
-    one(shp_record, chat),
+    to_record(shp_record, chat),
     (*SHP_FIELDS, *told(chat)),
     "pairs",
     data_dir,
@@ -182,7 +182,7 @@ def read_prompts(
   return read_rows(
     path,
     on_error,
-    one(prompt_record, chat),
+    to_record(prompt_record, chat),
     ("prompt", *told(chat)),
     "prompts",
     data_dir,

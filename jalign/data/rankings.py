@@ -178,22 +178,22 @@ def ranked(
   Raises:
     BadRow: fewer than two are left.
   """
-  found, scores = [], []
+  exchanges, scores = [], []
   for response, score in scored:
     turn = turns(response, "responses", "assistant")
     blank = is_blank(turn)
     if score is None or blank:
       note("unscored" if score is None else "blank")
       continue
-    found.append(exchange(prompt, turn, template, where))
+    exchanges.append(exchange(prompt, turn, template, where))
     scores.append(score)
-  if len(found) < 2:
+  if len(exchanges) < 2:
     raise BadRow(
       "few",
-      f"{len(found)} of {len(scored)} responses have a score and a text.",
+      f"{len(exchanges)} of {len(scored)} responses have a score and a text.",
       f"A list needs two or more. {SKIP}",
     )
-  written, responses = one_prompt(found)
+  written, responses = one_prompt(exchanges)
   return RankedRecord(
     prompt=written,
     responses=responses,

@@ -93,7 +93,7 @@ def read_rows(
     try:
       if isinstance(row, BadRow):
         raise row
-      found = parse(row, where, parts.append)
+      made = parse(row, where, parts.append)
     except BadRow as bad:
       reason, problem, remedy = bad.args
       if on_error == "error":
@@ -102,7 +102,7 @@ def read_rows(
         raise UserError(problem, where=where, remedy=remedy) from None
       skipped.append(Skipped(where, reason, problem))
       continue
-    records += found
+    records += made
     left_out += (Skipped(where, part) for part in parts)
     ignored.update(
       key for key, v in row.items() if key not in known and v is not None
@@ -216,7 +216,7 @@ def for_row(
   return template and template.given(variables_of(row))
 
 
-def one(
+def to_record(
   parse: Callable[[dict[str, Any], str, ChatTemplate | None], Any],
   template: Template,
 ) -> Parse[Any]:

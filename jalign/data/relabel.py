@@ -47,7 +47,7 @@ def reward_augmented(
       template wrote the prompts, which the goal would stand before.
   """
   _check(form, ("prompt", "goal"))
-  found: list[PreferenceRecord] = []
+  pairs: list[PreferenceRecord] = []
   skipped: list[Skipped] = []
   used = 0
   for record in records:
@@ -72,7 +72,7 @@ def reward_augmented(
         ("chosen", high, record.chosen, record.rejected),
         ("rejected", low, record.rejected, record.chosen),
       ):
-        found.append(
+        pairs.append(
           PreferenceRecord(
             prompt=form.format(prompt=record.prompt, goal=goal),
             chosen=chosen,
@@ -85,9 +85,9 @@ def reward_augmented(
           )
         )
   report = Report(
-    "", used + len(skipped), used, tuple(skipped), records=len(found)
+    "", used + len(skipped), used, tuple(skipped), records=len(pairs)
   )
-  return found, report
+  return pairs, report
 
 
 def directional_prompt(
@@ -170,14 +170,14 @@ def _check(form: str, fields: Sequence[str]) -> None:
   """Refuses a form without one of its fields, or with another."""
   wanted = ", ".join(f"{{{field}}}" for field in fields)
   try:
-    found = {name for _, name, _, _ in string.Formatter().parse(form)} - {None}
+    named = {name for _, name, _, _ in string.Formatter().parse(form)} - {None}
     form.format(**dict.fromkeys(fields, 0))
   except (ValueError, KeyError, IndexError) as e:
     raise UserError(
       f"the form {form!r} can't be filled in ({e}).",
       remedy=f"Its fields are {wanted}.",
     ) from e
-  if found != set(fields):
+  if named != set(fields):
     raise UserError(
       f"the form {form!r} needs the fields {wanted}.",
       remedy="Name each of them once or more.",

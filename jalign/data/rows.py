@@ -143,8 +143,8 @@ def rows_of_columns(value: Any, field: str) -> Any:
       f"Give each as many entries. {SKIP}",
     )
   return [
-    {name: v for name, v in zip(value, one) if v is not None}
-    for one in zip(*value.values())
+    {name: v for name, v in zip(value, values) if v is not None}
+    for values in zip(*value.values())
   ]
 
 

@@ -265,8 +265,8 @@ class Report:
 
 def line_of(where: str) -> int:
   """The line number of a place, "file:line" or "file:line#part"."""
-  found = re.search(r":(\d+)(#.*)?$", where)
-  return int(found[1]) if found else 0
+  match = re.search(r":(\d+)(#.*)?$", where)
+  return int(match[1]) if match else 0
 
 
 def place_of(source: str) -> str:
@@ -275,11 +275,11 @@ def place_of(source: str) -> str:
 
 
 def _by_reason(
-  found: Iterable[Skipped], reasons: Iterable[str]
+  left_out: Iterable[Skipped], reasons: Iterable[str]
 ) -> dict[str, list[int]]:
   """Line numbers by reason, in the order of `reasons`."""
   lines: dict[str, list[int]] = {reason: [] for reason in reasons}
-  for skipped in found:
+  for skipped in left_out:
     lines[skipped.reason].append(skipped.line)
   return {reason: numbers for reason, numbers in lines.items() if numbers}
 

@@ -61,15 +61,15 @@ def _encode(
   record: DemonstrationRecord, tokenizer: Tokenizer, limits: Limits
 ) -> tuple[EncodedSequence, int]:
   """(the sequence, `limits.Encoded.joined`)."""
-  found = encode_texts(record, (record.response,), tokenizer, limits)
-  ids = np.concatenate([found.prompt, *found.responses])
+  encoded = encode_texts(record, (record.response,), tokenizer, limits)
+  ids = np.concatenate([encoded.prompt, *encoded.responses])
   sequence = EncodedSequence(
     ids=ids,
-    mask=np.arange(len(ids)) >= len(found.prompt),
+    mask=np.arange(len(ids)) >= len(encoded.prompt),
     source=record.source,
-    cut=found.cut,
+    cut=encoded.cut,
   )
-  return sequence, found.joined
+  return sequence, encoded.joined
 
 
 def encode_demonstrations(
@@ -82,8 +82,8 @@ def encode_demonstrations(
   Raises:
     UserError: as `encode_demonstration`.
   """
-  found = [_encode(record, tokenizer, limits) for record in records]
-  sequences = [sequence for sequence, _ in found]
+  encoded = [_encode(record, tokenizer, limits) for record in records]
+  sequences = [sequence for sequence, _ in encoded]
   return sequences, Truncation(
     noun="demonstrations",
     count=len(sequences),
@@ -91,7 +91,7 @@ def encode_demonstrations(
       name: count_cuts(sequence.cut[i] for sequence in sequences)
       for i, name in enumerate(("prompts", "responses"))
     },
-    joined=sum(joined for _, joined in found),
+    joined=sum(joined for _, joined in encoded),
   )
 
 
@@ -146,14 +146,14 @@ def _encode_spans(
       after = [end for end in tokenizer.ends if text.startswith(end, stop)]
       stop += max(map(len, after), default=0)
     for piece, scored in ((text[at:start], False), (text[start:stop], True)):
-      found, kept_apart = tokenizer.encode_after(text[:at], piece)
-      ids += found
-      mask += [scored] * len(found)
+      piece_ids, kept_apart = tokenizer.encode_after(text[:at], piece)
+      ids += piece_ids
+      mask += [scored] * len(piece_ids)
       joined += kept_apart
       at += len(piece)
-  rest, _ = tokenizer.split_end(text[at:])
-  if rest.strip():
-    ids += tokenizer.encode_after(text[:at], rest)[0]
+  tail, _ = tokenizer.split_end(text[at:])
+  if tail.strip():
+    ids += tokenizer.encode_after(text[:at], tail)[0]
     mask += [False] * (len(ids) - len(mask))
   answered = record.messages[-1]["role"] == "assistant"
   if answered and ids[-1] not in tokenizer.end_ids:
@@ -185,7 +185,7 @@ def _turn_by_turn(
   own = template.given(record.variables)
   end = end_of(template)
   whole = Limits(max_tokens=2**30)
-  found: list[EncodedSequence] = []
+  encoded: list[EncodedSequence] = []
   cut: list[int] = []
   joined = 0
   try:
@@ -195,18 +195,21 @@ def _turn_by_turn(
   for number, texts in enumerate(turns, 1):
     source = f"{record.source}#{number}"
     turn = DemonstrationRecord(*texts, source, record.group, end=end)
-    one, kept_apart = _encode(turn, tokenizer, whole)
-    length = min(len(one.ids), limits.max_tokens)
-    cut.append(len(one.ids) - length)
-    one = dataclasses.replace(
-      one, ids=one.ids[:length], mask=one.mask[:length], cut=(0, cut[-1])
+    sequence, kept_apart = _encode(turn, tokenizer, whole)
+    length = min(len(sequence.ids), limits.max_tokens)
+    cut.append(len(sequence.ids) - length)
+    sequence = dataclasses.replace(
+      sequence,
+      ids=sequence.ids[:length],
+      mask=sequence.mask[:length],
+      cut=(0, cut[-1]),
     )
-    if one.mask.any():
-      found.append(one)
+    if sequence.mask.any():
+      encoded.append(sequence)
       joined += kept_apart
-  if not found:
+  if not encoded:
     raise _nothing_left(record, limits.max_tokens, limits.max_tokens + cut[0])
-  return found, cut, joined
+  return encoded, cut, joined
 
 
 def _nothing_left(
@@ -261,7 +264,7 @@ def encode_conversations(
       remedy="Use a template without special tokens (the end of sequence is "
       "added), or a Hugging Face tokenizer.",
     )
-  found: list[EncodedSequence] = []
+  encoded: list[EncodedSequence] = []
   count, joined, parted, turns = 0, 0, 0, 0
   cut: list[int] = []
   for record in records:
@@ -275,12 +278,14 @@ def encode_conversations(
       parted, turns = parted + 1, turns + len(some)
       cut += lost
     else:
-      one, apart = _encode_spans(record, *spans, tokenizer, template, limits)
-      some = [one]
-      cut.append(one.cut[1])
-    found += some
+      sequence, apart = _encode_spans(
+        record, *spans, tokenizer, template, limits
+      )
+      some = [sequence]
+      cut.append(sequence.cut[1])
+    encoded += some
     joined += apart
-  return found, Truncation(
+  return encoded, Truncation(
     noun="conversations",
     count=count,
     parts={"conversations": count_cuts(cut)},

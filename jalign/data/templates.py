@@ -37,18 +37,23 @@ def load_template(
       template writes a special token that isn't known.
   """
   if isinstance(source, ChatTemplate):
-    found = dataclasses.replace(source, variables={**source.variables})
+    template = dataclasses.replace(source, variables={**source.variables})
   else:
-    found = _find(os.fspath(source))
-  read = set(_SPECIAL.findall(found.text)) - {*found.variables, *variables}
+    template = _find(os.fspath(source))
+  read = set(_SPECIAL.findall(template.text)) - {
+    *template.variables,
+    *variables,
+  }
   # Folders leave out the tokens that they don't have; their templates cope.
-  known = os.path.isdir(found.name)
+  known = os.path.isdir(template.name)
   if read and tokens_of is not None and not known:
     variables = _special_tokens(_tokenizer(pathlib.Path(tokens_of))) | variables
     known = True
-  found = dataclasses.replace(found, variables={**found.variables, **variables})
-  _check(found, () if known else sorted(read))
-  return found
+  template = dataclasses.replace(
+    template, variables={**template.variables, **variables}
+  )
+  _check(template, () if known else sorted(read))
+  return template
 
 
 def _find(source: str) -> ChatTemplate:
@@ -96,22 +101,22 @@ def _special_tokens(tokenizer: Any) -> dict[str, str]:
 
 def _from_folder(folder: pathlib.Path) -> ChatTemplate:
   tokenizer = _tokenizer(folder)
-  found = template_of(tokenizer, str(folder))
-  if found is None and tokenizer.chat_template:
+  template = template_of(tokenizer, str(folder))
+  if template is None and tokenizer.chat_template:
     names = ", ".join(sorted(tokenizer.chat_template))
     raise UserError(
       f"the tokenizer has several chat templates ({names}).",
       where=str(folder),
       remedy="Give the file of one of them as the template.",
     )
-  if found is None:
+  if template is None:
     raise UserError(
       "the tokenizer has no chat template.",
       where=str(folder),
       remedy="Put a chat_template.jinja in the folder, or give a file of "
       "Jinja as the template.",
     )
-  return found
+  return template
 
 
 def template_of(tokenizer: Any, name: str) -> ChatTemplate | None:

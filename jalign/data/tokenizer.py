@@ -81,14 +81,14 @@ class Tokenizer:
     close the text: they are no part of the response. None where the text says
     no end.
     """
-    content, found = text, None
+    content, end_id = text, None
     while True:
-      rest = content.rstrip()
-      said = [end for end in self.ends if rest.endswith(end)]
+      stripped = content.rstrip()
+      said = [end for end in self.ends if stripped.endswith(end)]
       if not said:
-        return content, found
+        return content, end_id
       end = max(said, key=len)
-      content, found = rest[: -len(end)], self.ends[end]
+      content, end_id = stripped[: -len(end)], self.ends[end]
 
   @property
   def plain_specials(self) -> bool:
@@ -155,18 +155,18 @@ class Tokenizer:
     if not isinstance(self.backend.model, tokenizers.models.WordLevel):
       return ""
     words = dict.fromkeys(text.split())
-    found = [w for w in words if self.backend.token_to_id(w) is None]
-    return f"unknown: {', '.join(found[:5])}" if found else ""
+    unknown = [w for w in words if self.backend.token_to_id(w) is None]
+    return f"unknown: {', '.join(unknown[:5])}" if unknown else ""
 
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
     """`encode` of each text, in parallel."""
     texts = list(texts)
     try:
-      found = self.backend.encode_batch(texts, add_special_tokens=False)
+      encodings = self.backend.encode_batch(texts, add_special_tokens=False)
     except BaseException as error:  # one by one, `encode` says which text it is
       panicked(error)
       return [self.encode(text) for text in texts]
-    return [one.ids for one in found]
+    return [encoding.ids for encoding in encodings]
 
   def decode(self, ids: Sequence[int]) -> str:
     """The text of token ids; special tokens are skipped."""
@@ -283,12 +283,12 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
   if not path.is_file():
     return {}
   try:
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(found, dict):
+    value = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
       raise TypeError("it holds no object")
   except (OSError, TypeError, ValueError, RecursionError) as error:
     raise broken(path, error) from None
-  return found
+  return value
 
 
 def wrap(
@@ -333,10 +333,10 @@ def wrap(
 def _prefix(backend: tokenizers.Tokenizer) -> tuple[int, ...]:
   """What a tokenizer's post-processor puts before a text."""
   try:
-    found = backend.encode("a")
+    encoding = backend.encode("a")
   except Exception:  # whole words, and this isn't one
-    found = backend.encode("")
-  added = zip(found.ids, found.special_tokens_mask)
+    encoding = backend.encode("")
+  added = zip(encoding.ids, encoding.special_tokens_mask)
   return tuple(i for i, _ in itertools.takewhile(lambda x: x[1], added))
 
 

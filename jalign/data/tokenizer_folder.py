@@ -63,37 +63,37 @@ def _load_own(folder: pathlib.Path, config: dict[str, Any]) -> Tokenizer:
     raise broken(path, error) from None
   backend.encode_special_tokens = plain
   bos, eos, pad = texts
-  found = wrap(backend, bos=bos, eos=eos, pad=pad, where=str(folder))
+  tokenizer = wrap(backend, bos=bos, eos=eos, pad=pad, where=str(folder))
   # The first of these ids closes responses: it may be that of a template that
   # isn't in the folder.
-  ends = (*_listed(folder, found.vocab_size), found.eos_id)
-  return dataclasses.replace(found, end_ids=ends)
+  ends = (*_listed(folder, tokenizer.vocab_size), tokenizer.eos_id)
+  return dataclasses.replace(tokenizer, end_ids=ends)
 
 
 def _load_hugging_face(folder: pathlib.Path) -> Tokenizer:
   import transformers  # slow to import; only these folders need it
 
   try:
-    found = transformers.AutoTokenizer.from_pretrained(
+    original = transformers.AutoTokenizer.from_pretrained(
       str(folder), local_files_only=True, trust_remote_code=False
     )
   except Exception as error:  # whatever a foreign folder makes it raise
     raise broken(folder, error) from None
-  if not getattr(found, "is_fast", False):
+  if not getattr(original, "is_fast", False):
     raise UserError(
-      f"{type(found).__name__} has no fast form.",
+      f"{type(original).__name__} has no fast form.",
       where=str(folder),
       remedy="Convert it to a tokenizer.json with transformers.",
     )
   tokenizer = wrap(
-    found.backend_tokenizer,
-    bos=found.bos_token,
-    eos=found.eos_token,
-    pad=found.pad_token,
+    original.backend_tokenizer,
+    bos=original.bos_token,
+    eos=original.eos_token,
+    pad=original.pad_token,
     where=str(folder),
   )
   ends = (tokenizer.eos_id, *_listed(folder, tokenizer.vocab_size))
-  template = template_of(found, str(folder))
+  template = template_of(original, str(folder))
   return dataclasses.replace(tokenizer, end_ids=ends).ended_by(
     template.end if template else ""
   )
@@ -108,8 +108,8 @@ def _listed(folder: pathlib.Path, vocab_size: int) -> list[int]:
   path = folder / GENERATION
   value = read_object(path).get("eos_token_id")
   ids = [] if value is None else value if isinstance(value, list) else [value]
-  for one in ids:
-    if type(one) is not int or not 0 <= one < vocab_size:
+  for end_id in ids:
+    if type(end_id) is not int or not 0 <= end_id < vocab_size:
       raise UserError(
         f"eos_token_id is {value!r}, and the tokenizer has the ids 0 to"
         f" {vocab_size - 1}.",

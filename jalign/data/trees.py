@@ -79,7 +79,7 @@ def tree_records(
       f"field 'prompt' is a {type(root).__name__}, not a message.",
       f"A tree's prompt is a message with its replies. {SKIP}",
     )
-  found: list[RankedRecord] = []
+  records: list[RankedRecord] = []
   first = text(root, "text").strip()
   for path, replies in _prompts(root, note):
     ranks = [number(reply, "rank") for reply in replies]
@@ -90,20 +90,20 @@ def tree_records(
       (text(reply, "text"), None if rank is None else -rank)
       for reply, rank in zip(replies, ranks)
     ]
-    source = f"{where}#{len(found) + 1}"  # a row's records need their own
+    source = f"{where}#{len(records) + 1}"  # a row's records need their own
     try:
-      found.append(ranked(path, scored, source, note, template, first))
+      records.append(ranked(path, scored, source, note, template, first))
     except BadRow as bad:
       if bad.args[0] != "few":
         raise
       note("alone")  # blank replies have left it fewer than two
-  if not found:
+  if not records:
     raise BadRow(
       "few",
       "no prompt of the tree has two or more ranked replies.",
       f"Leave the tree out. {SKIP}",
     )
-  return found
+  return records
 
 
 def _prompts(
@@ -134,8 +134,8 @@ def _prompts(
         f"Write them as a list of objects. {SKIP}",
       )
     if role == "user" and replies:
-      kept = [reply for reply in replies if not reply.get("deleted")]
-      yield path, kept
+      present = [reply for reply in replies if not reply.get("deleted")]
+      yield path, present
     stack += [(reply, path) for reply in reversed(replies)]
 
 

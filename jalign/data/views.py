@@ -51,14 +51,14 @@ def lists_as_sequences(lists: Sequence[EncodedList]) -> list[EncodedSequence]:
   """
   return [
     EncodedSequence(
-      ids=np.concatenate([one.prompt, response]),
-      mask=np.arange(len(one.prompt) + len(response)) >= len(one.prompt),
-      source=f"{one.source}#{number}",
+      ids=np.concatenate([ranked.prompt, response]),
+      mask=np.arange(len(ranked.prompt) + len(response)) >= len(ranked.prompt),
+      source=f"{ranked.source}#{number}",
       reward=float(score),
-      value=float(one.scores.mean()),
+      value=float(ranked.scores.mean()),
     )
-    for one in lists
+    for ranked in lists
     for number, (response, score) in enumerate(
-      zip(one.responses, one.scores), 1
+      zip(ranked.responses, ranked.scores), 1
     )
   ]

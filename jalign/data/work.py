@@ -101,10 +101,10 @@ def size(x: Any) -> int:
     known = sizes.get(id(x))
     if known is not None:
       return known[1]
-    found, lasts = _parts(x)
+    steps, lasts = _parts(x)
     if lasts:
-      sizes[id(x)] = x, found
-    return found
+      sizes[id(x)] = x, steps
+    return steps
   if isinstance(x, _VIEWS):
     return _parts(x)[0]
   inner = _attributes(x)
@@ -155,53 +155,53 @@ def of_filter(name: str, value: Any, args: Any, kwargs: Any) -> int:
   """
   if name in QUICK:
     return 1
-  found = 1 + size(value) // 64 + sum(map(size, args)) // 64
+  steps = 1 + size(value) // 64 + sum(map(size, args)) // 64
   if name not in _GROWING:
-    return found
+    return steps
   number = _largest((*args, *kwargs.values()))
   longest = _longest((*args, *kwargs.values()))
   if name in _EACH:
-    return found + number + _count(value) // 2 + size(value) // 4
+    return steps + number + _count(value) // 2 + size(value) // 4
   if name in _SLOW:
-    return found + number + (1 + longest) * size(value) ** 2 // 64
+    return steps + number + (1 + longest) * size(value) ** 2 // 64
   if name == "sum":
-    return found + _count(value) ** 2 // 64
+    return steps + _count(value) ** 2 // 64
   if name == "center":
-    return found + number // 128
+    return steps + number // 128
   if name == "indent":
-    return found + size(value) * (8 + number + longest)
+    return steps + size(value) * (8 + number + longest)
   if name == "tojson":
-    return found + size(value) * (1 + number + longest) // 8
+    return steps + size(value) * (1 + number + longest) // 8
   if name == "replace":
-    return found + _replaced(str(value), args, kwargs)
+    return steps + _replaced(str(value), args, kwargs)
   if name == "join":
-    return found + _joined(value, longest)
+    return steps + _joined(value, longest)
   if name == "format":
-    return found + _formatted(str(value), (*args, *kwargs.values()))
-  return found
+    return steps + _formatted(str(value), (*args, *kwargs.values()))
+  return steps
 
 
 def of_method(name: str, owner: Any, args: Any, kwargs: Any) -> int:
   """Steps of a method of what it belongs to; see `of_filter`."""
   if name in _QUICK_METHODS:
     return 1
-  found = 1 + size(owner) // 64 + sum(map(size, args)) // 64
+  steps = 1 + size(owner) // 64 + sum(map(size, args)) // 64
   number = _largest((*args, *kwargs.values()))
   if not isinstance(owner, (*_TEXTS, int)):
-    return found
+    return steps
   if name in ("center", "ljust", "rjust", "zfill", "to_bytes"):
-    return found + number // 128
+    return steps + number // 128
   if name == "expandtabs":
-    return found + size(owner) * max(number, 8) // 8
+    return steps + size(owner) * max(number, 8) // 8
   if name == "replace":
-    return found + _replaced(owner, args, kwargs)
+    return steps + _replaced(owner, args, kwargs)
   if name == "join" and args:
-    return found + _joined(args[0], _count(owner))
+    return steps + _joined(args[0], _count(owner))
   if name == "translate":
-    return found + size(owner) * (2 + sum(map(size, args)))
+    return steps + size(owner) * (2 + sum(map(size, args)))
   if name in ("format", "format_map"):
-    return found + _formatted(owner, (*args, *kwargs.values()))
-  return found
+    return steps + _formatted(owner, (*args, *kwargs.values()))
+  return steps
 
 
 def of_operator(operator: str, left: Any, right: Any) -> int:
@@ -216,8 +216,8 @@ def of_operator(operator: str, left: Any, right: Any) -> int:
   if operator == "*":
     times = max(0, left if isinstance(left, int) else _largest((right,)))
     whole = right if isinstance(left, int) else left
-    each = size(whole) if isinstance(whole, _TEXTS) else 4 * _count(whole)
-    return 1 + each * times // 8
+    length = size(whole) if isinstance(whole, _TEXTS) else 4 * _count(whole)
+    return 1 + length * times // 8
   return 1 + made(left) + made(right)
 
 
@@ -269,6 +269,6 @@ def _formatted(text, args) -> int:
     text = bytes(text).decode("latin-1")
   widths = [int(x[:12]) for x in re.findall("[0-9]+", text)]
   widths.append(_largest([y for x in args for y in _flat(x)]))
-  each = sum(map(size, args)) + max(widths) // 16
+  length = sum(map(size, args)) + max(widths) // 16
   fields = text.count("%") + text.count("{")
-  return (size(text) + fields * each) // 8
+  return (size(text) + fields * length) // 8

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jalign import data
-from jalign.data.check import check
+from jalign.data.file_check import check_file
 from jalign.data.findings import describe
 from jalign.errors import UserError
 
@@ -125,6 +125,6 @@ def test_a_row_with_anything_anywhere(name, choice, tmp_path_factory):
     assert "\x1b" not in error.paragraph("jalign")
   else:
     assert not report.skipped
-  said = "\n".join(describe(check(file, name)))
+  said = "\n".join(describe(check_file(file, name)))
   assert "\x1b" not in said
   said.encode()

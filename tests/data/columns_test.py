@@ -7,7 +7,7 @@ import pyarrow.parquet
 import pytest
 
 from jalign import cli, data
-from jalign.data.check import check
+from jalign.data.file_check import check_file
 from jalign.errors import UserError
 
 ROWS = [
@@ -36,7 +36,7 @@ def test_columns_are_the_fields_of_a_source(path):
   assert found == [("a", "b", "c"), ("d", "e", "f")]
   # What isn't read of a parquet file isn't looked at.
   assert dict(report.ignored) == {"x": 2 if path.suffix == ".parquet" else 1}
-  found = check(path, columns=COLUMNS, against=path)
+  found = check_file(path, columns=COLUMNS, against=path)
   assert (found.source, len(found.overlap.rows)) == ("pairs", 2)
 
 

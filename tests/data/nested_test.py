@@ -7,7 +7,7 @@ import pyarrow.parquet
 import pytest
 
 from jalign import data
-from jalign.data.check import check
+from jalign.data.file_check import check_file
 from jalign.data.findings import describe
 from jalign.data.plain import MAX_DEPTH
 from jalign.errors import UserError
@@ -207,11 +207,11 @@ def test_checking_compares_whole_messages(tmp_path):
   oslo, rome = _call("weather", city="Oslo"), _call("weather", city="Rome")
   rows = [{"messages": [_user(), answer]} for answer in (oslo, rome, oslo)]
   path = _write(tmp_path / "a.jsonl", *rows)
-  assert check(path).duplicates == ((f"{path}:3", f"{path}:1"),)
-  assert "training needs a template" in "\n".join(describe(check(path)))
+  assert check_file(path).duplicates == ((f"{path}:3", f"{path}:1"),)
+  assert "training needs a template" in "\n".join(describe(check_file(path)))
   pairs = [_pair(oslo), _pair(rome), _pair(oslo)]
   path = _write(tmp_path / "b.jsonl", *pairs)
-  found = check(path)
+  found = check_file(path)
   assert found.duplicates == ((f"{path}:3", f"{path}:1"),)
   assert found.report.used == 3 and found.plain_chat
   assert "training needs a template" in "\n".join(describe(found))

@@ -11,7 +11,7 @@ import pytest
 import transformers
 
 from jalign import data
-from jalign.data.check import check
+from jalign.data.file_check import check_file
 from tests.data import families
 
 WIDE = data.Limits(max_tokens=1000)
@@ -118,7 +118,7 @@ def test_tokens_that_are_counted_of_a_file(tmp_path):
   path.write_text(
     json.dumps({"prompt": "a", "chosen": "yo", "rejected": "yo yo"}) + "\n"
   )
-  found = check(path, tokenizer=data.load(folder), template=folder)
+  found = check_file(path, tokenizer=data.load(folder), template=folder)
   # "yo</s>" and "yo▁yo</s>" after a line break, and no space before them.
   assert found.lengths["responses", "tokens"].least == 2
   assert found.lengths["responses", "tokens"].most == 3

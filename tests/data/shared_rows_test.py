@@ -9,7 +9,7 @@ import pathlib
 import pytest
 
 from jalign import data, losses
-from jalign.data.check import check
+from jalign.data.file_check import check_file
 from jalign.data.findings import describe
 from jalign.errors import UserError
 from jalign.training.kinds import UNPAIRED
@@ -80,9 +80,9 @@ def test_a_tool_may_return_nothing(cases):
 
 def test_data_check_of_calls(cases):
   folder = cases / "data-check-tool-calls"
-  said = "\n".join(describe(check(folder / "tools.jsonl")))
+  said = "\n".join(describe(check_file(folder / "tools.jsonl")))
   assert "training needs a template" in said and "used 2" in said
-  said = "\n".join(describe(check(folder / "conv.jsonl")))
+  said = "\n".join(describe(check_file(folder / "conv.jsonl")))
   assert "no row comes twice" in said
 
 

@@ -28,7 +28,7 @@ def attainable(salient: int, max_words: int = MAX_WORDS) -> Attributes:
   Returns:
     Attributes of arrays [N].
   """
-  found = set()
+  attributes = set()
   most = max_words // 4
   for new, redundant, false in itertools.product(
     range(salient + 1), range(most + 1), range(most + 1)
@@ -44,10 +44,10 @@ def attainable(salient: int, max_words: int = MAX_WORDS) -> Attributes:
       words = 4 * clauses + sourced + extra + 3 * filler
       if words <= max_words:
         coverage, share = new / salient, sourced / clauses
-        found.add(
+        attributes.add(
           (1, coverage, false, redundant, filler, words, share, clauses)
         )
-  return Attributes(*np.array(sorted(found), np.float64).T)
+  return Attributes(*np.array(sorted(attributes), np.float64).T)
 
 
 def best_responses(

@@ -64,15 +64,15 @@ def preference_record(post: Post, seed: int, i: int) -> PreferenceRecord:
 def ranked_record(post: Post, seed: int, i: int) -> RankedRecord:
   """Different demonstrations with their gold rewards, best first."""
   generator = rng(seed, "ranked", i)
-  found: dict[str, float] = {}
-  while len(found) < RANKED:
+  rewards: dict[str, float] = {}
+  while len(rewards) < RANKED:
     _, text = sample_demonstration(post, generator)
-    found[text] = raters.gold_reward(post.text, text)
-  order = sorted(found, key=lambda text: -found[text])
+    rewards[text] = raters.gold_reward(post.text, text)
+  order = sorted(rewards, key=lambda text: -rewards[text])
   return RankedRecord(
     post.text,
     tuple(order),
-    tuple(found[text] for text in order),
+    tuple(rewards[text] for text in order),
     _source("ranked", i),
     _group(post.text),
   )
@@ -165,8 +165,8 @@ def read_tldr_world(
       where="config.data.data_dir",
       remedy="Leave it empty.",
     )
-  found = re.fullmatch(r"(\w+)(?:\[:(\d+)\])?", str(path))
-  name, count = found.groups() if found else ("", None)
+  match = re.fullmatch(r"(\w+)(?:\[:(\d+)\])?", str(path))
+  name, count = match.groups() if match else ("", None)
   if name not in CONFIGS or count == "0":
     raise UserError(
       f"{str(path)!r} is not a part of the TL;DR world.",

@@ -62,8 +62,8 @@ def sample_demonstration(
       filler = {int(generator.integers(len(facts)))}
   elif kind == "incomplete":
     keep = int(generator.integers(1, len(facts)))
-    kept = sorted(generator.permutation(len(facts))[:keep].tolist())
-    facts = [facts[i] for i in kept]
+    chosen = sorted(generator.permutation(len(facts))[:keep].tolist())
+    facts = [facts[i] for i in chosen]
   elif kind == "hallucinating":
     false = int(generator.integers(len(facts)))
   clauses: _Clauses = []

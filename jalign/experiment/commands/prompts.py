@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from jalign import data
-from jalign.data.check import guess
 from jalign.data.containers import rows_of
+from jalign.data.file_check import guess
 from jalign.data.preferences import prompt_record
 from jalign.data.rows import BadRow
 from jalign.errors import UserError

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jalign import data
-from jalign.data.check import guess, holds_messages
+from jalign.data.file_check import guess, holds_messages
 from jalign.errors import UserError
 from jalign.experiment.disk.kept import ended, named, template_for
 from jalign.experiment.disk.start import is_checkpoint

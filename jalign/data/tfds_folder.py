@@ -39,13 +39,13 @@ def tfds_rows(
     UserError: not prepared there, or in a form that needs TensorFlow; no such
       config or split.
   """
-  found = _NAME.fullmatch(name)
-  if not found:
+  match = _NAME.fullmatch(name)
+  if not match:
     raise UserError(
       f"{name!r} names no prepared data.",
       remedy="Write tfds:NAME, tfds:NAME/CONFIG or tfds:NAME/CONFIG:SPLIT.",
     )
-  dataset, inner, split = found.groups()
+  dataset, inner, split = match.groups()
   root = pathlib.Path(
     data_dir
     or os.environ.get("TFDS_DATA_DIR")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from jalign import cli, data
-from jalign.data.check import check
+from jalign.data.file_check import check_file
 from jalign.data.findings import describe
 from jalign.errors import UserError
 from tests.data import chat_tokenizer
@@ -35,7 +35,7 @@ def pairs(tmp_path):
 
 
 def test_what_is_found_in_pairs(pairs):
-  found = check(pairs)
+  found = check_file(pairs)
   assert (found.source, found.guessed, found.plain_chat) == (
     "pairs",
     True,
@@ -61,13 +61,13 @@ def test_leaks_between_splits(pairs, tmp_path):
     _pair("a ", "new", "s"),
     _pair("z", "new", "s"),
   )
-  overlap = check(pairs, against=other).overlap
+  overlap = check_file(pairs, against=other).overlap
   assert overlap.prompts == (f"{pairs}:2", f"{pairs}:5")  # "a " is not "a"
   assert overlap.groups == tuple(f"{pairs}:{n}" for n in (1, 2, 4, 5))
   assert overlap.rows == (f"{pairs}:5",)
   assert overlap.conflicts == ((f"{pairs}:2", f"{other}:1"),)
   nothing = _write(tmp_path / "none.jsonl", _pair("z", "new", "s"))
-  overlap = check(pairs, against=nothing).overlap
+  overlap = check_file(pairs, against=nothing).overlap
   assert not (overlap.prompts or overlap.groups or overlap.rows)
 
 
@@ -80,7 +80,7 @@ def test_labels_and_lists(tmp_path):
   path = _write(
     tmp_path / "a.jsonl", label("x", 1), label("x", 0), label("y", 1)
   )
-  found = check(path)
+  found = check_file(path)
   assert found.source == "binary"
   assert found.balance == {"desirable": pytest.approx(2 / 3)}
   assert found.conflicts == ((f"{path}:2", f"{path}:1"),)
@@ -89,7 +89,7 @@ def test_labels_and_lists(tmp_path):
     {"prompt": "a", "responses": ["x", "y", "z"], "scores": [1, 1, 2]},
     {"prompt": "b", "responses": ["x", "y"], "scores": [1, 1]},
   )
-  found = check(path)
+  found = check_file(path)
   assert found.balance["responses a list"] == (2, 2.5, 2.95, 3)
   assert found.balance["lists with a tie"] == 1
   assert found.balance["lists all of one score"] == 0.5
@@ -103,37 +103,37 @@ def test_tokens_and_templates(tmp_path):
   ]
   other = [turns[0], {"role": "assistant", "content": "d"}]
   path = _write(tmp_path / "a.jsonl", {"chosen": turns, "rejected": other})
-  found = check(path, tokenizer=data.load(folder), template=folder)
+  found = check_file(path, tokenizer=data.load(folder), template=folder)
   assert not found.plain_chat
   assert found.lengths["prompts", "tokens"].most == len(
     "<user\na>\n<assistant\n"
   )
   assert found.lengths["responses", "tokens"].most == len("bc>")
-  assert check(path).plain_chat
+  assert check_file(path).plain_chat
   path = _write(tmp_path / "b.jsonl", {"messages": turns})
-  assert check(path).source == "conversations"
-  assert check(path).lengths["responses", "characters"] == (2, 2, 2, 2)
-  assert not check(path, template=folder).plain_chat
+  assert check_file(path).source == "conversations"
+  assert check_file(path).lengths["responses", "characters"] == (2, 2, 2, 2)
+  assert not check_file(path, template=folder).plain_chat
   refuses = "{{ raise_exception('no') }}"
   with pytest.raises(UserError, match="chat template refuses"):
-    check(path, template=refuses)
+    check_file(path, template=refuses)
 
 
 def test_the_generated_world(tmp_path):
-  found = check("preferences[:40]", "tldr_world", against="sft[:20]")
+  found = check_file("preferences[:40]", "tldr_world", against="sft[:20]")
   assert (found.source, found.plain_chat) == ("tldr_world", False)
   assert found.report.used == 40 and found.balance["with both scores"] == 1
   assert len(found.overlap.prompts) == 20
   assert describe(found)
   with pytest.raises(UserError, match="'tldr_world' takes no template"):
-    check("sft[:20]", "tldr_world", template=tmp_path)
+    check_file("sft[:20]", "tldr_world", template=tmp_path)
 
 
 def test_a_tokenizer_that_lacks_a_word(tmp_path):
   path = _write(tmp_path / "a.jsonl", _pair("anna", "sings", "xyzzy"))
   tokenizer = data.train_words(["anna sings"])
   with pytest.raises(UserError, match="'xyzzy' can't be encoded"):
-    check(path, tokenizer=tokenizer)
+    check_file(path, tokenizer=tokenizer)
 
 
 def test_the_command_says_it_all(pairs, capsys, tmp_path):
@@ -191,7 +191,7 @@ def test_the_command_on_bad_input(tmp_path, capsys):
 
 def test_hh_as_published(shared):
   path = shared / "data" / "hh_harmless_base_test.jsonl.gz"
-  found = check(path, against=path)
+  found = check_file(path, against=path)
   assert found.source == "hh"
   assert len(found.problems) == 9 and not found.conflicts
   assert len(found.overlap.rows) == found.report.used == 2303
@@ -199,6 +199,6 @@ def test_hh_as_published(shared):
 
 
 def test_alpacaeval_as_published(shared):
-  found = check(shared / "data" / "alpacaeval2_ranked.jsonl.gz")
+  found = check_file(shared / "data" / "alpacaeval2_ranked.jsonl.gz")
   assert (found.source, found.report.used) == ("ranked", 805)
   assert found.balance["responses a list"] == (9, 9, 9, 9)

@@ -1,6 +1,6 @@
 """What is in a file of data, and what is wrong with it, before training.
 
-`check` reads a file as training would, leaving bad rows out, and looks for
+`check_file` reads a file as training would, leaving bad rows out, and looks for
 what spoils a run quietly: repeated rows, pairs labelled both ways, prompts
 that are also in the evaluation data, a preference for the longer response.
 Nothing that it finds is an error: that is for the reader to judge.
@@ -37,7 +37,7 @@ from jalign.data.tokenizer import Tokenizer
 from jalign.errors import UserError
 
 
-class Example(NamedTuple):
+class CheckedRecord(NamedTuple):
   """A record of any kind, as far as checking goes.
 
   Attributes:
@@ -83,7 +83,7 @@ class Overlap:
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-  """What `check` found.
+  """What `check_file` found.
 
   Attributes:
     source: name of the source that read the file.
@@ -116,7 +116,7 @@ class Check:
     return self.report.skipped
 
 
-def check(
+def check_file(
   path: Path,
   source: str | None = None,
   against: Path | None = None,
@@ -154,11 +154,11 @@ def check(
     plain_chat = holds_messages(path, data_dir, columns)
     options["template"] = PLAIN_CHAT if plain_chat else None
   records, report = read(name, path, **options)
-  examples = [_example(record) for record in records]
+  examples = [_checked(record) for record in records]
   overlap = None
   if against is not None:
     others, other_report = read(name, against, **options)
-    overlap = _overlap(examples, [_example(r) for r in others], other_report)
+    overlap = _overlap(examples, [_checked(r) for r in others], other_report)
   return Check(
     source=name,
     guessed=source is None,
@@ -176,7 +176,7 @@ def check(
 def guess(
   path: Path, data_dir: Path | None = None, columns: Columns | None = None
 ) -> str:
-  """The source whose shape the first good row has; errors as `check`."""
+  """The source whose shape the first good row has; errors as `check_file`."""
   renamed, rows = _rows(path, data_dir, columns)
   where, row = _first_row(rows, path)
   try:
@@ -227,35 +227,37 @@ def _is_message(value: Any) -> bool:
   return isinstance(value, dict) and ("role" in value or "from" in value)
 
 
-def _example(record: Any) -> Example:
-  found: dict[str, Any] = {"asked": None, "label": None}
+def _checked(record: Any) -> CheckedRecord:
+  fields: dict[str, Any] = {"asked": None, "label": None}
   if isinstance(record, ConversationRecord):
     turns = [(m["role"], _said(m)) for m in record.messages]
     prompt = "\n\n".join(f"{role}: {text}" for role, text in turns[:-1])
     responses = tuple(text for role, text in turns if role == "assistant")
-    found["row"] = _whole([record.messages, record.variables])
+    fields["row"] = _whole([record.messages, record.variables])
   else:
     prompt = record.prompt
     if isinstance(record, PreferenceRecord):
       responses = (record.chosen, record.rejected)
-      found |= {
+      fields |= {
         "asked": (prompt, frozenset(responses)),
         "label": record.chosen,
       }
     elif isinstance(record, RankedRecord):
       responses = record.responses
-      found["row"] = (prompt, responses, record.scores)
+      fields["row"] = (prompt, responses, record.scores)
     elif isinstance(record, BinaryRecord):
       responses = (record.response,)
-      found |= {
+      fields |= {
         "asked": (prompt, record.response),
         "label": record.desirable,
       }
     else:
       answer = getattr(record, "response", None)
       responses = () if answer is None else (answer,)
-  row = found.pop("row", (prompt, responses, found["label"]))
-  return Example(record.source, record.group, prompt, responses, row, **found)
+  row = fields.pop("row", (prompt, responses, fields["label"]))
+  return CheckedRecord(
+    record.source, record.group, prompt, responses, row, **fields
+  )
 
 
 def _said(message: Mapping[str, Any]) -> str:
@@ -269,18 +271,20 @@ def _whole(value: Any) -> str:
   return json.dumps(value, sort_keys=True)
 
 
-def _duplicates(examples: Iterable[Example]) -> tuple[tuple[str, str], ...]:
+def _duplicates(
+  examples: Iterable[CheckedRecord],
+) -> tuple[tuple[str, str], ...]:
   first: dict[Hashable, str] = {}
-  found = []
+  duplicates = []
   for example in examples:
     if example.row in first:
-      found.append((example.source, first[example.row]))
+      duplicates.append((example.source, first[example.row]))
     first.setdefault(example.row, example.source)
-  return tuple(found)
+  return tuple(duplicates)
 
 
 def _conflicts(
-  examples: Iterable[Example], before: Iterable[Example] = ()
+  examples: Iterable[CheckedRecord], before: Iterable[CheckedRecord] = ()
 ) -> tuple[tuple[str, str], ...]:
   """(place, earlier place) of opposite labels: among the examples, or between
   them and those `before`."""
@@ -288,20 +292,22 @@ def _conflicts(
   before = list(before)
   for example in before:
     said[example.asked].setdefault(example.label, example.source)
-  found = []
+  conflicts = []
   for example in examples:
     if example.asked is None:
       continue
     for label, source in said[example.asked].items():
       if label != example.label:
-        found.append((example.source, source))
+        conflicts.append((example.source, source))
     if not before:
       said[example.asked].setdefault(example.label, example.source)
-  return tuple(found)
+  return tuple(conflicts)
 
 
 def _overlap(
-  examples: Sequence[Example], others: Sequence[Example], report: Report
+  examples: Sequence[CheckedRecord],
+  others: Sequence[CheckedRecord],
+  report: Report,
 ) -> Overlap:
   def shared(field: str) -> tuple[str, ...]:
     theirs = {getattr(other, field) for other in others}
@@ -318,9 +324,9 @@ def _overlap(
 
 
 def _lengths(
-  examples: Sequence[Example], tokenizer: Tokenizer | None
+  examples: Sequence[CheckedRecord], tokenizer: Tokenizer | None
 ) -> dict[tuple[str, str], Spread]:
-  found = {}
+  spreads = {}
   texts = {  # (what comes before, text)
     "prompts": dict.fromkeys(("", example.prompt) for example in examples),
     "responses": [(e.prompt, r) for e in examples for r in e.responses],
@@ -328,8 +334,8 @@ def _lengths(
   for name, some in texts.items():
     if not some:
       continue
-    found[name, "characters"] = spread([len(text) for _, text in some])
+    spreads[name, "characters"] = spread([len(text) for _, text in some])
     if tokenizer is not None:
       ids = [tokenizer.encode_after(before, text)[0] for before, text in some]
-      found[name, "tokens"] = spread([len(one) for one in ids])
-  return found
+      spreads[name, "tokens"] = spread([len(tokens) for tokens in ids])
+  return spreads

@@ -18,7 +18,7 @@ from jalign.data import tldr_world as world
 from jalign.data.tldr_world.dataset import preference_record, ranked_record
 from jalign.evaluation import clustered_mean, distinct_n
 from jalign.experiment.config.settings import SamplerSettings
-from jalign.experiment.sampling import Samples, sample_texts
+from jalign.experiment.sampling import SampledTexts, sample_texts
 from jalign.logprobs import sequence_logprobs
 from jalign.types import Params, SequenceBatch
 
@@ -109,7 +109,7 @@ def make_panel(
     # Over tokens, then over responses.
     return jax.tree.map(lambda x: jnp.mean(x.sum(-1) / mask.sum(-1)), found)
 
-  def sample(params, seed) -> Samples:
+  def sample(params, seed) -> SampledTexts:
     # All at once: a row that has ended costs little in a model this small.
     return sample_texts(
       start.model,

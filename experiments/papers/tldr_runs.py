@@ -25,7 +25,7 @@ from jalign.experiment.config.streams import stream
 from jalign.experiment.context import Materials
 from jalign.experiment.data.prepare import Prepared, prepare
 from jalign.experiment.run import run_one
-from jalign.experiment.sampling import Samples, sample_texts
+from jalign.experiment.sampling import SampledTexts, sample_texts
 from jalign.feedback import from_batch
 from jalign.files import write_whole
 from jalign.sharding import make_mesh
@@ -113,7 +113,7 @@ def online_stage(algorithm: str, steps: int, **loss: float) -> StageSettings:
   return parse(c.to_dict()).stages[-1]
 
 
-def draw(start: Start, params: Any, each: int, *purpose: str) -> Samples:
+def draw(start: Start, params: Any, each: int, *purpose: str) -> SampledTexts:
   """Samples of the held-out prompts, scored by the SFT policy too.
 
   Args:
@@ -134,7 +134,7 @@ def draw(start: Start, params: Any, each: int, *purpose: str) -> Samples:
   )
 
 
-def gold_rewards(samples: Samples) -> np.ndarray:
+def gold_rewards(samples: SampledTexts) -> np.ndarray:
   """[N] gold rewards."""
   return world.reward(world.attributes(samples.prompts, samples.texts))
 

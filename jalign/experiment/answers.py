@@ -7,12 +7,12 @@ import numpy as np
 from jalign import data
 from jalign.data.limits import response_ids
 from jalign.experiment.data.dataset import Dataset
-from jalign.experiment.sampling import Samples
+from jalign.experiment.sampling import SampledTexts
 from jalign.feedback import Answers, Judge, make_answers
 from jalign.types import Sequences
 
 
-def sampled_answers(samples: Samples, dataset: Dataset) -> Answers:
+def sampled_answers(samples: SampledTexts, dataset: Dataset) -> Answers:
   """Samples with their rows; with their tokens, if these were kept."""
   rows = dataset.judge_rows(samples.sources)
   return make_answers(samples.prompts, samples.texts, rows, samples.sequences)

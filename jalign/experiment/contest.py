@@ -24,7 +24,7 @@ from jalign.experiment.config.streams import stream
 from jalign.experiment.context import Run
 from jalign.experiment.data.prepare import place
 from jalign.experiment.disk import folder as folders
-from jalign.experiment.sampling import Samples, sample_texts
+from jalign.experiment.sampling import SampledTexts, sample_texts
 from jalign.experiment.stage import StageResult
 from jalign.experiment.tables import summary
 from jalign.feedback import (
@@ -46,7 +46,7 @@ class _Judged:
   """What is kept of a policy to compare others with it."""
 
   scores: likelihood.PairScores | None
-  samples: Samples
+  samples: SampledTexts
   assessed: Assessed | None  # None without an annotator
 
 
@@ -142,7 +142,7 @@ class Contest:
 
   def contestants(
     self, rows: list[dict[str, Any]], params: Any
-  ) -> tuple[list[dict[str, Any]], WinMatrix | None, Samples | None]:
+  ) -> tuple[list[dict[str, Any]], WinMatrix | None, SampledTexts | None]:
     """Adds best-of-n and the fixed opponents; judges everyone by everyone.
 
     Args:
@@ -185,7 +185,7 @@ class Contest:
 
   def _best_of(
     self, n: int, params: Any
-  ) -> tuple[list[str], Assessed, Samples]:
+  ) -> tuple[list[str], Assessed, SampledTexts]:
     """(texts of the best, what the annotator saw of them, all samples)."""
     annotator, sample = self._run.annotator, self._settings.sample
     assert annotator is not None  # `contestants` saw to it
@@ -204,7 +204,7 @@ class Contest:
     annotator = self._run.annotator
     return annotator and assess(annotator, answers)
 
-  def _sample(self, name, params, ref_params, sample=None) -> Samples:
+  def _sample(self, name, params, ref_params, sample=None) -> SampledTexts:
     annotator = self._run.annotator
     return sample_texts(
       self._model,

@@ -18,7 +18,7 @@ from jalign.experiment.config.settings import SamplerSettings, StageSettings
 from jalign.experiment.config.streams import stream
 from jalign.experiment.data.dataset import Dataset
 from jalign.experiment.data.prepare import Prepared, place
-from jalign.experiment.sampling import Samples, sample_texts
+from jalign.experiment.sampling import SampledTexts, sample_texts
 from jalign.feedback import (
   Assessed,
   Judge,
@@ -143,7 +143,7 @@ def measure_wins(
   )
   reference: list[Assessed] = []
 
-  def assessed(samples: Samples) -> Assessed:
+  def assessed(samples: SampledTexts) -> Assessed:
     return assess(judge, sampled_answers(samples, prepared.main))
 
   def measure(params: Params) -> dict[str, float]:

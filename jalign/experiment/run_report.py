@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from jalign.evaluation.win_rate import WinMatrix
 from jalign.experiment.config.settings import Settings
 from jalign.experiment.data.prepare import Prepared
-from jalign.experiment.sampling import Samples as Drawn
+from jalign.experiment.sampling import SampledTexts
 from jalign.experiment.tables import (
   ACCURACIES,
   headline,
@@ -83,7 +83,7 @@ class Outcome(NamedTuple):
   rows: Sequence[Mapping[str, Any]]
   contestants: Sequence[Mapping[str, Any]]
   matrix: WinMatrix | None
-  drawn: Drawn | None
+  drawn: SampledTexts | None
   facts: Mapping[str, Any]
 
 

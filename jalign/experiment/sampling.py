@@ -17,7 +17,7 @@ from jalign.training.progress import Progress
 from jalign.types import Model, Params, Sequences
 
 
-class Samples(NamedTuple):
+class SampledTexts(NamedTuple):
   """K responses to each prompt, the responses of a prompt adjacent.
 
   Attributes:
@@ -58,7 +58,7 @@ def sample_texts(
   rows: int = 64,
   keep_tokens: bool = False,
   description: str = "",
-) -> Samples:
+) -> SampledTexts:
   """Samples `settings.per_prompt` responses to each prompt.
 
   Args:
@@ -109,7 +109,7 @@ def sample_texts(
       sequences.append(jax.tree.map(lambda x, live=live: x[:live], whole))
     progress.update(live)
   progress.close()
-  return Samples(
+  return SampledTexts(
     batch.texts,
     np.repeat(_numbers(prompts), settings.per_prompt),
     texts,

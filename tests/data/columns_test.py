@@ -7,6 +7,7 @@ import pyarrow.parquet
 import pytest
 
 from jalign import cli, data
+from jalign.data.columns import read_columns
 from jalign.data.file_check import check_file
 from jalign.errors import UserError
 
@@ -133,6 +134,29 @@ def test_wrong_names_say_what_there_is(path):
       assert remedy in caught.value.remedy
   with pytest.raises(UserError, match="'tldr_world' reads no file"):
     data.read("tldr_world", "sft[:2]", columns=COLUMNS)
+
+
+def test_columns_by_themselves(path):
+  places = [f"{path}:{i}" for i in (1, 2)]
+  assert read_columns(path, ("meta.n", "x", "meta"), places) == {
+    places[0]: {"meta.n": 1, "x": 1, "meta": ROWS[0]["meta"]},
+    places[1]: {"meta.n": 2, "x": None, "meta": ROWS[1]["meta"]},
+  }
+  assert read_columns(path, ("x",), places[:1]) == {places[0]: {"x": 1}}
+  for name, remedy in (("qestion", "'question'?"), ("meta.m", "'meta'")):
+    with pytest.raises(UserError, match=f"no row has the column '{name}'") as e:
+      read_columns(path, ("x", name), places)
+    assert remedy in e.value.remedy and e.value.where == str(path)
+
+
+def test_a_column_that_is_no_text_is_told_with_its_line(tmp_path):
+  rows = [{"prompt": "a", "answer": b"\xff"}, {"prompt": "b", "answer": b"c"}]
+  path = _write(tmp_path / "a.parquet", rows)
+  assert read_columns(path, ("answer",), [f"{path}:2"]) == {
+    f"{path}:2": {"answer": "c"}
+  }
+  with pytest.raises(UserError, match=r"a.parquet:1: field 'answer' holds by"):
+    read_columns(path, ("answer",), [f"{path}:1"])
 
 
 def test_the_command_takes_columns(path, capsys):

@@ -8,6 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from jalign import data
+from jalign.data.columns import read_columns
 from jalign.errors import UserError
 
 TURNS = [
@@ -124,6 +125,12 @@ def test_the_same_records_from_every_container(make, tmp_path):
   assert all(p.source.rpartition(":")[2].isdigit() for p in pairs)
   conversations, _ = data.read_conversations(path, data_dir=data_dir)
   assert [dict(m) for m in conversations[0].messages] == TURNS
+  # Columns by themselves, for the places of some records.
+  places = {p.source for p in pairs[1:4]}
+  columns = read_columns(path, ("chosen_score", "prompt"), places, data_dir)
+  assert columns == {
+    p.source: {"chosen_score": 0.5, "prompt": p.prompt} for p in pairs[1:4]
+  }
   assert "tensorflow" not in sys.modules
 
 

@@ -58,6 +58,22 @@ def fixed(prompts):
   return {"one": ["x", "y"]}
 
 
+def spoil(prompt, response, row):
+  row["more"] = 1
+  return len([row["tests"].pop() for _ in row["tests"]])
+
+
+def spoil_all(prompts, responses, rows):
+  responses.clear(), prompts.reverse()
+  return [spoil("", "", rows.pop(0)) for _ in prompts]
+
+
+def spoiler():
+  from jalign.feedback import Judge
+
+  return Judge(reward=lambda answers: spoil_all(*answers[:3]))
+
+
 def pages(outcome):
   outcome.rows.clear()
   return []
@@ -129,6 +145,15 @@ def test_functions_get_copies(tmp_path):
   texts = tuple(list(x) for x in TEXTS)
   np.testing.assert_array_equal(judged(found.annotator, *texts), [1, 0])
   assert found.opponents(texts[0]) == {"one": ["x", "y"]}
+  rows = [{"tests": ["x"]}, {"tests": []}]
+  for kind, name in (
+    ("reward", "spoil"), ("rewards", "spoil_all"), ("judge", "spoiler"),
+  ):  # fmt: skip
+    settings = _settings(tmp_path, kind=kind, function=f"mine.py:{name}")
+    answers = make_answers(*texts[:2], rows)
+    got = assess(plugins.load_annotator(settings), answers).reward
+    np.testing.assert_array_equal(got, [1, 0])
+    assert rows == [{"tests": ["x"]}, {"tests": []}]
   assert texts == TEXTS
   rows = [{"name": "start"}]
   values = dict.fromkeys(Outcome._fields) | {"rows": rows}
@@ -148,10 +173,10 @@ RAISED = {
 }
 
 
-@pytest.mark.parametrize("kind", ["reward", "preference", "batch"])
+@pytest.mark.parametrize("kind", ["reward", "rewards", "preference", "batch"])
 @pytest.mark.parametrize("does", RAISED)
 def test_whatever_is_raised(tmp_path, does, kind):
-  names = {"reward": "p, r", "preference": "p, a, b", "batch": "p, a, b"}[kind]
+  names = {"reward": "p, r", "rewards": "p, r, rows"}.get(kind, "p, a, b")
   text = f"""import sys
 
 class Strange(BaseException):
@@ -198,10 +223,11 @@ GIVEN = {
 
 
 @pytest.mark.parametrize("value", GIVEN)
-@pytest.mark.parametrize("kind", ["reward", "preference", "batch"])
+@pytest.mark.parametrize("kind", ["reward", "rewards", "preference", "batch"])
 def test_what_is_no_number(tmp_path, kind, value, recwarn):
-  names = "p, r" if kind == "reward" else "p, a, b"
-  made = f"[0.5, {value}]" if kind == "batch" else value
+  names = {"reward": "p, r", "rewards": "p, r, rows"}.get(kind, "p, a, b")
+  many = kind in ("rewards", "batch")
+  made = f"[0.5, {value}]" if many else value
   text = f"""
 async def later(): return 1
 def mine({names}):
@@ -212,7 +238,9 @@ def mine({names}):
     judged(plugins.load_annotator(settings), *TEXTS)
   place = f"config.annotator.function: {tmp_path / 'mine.py'}:3: mine gave "
   assert str(e.value).startswith(place)
-  if kind == "batch" and value != "float('nan')":
+  if kind == "rewards" and value == "float('nan')":
+    assert "gave a reward of nan for response 1" in str(e.value)
+  elif many and value != "float('nan')":
     assert GIVEN[value].replace(",", " in place 1,") in str(e.value)
   else:
     assert GIVEN[value] in str(e.value)

@@ -223,6 +223,41 @@ def test_a_judge_has_a_scale_of_its_own(judge):
   assert "config.annotator.scale: isn't read: the judge has a sc" in message
 
 
+def test_what_the_judge_was_and_saw_may_not_change(judge, capsys):
+  cost = judge.folder / "cost.py"
+  cost.write_text("def cost(prompt, response):\n  return len(response)\n")
+  flags = _flags(judge, "reward", f"--config.annotator.cost={cost}:cost")
+  judge.train(*flags)
+  said = "isn't made of the same any more: "
+  rows = list(_rows())
+  for change, name in (
+    (
+      lambda: cost.write_text(cost.read_text().replace("len", "-len")),
+      "annotator.cost",
+    ),
+    (
+      lambda: judge.write_data(row | {"answer": 7} for row in rows),
+      "annotator.cost, data.held_out_rows, data.train_rows",
+    ),
+  ):
+    change()
+    message = judge.fails(judge.command(*flags))
+    changed = message.partition(said)[2].partition(" changed")[0]
+    assert ", ".join(sorted(changed.split(", "))) == name
+    trained = message.partition("align from ")[2].partition(")")[0]
+    # An evaluation doesn't decide the parameters where nothing is selected.
+    assert trained.split(", ") == [
+      part for part in name.split(", ") if part != "data.held_out_rows"
+    ]
+  folder = judge.folder / "run"
+  cli.main(["evaluate", f"--run={folder}", f"--against={folder}"])
+  said = capsys.readouterr().out
+  assert "changed since the run began" in said
+  assert {"annotator.cost", "data.train_rows"} <= set(
+    said.partition("began: ")[2].partition("\n")[0].split(", ")
+  )
+
+
 def test_a_cost_alone_compares_nothing(judge):
   cost = f"--config.annotator.cost={judge.folder / 'judge.py'}:cost"
   message = judge.fails(judge.command(cost))

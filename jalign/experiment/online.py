@@ -58,7 +58,7 @@ def batches_of(
 def algorithm_of(stage: StageSettings) -> Algorithm:
   """The algorithm of a stage with its hyperparameters."""
   where = f"config.{stage.name}.online"
-  return bind(ALGORITHMS[stage.algorithm], stage.online, where)
+  return bind(ALGORITHMS[stage.algorithm], stage.algorithm_settings, where)
 
 
 def updates_of(stage: StageSettings) -> int:

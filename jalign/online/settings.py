@@ -27,7 +27,9 @@ def hyperparameters(algorithm: Algorithm) -> dict[str, Any]:
 
 
 def bind(
-  algorithm: Algorithm, settings: Mapping[str, Any], where: str = "online"
+  algorithm: Algorithm,
+  settings: Mapping[str, Any],
+  where: str = "algorithm_settings",
 ) -> Algorithm:
   """The algorithm with its hyperparameters in place.
 

@@ -64,7 +64,7 @@ def _toy(place, monkeypatch):  # noqa: F811
     changed = plain.replace(
       "c.loss.beta = 0.1",
       f"c.loss, c.algorithm = ConfigDict(), {algorithm!r}\n"
-      f"  c.online = ConfigDict({online!r})\n"
+      f"  c.algorithm_settings = ConfigDict({online!r})\n"
       f"  c.annotator.function = {str(judge)!r} + ':reward'",
     )
     place.config.write_text(
@@ -122,12 +122,12 @@ def test_a_stopped_run_ends_as_if_it_were_not(
     ]
     assert len(moved) > len(kept) / 2
     meta = json.loads((whole / "config.json").read_text())
-    assert meta["online"] == online
+    assert meta["algorithm_settings"] == online
 
 
 def test_what_a_config_gets_wrong_is_said(toy):
   for online, text in (
-    ({"target": 0.1, "evry": 3}, "config.align.online.evry"),
+    ({"target": 0.1, "evry": 3}, "config.align.algorithm_settings.evry"),
     ({}, "online.target: needs a value"),
     ({"target": 0.1, "minibatches": 3}, "don't divide into 3 minibatches"),
   ):

@@ -67,7 +67,13 @@ def write_comparison(
 def _same_loss(runs: Sequence[SweptRun]) -> bool:
   """Whether the last stages' losses are one function of the same data."""
   first, *others = (run.settings.stages[-1] for run in runs)
-  alike = lambda s: (s.loss, s.algorithm, s.online, s.mix_ref, s.data)
+  alike = lambda s: (
+    s.loss,
+    s.algorithm,
+    s.algorithm_settings,
+    s.mix_ref,
+    s.data,
+  )
   return all(alike(other) == alike(first) for other in others)
 
 

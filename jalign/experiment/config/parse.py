@@ -173,10 +173,12 @@ def _stage(name, top, own, where) -> StageSettings:
     at = f"{where}.{key}"
     section = _dict(top.get(key, {}), at) | _dict(own.get(key, {}), at)
     merged[key] = _section(cls, section, at)
-  for key in ("loss", "online"):  # replaced whole, not merged
+  for key in ("loss", "algorithm_settings"):  # replaced whole, not merged
     merged[key] = plain(merged.get(key, {}))
   if merged.get("algorithm", "") != top.get("algorithm", ""):
-    merged["online"] = plain(own.get("online", {}))  # another algorithm's
+    merged["algorithm_settings"] = plain(
+      own.get("algorithm_settings", {})
+    )  # another algorithm's
   data = _dict(own.get("data", {}), f"{where}.data")
   if "path" in data:  # the run's held-out file and columns aren't another's
     data = {"eval_path": "", "judge_columns": ()} | data
@@ -191,12 +193,16 @@ def _stage(name, top, own, where) -> StageSettings:
       remedy=nearest(stage.algorithm, ALGORITHMS),
     )
   if stage.algorithm:
-    bind(ALGORITHMS[stage.algorithm], stage.online, f"{where}.online")
-  elif stage.online:
+    bind(
+      ALGORITHMS[stage.algorithm],
+      stage.algorithm_settings,
+      f"{where}.algorithm_settings",
+    )
+  elif stage.algorithm_settings:
     raise UserError(
-      f"{', '.join(stage.online)}: hyperparameters of an algorithm, and the"
-      " stage has none.",
-      where=f"{where}.online",
+      f"{', '.join(stage.algorithm_settings)}: hyperparameters of an"
+      " algorithm, and the stage has none.",
+      where=f"{where}.algorithm_settings",
       remedy=f"Set {where}.algorithm, or leave them out.",
     )
   for key, allowed in (

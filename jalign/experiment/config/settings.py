@@ -211,8 +211,8 @@ class StageSettings:
       hyperparameters of a term under its name. An algorithm has a loss of its
       own and takes only its hyperparameters.
     algorithm: "" for offline training, else a row of `ALGORITHMS`.
-    online: hyperparameters of the algorithm beside its loss's, by name; among
-      them `passes` and `minibatches`, the updates of a step (see
+    algorithm_settings: hyperparameters of the algorithm beside its loss's, by
+      name; among them `passes` and `minibatches`, the updates of a step (see
       `jalign.online.Updates`).
     mix_ref: weight of the reference in an algorithm's mixture, in [0, 1].
     max_new_tokens: of a response that an algorithm samples, at most.
@@ -257,7 +257,9 @@ class StageSettings:
   lora: LoraConfig = LoraConfig()
   trainable: tuple[str, ...] = ()
   algorithm: str = ""
-  online: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  algorithm_settings: Mapping[str, Any] = dataclasses.field(
+    default_factory=dict
+  )
   mix_ref: float = 0.125
   max_new_tokens: int = 64
   slots: int = 0

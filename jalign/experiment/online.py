@@ -16,7 +16,9 @@ from jalign.experiment.held_out import (
   online_metrics,
 )
 from jalign.experiment.loss import BoundLoss
+from jalign.experiment.params import trainable_of
 from jalign.experiment.stepping import Stepping
+from jalign.models import transformer
 from jalign.online import (
   ALGORITHMS,
   Algorithm,
@@ -27,10 +29,12 @@ from jalign.online import (
   init_carry,
   make_finish,
   make_round,
+  try_out,
 )
 from jalign.sharding import BATCH_AXES, axis_size, batch_sharding
 from jalign.training import loop
 from jalign.training.kinds import Kind
+from jalign.training.objective import make_objective
 
 
 def total_steps(stage: StageSettings, dataset: Dataset, batch: Kind) -> int:
@@ -141,7 +145,6 @@ def check(
   Raises:
     UserError: names the key.
   """
-  del loss
   at, algorithm = f"config.{stage.name}", algorithm_of(stage)
   for key, off in (("packing", 0), ("share_prefix", False)):
     if getattr(stage, key):
@@ -180,4 +183,27 @@ def check(
       where=f"{at}.batch_size",
       remedy=f"Choose a multiple of {ways}.",
     )
+  _try_out(run, stage, algorithm, loss)
   check_select(stage, online_metrics(run.annotator))
+
+
+def _try_out(run, stage, algorithm, loss) -> None:
+  """Goes from made-up responses to the loss, without computing it."""
+  model, key = transformer(run.model_config), jax.random.key(0)
+  part = trainable_of(run.model_config, stage)
+  params = jax.eval_shape(model.init, key)
+  batch = try_out(
+    algorithm,
+    jax.eval_shape(part.start, params, key),
+    prompts=stage.batch_size,
+    columns=stage.data.max_prompt_tokens + stage.max_new_tokens + 2,
+    where=f"config.{stage.name}.online",
+  )
+  objective = make_objective(
+    loss.function,
+    model,
+    batch=loss.batch,
+    denominator=loss.denominator,
+    coupled=loss.coupled,
+  )
+  jax.eval_shape(objective.sums, params, batch, params)

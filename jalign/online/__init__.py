@@ -32,6 +32,7 @@ from jalign.online.draws import (
 from jalign.online.iterate import Round, make_round, response_texts
 from jalign.online.judging import Needs, check_judge
 from jalign.online.settings import bind, hyperparameters
+from jalign.online.trial import try_out
 from jalign.online.updates import Updates
 
 __all__ = [
@@ -63,4 +64,5 @@ __all__ = [
   "make_round",
   "response_texts",
   "soft_pairs",
+  "try_out",
 ]

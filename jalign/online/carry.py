@@ -111,7 +111,7 @@ def init_carry(carry: Carry, params: Params, shardings: Any = None) -> Any:
     params: the trained parameters; they are copied.
     shardings: of `carry_shardings`; None on a single device.
   """
-  begin = lambda params: _copied(carry.init(params))
+  begin = lambda params: copied(carry.init(params))
   return jax.jit(begin, out_shardings=shardings)(params)
 
 
@@ -136,8 +136,8 @@ def make_finish(
     step = step + 1
     means = {name: _mean([s[name] for s in sums]) for name in sums[0]}
     statistics = _Statistics(values | means)
-    new = _copied(carry.next(old, StepTaken(params, statistics, step)))
-    _check_alike(old, new)
+    new = copied(carry.next(old, StepTaken(params, statistics, step)))
+    check_alike(old, new)
     return step, new
 
   def finish(
@@ -194,14 +194,16 @@ def _mean(parts: Sequence[tuple[Array, Array]]) -> Array:
   return jnp.float32(sum(totals)) / jnp.maximum(jnp.float32(sum(counts)), 1e-30)
 
 
-def _copied(tree: Any) -> Any:
+def copied(tree: Any) -> Any:
   """Arrays of their own, of the types that a checkpoint gives back."""
   return jax.tree.map(
     lambda x: jnp.array(x, jnp.result_type(x), copy=True), tree
   )
 
 
-def _check_alike(old: Any, new: Any) -> None:
+def check_alike(old: Any, new: Any) -> None:
+  """UserError where `next` gives another form than `init`."""
+
   def shapes(tree):
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {

@@ -134,6 +134,10 @@ def test_what_a_config_gets_wrong_is_said(toy):
     place = toy("toy_adaptive", **online)  # noqa: F811
     said = place.fails(place.command())
     assert text in said
+  place = toy("toy_clipped", advantage_scale=-1.0)
+  said = place.fails(place.command())
+  assert "config.align.online: -1.0 must be > 0" in said
+  assert not (place.folder / "run").exists()
   place = toy("", target=0.1)
   text = place.config.read_text().replace(
     "ConfigDict(), ''", "{'name': 'sft'}, ''"

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jalign.errors import UserError
 from jalign.losses import Entry
 from jalign.online import (
   POLICY,
@@ -30,6 +31,8 @@ def scored_lists(judged):
 
 def recorded_rollouts(judged, *, advantage_scale: float = 1.0):
   """The same with recorded log-probs and leave-one-out advantages."""
+  if advantage_scale <= 0:
+    raise UserError(f"{advantage_scale} must be > 0.", where="advantage_scale")
   rewards = judged.rewards
   others = (rewards.sum(1, keepdims=True) - rewards) / (K - 1)
   return RolloutBatch(

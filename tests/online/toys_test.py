@@ -24,6 +24,7 @@ from jalign.online import (
   init_carry,
   make_finish,
   make_round,
+  try_out,
 )
 from jalign.training import loop
 from jalign.training.objective import make_objective
@@ -315,5 +316,27 @@ def test_what_is_wrong_with_a_row_is_said():
 )
 def test_a_carry_that_changes_its_form_is_refused(change, text):
   carry = Carry(lambda params: jnp.float32(1), change)
+  algorithm = toys.RLOO._replace(carry=carry)
   with pytest.raises(UserError, match=text):
-    _train(toys.RLOO._replace(carry=carry), 1)
+    _train(algorithm, 1)
+  if "reward_mean" not in text:  # which only a step knows
+    with pytest.raises(UserError, match=text):
+      try_out(algorithm, _model()[1], prompts=4, columns=8)
+
+
+def test_a_trial_gives_the_loss_what_the_rounds_give_it():
+  _, params = _model()
+  shapes = jax.eval_shape(lambda: params)
+  for algorithm, settings in (
+    (toys.RLOO, {}),
+    (toys.CLIPPED, {}),
+    (toys.ADAPTIVE, {"target": 1.0}),
+  ):
+    algorithm = bind(algorithm, settings)
+    batch = try_out(algorithm, shapes, prompts=P, columns=2 + NEW)
+    carry = init_carry(algorithm.carry, params)
+    play = _round(algorithm)
+    key = jax.random.key(0)
+    played = play(params, params, _prompts(), key, carry=carry)
+    like = lambda x: (x.shape, x.dtype)
+    assert jax.tree.map(like, batch) == jax.tree.map(like, played.batches[0])

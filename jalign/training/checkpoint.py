@@ -68,7 +68,7 @@ class Checkpoints:
     self._keep = keep
     self._manager: ocp.CheckpointManager | None = None
     self._saving = -1
-    self._saved: dict[str, list[readback.Fact]] = {}
+    self._saved: dict[str, list[readback.ArrayDigest]] = {}
     self._alias: tempfile.TemporaryDirectory | None = None
     self._whole: set[int] = set()
 
@@ -93,8 +93,8 @@ class Checkpoints:
       self._saving = step
       self._check_space(state)
       self._saved = {
-        "params": readback.facts(state.params),
-        "optimizer": readback.facts(rest),
+        "params": readback.digests(state.params),
+        "optimizer": readback.digests(rest),
       }
       manager.save(
         step,

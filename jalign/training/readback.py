@@ -20,7 +20,7 @@ _WORDS = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint32"}
 _CHUNK = 2**22  # words
 
 
-class Fact(NamedTuple):
+class ArrayDigest(NamedTuple):
   """What is known of an array.
 
   Attributes:
@@ -62,7 +62,7 @@ def _terms(bits, place):
   return bits, mixed ^ (mixed >> 15)
 
 
-def facts(tree: Any) -> list[Fact]:
+def digests(tree: Any) -> list[ArrayDigest]:
   """Facts of a tree's arrays, in an order of their own.
 
   On accelerators the checksums are computed there, and nothing is gathered.
@@ -71,7 +71,7 @@ def facts(tree: Any) -> list[Fact]:
     sums = [_on_host(np.asarray(x)) for x in jax.tree.leaves(tree)]
   else:
     sums = jax.device_get(jax.tree.leaves(_on_devices(tree)))
-  return sorted(map(_fact, jax.tree.leaves(tree), sums))
+  return sorted(map(_digest, jax.tree.leaves(tree), sums))
 
 
 @jax.jit
@@ -79,17 +79,17 @@ def _on_devices(tree):
   return jax.tree.map(checksums, tree)
 
 
-def _fact(array: Any, sums: Any) -> Fact:
+def _digest(array: Any, sums: Any) -> ArrayDigest:
   a, b = map(int, sums)
-  return Fact(tuple(array.shape), np.dtype(array.dtype).name, (a, b))
+  return ArrayDigest(tuple(array.shape), np.dtype(array.dtype).name, (a, b))
 
 
-def check(folder: pathlib.Path, saved: Mapping[str, list[Fact]]) -> None:
+def check(folder: pathlib.Path, saved: Mapping[str, list[ArrayDigest]]) -> None:
   """Compares what is on disk with what was saved.
 
   Args:
     folder: of the checkpoint.
-    saved: name of an item -> facts of its arrays.
+    saved: name of an item -> digests of its arrays.
 
   Raises:
     UserError: an array can't be read, is missing, or is another.
@@ -103,7 +103,7 @@ def check(folder: pathlib.Path, saved: Mapping[str, list[Fact]]) -> None:
       raise _unsound(folder, f"{name} isn't what was saved")
 
 
-def _read(item: pathlib.Path) -> Iterator[Fact]:
+def _read(item: pathlib.Path) -> Iterator[ArrayDigest]:
   store = {
     "driver": "ocdbt",
     "base": {"driver": "file", "path": f"{item}/"},
@@ -113,7 +113,7 @@ def _read(item: pathlib.Path) -> Iterator[Fact]:
     if end == ".zarray":
       spec = {"driver": "zarr", "kvstore": store | {"path": f"{name}/"}}
       array = tensorstore.open(spec, open=True).result().read().result()
-      yield _fact(array, _on_host(array))
+      yield _digest(array, _on_host(array))
 
 
 def _unsound(folder: pathlib.Path, problem: str) -> UserError:

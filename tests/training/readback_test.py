@@ -53,9 +53,11 @@ def test_what_cannot_be_read_back_does_not_count(tmp_path, monkeypatch, lost):
 
 
 def test_another_array_is_noticed(tmp_path, monkeypatch):
-  facts = readback.facts
+  digests = readback.digests
   monkeypatch.setattr(
-    readback, "facts", lambda tree: facts(jax.tree.map(lambda x: x + 1, tree))
+    readback,
+    "digests",
+    lambda tree: digests(jax.tree.map(lambda x: x + 1, tree)),
   )
   with pytest.raises(UserError, match="params isn't what was saved"):
     _save(tmp_path, _state(2))
@@ -71,11 +73,11 @@ def test_checksums_agree_on_host_and_device(dtype, monkeypatch):
   y[0, 0], y[3, 4] = 1, 0  # a change of places
   x, y = (jnp.asarray(a, dtype) for a in (x, y))
   host, device = (
-    [readback.facts({"x": a}) for a in (x, y)],
+    [readback.digests({"x": a}) for a in (x, y)],
     [jax.device_get(readback.checksums(a)) for a in (x, y)],
   )
   assert [f[0].sums for f in host] == [tuple(map(int, d)) for d in device]
   assert host[0][0].sums[0] == host[1][0].sums[0]  # which one alone sees
   assert host[0] != host[1]
   monkeypatch.setattr(readback, "_CHUNK", 10)
-  assert readback.facts({"x": x}) == host[0]
+  assert readback.digests({"x": x}) == host[0]

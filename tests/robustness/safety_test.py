@@ -24,8 +24,8 @@ MODULES = {
 CALLS = {"eval", "exec", "compile", "__import__"}
 # The functions that a user names in a config.
 LOADERS = {
-  ("experiment/functions.py", "load_function"),
-  ("experiment/code.py", "_file_of"),  # where such a function is written
+  ("experiment/config/functions.py", "load_function"),
+  ("experiment/config/code.py", "_file_of"),  # where such a function is written
 }
 
 

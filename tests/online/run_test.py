@@ -128,7 +128,7 @@ def test_a_stopped_run_ends_as_if_it_were_not(
 def test_what_a_config_gets_wrong_is_said(toy):
   for online, text in (
     ({"target": 0.1, "evry": 3}, "config.align.algorithm_settings.evry"),
-    ({}, "online.target: needs a value"),
+    ({}, "algorithm_settings.target: needs a value"),
     ({"target": 0.1, "minibatches": 3}, "don't divide into 3 minibatches"),
   ):
     place = toy("toy_adaptive", **online)  # noqa: F811

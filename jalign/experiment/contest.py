@@ -158,11 +158,11 @@ class Contest:
       return [], None, None
     samples = self._judged[rows[0]["name"]].samples
     texts = {row["name"]: row["samples"] for row in rows}
-    found = {name: self._judged[name].assessed for name in texts}
+    judgements = {name: self._judged[name].assessed for name in texts}
     n, drawn = settings.sample.best_of, None
     if n:
       name = f"best of {n}"
-      texts[name], found[name], drawn = self._best_of(n, params)
+      texts[name], judgements[name], drawn = self._best_of(n, params)
     for name, opposed in self._opponents.items():
       answers = written_answers(
         [p for p in self._prompts for _ in range(settings.sample.per_prompt)],
@@ -171,15 +171,15 @@ class Contest:
         self._run.prepared.tokenizer,
         annotator,
       )
-      texts[name], found[name] = opposed, assess(annotator, answers)
+      texts[name], judgements[name] = opposed, assess(annotator, answers)
     added = [
       {"name": name, "samples": texts[name]}
-      | self._measures(texts[name], samples, found[name])
+      | self._measures(texts[name], samples, judgements[name])
       for name in texts
       if name not in {row["name"] for row in rows}
     ]
     matrix = head_to_head(
-      found, functools.partial(compare, annotator), samples.prompt_ids
+      judgements, functools.partial(compare, annotator), samples.prompt_ids
     )
     return added, matrix, drawn
 
@@ -191,13 +191,13 @@ class Contest:
     assert annotator is not None  # `contestants` saw to it
     many = dataclasses.replace(sample, per_prompt=n * sample.per_prompt)
     drawn = self._sample(f"best of {n}", params, None, many)
-    found = assess(annotator, sampled_answers(drawn, self._run.prepared.main))
+    judged = assess(annotator, sampled_answers(drawn, self._run.prepared.main))
     best = best_of_n(
-      range(len(found)),
+      range(len(judged)),
       n,
-      lambda a, b: compare(annotator, found.take(a), found.take(b)),
+      lambda a, b: compare(annotator, judged.take(a), judged.take(b)),
     )
-    return [drawn.texts[i] for i in best], found.take(best), drawn
+    return [drawn.texts[i] for i in best], judged.take(best), drawn
 
   def _assess(self, answers: Answers) -> Assessed | None:
     """Responses, judged."""
@@ -235,15 +235,15 @@ class Contest:
   def _measures(self, texts, samples, assessed) -> dict[str, Any]:
     """The reward and the config's measures, and the diversity of the texts."""
     ids = samples.prompt_ids
-    found: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
     if assessed is not None:
       for name in ("reward", "cost"):
         numbers = getattr(assessed, name)
         if numbers is not None:
           mean = clustered_mean(read(numbers, name), ids)
-          found[name] = _interval(mean)
-      found |= reward_statistics(assessed, ids)
-    return found | {
+          measured[name] = _interval(mean)
+      measured |= reward_statistics(assessed, ids)
+    return measured | {
       "measures": {
         name: _interval(_mean(name, values, ids))
         for name, values in self._measure(samples.prompts, texts).items()
@@ -259,12 +259,12 @@ class Contest:
       return {}
     past = before.samples
     preference = compare(annotator, assessed, before.assessed)
-    found = {"win_rate": _interval(win_rate(preference, ids))}
+    duel = {"win_rate": _interval(win_rate(preference, ids))}
     if len(set(samples.tokens - past.tokens)) > 1:  # or there is no effect
-      found["length_adjusted"] = _interval(
+      duel["length_adjusted"] = _interval(
         length_adjusted(preference, samples.tokens, past.tokens, ids)
       )
-    return found
+    return duel
 
 
 def _described(name: str, result: StageResult | None) -> dict[str, Any]:

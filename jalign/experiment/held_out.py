@@ -151,9 +151,9 @@ def measure_wins(
       past = draw(ref_params, stream(seed, "reference"))
       reference.append(assessed(past))
     samples = draw(params, seed)
-    found = assessed(samples)
-    preference = compare(judge, found, reference[0])
-    rewards = reward_statistics(found, samples.prompt_ids)
+    judged = assessed(samples)
+    preference = compare(judge, judged, reference[0])
+    rewards = reward_statistics(judged, samples.prompt_ids)
     values = (
       win_rate(preference, samples.prompt_ids).win_rate,
       float(np.mean(samples.logps - samples.ref_logps))
@@ -224,10 +224,10 @@ def measure_samples(
       assessed = lambda x: assess(judge, sampled_answers(x, prepared.main))
       if not others:
         others.append(assessed(draw(reference, stream(seed, "reference"))))
-      found = assessed(samples)
-      wins = compare(judge, found, others[0])
+      judged = assessed(samples)
+      wins = compare(judge, judged, others[0])
       values["samples/win_rate"] = win_rate(wins, samples.prompt_ids).win_rate
-      rewards = reward_statistics(found, samples.prompt_ids)
+      rewards = reward_statistics(judged, samples.prompt_ids)
       values |= {f"samples/{name}": value for name, value in rewards.items()}
     more = measures(samples.prompts, samples.texts)
     return values | {f"samples/{k}": float(np.mean(v)) for k, v in more.items()}

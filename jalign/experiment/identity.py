@@ -53,26 +53,26 @@ def made_of(
   settings: Settings, prepared: Prepared, model: ModelConfig
 ) -> MadeOf:
   """What decides a run's numbers, beside its config and the start's weights."""
-  found = {}
+  hashes = {}
   for name, named in _FUNCTIONS.items():
     if named(settings):
-      found[name] = code.fingerprint(named(settings))
+      hashes[name] = code.fingerprint(named(settings))
   datasets = {data_name(settings, stage): stage for stage in settings.stages}
   for name, dataset in (
     ("data", prepared.main),
     *((n, prepared.stages[stage.name]) for n, stage in datasets.items()),
   ):
-    found |= _of_data(name, dataset)
+    hashes |= _of_data(name, dataset)
   tokenizer = prepared.tokenizer
   facts = [tokenizer.backend.to_str(), tokenizer.eos_id, tokenizer.bos_id]
-  found["tokenizer"] = _hash([*facts, *tokenizer.end_ids])
+  hashes["tokenizer"] = _hash([*facts, *tokenizer.end_ids])
   chats = [_written(t) for t in prepared.templates.values() if t is not None]
   if chats:
-    found["template"] = _hash(chats)
+    hashes["template"] = _hash(chats)
   for field in dataclasses.fields(model):
     if field.name != "rules":
-      found[f"model.{field.name}"] = repr(getattr(model, field.name))
-  return found
+      hashes[f"model.{field.name}"] = repr(getattr(model, field.name))
+  return hashes
 
 
 def data_name(settings: Settings, stage: StageSettings) -> str:
@@ -114,9 +114,9 @@ def check(
     there = _new("" if begun else secrets.token_hex(8))
   before = there["made_of"] if begun else {}
   changed = [n for n in now if n in before and before[n] != now[n]]
-  kept = there | {"made_of": before | now}
+  record = there | {"made_of": before | now}
   if not changed:
-    return kept
+    return record
   lost = {
     stage.name: sorted(set(needed_by(settings, stage, now)) & set(changed))
     for stage in begun
@@ -143,8 +143,8 @@ def check(
       f" with what is there now, and {NAME} says so.",
     )
   say(f"[run] goes on although {said} changed")
-  kept["went_on"] = [*there["went_on"], agreement(changed)]
-  return kept
+  record["went_on"] = [*there["went_on"], agreement(changed)]
+  return record
 
 
 def agreement(changed: Iterable[str]) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def went_on(folder: pathlib.Path) -> list[str]:
   """Names of what has changed since a run began, and was agreed to."""
   there = _read(folder) or _new("")
   return list(
-    dict.fromkeys(n for each in there["went_on"] for n in each["changed"])
+    dict.fromkeys(n for agreed in there["went_on"] for n in agreed["changed"])
   )
 
 
@@ -252,7 +252,7 @@ def _of_data(name: str, dataset: Dataset) -> MadeOf:
     "train": (dataset.train, dataset.train_prompts),
     "held_out": (dataset.held_out, dataset.eval_prompts),
   }
-  found = {
+  hashes = {
     f"{name}.{part}": _hash(
       [value for rows in lists for row in rows for value in _values(row)]
     )
@@ -261,10 +261,10 @@ def _of_data(name: str, dataset: Dataset) -> MadeOf:
   if dataset.rows_by_source:  # runs without them say nothing of them
     for part, (_, prompts) in parts.items():
       rows = dataset.judge_rows(prompt.source for prompt in prompts)
-      found[f"{name}.{part}_rows"] = _hash(
+      hashes[f"{name}.{part}_rows"] = _hash(
         json.dumps(row, sort_keys=True) for row in rows
       )
-  return found
+  return hashes
 
 
 def _values(row: Any) -> Iterable[Any]:

@@ -35,13 +35,13 @@ def probe_data(prepared: Prepared, stage: StageSettings) -> Dataset:
   Raises:
     UserError: neither holds pairs.
   """
-  found = prepared.stages[stage.name], prepared.main
-  for dataset in found:
+  datasets = prepared.stages[stage.name], prepared.main
+  for dataset in datasets:
     if dataset.serves(PAIRS) and dataset.held_out:
       return dataset
   raise UserError(
     "the probe needs held-out pairs, and the data has"
-    f" {' and '.join(dict.fromkeys(d.kind for d in found))}.",
+    f" {' and '.join(dict.fromkeys(d.kind for d in datasets))}.",
     where=f"config.{stage.name}.diagnostics",
     remedy="Let config.data name preference pairs, the stage's own data what it"
     " is trained on.",
@@ -103,25 +103,29 @@ class PairProbe:
       self._record = place(dataset.first(loss.batch, settings.pairs)[0], mesh)
       alone = dataset.reading(loss.batch).chosen_alone
     self._before: _Before | None = None
-    logps = lambda p, rest, rows: sequence_logprobs(
-      model, part.join(p, rest), rows
+    logps = lambda p, frozen_params, rows: sequence_logprobs(
+      model, part.join(p, frozen_params), rows
     )
     groups = dict(diagnostics.ALL) | {name: (name,) for name in settings.groups}
     self._scores = jax.jit(logps)
     self._products = jax.jit(
-      lambda p, rest, rows: diagnostics.gradient_products(
-        lambda p, rows: logps(p, rest, rows), p, rows, groups
+      lambda p, frozen_params, rows: diagnostics.gradient_products(
+        lambda p, rows: logps(p, frozen_params, rows), p, rows, groups
       )
     )
 
     self._pulls = jax.jit(
-      lambda p, rest, data, ref_params: diagnostics.pulls(
-        objective, part.join(p, rest), data, ref_params, chosen_alone=alone
+      lambda p, frozen_params, data, ref_params: diagnostics.pulls(
+        objective,
+        part.join(p, frozen_params),
+        data,
+        ref_params,
+        chosen_alone=alone,
       )
     )
 
-    def indicators(p, rest, rows, ref_params):
-      policy = part.join(p, rest)
+    def indicators(p, frozen_params, rows, ref_params):
+      policy = part.join(p, frozen_params)
       chosen = jax.tree.map(lambda x: x[::2], rows.replace(packed=None))
       states = lambda params: model.forward(params, chosen.tokens)[:, :-1]
       hidden, head = states(policy), model.head(policy)
@@ -145,7 +149,7 @@ class PairProbe:
     """Measures the state after that step."""
     settings, logps = self._settings, self._logps(state)
     scores = self._pair_scores(logps)
-    found: dict[str, float] = {}
+    measured: dict[str, float] = {}
     arrays: dict[str, Any] = {"step": step, "sources": self.sources}
     for name, which in (("policy", scores), ("reference", self._reference)):
       arrays[f"{name}_chosen_nats"] = which.chosen
@@ -153,24 +157,24 @@ class PairProbe:
     arrays["tokens"] = self._lengths
     if settings.likelihood:
       panel = diagnostics.likelihood_panel(scores, self._reference, self._beta)
-      found |= {f"likelihood/{k}": v for k, v in panel.items()}
+      measured |= {f"likelihood/{k}": v for k, v in panel.items()}
     if settings.policy:
       top, kl = jax.device_get(
         self._indicators(state.params, self._frozen, self._rows, self._start)
       )
       panel = diagnostics.policy_panel(top, kl, self._mask)
-      found |= {f"policy/{k}": v for k, v in panel.items()}
+      measured |= {f"policy/{k}": v for k, v in panel.items()}
     if self._exact:
       panel, more = self._realised(step, state, logps)
-      found |= {f"entanglement/{k}": v for k, v in panel.items()}
+      measured |= {f"entanglement/{k}": v for k, v in panel.items()}
       arrays |= more
     _store(self._path, arrays)
-    return found
+    return measured
 
   def _logps(self, state) -> np.ndarray:
     """[2P] log-probs of the responses."""
-    found = self._scores(state.params, self._frozen, self._rows)
-    return np.asarray(jax.device_get(found), np.float64)
+    logps = self._scores(state.params, self._frozen, self._rows)
+    return np.asarray(jax.device_get(logps), np.float64)
 
   def _pair_scores(self, logps) -> PairScores:
     x = np.asarray(jax.device_get(logps), np.float64).reshape(-1, 2)

@@ -96,8 +96,8 @@ def sample_texts(
       pad_id=tokenizer.pad_id,
       draw=draw,
     )
-    found = response_texts(rollout, tokenizer.decode, tokenizer.end_ids)
-    texts += found[:live]
+    responses = response_texts(rollout, tokenizer.decode, tokenizer.end_ids)
+    texts += responses[:live]
     counts.append(np.asarray(rollout.sequences.mask.sum(-1))[:live])
     logps.append(np.asarray(rollout.model_logps[0].sum(-1))[:live])
     if ref_params is not None:

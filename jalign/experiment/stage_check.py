@@ -40,9 +40,9 @@ def check_stage(run: Run, stage: StageSettings) -> None:
 
 
 def _check_diagnostics(run, stage, batch):
-  found = stage.diagnostics
+  asked = stage.diagnostics
   where = f"config.{stage.name}.diagnostics"
-  if found.probes:
+  if asked.probes:
     probe_data(run.prepared, stage)
     if jax.process_count() > 1:
       raise UserError(
@@ -51,12 +51,12 @@ def _check_diagnostics(run, stage, batch):
         where=where,
         remedy="Leave out all but entanglement='step'.",
       )
-  if found.policy and found.top_k > run.model_config.vocab_size:
+  if asked.policy and asked.top_k > run.model_config.vocab_size:
     raise UserError(
       f"there are {run.model_config.vocab_size} tokens.",
       where=f"{where}.top_k",
     )
-  if found.entanglement in ("step", "both"):
+  if asked.entanglement in ("step", "both"):
     remedy = "Use 'probe', which looks at held-out pairs."
     if not batch.paired:
       raise UserError(
@@ -79,7 +79,7 @@ def _check_diagnostics(run, stage, batch):
   paths = traverse_util.flatten_dict(
     trainable_of(run.model_config, stage).specs, sep="/"
   )
-  for pattern in found.groups:
+  for pattern in asked.groups:
     if not fnmatch.filter(paths, pattern):
       raise UserError(
         f"{pattern!r} matches no parameter that is trained.",

@@ -93,18 +93,18 @@ def reward_statistics(
     responses, where every prompt has two or more; and the same of `cost`.
     Variances divide by n - 1. Nothing is said of a preference.
   """
-  found: dict[str, float] = {}
+  statistics: dict[str, float] = {}
   ids = np.asarray(prompt_ids)
   for name in ("reward", "cost"):
     given = getattr(assessed, name)
     if given is None or not len(assessed):
       continue
     values = read(given, name)
-    found[f"{name}_mean"] = float(values.mean())
+    statistics[f"{name}_mean"] = float(values.mean())
     if values.size > 1:
-      found[f"{name}_std"] = float(values.std(ddof=1))
+      statistics[f"{name}_std"] = float(values.std(ddof=1))
     groups = [values[ids == i] for i in np.unique(ids)]
     if min(map(len, groups)) > 1:
       variance = np.mean([group.var(ddof=1) for group in groups])
-      found[f"{name}_std_within_prompt"] = float(np.sqrt(variance))
-  return found
+      statistics[f"{name}_std_within_prompt"] = float(np.sqrt(variance))
+  return statistics

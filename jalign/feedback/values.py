@@ -91,8 +91,8 @@ def vector(
   wanted = f"{count} numbers for {count} {of}"
   if isinstance(values, list | tuple):
     for i, value in enumerate(values):
-      found = _array_of(value)
-      if found is None or found.shape:
+      number = _array_of(value)
+      if number is None or number.shape:
         raise refuse(value, "a number", where, f" in place {i}")
   array = _array(values, wanted, where)
   if array.shape != (count,):

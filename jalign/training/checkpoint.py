@@ -89,18 +89,18 @@ class Checkpoints:
       # Host views of CPU arrays may alias buffers that the next step donates.
       if jax.default_backend() == "cpu":
         state = jax.tree.map(lambda x: x.copy(), state)
-      rest = _beside(state)
+      beside = _beside(state)
       self._saving = step
       self._check_space(state)
       self._saved = {
         "params": readback.digests(state.params),
-        "optimizer": readback.digests(rest),
+        "optimizer": readback.digests(beside),
       }
       manager.save(
         step,
         args=ocp.args.Composite(
           params=ocp.args.StandardSave(state.params),
-          optimizer=ocp.args.StandardSave(rest),
+          optimizer=ocp.args.StandardSave(beside),
           data=ocp.args.JsonSave({"position": data}),
           meta=ocp.args.JsonSave(
             dict(
@@ -108,7 +108,7 @@ class Checkpoints:
               versions=versions(),
               shapes={
                 "params": _shapes(state.params),
-                "optimizer": _shapes(rest),
+                "optimizer": _shapes(beside),
               },
             )
           ),
@@ -137,7 +137,7 @@ class Checkpoints:
       UserError: there are checkpoints, and all are damaged.
     """
     steps = self.steps()
-    found: list[str] = []
+    problems: list[str] = []
     for step in reversed(steps):
       problem = None
       if step not in self._whole:
@@ -145,14 +145,14 @@ class Checkpoints:
       if problem is None:
         if not items:
           self._whole.add(step)
-        for line in found:
+        for line in problems:
           say(f"{self.folder}: {line}; step {step} is used instead")
         return step
-      found.append(f"the checkpoint of step {step} is damaged: {problem}")
+      problems.append(f"the checkpoint of step {step} is damaged: {problem}")
     if not steps:
       return None
     raise UserError(
-      f"no whole checkpoint is left: {'; '.join(found)}.",
+      f"no whole checkpoint is left: {'; '.join(problems)}.",
       where=str(self.folder),
       remedy="Bring back a copy of this folder; or delete the folder of its"
       " stage, and the same command trains the stage again.",
@@ -316,10 +316,10 @@ class Checkpoints:
 
 def _beside(state: TrainState) -> dict[str, Any]:
   """What is kept beside the parameters; a carry without arrays isn't."""
-  rest = {"step": state.step, "opt_state": state.opt_state}
+  beside = {"step": state.step, "opt_state": state.opt_state}
   if jax.tree.leaves(state.carry):
-    rest["carry"] = state.carry
-  return rest
+    beside["carry"] = state.carry
+  return beside
 
 
 def _is_closed(error: Exception) -> bool:

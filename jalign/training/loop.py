@@ -204,6 +204,6 @@ def _means(rows: Sequence[Values]) -> Values:
 
 
 def _some(sources: Sequence[str], shown: int = 8) -> str:
-  rest = len(sources) - shown
+  hidden = len(sources) - shown
   listed = ", ".join(sources[:shown])
-  return f"{listed} and {rest} more" if rest > 0 else listed
+  return f"{listed} and {hidden} more" if hidden > 0 else listed

@@ -61,9 +61,9 @@ def damage(folder: pathlib.Path, items: Iterable[str] = ()) -> str | None:
   def look(name: str) -> str | None:
     size, digest = listed[name]
     try:
-      found = (folder / name).stat().st_size
-      if found != size:
-        return f"{name} has {found} bytes instead of {size}"
+      there = (folder / name).stat().st_size
+      if there != size:
+        return f"{name} has {there} bytes instead of {size}"
       if _facts(folder / name)[1] != digest:
         return f"{name} has another SHA-256 than when it was written"
     except FileNotFoundError:

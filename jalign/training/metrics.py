@@ -127,12 +127,12 @@ class JsonlWriter:
     """Drops the lines of later steps; the old file stays until the end."""
     self._file.close()
     lines = self._path.read_bytes().split(b"\n")[:-1]
-    kept = [
+    earlier = [
       line + b"\n"
       for number, line in enumerate(lines, 1)
       if _row(line, f"{self._path}:{number}")["step"] <= step
     ]
-    write_whole(self._path, b"".join(kept))
+    write_whole(self._path, b"".join(earlier))
     self._file = self._path.open("ab")
 
   def close(self) -> None:
@@ -177,11 +177,11 @@ def digest(path: str | os.PathLike[str], step: int | None = None) -> str:
   """
   path = pathlib.Path(path)
   lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-  found = hashlib.sha256()
+  hashed = hashlib.sha256()
   for number, line in enumerate(lines, 1):
     if step is None or _row(line, f"{path}:{number}")["step"] <= step:
-      found.update(line + b"\n")
-  return found.hexdigest()[:32]
+      hashed.update(line + b"\n")
+  return hashed.hexdigest()[:32]
 
 
 def _row(line: bytes, where: str) -> dict[str, Any]:

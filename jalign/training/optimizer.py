@@ -75,12 +75,14 @@ def make_schedule(c: OptimizerConfig, steps: int) -> optax.Schedule:
       f"{c.warmup_steps} steps of warm-up leave none of {steps} to train.",
       where="optimizer.warmup_steps",
     )
-  rest = max(steps - c.warmup_steps, 1)
+  decaying = max(steps - c.warmup_steps, 1)
   peak, final = c.learning_rate, c.learning_rate * c.final_fraction
   decay = {
     "constant": lambda: optax.constant_schedule(peak),
-    "cosine": lambda: optax.cosine_decay_schedule(peak, rest, c.final_fraction),
-    "linear": lambda: optax.linear_schedule(peak, final, rest),
+    "cosine": lambda: optax.cosine_decay_schedule(
+      peak, decaying, c.final_fraction
+    ),
+    "linear": lambda: optax.linear_schedule(peak, final, decaying),
   }[c.schedule]()
   if not c.warmup_steps:
     return decay

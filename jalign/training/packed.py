@@ -109,9 +109,9 @@ def _pack(mask: Array, places: Array, shape: tuple[int, ...]) -> Array:
 
 def _unpack(x: Array, places: Array) -> Array:
   """[G * n, W, ...] of slots -> [R, T - 1, ...] of the tokens but the last."""
-  groups, each, length = places.shape
+  groups, per_group, length = places.shape
   slots = x.reshape(groups, -1, *x.shape[2:])
   at = places[..., :-1].reshape(groups, -1, *(1,) * (x.ndim - 2))
   # In groups, so that no device asks another for its slots.
-  found = jnp.take_along_axis(slots, at, axis=1, mode="clip")
-  return found.reshape(groups * each, length - 1, *x.shape[2:])
+  states = jnp.take_along_axis(slots, at, axis=1, mode="clip")
+  return states.reshape(groups * per_group, length - 1, *x.shape[2:])

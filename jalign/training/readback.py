@@ -41,7 +41,7 @@ def checksums(x: Any) -> jax.Array:
   bits = jax.lax.bitcast_convert_type(x, jnp.dtype(_WORDS[x.dtype.itemsize]))
   bits = bits.reshape(-1).astype(jnp.uint32)
   place = jnp.arange(bits.size, dtype=jnp.uint32)
-  return jnp.stack([jnp.sum(each) for each in _terms(bits, place)])
+  return jnp.stack([jnp.sum(term) for term in _terms(bits, place)])
 
 
 def _on_host(x: np.ndarray) -> tuple[int, int]:
@@ -51,8 +51,8 @@ def _on_host(x: np.ndarray) -> tuple[int, int]:
   for at in range(0, words.size, _CHUNK):
     bits = words[at : at + _CHUNK].astype(np.uint32)
     place = np.arange(bits.size, dtype=np.uint32) + np.uint32(at % 2**32)
-    for i, each in enumerate(_terms(bits, place)):
-      totals[i] += int(np.sum(each, dtype=np.uint64))
+    for i, term in enumerate(_terms(bits, place)):
+      totals[i] += int(np.sum(term, dtype=np.uint64))
   a, b = (total % 2**32 for total in totals)
   return a, b
 
@@ -96,10 +96,10 @@ def check(folder: pathlib.Path, saved: Mapping[str, list[ArrayDigest]]) -> None:
   """
   for name, expected in saved.items():
     try:
-      found = sorted(_read(folder / name))
+      facts = sorted(_read(folder / name))
     except Exception as e:  # the library's own errors are ValueErrors and more
       raise _unsound(folder, f"{name} can't be read back ({e})") from e
-    if found != expected:
+    if facts != expected:
       raise _unsound(folder, f"{name} isn't what was saved")
 
 

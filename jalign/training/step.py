@@ -61,19 +61,19 @@ def make_update(
       remedy="Set microbatches to 1.",
     )
 
-  def sums_of(params, frozen, *rest):
-    return objective.sums(join(params, frozen), *rest)
+  def sums_of(params, frozen, *arguments):
+    return objective.sums(join(params, frozen), *arguments)
 
-  def nudged(params, nudge, frozen, *rest):
-    return objective.nudged(join(params, frozen), nudge, *rest)
+  def nudged(params, nudge, frozen, *arguments):
+    return objective.nudged(join(params, frozen), nudge, *arguments)
 
   gradient = jax.value_and_grad(sums_of, has_aux=True)
   both = jax.value_and_grad(nudged, argnums=(0, 1), has_aux=True)
 
-  def watched(params, frozen, part, *rest):
+  def watched(params, frozen, part, *arguments):
     assert watch is not None
     nudge = objective.nudge(join(params, frozen), part, hidden=True)
-    (total, aux), grads = both(params, nudge, frozen, part, *rest)
+    (total, aux), grads = both(params, nudge, frozen, part, *arguments)
     count, sums, hidden = aux
     return (total, (count, sums | watch(grads[1], hidden, part))), grads[0]
 
@@ -81,15 +81,18 @@ def make_update(
 
   def accumulate(params, frozen, batch, ref_params):
     counts = objective.counts(batch)
-    one = lambda part: take(params, frozen, part, ref_params, counts)
+    gradient_of = lambda part: take(params, frozen, part, ref_params, counts)
     if microbatches == 1:
-      return one(batch)
+      return gradient_of(batch)
     parts = split_batch(batch, microbatches)
     zeros = jax.tree.map(
       lambda s: jnp.zeros(s.shape, s.dtype),
-      jax.eval_shape(one, jax.tree.map(lambda x: x[0], parts)),
+      jax.eval_shape(gradient_of, jax.tree.map(lambda x: x[0], parts)),
     )
-    add = lambda total, part: (jax.tree.map(jnp.add, total, one(part)), None)
+    add = lambda total, part: (
+      jax.tree.map(jnp.add, total, gradient_of(part)),
+      None,
+    )
     return jax.lax.scan(add, zeros, parts)[0]
 
   # None leaves the layout to the compiler: for a single device.

@@ -43,7 +43,7 @@ def everything(c: ModelConfig) -> Trainable:
     param_specs(c),
     start=lambda policy, key: policy,
     frozen=lambda policy: {},
-    join=lambda trained, rest: trained,
+    join=lambda trained, frozen: trained,
   )
 
 
@@ -69,15 +69,15 @@ def by_path(c: ModelConfig, patterns: tuple[str, ...]) -> Trainable:
 
   def chosen(tree, wanted=True):
     flat = traverse_util.flatten_dict(tree, sep="/")
-    kept = {
+    parameters = {
       path: x
       for path, x in flat.items()
       if any(fnmatch.fnmatch(path, p) for p in patterns) == wanted
     }
-    return traverse_util.unflatten_dict(kept, sep="/")
+    return traverse_util.unflatten_dict(parameters, sep="/")
 
-  def join(trained, rest):
-    flat = (traverse_util.flatten_dict(t, sep="/") for t in (rest, trained))
+  def join(trained, frozen):
+    flat = (traverse_util.flatten_dict(t, sep="/") for t in (frozen, trained))
     return traverse_util.unflatten_dict(
       functools.reduce(lambda a, b: a | b, flat), sep="/"
     )

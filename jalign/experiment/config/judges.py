@@ -92,12 +92,12 @@ def _form_of_one(function: Any) -> str:
   return f"(prompt, response{row}) -> a number"
 
 
-def _one(found: Any, *arguments: Any) -> float:
-  return number(found, "")
+def _one(returned: Any, *arguments: Any) -> float:
+  return number(returned, "")
 
 
-def _many(found: Any, prompts: Any, *others: Any) -> np.ndarray:
-  return vector(found, len(prompts), "")
+def _many(returned: Any, prompts: Any, *others: Any) -> np.ndarray:
+  return vector(returned, len(prompts), "")
 
 
 def _probable(values: Any) -> Any:
@@ -109,14 +109,14 @@ def _probable(values: Any) -> Any:
   return values
 
 
-def _record(found: Any) -> Judge:
+def _record(judge: Any) -> Judge:
   """A user's judge, its functions guarded."""
-  if not isinstance(found, Judge):
-    raise refuse(found, "a Judge of jalign.feedback", "")
-  if found.reward is None and found.preference is None:
+  if not isinstance(judge, Judge):
+    raise refuse(judge, "a Judge of jalign.feedback", "")
+  if judge.reward is None and judge.preference is None:
     raise UserError("gave a judge without reward and preference.")
-  checked_scale(found.scale)
-  return found
+  checked_scale(judge.scale)
+  return judge
 
 
 def _guarded(judge: Judge) -> Judge:
@@ -127,22 +127,25 @@ def _guarded(judge: Judge) -> Judge:
   """
 
   def scored(name: str) -> Callable[..., Any]:
-    def check(found: Any, answers: Answers) -> Any:
-      values = scores(found, len(answers.texts), name, "")
+    def check(returned: Any, answers: Answers) -> Any:
+      values = scores(returned, len(answers.texts), name, "")
       read(values, name, "")
       return values
 
     return check
 
-  def preferred(found: Any, a: Answers, b: Answers) -> Any:
-    return _probable(vector(found, len(a.texts), ""))
+  def preferred(returned: Any, a: Answers, b: Answers) -> Any:
+    return _probable(vector(returned, len(a.texts), ""))
 
   where = f"config.{_FUNCTION}"
-  one, two = "(answers) -> a number for each", "(answers, answers) -> P of each"
+  of_one, of_two = (
+    "(answers) -> a number for each",
+    "(answers, answers) -> P of each",
+  )
   forms: dict[str, tuple[str, Callable[..., Any]]] = {
-    "reward": (one, scored("reward")),
-    "cost": (one, scored("cost")),
-    "preference": (two, preferred),
+    "reward": (of_one, scored("reward")),
+    "cost": (of_one, scored("cost")),
+    "preference": (of_two, preferred),
   }
   functions: dict[str, Any] = {
     name: guarded(getattr(judge, name), where, *form, inside=True)
@@ -158,19 +161,19 @@ _KINDS: dict[str, _Kind] = {
   ),
   "rewards": _Kind(
     "(prompts, responses, rows) -> a number for each response",
-    lambda found, prompts, *others: read(
-      vector(found, len(prompts), "", "responses"), "reward", ""
+    lambda returned, prompts, *others: read(
+      vector(returned, len(prompts), "", "responses"), "reward", ""
     ),
     lambda f, scale: from_rewards(f, scale=scale),
   ),
   "preference": _Kind(
     "(prompt, a, b) -> P(a is preferred)",
-    lambda found, *texts: _probable(_one(found)),
+    lambda returned, *texts: _probable(_one(returned)),
     lambda f, scale: from_preference(f),
   ),
   "batch": _Kind(
     "(prompts, a, b) -> P(a is preferred) for each prompt",
-    lambda found, *texts: _probable(_many(found, *texts)),
+    lambda returned, *texts: _probable(_many(returned, *texts)),
     lambda f, scale: from_batch(f),
   ),
   "judge": _Kind(

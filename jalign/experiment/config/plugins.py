@@ -94,9 +94,9 @@ def _loader() -> judges.Load:
   return load
 
 
-def _measured(found: Any, prompts: Any, responses: Any) -> dict[str, Any]:
+def _measured(returned: Any, prompts: Any, responses: Any) -> dict[str, Any]:
   measured = {}
-  for name, values in _by_name(found):
+  for name, values in _by_name(returned):
     numbers = vector(values, len(responses), "", "responses")
     if not np.isfinite(numbers).all():
       at = int(np.flatnonzero(~np.isfinite(numbers))[0])
@@ -105,9 +105,9 @@ def _measured(found: Any, prompts: Any, responses: Any) -> dict[str, Any]:
   return measured
 
 
-def _opposed(found: Any, prompts: Any) -> dict[str, list[str]]:
+def _opposed(returned: Any, prompts: Any) -> dict[str, list[str]]:
   opposed = {}
-  for name, texts in _by_name(found):
+  for name, texts in _by_name(returned):
     if not isinstance(texts, list | tuple | np.ndarray):
       raise refuse(texts, f"a list of responses of {name!r}", "")
     for text in texts:
@@ -121,34 +121,34 @@ def _opposed(found: Any, prompts: Any) -> dict[str, list[str]]:
   return opposed
 
 
-def _by_name(found: Any) -> list[tuple[str, Any]]:
+def _by_name(mapping: Any) -> list[tuple[str, Any]]:
   """The items of a mapping from names."""
-  if not isinstance(found, Mapping):
-    raise refuse(found, "a dictionary", "")
-  for name in found:
+  if not isinstance(mapping, Mapping):
+    raise refuse(mapping, "a dictionary", "")
+  for name in mapping:
     if not isinstance(name, str) or not name.strip():
       raise UserError(f"gave {name!r} as a name.")
-  return list(found.items())
+  return list(mapping.items())
 
 
-def _sections(found: Any, outcome: Any) -> list[Section]:
-  if not isinstance(found, list | tuple):
-    raise refuse(found, "a list of sections", "")
-  for section in found:
+def _sections(returned: Any, outcome: Any) -> list[Section]:
+  if not isinstance(returned, list | tuple):
+    raise refuse(returned, "a list of sections", "")
+  for section in returned:
     if not isinstance(section, Section):
       raise refuse(section, "a Section of jalign.pages.report", "")
-  return list(found)
+  return list(returned)
 
 
 def _of_copies(report: Callable[[Any], Any]) -> Callable[[Any], Any]:
   """A report's function, which may change what it is given."""
-  kept = {"settings", "prepared", "model"}  # frozen, or large
+  uncopied = {"settings", "prepared", "model"}  # frozen, or large
   return lambda outcome: report(
     outcome._replace(
       **{
         name: copy.deepcopy(value)
         for name, value in outcome._asdict().items()
-        if name not in kept
+        if name not in uncopied
       }
     )
   )

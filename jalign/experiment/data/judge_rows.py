@@ -66,30 +66,30 @@ def read_judge_rows(
       raise UserError(
         f"{e.where}: {e.problem}", where=key, remedy=e.remedy
       ) from e
-  found: dict[str, Row] = {}
+  row_of: dict[str, Row] = {}
   several = 0
   for part in parts:
     for prompt in data.unique_prompts(part):
-      found[prompt.source] = rows[place_of(prompt.source)]
+      row_of[prompt.source] = rows[place_of(prompt.source)]
     several += _several(part, rows)
   lacking = {
     name: count
     for name in names
-    if (count := sum(row[name] is None for row in found.values()))
+    if (count := sum(row[name] is None for row in row_of.values()))
   }
   listed = ", ".join(map(repr, names))
-  line = f"{where}: the judge sees {listed} of {len(found)} prompts"
+  line = f"{where}: the judge sees {listed} of {len(row_of)} prompts"
   if lacking:
     missing = (f"{name!r} of {count}" for name, count in lacking.items())
     line += f"; None stands for what rows lack: {', '.join(missing)}"
   if several:
     line += f"; {several} prompts come with different rows: it sees the first"
   facts = {
-    "prompts": len(found),
+    "prompts": len(row_of),
     "lacking": lacking,
     "different_rows": several,
   }
-  return JudgeRows(found, facts, (line,))
+  return JudgeRows(row_of, facts, (line,))
 
 
 def _several(

@@ -120,8 +120,8 @@ def prepare(
   for stage in settings.stages:
     wheres.setdefault(stage.data, f"config.{stage.name}.data")
   sources = {
-    each: read_source(each, templates[each.template], where)
-    for each, where in follow(wheres.items(), "reading data", "source")
+    section: read_source(section, templates[section.template], where)
+    for section, where in follow(wheres.items(), "reading data", "source")
   }
   sources = told_apart(sources, settings.data)
   # Merges are learnt from training texts alone; the words of a small language
@@ -131,14 +131,18 @@ def prepare(
     _texts([*s.train, *(s.held_out if whole else ())]) for s in sources.values()
   )
   tokenizer = _tokenizer(settings, folder, base, texts)
-  for each in reversed(sources):  # the run's own, the first, is to win
-    tokenizer = kept.ended(tokenizer, templates[each.template])
+  for section in reversed(sources):  # the run's own, the first, is to win
+    tokenizer = kept.ended(tokenizer, templates[section.template])
   sampled = {settings.data, *(s.data for s in settings.stages if s.samples)}
   datasets = {
-    each: _encode(
-      each, templates[each.template], tokenizer, source, each in sampled
+    section: _encode(
+      section,
+      templates[section.template],
+      tokenizer,
+      source,
+      section in sampled,
     )
-    for each, source in follow(sources.items(), "encoding data", "source")
+    for section, source in follow(sources.items(), "encoding data", "source")
   }
   return Prepared(
     tokenizer,
@@ -308,9 +312,9 @@ def place(record: Any, mesh: jax.sharding.Mesh) -> Any:
   layout = sharding.batch_sharding(mesh)
   ways = sharding.axis_size(mesh, sharding.BATCH_AXES)
 
-  def one(x):
+  def placed(x):
     rows = x.shape[0] * jax.process_count()
     at = layout if rows % ways == 0 else sharding.replicated(mesh)
     return jax.make_array_from_process_local_data(at, np.asarray(x))
 
-  return jax.tree.map(one, record)
+  return jax.tree.map(placed, record)

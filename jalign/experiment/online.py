@@ -61,7 +61,7 @@ def batches_of(
 
 def algorithm_of(stage: StageSettings) -> Algorithm:
   """The algorithm of a stage with its hyperparameters."""
-  where = f"config.{stage.name}.online"
+  where = f"config.{stage.name}.algorithm_settings"
   return bind(ALGORITHMS[stage.algorithm], stage.algorithm_settings, where)
 
 
@@ -197,7 +197,7 @@ def _try_out(run, stage, algorithm, loss) -> None:
     jax.eval_shape(part.start, params, key),
     prompts=stage.batch_size,
     columns=stage.data.max_prompt_tokens + stage.max_new_tokens + 2,
-    where=f"config.{stage.name}.online",
+    where=f"config.{stage.name}.algorithm_settings",
   )
   objective = make_objective(
     loss.function,

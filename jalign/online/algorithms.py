@@ -5,11 +5,12 @@ responses and judgements, the loss, and what it keeps from step to step. The
 functions of a row are pure; their keyword-only arguments are hyperparameters.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jalign.losses import Entry
 from jalign.online.arrange import (
+  Judged,
   drawn_pairs,
   first_responses,
   soft_pairs,
@@ -19,6 +20,12 @@ from jalign.online.draws import MIXTURE, POLICY, Draw
 from jalign.online.judging import Needs
 from jalign.online.updates import Updates
 from jalign.types import Params
+
+
+def no_measures(judged: Judged) -> dict[str, float]:
+  """Nothing beside what every round measures."""
+  del judged
+  return {}
 
 
 def the_start(carry: Any, start: Params) -> Params:
@@ -38,6 +45,8 @@ class Algorithm(NamedTuple):
     loss: name in `losses.CATALOGUE`, or a row such as are in it.
     paper: where it comes from.
     updates: how often a round is learned from.
+    measure: `(Judged, **hyperparameters) -> {name: number}`, what else a round
+      measures, for the metrics and for the carry.
     ref_logps: whether the reference scores the responses when they are drawn,
       for penalties that `arrange` takes off the reward; the round then
       measures `kl`, the mean log-ratio of the policy's responses in nats.
@@ -52,6 +61,7 @@ class Algorithm(NamedTuple):
   loss: str | Entry
   paper: str
   updates: Updates = Updates()
+  measure: Callable[..., Mapping[str, float]] = no_measures
   ref_logps: bool = False
   carry: Carry = NO_CARRY
   reference: Callable[[Any, Params], Params] = the_start

@@ -26,8 +26,8 @@ class StepTaken(NamedTuple):
     params: the policy's parameters after all updates of the step, as they are
       trained: of a low-rank change, the change.
     statistics: name -> [] float32: the metrics of the round, such as
-      `reward_mean`, and the means over its updates of the loss's, such as
-      `log_ratio`.
+      `reward_mean` and whatever the algorithm measures, and the means over its
+      updates of the loss's, such as `log_ratio`.
     step: [] int32 steps so far, this one included.
   """
 

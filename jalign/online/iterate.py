@@ -137,6 +137,9 @@ def make_round(
       ratios = jnp.sum(judged.old_token_logps - scored, -1)
       values |= _divergence(algorithm, live, np.asarray(ratios))
 
+    measured = algorithm.measure(judged)
+    values |= {name: float(value) for name, value in measured.items()}
+
     batch = algorithm.arrange(judged)
     return Round(cut(batch, algorithm.updates, order_key), rollout, values)
 

@@ -76,9 +76,11 @@ def bind(
     arrange=own(algorithm.arrange),
     carry=Carry(*map(own, algorithm.carry)),
     reference=own(algorithm.reference),
+    measure=own(algorithm.measure),
     updates=Updates(**updates),
   )
 
 
 def _functions(algorithm: Algorithm) -> tuple[Callable[..., Any], ...]:
-  return (algorithm.arrange, *algorithm.carry, algorithm.reference)
+  row = algorithm
+  return (row.arrange, *row.carry, row.reference, row.measure)

@@ -20,7 +20,7 @@ def try_out(
   *,
   prompts: int,
   columns: int,
-  where: str = "online",
+  where: str = "algorithm_settings",
 ) -> Any:
   """What the first update would be given, of responses that say nothing.
 
@@ -41,7 +41,9 @@ def try_out(
   try:
     carry = _carried(algorithm, params)
     with np.errstate(all="ignore"):  # of zeros; numbers don't matter
-      batch = algorithm.arrange(_made_up(algorithm, carry, prompts, columns))
+      judged = _made_up(algorithm, carry, prompts, columns)
+      algorithm.measure(judged)
+      batch = algorithm.arrange(judged)
     return cut(batch, algorithm.updates, jax.random.key(0))[0]
   except UserError as e:
     raise UserError(e.problem, where=where, remedy=e.remedy) from e

@@ -82,6 +82,12 @@ def penalised_wins(judged):
   )
 
 
+def spread_of_lengths(judged):
+  """The largest length less the smallest, in tokens."""
+  tokens = np.asarray(judged.rollout.sequences.mask.sum(-1))
+  return {"length_spread": tokens.max() - tokens.min()}
+
+
 def reinforce(logps, rewards):
   """Score-function surrogate, `-r log pi(y)`."""
   return -rewards * logps
@@ -91,6 +97,7 @@ def begin(params, *, coefficient: float = 0.1):
   """The start is the opponent and the reference, too."""
   return {
     "coefficient": coefficient,
+    "spread": 0.0,
     "opponent": params,
     "reference": params,
   }
@@ -110,6 +117,7 @@ def go_on(carry, taken, *, target: float, every: int = 2, decay: float = 0.9):
   fresh = taken.step % every == 0
   return {
     "coefficient": carry["coefficient"] * (1 + 0.2 * error),
+    "spread": carry["spread"] + taken.statistics["length_spread"],
     "opponent": jax.tree.map(
       lambda old, new: jnp.where(fresh, new, old),
       carry["opponent"],
@@ -129,6 +137,7 @@ ADAPTIVE = Algorithm(
   penalised_wins,
   Entry(reinforce, "sequences", "arXiv:1909.08593"),
   "",
+  measure=spread_of_lengths,
   carry=Carry(begin, go_on),
   reference=lambda carry, start: carry["reference"],
   ref_logps=True,

@@ -56,10 +56,10 @@ def _reward(prompt, response):
   return float(sum(map(int, response.split()))) / 5
 
 
-def _round(algorithm, judge=None):
+def _round(algorithm, judge=None, **options):
   decode = lambda ids: " ".join(map(str, ids))
   judge = judge or from_reward(_reward)
-  options = {"max_new_tokens": NEW, "stop_ids": (), "slots": 8}
+  options = {"max_new_tokens": NEW, "stop_ids": (), "slots": 8} | options
   return make_round(algorithm, _model()[0], judge, decode, **options)
 
 
@@ -169,12 +169,12 @@ class _Prompts:
     return None
 
 
-def _train(algorithm, steps):
+def _train(algorithm, steps, **options):
   """States before and after each step, and the rounds between them."""
   _, params = _model()
   optimizer = optax.sgd(0.5)
   update = make_update(_objective(algorithm), optimizer, counts=False)
-  play, states, rounds = _round(algorithm), [], []
+  play, states, rounds = _round(algorithm, **options), [], []
   carry = init_carry(algorithm.carry, params)
   state = init_state(params, optimizer).replace(carry=carry)
 
@@ -207,8 +207,8 @@ def test_what_is_rewarded_is_learned(algorithm):
 
 def test_a_carry_goes_on_as_it_is_told():
   algorithm = bind(toys.ADAPTIVE, {"target": 0.05, "coefficient": 0.3})
-  states, rounds = _train(algorithm, 5)
-  coefficient = np.float64(0.3)
+  states, rounds = _train(algorithm, 5, stop_ids=(1,))
+  coefficient, spread = np.float64(0.3), 0
   ema = states[0].params
   opponent = states[0].params
   for step, (state, played) in enumerate(zip(states[1:], rounds), 1):
@@ -219,6 +219,9 @@ def test_a_carry_goes_on_as_it_is_told():
     if step % 2 == 0:
       opponent = state.params
     assert float(state.carry["coefficient"]) == pytest.approx(coefficient)
+    lengths = np.asarray(played.rollout.sequences.mask.sum(-1))
+    spread += lengths.max() - lengths.min()
+    assert float(state.carry["spread"]) == spread
     jax.tree.map(
       lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6),
       state.carry["reference"],
@@ -227,7 +230,7 @@ def test_a_carry_goes_on_as_it_is_told():
     jax.tree.map(
       np.testing.assert_array_equal, state.carry["opponent"], opponent
     )
-  assert coefficient != 0.3
+  assert coefficient != 0.3 and spread > 0
   # The opponent is another policy than the one that is trained.
   assert not np.array_equal(opponent["embed"], states[-1].params["embed"])
 
@@ -291,10 +294,16 @@ def test_what_is_wrong_with_a_row_is_said():
   known = hyperparameters(toys.ADAPTIVE)
   assert {"coefficient", "target", "every", "passes"} <= known.keys()
   for settings, text in (
-    ({"targte": 1.0, "target": 1.0}, "online.targte.*Did you mean 'target'"),
-    ({}, "online.target: needs a value"),
-    ({"target": float("nan")}, "online.target: nan is not a finite"),
-    ({"target": 1.0, "passes": 0}, "online.passes: 0 is not"),
+    (
+      {"targte": 1.0, "target": 1.0},
+      "algorithm_settings.targte.*Did you mean 'target'",
+    ),
+    ({}, "algorithm_settings.target: needs a value"),
+    (
+      {"target": float("nan")},
+      "algorithm_settings.target: nan is not a finite",
+    ),
+    ({"target": 1.0, "passes": 0}, "algorithm_settings.passes: 0 is not"),
   ):
     with pytest.raises(UserError, match=text):
       bind(toys.ADAPTIVE, settings)

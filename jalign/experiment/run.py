@@ -91,7 +91,7 @@ def run_one(
   contest = Contest(run, settings)
   # Nothing is written before everything that can be checked is.
   made_of = identity.check(folder, settings, parts)
-  tried = try_out(plugins, settings, prepared.main, prepared.tokenizer)
+  tried = try_out(plugins, settings, prepared)
   if tried:
     say(tried)
   folders.claim(folder, config)

@@ -1,5 +1,6 @@
 """The functions of a config, called once before anything is trained."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from jalign import data
@@ -7,28 +8,24 @@ from jalign.experiment.answers import written_answers
 from jalign.experiment.config.plugins import Plugins
 from jalign.experiment.config.settings import Settings
 from jalign.experiment.data.dataset import Dataset
-from jalign.feedback import assess, compare
+from jalign.experiment.data.prepare import Prepared
+from jalign.feedback import Judge, assess, compare
 
 _TRIED = 2  # prompts
 
 
-def try_out(
-  plugins: Plugins,
-  settings: Settings,
-  dataset: Dataset,
-  tokenizer: data.Tokenizer,
-) -> str:
+def try_out(plugins: Plugins, settings: Settings, prepared: Prepared) -> str:
   """Calls annotator and measures once, before anything is trained.
 
   They see held-out prompts with responses of the data, and an empty one: that
   is what a policy may sample, too. A judge sees the prompts' rows and, if it
-  reads tokens, the responses as if they had been sampled.
+  reads tokens, the responses as if they had been sampled; and the prompts of
+  online stages whose data aren't the run's.
 
   Args:
     plugins: of the run.
     settings: of the run.
-    dataset: what is judged.
-    tokenizer: of the run.
+    prepared: its data.
 
   Returns:
     A line on what was called, "" where nothing was.
@@ -39,26 +36,49 @@ def try_out(
   named = settings.annotator
   called = (named.function, named.cost, named.measures)
   names = [name for name in called if name]
-  prompts = dataset.sample_prompts(_TRIED)
+  main, judge = prepared.main, plugins.annotator
+  prompts = main.sample_prompts(_TRIED)
   if not names or not prompts:
     return ""
-  texts = [
-    tokenizer.decode(ids)
-    for record in dataset.held_out[: 2 * _TRIED]
-    for ids in _responses(record)
-  ]
-  texts = (texts + [""] * 2 * _TRIED)[: 2 * len(prompts) - 1]
-  a, b = texts[: len(prompts)], [*texts[len(prompts) :], ""]
-  if plugins.annotator is not None:
-    judge = plugins.annotator
-    sides = [
-      written_answers(prompts, texts, dataset, tokenizer, judge)
-      for texts in (a, b)
-    ]
-    compare(judge, *(assess(judge, side) for side in sides))
-  for texts in (a, b):
+  sampled = [prepared.stages[s.name] for s in settings.stages if s.samples]
+  if judge is not None:
+    tokenizer = prepared.tokenizer
+    _judge_two(judge, main, prompts, main.held_out, tokenizer)
+    for own in dict.fromkeys(sampled):
+      if own is not main:
+        first = own.train_prompts[:_TRIED]
+        _judge_two(judge, own, first, own.train, tokenizer)
+  for texts in _sides(main.held_out, len(prompts), prepared.tokenizer):
     plugins.measures([prompt.text for prompt in prompts], texts)
   return f"[annotator] {' and '.join(names)}: tried on {len(prompts)} prompts"
+
+
+def _judge_two(
+  judge: Judge,
+  dataset: Dataset,
+  prompts: Sequence[data.EncodedPrompt],
+  records: Sequence[Any],
+  tokenizer: data.Tokenizer,
+) -> None:
+  """Has two responses to each prompt judged, out of those of some records."""
+  sides = [
+    written_answers(prompts, texts, dataset, tokenizer, judge)
+    for texts in _sides(records, len(prompts), tokenizer)
+  ]
+  compare(judge, *(assess(judge, side) for side in sides))
+
+
+def _sides(
+  records: Sequence[Any], count: int, tokenizer: data.Tokenizer
+) -> tuple[list[str], list[str]]:
+  """Two times `count` responses of some records, the last of them empty."""
+  texts = [
+    tokenizer.decode(ids)
+    for record in records[: 2 * _TRIED]
+    for ids in _responses(record)
+  ]
+  texts = (texts + [""] * 2 * _TRIED)[: 2 * count - 1]
+  return texts[:count], [*texts[count:], ""]
 
 
 def _responses(record: Any) -> list[Any]:

@@ -370,9 +370,11 @@ def measures(prompts, responses):
     ],
     judge_rows=lambda sources: [{} for _ in sources],
   )
-  tokenizer = SimpleNamespace(decode=str)
+  prepared = SimpleNamespace(
+    main=dataset, stages={}, tokenizer=SimpleNamespace(decode=str)
+  )
   with pytest.raises(UserError, match="division by zero for 'q', ''"):
-    try_out(found, settings, dataset, tokenizer)
+    try_out(found, settings, prepared)
   settings = _settings(
     tmp_path,
     text=text.replace("1 / len(response)", "len(response) - math.pi").replace(
@@ -382,13 +384,13 @@ def measures(prompts, responses):
     measures="mine.py:measures",
   )
   found = plugins.load_plugins(settings)
-  said = try_out(found, settings, dataset, tokenizer)
+  said = try_out(found, settings, prepared)
   assert said.endswith("tried on 2 prompts") and "mine.py:reward and" in said
   assert found.measures(["p"], ["r"])["seen"] == 4
   rewards = found.annotator.reward(make_answers(["p"], [""]))
   assert math.isclose(rewards[0], -math.pi)
   nothing = plugins.load_plugins(_settings(tmp_path))
-  assert try_out(nothing, _settings(tmp_path), dataset, None) == ""
+  assert try_out(nothing, _settings(tmp_path), prepared) == ""
 
 
 def test_a_bad_function_is_found_before_anything_is_written(place):

@@ -258,6 +258,23 @@ def test_what_the_judge_was_and_saw_may_not_change(judge, capsys):
   )
 
 
+def test_the_prompts_of_a_stages_own_data_are_tried_as_well(judge):
+  """Columns of another file aren't taken over: the judge would miss them."""
+  own = judge.folder / "own.jsonl"
+  own.write_text(judge.data.read_text())
+  flags = [
+    "--config.stages=('first','align')",
+    f"--config.first.data.path={own}",
+  ]
+  text = judge.config.read_text().replace(
+    "  return c", "  c.first = dict(data=dict(path=''))\n  return c"
+  )
+  judge.config.write_text(text)
+  message = judge.fails(judge.command(*_flags(judge, "reward", *flags)))
+  assert "reward raised KeyError: of for 'q" in message
+  assert not (judge.folder / "run").exists()
+
+
 def test_a_cost_alone_compares_nothing(judge):
   cost = f"--config.annotator.cost={judge.folder / 'judge.py'}:cost"
   message = judge.fails(judge.command(cost))

@@ -122,7 +122,7 @@ POINTS = {
     "jalign.decode.generate:generate", call=9, modes=("online",)
   ),
   "annotating": Point(
-    "jalign.feedback.rewards:probabilities", call=4, modes=("online",)
+    "jalign.feedback.rewards:compare", call=4, modes=("online",)
   ),
   # The report.
   "plots": Point("jalign.pages.plots:plot_metrics", when="after"),

@@ -77,6 +77,60 @@ def test_a_window_is_the_mean_over_its_examples_and_the_last_may_be_short():
   assert all(v["seconds_per_step"] > 0 for _, v in rows)
 
 
+def _several(state, batch):
+  placed = prepare(state, batch)
+  return placed._replace(batches=(placed.batches[0], jnp.float32(batch + 100)))
+
+
+def _uncounted(state, data, ref_params):
+  changed, sums = update(state, data, ref_params)
+  return changed.replace(step=state.step), sums
+
+
+def test_a_step_of_several_updates_counts_once():
+  """Its metrics are means over all of its updates' examples."""
+  ended, saved, probed = [], [], []
+
+  def finish(state, values, sums):
+    ended.append((int(state.step), values["fed"], len(sums)))
+    return state.replace(step=state.step + 1, carry=sums[-1]["loss"][1])
+
+  state, rows = run(
+    prepare=_several,
+    update=_uncounted,
+    finish=finish,
+    save=lambda state, position: saved.append((int(state.step), position)),
+    save_every=2,
+    probes=(loop.Probe(3, lambda s, x: probed.append((s, int(x.step))) or {}),),
+    log_every=2,
+  )
+  assert int(state.step) == 7 and float(state.carry) == 6 + 100 + 1
+  assert ended == [(i, i, 2) for i in range(7)]
+  assert saved == [(2, 2), (4, 4), (6, 6), (7, 7)]
+  assert probed == [(3, 3), (6, 6), (7, 7)]
+  assert float(state.params["w"][0]) == sum(2 + 2 * i + 100 for i in range(7))
+  data = np.array([0, 100, 1, 101])
+  want = np.dot(data, data + 1) / np.sum(data + 1)
+  assert rows[0][1]["loss"] == pytest.approx(want)
+  assert rows[0][1]["fed"] == 0.5
+
+  def breaks(state, data, ref_params):
+    state, sums = _uncounted(state, data, ref_params)
+    sums["loss"] = (jnp.where(data == 103, jnp.nan, 1.0), jnp.float32(1))
+    return state, sums
+
+  saved.clear()
+  with pytest.raises(loop.NonFiniteLossError, match="nan at step 4, on.*:7"):
+    run(
+      prepare=_several,
+      update=breaks,
+      finish=finish,
+      save=lambda state, position: saved.append(int(state.step)),
+      save_every=1,
+    )
+  assert saved == [1, 2, 3]
+
+
 def test_a_resumed_run_goes_on_from_its_step():
   whole, rows = run(log_every=1)
   half, first = run(steps=4, log_every=1)

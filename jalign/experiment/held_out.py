@@ -287,5 +287,6 @@ class Evaluation:
     return self._past
 
   def last(self, step: int) -> dict[str, float]:
-    """The metrics measured at a step, {} where none were."""
-    return dict(self._measured()).get(step, {})
+    """The metrics measured at a step, by name; {} where none were."""
+    # In the order of the file, whether they were read from there or not.
+    return dict(sorted(dict(self._measured()).get(step, {}).items()))

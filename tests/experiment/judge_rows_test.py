@@ -9,8 +9,10 @@ import pyarrow.parquet
 import pytest
 
 from jalign import cli
+from jalign.experiment.answers import written_answers
 from jalign.experiment.config.parse import defaults, parse
 from jalign.experiment.data.prepare import prepare
+from jalign.feedback import from_reward
 from jalign.training.metrics import read_jsonl
 from tests.experiment.conftest import pairs
 
@@ -120,7 +122,10 @@ def test_a_verifiable_reward_from_jsonl_and_parquet(judge, capsys):
   assert _metrics(again) == metrics
 
   # One run against the other, where the judge sees the rows again.
-  cli.main(["evaluate", f"--run={folder}", f"--against={again}"])
+  evaluate = ["evaluate", f"--run={folder}", f"--against={again}"]
+  cli.main([*evaluate, f"--data={table}"])
+  assert "the judge sees 'answer', 'of' of 40" in capsys.readouterr().out
+  cli.main(evaluate)
   said = capsys.readouterr().out
   assert "reward of" in said and "cost of" in said
 
@@ -309,6 +314,7 @@ def test_rows_are_the_first_of_a_prompt_and_none_where_they_lack(
     {"prompt": f"q{i}:", "chosen": " a", "rejected": " b", "answer": i}
     for i in range(20)
   ]
+  rows[0]["prompt"] += " and more of it"
   rows += [rows[3] | {"answer": 77, "chosen": " c"}, rows[4] | {"chosen": " c"}]
   del rows[5]["answer"]
   rows[6]["answer"] = None
@@ -326,7 +332,7 @@ def test_rows_are_the_first_of_a_prompt_and_none_where_they_lack(
     )
   )
   assert got == {
-    f"q{i}:": {
+    rows[i]["prompt"]: {
       "answer": None if i in (5, 6) else i,
       "more.tests": ["x"] if i == 7 else None,
     }
@@ -353,3 +359,25 @@ def test_rows_are_the_first_of_a_prompt_and_none_where_they_lack(
   assert plain.main.judge_rows(["?"]) == [{}]
   assert not any("judge" in line for line in plain.lines)
   assert "'answer' in 20 rows" in plain.summary()
+
+
+def test_texts_that_nobody_sampled_become_tokens(place, tmp_path):
+  rows = [
+    {"prompt": f"q{i}:", "chosen": " a", "rejected": " b"} for i in range(20)
+  ]
+  found = _prepared(place, rows, tmp_path / "run")
+  prompts, texts = found.main.train_prompts[:2], [" a b a", ""]
+  judge = from_reward(lambda prompt, response: 0.0)
+  given = (prompts, texts, found.main, found.tokenizer)
+  assert written_answers(*given, judge).sequences is None
+  answers = written_answers(*given, judge._replace(reads_tokens=True))
+  assert answers.texts == texts and answers.prompts == [p.text for p in prompts]
+  tokens, mask, lengths, _ = vars(answers.sequences).values()
+  end = found.tokenizer.end_ids[0]
+  for i, prompt in enumerate(prompts):
+    row, start = tokens[i, : lengths[i]], len(prompt.ids)
+    np.testing.assert_array_equal(row[:start], prompt.ids)
+    assert found.tokenizer.decode(row[start:-1]) == texts[i] and row[-1] == end
+    np.testing.assert_array_equal(
+      np.flatnonzero(mask[i]), np.arange(start, lengths[i])
+    )

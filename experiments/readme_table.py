@@ -23,9 +23,9 @@ def with_table(text: str) -> str:
   """
   pattern = re.escape(BEGIN) + ".*?" + re.escape(END)
   table = f"{BEGIN}{loss_tables.markdown_table()}{END}"
-  text, found = re.subn(pattern, lambda _: table, text, flags=re.DOTALL)
-  if found != 1:
-    raise ValueError(f"{found} tables between {BEGIN.strip()} and {END}.")
+  text, count = re.subn(pattern, lambda _: table, text, flags=re.DOTALL)
+  if count != 1:
+    raise ValueError(f"{count} tables between {BEGIN.strip()} and {END}.")
   return text
 
 

@@ -23,10 +23,10 @@ def sections(outcome: Outcome) -> list[Section]:
   measured = all(needed <= set(row["measures"]) for row in rows)
   if not rows or not shown or not measured:
     return frontier(outcome)
-  found = [_what(outcome), _cycle(outcome)]
+  parts = [_what(outcome), _cycle(outcome)]
   ceiling, references = _ceilings(outcome)
-  found += [_nash(outcome), *frontier(outcome, references), ceiling]
-  return [*found, *_reward(outcome)]
+  parts += [_nash(outcome), *frontier(outcome, references), ceiling]
+  return [*parts, *_reward(outcome)]
 
 
 def _what(outcome: Outcome) -> Section:
@@ -168,7 +168,7 @@ def _mix(weights, names) -> str:
 def _solve(game: np.ndarray) -> np.ndarray:
   """A maximin mixture of a symmetric zero-sum game, by linear programming."""
   n = len(game)
-  found = linprog(
+  solution = linprog(
     np.r_[np.zeros(n), -1],
     A_ub=np.c_[-(game - 0.5).T, np.ones(n)],
     b_ub=np.zeros(n),
@@ -176,7 +176,7 @@ def _solve(game: np.ndarray) -> np.ndarray:
     b_eq=[1],
     bounds=[(0, 1)] * n + [(None, None)],
   )
-  return found.x[:n]
+  return solution.x[:n]
 
 
 def _reward(outcome: Outcome) -> list[Section]:

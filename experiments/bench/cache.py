@@ -117,7 +117,7 @@ def records(batch, slots, dtypes, *, layers=LAYERS, steps=STEPS, repeats=7):
   }
   seconds, share = measure.alternate(runs, repeats=repeats)
   for (layout, how), times in seconds.items():
-    each = [t / steps / layers * 1e6 for t in times]
+    microseconds = [t / steps / layers * 1e6 for t in times]
     yield {
       "layout": layout,
       "write": how,
@@ -125,8 +125,8 @@ def records(batch, slots, dtypes, *, layers=LAYERS, steps=STEPS, repeats=7):
       "slots": slots,
       "dtype": dtypes[0],
       "cache_dtype": dtypes[1],
-      "us_per_layer": round(statistics.median(each), 2),
-      "range": [round(min(each), 2), round(max(each), 2)],
+      "us_per_layer": round(statistics.median(microseconds), 2),
+      "range": [round(min(microseconds), 2), round(max(microseconds), 2)],
       "repeats": repeats,
       "others": share,
     }

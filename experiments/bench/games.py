@@ -112,8 +112,10 @@ def main(argv: list[str]) -> None:
   references = rng.dirichlet(np.full(n, 5.0), _GAMES.value)
 
   def one_by_one():
-    found = [numpy_nash(p, mu, tau) for p, mu in zip(games, references)]
-    return np.stack([x for x, _ in found]), [count for _, count in found]
+    solutions = [numpy_nash(p, mu, tau) for p, mu in zip(games, references)]
+    return np.stack([x for x, _ in solutions]), [
+      count for _, count in solutions
+    ]
 
   compare(
     f"{_GAMES.value:,} of {n} actions", one_by_one, solve(games, references)

@@ -115,15 +115,15 @@ def ended(path: str) -> dict[str, dict[str, Any]]:
 
 def compared(name: str, record: dict[str, Any], path: str) -> dict[str, Any]:
   """The ratio of a part of PyTorch's to the same of ours, where it's there."""
-  kind, *rest = name.split(":")
+  kind, *parts = name.split(":")
   partner = {"hf": "decode", "torch_dpo": "dpo"}.get(kind)
   mine = [
     x["seconds"]["jalign"][0]
     for other, x in ended(path).items()
     if partner
-    and other.startswith(":".join([partner, *rest]))
+    and other.startswith(":".join([partner, *parts]))
     # decode:0.6b:1 begins decode:0.6b:128, too
-    and (partner == "dpo" or other == ":".join([partner, *rest]))
+    and (partner == "dpo" or other == ":".join([partner, *parts]))
   ]
   if not mine or "seconds" not in record:
     return {}

@@ -88,9 +88,9 @@ def mixture(s: Sizes, size: str, batch: str) -> dict[str, Any]:
   prompts = random_prompts(config, int(batch), s.prompt)
   pair = MixtureParams(params, other, jnp.float32(0.125))
   both = functools.partial(our_run, geometric(model, model), pair, prompts)
-  one = functools.partial(our_run, model, params, prompts)
+  single = functools.partial(our_run, model, params, prompts)
   record = _step_seconds(both, s.new, s.repeats)
-  alone = _step_seconds(one, s.new, s.repeats)
+  alone = _step_seconds(single, s.new, s.repeats)
   return record | {
     "size": size,
     "batch": int(batch),
@@ -120,23 +120,23 @@ def loop(s: Sizes, size: str, batch: str, chunk: str) -> dict[str, Any]:
   config, model, params = models.ours(size, "bfloat16")
   rows, inner = int(batch), int(chunk)
   prompts = random_prompts(config, rows, s.prompt)
-  one = jnp.ones(rows, jnp.int32)
+  ones = jnp.ones(rows, jnp.int32)
 
   def run_of(new):
     @jax.jit
     def run(params, prompts):
       params = model.prepare(params, rows)
       held = model.init_cache(params, rows, s.prompt + s.new)
-      logits, held = model.extend(params, prompts, one * s.prompt, held)
+      logits, held = model.extend(params, prompts, ones * s.prompt, held)
 
       def step(_, carry):
         token, held = carry
-        logits, held = model.extend(params, token[:, None], one, held)
+        logits, held = model.extend(params, token[:, None], ones, held)
         return greedy(logits), held
 
       def body(carry):
-        count, *rest = carry
-        return count + inner, *jax.lax.fori_loop(0, inner, step, tuple(rest))
+        count, *carried = carry
+        return count + inner, *jax.lax.fori_loop(0, inner, step, tuple(carried))
 
       # No token is -1: as with ends of sequence, the loop has to look.
       going = lambda c: (c[0] < new) & ~jnp.all(c[1] == -1)
@@ -161,18 +161,18 @@ def dpo(s: Sizes, size: str, remat: str) -> dict[str, Any]:
   step = train_step.our_step(model, params, reference, rows)
   first = measure.first(step)
   seconds, share = measure.alternate({"jalign": step}, repeats=s.repeats)
-  found = measure.spread(seconds["jalign"])
+  spread = measure.spread(seconds["jalign"])
   tokens = 2 * s.pairs * s.length
   return {
     "size": size,
     "setting": remat,
     "pairs": s.pairs,
     "length": s.length,
-    "seconds": {"jalign": found},
+    "seconds": {"jalign": spread},
     "first_call": round(first, 2),
     "mfu": round(
       dpo_flop(config, params, tokens, s.length)
-      / found[0]
+      / spread[0]
       / (PEAK_TFLOPS * 1e12),
       4,
     ),
@@ -203,8 +203,8 @@ def head(s: Sizes, size: str) -> dict[str, Any]:
   targets = jax.random.randint(keys[2], shape, 0, vocab)
 
   def streamed(hidden, weight):
-    found = logprobs.token_logprobs(hidden, Head(weight), targets)
-    return jnp.sum(found)
+    logps = logprobs.token_logprobs(hidden, Head(weight), targets)
+    return jnp.sum(logps)
 
   def full(hidden, weight):
     z = jax.nn.log_softmax(logprobs.logits(Head(weight), hidden))
@@ -276,11 +276,11 @@ def cache_layout(s: Sizes, batch: str) -> dict[str, Any]:
   sizes = dict(repeats=s.repeats)
   if s is TINY:
     sizes |= dict(layers=1, steps=2)
-  found = cache.records(int(batch), s.prompt + s.new, kind, **sizes)
+  records = cache.records(int(batch), s.prompt + s.new, kind, **sizes)
   return {
     "batch": int(batch),
     "us_per_layer": {
-      f"{x['layout']}/{x['write']}": x["us_per_layer"] for x in found
+      f"{x['layout']}/{x['write']}": x["us_per_layer"] for x in records
     },
   }
 

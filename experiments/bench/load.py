@@ -187,22 +187,22 @@ def loading(results, config, repeats):
     hf.save(params, config, folder, shard_bytes=size // 4)
     del params
     largest = 4 * config.vocab_size * config.hidden_size
-    found: dict[str, list[dict]] = {name: [] for name in names}
+    timings: dict[str, list[dict]] = {name: [] for name in names}
     for _ in range(repeats + 1):  # the first one reads the disk
       for name in names:
-        found[name].append(apart(name, folder))
+        timings[name].append(apart(name, folder))
   record = {
     "bytes": size,
     "largest_tensor": largest,
     "seconds": {
       name: measure.spread([x["seconds"] for x in runs[1:]])
-      for name, runs in found.items()
+      for name, runs in timings.items()
     },
   }
   for key in ("peak", "private"):
     record[key] = {
       name: measure.spread([x[key] for x in runs[1:]])
-      for name, runs in found.items()
+      for name, runs in timings.items()
     }
   above = record["private"]["jalign"][0] - size
   record["above_in_largest_tensors"] = round(above / largest, 3)

@@ -39,10 +39,10 @@ def full(hidden, weight, targets, given):
 
 def streamed(hidden, weight, targets, given, want=(), tile=None, mask=None):
   """A sum of all that is wanted, so that all of it has a gradient."""
-  found = logprobs.token_statistics(
+  statistics = logprobs.token_statistics(
     hidden, Head(weight), targets, want=want, tile=tile, mask=mask
   )
-  values = [x for x in found if x is not None and x.dtype == jnp.float32]
+  values = [x for x in statistics if x is not None and x.dtype == jnp.float32]
   return sum(jnp.sum(given * x) for x in values)
 
 

@@ -145,14 +145,14 @@ def floors(megabytes: int = 400, width: int = 2048) -> dict[str, float]:
   big = jnp.ones(megabytes * 2**18, jnp.float32)
   total = jax.jit(jnp.sum)
   seconds, _ = alternate({"read": lambda: total(big)}, repeats=5)
-  found = {"read_gb_s": big.nbytes / min(seconds["read"][1:]) / 1e9}
+  rates = {"read_gb_s": big.nbytes / min(seconds["read"][1:]) / 1e9}
   for dtype in (jnp.float32, jnp.bfloat16):
     a = jnp.ones((width, width), dtype)
     dot = jax.jit(lambda x: jnp.dot(x, x, preferred_element_type=jnp.float32))
     seconds, _ = alternate({"dot": lambda a=a, dot=dot: dot(a)}, repeats=5)
     name = f"gemm_{jnp.dtype(dtype).name}_gflop_s"
-    found[name] = 2 * width**3 / min(seconds["dot"][1:]) / 1e9
-  return {name: round(value, 1) for name, value in found.items()}
+    rates[name] = 2 * width**3 / min(seconds["dot"][1:]) / 1e9
+  return {name: round(value, 1) for name, value in rates.items()}
 
 
 class Results:

@@ -79,12 +79,12 @@ def whole_batches(pairs: list[data.EncodedPair]) -> list[data.EncodedPair]:
   """Pairs that fill whole batches of each bucket: none has rows of no weight,
   which packing would leave out."""
   bucket = np.searchsorted(BUCKETS, [data.pair_length(p) for p in pairs])
-  kept: list[data.EncodedPair] = []
+  selection: list[data.EncodedPair] = []
   for number in range(len(BUCKETS)):
     members = [p for p, b in zip(pairs, bucket) if b == number]
-    kept += members[: len(members) // _BATCH.value * _BATCH.value]
-  order = np.random.default_rng(1).permutation(len(kept))
-  return [kept[i] for i in order]
+    selection += members[: len(members) // _BATCH.value * _BATCH.value]
+  order = np.random.default_rng(1).permutation(len(selection))
+  return [selection[i] for i in order]
 
 
 def epoch(pairs, packing: data.Packing | None) -> tuple[list[Any], float]:
@@ -97,8 +97,8 @@ def epoch(pairs, packing: data.Packing | None) -> tuple[list[Any], float]:
     collate = packing.collate(collate)
   start = time.perf_counter()
   batches = [
-    collate([pairs[i] for i in one.examples], _BATCH.value, one.length)
-    for one in plan
+    collate([pairs[i] for i in batch.examples], _BATCH.value, batch.length)
+    for batch in plan
   ]
   return batches, (time.perf_counter() - start) / len(batches)
 
@@ -147,12 +147,12 @@ def main(_):
     "packed": data.Packing(width=_WIDTH.value),
     "packed_shared": data.Packing(width=_WIDTH.value, share_prefix=True),
   }
-  epochs, found = {}, {}
+  epochs, records = {}, {}
   for name, packing in ways.items():
     batches, host = epoch(pairs, packing)
     epochs[name] = jax.device_put(batches)
     compile_seconds, total = run(epochs[name])
-    found[name] = {
+    records[name] = {
       "loss": total / count,
       "steps": len(batches),
       "slots": sum(map(slots, batches)),
@@ -163,8 +163,8 @@ def main(_):
       "host_ms_per_step": 1e3 * host,
       "first_epoch_seconds": compile_seconds,
     }
-  want = found["rows"]["loss"]
-  for name, row in found.items():
+  want = records["rows"]["loss"]
+  for name, row in records.items():
     np.testing.assert_allclose(row["loss"], want, rtol=1e-5, err_msg=name)
     print(f"{name}: {row}", file=sys.stderr, flush=True)
   seconds: dict[str, list[float]] = {name: [] for name in ways}
@@ -173,7 +173,7 @@ def main(_):
       seconds[name].append(run(epochs[name])[0] / count)
   for name, times in seconds.items():
     plain = statistics.median(seconds["rows"])
-    found[name] |= {
+    records[name] |= {
       "ms_per_pair": 1e3 * statistics.median(times),
       "range": [1e3 * min(times), 1e3 * max(times)],
       "speedup": plain / statistics.median(times),
@@ -188,7 +188,7 @@ def main(_):
         "width": _WIDTH.value,
         "parameters": sum(x.size for x in jax.tree.leaves(reference)),
         "vocabulary": _VOCABULARY.value,
-        "ways": found,
+        "ways": records,
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "load": os.getloadavg()[0],

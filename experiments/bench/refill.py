@@ -90,13 +90,13 @@ def prefill(results, size, dtype, samples, width, new, repeats):
   prompts = random_prompts(config, 2, width)
   lengths = jnp.full(2, width)
   keys = jax.random.split(jax.random.key(2), 2 * samples)
-  each = jnp.repeat(prompts, samples, 0), jnp.repeat(lengths, samples)
+  copies = jnp.repeat(prompts, samples, 0), jnp.repeat(lengths, samples)
   settings = dict(max_new_tokens=new, stop_ids=())
   contestants = {
     "shared": lambda: generate(
       model, params, prompts, lengths, keys, samples=samples, **settings
     ),
-    "each": lambda: generate(model, params, *each, keys, **settings),
+    "each": lambda: generate(model, params, *copies, keys, **settings),
   }
   for run in contestants.values():
     measure.first(run)

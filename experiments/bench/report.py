@@ -234,12 +234,12 @@ ROWS = (
 
 def read(paths: Iterable[pathlib.Path]) -> list[Record]:
   """The last record of each point, in the order of their first."""
-  found: dict[tuple, Record] = {}
+  records: dict[tuple, Record] = {}
   for path in paths:
     for line in path.read_text().splitlines():
       record = json.loads(line)
-      found[tuple(record.get(name) for name in _POINT)] = record
-  return list(found.values())
+      records[tuple(record.get(name) for name in _POINT)] = record
+  return list(records.values())
 
 
 def verdict(row: Row, worst: float) -> str:

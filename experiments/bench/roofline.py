@@ -60,8 +60,8 @@ def draw(records: list[dict[str, Any]], path: str) -> None:
               linestyle="-" if shape == "o" else "--",
             )
       axis.set(xscale="log", yscale="log", title=f"Decoding, {dtype}")
-      for one in (axis.xaxis, axis.yaxis):
-        one.set_major_formatter("{x:g}")
+      for side in (axis.xaxis, axis.yaxis):
+        side.set_major_formatter("{x:g}")
       axis.set_xlabel("FLOP per byte of weights")
       axis.legend(loc="lower right", frameon=False, fontsize="small")
     axes[0][0].set_ylabel("GFLOP/s")

@@ -133,17 +133,17 @@ def contestants(size, only, count, width, folder):
   config, model, params = models.ours(size, "float32", remat="dots")
   _, _, reference = models.ours(size, "float32", seed=1, remat="dots")
   rows = pairs(config.vocab_size, count, width)
-  found = {}
+  steps = {}
   if only != "jalign":
     made = [models.theirs(config, p) for p in (params, reference)]
     theirs = made[0] and their_step(*made, rows, folder)
     if theirs:
-      found["trl"] = theirs
+      steps["trl"] = theirs
   if only == "trl":
     del params, reference
-    return found
-  found["jalign"] = our_step(model, params, reference, rows)
-  return found
+    return steps
+  steps["jalign"] = our_step(model, params, reference, rows)
+  return steps
 
 
 def peak(size, only):
@@ -167,9 +167,9 @@ def main(argv: list[str]) -> None:
   sizes = ["tiny"] if smoke else measure.SIZES.value
   with tempfile.TemporaryDirectory() as folder:
     if _ONLY.value:
-      found = contestants(sizes[0], _ONLY.value, count, width, folder)
+      steps = contestants(sizes[0], _ONLY.value, count, width, folder)
       for _ in range(3):
-        jax.block_until_ready(found[_ONLY.value]())
+        jax.block_until_ready(steps[_ONLY.value]())
       # Not getrusage: its peak is inherited from the process that forked.
       status = pathlib.Path("/proc/self/status").read_text()
       print(int(status.split("VmHWM:")[1].split()[0]) * 1024)
@@ -180,16 +180,16 @@ def main(argv: list[str]) -> None:
 
 
 def measure_size(results, size, count, width, repeats, folder):
-  found = contestants(size, "", count, width, folder)
-  first = {name: step() for name, step in found.items()}
+  steps = contestants(size, "", count, width, folder)
+  first = {name: step() for name, step in steps.items()}
   total, examples = first["jalign"]["loss"]
   loss = float(total / examples)
   if "trl" in first:
     np.testing.assert_allclose(loss, first["trl"], rtol=1e-5)
-  for step in found.values():
+  for step in steps.values():
     measure.first(step)
-  seconds, share = measure.alternate(found, repeats=repeats)
-  memory = {name: peak(size, name) for name in found}
+  seconds, share = measure.alternate(steps, repeats=repeats)
+  memory = {name: peak(size, name) for name in steps}
   middle = {name: measure.spread(x)[0] for name, x in seconds.items()}
   record = {
     "size": size,

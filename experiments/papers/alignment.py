@@ -87,8 +87,8 @@ def align(
     if step < steps:
       batch = next(batches)
       data = reference.attach(batch.data, batch.sources, table)
-      state, found = update(state, jax.device_put(data))
-      sums.append(jax.device_get(found))
+      state, step_sums = update(state, jax.device_put(data))
+      sums.append(jax.device_get(step_sums))
   batches.close()
   values = {key: np.array([row[key] for row in rows]) for key in rows[0]}
   return Course(state.params, np.array(at), values)

@@ -88,11 +88,11 @@ def theory_claims() -> list[Claim]:
 @functools.cache
 def curves() -> dict[str, np.ndarray]:
   """[COUNTS, SEEDS] KL(optimal, CPL's policy) by the number of answers."""
-  found = {}
+  divergences = {}
   for name in SLIPS:
     w = world(name)
     pairs = labelled(w, "regret")
-    found[name] = np.array(
+    divergences[name] = np.array(
       [
         [
           w.divergence(cpl_policy(zeros(w), answers, ridge=0.01 / count))
@@ -102,21 +102,21 @@ def curves() -> dict[str, np.ndarray]:
         for count in COUNTS
       ]
     )
-  return found
+  return divergences
 
 
 @functools.cache
 def limits() -> dict[str, dict[str, float]]:
   """KL(optimal, policy) with infinitely many answers, where it isn't 0."""
-  found = {}
+  divergences = {}
   for name in SLIPS:
     w = world(name)
     pairs = labelled(w, "regret")
-    found[name] = {
+    divergences[name] = {
       "CPL, bias 0.5": w.divergence(cpl_policy(zeros(w), pairs, 0.5)),
       "SFT": w.divergence(cloned_policy(w.mdp, pairs)),
     }
-  return found
+  return divergences
 
 
 def consistency_claims() -> list[Claim]:
@@ -125,7 +125,7 @@ def consistency_claims() -> list[Claim]:
   slopes = [
     np.polyfit(np.log(COUNTS[1:]), np.log(m[1:]), 1)[0] for m in medians
   ]
-  rest = {k: [x[k] for x in limits().values()] for k in limits()["certain"]}
+  floors = {k: [x[k] for x in limits().values()] for k in limits()["certain"]}
   return [
     Claim(
       CPL,
@@ -139,8 +139,8 @@ def consistency_claims() -> list[Claim]:
     Claim(
       CPL,
       "a bias of 0.5, and SFT on the winners, have other limits (derived)",
-      "; ".join(f"{k}: KL {a:.3f}, {b:.3f}" for k, (a, b) in rest.items()),
-      min(min(x) for x in rest.values()) > 0.05,
+      "; ".join(f"{k}: KL {a:.3f}, {b:.3f}" for k, (a, b) in floors.items()),
+      min(min(x) for x in floors.values()) > 0.05,
     ),
   ]
 
@@ -156,21 +156,21 @@ def careful_pairs(w: World, seed: int) -> tuple[Pairs, np.ndarray]:
 
 def drained(w: World, worst: np.ndarray, shift: float) -> np.ndarray:
   """[S, A] probabilities: the optimal ones times exp(-shift), and the rest."""
-  kept = np.where(worst, 0.0, w.policy * np.exp(-shift))
-  return kept + worst * (1 - kept.sum(-1, keepdims=True))
+  policy = np.where(worst, 0.0, w.policy * np.exp(-shift))
+  return policy + worst * (1 - policy.sum(-1, keepdims=True))
 
 
 @functools.cache
 def offline(name: str, bias: float) -> tuple[float, float]:
   """Probability of unseen actions, and gain; means of 8 seeds, 300 answers."""
   w = world(name)
-  found = []
+  outcomes = []
   for seed in range(8):
     pairs, worst = careful_pairs(w, seed)
     answers = pairs.answered(300, np.random.default_rng(seed))
     policy = cpl_policy(zeros(w), answers, bias, ridge=0.01 / 300)
-    found.append((unseen(w, worst, policy), w.gain(policy)))
-  out, gain = np.mean(found, 0)
+    outcomes.append((unseen(w, worst, policy), w.gain(policy)))
+  out, gain = np.mean(outcomes, 0)
   return float(out), float(gain)
 
 

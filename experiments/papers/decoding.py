@@ -200,8 +200,8 @@ def deal_shares() -> dict[str, tuple[float, float]]:
     base, rewards = game(seed)
     score = np.log(base) + rewards
     for name in LOOKAHEADS:
-      found = float(score[deal(base, rewards, name)])
-      lost[name].append(float(score.max()) - found)
+      value = float(score[deal(base, rewards, name)])
+      lost[name].append(float(score.max()) - value)
   return {
     name: (float(np.mean(np.array(x) < 1e-12)), float(np.mean(x)))
     for name, x in lost.items()
@@ -210,12 +210,12 @@ def deal_shares() -> dict[str, tuple[float, float]]:
 
 def deal_claims() -> list[Claim]:
   """What a lookahead is worth."""
-  found = deal_shares()
+  worth = deal_shares()
   shown = ", ".join(
     f"{name} {share:.1%} (loses {loss:.3f})"
-    for name, (share, loss) in found.items()
+    for name, (share, loss) in worth.items()
   )
-  shares = [share for share, _ in found.values()]
+  shares = [share for share, _ in worth.values()]
   return [
     Claim(
       DEAL,
@@ -259,15 +259,15 @@ def align_claims(sign: float = 1.0) -> list[Claim]:
   mask = np.ones((27, 3), bool)
   with jax.enable_x64(True):
     logits = [jnp.asarray(rows(p)) for p in (student, dpo, base)]
-    each = losses.token_distillation(
+    row_losses = losses.token_distillation(
       *logits, mask, beta=BETA / w, dpo_beta=BETA
     )
     contrast = losses.align_distil(*logits, mask, beta=0.1, extrapolation=15.0)
-  own = float(student.ravel() @ np.asarray(each))
+  own = float(student.ravel() @ np.asarray(row_losses))
   exact = BETA / w * kl(student, teacher)
   apart = np.abs(np.asarray(contrast) - _contrast(student, dpo)).max()
   gap, best, reached = align_gap(w)
-  _, one, same = align_gap(1.0)
+  _, unit_best, same = align_gap(1.0)
   return [
     Claim(
       ALIGN,
@@ -293,8 +293,8 @@ def align_claims(sign: float = 1.0) -> list[Claim]:
     Claim(
       "ours, on Zhang et al. 2025",
       "at w = 1 it is",
-      f"lacks {abs(one - same):.1g}",
-      abs(one - same) < 1e-14,
+      f"lacks {abs(unit_best - same):.1g}",
+      abs(unit_best - same) < 1e-14,
     ),
   ]
 
@@ -327,8 +327,8 @@ def draw() -> Figure:
   front.xaxis.set_major_formatter("{x:g}")
   front.set_title("base exp(value / alpha); TQ* with beta = 0.5")
   front.legend(frameon=False, fontsize=8)
-  found = deal_shares()
-  heights = [100 * found[name][0] for name in LOOKAHEADS]
+  shares = deal_shares()
+  heights = [100 * shares[name][0] for name in LOOKAHEADS]
   bars = share.bar(LOOKAHEADS, heights, 0.6, color=PALETTE[0])
   share.bar_label(bars, fmt="{:.0f}", fontsize=9)
   share.set(ylabel="% of 500 games", xlabel="lookahead", ylim=(0, 110))

@@ -87,10 +87,10 @@ def f_dpg_claims(all_losses=LOSSES) -> list[Claim]:
   base, logits, reward = world()
   target = normalized(np.log(base) + reward)
   terms = [(all_losses[name], x) for x in (0.0, 3.0) for name in DIVERGENCES]
-  found, shifted = np.split(dpg_gradients(terms, logits, target), 2)
-  moved = np.abs(shifted - found).max()
+  gradients, shifted = np.split(dpg_gradients(terms, logits, target), 2)
+  moved = np.abs(shifted - gradients).max()
   off = {}
-  for (name, divergence), gradient in zip(DIVERGENCES.items(), found):
+  for (name, divergence), gradient in zip(DIVERGENCES.items(), gradients):
     value = lambda z, d=divergence: d(normalized(z), target)
     exact = complex_step(value, logits)
     off[name] = np.abs(gradient - exact).max() / np.abs(exact).max()
@@ -122,15 +122,15 @@ def rlhf_claims(sign: float = 1.0) -> list[Claim]:
 
   exact = complex_step(lacks, logits)
   term = (losses.f_dpg_reverse_kl, 0.0)
-  found = BETA * dpg_gradients([term], logits, target)[0]
-  off = np.abs(found - exact).max()
-  rest = np.abs(complex_step(lacks, np.log(target))).max()
+  gradient = BETA * dpg_gradients([term], logits, target)[0]
+  off = np.abs(gradient - exact).max()
+  residual = np.abs(complex_step(lacks, np.log(target))).max()
   return [
     Claim(
       FDPG,
       "RLHF's gradient is beta times reverse-KL f-DPG's on base exp(r / beta)",
-      f"within {off:.1g}; at that target RLHF's is {rest:.1g}",
-      off < 1e-14 and rest < 1e-14,
+      f"within {off:.1g}; at that target RLHF's is {residual:.1g}",
+      off < 1e-14 and residual < 1e-14,
     )
   ]
 
@@ -151,7 +151,7 @@ def normals(theta: np.ndarray) -> jax.Array:
 @functools.lru_cache
 def fits() -> dict[str, np.ndarray]:
   """The best normal [81] under each smooth divergence, by f-DPG."""
-  found = {}
+  optima = {}
   for name in ("reverse KL", "forward KL", "Jensen-Shannon"):
     slope = lambda theta, loss=LOSSES[name]: dpg_gradients(
       [(loss, 0.0)], theta, BIMODAL, normals
@@ -164,16 +164,16 @@ def fits() -> dict[str, np.ndarray]:
       with jax.enable_x64(True):
         q = np.exp(np.asarray(normals(optimize.root(slope, theta).x)))
       ends.append((float(DIVERGENCES[name](q, BIMODAL)), q))
-    found[name] = min(ends, key=lambda end: end[0])[1]
-  return found
+    optima[name] = min(ends, key=lambda end: end[0])[1]
+  return optima
 
 
 def fit_claims() -> list[Claim]:
   """Which f covers the target and which one seeks a mode."""
-  found = fits()
+  optima = fits()
   mean = lambda p: float(p @ GRID)
   spread = lambda p: float(np.sqrt(p @ GRID**2 - mean(p) ** 2))
-  forward, reverse = found["forward KL"], found["reverse KL"]
+  forward, reverse = optima["forward KL"], optima["reverse KL"]
   matched = max(
     abs(mean(forward) - mean(BIMODAL)), abs(spread(forward) - spread(BIMODAL))
   )

@@ -98,14 +98,14 @@ class Model:
 @functools.cache
 def failures() -> dict[tuple[int, int], dict[float, float]]:
   """(shared, own tokens) -> rho -> share of pairs that aren't ideal."""
-  found = {}
+  shares = {}
   for own in OWN:
     for shared in SHARED:
       pairs = Model(shared, own).pairs()
-      found[shared, own] = {
+      shares[shared, own] = {
         rho: float(np.mean(~pairs.ideal(rho))) for rho in RHOS
       }
-  return found
+  return shares
 
 
 def closed_forms() -> list[Claim]:
@@ -149,9 +149,9 @@ def closed_forms() -> list[Claim]:
 
 def prefix_claims() -> list[Claim]:
   """What tokens that both responses share do."""
-  found = failures()
-  rate = [found[shared, 1][1.0] for shared in SHARED]
-  longer = {own: found[3, own][1.0] for own in OWN}
+  shares = failures()
+  rate = [shares[shared, 1][1.0] for shared in SHARED]
+  longer = {own: shares[3, own][1.0] for own in OWN}
   return [
     Claim(
       YUAN,
@@ -227,10 +227,10 @@ def draw() -> Figure:
   """How often the law fails, and where pairs lie."""
   figure = new_figure(9.2, 3.6, "")
   left, right = figure.subplots(1, 2)
-  found = failures()
+  shares = failures()
   for own, colour in zip(OWN, PALETTE):
     for rho, style in ((1.0, "-"), (2.0, "--")):
-      rates = [100 * found[shared, own][rho] for shared in SHARED]
+      rates = [100 * shares[shared, own][rho] for shared in SHARED]
       label = f"{own} own, rho = {rho:g}"
       left.plot(SHARED, rates, style, color=colour, marker="o", label=label)
   left.set(

@@ -19,10 +19,10 @@ def draw(courses, heats) -> Figure:
   figure = new_figure(12.5, 2.1 * rows + 7.0, "")
   top, below = figure.subfigures(2, 1, height_ratios=[2.1 * rows, 7.0])
   grid = top.subplots(rows, COLUMNS, sharex=True, squeeze=False).ravel()
-  for axes, (name, one) in zip(grid, courses.items()):
+  for axes, (name, course) in zip(grid, courses.items()):
     for i, (side, style) in enumerate((("chosen", "-"), ("rejected", "--"))):
       axes.plot(
-        one.steps, one.ratios[:, i], style, color=PALETTE[i], label=side
+        course.steps, course.ratios[:, i], style, color=PALETTE[i], label=side
       )
     axes.axhline(0, color="#888888", linewidth=0.8)
     axes.set_title(name)
@@ -48,8 +48,8 @@ def _pairs(figure, courses) -> None:
     (axes[1], "adam", "Adam on the pair: as forecast"),
   ):
     rates = []
-    for one in courses.values():
-      counts = [x.agreement(getattr(x, which)) for x in one.looks.values()]
+    for course in courses.values():
+      counts = [x.agreement(getattr(x, which)) for x in course.looks.values()]
       right, total = map(sum, zip(*counts))
       rates.append(100 * right / total)
     panel.bar(names, rates, color=PALETTE[0 if which == "sgd" else 1])

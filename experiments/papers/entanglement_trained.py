@@ -98,7 +98,7 @@ def make_look(
   def look(state, rows, d_w, d_l):
     params = state.params
 
-    def one(inputs):
+    def pair_look(inputs):
       pair, up, down = inputs
       ascent = jax.grad(lambda p: logps(p, pair) @ jnp.stack([up, -down]))(
         params
@@ -122,7 +122,7 @@ def make_look(
       return said.cosine[0], bound, case, by_sgd, by_adam, most > 0
 
     pairs = jax.tree.map(lambda x: x.reshape(-1, 2, *x.shape[1:]), rows)
-    return Look(*jax.lax.map(one, (pairs, d_w, d_l)))
+    return Look(*jax.lax.map(pair_look, (pairs, d_w, d_l)))
 
   return lambda *args: Look(*map(np.asarray, look(*args)))
 
@@ -170,14 +170,14 @@ def course(
 
 def _rate(courses: dict[str, Course], which: str) -> dict[str, float]:
   """Share of all looks' pairs whose case came, by loss."""
-  found = {}
-  for name, one in courses.items():
+  rates = {}
+  for name, course in courses.items():
     counts = [
-      look.agreement(getattr(look, which)) for look in one.looks.values()
+      look.agreement(getattr(look, which)) for look in course.looks.values()
     ]
     right, total = map(sum, zip(*counts))
-    found[name] = right / total
-  return found
+    rates[name] = right / total
+  return rates
 
 
 def _listed(rates: dict[str, float]) -> str:
@@ -187,10 +187,12 @@ def _listed(rates: dict[str, float]) -> str:
 def claims(courses: dict[str, Course], heats: dict[str, Heat]) -> list[Claim]:
   """What the paper says, on these policies."""
   sgd, adam = _rate(courses, "sgd"), _rate(courses, "adam")
-  together = {name: one.ratios[-1].prod() > 0 for name, one in courses.items()}
+  together = {
+    name: course.ratios[-1].prod() > 0 for name, course in courses.items()
+  }
   cosines = {
-    name: float(one.looks[LOOKS[-1]].cosine.mean())
-    for name, one in courses.items()
+    name: float(course.looks[LOOKS[-1]].cosine.mean())
+    for name, course in courses.items()
   }
   not_ideal = {
     name: float(

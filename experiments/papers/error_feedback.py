@@ -50,9 +50,9 @@ def quadratics(n: int = 20, d: int = 10, seed: int = 0) -> Problem:
 def top_1(v: np.ndarray) -> np.ndarray:
   """Each row's largest entry by size; alpha = 1 / d."""
   keep = np.abs(v).argmax(-1)[..., None]
-  kept = np.zeros_like(v)
-  np.put_along_axis(kept, keep, np.take_along_axis(v, keep, -1), -1)
-  return kept
+  entries = np.zeros_like(v)
+  np.put_along_axis(entries, keep, np.take_along_axis(v, keep, -1), -1)
+  return entries
 
 
 def powers_of_two(v: np.ndarray) -> np.ndarray:
@@ -111,10 +111,10 @@ def step_sizes(problem: Problem, alpha: float) -> tuple[float, float, float]:
   """The old and the new theory's largest step, and xi(alpha)."""
   root = np.sqrt(1 - alpha)
   xi = root / (1 - root)
-  smooth, each = problem.smoothness()
-  quadratic = float(np.sqrt(np.mean(each**2)))
+  smooth, constants = problem.smoothness()
+  quadratic = float(np.sqrt(np.mean(constants**2)))
   return (
     1 / (smooth + quadratic * xi),
-    1 / (smooth + float(each.mean()) * xi),
+    1 / (smooth + float(constants.mean()) * xi),
     xi,
   )

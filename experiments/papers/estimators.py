@@ -78,11 +78,11 @@ def bandit(rewards: np.ndarray) -> dict[str, Moments]:
   pi = np.exp(LOGITS) / np.exp(LOGITS).sum()
   plain = rewards[:, None] * (np.eye(len(pi)) - pi)
   with jax.enable_x64(True):
-    found = _estimates(jnp.asarray(rewards))
+    estimates = _estimates(jnp.asarray(rewards))
   pairs = np.outer(pi, pi).ravel()
   return {
     "REINFORCE": moments(plain, pi, 4),
-    **{name: moments(np.asarray(x), pairs, 2) for name, x in found.items()},
+    **{name: moments(np.asarray(x), pairs, 2) for name, x in estimates.items()},
   }
 
 
@@ -136,8 +136,8 @@ def runs() -> tuple[Problem, dict[str, tuple[float, Run]]]:
   """name -> (step, run) under Top-1."""
   problem = quadratics()
   old, new, _ = step_sizes(problem, 1 / problem.centres.shape[1])
-  _, each = problem.smoothness()
-  w = each / each.sum()
+  _, constants = problem.smoothness()
+  w = constants / constants.sum()
   return problem, {
     "EF21, old step": (old, ef21(problem, old, top_1)),
     "EF21, new step": (new, ef21(problem, new, top_1)),
@@ -155,22 +155,22 @@ def bound(problem: Problem, step: float, run: Run, alpha: float) -> float:
 
 def ef21_claims() -> list[Claim]:
   """Steps, identical iterates, bounds."""
-  problem, found = runs()
+  problem, outcomes = runs()
   alpha = 1 / problem.centres.shape[1]
   old, new, xi = step_sizes(problem, alpha)
-  same, weighted = (found[f"{k}, new step"][1] for k in ("EF21", "EF21-W"))
+  same, weighted = (outcomes[f"{k}, new step"][1] for k in ("EF21", "EF21-W"))
   size = np.abs(same.iterates).max()
   apart = np.abs(same.iterates - weighted.iterates)[:1000].max() / size
   # n w is (16, 1/4, ..., 1/8, ...): such factors round nothing.
   exact = np.repeat([16, 0.25, 0.125], (1, 13, 6)) * (1 / 20)
   bits = same.iterates == ef21(problem, new, top_1, exact).iterates
-  _, each = problem.smoothness()
-  w = each / each.sum()
+  _, constants = problem.smoothness()
+  w = constants / constants.sum()
   rounded = [ef21(problem, new, powers_of_two, x, 300) for x in (None, w)]
   differ = np.abs(rounded[0].iterates - rounded[1].iterates).max() / size
   bounded = {
     name: (float(run.squares.mean()), bound(problem, step, run, alpha))
-    for name, (step, run) in found.items()
+    for name, (step, run) in outcomes.items()
     if name != "EF21, new step"
   }
   return [
@@ -234,13 +234,15 @@ def draw() -> Figure:
   variance.set_ylabel("variance (trace), 4 draws")
   variance.set_title("Six arms, enumerated")
   variance.legend(frameon=False)
-  _, found = runs()
+  _, outcomes = runs()
   looks = (
     (PALETTE[1], "-", 1.8),
     (PALETTE[5], "-", 4),
     (PALETTE[0], "--", 1.8),
   )
-  for (name, (step, run)), (colour, dashes, width) in zip(found.items(), looks):
+  for (name, (step, run)), (colour, dashes, width) in zip(
+    outcomes.items(), looks
+  ):
     mean = np.cumsum(run.squares) / np.arange(1, STEPS + 1)
     label = f"{name} {step:.3f}"
     style = {"color": colour, "linestyle": dashes, "linewidth": width}

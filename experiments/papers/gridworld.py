@@ -64,8 +64,8 @@ class Segments(NamedTuple):
 
   def take(self, rows: np.ndarray) -> "Segments":
     """Some of them, with the law that they have among themselves."""
-    found = Segments(*(x[rows] for x in self))
-    return found._replace(law=found.law / found.law.sum())
+    subset = Segments(*(x[rows] for x in self))
+    return subset._replace(law=subset.law / subset.law.sum())
 
   def values(self, table: np.ndarray) -> np.ndarray:
     """[N, T] of a table [S, A] or [S, A, S] at the steps."""

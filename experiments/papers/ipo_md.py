@@ -32,7 +32,7 @@ def expected_loss(logits: Any, game: Any, tau: float, sampler: Any) -> Any:
   logps, refs = jax.nn.log_softmax(logits), jnp.log(game.reference)
   n = len(refs)
   first, second = jnp.repeat(jnp.arange(n), n), jnp.tile(jnp.arange(n), n)
-  each = losses.ipo_soft(
+  pair_losses = losses.ipo_soft(
     logps[first],
     logps[second],
     refs[first],
@@ -40,7 +40,7 @@ def expected_loss(logits: Any, game: Any, tau: float, sampler: Any) -> Any:
     jnp.asarray(game.preferences)[first, second],
     tau=tau,
   )
-  return sampler[first] * sampler[second] @ each
+  return sampler[first] * sampler[second] @ pair_losses
 
 
 def _mixture(logits, game, mix_ref):

@@ -68,8 +68,8 @@ def best_of_n_claims() -> list[Claim]:
   """Its KL and its reward on unequal responses, without and with ties."""
   rng = np.random.default_rng(0)
   p, r = rng.dirichlet(np.ones(6)), np.sort(rng.normal(size=6))
-  q, found = best_of_n(p, 6), counted(p, r, 6)
-  off = max(abs(kl(q, p) - found[0]), abs(q @ r - found[1]))
+  q, tally = best_of_n(p, 6), counted(p, r, 6)
+  off = max(abs(kl(q, p) - tally[0]), abs(q @ r - tally[1]))
   n, sizes, gaps, ratios = 16, (64, 1024, 16384), [], []
   for size in sizes:
     p = rng.dirichlet(np.ones(size))
@@ -322,10 +322,10 @@ def _draw_gains(axes) -> None:
 def _draw_proxy(axes, method: str) -> None:
   form = {"best of n": "d", "tilting": "log d"}[method]
   for name, colour in zip(worlds(), PALETTE):
-    found = path(name, method).evenly()
-    fitted = gao(found.d, found.gold, form)[2]
-    axes.plot(found.d, found.gold, color=colour, label=name)
-    axes.plot(found.d, fitted, ":", color=colour, linewidth=1.4)
+    curve = path(name, method).evenly()
+    fitted = gao(curve.d, curve.gold, form)[2]
+    axes.plot(curve.d, curve.gold, color=colour, label=name)
+    axes.plot(curve.d, fitted, ":", color=colour, linewidth=1.4)
   axes.set(xlabel="d = sqrt(KL)", ylabel="gain of the gold reward (its sd)")
   axes.set_ylim(-0.5, 3.2)
   axes.set_title(f"{method.capitalize()} by a proxy; dotted: d (α - β {form})")

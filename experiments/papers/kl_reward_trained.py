@@ -97,7 +97,7 @@ def draws_of(rewards: np.ndarray) -> Draws:
   return Draws(laws, float(rewards.mean()), spread)
 
 
-class Found(NamedTuple):
+class Measured(NamedTuple):
   """All that was measured.
 
   Attributes:
@@ -116,20 +116,22 @@ class Found(NamedTuple):
 
 
 @functools.cache
-def found() -> Found:
+def measured() -> Measured:
   """Trains what isn't trained yet."""
   start = tldr_runs.sft(FOLDER / "sft", SFT_STEPS)
   draws = draws_of(tldr_runs.drawn_rewards(start, DRAWS, FOLDER))
   runs = {}
   for name, (algorithm, loss) in RUNS.items():
     stage = tldr_runs.online_stage(algorithm, STEPS, **loss)
-    points = tldr_runs.trained(start, stage, FOLDER, every=EVERY, each=EACH)
+    points = tldr_runs.trained(
+      start, stage, FOLDER, every=EVERY, per_prompt=EACH
+    )
     _, cost, cost_error, gold, gold_error = np.array(points).T
     root = lambda x: np.sqrt(np.maximum(x, 0))
     gain, high = gold - draws.mean, root(cost + 3 * cost_error)
     runs[name] = Curve(root(cost), gain, high, gold_error)
   strengths = np.concatenate([[0], np.geomspace(0.02, 20, 80)])
-  return Found(
+  return Measured(
     draws,
     runs,
     draws.curve(lambda p, r: [best_of_n(p, n) for n in NS]),
@@ -144,7 +146,7 @@ def _at(curve: Curve, d: np.ndarray) -> np.ndarray:
 
 def training_claims() -> list[Claim]:
   """The gain along training."""
-  draws, runs, best, frontier, _ = found()
+  draws, runs, best, frontier, _ = measured()
   steep = np.sqrt(2) * draws.spread
   lines = {name: line(run.d, run.gain) for name, run in runs.items()}
   straight = []
@@ -217,7 +219,7 @@ def training_claims() -> list[Claim]:
 
 def best_of_n_claims() -> list[Claim]:
   """Best-of-n of the SFT policy."""
-  draws, _, best, frontier, _ = found()
+  draws, _, best, frontier, _ = measured()
   law = np.array([best_of_n_kl(n) for n in NS])
   over = law - best.d**2
   shares = best.gain / _at(frontier, best.d)
@@ -247,7 +249,7 @@ def claims() -> list[Claim]:
 
 
 def _draw_gains(axes) -> None:
-  _, runs, best, frontier, ceiling = found()
+  _, runs, best, frontier, ceiling = measured()
   far = max(run.d.max() for run in runs.values())
   end = max(far, best.d[-1]) * 1.05
   shown = frontier.d <= end
@@ -299,7 +301,7 @@ def _draw_gains(axes) -> None:
 
 
 def _draw_cost(axes) -> None:
-  best = found().best
+  best = measured().best
   n = np.geomspace(1, NS[-1], 100)
   law = [best_of_n_kl(k) for k in n]
   axes.plot(n, law, color=PALETTE[6], label="log n - (n - 1) / n")

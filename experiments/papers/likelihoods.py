@@ -38,8 +38,8 @@ LIKELIER, UNLIKELIER, TIED = TOYS
 
 def in_probabilities(w, l, ref_w, ref_l, beta):  # noqa: E741
   """DPO's loss of a pair, a function of four probabilities."""
-  each = [jnp.log(jnp.reshape(x, (1,))) for x in (w, l, ref_w, ref_l)]
-  return losses.dpo(*each, beta=beta)[0]
+  logps = [jnp.log(jnp.reshape(x, (1,))) for x in (w, l, ref_w, ref_l)]
+  return losses.dpo(*logps, beta=beta)[0]
 
 
 def derivative_claims(sign: int = 1) -> list[Claim]:
@@ -103,8 +103,8 @@ def _descend(loss, features, base):
 
   def value(theta):
     logps = policy(theta)
-    each = (logps[:1], logps[1:2], ref[:1], ref[1:2])
-    return loss(*each)[0] / BETA
+    arrays = (logps[:1], logps[1:2], ref[:1], ref[1:2])
+    return loss(*arrays)[0] / BETA
 
   def step(theta, _):
     return theta - RATE * jax.grad(value)(theta), policy(theta)
@@ -149,8 +149,8 @@ def drop_claims() -> list[Claim]:
   falls = np.diff(paths[LIKELIER][:, 2]).max()
   fallen, dropped, _ = moved[TIED]
   with jax.enable_x64(True):
-    each = [jnp.asarray([x]) for x in (*gradients(TIED), BETA / 2, BETA / 2)]
-    case = diagnostics.CASES[int(diagnostics.forecast(*each).case[0])]
+    arrays = [jnp.asarray([x]) for x in (*gradients(TIED), BETA / 2, BETA / 2)]
+    case = diagnostics.CASES[int(diagnostics.forecast(*arrays).case[0])]
   unseen = np.exp(paths[TIED][[0, -1], 2])
   return [
     Claim(
@@ -252,8 +252,8 @@ def remedy_claims(sign: int = 1) -> list[Claim]:
 def claims() -> list[Claim]:
   """All rows."""
   with jax.enable_x64(True):
-    found = derivative_claims()
-  return [*found, *drop_claims(), *remedy_claims()]
+    rows = derivative_claims()
+  return [*rows, *drop_claims(), *remedy_claims()]
 
 
 def draw() -> Figure:

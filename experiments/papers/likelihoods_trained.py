@@ -65,9 +65,9 @@ def courses(start: policies.Trained) -> dict[str, Course]:
   """Trains and measures every run."""
   ref = start.score(start.params, "train")
   measure = make_panel(start)
-  found = {}
+  runs = {}
   for name, (loss, settings, steps) in RUNS.items():
-    found[name] = align(
+    runs[name] = align(
       start,
       ref,
       loss,
@@ -78,7 +78,7 @@ def courses(start: policies.Trained) -> dict[str, Course]:
       measure=measure,
     )
     print(f"[{name}] {steps} steps")
-  return found
+  return runs
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
@@ -112,16 +112,16 @@ def _step(at: int | None) -> str:
   return "never" if at is None else str(at)
 
 
-def yan_claims(found: dict[str, Course]) -> list[Claim]:
+def yan_claims(runs: dict[str, Course]) -> list[Claim]:
   """Drop, degradation, dispersion, and the remedy."""
-  last = lambda name, key: found[name].values[key][-1]
+  last = lambda name, key: runs[name].values[key][-1]
   finding = lambda claim, ours, holds: Claim(
     YAN, claim, ours, bool(holds), True
   )
   plain = (DPO, WEAK)
   row = lambda name, *keys: ", ".join(f"{last(name, k):+.1f}" for k in keys)
-  slower = np.greater(*(found[n].values["rejected"][1:] for n in (FLEX, DPO)))
-  valid = lambda name: 100 * found[name].values["grammatical"]
+  slower = np.greater(*(runs[n].values["rejected"][1:] for n in (FLEX, DPO)))
+  valid = lambda name: 100 * runs[name].values["grammatical"]
   return [
     finding(
       "drop: under DPO the rejected's log-prob falls, and further than the"
@@ -132,13 +132,13 @@ def yan_claims(found: dict[str, Course]) -> list[Claim]:
     ),
     finding(
       "degradation: the chosen falls too",
-      _listed({n: f"{row(n, 'chosen')} nats" for n in found})
+      _listed({n: f"{row(n, 'chosen')} nats" for n in runs})
       + "; still above its start at "
       + _listed(
         {
-          n: f"{np.sum(found[n].values['chosen'][1:] > 0)} of"
-          f" {len(found[n].steps) - 1} measurements"
-          for n in found
+          n: f"{np.sum(runs[n].values['chosen'][1:] > 0)} of"
+          f" {len(runs[n].steps) - 1} measurements"
+          for n in runs
         }
       ),  # fmt: skip
       all(last(n, "chosen") < 0 for n in plain),
@@ -146,13 +146,13 @@ def yan_claims(found: dict[str, Course]) -> list[Claim]:
     finding(
       "dispersion: responses that no pair shows gain",
       "other summaries of the post, another post's: "
-      + _listed({n: f"{row(n, 'listed', 'foreign')} nats" for n in found}),
+      + _listed({n: f"{row(n, 'listed', 'foreign')} nats" for n in runs}),
       any(max(last(n, "listed"), last(n, "foreign")) > 0 for n in plain),
     ),
     finding(
       "dispersion: samples leave what was shown (share that is grammatical)",
       "first, last: "
-      + _listed({n: f"{valid(n)[0]:.0f}, {valid(n)[-1]:.0f} %" for n in found}),
+      + _listed({n: f"{valid(n)[0]:.0f}, {valid(n)[-1]:.0f} %" for n in runs}),
       all(valid(n)[-1] < valid(n)[0] - 3 for n in plain),
     ),
     finding(
@@ -166,26 +166,26 @@ def yan_claims(found: dict[str, Course]) -> list[Claim]:
   ]
 
 
-def shi_claims(found: dict[str, Course]) -> list[Claim]:
+def shi_claims(runs: dict[str, Course]) -> list[Claim]:
   """Likelihood over-optimisation and its two indicators."""
   finding = lambda claim, ours, holds: Claim(
     SHI, claim, ours, bool(holds), True
   )
-  worse = [n for n in found if worsens(found[n])]
+  worse = [n for n in runs if worsens(runs[n])]
   margin = {n: c.values["chosen"] - c.values["rejected"]
-            for n, c in found.items()}  # fmt: skip
-  wins = {n: 100 * smooth(c.values["win_rate"]) for n, c in found.items()}
-  top = {n: peak(c) for n, c in found.items()}
-  step = {n: int(found[n].steps[i]) for n, i in top.items()}
+            for n, c in runs.items()}  # fmt: skip
+  wins = {n: 100 * smooth(c.values["win_rate"]) for n, c in runs.items()}
+  top = {n: peak(c) for n, c in runs.items()}
+  step = {n: int(runs[n].steps[i]) for n, i in top.items()}
   most = {n: int(c.steps[np.argmax(c.values["chosen"])])
-          for n, c in found.items()}  # fmt: skip
-  starts = {n: turn(c, "entropy", falls=False) for n, c in found.items()}
-  leaks = {n: turn(c, "mass", falls=False) for n, c in found.items()}
-  ends = {n: turn(c, "entropy", falls=True) for n, c in found.items()}
+          for n, c in runs.items()}  # fmt: skip
+  starts = {n: turn(c, "entropy", falls=False) for n, c in runs.items()}
+  leaks = {n: turn(c, "mass", falls=False) for n, c in runs.items()}
+  ends = {n: turn(c, "entropy", falls=True) for n, c in runs.items()}
   before = lambda when: all(
     when[n] is not None and when[n] <= step[n] for n in worse
   )
-  quiet = [n for n in found if n not in worse]
+  quiet = [n for n in runs if n not in worse]
   false = lambda when: [n for n in quiet if when[n] is not None]
   return [
     finding(
@@ -195,7 +195,7 @@ def shi_claims(found: dict[str, Course]) -> list[Claim]:
         {
           n: f"{wins[n][top[n]]:.1f} to {wins[n][-1]:.1f} %,"
           f" {margin[n][top[n]]:.1f} to {margin[n][-1]:.1f} nats"
-          for n in found
+          for n in runs
         }
       ),
       worse and all(margin[n][-1] > margin[n][top[n]] for n in worse),
@@ -203,22 +203,22 @@ def shi_claims(found: dict[str, Course]) -> list[Claim]:
     finding(
       "the likeliest chosen responses don't go with the best samples",
       "step where the chosen is likeliest, step of the peak: "
-      + _listed({n: f"{most[n]}, {step[n]}" for n in found}),
-      all(most[n] != step[n] for n in found),
+      + _listed({n: f"{most[n]}, {step[n]}" for n in runs}),
+      all(most[n] != step[n] for n in runs),
     ),
     finding(
       "the entropy of the top 10 falls before samples get worse",
       f"gets worse: {', '.join(worse) or 'none'}. Falls from step, least at,"
       " peak of samples at: "
       + _listed(
-        {n: f"{_step(starts[n])}, {_step(ends[n])}, {step[n]}" for n in found}
+        {n: f"{_step(starts[n])}, {_step(ends[n])}, {step[n]}" for n in runs}
       ),
       worse and before(starts),
     ),
     finding(
       "the mass of the top 10 declines before samples get worse",
       "declines from step, peak of samples at: "
-      + _listed({n: f"{_step(leaks[n])}, {step[n]}" for n in found}),
+      + _listed({n: f"{_step(leaks[n])}, {step[n]}" for n in runs}),
       worse and before(leaks),
     ),
     finding(
@@ -230,11 +230,11 @@ def shi_claims(found: dict[str, Course]) -> list[Claim]:
   ]
 
 
-def table(found: dict[str, Course]) -> str:
+def table(runs: dict[str, Course]) -> str:
   """Each run at its start, its peak and its end, in Markdown."""
   header = ("run", "step", *COLUMNS.values())
   rows = [header, ("---",) * len(header)]
-  for name, course in found.items():
+  for name, course in runs.items():
     for i in sorted({0, peak(course), len(course.steps) - 1}):
       cells = []
       for key in COLUMNS:
@@ -260,14 +260,14 @@ def table(found: dict[str, Course]) -> str:
   return "\n".join([note, "", *lines])
 
 
-def draw(found: dict[str, Course]) -> Figure:
+def draw(runs: dict[str, Course]) -> Figure:
   """Six quantities over steps; a dot where samples win most."""
   title = "Likelihoods and samples while a policy is aligned"
   figure = new_figure(12, 6.4, title)
   grid = figure.subplots(2, 3).ravel()
   for axes, (key, heading) in zip(grid, PANELS.items()):
     scale = 100 if key in PERCENT else 1
-    for colour, course in zip(PALETTE, found.values()):
+    for colour, course in zip(PALETTE, runs.values()):
       y = scale * course.values[key]
       axes.plot(course.steps, y, color=colour)
       i = peak(course)
@@ -276,9 +276,9 @@ def draw(found: dict[str, Course]) -> Figure:
   grid[3].axhline(50, color="#888888", linewidth=1, linestyle=":")
   for axes in grid[3:]:
     axes.set_xlabel("steps")
-  lines = [Line2D([], [], color=colour) for colour in PALETTE[: len(found)]]
+  lines = [Line2D([], [], color=colour) for colour in PALETTE[: len(runs)]]
   lines.append(Line2D([], [], color="#555555", marker="o", linestyle=""))
-  labels = [*found, "where samples win most"]
+  labels = [*runs, "where samples win most"]
   figure.legend(
     lines, labels, loc="outside lower center", ncols=5, frameon=False
   )
@@ -287,15 +287,15 @@ def draw(found: dict[str, Course]) -> Figure:
 
 if __name__ == "__main__":
   options = policies.flags(__doc__)
-  found = courses(policies.world())
-  rows = [*yan_claims(found), *shi_claims(found)]
+  runs = courses(policies.world())
+  rows = [*yan_claims(runs), *shi_claims(runs)]
   sys.exit(
     report(
       "likelihoods_trained",
       "Likelihoods while a policy is aligned",
       rows,
-      lambda: draw(found),
+      lambda: draw(runs),
       options.out,
-      table(found),
+      table(runs),
     )
   )

@@ -128,7 +128,7 @@ def panels(h: np.ndarray) -> list[Panel]:
   """The losses on pairs, families together."""
   entries = loss_tables.groups()["pairs"]
   shared = loss_tables.legend(entries)
-  found = []
+  shapes = []
   for name, entry in entries.items():
     settings = SETTINGS.get(name, {})
     loss, _ = losses.resolve(name, **settings)
@@ -138,7 +138,7 @@ def panels(h: np.ndarray) -> list[Panel]:
     family = (module.__doc__ or module.__name__).split("\n")[0].rstrip(".")
     own = [c for c in loss_tables.clauses(entry) if c not in shared]
     bound = losses.hyperparameters(loss)
-    found.append(
+    shapes.append(
       Panel(
         name,
         family,
@@ -148,8 +148,8 @@ def panels(h: np.ndarray) -> list[Panel]:
         (np.asarray(up), np.asarray(down)),
       )
     )
-  order = list(dict.fromkeys(panel.family for panel in found))
-  return sorted(found, key=lambda panel: order.index(panel.family))
+  order = list(dict.fromkeys(panel.family for panel in shapes))
+  return sorted(shapes, key=lambda panel: order.index(panel.family))
 
 
 def ladder(x: float) -> float:

@@ -74,8 +74,8 @@ def _step(policy, game):
 
 def claims() -> list[Claim]:
   """The claims of the paper, and what we find."""
-  found = []
-  add = lambda claim, ours, holds: found.append(
+  rows = []
+  add = lambda claim, ours, holds: rows.append(
     Claim(PAPER, claim, ours, bool(holds))
   )
   golden, over, rates = examples.golden(), 0, []
@@ -118,7 +118,7 @@ def claims() -> list[Claim]:
     f"{sizes} to exploitability 1e-10 for n = {list(SIZES)}",
     max(sizes[1:]) <= sizes[0],
   )
-  return found
+  return rows
 
 
 def draw() -> Figure:

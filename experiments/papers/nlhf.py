@@ -25,7 +25,7 @@ def _theorem(tau):
   """KL(Nash, iterate) of Nash-MD with the theorem's steps, and the steps."""
   game = examples.golden()
   start = np.exp([3.0, -3.0, 0.0])
-  found = games.run(
+  course = games.run(
     solvers.nash_md(),
     *game[:2],
     tau,
@@ -33,21 +33,21 @@ def _theorem(tau):
     step_size=solvers.decaying(tau),
     start=start / start.sum(),
   )
-  return np.asarray(found.kl), 2 / (tau * (np.arange(STEPS) + 2))
+  return np.asarray(course.kl), 2 / (tau * (np.arange(STEPS) + 2))
 
 
 def _constant_step():
   """Largest error of the predicted rest point, and KL of the bias."""
   game, worst, bias = examples.golden(), 0.0, {}
   for tau, step in ((0.1, 1.0), (0.1, 2.0), (1.0, 0.5)):
-    found = games.run(
+    course = games.run(
       solvers.nash_md(), *game[:2], tau, steps=2000, step_size=step
     )
-    policy = np.asarray(found.policy)
+    policy = np.asarray(course.policy)
     mixed = policy ** (1 - step * tau) * game.reference ** (step * tau)
     nash = games.regularized_nash(*game[:2], tau / (1 - step * tau))
     worst = max(worst, np.abs(mixed / mixed.sum() - np.asarray(nash)).max())
-    bias[tau, step] = float(found.kl[-1])
+    bias[tau, step] = float(course.kl[-1])
   return worst, bias
 
 
@@ -57,20 +57,20 @@ def _spiral():
   start = np.exp([0.1, -0.1, 0.0])
   with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it is beyond its bound: that's the point
-    found = games.run(
+    course = games.run(
       solvers.multiplicative_weights(),
       game.preferences,
       steps=4000,
       step_size=0.1,
       start=start / start.sum(),
     )
-  return type(found)(*map(np.asarray, found))
+  return type(course)(*map(np.asarray, course))
 
 
 def claims() -> list[Claim]:
   """The claims of the paper, and what we find."""
-  found = []
-  add = lambda claim, ours, holds: found.append(
+  rows = []
+  add = lambda claim, ours, holds: rows.append(
     Claim(PAPER, claim, ours, bool(holds))
   )
   over, beyond, ends = 0, 0, []
@@ -154,7 +154,7 @@ def claims() -> list[Claim]:
     f"{exploitable:.4f} against 0; the Nash policy beats it {share:.1f} %",
     exploitable > 0.1 and share > 50,
   )
-  return found
+  return rows
 
 
 def draw() -> Figure:

@@ -63,21 +63,21 @@ def responses(start: Trained, posts: int) -> Responses:
     int(re.findall(r"\d+$", row.source)[0]) - 1
     for row in start.pairs.held_out[:posts]
   ]
-  found: list[tuple[str, str, str]] = []
+  entries: list[tuple[str, str, str]] = []
   pairs = [preference_record(world.post(i), 0, i) for i in numbers]
   for i, pair, other in zip(numbers, pairs, pairs[1:] + pairs[:1]):
     own = {"chosen": pair.chosen, "rejected": pair.rejected}
     listed = ranked_record(world.post(i), 0, i).responses
-    found += [(kind, pair.prompt, text) for kind, text in own.items()]
-    found += [
+    entries += [(kind, pair.prompt, text) for kind, text in own.items()]
+    entries += [
       ("listed", pair.prompt, text)
       for text in listed
       if text not in own.values()
     ]
-    found.append(("foreign", pair.prompt, other.chosen))
+    entries.append(("foreign", pair.prompt, other.chosen))
   records = [
     data.DemonstrationRecord(prompt, text, f"panel:{at}", prompt)
-    for at, (_, prompt, text) in enumerate(found)
+    for at, (_, prompt, text) in enumerate(entries)
   ]
   encoded, _ = data.encode_demonstrations(
     records, start.tokenizer, data.Limits(max_tokens=LENGTH)
@@ -85,7 +85,7 @@ def responses(start: Trained, posts: int) -> Responses:
   batch = data.collate_sequences(
     encoded, len(encoded), LENGTH, pad_id=start.tokenizer.pad_id
   )
-  return Responses(batch, np.array([kind for kind, *_ in found]))
+  return Responses(batch, np.array([kind for kind, *_ in entries]))
 
 
 def make_panel(
@@ -105,9 +105,9 @@ def make_panel(
   def indicators(params):
     hidden = start.model.forward(params, chosen.tokens)[:, :-1]
     mask = chosen.mask[:, 1:]
-    found = diagnostics.top_k(hidden, start.model.head(params), TOP, mask=mask)
+    values = diagnostics.top_k(hidden, start.model.head(params), TOP, mask=mask)
     # Over tokens, then over responses.
-    return jax.tree.map(lambda x: jnp.mean(x.sum(-1) / mask.sum(-1)), found)
+    return jax.tree.map(lambda x: jnp.mean(x.sum(-1) / mask.sum(-1)), values)
 
   def sample(params, seed) -> SampledTexts:
     # All at once: a row that has ended costs little in a model this small.

@@ -136,24 +136,24 @@ def path(world: str, method: str) -> Path:
 
 def fits() -> dict[tuple[str, str], dict[str, float]]:
   """(world, method) -> form -> R^2 of gold over evenly spaced d."""
-  found = {}
+  r_squared = {}
   for key in itertools.product(worlds(), METHODS):
     even = path(*key).evenly()
-    found[key] = {form: gao(even.d, even.gold, form)[-1] for form in FORMS}
-  return found
+    r_squared[key] = {form: gao(even.d, even.gold, form)[-1] for form in FORMS}
+  return r_squared
 
 
 def _told(world: str) -> dict[str, str]:
   """method -> the largest gold and the last one, in words."""
-  found = {}
+  words = {}
   for method in METHODS:
     x = path(world, method)
     i = x.gold.argmax()
-    found[method] = (
+    words[method] = (
       f"{method} {x.gold[i]:.3f} at d = {x.d[i]:.2f},"
       f" {x.gold[-1]:.3f} at {x.d[-1]:.2f}"
     )
-  return found
+  return words
 
 
 def _falls(world: str, method: str) -> bool:
@@ -219,16 +219,16 @@ def proxy_claims() -> list[Claim]:
 
 def form_claims() -> list[Claim]:
   """The two forms, fitted to the gold of both methods in each world."""
-  found = fits()
+  r_squared = fits()
   shown = lambda method, own, other: "; ".join(
-    f"{w} {found[w, method][own]:.3f} ({found[w, method][other]:.3f})"
+    f"{w} {r_squared[w, method][own]:.3f} ({r_squared[w, method][other]:.3f})"
     for w in worlds()
   )
   ahead = [
-    found[w, "best of n"]["d"] > found[w, "best of n"]["log d"]
+    r_squared[w, "best of n"]["d"] > r_squared[w, "best of n"]["log d"]
     for w in worlds()
   ]
-  _, heavy, exploits = (found[w, "tilting"] for w in worlds())
+  _, heavy, exploits = (r_squared[w, "tilting"] for w in worlds())
   world = worlds()["1 % exploits"]
   p, gold, proxy = world
   slope = np.sqrt(2) * (p @ (gold * proxy)) / np.sqrt(p @ proxy**2)

@@ -190,23 +190,23 @@ def proposition_claims() -> list[Claim]:
   ]
 
 
-def ideal(found: Solved, beta: float) -> np.ndarray:
+def ideal(solution: Solved, beta: float) -> np.ndarray:
   """[P] what corollary 3.3 says of the same pairs."""
   with jax.enable_x64(True):
-    zeros = jnp.zeros(len(found.odds))
-    agreement = jnp.asarray(found.agreement)
+    zeros = jnp.zeros(len(solution.odds))
+    agreement = jnp.asarray(solution.agreement)
     got = diagnostics.idealised_ranking(
-      jnp.asarray(found.ref_odds), zeros, agreement, beta
+      jnp.asarray(solution.ref_odds), zeros, agreement, beta
     )
   return np.asarray(got)
 
 
 def optimum_claims(sign: int = 1) -> list[Claim]:
   """Corollary 3.3 beside the optimum itself."""
-  found = {beta: solved(beta) for beta in BETAS}
+  solutions = {beta: solved(beta) for beta in BETAS}
   wrong = right = flips = 0
   worst = at = residual = 0.0
-  for beta, x in found.items():
+  for beta, x in solutions.items():
     logit = np.log(x.agreement / (1 - x.agreement))
     want = x.ref_odds + sign * logit / beta
     worst = max(worst, np.abs((x.odds - want) * beta).max())
@@ -216,8 +216,8 @@ def optimum_claims(sign: int = 1) -> list[Claim]:
     flips += int(np.sum(enough != (x.odds >= 0)))
     residual = max(residual, x.residual)
     at = max(at, np.abs(x.loss + np.log(x.agreement)).max())
-  share = {beta: 100 * np.mean(x.odds > 0) for beta, x in found.items()}
-  base = 100 * np.mean(found[1.0].ref_odds > 0)
+  share = {beta: 100 * np.mean(x.odds > 0) for beta, x in solutions.items()}
+  base = 100 * np.mean(solutions[1.0].ref_odds > 0)
   cyclic = solved(1.0, rewarded=False)
   match = np.mean(ideal(cyclic, 1.0) == (cyclic.odds > 0))
   return [
@@ -280,9 +280,9 @@ def draw() -> Figure:
   limits.yaxis.set_major_formatter("{x:g}")
   limits.legend(frameon=False, loc="lower left")
   beta = 0.5
-  found = solved(beta)
-  right = found.odds > 0
-  against = -found.ref_odds
+  solution = solved(beta)
+  right = solution.odds > 0
+  against = -solution.ref_odds
   grid = np.linspace(against.min() - 1, against.max() + 1, 300)
   optima.plot(grid, np.logaddexp(0, -beta * grid), color="#333333")
   for mask, colour, label in (
@@ -291,7 +291,7 @@ def draw() -> Figure:
   ):
     style = {"s": 12, "alpha": 0.7, "linewidths": 0}
     optima.scatter(
-      against[mask], found.loss[mask], color=colour, label=label, **style
+      against[mask], solution.loss[mask], color=colour, label=label, **style
     )
   optima.set(ylim=(0, 1.2), ylabel="loss, nats")
   optima.set_title(f"At the optimum, {GAMES} games, beta {beta:g}")
@@ -299,12 +299,12 @@ def draw() -> Figure:
   for axes in (limits, optima):
     axes.set_xlabel("c: the reference's log-odds against the pair, nats")
   finer = np.geomspace(0.01, 10, 200)
-  logit = np.log(found.agreement / (1 - found.agreement))
-  curve = [100 * np.mean(found.ref_odds + logit / b > 0) for b in finer]
+  logit = np.log(solution.agreement / (1 - solution.agreement))
+  curve = [100 * np.mean(solution.ref_odds + logit / b > 0) for b in finer]
   shares.semilogx(finer, curve, color=PALETTE[0], label="corollary 3.3")
   dots = [100 * np.mean(solved(b).odds > 0) for b in BETAS]
   shares.plot(BETAS, dots, "o", color=PALETTE[1], label="Newton's optimum")
-  base = 100 * np.mean(found.ref_odds > 0)
+  base = 100 * np.mean(solution.ref_odds > 0)
   shares.axhline(base, color="#888888", linewidth=1, linestyle=":")
   shares.text(0.01, base + 1, "reference", color="#555555")
   shares.set(

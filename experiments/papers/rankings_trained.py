@@ -92,8 +92,8 @@ def study(start: policies.Trained) -> Study:
 
 def four(scores: PairScores, ref: PairScores) -> tuple[jax.Array, ...]:
   """Log-probs of pairs as losses take them; call where float64 is on."""
-  each = (scores.chosen, scores.rejected, ref.chosen, ref.rejected)
-  return tuple(map(jnp.asarray, each))
+  logps = (scores.chosen, scores.rejected, ref.chosen, ref.rejected)
+  return tuple(map(jnp.asarray, logps))
 
 
 def dpo_losses(s: Study, beta: float, part: str) -> np.ndarray:
@@ -130,9 +130,9 @@ def idealised(s: Study, part: str, agreement) -> dict[float, float]:
     }
 
 
-def range_of(found: dict[float, float]) -> str:
+def range_of(accuracies: dict[float, float]) -> str:
   """Least, median and largest over the grid of betas."""
-  low, middle, high = np.quantile(list(found.values()), [0, 0.5, 1])
+  low, middle, high = np.quantile(list(accuracies.values()), [0, 0.5, 1])
   return f"{low:.1f} / {middle:.1f} / {high:.1f} %"
 
 
@@ -248,9 +248,9 @@ def table(studies: list[Study]) -> str:
     "idealised, exact agreement",
   )
   rows = [header, ("---",) * len(header)]
-  rate = lambda found: (
-    f"{100 * found.win_rate:.1f} ± "
-    + (f"{100 * (found.interval[1] - found.win_rate):.1f} %")
+  rate = lambda result: (
+    f"{100 * result.win_rate:.1f} ± "
+    + (f"{100 * (result.interval[1] - result.win_rate):.1f} %")
   )
   for s in studies:
     policies_ = {"SFT": s.ref} | {
@@ -325,8 +325,8 @@ def draw(studies: list[Study]) -> Figure:
 
 if __name__ == "__main__":
   options = policies.flags(__doc__)
-  found = [policies.world(), policies.hh(options.hh)]
-  studies = [study(start) for start in found if start is not None]
+  starts = [policies.world(), policies.hh(options.hh)]
+  studies = [study(start) for start in starts if start is not None]
   rows = [claim for s in studies for claim in claims_of(s)]
   sys.exit(
     report(

@@ -64,12 +64,12 @@ def policies(name: str, label: str) -> dict[str, np.ndarray]:
   w = world(name)
   pairs = labelled(w, label)
   optima = [rewards(name, label, ends)[1] for ends in (False, True)]
-  found = (
+  learnt_policies = (
     cpl_policy(zeros(w), pairs),
     cloned_policy(w.mdp, pairs),
     *(softmax(best.a / ALPHA) for best in optima),
   )
-  return dict(zip(LEARNERS, found))
+  return dict(zip(LEARNERS, learnt_policies))
 
 
 def table() -> dict[tuple[str, str], list[float]]:
@@ -180,11 +180,11 @@ def losses_of_drained(name: str) -> dict[float, np.ndarray]:
   pairs, worst = careful_pairs(w, 0)
   family = [drained(w, worst, shift) for shift in np.linspace(0, 2.5, 51)]
   out = [unseen(w, worst, p) for p in family]
-  found = {}
+  curves = {}
   for bias in (1.0, 0.75, 0.5):
     heights = np.array([cpl_loss(np.log(p), pairs, bias)[0] for p in family])
-    found[bias] = np.stack([out, heights - heights[0]], 1)
-  return found
+    curves[bias] = np.stack([out, heights - heights[0]], 1)
+  return curves
 
 
 def draw_grid(axes, name: str) -> None:
@@ -255,14 +255,14 @@ def draw() -> Figure:
     draw_grid(grid, name)
     draw_lost(bars, name)
   curve, flat = above[2], below[2]
-  for (name, found), rest, colour in zip(
+  for (name, divergences), limits, colour in zip(
     contrastive.curves().items(), contrastive.limits().values(), PALETTE[3:]
   ):
-    counts, middle = contrastive.COUNTS, np.median(found, 1)
+    counts, middle = contrastive.COUNTS, np.median(divergences, 1)
     curve.loglog(counts, middle, "o-", color=colour, label=f"CPL, {name}")
-    ends = (found.min(1), found.max(1))
+    ends = (divergences.min(1), divergences.max(1))
     curve.fill_between(counts, *ends, color=colour, alpha=0.2, linewidth=0)
-    for (what, kl), dashes in zip(rest.items(), ("--", ":")):
+    for (what, kl), dashes in zip(limits.items(), ("--", ":")):
       label = f"{what}: limit" if name == "slippery" else None
       curve.axhline(kl, color=colour, linestyle=dashes, lw=1.2, label=label)
   curve.set(xlabel="answers", ylabel="KL(pi*, policy), nats")

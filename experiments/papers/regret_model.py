@@ -96,8 +96,8 @@ def equal_ends(w: World) -> tuple[int, float]:
 
 def model_claims() -> list[Claim]:
   """How often the two models disagree."""
-  found = {name: disagreement(world(name)) for name in SLIPS}
-  blind, opposite, apart = zip(*found.values())
+  shares = {name: disagreement(world(name)) for name in SLIPS}
+  blind, opposite, apart = zip(*shares.values())
   (n, gap), (m, luck) = (equal_ends(world(name)) for name in SLIPS)
   percent = lambda xs: ", ".join(f"{x:.1%}" for x in xs)
   return [
@@ -132,40 +132,40 @@ def seen(
     number of states whose optimal actions change.
   """
   pairs = draw_pairs(segs, 4000, np.random.default_rng(0))
-  found = []
+  judgements = []
   for mdp, discount in (first, second):
     a = optimum(mdp, discount=discount).a
-    found.append(
+    judgements.append(
       (
         pairs.preferred(losses.partial_return_preference, mdp.rewards),
         pairs.preferred(losses.regret_preference, a),
         (a > -BEST) & ~mdp.ends[:, None],
       )
     )
-  (p, g, best), (p2, g2, best2) = found
+  (p, g, best), (p2, g2, best2) = judgements
   changed = int((best != best2).any(1).sum())
   return float(np.abs(p - p2).max()), float(np.abs(g - g2).max()), changed
 
 
 def lottery_orders() -> list[tuple[np.ndarray, np.ndarray, bool]]:
   """Signs of all comparisons by partial return and by regret, and who dares."""
-  found = []
+  signs = []
   for win, loss in ((1.0, 2.0), (2.0, 1.0)):
     mdp = lottery(win, loss)
     segs, best = segments(mdp, 1), optimum(mdp)
     order = lambda x: np.sign(np.subtract.outer(x, x))
     values = (segs.values(x).sum(1) for x in (mdp.rewards, best.a))
-    found.append((*map(order, values), bool(best.a[0, 1] == 0)))
-  return found
+    signs.append((*map(order, values), bool(best.a[0, 1] == 0)))
+  return signs
 
 
 def unbeaten(w: World, table: np.ndarray) -> np.ndarray:
   """[S, A] bool: steps of the segments that no other is preferred to."""
   values = w.ended.values(table).sum(1)
   top = (values > values.max() - BEST)[:, None] & w.ended.mask
-  found = np.zeros(w.hard.a.shape, bool)
-  found[w.ended.states[:, :-1][top], w.ended.actions[top]] = True
-  return found
+  steps = np.zeros(w.hard.a.shape, bool)
+  steps[w.ended.states[:, :-1][top], w.ended.actions[top]] = True
+  return steps
 
 
 def identity_claims() -> list[Claim]:

@@ -145,7 +145,7 @@ def constrained(limit: float) -> float:
     {"type": "eq", "fun": lambda p: p.sum() - 1},
     {"type": "ineq", "fun": lambda p: limit - p @ COSTS},
   )
-  found = optimize.minimize(
+  solution = optimize.minimize(
     lambda p: BETA * (p @ np.log(p / BASE)) - p @ REWARDS,
     [0.1, 0.1, 0.8],
     bounds=[(1e-9, 1)] * 3,
@@ -153,7 +153,7 @@ def constrained(limit: float) -> float:
     method="SLSQP",
     options={"ftol": 1e-15, "maxiter": 500},
   )
-  return -float(found.fun)
+  return -float(solution.fun)
 
 
 def multiplier_claims(sign: float = 1.0) -> list[Claim]:
@@ -238,7 +238,7 @@ def coverage_claims() -> list[Claim]:
   sizes = (20, 100, 1000)
   rate = np.array([0.02])
   at = [passes(n, rate, rate) for n in sizes]
-  found = [float(row["Student t"][0]) for row in at]
+  chances = [float(row["Student t"][0]) for row in at]
   text = lambda numbers: ", ".join(f"{x:.4f}" for x in numbers)
   worst = {
     name: max(false_passes(n)[1][name].max() for n in sizes) for name in TESTS
@@ -268,8 +268,8 @@ def coverage_claims() -> list[Claim]:
       "ours, on Chittepu et al. 2025",
       "costs of 0 or 1, 2 % of them 1: Student t isn't valid; of 20 it passes"
       " all-0 samples, .98^20",
-      f"n = 20, 100, 1000, summed: {text(found)}; .98^20 = {0.98**20:.4f}",
-      abs(found[0] - 0.98**20) < 1e-12 and min(found) > 1.3 * DELTA,
+      f"n = 20, 100, 1000, summed: {text(chances)}; .98^20 = {0.98**20:.4f}",
+      abs(chances[0] - 0.98**20) < 1e-12 and min(chances) > 1.3 * DELTA,
     ),
     Claim(
       "ours, on Chittepu et al. 2025",
@@ -305,9 +305,9 @@ def draw() -> Figure:
     (normalised_policy, "(r - lambda c) / (1 + lambda)", PALETTE[1]),
   )
   for policy, name, colour in forms:
-    found = [policy(x, BENT) for x in np.geomspace(1e-3, 1e3, 400)]
-    costs = [p @ COSTS for p in found]
-    values = [value(p, BENT) for p in found]
+    policies = [policy(x, BENT) for x in np.geomspace(1e-3, 1e3, 400)]
+    costs = [p @ COSTS for p in policies]
+    values = [value(p, BENT) for p in policies]
     front.plot(costs, values, color=colour, label=name)
     path = ascent(-0.9, 100, policy)
     ascending.plot(path, color=colour, label=name)
@@ -318,9 +318,9 @@ def draw() -> Figure:
   )
   ascending.set(yscale="log", xlabel="step", ylabel="lambda")
   ascending.set_title("r = (1, 0.5, 0), limit -0.9; dotted: lambda*")
-  rates, found = false_passes(100)
+  rates, chances = false_passes(100)
   for (name, heights), colour in zip(
-    found.items(), (PALETTE[1], PALETTE[0], PALETTE[2])
+    chances.items(), (PALETTE[1], PALETTE[0], PALETTE[2])
   ):
     cover.plot(rates, heights, color=colour, label=name)
   cover.axhline(DELTA, color="#888888", linewidth=1, linestyle=":")

@@ -80,14 +80,14 @@ def equal_atoms_kl(n: int, atoms: int) -> float:
 
 def best_of_n_claims() -> list[Claim]:
   """KL and win rate, in the continuum and for atoms."""
-  found = []
+  rows = []
   for n, number in ((4, 0.636294), (16, 1.835089)):
     divergence, wins = continuum(n)
     exact = best_of_n_kl(n)
     near = abs(exact - number) < 1e-6 and abs(divergence - exact) < 1e-10
     gaps = [exact - equal_atoms_kl(n, k) for k in ATOMS]
     ratios = [g / atoms_gap(n, k) for g, k in zip(gaps, ATOMS)]
-    found += [
+    rows += [
       Claim(
         BON,
         f"KL(best of {n} || base) = log n - (n - 1) / n = {number}",
@@ -110,7 +110,7 @@ def best_of_n_claims() -> list[Claim]:
       ),
     ]
   law, counted = equal_atoms_kl(4, 27), counted_kl(4, 27)
-  found.append(
+  rows.append(
     Claim(
       OURS,
       "27 equal atoms, n = 4: the law agrees with counting all 27^4 outcomes",
@@ -126,7 +126,7 @@ def best_of_n_claims() -> list[Claim]:
     q = best_of_n(p, n)
     gaps.append(best_of_n_kl(n) - kl(q, p))
     wins.append(n / (n + 1) - win_rate(q, p))
-  found.append(
+  rows.append(
     Claim(
       BON,
       "both are upper bounds for any atoms",
@@ -135,7 +135,7 @@ def best_of_n_claims() -> list[Claim]:
       min(gaps) > 0 and min(wins) > 0,
     )
   )
-  return found
+  return rows
 
 
 def raft_claims() -> list[Claim]:

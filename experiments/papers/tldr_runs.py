@@ -113,13 +113,15 @@ def online_stage(algorithm: str, steps: int, **loss: float) -> StageSettings:
   return parse(c.to_dict()).stages[-1]
 
 
-def draw(start: Start, params: Any, each: int, *purpose: str) -> SampledTexts:
+def draw(
+  start: Start, params: Any, per_prompt: int, *purpose: str
+) -> SampledTexts:
   """Samples of the held-out prompts, scored by the SFT policy too.
 
   Args:
     start: the SFT policy.
     params: of the policy to draw from.
-    each: responses to a prompt.
+    per_prompt: responses to a prompt.
     *purpose: names the random stream.
   """
   return sample_texts(
@@ -127,7 +129,7 @@ def draw(start: Start, params: Any, each: int, *purpose: str) -> SampledTexts:
     params,
     start.policy.tokenizer,
     start.prompts,
-    SamplerSettings(per_prompt=each, max_new_tokens=24),
+    SamplerSettings(per_prompt=per_prompt, max_new_tokens=24),
     seed=stream(0, "tldr_runs", *purpose),
     ref_params=start.policy.params,
     rows=ROWS,
@@ -139,14 +141,16 @@ def gold_rewards(samples: SampledTexts) -> np.ndarray:
   return world.reward(world.attributes(samples.prompts, samples.texts))
 
 
-def drawn_rewards(start: Start, each: int, folder: pathlib.Path) -> np.ndarray:
-  """[prompts, each] gold rewards of the SFT policy, kept in the folder."""
-  path = folder / f"rewards_{each}.npy"
+def drawn_rewards(
+  start: Start, per_prompt: int, folder: pathlib.Path
+) -> np.ndarray:
+  """[prompts, per_prompt] gold rewards of the SFT policy, kept on disk."""
+  path = folder / f"rewards_{per_prompt}.npy"
   if not path.exists():
     with jax.set_mesh(start.mesh):
-      samples = draw(start, start.policy.params, each, "best of n")
+      samples = draw(start, start.policy.params, per_prompt, "best of n")
     data = io.BytesIO()
-    np.save(data, gold_rewards(samples).reshape(-1, each))
+    np.save(data, gold_rewards(samples).reshape(-1, per_prompt))
     write_whole(path, data.getvalue())
   return np.load(path)
 
@@ -157,7 +161,7 @@ def trained(
   folder: pathlib.Path,
   *,
   every: int,
-  each: int,
+  per_prompt: int,
 ) -> list[Point]:
   """Points along an online run against the gold reward, kept in the folder.
 
@@ -168,18 +172,18 @@ def trained(
     stage: algorithm, loss and optimiser.
     folder: holds ALGORITHM.json once the run is over.
     every: steps between points.
-    each: held-out responses to a prompt at a point.
+    per_prompt: held-out responses to a prompt at a point.
   """
   name = stage.algorithm
   path = folder / f"{name}.json"
   if not path.exists():
     with jax.set_mesh(start.mesh):
-      points = _train(start, stage, every, each)
+      points = _train(start, stage, every, per_prompt)
     write_whole(path, json.dumps(points).encode())
   return [Point(*row) for row in json.loads(path.read_text())]
 
 
-def _train(start, stage, every, each) -> list[Point]:
+def _train(start, stage, every, per_prompt) -> list[Point]:
   policy, name = start.policy, stage.algorithm
   streams = {"online": "online", "data": "prompts", "trainable": "trainable"}
   assembly = assemble(
@@ -197,7 +201,7 @@ def _train(start, stage, every, each) -> list[Point]:
   points: list[Point] = []
 
   def measure(step, state):
-    samples = draw(start, state.params, each, name, str(step))
+    samples = draw(start, state.params, per_prompt, name, str(step))
     ratios = samples.logps - samples.ref_logps
     kl = clustered_mean(ratios, samples.prompt_ids)
     gold = clustered_mean(gold_rewards(samples), samples.prompt_ids)

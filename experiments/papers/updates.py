@@ -107,7 +107,7 @@ def stuck() -> dict[float, float]:
   reward = beta * (grid - base)
   on_best, on_other = -np.logaddexp(0, -grid), -np.logaddexp(0, grid)
   correct = 1 / (1 + np.exp(-gap))
-  found = {}
+  shares = {}
   for alpha in ALPHAS:
     bad = 0
     for seed in range(seeds):
@@ -123,8 +123,8 @@ def stuck() -> dict[float, float]:
         # of equals the nearest to the reference: no sample moves it
         odds = grid[np.lexsort((np.abs(grid - base), total))[0]]
       bad += gap / (1 + np.exp(odds)) > 1 / 8
-    found[alpha] = bad / seeds
-  return found
+    shares[alpha] = bad / seeds
+  return shares
 
 
 def xpo() -> list[Claim]:
@@ -156,12 +156,12 @@ def benchmark() -> dict:
   """(method, tau) -> [10 games, steps + 1] duality gaps."""
   made = [examples.egpo_benchmark(seed) for seed in range(10)]
   stack = lambda at: jnp.asarray(np.stack([game[at] for game in made]))
-  found = {}
+  curves = {}
   for tau, rate, steps in BENCHMARK:
     step_size = 4 * rate / (tau * 10)
     for name, solver in METHODS.items():
 
-      def one(
+      def run_game(
         preferences, reference, solver=solver, tau=tau, size=step_size, n=steps
       ):
         game = solvers.Game(preferences, jnp.log(reference), jnp.asarray(tau))
@@ -173,9 +173,9 @@ def benchmark() -> dict:
 
         return jax.lax.scan(body, game.log_reference, None, length=n)[1]
 
-      gaps = jax.jit(jax.vmap(one))(stack(0), stack(1))
-      found[name, tau] = np.asarray(gaps)
-  return found
+      gaps = jax.jit(jax.vmap(run_game))(stack(0), stack(1))
+      curves[name, tau] = np.asarray(gaps)
+  return curves
 
 
 def egpo() -> list[Claim]:

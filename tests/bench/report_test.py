@@ -117,8 +117,8 @@ def decoding(batch, ratio, **more):
 
 
 def line(text, title):
-  (found,) = [x for x in text.splitlines() if x.startswith(f"| {title} |")]
-  return found
+  (row,) = [x for x in text.splitlines() if x.startswith(f"| {title} |")]
+  return row
 
 
 def test_the_worst_point_decides():
@@ -145,8 +145,8 @@ def test_a_point_measured_again_replaces_the_first(tmp_path):
   files = [tmp_path / name for name in ("a.jsonl", "b.jsonl")]
   for file, ratio in zip(files, (1.0, 2.0)):
     file.write_text(json.dumps(decoding(8, ratio)) + "\n")
-  (kept,) = report.read(files)
-  assert kept["ratio"] == 2.0
+  (record,) = report.read(files)
+  assert record["ratio"] == 2.0
 
 
 def test_the_roofline_places_points_under_its_limits(tmp_path):

@@ -171,8 +171,8 @@ def test_marked_spans_are_those_of_transformers():
   (want,), (spans,) = render_jinja_template(
     [TALK[:3]], chat_template=text, return_assistant_tokens_mask=True
   )
-  got, found = bounded.render(text, TALK[:3], {}, prompt=False, marked=True)
-  assert got == want and found == [tuple(x) for x in spans] and found
+  got, ranges = bounded.render(text, TALK[:3], {}, prompt=False, marked=True)
+  assert got == want and ranges == [tuple(x) for x in spans] and ranges
 
 
 def test_long_conversations_are_not_refused():
@@ -205,5 +205,5 @@ def test_the_world_outside_is_as_before():
   """Transformers' own templates don't count."""
   text = "{% for i in range(9999) %}{{ i }}{% endfor %}"
   data.load_template(text).render([])
-  (found,), _ = render_jinja_template([[]], chat_template=text)
-  assert found.endswith("9998") and json.dumps(found)
+  (output,), _ = render_jinja_template([[]], chat_template=text)
+  assert output.endswith("9998") and json.dumps(output)

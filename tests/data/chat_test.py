@@ -110,15 +110,15 @@ def test_marked_masks_are_transformers_own(marked):
 def test_one_turn_is_its_demonstration(folder):
   template, tokenizer = data.load_template(folder), data.load(folder)
   answer = {"role": "assistant", "content": "\nYes."}
-  one = data.encode_conversation(
+  example = data.encode_conversation(
     _talk([*ASK, answer]), tokenizer, template, WIDE
   )
   prompt, response = template.exchange(ASK, [answer])
   other = data.encode_demonstration(
     data.DemonstrationRecord(prompt, response, "f:1", "g"), tokenizer, WIDE
   )
-  assert one.ids.tolist() == other.ids.tolist()
-  assert one.mask.tolist() == other.mask.tolist()
+  assert example.ids.tolist() == other.ids.tolist()
+  assert example.mask.tolist() == other.mask.tolist()
 
 
 def test_without_an_end_in_the_template_the_last_turn_gets_one():

@@ -31,13 +31,13 @@ def write(folder, template=CHATML, bos=None):
     add_prefix_space=False
   )
   backend.decoder = tokenizers.decoders.ByteLevel()
-  found = transformers.PreTrainedTokenizerFast(
+  tokenizer = transformers.PreTrainedTokenizerFast(
     tokenizer_object=backend,
     eos_token="<|im_end|>",
     bos_token=bos,
     additional_special_tokens=["<|im_start|>"],
     clean_up_tokenization_spaces=False,
   )
-  found.chat_template = template
-  found.save_pretrained(str(folder))
+  tokenizer.chat_template = template
+  tokenizer.save_pretrained(str(folder))
   return folder

@@ -33,12 +33,12 @@ def path(tmp_path, request):
 
 def test_columns_are_the_fields_of_a_source(path):
   records, report = data.read("pairs", path, columns=COLUMNS)
-  found = [(r.prompt, r.chosen, r.rejected) for r in records]
-  assert found == [("a", "b", "c"), ("d", "e", "f")]
+  fields = [(r.prompt, r.chosen, r.rejected) for r in records]
+  assert fields == [("a", "b", "c"), ("d", "e", "f")]
   # What isn't read of a parquet file isn't looked at.
   assert dict(report.ignored) == {"x": 2 if path.suffix == ".parquet" else 1}
-  found = check_file(path, columns=COLUMNS, against=path)
-  assert (found.source, len(found.overlap.rows)) == ("pairs", 2)
+  check = check_file(path, columns=COLUMNS, against=path)
+  assert (check.source, len(check.overlap.rows)) == ("pairs", 2)
 
 
 def test_a_name_with_a_dot_and_names_that_change_places(tmp_path):
@@ -110,8 +110,8 @@ def test_every_source_takes_columns(tmp_path):
     options = {"template": data.PLAIN_CHAT} if name == "openassistant" else {}
     plain, _ = data.read(name, _write(tmp_path / "a.jsonl", rows), **options)
     path = _write(tmp_path / "a.jsonl", other)
-    found, _ = data.read(name, path, columns={field: "other"}, **options)
-    assert found == plain
+    records, _ = data.read(name, path, columns={field: "other"}, **options)
+    assert records == plain
 
 
 def test_wrong_names_say_what_there_is(path):

@@ -58,8 +58,8 @@ def _saved(folder):
 def _saved_splits(folder):
   import datasets
 
-  found = datasets.DatasetDict({"train": datasets.Dataset.from_list(ROWS)})
-  found.save_to_disk(str(folder / "splits"))
+  splits = datasets.DatasetDict({"train": datasets.Dataset.from_list(ROWS)})
+  splits.save_to_disk(str(folder / "splits"))
   return folder / "splits", None
 
 
@@ -201,8 +201,8 @@ def test_broken_files_and_folders(tmp_path):
 def test_a_split_must_be_named(tmp_path):
   import datasets
 
-  one = datasets.Dataset.from_list(ROWS)
-  both = datasets.DatasetDict({"train": one, "test": one})
+  dataset = datasets.Dataset.from_list(ROWS)
+  both = datasets.DatasetDict({"train": dataset, "test": dataset})
   both.save_to_disk(str(tmp_path / "d"))
   with pytest.raises(UserError, match="holds the splits test, train") as caught:
     data.read_pairs(tmp_path / "d")

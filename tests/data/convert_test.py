@@ -37,9 +37,9 @@ def test_all_ordered():
 
 
 def test_labels():
-  found = data.label_by_score([LIST], 2)
-  assert [r.desirable for r in found] == [False, True, False, True]
-  assert [r.source for r in found] == ["f:4#1", "f:4#2", "f:4#3", "f:4#4"]
+  labels = data.label_by_score([LIST], 2)
+  assert [r.desirable for r in labels] == [False, True, False, True]
+  assert [r.source for r in labels] == ["f:4#1", "f:4#2", "f:4#3", "f:4#4"]
   with pytest.raises(UserError, match="threshold is nan"):
     data.label_by_score([LIST], float("nan"))
   good, bad = data.label_by_side([PAIR])

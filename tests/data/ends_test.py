@@ -117,8 +117,8 @@ def test_saving_keeps_other_settings_of_generation(tmp_path):
   path = tmp_path / "generation_config.json"
   path.write_text(json.dumps({"temperature": 0.6, "eos_token_id": 1}))
   data.load(families.gemma(tmp_path / "a")).save(tmp_path)
-  found = json.loads(path.read_text())
-  assert found == {"temperature": 0.6, "eos_token_id": [259, 257]}
+  settings = json.loads(path.read_text())
+  assert settings == {"temperature": 0.6, "eos_token_id": [259, 257]}
 
 
 @pytest.mark.parametrize(
@@ -172,10 +172,10 @@ def test_a_turn_that_the_next_one_ends(tmp_path):
   )
   tokenizer = data.load(folder)
   record = data.ConversationRecord(tuple(TALK), "f.jsonl:1", "a")
-  (one,), _ = data.encode_conversations(
+  (example,), _ = data.encode_conversations(
     [record], tokenizer, data.load_template(folder), WIDE
   )
-  scored = _texts(tokenizer, one.ids[one.mask])
+  scored = _texts(tokenizer, example.ids[example.mask])
   assert scored == ["b", "c", "<|user|>", "e", "<|endoftext|>"]
 
 
@@ -193,7 +193,7 @@ def test_a_final_end_of_sequence_is_no_part_of_a_turn(tmp_path):
   folder = families.phi(tmp_path)
   tokenizer, template = data.load(folder), data.load_template(folder)
   record = data.ConversationRecord(tuple(TALK), "f.jsonl:1", "a")
-  (one,), _ = data.encode_conversations([record], tokenizer, template, WIDE)
-  scored = _texts(tokenizer, one.ids[one.mask])
+  (example,), _ = data.encode_conversations([record], tokenizer, template, WIDE)
+  scored = _texts(tokenizer, example.ids[example.mask])
   assert scored == ["b", "c", "<|end|>", "e", "<|end|>"]
-  assert _texts(tokenizer, one.ids[-1:]) == ["<|end|>"]
+  assert _texts(tokenizer, example.ids[-1:]) == ["<|end|>"]

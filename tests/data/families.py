@@ -189,19 +189,19 @@ def _write(
       single=f"{bos} $A",
       special_tokens=[(bos, backend.token_to_id(bos))],
     )
-  found = made or transformers.PreTrainedTokenizerFast(
+  tokenizer = made or transformers.PreTrainedTokenizerFast(
     tokenizer_object=backend,
     eos_token=eos,
     bos_token=bos,
     clean_up_tokenization_spaces=False,
   )
-  found.chat_template = template
-  found.save_pretrained(str(folder))
+  tokenizer.chat_template = template
+  tokenizer.save_pretrained(str(folder))
   if generation is not None:
-    one = isinstance(generation, str)
+    single = isinstance(generation, str)
     ids = [
-      backend.token_to_id(t) for t in ([generation] if one else generation)
+      backend.token_to_id(t) for t in ([generation] if single else generation)
     ]
-    text = json.dumps({"eos_token_id": ids[0] if one else ids})
+    text = json.dumps({"eos_token_id": ids[0] if single else ids})
     (folder / "generation_config.json").write_text(text)
   return folder

@@ -35,23 +35,23 @@ def pairs(tmp_path):
 
 
 def test_what_is_found_in_pairs(pairs):
-  found = check_file(pairs)
-  assert (found.source, found.guessed, found.plain_chat) == (
+  check = check_file(pairs)
+  assert (check.source, check.guessed, check.plain_chat) == (
     "pairs",
     True,
     False,
   )
-  assert found.report.lines() == {"json": [3], "empty_response": [6]}
-  assert [p.where for p in found.problems] == [f"{pairs}:3", f"{pairs}:6"]
-  assert found.duplicates == ((f"{pairs}:4", f"{pairs}:1"),)
-  assert found.conflicts == ((f"{pairs}:5", f"{pairs}:2"),)
-  assert found.different_prompts == 2
-  assert found.balance["chosen is longer"] == 0.75
-  assert found.balance["scores tie, of those"] == 0.25
-  assert found.balance["rejected scores higher, of those"] == 0.25
-  assert found.balance["score margins"] == (-3, 0.5, 1, 1)
-  assert found.lengths["prompts", "characters"] == (1, 1, 1, 1)
-  assert found.lengths["responses", "characters"].most == 4
+  assert check.report.lines() == {"json": [3], "empty_response": [6]}
+  assert [p.where for p in check.problems] == [f"{pairs}:3", f"{pairs}:6"]
+  assert check.duplicates == ((f"{pairs}:4", f"{pairs}:1"),)
+  assert check.conflicts == ((f"{pairs}:5", f"{pairs}:2"),)
+  assert check.different_prompts == 2
+  assert check.balance["chosen is longer"] == 0.75
+  assert check.balance["scores tie, of those"] == 0.25
+  assert check.balance["rejected scores higher, of those"] == 0.25
+  assert check.balance["score margins"] == (-3, 0.5, 1, 1)
+  assert check.lengths["prompts", "characters"] == (1, 1, 1, 1)
+  assert check.lengths["responses", "characters"].most == 4
 
 
 def test_leaks_between_splits(pairs, tmp_path):
@@ -80,19 +80,19 @@ def test_labels_and_lists(tmp_path):
   path = _write(
     tmp_path / "a.jsonl", label("x", 1), label("x", 0), label("y", 1)
   )
-  found = check_file(path)
-  assert found.source == "binary"
-  assert found.balance == {"desirable": pytest.approx(2 / 3)}
-  assert found.conflicts == ((f"{path}:2", f"{path}:1"),)
+  check = check_file(path)
+  assert check.source == "binary"
+  assert check.balance == {"desirable": pytest.approx(2 / 3)}
+  assert check.conflicts == ((f"{path}:2", f"{path}:1"),)
   path = _write(
     tmp_path / "b.jsonl",
     {"prompt": "a", "responses": ["x", "y", "z"], "scores": [1, 1, 2]},
     {"prompt": "b", "responses": ["x", "y"], "scores": [1, 1]},
   )
-  found = check_file(path)
-  assert found.balance["responses a list"] == (2, 2.5, 2.95, 3)
-  assert found.balance["lists with a tie"] == 1
-  assert found.balance["lists all of one score"] == 0.5
+  check = check_file(path)
+  assert check.balance["responses a list"] == (2, 2.5, 2.95, 3)
+  assert check.balance["lists with a tie"] == 1
+  assert check.balance["lists all of one score"] == 0.5
 
 
 def test_tokens_and_templates(tmp_path):
@@ -103,12 +103,12 @@ def test_tokens_and_templates(tmp_path):
   ]
   other = [turns[0], {"role": "assistant", "content": "d"}]
   path = _write(tmp_path / "a.jsonl", {"chosen": turns, "rejected": other})
-  found = check_file(path, tokenizer=data.load(folder), template=folder)
-  assert not found.plain_chat
-  assert found.lengths["prompts", "tokens"].most == len(
+  check = check_file(path, tokenizer=data.load(folder), template=folder)
+  assert not check.plain_chat
+  assert check.lengths["prompts", "tokens"].most == len(
     "<user\na>\n<assistant\n"
   )
-  assert found.lengths["responses", "tokens"].most == len("bc>")
+  assert check.lengths["responses", "tokens"].most == len("bc>")
   assert check_file(path).plain_chat
   path = _write(tmp_path / "b.jsonl", {"messages": turns})
   assert check_file(path).source == "conversations"
@@ -120,11 +120,11 @@ def test_tokens_and_templates(tmp_path):
 
 
 def test_the_generated_world(tmp_path):
-  found = check_file("preferences[:40]", "tldr_world", against="sft[:20]")
-  assert (found.source, found.plain_chat) == ("tldr_world", False)
-  assert found.report.used == 40 and found.balance["with both scores"] == 1
-  assert len(found.overlap.prompts) == 20
-  assert describe(found)
+  check = check_file("preferences[:40]", "tldr_world", against="sft[:20]")
+  assert (check.source, check.plain_chat) == ("tldr_world", False)
+  assert check.report.used == 40 and check.balance["with both scores"] == 1
+  assert len(check.overlap.prompts) == 20
+  assert describe(check)
   with pytest.raises(UserError, match="'tldr_world' takes no template"):
     check_file("sft[:20]", "tldr_world", template=tmp_path)
 
@@ -191,14 +191,14 @@ def test_the_command_on_bad_input(tmp_path, capsys):
 
 def test_hh_as_published(shared):
   path = shared / "data" / "hh_harmless_base_test.jsonl.gz"
-  found = check_file(path, against=path)
-  assert found.source == "hh"
-  assert len(found.problems) == 9 and not found.conflicts
-  assert len(found.overlap.rows) == found.report.used == 2303
-  assert "skipped 9: 4 with an empty response" in "\n".join(describe(found))
+  check = check_file(path, against=path)
+  assert check.source == "hh"
+  assert len(check.problems) == 9 and not check.conflicts
+  assert len(check.overlap.rows) == check.report.used == 2303
+  assert "skipped 9: 4 with an empty response" in "\n".join(describe(check))
 
 
 def test_alpacaeval_as_published(shared):
-  found = check_file(shared / "data" / "alpacaeval2_ranked.jsonl.gz")
-  assert (found.source, found.report.used) == ("ranked", 805)
-  assert found.balance["responses a list"] == (9, 9, 9, 9)
+  check = check_file(shared / "data" / "alpacaeval2_ranked.jsonl.gz")
+  assert (check.source, check.report.used) == ("ranked", 805)
+  assert check.balance["responses a list"] == (9, 9, 9, 9)

@@ -29,9 +29,9 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, monkeypatch):
     _refused(tmp_path / name, "this is a pipe, not a file")
   _refused("/dev/zero", "this is a device")
   _refused("/dev/null", "this is a device")
-  with socket.socket(socket.AF_UNIX) as one:
+  with socket.socket(socket.AF_UNIX) as endpoint:
     monkeypatch.chdir(tmp_path)  # a socket's path is short
-    one.bind("s")
+    endpoint.bind("s")
     _refused(tmp_path / "s", "this is a socket")
   folder = tmp_path / "shards"
   folder.mkdir()

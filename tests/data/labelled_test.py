@@ -58,8 +58,8 @@ def test_cut_lists_are_counted():
   record = data.RankedRecord(
     "012345", ("abcX", "abcY", "a"), (1, 2, 3), "f", ""
   )
-  (one,), cut = data.encode_lists([record], BPE, limits)
-  assert BPE.decode(one.prompt) == "45"
+  (example,), cut = data.encode_lists([record], BPE, limits)
+  assert BPE.decode(example.prompt) == "45"
   assert cut.parts == {"prompts": (1, 1, 4), "responses": (3, 2, 6)}
   assert "2 responses (end) (66.7%, 6 tokens)" in cut.summary()
   assert cut.identical == 0  # two of the three are equal, but not all

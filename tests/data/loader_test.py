@@ -144,16 +144,16 @@ def test_resume(position):
   for _ in range(position):
     next(loader)
   state = json.loads(json.dumps(loader.get_state()))
-  rest = list(loader)
-  assert len(rest) == 2 * PER_EPOCH - position
+  remainder = list(loader)
+  assert len(remainder) == 2 * PER_EPOCH - position
   fresh = make(seed=1, epochs=2)
   fresh.set_state(state)
-  for a, b in zip(fresh, rest, strict=True):
+  for a, b in zip(fresh, remainder, strict=True):
     _equal(a, b)
   used = make(seed=1, epochs=2)  # one that has already read on
   _ = [next(used) for _ in range(3)]
   used.set_state(state)
-  _equal(next(used), rest[0])
+  _equal(next(used), remainder[0])
 
 
 def test_resume_refuses_another_order():
@@ -269,7 +269,7 @@ def test_a_position_is_of_the_labels():
     for p in (None, 0.0, 0.25, 0.75)
     for a, b in ((None, None), (1.0, 2.0), (2.0, 1.0), (None, 1.0), (1.0, None))
   ]
-  assert len({fingerprint(**one) for one in labels}) == len(labels)
+  assert len({fingerprint(**label) for label in labels}) == len(labels)
   assert fingerprint(**labels[-1]) == fingerprint(**labels[-1])
 
 
@@ -288,10 +288,10 @@ def test_a_border_between_two_fields_counts():
     data.make_loader([pair], data.collate_pairs, batch_size=1, buckets=(4,))
     for pair in pairs
   ]
-  found = [loader.get_state() for loader in states]
-  assert len({state["fingerprint"] for state in found}) == 3
+  snapshots = [loader.get_state() for loader in states]
+  assert len({state["fingerprint"] for state in snapshots}) == 3
   with pytest.raises(UserError, match="other data"):
-    states[1].set_state(found[2])
+    states[1].set_state(snapshots[2])
 
 
 def test_positions_of_before_are_taken():

@@ -21,8 +21,8 @@ def _examples(prompts):
 
 
 def _taken(prompts, **options):
-  found = data.other_responses(_examples(prompts), **options)
-  return [None if ids is None else int(ids[0]) - 100 for ids in found]
+  responses = data.other_responses(_examples(prompts), **options)
+  return [None if ids is None else int(ids[0]) - 100 for ids in responses]
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=12))
@@ -45,9 +45,9 @@ def test_the_next_response_where_all_prompts_differ():
 def test_a_batch_of_one_prompt_takes_others_from_the_data():
   rows = _examples([1, 1, 1, 2, 2, 3])
   spare = data.spare_responses(rows)
-  assert [int(one.response[0]) for one in spare] == [100, 103, 105]
-  found = data.other_responses(rows[:3], spare)
-  assert [int(ids[0]) for ids in found] == [103, 103, 105]
+  assert [int(example.response[0]) for example in spare] == [100, 103, 105]
+  responses = data.other_responses(rows[:3], spare)
+  assert [int(ids[0]) for ids in responses] == [103, 103, 105]
   assert data.other_responses(rows[:1], spare[:1]) == [None]
   many = data.spare_responses(_examples(range(1, 1001)))
   assert len(many) <= 64 and many[-1].prompt[0] > 900  # from all over

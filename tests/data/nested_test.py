@@ -211,10 +211,10 @@ def test_checking_compares_whole_messages(tmp_path):
   assert "training needs a template" in "\n".join(describe(check_file(path)))
   pairs = [_pair(oslo), _pair(rome), _pair(oslo)]
   path = _write(tmp_path / "b.jsonl", *pairs)
-  found = check_file(path)
-  assert found.duplicates == ((f"{path}:3", f"{path}:1"),)
-  assert found.report.used == 3 and found.plain_chat
-  assert "training needs a template" in "\n".join(describe(found))
+  check = check_file(path)
+  assert check.duplicates == ((f"{path}:3", f"{path}:1"),)
+  assert check.report.used == 3 and check.plain_chat
+  assert "training needs a template" in "\n".join(describe(check))
 
 
 def test_names_of_a_file_are_escaped_and_few(tmp_path):

@@ -24,9 +24,9 @@ def _read(sequences):
   packed = sequences.packed
   slots = packed.tokens.reshape(len(packed.tokens), -1)
   places = packed.places.reshape(len(sequences.tokens), -1)
-  each = len(places) // len(slots)
+  per_slot = len(places) // len(slots)
   for row, (at, length) in enumerate(zip(places, sequences.lengths)):
-    own = slots[row // each]
+    own = slots[row // per_slot]
     yield own[at[:length]].tolist(), own[at[: length - 1] + 1].tolist()
 
 
@@ -34,24 +34,24 @@ def _read(sequences):
   st.lists(st.integers(1, 20), max_size=60), st.integers(20, 40)
 )
 def test_items_neither_overlap_nor_vanish(lengths, width):
-  found = data.best_fit(lengths, width)
-  taken = np.zeros((max(found.used, 1), width), int)
-  for size, row, start in zip(lengths, found.rows, found.starts):
+  fit = data.best_fit(lengths, width)
+  taken = np.zeros((max(fit.used, 1), width), int)
+  for size, row, start in zip(lengths, fit.rows, fit.starts):
     assert start + size <= width
     taken[row, start : start + size] += 1
-  assert not found.left and taken.max() <= 1
+  assert not fit.left and taken.max() <= 1
   assert taken.sum() == sum(lengths)
   fewest = -(-sum(lengths) // width)
-  assert fewest <= found.used
+  assert fewest <= fit.used
   # Best fit never leaves two rows half empty.
   assert (taken.sum(-1) * 2 <= width).sum() <= 1
 
 
 def test_what_does_not_fit_is_named():
-  found = data.best_fit([5, 9, 3, 4, 2], 8, rows=1)
-  assert found.left == (1, 3, 4) and found.rows.tolist() == [0, -1, 0, -1, -1]
-  found = data.best_fit([5, 9, 3], 8)
-  assert found.left == (1,)
+  fit = data.best_fit([5, 9, 3, 4, 2], 8, rows=1)
+  assert fit.left == (1, 3, 4) and fit.rows.tolist() == [0, -1, 0, -1, -1]
+  fit = data.best_fit([5, 9, 3], 8)
+  assert fit.left == (1,)
   three = _sequences([[1] * 5, [2] * 6, [3] * 4])
   with pytest.raises(
     UserError, match="1 of 3 sequences.*in 1 rows of 10.*has 5"
@@ -102,11 +102,11 @@ def test_places_lead_back_to_every_sequence(width, share):
   rows[5] = rows[4] + [1]  # one that goes on
   batch = _sequences(rows)
   live = np.arange(6) < 5
-  found = data.pack(batch, live, width=width, groups=3, share_prefix=share)
-  for row, (ids, following) in enumerate(_read(found)):
+  packing = data.pack(batch, live, width=width, groups=3, share_prefix=share)
+  for row, (ids, following) in enumerate(_read(packing)):
     if live[row // 2]:
       assert ids == rows[row] and following == rows[row][1:]
-  total = (found.packed.segment_ids > 0).sum()
+  total = (packing.packed.segment_ids > 0).sum()
   own = sum(len(ids) for ids in rows[:10])
   assert total < own if share else total == own
 

@@ -66,7 +66,7 @@ def _talk(*texts):
 
 def test_chats(kind):
   tokenizer, theirs, template = kind
-  kept = 0
+  joins = 0
   for text in RESPONSES:
     asked, answer = _talk("yo a", text)[:1], _talk("yo a", text)[1:]
     prompt, response = template.exchange(asked, answer)
@@ -81,24 +81,24 @@ def test_chats(kind):
     whole = _whole(theirs, [*asked, *answer], tokenizer.end_ids)
     same = [*pair.prompt, *pair.chosen] == whole
     assert same == (not cut.joined), text
-    kept += not same
+    joins += not same
     assert pair.chosen[-1] == tokenizer.end_ids[0]
     assert tokenizer.end_ids[0] not in pair.chosen[:-1]
-  assert kept < len(RESPONSES) / 2
+  assert joins < len(RESPONSES) / 2
 
 
 def test_plain_texts(kind):
   tokenizer, theirs, _ = kind
-  kept = 0
+  joins = 0
   for prompt in ("yo a", "a\n\nQ:", "a "):
     for text in RESPONSES:
       record = data.DemonstrationRecord(prompt, text, "f:1", "g")
-      (one,), cut = data.encode_demonstrations([record], tokenizer, WIDE)
-      assert one.ids[~one.mask].tolist() == theirs(prompt).input_ids
+      (example,), cut = data.encode_demonstrations([record], tokenizer, WIDE)
+      assert example.ids[~example.mask].tolist() == theirs(prompt).input_ids
       whole = [*theirs(prompt + text).input_ids, tokenizer.end_ids[0]]
-      assert (one.ids.tolist() == whole) == (not cut.joined), (prompt, text)
-      kept += cut.joined
-  assert kept < 3 * len(RESPONSES) / 2
+      assert (example.ids.tolist() == whole) == (not cut.joined), (prompt, text)
+      joins += cut.joined
+  assert joins < 3 * len(RESPONSES) / 2
 
 
 def test_conversations(kind):
@@ -106,10 +106,14 @@ def test_conversations(kind):
   for text in ("yo", "no yo", "y o"):
     talk = _talk("yo a", text, "yo", text)
     record = data.ConversationRecord(tuple(talk), "f:1", "g")
-    (one,), cut = data.encode_conversations([record], tokenizer, template, WIDE)
+    (example,), cut = data.encode_conversations(
+      [record], tokenizer, template, WIDE
+    )
     whole = _whole(theirs, talk, tokenizer.end_ids)
-    assert (one.ids.tolist() == whole) == (not cut.joined), text
-    assert one.mask.sum() >= 2 * len(tokenizer.encode_after("\n", text)[0]) + 2
+    assert (example.ids.tolist() == whole) == (not cut.joined), text
+    assert (
+      example.mask.sum() >= 2 * len(tokenizer.encode_after("\n", text)[0]) + 2
+    )
 
 
 def test_tokens_that_are_counted_of_a_file(tmp_path):
@@ -118,7 +122,7 @@ def test_tokens_that_are_counted_of_a_file(tmp_path):
   path.write_text(
     json.dumps({"prompt": "a", "chosen": "yo", "rejected": "yo yo"}) + "\n"
   )
-  found = check_file(path, tokenizer=data.load(folder), template=folder)
+  check = check_file(path, tokenizer=data.load(folder), template=folder)
   # "yo</s>" and "yo▁yo</s>" after a line break, and no space before them.
-  assert found.lengths["responses", "tokens"].least == 2
-  assert found.lengths["responses", "tokens"].most == 3
+  assert check.lengths["responses", "tokens"].least == 2
+  assert check.lengths["responses", "tokens"].most == 3

@@ -37,8 +37,8 @@ def test_a_goal_stands_before_no_mark_of_a_template():
 
 def test_what_reward_augmented_skips():
   records = [PAIR, scored(1.0, 1.0), scored(0, 1, 9), scored(None, 1, 10)]
-  found, report = data.reward_augmented(records)
-  assert len(found) == 2 and (report.read, report.used) == (4, 1)
+  pairs, report = data.reward_augmented(records)
+  assert len(pairs) == 2 and (report.read, report.used) == (4, 1)
   assert report.lines() == {"missing": [10], "tie": [8], "contradicted": [9]}
   assert "1 whose scores contradict the preference (line 9)" in report.summary()
 
@@ -61,8 +61,8 @@ def test_forms():
 
 
 def test_as_a_conversion():
-  found, report = data.convert("reward_augmented", [PAIR])
-  assert len(found) == 2 and report.records == 2
+  pairs, report = data.convert("reward_augmented", [PAIR])
+  assert len(pairs) == 2 and report.records == 2
   ranked = data.RankedRecord("p", ("a", "b"), (1, 2), "f:1", "g")
   with pytest.raises(UserError, match="doesn't take RankedRecords"):
     data.convert("reward_augmented", [ranked])

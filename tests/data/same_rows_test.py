@@ -93,13 +93,13 @@ def _containers(rows, folder):
 @given(st.lists(ROW, min_size=1, max_size=4))
 def test_the_same_text_from_every_container(tmp_path_factory, rows):
   folder = tmp_path_factory.mktemp("rows")
-  found = {}
+  texts = {}
   for name, path in _containers(rows, folder):
     records, _ = data.read_pairs(path, "skip", template=TEMPLATE)
     numbers = [record.source.rpartition(":")[2] for record in records]
     assert numbers == [str(i + 1) for i in range(len(rows))]
-    found[name] = [_sorted(r) for r in records]
-  assert all(one == found["jsonl"] for one in found.values()), found
+    texts[name] = [_sorted(r) for r in records]
+  assert all(contents == texts["jsonl"] for contents in texts.values()), texts
 
 
 def _sorted(record):

@@ -15,14 +15,14 @@ def _record(prompt="the cat", response=" sat on"):
 
 
 def test_the_response_and_its_end_are_scored():
-  (one,), cut = data.encode_demonstrations([_record()], BPE, WIDE)
+  (example,), cut = data.encode_demonstrations([_record()], BPE, WIDE)
   response = BPE.encode(" sat on") + [BPE.eos_id]
   prompt = [BPE.bos_id, *BPE.encode("the cat")]
-  assert one.ids.tolist() == prompt + response
-  assert one.ids[one.mask].tolist() == response
-  assert one.ids.dtype == np.int32 and one.mask.dtype == np.bool_
-  assert one.source == "f.jsonl:7"
-  assert data.sequence_length(one) == len(prompt) + len(response)
+  assert example.ids.tolist() == prompt + response
+  assert example.ids[example.mask].tolist() == response
+  assert example.ids.dtype == np.int32 and example.mask.dtype == np.bool_
+  assert example.source == "f.jsonl:7"
+  assert data.sequence_length(example) == len(prompt) + len(response)
   assert cut.summary() == "none of 1 demonstrations truncated"
 
 
@@ -31,11 +31,11 @@ def test_cut_as_pairs_are():
     max_tokens=20, max_prompt_tokens=5, max_response_tokens=4
   )
   record = _record("0123456789", "abcdef")
-  (one,), cut = data.encode_demonstrations([record], BPE, limits)
-  assert BPE.decode(one.ids[~one.mask]) == "6789"
-  assert BPE.decode(one.ids[one.mask]) == "abcd"
-  assert BPE.eos_id not in one.ids
-  assert one.cut == (6, 3)
+  (example,), cut = data.encode_demonstrations([record], BPE, limits)
+  assert BPE.decode(example.ids[~example.mask]) == "6789"
+  assert BPE.decode(example.ids[example.mask]) == "abcd"
+  assert BPE.eos_id not in example.ids
+  assert example.cut == (6, 3)
   assert cut.to_dict() == {
     "demonstrations": 1,
     "cut": {"prompts": 1, "responses": 1},
@@ -51,20 +51,20 @@ def test_cut_as_pairs_are():
 
 
 def test_a_batch_keeps_each_mask():
-  (one, two), _ = data.encode_demonstrations(
+  (first, second), _ = data.encode_demonstrations(
     [_record(), _record("x", " the mat")], BPE, WIDE
   )
-  batch = data.collate_sequences([one, two], 3, 24, pad_id=BPE.eos_id)
+  batch = data.collate_sequences([first, second], 3, 24, pad_id=BPE.eos_id)
   s = batch.sequences
   assert s.tokens.shape == s.mask.shape == (3, 24)
-  assert s.lengths.tolist() == [len(one.ids), len(two.ids), len(one.ids)]
+  assert s.lengths.tolist() == [len(first.ids), len(second.ids), len(first.ids)]
   assert batch.weights.tolist() == [1, 1, 0]
-  for row, sequence in enumerate((one, two, one)):
+  for row, sequence in enumerate((first, second, first)):
     assert s.tokens[row][s.mask[row]].tolist() == (
       sequence.ids[sequence.mask].tolist()
     )
   with pytest.raises(ValueError, match="do not fit in 4"):
-    data.collate_sequences([one], 1, 4)
+    data.collate_sequences([first], 1, 4)
 
 
 def test_the_same_batch_as_the_chosen_responses_of_pairs():

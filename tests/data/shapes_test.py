@@ -234,8 +234,8 @@ def test_alpacaeval_as_lists_pairs_and_labels(shared):
   lists, report = data.read("ranked", path)
   assert isinstance(lists[0], data.KINDS["ranked"])
   assert report.summary() == "read 805 lists, used 805"
-  assert {len(one.scores) for one in lists} == {9}
-  assert {one.scores[0] for one in lists} == {
+  assert {len(record.scores) for record in lists} == {9}
+  assert {record.scores[0] for record in lists} == {
     0.5
   }  # the baseline, by definition
   pairs, report = data.best_and_worst(lists)
@@ -246,4 +246,4 @@ def test_alpacaeval_as_lists_pairs_and_labels(shared):
   assert set(report.lines()) == {"tie", "identical"}
   labels = data.label_by_score(lists, 0.5)
   assert len(labels) == 805 * 9
-  assert sum(one.desirable for one in labels) >= 805  # the baseline's own
+  assert sum(record.desirable for record in labels) >= 805  # the baseline's own

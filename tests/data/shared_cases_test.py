@@ -65,17 +65,20 @@ def test_rows_of_every_kind(tmp_path, kind):
   }
   for name, row in rows.items():
     records = _read(tmp_path, name, row, folder)
-    (one,), cut = encode[name](records, tokenizer, WIDE)
+    (example,), cut = encode[name](records, tokenizer, WIDE)
     assert cut.joined == 0
     if name == "demonstrations":
-      found = [(one.ids[~one.mask], one.ids[one.mask])]
+      parts = [(example.ids[~example.mask], example.ids[example.mask])]
     elif name == "pairs":
-      found = [(one.prompt, one.chosen), (one.prompt, one.rejected)]
+      parts = [
+        (example.prompt, example.chosen),
+        (example.prompt, example.rejected),
+      ]
     elif name == "ranked":
-      found = [(one.prompt, ids) for ids in one.responses]
+      parts = [(example.prompt, ids) for ids in example.responses]
     else:
-      found = [(one.prompt, one.response)]
-    for (start, response), whole in zip(found, wholes):
+      parts = [(example.prompt, example.response)]
+    for (start, response), whole in zip(parts, wholes):
       assert start.tolist() == prompt
       ids = [*start, *response]
       assert ids == whole[: len(ids)]
@@ -90,11 +93,15 @@ def test_conversations(tmp_path, kind):
   folder, tokenizer, theirs, end = kind
   records = _read(tmp_path, "conversations", {"messages": TALK}, folder)
   template = data.load_template(folder)
-  (one,), cut = data.encode_conversations(records, tokenizer, template, WIDE)
+  (example,), cut = data.encode_conversations(
+    records, tokenizer, template, WIDE
+  )
   assert cut.parted == (0, 0) and cut.joined == 0
   whole = theirs.apply_chat_template(TALK, return_dict=False)
-  assert one.ids.tolist() == whole[: len(one.ids)]
-  scored = [tokenizer.backend.id_to_token(int(i)) for i in one.ids[one.mask]]
+  assert example.ids.tolist() == whole[: len(example.ids)]
+  scored = [
+    tokenizer.backend.id_to_token(int(i)) for i in example.ids[example.mask]
+  ]
   assert scored.count(end) == 2 and scored[-1] == end
 
 
@@ -123,7 +130,7 @@ def test_a_template_as_folder_file_and_string(shared):
   tokenizer = data.load(folder)
   cases = shared / "cases" / "double-eos-jinja-file"
   file = cases / "chatml.jinja"
-  found = []
+  encodings = []
   for source in (folder, file, file.read_text()):
     pairs, _ = data.read("pairs", cases / "pair.jsonl", template=source)
     (pair,), _ = data.encode_pairs(pairs, tokenizer, WIDE)
@@ -131,7 +138,7 @@ def test_a_template_as_folder_file_and_string(shared):
     (talk,), _ = data.encode_conversations(
       talks, tokenizer, data.load_template(source), WIDE
     )
-    found.append([*pair.prompt, *pair.chosen, *pair.rejected, *talk.ids])
+    encodings.append([*pair.prompt, *pair.chosen, *pair.rejected, *talk.ids])
     said = tokenizer.backend.decode([*pair.chosen], skip_special_tokens=False)
     assert said == "yo<|im_end|>"
-  assert found[0] == found[1] == found[2]
+  assert encodings[0] == encodings[1] == encodings[2]

@@ -22,8 +22,10 @@ TALK = [
 def _encoded(folder, talk=TALK, limits=WIDE):
   tokenizer, template = data.load(folder), data.load_template(folder)
   record = data.ConversationRecord(tuple(talk), "f.jsonl:7", "a")
-  found, cut = data.encode_conversations([record], tokenizer, template, limits)
-  return tokenizer, found, cut
+  examples, cut = data.encode_conversations(
+    [record], tokenizer, template, limits
+  )
+  return tokenizer, examples, cut
 
 
 def _text(tokenizer, ids):
@@ -32,27 +34,32 @@ def _text(tokenizer, ids):
 
 def test_a_history_that_is_rewritten_is_taken_apart(tmp_path):
   folder = families.byte_level(tmp_path, families.QWEN)
-  tokenizer, found, cut = _encoded(folder)
+  tokenizer, examples, cut = _encoded(folder)
   thought = "<think>\n\n</think>\n\n"
-  assert [_text(tokenizer, one.ids[one.mask]) for one in found] == [
+  assert [
+    _text(tokenizer, example.ids[example.mask]) for example in examples
+  ] == [
     thought + "bc<|im_end|>",
     thought + "e<|im_end|>",
   ]
-  assert [one.source for one in found] == ["f.jsonl:7#1", "f.jsonl:7#2"]
+  assert [example.source for example in examples] == [
+    "f.jsonl:7#1",
+    "f.jsonl:7#2",
+  ]
   theirs = transformers.AutoTokenizer.from_pretrained(str(folder))
-  for one, turns in zip(found, (2, 4)):
+  for example, turns in zip(examples, (2, 4)):
     whole = theirs.apply_chat_template(TALK[:turns], return_dict=False)
-    assert one.ids.tolist() == whole[:-1]  # the line break after the end
+    assert example.ids.tolist() == whole[:-1]  # the line break after the end
     prompt = theirs.apply_chat_template(
       TALK[: turns - 1], add_generation_prompt=True, return_dict=False
     )
-    assert one.ids[~one.mask].tolist() == prompt
+    assert example.ids[~example.mask].tolist() == prompt
   assert cut.parted == (1, 2) and cut.count == 1
   assert "1 conversations as 2 demonstrations, turn by turn" in cut.summary()
   assert cut.to_dict()["parted"] == [1, 2]
   # One turn is written in one way: nothing is taken apart.
-  _, (one,), cut = _encoded(folder, TALK[:2])
-  assert cut.parted == (0, 0) and one.source == "f.jsonl:7"
+  _, (example,), cut = _encoded(folder, TALK[:2])
+  assert cut.parted == (0, 0) and example.source == "f.jsonl:7"
   record = data.ConversationRecord(tuple(TALK), "f.jsonl:7", "a")
   with pytest.raises(UserError, match="'bc.* becomes|becomes 'bc"):
     data.encode_conversation(
@@ -63,10 +70,10 @@ def test_a_history_that_is_rewritten_is_taken_apart(tmp_path):
 def test_turns_beyond_the_limit_are_cut_and_counted(tmp_path):
   folder = families.byte_level(tmp_path, families.QWEN)
   _, whole, _ = _encoded(folder)
-  first, second = (len(one.ids) for one in whole)
-  tokenizer, found, cut = _encoded(folder, limits=data.Limits(first - 1))
-  assert len(found) == 1 and cut.parted == (1, 1)
-  assert found[0].ids.tolist() == whole[0].ids[:-1].tolist()
+  first, second = (len(example.ids) for example in whole)
+  tokenizer, examples, cut = _encoded(folder, limits=data.Limits(first - 1))
+  assert len(examples) == 1 and cut.parted == (1, 1)
+  assert examples[0].ids.tolist() == whole[0].ids[:-1].tolist()
   lost = 1 + second - (first - 1)
   assert cut.parts == {"conversations": (2, 2, lost)}
   with pytest.raises(UserError, match="f.jsonl:7: no assistant token is left"):
@@ -78,12 +85,12 @@ def test_a_generation_prompt_that_opens_a_thought(tmp_path):
   template = data.load_template(folder)
   assert template.opens == "<think>\n"
   assert data.load_template(families.byte_level(tmp_path / "b")).opens == ""
-  tokenizer, (one,), cut = _encoded(folder)
-  scored = _text(tokenizer, one.ids[one.mask])
+  tokenizer, (example,), cut = _encoded(folder)
+  scored = _text(tokenizer, example.ids[example.mask])
   assert scored == "bc<|im_end|>e<|im_end|>" and cut.parted == (0, 0)
   theirs = transformers.AutoTokenizer.from_pretrained(str(folder))
   whole = theirs.apply_chat_template(TALK, return_dict=False)
-  assert one.ids.tolist() == whole[:-1]
+  assert example.ids.tolist() == whole[:-1]
   # Of a pair, one answer may go on with what is opened.
   path = tmp_path / "pairs.jsonl"
   for bad, said in (("n", "n"), ("<think>\nn", "<think>\nn")):
@@ -159,8 +166,8 @@ def test_conversations_that_a_template_refuses_are_bad_rows(tmp_path):
   assert record.messages == tuple(TALK[:2])
   assert report.lines() == {"template": [2]}
   # What is taken apart can be written, and is no bad row.
-  found, _ = data.read("conversations", path, template=families.QWEN)
-  assert len(found) == 2
+  records, _ = data.read("conversations", path, template=families.QWEN)
+  assert len(records) == 2
   never = "{{ messages | length }}{% if add_generation_prompt %}x{% endif %}"
   with pytest.raises(UserError, match="rows.jsonl:1: .*differently once"):
     data.read("conversations", path, template=never)

@@ -14,7 +14,7 @@ TURNS = 4
 
 
 @pytest.fixture
-def found(request, tmp_path):
+def prepared(request, tmp_path):
   """What is prepared of ten chats, with a template given as a file."""
   make, template = request.param
   folder = make(tmp_path / "tokenizer", None)
@@ -43,48 +43,51 @@ def found(request, tmp_path):
   return prepare(parse(config), tmp_path / "run", None)
 
 
-def _said(found, sequence):
+def _said(prepared, sequence):
   ids = sequence.ids[sequence.mask].tolist()
-  return found.tokenizer.backend.decode(ids, skip_special_tokens=False)
+  return prepared.tokenizer.backend.decode(ids, skip_special_tokens=False)
 
 
 @pytest.mark.parametrize(
-  "found", [(families.byte_level, families.QWEN)], indirect=True
+  "prepared", [(families.byte_level, families.QWEN)], indirect=True
 )
-def test_history_that_is_rewritten(found):
-  main = found.main
+def test_history_that_is_rewritten(prepared):
+  main = prepared.main
   conversations = len(main.train_prompts)
   assert len(main.train) == 2 * conversations
   assert f"{conversations} conversations as {2 * conversations}" in (
-    found.summary()
+    prepared.summary()
   )
   assert main.facts["train"]["parted"] == [conversations, 2 * conversations]
-  assert len({one.source for one in main.train}) == len(main.train)
+  assert len({example.source for example in main.train}) == len(main.train)
   assert len(main.lengths("sequences", "train")) == len(main.train)
 
 
 @pytest.mark.parametrize(
-  "found", [(families.byte_level, families.THINKING)], indirect=True
+  "prepared", [(families.byte_level, families.THINKING)], indirect=True
 )
-def test_an_opened_thought(found):
-  assert "generation prompt opens '<think>\\n'" in found.summary()
-  for sequence in found.main.train:
-    assert "think" not in _said(found, sequence)
+def test_an_opened_thought(prepared):
+  assert "generation prompt opens '<think>\\n'" in prepared.summary()
+  for sequence in prepared.main.train:
+    assert "think" not in _said(prepared, sequence)
   # Samples begin where the responses do that are learnt from.
-  for prompt in found.main.eval_prompts:
+  for prompt in prepared.main.eval_prompts:
     assert prompt.text.endswith("<|im_start|>assistant\n")
 
 
-@pytest.mark.parametrize("found", [(families.phi, families.PHI)], indirect=True)
-def test_ends_of_a_template_from_a_file(found):
-  for sequence in found.main.train:
-    assert _said(found, sequence).count("<|end|>") == TURNS / 2
-    assert _said(found, sequence).endswith("<|end|>")
+@pytest.mark.parametrize(
+  "prepared", [(families.phi, families.PHI)], indirect=True
+)
+def test_ends_of_a_template_from_a_file(prepared):
+  for sequence in prepared.main.train:
+    assert _said(prepared, sequence).count("<|end|>") == TURNS / 2
+    assert _said(prepared, sequence).endswith("<|end|>")
   ends = [
-    found.tokenizer.backend.id_to_token(i) for i in found.tokenizer.end_ids
+    prepared.tokenizer.backend.id_to_token(i)
+    for i in prepared.tokenizer.end_ids
   ]
   assert ends == ["<|end|>", "<|endoftext|>"]
-  assert "opens" not in found.summary()
+  assert "opens" not in prepared.summary()
 
 
 def test_what_is_scored_turn_by_turn_is_said(tmp_path):
@@ -98,10 +101,10 @@ def test_what_is_scored_turn_by_turn_is_said(tmp_path):
   }
   path = tmp_path / "rows.jsonl"
   path.write_text(json.dumps(row) + "\n")
-  found = read_responses(str(path), "", "", folder, data.load(folder))
-  assert "1 conversations as 2 demonstrations" in found.lines[-1]
+  reading = read_responses(str(path), "", "", folder, data.load(folder))
+  assert "1 conversations as 2 demonstrations" in reading.lines[-1]
   thought = "<think>\n\n</think>\n\n"
-  assert [one.response for one in found.responses] == [
+  assert [answer.response for answer in reading.responses] == [
     thought + "t1<|im_end|>",
     thought + "t3<|im_end|>",
   ]

@@ -137,9 +137,9 @@ def test_transformers_sees_the_rise_that_we_report(trained, start):
   )
   _, held_out = data.split(records, 0.3, 0)
   lines = {int(r.source.rpartition(":")[2]) for r in held_out}
-  kept = [row for i, row in enumerate(_rows(), 1) if i in lines]
-  assert len(kept) == len(held_out)
-  rise = _chosen(target, kept) - _chosen(start, kept)
+  held_rows = [row for i, row in enumerate(_rows(), 1) if i in lines]
+  assert len(held_rows) == len(held_out)
+  rise = _chosen(target, held_rows) - _chosen(start, held_rows)
   assert abs(rise) > 0.01
   np.testing.assert_allclose(last["eval/chosen_log_ratio"], rise, atol=1e-3)
 

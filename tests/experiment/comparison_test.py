@@ -20,8 +20,8 @@ def _sweep(folder, *sweep, seeds=(0, 1)):
     "seeds": seeds,
     "sweep": sweep,
   }
-  found = runs(config)
-  for run in found:
+  members = runs(config)
+  for run in members:
     stage = folder / run.name / "train"
     (stage / "checkpoints" / "1").mkdir(parents=True)
     about = {"model": {}, "stages": ["train"]}
@@ -33,7 +33,7 @@ def _sweep(folder, *sweep, seeds=(0, 1)):
     rows = [{"step": i, "loss": 1.0, "margin": mean * i} for i in (1, 2)]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (stage / "metrics.jsonl").write_text(text)
-  return found
+  return members
 
 
 @pytest.fixture
@@ -48,20 +48,20 @@ def drawn(monkeypatch):
   return calls
 
 
-def _page(folder, found):
-  return re.sub(r"\\(.)", r"\1", write_comparison(folder, found).read_text())
+def _page(folder, members):
+  return re.sub(r"\\(.)", r"\1", write_comparison(folder, members).read_text())
 
 
 def test_losses_of_different_betas_are_in_no_column(tmp_path, drawn):
-  found = _sweep(tmp_path, ("loss.beta", (0.1, 0.2)))
-  page = _page(tmp_path, found)
+  members = _sweep(tmp_path, ("loss.beta", (0.1, 0.2)))
+  page = _page(tmp_path, members)
   # (0.5, 0.7): mean 0.6, deviation sqrt(2 * 0.1 ** 2) = 0.1414.
   assert re.search(r"loss.beta=0.1 \| +2 \| 60.0 ± 14.1 %", page)
   assert re.search(r"loss.beta=0.2 \| +2 \| 70.0 ± 14.1 %", page)
   assert "| held-out loss" not in page and "aren't compared" in page
   ((keys, options),) = drawn
   assert keys == ["margin"]
-  looks = [options["looks"][run.name] for run in found]
+  looks = [options["looks"][run.name] for run in members]
   assert looks[0] == looks[2] != looks[1] == looks[3]
   assert set(options["groups"].values()) == {"loss.beta=0.1", "loss.beta=0.2"}
 
@@ -74,20 +74,20 @@ def test_one_loss_is_compared(tmp_path, drawn):
 
 
 def test_rewards_are_compared_in_their_own_unit(tmp_path, drawn):
-  found = _sweep(tmp_path)
+  members = _sweep(tmp_path)
   for path, mean in zip(sorted(tmp_path.rglob("results.json")), (-2.0, -3.0)):
     result = json.loads(path.read_text())
     result["reward"] = {"mean": mean, "low": mean - 0.5, "high": mean + 0.5}
     path.write_text(json.dumps(result))
-  page = _page(tmp_path, found)
+  page = _page(tmp_path, members)
   assert "-2.5 ± 0.707 |" in page and "| -2.00 ± 0.50 |" in page
   assert page.count("| mean reward |") == 2
   assert drawn
 
 
 def test_without_seeds_there_is_no_spread(tmp_path, drawn):
-  found = _sweep(tmp_path, ("batch_size", (4, 8)), seeds=())
-  page = _page(tmp_path, found)
+  members = _sweep(tmp_path, ("batch_size", (4, 8)), seeds=())
+  page = _page(tmp_path, members)
   assert "standard deviation" not in page and "| held-out loss" in page
-  looks = [drawn[0][1]["looks"][run.name] for run in found]
+  looks = [drawn[0][1]["looks"][run.name] for run in members]
   assert looks[0] != looks[1]

@@ -114,9 +114,11 @@ def _check_page(place, run, capsys):
 )
 def test_bad_settings_are_named_before_anything_runs(place, flag, said):
   key = flag.partition("=")[0].removeprefix("--").rpartition(".")[2]
-  found = place.fails(place.command(*FLAGS, flag))
-  assert said in found
-  assert f"diagnostics.{key}" in found or "diagnostics.entanglement" in found
+  message = place.fails(place.command(*FLAGS, flag))
+  assert said in message
+  assert (
+    f"diagnostics.{key}" in message or "diagnostics.entanglement" in message
+  )
   assert not (place.folder / "run").exists()
 
 
@@ -160,9 +162,9 @@ def test_pairs_are_looked_for_and_missed():
     kind, [], [1], [], [], group_of={}, buckets=(8,), pad_id=0, facts={},
     lines=(),
   )  # fmt: skip
-  labels, found = data_of("unpaired"), data_of("pairs")
+  labels, pairs = data_of("unpaired"), data_of("pairs")
   stage = StageSettings("align", {"name": "kto"})
   of = lambda own, main: types.SimpleNamespace(stages={"align": own}, main=main)
-  assert probe_data(of(labels, found), stage) is found
+  assert probe_data(of(labels, pairs), stage) is pairs
   with pytest.raises(UserError, match="held-out pairs, and the data has unpai"):
     probe_data(of(labels, labels), stage)

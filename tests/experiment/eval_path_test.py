@@ -42,24 +42,24 @@ def test_the_users_split_stays_and_the_overlap_is_said(files, tmp_path):
     path=files("train.jsonl", rows(0, 10)),
     eval_path=files("eval.jsonl", rows(7, 5)),
   )
-  found = prepare(parse(config), tmp_path / "run", None)
-  assert len(found.main.train) == 10 and len(found.main.held_out) == 5
-  assert [p.text for p in found.main.eval_prompts][:1] == ["q7:"]
-  said = found.summary()
+  prepared = prepare(parse(config), tmp_path / "run", None)
+  assert len(prepared.main.train) == 10 and len(prepared.main.held_out) == 5
+  assert [p.text for p in prepared.main.eval_prompts][:1] == ["q7:"]
+  said = prepared.summary()
   assert (
     "3 of 5 held-out pairs have prompts that are trained on (lines 1, 2, 3)"
   ) in said
   assert "10 pairs to train on, 5 held out (5 groups of prompts, some" in said
-  assert found.main.facts["held_out_trained_on"] == 3
-  assert found.main.facts["held_out_source"]["path"].endswith("eval.jsonl")
+  assert prepared.main.facts["held_out_trained_on"] == 3
+  assert prepared.main.facts["held_out_source"]["path"].endswith("eval.jsonl")
 
   apart = settings(
     path=files("train.jsonl", rows(0, 10)),
     eval_path=files("eval.jsonl", rows(10, 5)),
   )
-  found = prepare(parse(apart), tmp_path / "run", None)
-  assert "trained on" not in found.summary()
-  assert found.main.facts["held_out_trained_on"] == 0
+  prepared = prepare(parse(apart), tmp_path / "run", None)
+  assert "trained on" not in prepared.summary()
+  assert prepared.main.facts["held_out_trained_on"] == 0
 
 
 def test_a_stages_own_data_count_as_trained_on(files, tmp_path):
@@ -72,23 +72,23 @@ def test_a_stages_own_data_count_as_trained_on(files, tmp_path):
   parsed = parse(config)
   own = parsed.stage("sft").data
   assert own.eval_path == ""  # another file's held-out part isn't its own
-  found = prepare(parsed, tmp_path / "run", None)
-  trained = {p.text for p in found.stages["sft"].train_prompts}
-  assert len(found.stages["sft"].train) == 40 - len(
-    found.stages["sft"].held_out
+  prepared = prepare(parsed, tmp_path / "run", None)
+  trained = {p.text for p in prepared.stages["sft"].train_prompts}
+  assert len(prepared.stages["sft"].train) == 40 - len(
+    prepared.stages["sft"].held_out
   )
   both = sum(f"q{i}:" in trained for i in range(20, 40))
   assert 10 < both < 20
-  assert f"{both} of 20 held-out pairs have prompts" in found.summary()
+  assert f"{both} of 20 held-out pairs have prompts" in prepared.summary()
 
 
 def test_pairs_to_evaluate_that_were_trained_on(files, tmp_path):
   config = parse(settings(path=files("train.jsonl", rows(0, 40))))
-  found = prepare(config, tmp_path / "run", None)
-  trained = {p.text for p in found.main.train_prompts}
-  other = found.with_pairs(files("other.jsonl", rows(0, 50)), config)
+  prepared = prepare(config, tmp_path / "run", None)
+  trained = {p.text for p in prepared.main.train_prompts}
+  other = prepared.with_pairs(files("other.jsonl", rows(0, 50)), config)
   assert f"{len(trained)} of 50 held-out pairs have prompts" in other.summary()
-  new = found.with_pairs(files("new.jsonl", rows(50, 5)), config)
+  new = prepared.with_pairs(files("new.jsonl", rows(50, 5)), config)
   assert "trained on" not in new.summary()
 
 
@@ -112,17 +112,17 @@ def test_judges_see_the_prompt_without_its_goal(files, tmp_path):
     path=files("train.jsonl", rows(0, 30, **scores)),
     convert="reward_augmented",
   )
-  found = prepare(parse(config), tmp_path / "run", None).main
-  for prompt in (*found.train_prompts, *found.eval_prompts):
+  dataset = prepare(parse(config), tmp_path / "run", None).main
+  for prompt in (*dataset.train_prompts, *dataset.eval_prompts):
     assert prompt.text.startswith("q")
     assert prompt.written.startswith("Write a response of score ")
     assert prompt.written.endswith(prompt.text)
-  batch = data.collate_prompts(found.eval_prompts, pad_id=0)
+  batch = data.collate_prompts(dataset.eval_prompts, pad_id=0)
   assert all(text.startswith("q") for text in batch.texts)
   # Both goals of a prompt are one cluster of an interval.
-  count = len({p.text for p in found.eval_prompts})
-  assert len(found.eval_prompts) == 2 * count
-  assert len(set(_numbers(found.eval_prompts))) == count
+  count = len({p.text for p in dataset.eval_prompts})
+  assert len(dataset.eval_prompts) == 2 * count
+  assert len(set(_numbers(dataset.eval_prompts))) == count
 
 
 def test_the_worlds_raters_judge_responses_under_a_goal():

@@ -120,8 +120,8 @@ def test_everything_that_decides_the_numbers_counts():
 
   def changed(**changes):
     given = {"train": [_pair()], "held_out": [_pair()]} | changes
-    found = _made_of(settings, **given)
-    return [name for name in base if base[name] != found[name]]
+    facts = _made_of(settings, **given)
+    return [name for name in base if base[name] != facts[name]]
 
   assert changed() == []
   assert changed(train=[_pair(source="b\\f.jsonl:1")]) == []  # a copy elsewhere
@@ -172,7 +172,7 @@ def test_a_run_that_goes_on_finds_itself_the_same(tmp_path, template):
   (tmp_path / "chat.jinja").unlink()
   again = prepare(settings, run, None)
   before, after = (
-    identity.made_of(settings, each, MODEL) for each in (first, again)
+    identity.made_of(settings, prepared, MODEL) for prepared in (first, again)
   )
   assert before == after and "template" in before
 
@@ -196,12 +196,14 @@ def test_each_function_counts(tmp_path):
 
 
 def test_an_id_is_kept_and_no_other_run_has_it(tmp_path):
-  kept = [identity.check(tmp_path / n, _settings(), OF) for n in ("a", "b")]
-  assert kept[0]["id"] != kept[1]["id"] != ""
-  identity.keep(tmp_path / "a", kept[0])
+  identities = [
+    identity.check(tmp_path / n, _settings(), OF) for n in ("a", "b")
+  ]
+  assert identities[0]["id"] != identities[1]["id"] != ""
+  identity.keep(tmp_path / "a", identities[0])
   other = OF | {"data.held_out": "x"}  # nothing was trained yet
   again = identity.check(tmp_path / "a", _settings(), other)
-  assert again == kept[0] | {"made_of": other}
+  assert again == identities[0] | {"made_of": other}
 
 
 def test_a_stage_needs_what_its_parameters_come_from():
@@ -235,8 +237,8 @@ ANYWAY = "--config.resume=anyway"
 
 def test_nothing_changed(begun):
   more = OF | {"of a later version": "d"}
-  kept = identity.check(begun, _settings(), more)
-  assert kept == {"id": "x", "made_of": more, "went_on": []}
+  record = identity.check(begun, _settings(), more)
+  assert record == {"id": "x", "made_of": more, "went_on": []}
 
 
 @pytest.mark.parametrize("name", ["annotator.function", "data.held_out"])
@@ -247,13 +249,13 @@ def test_what_only_judges_may_change_where_that_is_agreed_to(
   with pytest.raises(UserError, match=f"{name} changed since") as e:
     identity.check(begun, _settings(), now)
   assert ANYWAY in str(e.value) and str(begun) in str(e.value)
-  kept = identity.check(begun, _settings(resume="anyway"), now)
+  record = identity.check(begun, _settings(resume="anyway"), now)
   assert name in capsys.readouterr().out
-  assert kept["made_of"] == now
-  assert [x["changed"] for x in kept["went_on"]] == [[name]]
-  identity.keep(begun, kept)
+  assert record["made_of"] == now
+  assert [x["changed"] for x in record["went_on"]] == [[name]]
+  identity.keep(begun, record)
   assert identity.went_on(begun) == [name] and identity.id_of(begun) == "x"
-  assert identity.check(begun, _settings(), now) == kept  # it was agreed to
+  assert identity.check(begun, _settings(), now) == record  # it was agreed to
 
 
 def test_what_a_stage_was_trained_from_may_not_change(begun):
@@ -284,8 +286,8 @@ def test_what_a_stage_was_trained_from_may_not_change(begun):
 
 def test_folders_of_before_go_on(begun):
   (begun / identity.NAME).unlink()
-  kept = identity.check(begun, _settings(), OF)
-  assert kept == NEW | {"id": ""}
+  record = identity.check(begun, _settings(), OF)
+  assert record == NEW | {"id": ""}
   (begun / identity.NAME).write_text("[]")
   with pytest.raises(UserError, match="is damaged"):
     identity.check(begun, _settings(), OF)

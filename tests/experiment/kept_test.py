@@ -158,8 +158,8 @@ def test_templates_of_other_folders_keep_their_words(tmp_path):
   settings = parse(config | {"model": {"hidden_size": 8}})
   run = tmp_path / "run"
   run.mkdir()
-  found = kept.templates_of(settings, run, DAY)
-  kept.keep(run, settings, data.load(own), found)
+  templates = kept.templates_of(settings, run, DAY)
+  kept.keep(run, settings, data.load(own), templates)
   for gone in (own, other):
     shutil.rmtree(gone)
   file.unlink()
@@ -167,14 +167,14 @@ def test_templates_of_other_folders_keep_their_words(tmp_path):
   messages = [{"role": "user", "content": "q"}]
   assert again.keys() == {"", str(other), str(file)} and again[""] is None
   for name in (str(other), str(file)):
-    text = found[name].render(messages)
+    text = templates[name].render(messages)
     assert again[name].render(messages) == text
-    assert again[name].end == found[name].end
+    assert again[name].end == templates[name].end
   assert again[str(other)].render(messages).startswith("<s><|im_start|>user")
   assert again[str(file)].render(messages) == "[q]"
   tokenizer = transformers.AutoTokenizer.from_pretrained(str(run / "tokenizer"))
   theirs = tokenizer.apply_chat_template(messages, tokenize=False)
-  assert theirs == found[str(other)].render(messages)
+  assert theirs == templates[str(other)].render(messages)
 
 
 def test_a_folder_of_an_earlier_version(tmp_path):

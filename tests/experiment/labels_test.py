@@ -51,9 +51,9 @@ def test_every_loss_on_labels_needs_both(name):
   for label in (True, False):
     with pytest.raises(UserError, match="tells desirable responses"):
       check(name, names, _rows([1, 2], [label, label]))
-  one = _rows([1, 1], [True, False])
+  rows = _rows([1, 1], [True, False])
   if "mismatched_logps" in names:
     with pytest.raises(UserError, match="have one prompt"):
-      check(name, names, one)
+      check(name, names, rows)
   else:
-    check(name, names, one)
+    check(name, names, rows)

@@ -142,11 +142,11 @@ def test_exports_are_alike(place):
   # The run holds the change alone: what it started from has to be the same.
   convert = ["convert", f"--run={run}", f"--to={place.folder / 'x'}"]
   weights = start / "model.safetensors"
-  kept = weights.read_bytes()
-  weights.write_bytes(kept[:-4] + b"\0\0\0\0")
+  content = weights.read_bytes()
+  weights.write_bytes(content[:-4] + b"\0\0\0\0")
   said = place.fails(convert)
   assert str(run / "align") in said and "has changed" in said
-  weights.write_bytes(kept)
+  weights.write_bytes(content)
   closed = place.folder / "closed"
   closed.write_text("a file")
   said = place.fails([*command, f"--to={closed / 'x'}"])
@@ -178,18 +178,20 @@ def test_a_selected_part_is_of_use_to_every_command(place, capsys, part):
   assert folders.start_of(again / "align")
   # Best states of before had no `start` beside them; the others always had.
   meta = best / "meta" / "metadata"
-  kept = json.loads(meta.read_text())
+  metadata = json.loads(meta.read_text())
   want = _params(run)
-  meta.write_text(json.dumps({k: v for k, v in kept.items() if k != "start"}))
+  meta.write_text(
+    json.dumps({k: v for k, v in metadata.items() if k != "start"})
+  )
   manifest.write(best)
   jax.tree.map(np.testing.assert_array_equal, _params(run), want)
   # Another start is still refused.
-  meta.write_text(json.dumps(kept | {"start": "another"}))
+  meta.write_text(json.dumps(metadata | {"start": "another"}))
   manifest.write(best)
   said = place.fails(["convert", f"--run={run}", f"--to={run}-x"])
   assert "its best/ is of another run" in said
-  del kept["made_of"]
-  meta.write_text(json.dumps(kept | {"start": "another"}))
+  del metadata["made_of"]
+  meta.write_text(json.dumps(metadata | {"start": "another"}))
   manifest.write(best)
   said = place.fails(["convert", f"--run={run}", f"--to={run}-x"])
   assert "what it started from has changed" in said

@@ -39,13 +39,13 @@ def get_config():
 def fed() -> list[str]:
   """Names of the losses whose arrays a batch can give."""
   table = {n: e.function for n, e in losses.CATALOGUE.items()} | losses.PRESETS
-  found = []
+  usable = []
   for name in table:
     loss, entry = losses.resolve(name)
     kind, arrays = KINDS[entry.batch], losses.array_parameters(loss)
     if not kind.head and not unread(kind, arrays):
-      found.append(name)
-  return found
+      usable.append(name)
+  return usable
 
 
 def test_most_losses_can_be_fed():

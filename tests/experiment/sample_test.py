@@ -152,16 +152,16 @@ def test_settings_of_generation_config(tmp_path):
   plain, lines = generation.settings_of(tmp_path, {})
   assert plain == (1.0, 0, 1.0, 0.0, 1.0, 64)
   there = {"temperature": 0.6, "top_k": 20, "top_p": 0.95, "do_sample": True}
-  found, (line,) = _settings(tmp_path, there, top_k=3)
-  assert found == plain._replace(temperature=0.6, top_k=3, top_p=0.95)
+  settings, (line,) = _settings(tmp_path, there, top_k=3)
+  assert settings == plain._replace(temperature=0.6, top_k=3, top_p=0.95)
   assert "temperature 0.6 (of " in line and "top_k 3," in line
   greedy = there | {"do_sample": False, "max_new_tokens": 7}
-  found, _ = _settings(tmp_path, greedy)
-  assert found == plain._replace(temperature=0.0, max_new_tokens=7)
-  found, _ = _settings(tmp_path, greedy, top_p=0.5)  # draws were asked for
-  assert found.temperature == 0.6 and found.top_p == 0.5
-  found, _ = _settings(tmp_path, there, temperature=0.0)
-  assert found == plain._replace(temperature=0.0)
+  settings, _ = _settings(tmp_path, greedy)
+  assert settings == plain._replace(temperature=0.0, max_new_tokens=7)
+  settings, _ = _settings(tmp_path, greedy, top_p=0.5)  # draws were asked for
+  assert settings.temperature == 0.6 and settings.top_p == 0.5
+  settings, _ = _settings(tmp_path, there, temperature=0.0)
+  assert settings == plain._replace(temperature=0.0)
   _, lines = _settings(tmp_path, {"num_beams": 4, "typical_p": 1.0})
   assert "num_beams, which is not applied" in lines[1]
   for bad in ({"top_p": "0.9"}, {"top_k": 1.5}, {"temperature": -1}):
@@ -176,32 +176,32 @@ def test_prompts_of_every_kind_of_file(start, tmp_path):  # noqa: F811
   def read(row, template=template):
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(row) + "\n")
-    (found,), lines = prompts.read_prompts(str(path), "", template)
-    assert found.record.source == f"{path}:1"
-    return found, lines
+    (entry,), lines = prompts.read_prompts(str(path), "", template)
+    assert entry.record.source == f"{path}:1"
+    return entry, lines
 
   asked = [{"role": "user", "content": "q"}]
   said = [{"role": "assistant", "content": "a"}]
   tools = [{"type": "function", "function": {"name": "f"}}]
-  found, _ = read({"messages": asked + said, "tools": tools})
-  assert (found.prompt, found.more) == (asked, {"tools": tools})
-  assert found.record.prompt == opened
-  found, _ = read({"prompt": asked, "chosen": said, "rejected": "b"})
-  assert (found.prompt, found.record.prompt) == (asked, opened)
-  found, _ = read(
+  entry, _ = read({"messages": asked + said, "tools": tools})
+  assert (entry.prompt, entry.more) == (asked, {"tools": tools})
+  assert entry.record.prompt == opened
+  entry, _ = read({"prompt": asked, "chosen": said, "rejected": "b"})
+  assert (entry.prompt, entry.record.prompt) == (asked, opened)
+  entry, _ = read(
     {"chosen": asked + said, "rejected": asked + [said[0] | {"content": "b"}]}
   )
-  assert (found.prompt, found.record.prompt) == (asked, opened)
-  found, _ = read({"prompt": "q", "response": "a", "tools": tools})
-  assert (found.prompt, found.more) == ("q", {"tools": tools})
-  assert found.record.prompt == opened
-  found, _ = read({"prompt": "q", "response": "a"}, None)
-  assert found.record.prompt == "q"
+  assert (entry.prompt, entry.record.prompt) == (asked, opened)
+  entry, _ = read({"prompt": "q", "response": "a", "tools": tools})
+  assert (entry.prompt, entry.more) == ("q", {"tools": tools})
+  assert entry.record.prompt == opened
+  entry, _ = read({"prompt": "q", "response": "a"}, None)
+  assert entry.record.prompt == "q"
   with pytest.raises(UserError, match="no chat template"):
     read({"messages": asked + said}, None)
   with pytest.raises(UserError, match="no chat template"):
     read({"prompt": asked}, None)
   # Transcripts are written out.
   text = "\n\nHuman: q\n\nAssistant:"
-  found, lines = read({"chosen": f"{text} a", "rejected": f"{text} b"})
-  assert found.record.prompt == text and "no template is applied" in lines[1]
+  entry, lines = read({"chosen": f"{text} a", "rejected": f"{text} b"})
+  assert entry.record.prompt == text and "no template is applied" in lines[1]

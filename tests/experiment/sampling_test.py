@@ -17,8 +17,8 @@ def _script(said, width):
 
   def apply(params, tokens):
     following = script[jnp.arange(tokens.shape[1]) % len(said)]
-    one = params * jax.nn.one_hot(following, width)
-    return jnp.broadcast_to(one, (*tokens.shape, width))
+    logits = params * jax.nn.one_hot(following, width)
+    return jnp.broadcast_to(logits, (*tokens.shape, width))
 
   return from_apply(lambda key: jnp.float32(50.0), apply)
 

@@ -51,7 +51,7 @@ def _oracle(folder, row):
   text = data.load_template(folder).render(row["prompt"], prompt=True)
   tokenizer = data.load(folder)
 
-  def one(response):
+  def token_values(response):
     prompt = tokenizer.encode(text)
     said = [*tokenizer.encode(response[0]["content"]), tokenizer.eos_id]
     tokens = np.array([prompt + said], np.int32)
@@ -62,17 +62,17 @@ def _oracle(folder, row):
     entropy = -(np.exp(logps) * logps).sum(-1)
     return said, logps[at, said], entropy[at], len(prompt)
 
-  return {name: one(row[name]) for name in ("chosen", "rejected")}
+  return {name: token_values(row[name]) for name in ("chosen", "rejected")}
 
 
 def test_numbers_of_chats(place, model, capsys):
   rows = list(_rows(9))
   place.write_data(rows)
-  found = _scores(place, model, "--batch_size=4")
-  assert len(found) == 18
+  scores = _scores(place, model, "--batch_size=4")
+  assert len(scores) == 18
   for i, row in enumerate(rows):
     want = _oracle(model, row)
-    for got in found[2 * i : 2 * i + 2]:
+    for got in scores[2 * i : 2 * i + 2]:
       assert got["source"].endswith(f":{i + 1}")
       tokens, logps, entropy, prompt = want[got["name"]]
       assert got["tokens"] == tokens and got["prompt_tokens"] == prompt
@@ -85,11 +85,11 @@ def test_numbers_of_chats(place, model, capsys):
         mean, (logps.mean(), entropy.mean()), atol=1e-4
       )
   said = capsys.readouterr().out
-  nats = sum(r["logprob"] for r in found)
-  total = sum(r["response_tokens"] for r in found)
+  nats = sum(r["logprob"] for r in scores)
+  total = sum(r["response_tokens"] for r in scores)
   assert f"18 responses, {total} tokens: {nats / total:.4f} nats" in said
   share = np.mean(
-    [a["logprob"] > b["logprob"] for a, b in zip(found[::2], found[1::2])]
+    [a["logprob"] > b["logprob"] for a, b in zip(scores[::2], scores[1::2])]
   )
   assert f"chosen likelier than rejected: {100 * share:.1f} %" in said
   assert not list(place.folder.glob(".jalign-*"))
@@ -98,9 +98,9 @@ def test_numbers_of_chats(place, model, capsys):
 def test_implicit_rewards(place, model, tmp_path, capsys):
   place.write_data(_rows(3))
   other = _model(tmp_path / "other", scale=0.5)
-  found = _scores(place, model, f"--reference={other}", "--beta=0.3")
+  scores = _scores(place, model, f"--reference={other}", "--beta=0.3")
   own = _scores(place, other)
-  for got, ref in zip(found, own):
+  for got, ref in zip(scores, own):
     np.testing.assert_allclose(got["ref_logprob"], ref["logprob"], rtol=1e-6)
     np.testing.assert_allclose(
       got["ref_token_logprobs"], ref["token_logprobs"], rtol=1e-5
@@ -108,7 +108,7 @@ def test_implicit_rewards(place, model, tmp_path, capsys):
     want = 0.3 * (got["logprob"] - ref["logprob"])
     assert abs(want) > 0.01
     np.testing.assert_allclose(got["implicit_reward"], want, rtol=1e-4)
-  rewards = np.array([r["implicit_reward"] for r in found])
+  rewards = np.array([r["implicit_reward"] for r in scores])
   share = 100 * np.mean(rewards[::2] > rewards[1::2])
   assert f"higher for chosen: {share:.1f} %" in capsys.readouterr().out
   same = _scores(place, model, f"--reference={model}")
@@ -146,19 +146,19 @@ def test_other_shapes_of_data(place, model):
     for role, text in (("user", "q"), ("assistant", "a")) * 2
   ]
   place.write_data([{"messages": turns}])
-  (found,) = _scores(place, model)
-  assert found["name"] == "conversation" and found["response_tokens"] == 4
+  (row,) = _scores(place, model)
+  assert row["name"] == "conversation" and row["response_tokens"] == 4
 
 
 def test_what_made_a_table_is_in_it(place, model):
   rows = list(_rows(2))
   place.write_data(rows)
-  found = _scores(place, model, f"--reference={model}", "--beta=0.3")
+  scores = _scores(place, model, f"--reference={model}", "--beta=0.3")
   text = data.load_template(model).render(rows[0]["prompt"], prompt=True)
-  assert [row["prompt"] for row in found[:2]] == [text] * 2
-  said = [row["response"].removesuffix("<|im_end|>") for row in found[:2]]
+  assert [row["prompt"] for row in scores[:2]] == [text] * 2
+  said = [row["response"].removesuffix("<|im_end|>") for row in scores[:2]]
   assert said == ["a", "b"]
-  assert {row["model"] for row in found} == {str(model)}
+  assert {row["model"] for row in scores} == {str(model)}
   metadata = pq.read_schema(place.folder / "scores.parquet").metadata
   facts = json.loads(metadata[b"jalign"])
   assert facts["beta"] == 0.3 and facts["template"] == str(model)
@@ -184,7 +184,7 @@ def test_a_reward_model_scores(place, tmp_path, capsys):
   chat_tokenizer.write(folder)
   rows = list(_rows(3))
   place.write_data(rows)
-  found = _scores(place, folder)
+  scores = _scores(place, folder)
   # As `apply_chat_template` gives the conversation to transformers' model.
   config, params, head = hf.load_reward_model(folder)
   template, tokenizer = data.load_template(folder), data.load(folder)
@@ -194,9 +194,9 @@ def test_a_reward_model_scores(place, tmp_path, capsys):
       ids = tokenizer.encode(template.render([*row["prompt"], *row[name]]))
       hidden = transformer(config).forward(params, np.array([ids], np.int32))
       want.append(float(hidden[0, -1] @ head["weight"]))
-  np.testing.assert_allclose([r["score"] for r in found], want, atol=1e-4)
-  assert np.ptp(want) > 0.01 and "logprob" not in found[0]
-  assert [r["response_tokens"] for r in found[:2]] == [2, 2]  # with the end
+  np.testing.assert_allclose([r["score"] for r in scores], want, atol=1e-4)
+  assert np.ptp(want) > 0.01 and "logprob" not in scores[0]
+  assert [r["response_tokens"] for r in scores[:2]] == [2, 2]  # with the end
   share = 100 * np.mean(np.array(want)[::2] > np.array(want)[1::2])
   assert f"score higher for chosen: {share:.1f} %" in capsys.readouterr().out
   plain = _scores(place, folder, "--template=plain")  # writes no end itself
@@ -240,14 +240,14 @@ def test_bad_inputs(place, model, tmp_path):
   place.write_data(_rows(2))
   inside = f"--out={place.folder / 'file' / 'x.parquet'}"
   assert "can't be written (Not a directory" in place.fails([*command, inside])
-  kept = place.data.read_bytes()
+  content = place.data.read_bytes()
   said = place.fails([*command, f"--out={place.data}"])
   assert f"is --data={place.data}, which is read" in said
   (place.folder / "notes.md").write_text("mine")
   said = place.fails([*command, f"--out={place.folder / 'notes.md'}"])
   assert "is there already and is no table of scores" in said
   assert (place.folder / "notes.md").read_text() == "mine"
-  assert place.data.read_bytes() == kept
+  assert place.data.read_bytes() == content
 
 
 def test_bad_rows_are_left_out_where_that_is_asked(place, model, capsys):

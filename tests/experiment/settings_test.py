@@ -327,8 +327,10 @@ def test_rpo_is_a_preset_and_equals_its_sum():
   assert float(count) == 3
 
   def value(function):
-    one = make_objective(function, model, batch="pairs", denominator="examples")
-    return float(jax.jit(one.sums)(params, batch, reference)[0])
+    objective = make_objective(
+      function, model, batch="pairs", denominator="examples"
+    )
+    return float(jax.jit(objective.sums)(params, batch, reference)[0])
 
   def chosen(chosen_logps, chosen_lengths):
     return -chosen_logps / chosen_lengths

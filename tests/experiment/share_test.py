@@ -155,8 +155,8 @@ def test_without_links_it_is_copied(first, tmp_path, monkeypatch):
   target = _take(first, tmp_path, _settings(0.5))
   assert Checkpoints(target / "checkpoints").latest() == 2
   damage.flipped(target / "checkpoints/2/params/manifest.ocdbt")
-  found = Checkpoints(first.folder / "sft" / "checkpoints")
-  assert found.latest() == 2
+  checkpoints = Checkpoints(first.folder / "sft" / "checkpoints")
+  assert checkpoints.latest() == 2
 
 
 @pytest.mark.slow

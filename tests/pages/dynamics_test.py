@@ -38,14 +38,14 @@ SIDES = ("chosen_log_ratio", "rejected_log_ratio")
 def test_what_was_measured_in_training_is_not_called_held_out(drawn):
   held_out = _run(*SIDES, *(f"eval/{name}" for name in SIDES))
   training = _run(*SIDES, scale=3.0)
-  found, _ = drawn({"a": held_out, "b": training})
-  assert list(found) == [
+  charts, _ = drawn({"a": held_out, "b": training})
+  assert list(charts) == [
     "Log-probs of held-out pairs",
     "Log-probs of training batches",
   ]
   blue, red = (look[0] for look in style.run_colours(["a", "b"]).values())
-  assert _colours(found["Log-probs of held-out pairs"]) == {blue}
-  assert _colours(found["Log-probs of training batches"]) == {red}
+  assert _colours(charts["Log-probs of held-out pairs"]) == {blue}
+  assert _colours(charts["Log-probs of training batches"]) == {red}
   assert list(drawn({"b": training})[0]) == ["Log-probs of training batches"]
   assert list(drawn({"a": held_out})[0]) == ["Log-probs of held-out pairs"]
 
@@ -57,9 +57,9 @@ def test_runs_from_other_starts_have_axes_of_their_own(drawn):
     "b": _run(*names, start="other"),
     "c": _run(*names),
   }
-  found, _ = drawn(runs)
+  charts, _ = drawn(runs)
   looks = style.run_colours(list(runs))
-  assert {title: _colours(axes) for title, axes in found.items()} == {
+  assert {title: _colours(axes) for title, axes in charts.items()} == {
     "Gain and distance, start 1 of 2": {looks["a"][0], looks["c"][0]},
     "Gain and distance, start 2 of 2": {looks["b"][0]},
   }
@@ -71,8 +71,8 @@ def test_runs_from_other_starts_have_axes_of_their_own(drawn):
 
 
 def test_a_distance_below_zero_is_drawn_where_it_is(drawn):
-  found, _ = drawn({"a": _run("eval/kl", "eval/win_rate", scale=-0.1)})
-  axes = found["Gain and distance"]
+  charts, _ = drawn({"a": _run("eval/kl", "eval/win_rate", scale=-0.1)})
+  axes = charts["Gain and distance"]
   path, last = axes.lines
   np.testing.assert_allclose(path.get_xdata(), [0, -0.2, -0.4])
   np.testing.assert_allclose(last.get_xdata(), [-0.4])
@@ -83,36 +83,36 @@ def test_a_distance_below_zero_is_drawn_where_it_is(drawn):
 def test_rewards_are_shown_and_are_the_gain_where_there_are_some(drawn):
   names = "reward_mean", "reward_std", "reward_std_within_prompt"
   held_out = "eval/reward_mean", "eval/reward_std", "eval/kl", "eval/win_rate"
-  found, _ = drawn({"a": _run(*names, *held_out)})
-  assert list(found) == [
+  charts, _ = drawn({"a": _run(*names, *held_out)})
+  assert list(charts) == [
     "Reward of training samples",
     "Spread of that reward",
     "Reward of held-out samples",
     "Gain and distance",
   ]
-  assert found["Gain and distance"].get_ylabel() == "mean reward"
-  (mean,) = found["Reward of training samples"].lines
+  assert charts["Gain and distance"].get_ylabel() == "mean reward"
+  (mean,) = charts["Reward of training samples"].lines
   np.testing.assert_allclose(mean.get_ydata(), [0, 2, 4])
   # Gains in other units share no axis.
   wins = _run("eval/kl", "eval/win_rate")
-  found, _ = drawn({"a": _run(*held_out), "b": wins})
+  charts, _ = drawn({"a": _run(*held_out), "b": wins})
   gains = panels.gains({"a": _run(*held_out), "b": wins})
   assert len(gains) == 2
 
 
 def test_preferences_are_shown_without_a_reward(drawn):
   names = "preference_certainty", "identical_pairs", "win_rate_over_mixture"
-  found, _ = drawn({"a": _run(*names, scale=0.1)})
-  (axes,) = found.values()
-  assert list(found) == ["Preferences between training samples"]
+  charts, _ = drawn({"a": _run(*names, scale=0.1)})
+  (axes,) = charts.values()
+  assert list(charts) == ["Preferences between training samples"]
   for line in axes.lines:
     np.testing.assert_allclose(line.get_ydata(), [0, 20, 40])
   assert {line.get_linestyle() for line in axes.lines} == {"-", "--", ":"}
 
 
 def test_chosen_and_rejected_have_the_runs_colour(drawn):
-  found, _ = drawn({"a": _run(*(f"eval/{name}" for name in SIDES))})
-  axes = found["Log-probs of held-out pairs"]
+  charts, _ = drawn({"a": _run(*(f"eval/{name}" for name in SIDES))})
+  axes = charts["Log-probs of held-out pairs"]
   assert _colours(axes) == {style.look(0)[0]}
   assert {"-", "--"} <= {line.get_linestyle() for line in axes.lines}
 

@@ -93,9 +93,9 @@ def test_metrics_of_written_rows_with_gaps_and_several_runs(tmp_path):
     runs[name] = metrics.read_jsonl(tmp_path / f"{name}.jsonl")
   keys = {"loss": "loss (nats)", "eval/kl": "KL (nats)"}
   two = pages.plot_metrics(runs, keys, tmp_path / "two.png", window=5)
-  one = pages.plot_metrics(runs["a"], ["loss"], tmp_path / "one.png")
+  single = pages.plot_metrics(runs["a"], ["loss"], tmp_path / "one.png")
   assert _has_colour(_pixels(two), style.PALETTE[1])
-  assert not _has_colour(_pixels(one), style.PALETTE[1])
+  assert not _has_colour(_pixels(single), style.PALETTE[1])
   with pytest.raises(UserError, match="'reward'.*eval/kl, learning_rate, loss"):
     pages.plot_metrics(runs, ["reward"], tmp_path / "x.png")
   with pytest.raises(UserError, match="nothing to plot"):

@@ -95,11 +95,11 @@ def test_tfds_builds_the_same_records(config, tmp_path):
   builder.download_and_prepare()
   train, test = data.split(world.records(config, 60), 0.1, 0)
   for part, rows in (("train", train), ("test", test)):
-    found = builder.as_data_source(split=part)
-    texts = {bytes(example["prompt"]).decode() for example in found}
+    source = builder.as_data_source(split=part)
+    texts = {bytes(example["prompt"]).decode() for example in source}
     assert texts == {row.prompt for row in rows}
     by_prompt = {row.prompt: row for row in rows}
-    example = found[0]
+    example = source[0]
     row = by_prompt[example["prompt"].decode()]
     if config == "preferences":
       assert example["chosen"].decode() == row.chosen
@@ -118,11 +118,11 @@ def test_tfds_builds_the_same_records(config, tmp_path):
   fields = [f.name for f in dataclasses.fields(rows[0])]
   texts = [n for n in fields if n not in ("source", "group")]
   pick = lambda row: [getattr(row, n) for n in texts]
-  found = {row.prompt: pick(row) for row in read}
+  picks = {row.prompt: pick(row) for row in read}
   groups = {row.prompt: row.group for row in read}
   for row in train:
     assert groups[row.prompt] == row.group  # so that both are split alike
-    for got, want in zip(found[row.prompt], pick(row)):
+    for got, want in zip(picks[row.prompt], pick(row)):
       if isinstance(want, float) or (
         isinstance(want, tuple) and isinstance(want[0], float)
       ):

@@ -29,19 +29,19 @@ def test_the_cycle_on_concrete_summaries():
   )
   plain = "anna sold bikes . ben hid maps ."
   sourced = "anna sold bikes online . ben hid maps twice ."
-  one = "anna sold bikes online ."
+  short = "anna sold bikes online ."
   verdicts = {
     # who prefers the first of each pair: coverage, brevity, faithfulness
     (plain, sourced): (0.95, 0.95, 0.05),
-    (sourced, one): (0.95, 0.05, 0.95),
-    (one, plain): (0.05, 0.95, 0.95),
+    (sourced, short): (0.95, 0.05, 0.95),
+    (short, plain): (0.05, 0.95, 0.95),
   }
   for (a, b), expected in verdicts.items():
-    found = [
+    preferences = [
       world.annotator(rater)([post], [a], [b])[0]
       for rater in world.GROUPS.values()
     ]
-    assert found == pytest.approx(expected)
+    assert preferences == pytest.approx(expected)
     assert world.population([post], [a], [b])[0] == pytest.approx(0.65)
 
 
@@ -100,14 +100,14 @@ def test_the_ceiling_is_reached_and_never_exceeded():
   best = world.best_responses(world.population_rater, POSTS[:60], drawn)
   flat = [text for texts in drawn for text in texts]
   eights = [text for text in TEXTS[:60] for _ in range(8)]
-  found = []
+  chances = []
   for name in world.ARCHETYPES:
     mine = [text for text in _texts(name)[:60] for _ in range(8)]
     p = world.population(eights, mine, flat).reshape(60, 8).mean(1)
     assert (p <= best + 1e-12).all()
-    found.append(p)
+    chances.append(p)
   # Where a pure type is the best response, enumeration finds no better one.
-  assert np.mean(np.max(found, 0) >= best - 1e-12) > 0.3
+  assert np.mean(np.max(chances, 0) >= best - 1e-12) > 0.3
   gold = world.best_responses(world.gold_rater, POSTS[:60], drawn)
   plain = [text for text in _texts("complete plain")[:60] for _ in range(8)]
   p = world.gold(eights, plain, flat).reshape(60, 8).mean(1)
@@ -163,5 +163,5 @@ def test_exploitability_of_pure_and_mixed_policies():
   mixed = [world.archetype(name, post) for post in POSTS for name in CYCLE]
   # Uniform over the cycle is the Nash equilibrium among pure types; against
   # all attainable summaries it can be exploited a little.
-  found = world.exploitability(world.population_rater, posts, mixed)
-  assert 0 <= found < 0.06
+  gain = world.exploitability(world.population_rater, posts, mixed)
+  assert 0 <= gain < 0.06

@@ -62,8 +62,8 @@ def test_words_have_one_meaning_each():
   ],
 )
 def test_attributes_by_hand(text, expected):
-  found = tuple(float(x[0]) for x in _of(text))
-  assert found == pytest.approx(expected)
+  values = tuple(float(x[0]) for x in _of(text))
+  assert values == pytest.approx(expected)
 
 
 def test_rewards_and_costs_by_hand():

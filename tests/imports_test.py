@@ -37,13 +37,13 @@ LOW = (  # layers 0 and 1, and the models
 
 def _modules(*parts):
   """Names of the modules within some parts of the package, or within it."""
-  found = []
+  modules = []
   for path in sorted((ROOT / "jalign").rglob("*.py")):
     names = path.relative_to(ROOT).with_suffix("").parts
     if names[-1] == "__main__" or (parts and names[1] not in parts):
       continue
-    found.append(".".join(names[:-1] if names[-1] == "__init__" else names))
-  return found
+    modules.append(".".join(names[:-1] if names[-1] == "__init__" else names))
+  return modules
 
 
 def _python(code):

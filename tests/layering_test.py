@@ -71,8 +71,8 @@ def _violations(root):
       continue
     layer = LAYERS[parts[0]]
     for line, name in _imports(path):
-      head, *rest = name.split(".")
-      if head == "jalign" and rest and LAYERS.get(rest[0], 0) > layer:
+      head, *tail = name.split(".")
+      if head == "jalign" and tail and LAYERS.get(tail[0], 0) > layer:
         yield f"{path}:{line}: {parts[0]} (layer {layer}) imports {name}"
       if LIBRARIES.get(head, 0) > layer:
         yield f"{path}:{line}: {parts[0]} (layer {layer}) imports {name}"

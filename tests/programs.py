@@ -81,13 +81,13 @@ def exchanges(text: str) -> list[Exchange]:
     if name in computations and name not in inside:
       inside.add(name)
       todo += [n for line in computations[name] for n in called(line)]
-  found = []
+  exchanges = []
   for name, lines in computations.items():
     for line in lines:
       match = _EXCHANGE.search(line)
       if match:
         source = re.search(r'op_name="([^"]*)"', line)
-        found.append(
+        exchanges.append(
           Exchange(
             name in inside,
             match[2],
@@ -95,4 +95,4 @@ def exchanges(text: str) -> list[Exchange]:
             source[1] if source else "",
           )
         )
-  return found
+  return exchanges

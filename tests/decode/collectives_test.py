@@ -67,16 +67,16 @@ def _exchanged(text):
 @pytest.mark.parametrize("mixed", [False, True])
 def test_a_step_under_tensor_exchanges_hidden_states_alone(mixed):
   """[B, D] twice a layer and for the embedding; [B, devices] in the draw."""
-  found = [x for x in _exchanged(_compiled((1, 1, 8), mixed)) if x[0]]
+  exchanges = [x for x in _exchanged(_compiled((1, 1, 8), mixed)) if x[0]]
   models = 2 if mixed else 1
-  large = [x for x in found if x[2] > ROWS * 8]
+  large = [x for x in exchanges if x[2] > ROWS * 8]
   # XLA may join exchanges of the two models.
-  each = 2 * LAYERS + 1
-  assert each <= len(large) <= models * each, found
-  assert mixed or len(large) == each, found
-  assert {x[1:] for x in large} == {("all-reduce", ROWS * HIDDEN)}, found
-  small = [x for x in found if x[2] <= ROWS * 8]
-  assert 3 <= len(small) <= 3 + 3 * models, found
+  per_model = 2 * LAYERS + 1
+  assert per_model <= len(large) <= models * per_model, exchanges
+  assert mixed or len(large) == per_model, exchanges
+  assert {x[1:] for x in large} == {("all-reduce", ROWS * HIDDEN)}, exchanges
+  small = [x for x in exchanges if x[2] <= ROWS * 8]
+  assert 3 <= len(small) <= 3 + 3 * models, exchanges
 
 
 @pytest.mark.parametrize(
@@ -88,24 +88,24 @@ def test_a_step_under_tensor_exchanges_hidden_states_alone(mixed):
   ],
 )
 def test_no_sampler_gathers_the_vocabulary(settings):
-  found = _exchanged(_compiled((1, 1, 8), settings=settings))
+  exchanges = _exchanged(_compiled((1, 1, 8), settings=settings))
   allowed = ROWS * WIDTH * HIDDEN  # the prefill's hidden states
-  assert max(size for _, _, size in found) <= allowed
-  assert max(size for loop, _, size in found if loop) <= ROWS * HIDDEN
-  gathers = [x for x in found if x[1] == "all-gather"]
+  assert max(size for _, _, size in exchanges) <= allowed
+  assert max(size for loop, _, size in exchanges if loop) <= ROWS * HIDDEN
+  gathers = [x for x in exchanges if x[1] == "all-gather"]
   assert all(size <= ROWS * 8 for _, _, size in gathers), gathers
 
 
 def test_parameters_are_gathered_before_the_loop_and_not_in_it():
   """From the training layout, split over fsdp: once for a whole response."""
-  found = _exchanged(_compiled((2, 2, 2)))
-  before = [x for x in found if not x[0] and x[1] == "all-gather"]
+  exchanges = _exchanged(_compiled((2, 2, 2)))
+  before = [x for x in exchanges if not x[0] and x[1] == "all-gather"]
   assert max(size for *_, size in before) >= 512 * HIDDEN  # the head's part
-  step = [size for loop, _, size in found if loop]
-  assert max(step) <= ROWS // 4 * HIDDEN, found
+  step = [size for loop, _, size in exchanges if loop]
+  assert max(step) <= ROWS // 4 * HIDDEN, exchanges
 
 
 def test_the_check_finds_a_draw_that_is_left_to_the_partitioner():
   wrong = _compiled((1, 1, 8), layout=NOT_SPLIT)
-  found = _exchanged(wrong)
-  assert max(size for loop, _, size in found if loop) > ROWS * HIDDEN
+  exchanges = _exchanged(wrong)
+  assert max(size for loop, _, size in exchanges if loop) > ROWS * HIDDEN

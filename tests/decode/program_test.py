@@ -32,13 +32,13 @@ def _optimised(optimised):
 
 def computations(text):
   """Name -> instructions (is the root, type, operation, line)."""
-  found, current = {}, []
+  bodies, current = {}, []
   for line in re.sub(r"/\*.*?\*/", "", text).splitlines():
     if header := _COMPUTATION.match(line):
-      current = found.setdefault(header[1], [])
+      current = bodies.setdefault(header[1], [])
     elif match := _INSTRUCTION.match(line):
       current.append((bool(match[1]), match[2], match[3], line))
-  return found
+  return bodies
 
 
 def elements(kind):
@@ -64,7 +64,7 @@ def moved(text):
     if operation == "while" and elements(kind) >= LARGE
   )
   todo = [(name, False) for name in _CALLED.findall(loop)]
-  seen, found = set(), []
+  seen, moves = set(), []
   while todo:
     name, fused = todo.pop()
     if name in seen:
@@ -82,8 +82,8 @@ def moved(text):
         continue
       roots = {op for n in called for is_root, _, op, _ in every[n] if is_root}
       if not roots & _IN_PLACE:
-        found.append(f"{operation} {kind}")
-  return found
+        moves.append(f"{operation} {kind}")
+  return moves
 
 
 def program(policy, params):
@@ -116,8 +116,8 @@ def test_a_step_moves_no_cache_and_no_weights(dtype):
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="a trait of the CPU")
 def test_why_a_cache_is_float32_on_the_cpu():
   _, model, params = tiny(dtype="bfloat16", cache_dtype="bfloat16", **SIZES)
-  found = moved(program(model, params))
-  assert sum("29" in x for x in found) >= 2
+  moves = moved(program(model, params))
+  assert sum("29" in x for x in moves) >= 2
 
 
 def _slots_first(model):
@@ -141,10 +141,10 @@ def _selected(model):
 
   def extend(params, tokens, lengths, cache):
     out, new = model.extend(params, tokens, lengths, cache)
-    kept = lambda a, b: jnp.where(
+    mix = lambda a, b: jnp.where(
       (lengths > 0).reshape(-1, *[1] * (a.ndim - 1)), a, b
     )
-    return out, jax.tree.map(kept, new, cache)
+    return out, jax.tree.map(mix, new, cache)
 
   return Policy(model.init_cache, extend, model.prepare)
 
@@ -152,8 +152,8 @@ def _selected(model):
 @pytest.mark.parametrize("wrong", [_slots_first, _selected])
 def test_a_moved_cache_is_found(wrong):
   _, model, params = tiny(**SIZES)
-  found = moved(program(wrong(model), params))
-  assert any("29" in x for x in found), found  # slots
+  moves = moved(program(wrong(model), params))
+  assert any("29" in x for x in moves), moves  # slots
 
 
 def _converted(model):

@@ -92,9 +92,9 @@ def test_filtered_distributions_equal_the_sorted_ones(settings, vocab):
 )
 def test_top_k_keeps_ties_with_the_threshold(values, k):
   z = np.asarray([values], np.float32) / 4  # many ties, zeros, signs
-  kept = np.isfinite(sampler(top_k=k).filter(jnp.asarray(z)))[0]
+  support = np.isfinite(sampler(top_k=k).filter(jnp.asarray(z)))[0]
   threshold = np.sort(z[0])[-min(k, len(values))]
-  np.testing.assert_array_equal(kept, z[0] >= threshold)
+  np.testing.assert_array_equal(support, z[0] >= threshold)
 
 
 def test_greedy_takes_the_first_maximum():

@@ -18,8 +18,8 @@ def _script(text):
 
   def apply(params, tokens):
     following = script[jnp.arange(tokens.shape[1])]
-    one = params * jax.nn.one_hot(following, 10)
-    return jnp.broadcast_to(one, (*tokens.shape, 10))
+    logits = params * jax.nn.one_hot(following, 10)
+    return jnp.broadcast_to(logits, (*tokens.shape, 10))
 
   return from_apply(lambda key: jnp.float32(50.0), apply)
 

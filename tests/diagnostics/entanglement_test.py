@@ -276,8 +276,8 @@ def test_token_gram_adds_up_to_the_inner_product():
     np.argwhere(np.asarray(pair.mask[0][1:]))[0, 0],
     np.argwhere(np.asarray(pair.mask[1][1:]))[0, 0],
   )
-  one = lambda row, at: jax.grad(lambda p: tokens(p, pair)[row, at])(params)
-  dots = jax.tree.map(lambda a, b: jnp.sum(a * b), one(0, i), one(1, j))
+  slope = lambda row, at: jax.grad(lambda p: tokens(p, pair)[row, at])(params)
+  dots = jax.tree.map(lambda a, b: jnp.sum(a * b), slope(0, i), slope(1, j))
   np.testing.assert_allclose(gram[i, j], sum(jax.tree.leaves(dots)), rtol=1e-3)
   assert not np.asarray(gram)[~np.asarray(pair.mask[0][1:])].any()
 

@@ -71,8 +71,8 @@ def test_the_policy_panel_averages_tokens_then_responses():
 
 
 def test_the_entanglement_panel():
-  one = lambda *x: {"all": np.array(x, np.float32)}
-  products = diagnostics.Products(one(4, 4), one(1, 16), one(1, 6))
+  group = lambda *x: {"all": np.array(x, np.float32)}
+  products = diagnostics.Products(group(4, 4), group(1, 16), group(1, 6))
   ones = jnp.ones(2)
   said = diagnostics.forecast(
     *(jnp.asarray(x["all"]) for x in products), ones, ones

@@ -35,8 +35,8 @@ def _near_pairs(count):
   same = same.replace(tokens=tokens)
   whole = batches.pairs(count)
   for i in range(count):
-    one = jax.tree.map(lambda x, i=i: x[2 * i : 2 * i + 2], same)
-    yield whole.replace(sequences=one, weights=whole.weights[:1])
+    pair = jax.tree.map(lambda x, i=i: x[2 * i : 2 * i + 2], same)
+    yield whole.replace(sequences=pair, weights=whole.weights[:1])
 
 
 def _mapped(model, params, rows, a):
@@ -63,9 +63,9 @@ def test_state_products_are_those_of_a_linear_map():
     )
   )
   got = diagnostics.state_products(hidden, jax.grad(nudged)(hidden))
-  for found, (i, j) in zip(got, ((0, 0), (1, 1), (0, 1))):
+  for product, (i, j) in zip(got, ((0, 0), (1, 1), (0, 1))):
     want = (flat[:, i] * flat[:, j]).sum(-1)
-    np.testing.assert_allclose(found, want, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(product, want, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("pulls", [(1.0, 1.0), (3.0, 1.0), (1.0, 3.0)])
@@ -109,13 +109,13 @@ def test_watching_changes_no_update(microbatches):
   _, model, params = tiny()
   reference = model.init(jax.random.key(5))
   objective, optimizer = make_objective(LOSS, model), optax.sgd(0.1)
-  batch, found = batches.pairs(8, fill=1), []
+  batch, updates = batches.pairs(8, fill=1), []
   for watch in (None, diagnostics.watch_pairs):
     update = make_update(
       objective, optimizer, microbatches=microbatches, watch=watch
     )
-    found.append(update(init_state(params, optimizer), batch, reference))
-  (plain, sums), (watched, more) = found
+    updates.append(update(init_state(params, optimizer), batch, reference))
+  (plain, sums), (watched, more) = updates
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
     plain.params,
@@ -167,15 +167,15 @@ def test_normalised_gradients_are_of_length_one():
   remedied = diagnostics.normalised(plain, model)
   batch = batches.pairs(3, fill=1)
   logps = functools.partial(sequence_logprobs, model)
-  each = jax.jit(jax.jacrev(lambda p: logps(p, batch.sequences)))(params)
-  rows = [jax.tree.map(lambda x, i=i: x[i], each) for i in range(6)]
+  jacobian = jax.jit(jax.jacrev(lambda p: logps(p, batch.sequences)))(params)
+  rows = [jax.tree.map(lambda x, i=i: x[i], jacobian) for i in range(6)]
   units = [jax.tree.map(lambda x, g=g: x / optax.tree.norm(g), g) for g in rows]
   now, ref = (logps(p, batch.sequences) for p in (params, reference))
   gained = now - ref
   pull = 0.3 * jax.nn.sigmoid(0.3 * (gained[1::2] - gained[::2]))
   weights = np.stack([-pull, pull], -1).ravel()[:4]  # the filled pair has none
   want = jax.tree.map(
-    lambda *x: sum(w * one for w, one in zip(weights, x)), *units[:4]
+    lambda *x: sum(w * unit for w, unit in zip(weights, x)), *units[:4]
   )
   (loss, (count, _)), grads = jax.jit(
     jax.value_and_grad(remedied.sums, has_aux=True)

@@ -46,9 +46,11 @@ def test_distinct_n_counts_different_n_grams():
 
 def test_a_clustered_mean_weighs_prompts_alike():
   # Prompt x has three values, y has one.
-  found = clustered_mean([1.0, 2.0, 3.0, 6.0], ["x", "x", "x", "y"])
-  assert found.mean == 4.0
-  assert found.standard_error == pytest.approx(np.std([2, 6], ddof=1) / 2**0.5)
-  low, high = found.interval
+  average = clustered_mean([1.0, 2.0, 3.0, 6.0], ["x", "x", "x", "y"])
+  assert average.mean == 4.0
+  assert average.standard_error == pytest.approx(
+    np.std([2, 6], ddof=1) / 2**0.5
+  )
+  low, high = average.interval
   assert (low + high) / 2 == pytest.approx(4)
-  assert high - low == pytest.approx(2 * 1.959964 * found.standard_error)
+  assert high - low == pytest.approx(2 * 1.959964 * average.standard_error)

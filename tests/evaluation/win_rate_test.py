@@ -60,11 +60,11 @@ def test_loops_with_ties_missing_and_unequal_clusters():
 )
 def test_verdicts_have_wilsons_interval(wins, prompts, low, high):
   verdicts = [1.0] * wins + [0.0] * (prompts - wins)
-  found = wr.win_rate(verdicts).interval
-  np.testing.assert_allclose(found, [low, high], atol=5e-5)
+  interval = wr.win_rate(verdicts).interval
+  np.testing.assert_allclose(interval, [low, high], atol=5e-5)
   # Three samples a prompt that all say the same tell no more.
   thrice = wr.win_rate(np.repeat(verdicts, 3), np.repeat(range(prompts), 3))
-  np.testing.assert_allclose(thrice.interval, found)
+  np.testing.assert_allclose(thrice.interval, interval)
 
 
 def test_soft_preferences_narrow_the_interval_and_never_to_nothing():
@@ -116,11 +116,13 @@ def test_one_sample_a_prompt_is_the_plain_standard_error():
 def test_flipping_the_comparison_gives_one_minus(seed):
   rng = np.random.default_rng(seed)
   p, ids = rng.choice([0, 0.2, 0.5, 0.9, np.nan], 40), rng.integers(0, 15, 40)
-  one, other = wr.win_rate(p, ids), wr.win_rate(1 - p, ids)
-  np.testing.assert_allclose(one.win_rate, 1 - other.win_rate)
-  np.testing.assert_allclose(one.discrete_win_rate, 1 - other.discrete_win_rate)
-  np.testing.assert_allclose(one.standard_error, other.standard_error)
-  np.testing.assert_allclose(one.interval, 1 - np.array(other.interval)[::-1])
+  rate, other = wr.win_rate(p, ids), wr.win_rate(1 - p, ids)
+  np.testing.assert_allclose(rate.win_rate, 1 - other.win_rate)
+  np.testing.assert_allclose(
+    rate.discrete_win_rate, 1 - other.discrete_win_rate
+  )
+  np.testing.assert_allclose(rate.standard_error, other.standard_error)
+  np.testing.assert_allclose(rate.interval, 1 - np.array(other.interval)[::-1])
 
 
 def test_clustered_error_agrees_with_a_cluster_bootstrap():
@@ -153,9 +155,10 @@ def test_nothing_judged_and_one_prompt():
   empty = wr.win_rate([np.nan, np.nan])
   assert math.isnan(empty.win_rate) and math.isnan(empty.standard_error)
   assert (empty.prompts, empty.comparisons, empty.missing) == (0, 0, 2)
-  one = wr.win_rate([0.25, 0.75], ["a", "a"])
-  assert one.win_rate == 0.5 and math.isnan(one.standard_error)
-  assert 0 < one.interval[0] < 0.2 and one.interval[1] == 1 - one.interval[0]
+  rate = wr.win_rate([0.25, 0.75], ["a", "a"])
+  assert rate.win_rate == 0.5 and math.isnan(rate.standard_error)
+  assert 0 < rate.interval[0] < 0.2
+  assert rate.interval[1] == 1 - rate.interval[0]
   assert np.isnan(empty.interval).all()
 
 
@@ -216,11 +219,11 @@ def test_length_adjustment_flips_with_the_comparison():
   rng = np.random.default_rng(7)
   p, lengths, baseline = _with_length_effect(rng, 1.0, prompts=200)
   ids = np.repeat(np.arange(50), 4)
-  one = wr.length_adjusted(p, lengths, baseline, ids)
+  rate = wr.length_adjusted(p, lengths, baseline, ids)
   other = wr.length_adjusted(1 - p, baseline, lengths, ids)
-  np.testing.assert_allclose(one.win_rate, 1 - other.win_rate, rtol=1e-9)
-  np.testing.assert_allclose(one.length_effect, other.length_effect, rtol=1e-9)
-  np.testing.assert_allclose(one.interval, 1 - np.array(other.interval)[::-1])
+  np.testing.assert_allclose(rate.win_rate, 1 - other.win_rate, rtol=1e-9)
+  np.testing.assert_allclose(rate.length_effect, other.length_effect, rtol=1e-9)
+  np.testing.assert_allclose(rate.interval, 1 - np.array(other.interval)[::-1])
 
 
 def test_length_adjusted_error_agrees_with_a_cluster_bootstrap():
@@ -277,10 +280,10 @@ def test_win_matrix_is_antisymmetric_and_agrees_with_win_rate():
   ids = np.repeat(np.arange(8), 3)
   matrix = wr.win_matrix(["a", "b", "c"], p, ids)
   np.testing.assert_allclose(matrix.win_rate + matrix.win_rate.T, 1)
-  one = wr.win_rate(p[0, 1], ids)
-  assert (matrix.low[0, 1], 1 - matrix.low[1, 0]) == one.interval
-  assert matrix.win_rate[0, 1] == one.win_rate
-  assert matrix.standard_error[1, 0] == one.standard_error
+  rate = wr.win_rate(p[0, 1], ids)
+  assert (matrix.low[0, 1], 1 - matrix.low[1, 0]) == rate.interval
+  assert matrix.win_rate[0, 1] == rate.win_rate
+  assert matrix.standard_error[1, 0] == rate.standard_error
   assert matrix.comparisons[0, 1] == 21 and matrix.comparisons[1, 1] == 0
   assert (np.diag(matrix.win_rate) == 0.5).all()
 

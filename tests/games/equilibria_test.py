@@ -125,8 +125,8 @@ def test_any_game_has_a_plain_equilibrium(n, values, twin):
 def test_traced_games_that_are_none_give_nan_and_no_error():
   with jax.enable_x64(True):
     both = jnp.stack([jnp.full((3, 3), jnp.nan), jnp.full((3, 3), 0.5)])
-    found = np.asarray(jax.jit(jax.vmap(games.nash))(both))
-  assert np.isnan(found[0]).all() and abs(found[1].sum() - 1) < 1e-12
+    policies = np.asarray(jax.jit(jax.vmap(games.nash))(both))
+  assert np.isnan(policies[0]).all() and abs(policies[1].sum() - 1) < 1e-12
 
 
 def test_a_plain_game_that_is_not_solved_says_so(monkeypatch):
@@ -211,9 +211,9 @@ def test_a_certified_step_is_nearer():
     game = _random(3, seed)
     nash = np.asarray(games.regularized_nash(game, *args))
     for spread in (3.0, 0.3, 0.03, 1e-4):
-      one, two = np.diag([spread, 1.0]) @ rng.standard_normal((2, 3))
-      near = _point(np.log(nash) + one, game, *args)
-      far = _point(rng.integers(2) * np.log(nash) + two, game, *args)
+      shift, jump = np.diag([spread, 1.0]) @ rng.standard_normal((2, 3))
+      near = _point(np.log(nash) + shift, game, *args)
+      far = _point(rng.integers(2) * np.log(nash) + jump, game, *args)
       with jax.enable_x64(True):
         nearer = bool(equilibria._is_nearer(near, far))
       if nearer:
@@ -230,9 +230,9 @@ def test_tau_must_be_finite():
 
 def test_compiled_where_the_flag_of_jax_is_off():
   game = _random(20, 0).astype(np.float32)
-  found = np.asarray(jax.jit(games.nash)(jnp.asarray(game)))
-  np.testing.assert_array_equal(found, games.nash(game))
-  assert _best_margin(found, game) < 1e-13
+  policy = np.asarray(jax.jit(games.nash)(jnp.asarray(game)))
+  np.testing.assert_array_equal(policy, games.nash(game))
+  assert _best_margin(policy, game) < 1e-13
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,8 @@ def _policies(n, seed, count=2):
   ],
 )
 def test_golden_equilibria(tau, expected):
-  found = games.regularized_nash(P, MU, tau)
-  np.testing.assert_allclose(found, expected, rtol=0, atol=6e-9)
+  policy = games.regularized_nash(P, MU, tau)
+  np.testing.assert_allclose(policy, expected, rtol=0, atol=6e-9)
 
 
 @few
@@ -53,17 +53,17 @@ def test_both_forms_of_exploitability_and_a_search(seed, tau):
   game = examples.random_game(4, seed)
   policy, other = _policies(4, seed)
   args = (game.preferences, game.reference, tau)
-  found = float(games.exploitability(policy, *args))
+  gain = float(games.exploitability(policy, *args))
   by_value = float(games.exploitability_by_value(policy, *args))
-  assert abs(found - by_value) < 1e-12
+  assert abs(gain - by_value) < 1e-12
   # From the definition: what the best response earns, and no other does.
   best = games.best_response(policy, *args)
   earns = lambda p: float(games.regularized_payoff(p, policy, *args)) - 0.5
-  assert abs(earns(best) - found) < 1e-12
-  assert earns(other) < found
+  assert abs(earns(best) - gain) < 1e-12
+  assert earns(other) < gain
   assert abs(earns(policy)) < 1e-15
   gap = games.duality_gap(policy, other, *args)
-  both = found + float(games.exploitability(other, *args))
+  both = gain + float(games.exploitability(other, *args))
   assert abs(float(gap) - both) < 1e-12
 
 
@@ -71,10 +71,10 @@ def test_payoffs_from_the_definition():
   p, q = _policies(3, 0)
   kl = lambda a: (a * np.log(a / MU)).sum()
   expected = p @ P @ q - 0.3 * kl(p) + 0.3 * kl(q)
-  found = games.regularized_payoff(p, q, P, MU, 0.3)
+  payoff = games.regularized_payoff(p, q, P, MU, 0.3)
   back = games.regularized_payoff(q, p, P, MU, 0.3)
-  assert abs(float(found) - expected) < 1e-14
-  assert abs(float(found + back) - 1) < 1e-14
+  assert abs(float(payoff) - expected) < 1e-14
+  assert abs(float(payoff + back) - 1) < 1e-14
 
 
 def test_margins_give_the_plain_equilibrium():
@@ -98,9 +98,9 @@ def test_dice_and_raters():
   assert abs(dice[0, 1] - 5 / 9) < 1e-15
   np.testing.assert_allclose(games.nash(dice), np.full(3, 1 / 3), atol=1e-14)
   for e in (-0.2, 0.0, 0.1):
-    found = games.nash(examples.rater_types(e).preferences)
+    policy = games.nash(examples.rater_types(e).preferences)
     expected = (1 / 3 + e / 2, 1 / 3 + e / 2, 1 / 3 - e)
-    np.testing.assert_allclose(found, expected, atol=1e-13)
+    np.testing.assert_allclose(policy, expected, atol=1e-13)
 
 
 def test_elo_rewards_and_win_rates_part_on_a_constraint():
@@ -162,9 +162,9 @@ def test_a_sweep_of_tau_is_one_vmap_and_jits():
   with jax.enable_x64(True):
     taus = jnp.array([0.03, 0.3])
     solve = jax.jit(jax.vmap(lambda t: games.regularized_nash(P, MU, t)))
-    found = solve(taus)
+    policies = solve(taus)
   alone = np.stack([games.regularized_nash(P, MU, t) for t in (0.03, 0.3)])
-  np.testing.assert_allclose(found, alone, atol=1e-13)
+  np.testing.assert_allclose(policies, alone, atol=1e-13)
 
 
 def test_float64_outside_of_a_scope():

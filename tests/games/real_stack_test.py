@@ -75,12 +75,12 @@ def _estimates(name, preferences=GAME.annotate, batches=64, pairs=256):
   objective = make_objective(loss_of(name), MODEL)
   gradient = jax.jit(jax.grad(objective.sums, has_aux=True))
   play, reference = _round(name, preferences), _reference_params()
-  params, found = {"logits": jnp.asarray(TABLE)}, []
+  params, gradients = {"logits": jnp.asarray(TABLE)}, []
   for i in range(batches):
     got = play(params, reference, _prompts(pairs), jax.random.key(i))
     grads, (count, _) = gradient(params, got.batches[0], reference)
-    found.append(np.asarray(grads["logits"]) / float(count))
-  return np.stack(found)
+    gradients.append(np.asarray(grads["logits"]) / float(count))
+  return np.stack(gradients)
 
 
 def _worst(estimates, exact):
@@ -115,15 +115,15 @@ def _scores():
   """[N, 13, 3] d log policy(y) / d logits, by hand."""
   p = np.exp(TABLE.astype(np.float64))
   p /= p.sum(-1, keepdims=True)
-  found, log_policy = np.zeros((V**L, 13, V)), np.zeros(V**L)
+  scores, log_policy = np.zeros((V**L, 13, V)), np.zeros(V**L)
   for i, row in enumerate(tables.sequences(V, L)):
     node = 0
     for token in row:
-      found[i, node] -= p[node]
-      found[i, node, token] += 1
+      scores[i, node] -= p[node]
+      scores[i, node, token] += 1
       log_policy[i] += np.log(p[node, token])
       node = V * node + 1 + token
-  return found, log_policy
+  return scores, log_policy
 
 
 def test_exact_gradients_are_those_of_the_papers():
@@ -168,11 +168,11 @@ def test_exact_gradients_are_those_of_the_papers():
 
 def test_stationary_points_are_nash_only_where_theory_says():
   nash = np.asarray(regularized_nash(PREFERENCES, REFERENCE, TAU))
-  found = {name: stationary(name) for name in ROWS}
-  np.testing.assert_allclose(found["online_ipo"], nash, atol=1e-11)
+  points = {name: stationary(name) for name in ROWS}
+  np.testing.assert_allclose(points["online_ipo"], nash, atol=1e-11)
   # Both mixtures' algorithms settle at reference exp(P(. > mixture) / tau).
-  policy = found["nash_md"]
-  np.testing.assert_allclose(found["ipo_md"], policy, atol=1e-11)
+  policy = points["nash_md"]
+  np.testing.assert_allclose(points["ipo_md"], policy, atol=1e-11)
   mixture = tables.token_mixture(
     np.log(policy), LOG_REFERENCE, ROWS["nash_md"].mix_ref, V
   )
@@ -180,9 +180,9 @@ def test_stationary_points_are_nash_only_where_theory_says():
   np.testing.assert_allclose(policy, response / response.sum(), atol=1e-11)
   assert float(kl(nash, policy)) > 0.01
   # With the token-local KL the policy settles elsewhere again.
-  assert float(kl(policy, found["nash_md_token_kl"])) > 2e-3
+  assert float(kl(policy, points["nash_md_token_kl"])) > 2e-3
   # Online DPO: its model of preferences is right on average for each response.
-  dpo, beta = found["online_dpo"], ROWS["online_dpo"].settings["beta"]
+  dpo, beta = points["online_dpo"], ROWS["online_dpo"].settings["beta"]
   ratios = np.log(dpo) - LOG_REFERENCE
   model = 1 / (1 + np.exp(-beta * (ratios[:, None] - ratios[None])))
   np.testing.assert_allclose((PREFERENCES - model) @ dpo, 0, atol=1e-9)

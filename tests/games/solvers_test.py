@@ -23,8 +23,8 @@ def _softmax(*logits):
 def _run(solver, game, *args, **settings):
   with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    found = games.run(solver, game.preferences, *args, **settings)
-  return type(found)(*map(np.asarray, found))
+    course = games.run(solver, game.preferences, *args, **settings)
+  return type(course)(*map(np.asarray, course))
 
 
 @pytest.mark.parametrize(
@@ -38,11 +38,11 @@ def _run(solver, game, *args, **settings):
 def test_nash_md_keeps_its_theorem(tau, expected):
   schedule = solvers.decaying(tau)
   start = _softmax(3, -3, 0)
-  found = _run(
+  course = _run(
     solvers.nash_md(), GOLDEN, MU, tau,
     steps=1000, step_size=schedule, start=start,
   )  # fmt: skip
-  kl = found.kl
+  kl = course.kl
   np.testing.assert_allclose(kl[[10, 100, 1000]], expected, rtol=1e-3)
   step = np.array([float(schedule(t)) for t in range(1000)])
   assert (kl[1:] <= (1 - step * tau) * kl[:-1] + 2 * step**2 + 1e-12).all()
@@ -52,11 +52,11 @@ def test_nash_md_keeps_its_theorem(tau, expected):
 
 def test_a_constant_step_of_nash_md_is_biased_as_told():
   tau, step = 0.1, 2.0
-  found = _run(solvers.nash_md(), GOLDEN, MU, tau, steps=600, step_size=step)
-  mixed = found.policy ** (1 - step * tau) * MU ** (step * tau)
+  course = _run(solvers.nash_md(), GOLDEN, MU, tau, steps=600, step_size=step)
+  mixed = course.policy ** (1 - step * tau) * MU ** (step * tau)
   nash = games.regularized_nash(P, MU, tau / (1 - step * tau))
   np.testing.assert_allclose(mixed / mixed.sum(), nash, atol=1e-13)
-  assert found.kl[-1] > 1e-3
+  assert course.kl[-1] > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -78,23 +78,23 @@ def test_ratios_on_rock_paper_scissors(name, step, tau, expected):
   solver = getattr(solvers, name)()
   ratio = solver.ratio(step, tau, 0.5 / 3**0.5)
   assert abs(ratio - expected) < 1e-4
-  found = _run(
+  course = _run(
     solver, RPS, RPS.reference, tau,
     steps=8, step_size=step, start=_softmax(1e-3, -1e-3, 0),
   )  # fmt: skip
   # Modes turn by 120 degrees here, so the norm falls evenly.
-  assert abs(found.kl[8] / found.kl[5] / ratio**3 - 1) < 1e-4
+  assert abs(course.kl[8] / course.kl[5] / ratio**3 - 1) < 1e-4
 
 
 @pytest.mark.parametrize("tau, count", [(0.5, 18), (0.1, 45), (0.02, 86)])
 def test_mirror_prox_keeps_its_rate(tau, count):
-  found = _run(
+  course = _run(
     solvers.nash_mirror_prox(), RPS, RPS.reference, tau,
     steps=count + 5, step_size=2.0, start=_softmax(2, -2, 0),
   )  # fmt: skip
-  assert np.argmax(found.kl < 1e-12) == count
+  assert np.argmax(course.kl < 1e-12) == count
   k = np.arange(count + 6)
-  assert (found.kl * (1 + 2 * tau) ** k <= found.kl[0] + 1e-12).all()
+  assert (course.kl * (1 + 2 * tau) ** k <= course.kl[0] + 1e-12).all()
 
 
 def test_without_a_pull_the_average_converges_and_the_last_orbits():
@@ -117,11 +117,11 @@ def test_without_a_pull_the_average_converges_and_the_last_orbits():
 def test_gradient_ascent_rests_where_its_opponent_says():
   tau = 0.1
   for mix_ref, exploitable in ((0.0, 0.0), (0.25, 2.82e-3), (1.0, 6.657e-2)):
-    found = _run(
+    course = _run(
       solvers.policy_gradient(mix_ref), GOLDEN, MU, tau,
       steps=4000, step_size=1.0,
     )  # fmt: skip
-    assert abs(found.exploitability[-1] - exploitable) < 6e-6
+    assert abs(course.exploitability[-1] - exploitable) < 6e-6
 
 
 def test_sampled_gradients_are_unbiased():

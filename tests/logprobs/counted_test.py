@@ -38,8 +38,8 @@ def path(request, monkeypatch):
   return request.param
 
 
-def _scalar(found, given):
-  return sum((given[i] * found[name]).sum() for i, name in enumerate(NAMES))
+def _scalar(values, given):
+  return sum((given[i] * values[name]).sum() for i, name in enumerate(NAMES))
 
 
 def _function(targets, given, form, **options):
@@ -47,7 +47,7 @@ def _function(targets, given, form, **options):
 
   def function(hidden, weight, mask):
     head = Head(weight, scale=form["scale"], soft_cap=form["cap"])
-    found = logprobs.token_statistics(
+    values = logprobs.token_statistics(
       hidden,
       head,
       targets,
@@ -56,7 +56,7 @@ def _function(targets, given, form, **options):
       mask=mask,
       **options,
     )._asdict()
-    return _scalar(found, given), found
+    return _scalar(values, given), values
 
   return jax.value_and_grad(function, (0, 1), has_aux=True)
 
@@ -78,17 +78,17 @@ def test_what_counts_is_exact_and_the_rest_is_zero(arrays, jit, path):
     mask = _mask(count)
     # What doesn't count may be anything.
     spoilt = jnp.where(mask[..., None], hidden, jnp.nan)
-    (_, found), grads = run(spoilt, weight, jnp.asarray(mask))
-    for name, x in found.items():
+    (_, values), grads = run(spoilt, weight, jnp.asarray(mask))
+    for name, x in values.items():
       np.testing.assert_allclose(
         x, np.where(mask, expected[name], 0), atol=5e-6, err_msg=name
       )
 
     def scalar(hidden, weight, mask=mask):
       z = oracle.logits(hidden, weight, **FORM)
-      found = oracle.statistics(z, targets)
-      found = {name: np.where(mask, found[name], 0) for name in NAMES}
-      return _scalar(found, np.asarray(given, np.float64))
+      values = oracle.statistics(z, targets)
+      values = {name: np.where(mask, values[name], 0) for name in NAMES}
+      return _scalar(values, np.asarray(given, np.float64))
 
     for got, exact in zip(grads, oracle.gradient(scalar, hidden, weight)):
       np.testing.assert_allclose(got, exact, atol=5e-5)
@@ -141,22 +141,22 @@ def test_of_examples_under_vmap_the_longest_decides(arrays, path):
   hidden, weight, targets, _ = arrays
   mask = jnp.arange(T) < jnp.array([[3], [10]])
 
-  def one(hidden, targets, mask):
+  def value_and_slopes(hidden, targets, mask):
     logps = lambda h, w: jnp.sum(
       logprobs.token_logprobs(h[None], Head(w), targets[None], mask=mask[None])
     )
     return jax.value_and_grad(logps, (0, 1))(hidden, weight)
 
-  got = jax.jit(jax.vmap(one))(hidden, targets, mask)
+  got = jax.jit(jax.vmap(value_and_slopes))(hidden, targets, mask)
   for i in range(B):
-    want = one(hidden[i], targets[i], mask[i])
+    want = value_and_slopes(hidden[i], targets[i], mask[i])
     jax.tree.map(
       lambda x, y, i=i: np.testing.assert_allclose(x[i], y, atol=1e-5),
       got,
       want,
     )
   # Forward and backward: a choice by a batched index would be no cond.
-  text = str(jax.make_jaxpr(jax.vmap(one))(hidden, targets, mask))
+  text = str(jax.make_jaxpr(jax.vmap(value_and_slopes))(hidden, targets, mask))
   assert text.count("cond[") == (2 if path == "chosen" else 0)
 
 
@@ -173,10 +173,10 @@ def test_sharded_equals_unsharded(mesh_shape, path):
 
   def function(hidden, weight, targets, mask):
     head = Head(weight, vocab_axis="tensor", batch_axes=("data", "fsdp"))
-    found = logprobs.token_statistics(
+    values = logprobs.token_statistics(
       hidden, head, targets, want=WANT, tile=6, mask=mask
     )._asdict()
-    return _scalar(found, given), found
+    return _scalar(values, given), values
 
   run = jax.value_and_grad(function, (0, 1), has_aux=True)
   want = jax.jit(run)(hidden, weight, targets, mask)

@@ -57,16 +57,16 @@ def mixture(z, ref, targets, mix):
 def gradient(function, *arrays, step=1e-5):
   """Of a scalar function by each of some arrays."""
   arrays = [np.array(x, np.float64) for x in arrays]
-  found = []
+  slopes = []
   for x in arrays:
     out = np.zeros_like(x)
     for at in np.ndindex(x.shape):
-      kept = x[at]
-      x[at] = kept + step
+      value = x[at]
+      x[at] = value + step
       high = function(*arrays)
-      x[at] = kept - step
+      x[at] = value - step
       low = function(*arrays)
-      x[at] = kept
+      x[at] = value
       out[at] = (high - low) / (2 * step)
-    found.append(out)
-  return found
+    slopes.append(out)
+  return slopes

@@ -40,12 +40,12 @@ def _cotangents(name):
   return np.random.default_rng(names.index(name)).normal(size=(B, T))
 
 
-def _scalar(found):
+def _scalar(values):
   """A function of all that is differentiable; in lse it is a z-loss."""
   total = 0.0
   for name in ("logps", "entropy", "lse", "mean_logit"):
-    if found.get(name) is not None:
-      x = found[name] if name == "logps" else found[name] ** 2
+    if values.get(name) is not None:
+      x = values[name] if name == "logps" else values[name] ** 2
       total = total + (_cotangents(name) * x).sum()
   return total
 
@@ -63,7 +63,7 @@ def _run(arrays, form, want, tile, jit=True):
   hidden, weight, targets = arrays
 
   def function(hidden, weight, temperature):
-    found = logprobs.token_statistics(
+    statistics = logprobs.token_statistics(
       hidden,
       _head(weight, form),
       targets,
@@ -71,13 +71,13 @@ def _run(arrays, form, want, tile, jit=True):
       tile=tile,
       temperature=temperature,
     )
-    return _scalar(found._asdict()), found
+    return _scalar(statistics._asdict()), statistics
 
   run = jax.value_and_grad(function, (0, 1, 2), has_aux=True)
   run = jax.jit(run) if jit else run
   temperature = jnp.asarray(form.get("temperature", 1.0))
-  (_, found), grads = run(hidden, weight, temperature)
-  return found, grads
+  (_, statistics), grads = run(hidden, weight, temperature)
+  return statistics, grads
 
 
 @pytest.mark.parametrize(
@@ -96,24 +96,24 @@ def _run(arrays, form, want, tile, jit=True):
 )
 def test_values_and_gradients_equal_float64(arrays, want, tile, form):
   hidden, weight, targets = arrays
-  found, grads = _run(arrays, FORMS[form], want, tile)
+  statistics, grads = _run(arrays, FORMS[form], want, tile)
   z = oracle.logits(hidden, weight, **FORMS[form])
   expected = oracle.statistics(z, targets)
   names = _names(want)
   for name in (*names, *(("top_logp",) if "top" in want else ())):
     np.testing.assert_allclose(
-      getattr(found, name), expected[name], atol=5e-6, err_msg=name
+      getattr(statistics, name), expected[name], atol=5e-6, err_msg=name
     )
   if "top" in want:
-    np.testing.assert_array_equal(found.top_token, expected["top_token"])
-  given = {k for k, x in found._asdict().items() if x is not None}
+    np.testing.assert_array_equal(statistics.top_token, expected["top_token"])
+  given = {k for k, x in statistics._asdict().items() if x is not None}
   asked = {"top_logp", "top_token"} if "top" in want else set()
   assert given == {*names, *asked}
 
   def scalar(hidden, weight):
     z = oracle.logits(hidden, weight, **FORMS[form])
-    found = oracle.statistics(z, targets)
-    return _scalar({name: found[name] for name in names})
+    statistics = oracle.statistics(z, targets)
+    return _scalar({name: statistics[name] for name in names})
 
   for got, exact in zip(grads, oracle.gradient(scalar, hidden, weight)):
     np.testing.assert_allclose(got, exact, atol=5e-5)
@@ -159,11 +159,11 @@ def test_the_first_of_equal_tokens_is_the_top(arrays):
   hidden, weight, targets = arrays
   weight = jnp.concatenate([weight, weight, weight])
   for tile in (4, 33):
-    found = logprobs.token_statistics(
+    statistics = logprobs.token_statistics(
       hidden, Head(weight), targets, want=("top",), tile=tile
     )
     z = oracle.logits(hidden, weight[:V])
-    np.testing.assert_array_equal(found.top_token, z.argmax(-1))
+    np.testing.assert_array_equal(statistics.top_token, z.argmax(-1))
 
 
 def test_the_top_is_a_constant(arrays):
@@ -192,22 +192,22 @@ def test_a_dense_head_by_chunks_of_tokens(arrays, form, monkeypatch):
 
   def function(hidden, weight):
     head = Head(None, dense=lambda h: logprobs.logits(_head(weight, form), h))
-    found = logprobs.token_statistics(
+    statistics = logprobs.token_statistics(
       hidden,
       head,
       targets,
       want=WANT,
       temperature=jnp.asarray(form["temperature"]),
     )
-    return _scalar(found._asdict()), found
+    return _scalar(statistics._asdict()), statistics
 
-  (_, found), grads = jax.jit(
+  (_, statistics), grads = jax.jit(
     jax.value_and_grad(function, (0, 1), has_aux=True)
   )(hidden, weight)
   want = _run(arrays, form, WANT, 4)
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, atol=2e-5),
-    (found, grads),
+    (statistics, grads),
     (want[0], want[1][:2]),
   )
 
@@ -219,8 +219,10 @@ def test_a_dense_head_may_exclude_tokens(arrays):
   targets = targets % (V - 2)
 
   def function(h, head):
-    found = logprobs.token_statistics(h, head, targets, want=("entropy", "top"))
-    return _scalar(found._asdict()), found
+    statistics = logprobs.token_statistics(
+      h, head, targets, want=("entropy", "top")
+    )
+    return _scalar(statistics._asdict()), statistics
 
   run = jax.value_and_grad(function, has_aux=True)
   got = run(hidden, Head(None, dense=lambda h: h @ weight.T + cut))
@@ -240,17 +242,17 @@ def test_bfloat16_rounds_inputs_and_products_but_no_sum(arrays):
 
   def scalar(hidden, weight):
     z = oracle.logits(hidden, weight, temperature=COOL)
-    found = oracle.statistics(z, targets)
-    return _scalar({name: found[name] for name in _names(WANT)})
+    statistics = oracle.statistics(z, targets)
+    return _scalar({name: statistics[name] for name in _names(WANT)})
 
   exact = oracle.gradient(scalar, *rounded)
   form = dict(temperature=COOL)
   for states in (low, (low[0], low[1].astype(jnp.float32))):
-    found, grads = _run((*states, targets), form, WANT, 4)
+    statistics, grads = _run((*states, targets), form, WANT, 4)
     for name in (*_names(WANT), "top_logp"):
-      assert getattr(found, name).dtype == jnp.float32
+      assert getattr(statistics, name).dtype == jnp.float32
       np.testing.assert_allclose(
-        getattr(found, name), expected[name], atol=5e-6, err_msg=name
+        getattr(statistics, name), expected[name], atol=5e-6, err_msg=name
       )
     for got, x, want in zip(grads, states, exact):
       assert got.dtype == x.dtype
@@ -267,10 +269,10 @@ def test_a_tied_table_gets_both_gradients():
 
   def streamed(params):
     hidden = model.forward(params, tokens)[:, :-1]
-    found = logprobs.token_statistics(
+    statistics = logprobs.token_statistics(
       hidden, model.head(params), tokens[:, 1:], want=("lse",), tile=24
     )
-    return jnp.sum(found.logps) + 0.1 * jnp.sum(found.lse**2)
+    return jnp.sum(statistics.logps) + 0.1 * jnp.sum(statistics.lse**2)
 
   def whole(params):
     hidden = model.forward(params, tokens)[:, :-1]

@@ -177,8 +177,8 @@ def test_dense_heads_may_exclude_tokens(arrays):
       out, grads = _run(make(short, 4), short, mix)
       want = jnp.sum(out * arrays["given"])
       np.testing.assert_allclose(got[0][i], want, atol=2e-5)
-      one = [1.0, 0.0] if i == 0 else [0.0, 1.0]
-      (grad,) = got[1](tuple(map(jnp.float32, one)))
+      one_hot = [1.0, 0.0] if i == 0 else [0.0, 1.0]
+      (grad,) = got[1](tuple(map(jnp.float32, one_hot)))
       np.testing.assert_allclose(grad, grads[0], atol=2e-5)
 
 

@@ -45,10 +45,10 @@ def draw(seed, shape=(3, 7)):
 
 def scattered(mask, rows):
   """[B, T] with the values of each row's scored tokens in their places."""
-  found = np.zeros(mask.shape)
+  array = np.zeros(mask.shape)
   for b, values in enumerate(rows):
-    found[b, mask[b]] = values
-  return found
+    array[b, mask[b]] = values
+  return array
 
 
 def errors(r, v, discount):
@@ -70,8 +70,8 @@ def test_gae(seed, discount, lam):
       ]
     )
   junk = np.where(mask, 0, np.nan)
-  found = gae(rewards + junk, values + junk, mask, discount, lam)
-  close(found, scattered(mask, expected))
+  estimate = gae(rewards + junk, values + junk, mask, discount, lam)
+  close(estimate, scattered(mask, expected))
 
 
 @few
@@ -79,14 +79,14 @@ def test_gae(seed, discount, lam):
 def test_ends_of_gae(seed, discount):
   rewards, values, mask = map(jnp.array, draw(seed))
   returns = to_go(rewards, mask, discount)
-  found = gae(rewards, values, mask, discount, 1.0)
-  close(found, jnp.where(mask, returns - values, 0))
+  estimate = gae(rewards, values, mask, discount, 1.0)
+  close(estimate, jnp.where(mask, returns - values, 0))
   rows = [
     errors(np.array(r)[m], np.array(v)[m], discount)
     for r, v, m in zip(rewards, values, np.array(mask))
   ]
-  found = gae(rewards, values, mask, discount, 0.0)
-  close(found, scattered(np.array(mask), rows))
+  estimate = gae(rewards, values, mask, discount, 0.0)
+  close(estimate, scattered(np.array(mask), rows))
   summed = to_go(rewards, mask, 1.0)
   total = jnp.where(mask, rewards, 0).sum(-1)
   for row, m, expected in zip(summed, mask, total):
@@ -99,11 +99,11 @@ def test_ends_of_gae(seed, discount):
 def test_token_rewards_sum_to_the_penalised_reward(seed, beta):
   logps, ref_logps, mask = map(jnp.array, draw(seed))
   total = jnp.array([5.0, 2.0, -1.0])
-  found = advantages.token_rewards(logps, ref_logps, total, mask, beta=beta)
+  per_token = advantages.token_rewards(logps, ref_logps, total, mask, beta=beta)
   ratio = jnp.where(mask, logps - ref_logps, 0).sum(-1)
-  close(found.sum(-1)[1:], (total - beta * ratio)[1:])
-  close(found[0], 0)  # no token, no reward
-  close(jnp.where(mask, 0, found), 0)
+  close(per_token.sum(-1)[1:], (total - beta * ratio)[1:])
+  close(per_token[0], 0)  # no token, no reward
+  close(jnp.where(mask, 0, per_token), 0)
   alone = advantages.token_rewards(logps, logps, total, mask, beta=beta)
   for b in (1, 2):  # the reward is on the last scored token alone
     assert np.flatnonzero(alone[b]).tolist() == [np.flatnonzero(mask[b])[-1]]
@@ -129,13 +129,13 @@ def test_groups():
 @hypothesis.given(seed=seeds, scale=st.floats(0.1, 10), shift=st.floats(-9, 9))
 def test_whitening(seed, scale, shift):
   x, _, mask = map(jnp.array, draw(seed))
-  found = reward_transforms.whiten(x, mask)
-  kept = found[mask]
-  close(kept.mean(), 0)
-  close(kept.std(), 1, 1e-6)
-  close(jnp.where(mask, 0, found), 0)
+  values = reward_transforms.whiten(x, mask)
+  scored = values[mask]
+  close(scored.mean(), 0)
+  close(scored.std(), 1, 1e-6)
+  close(jnp.where(mask, 0, values), 0)
   moved = reward_transforms.whiten(scale * x + shift, mask)
-  close(moved, found, 1e-5)
+  close(moved, values, 1e-5)
   close(reward_transforms.whiten(0 * x + 3, mask), 0)
   close(reward_transforms.whiten(x, ~mask & mask), 0)
 

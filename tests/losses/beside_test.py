@@ -61,10 +61,10 @@ def test_golden_numbers(name, settings, expected):
 def test_what_becomes_dpo(c, r, rc, rr, third, beta):
   pair = (c, r, rc, rr)
   dpo = value(losses.dpo, *pair, beta=beta)
-  loss = lambda name, *rest, **settings: value(
+  loss = lambda name, *arrays, **settings: value(
     functools.partial(losses.CATALOGUE[name].function, **settings),
     *pair,
-    *rest,
+    *arrays,
   )
   close(loss("modpo", [], [], beta=beta, weights=(1.0,)), dpo)
   one_hot = {"beta": beta, "weights": (1.0, 0.0, 0.0)}
@@ -101,8 +101,8 @@ def test_bco_is_above_dpo(c, r, rc, rr, beta, shift):
   noise = np.logaddexp(0, beta * (r - rr))  # NCA's code, its biased form
   close(value(bco, *pair), np.logaddexp(0, -beta * (c - rc)) + noise)
   raised = (beta * c, beta * r, beta * rc, beta * rr)
-  one = functools.partial(losses.bco, beta=1.0)
-  close(value(one, *raised, shift=shift), value(bco, *pair, shift=shift))
+  unit = functools.partial(losses.bco, beta=1.0)
+  close(value(unit, *raised, shift=shift), value(bco, *pair, shift=shift))
   # the gap closes where both terms vanish
   far = (c + 1000 / beta, r - 1000 / beta, c, r)
   close(value(bco, *far, shift=shift), value(losses.dpo, *far, beta=beta))
@@ -165,22 +165,22 @@ def test_modpo(c, r, rc, rr, w, gap):
   [(0.5,), (0.5, 0.6), (1.2, -0.2), (0.0, 1.0), (0.4, 0.3, 0.3), 1.0, "ab"],
 )
 def test_weights_off_the_simplex_are_named(weights):
-  one = jnp.zeros((1, 1))
+  zero = jnp.zeros((1, 1))
   message = r"^weights must be 2 numbers in \[0, 1\] that sum to 1, the first"
   with pytest.raises(UserError, match=message):
-    losses.modpo(*[one[0]] * 4, one, one, weights=weights)
+    losses.modpo(*[zero[0]] * 4, zero, zero, weights=weights)
 
 
 def test_weights_may_be_traced():
-  one, gap = jnp.ones(1), jnp.full((1, 1), 0.4)
+  ones, gap = jnp.ones(1), jnp.full((1, 1), 0.4)
   swept = jax.vmap(
     lambda w: losses.modpo(
-      one, 0 * one, 0 * one, 0 * one, gap, 0 * gap, weights=w
+      ones, 0 * ones, 0 * ones, 0 * ones, gap, 0 * gap, weights=w
     )
   )(jnp.array([[0.5, 0.5], [0.25, 0.75]]))
   close(swept[:, 0], np.logaddexp(0, [-(0.1 - 0.2) / 0.5, -(0.1 - 0.3) / 0.25]))
   with pytest.raises(UserError, match="weights"):
-    losses.modpo(one, one, one, one, gap, gap, weights=jnp.ones(3) / 3)
+    losses.modpo(ones, ones, ones, ones, gap, gap, weights=jnp.ones(3) / 3)
 
 
 @few
@@ -253,8 +253,8 @@ def test_what_the_prompt_adds_cancels_only_where_betas_agree(
   flex = losses.flex_dpo
   assert value(flex, *moved) < value(flex, *pair)  # beta_chosen is larger
   for loss in (losses.selm, losses.rationale_dpo):
-    rest = (-5.0, -6.0)[: len(losses.array_parameters(loss)) - 4]
-    close(value(loss, *moved, *rest), value(loss, *pair, *rest), 1e-8)
+    extras = (-5.0, -6.0)[: len(losses.array_parameters(loss)) - 4]
+    close(value(loss, *moved, *extras), value(loss, *pair, *extras), 1e-8)
   bent = [value(losses.bco, *x, beta=1.0) for x in ((0, 0, 0, 0), (2, 2, 0, 0))]
   assert bent[1] > bent[0] + 0.1
 

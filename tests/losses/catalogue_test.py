@@ -82,8 +82,8 @@ def _settings(name):
 def _gradients(function, arrays):
   """Gradient of the summed loss in each real array."""
   real = {k: v for k, v in arrays.items() if v.dtype != bool}
-  rest = {k: v for k, v in arrays.items() if v.dtype == bool}
-  return jax.grad(lambda x: function(**x, **rest).sum())(real)
+  masks = {k: v for k, v in arrays.items() if v.dtype == bool}
+  return jax.grad(lambda x: function(**x, **masks).sum())(real)
 
 
 @ENTRIES
@@ -185,9 +185,9 @@ def test_examples_do_not_see_each_other(name):
   with jax.enable_x64(True):
     arrays = _cast(_inputs(name), jnp.float64)
     expected = np.asarray(function(**arrays))
-    one = lambda row: function(**jax.tree.map(lambda x: x[None], row))[0]
+    row_loss = lambda row: function(**jax.tree.map(lambda x: x[None], row))[0]
     np.testing.assert_allclose(
-      jax.vmap(one)(arrays), expected, rtol=1e-12, atol=1e-12
+      jax.vmap(row_loss)(arrays), expected, rtol=1e-12, atol=1e-12
     )
     order = np.random.default_rng(0).permutation(16)
     np.testing.assert_allclose(
@@ -319,9 +319,9 @@ def test_hyperparameters_can_be_traced(name):
   low, high = (settings[first] for settings in _settings(name))
   values = np.linspace(low, high, 3, dtype=np.float32)
   swept = jax.jit(jax.vmap(lambda v: function(**arrays, **{first: v})))(values)
-  each = [function(**arrays, **{first: float(v)}) for v in values]
+  expected = [function(**arrays, **{first: float(v)}) for v in values]
   assert swept.shape == (3, 16) and swept.dtype == jnp.float32
-  np.testing.assert_allclose(swept, each, rtol=1e-5, atol=1e-5)
+  np.testing.assert_allclose(swept, expected, rtol=1e-5, atol=1e-5)
   assert not np.allclose(swept[0], swept[-1])
 
 

@@ -144,8 +144,8 @@ def test_weights_can_be_traced():
   eta = jnp.array([0.0, 0.1, 0.2])
   loss = lambda w: losses.rpo_code(eta=w)(**PAIR)
   swept = jax.jit(jax.vmap(loss))(eta)
-  each = [loss(float(w)) for w in eta]
-  np.testing.assert_allclose(swept, each, rtol=1e-6)
+  expected = [loss(float(w)) for w in eta]
+  np.testing.assert_allclose(swept, expected, rtol=1e-6)
   slope = jax.grad(lambda w: loss(w).sum())(0.2)
   assert slope == pytest.approx(10 / 5 + 11.2 / 4)
 

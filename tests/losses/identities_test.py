@@ -145,10 +145,10 @@ def test_smoothed_and_robust_are_dpo_and_a_line(c, r, rc, rr, beta, e):
 @hypothesis.given(c=logp, r=logp, rc=logp, rr=logp, beta=beta, e=rate)
 def test_robust_dpo_is_unbiased(c, r, rc, rr, beta, e):
   settings = {"beta": beta, "label_smoothing": e}
-  kept = value(losses.robust_dpo, c, r, rc, rr, **settings)
+  straight = value(losses.robust_dpo, c, r, rc, rr, **settings)
   flipped = value(losses.robust_dpo, r, c, rr, rc, **settings)
   close(
-    (1 - e) * kept + e * flipped, value(losses.dpo, c, r, rc, rr, beta=beta)
+    (1 - e) * straight + e * flipped, value(losses.dpo, c, r, rc, rr, beta=beta)
   )
 
 

@@ -45,12 +45,12 @@ def test_log1mexp():
 # ----------------------------------------------------------- unlikelihood
 
 
-def unlikely(tokens, candidates, kept=None, **settings):
+def unlikely(tokens, candidates, mask=None, **settings):
   """Loss of one row, from probabilities."""
   tokens, candidates = logs(*tokens), jnp.log(jnp.array([candidates]))
-  kept = ones(candidates) if kept is None else jnp.array([kept])
+  mask = ones(candidates) if mask is None else jnp.array([mask])
   return losses.unlikelihood(
-    tokens, candidates, kept, ones(tokens), **settings
+    tokens, candidates, mask, ones(tokens), **settings
   )[0]
 
 
@@ -62,9 +62,9 @@ def test_unlikelihood_by_its_terms(p, q, c, a):
   close(unlikely([p, q], candidates, alpha=0.0), sft)
   none = [[False, False], [False, False]]
   close(unlikely([p, q], candidates, none), sft)
-  one = [[True, False], [False, False]]
-  close(unlikely([p, q], candidates, one, alpha=a), sft - a * math.log(1 - c))
-  close(unlikely([p, q], [[1e-300, 0.5], [0.5, 0.5]], one), sft)
+  mask = [[True, False], [False, False]]
+  close(unlikely([p, q], candidates, mask, alpha=a), sft - a * math.log(1 - c))
+  close(unlikely([p, q], [[1e-300, 0.5], [0.5, 0.5]], mask), sft)
 
 
 @few
@@ -111,10 +111,10 @@ def test_unlikelihood_of_a_sample():
 @hypothesis.given(tokens=rows, seed=st.integers(0, 99))
 def test_previous_token_candidates(tokens, seed):
   mask = np.random.default_rng(seed).uniform(size=len(tokens)) < 0.7
-  found = losses.previous_token_candidates(
+  candidates = losses.previous_token_candidates(
     jnp.array([tokens]), jnp.array(mask)[None]
   )[0]
-  for t, row in enumerate(np.asarray(found)):
+  for t, row in enumerate(np.asarray(candidates)):
     held = [tokens[s] for s in np.flatnonzero(row)]
     said = {tokens[s] for s in range(t) if mask[s]} - {tokens[t]}
     assert sorted(held) == (sorted(said) if mask[t] else [])
@@ -131,7 +131,7 @@ def test_previous_token_candidates(tokens, seed):
 @hypothesis.given(tokens=rows, seed=st.integers(0, 99), n=st.integers(1, 4))
 def test_repeated_ngrams(tokens, seed, n):
   mask = np.random.default_rng(seed).uniform(size=len(tokens)) < 0.9
-  found = losses.repeated_ngrams(
+  repeats = losses.repeated_ngrams(
     jnp.array([tokens]), jnp.array(mask)[None], n=n
   )
   expected, seen = np.zeros(len(tokens), bool), set()
@@ -140,13 +140,13 @@ def test_repeated_ngrams(tokens, seed, n):
       gram = tuple(tokens[s : s + n])
       expected[s : s + n] |= gram in seen
       seen.add(gram)
-  np.testing.assert_array_equal(found[0], expected)
+  np.testing.assert_array_equal(repeats[0], expected)
 
 
 def test_repeats_of_a_sentence():
   tokens = jnp.array([[1, 2, 3, 4, 5, 1, 2, 3, 4]])
-  found = losses.repeated_ngrams(tokens, ones(tokens))
-  np.testing.assert_array_equal(found[0], [0, 0, 0, 0, 0, 1, 1, 1, 1])
+  repeats = losses.repeated_ngrams(tokens, ones(tokens))
+  np.testing.assert_array_equal(repeats[0], [0, 0, 0, 0, 0, 1, 1, 1, 1])
   assert not losses.repeated_ngrams(tokens[:, :8], ones(tokens[:, :8])).any()
 
 
@@ -241,8 +241,8 @@ def test_a_lol(p, ref, r, v):
   close(value(losses.a_lol_kl, p, ref, r, r + v), 0.1 * (p - ref))
   close(value(losses.r_lol, p, ref, r), value(losses.a_lol, p, ref, r, 0.0))
   close(value(losses.r_lol, p, ref, -r), -value(losses.r_lol, p, ref, r))
-  one = jnp.array([[p]]), jnp.array([[ref]]), jnp.array([r]), jnp.array([v])
-  seq = losses.a_lol_seq(*one, jnp.array([[True]]))[0]
+  arrays = jnp.array([[p]]), jnp.array([[ref]]), jnp.array([r]), jnp.array([v])
+  seq = losses.a_lol_seq(*arrays, jnp.array([[True]]))[0]
   close(seq, value(losses.a_lol, p, ref, r, v))
 
 

@@ -15,7 +15,12 @@ from jalign import losses
 from jalign.losses.advantages import leave_one_out_advantages
 from jalign.losses.listwise import orders
 from tests.losses.identities_test import beta, close, few, length, logp, value
-from tests.losses.lists_test import gradient_of, loss_of, one, random_lists
+from tests.losses.lists_test import (
+  full_list,
+  gradient_of,
+  loss_of,
+  random_lists,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +37,7 @@ def softplus(x):
 @hypothesis.given(c=logp, r=logp, rc=logp, rr=logp, beta=beta)
 def test_lists_of_two_are_pairs(c, r, rc, rr, beta):
   pair = (c, r, rc, rr)
-  two = one([c, r], [0.8, 0.3], None, [rc, rr])
+  two = full_list([c, r], [0.8, 0.3], None, [rc, rr])
   dpo = value(losses.dpo, *pair, beta=beta)
   for name in ("pair_logistic", "list_mle"):
     close(loss_of(name, two, beta=beta), dpo, 1e-10)
@@ -54,7 +59,7 @@ def test_lists_of_two_are_pairs(c, r, rc, rr, beta):
 )
 def test_exo_of_two_is_exo(c, r, rc, rr, e, beta):
   rewards = [0.7 * math.log((1 - e) / e), 0.0]
-  two = one([c, r], rewards, None, [rc, rr])
+  two = full_list([c, r], rewards, None, [rc, rr])
   pair = value(losses.exo, c, r, rc, rr, beta=beta, label_smoothing=e)
   close(loss_of("exo_list", two, beta=beta, beta_r=0.7), pair, 1e-10)
 
@@ -64,7 +69,7 @@ def test_peers_on_pairs(shared):
   golden = json.loads((shared / "golden" / "losses_peers.json").read_text())
   sums = [np.array(x) for x in golden["inputs"].values() if isinstance(x, list)]
   chosen, rejected, ref_chosen, ref_rejected = sums
-  arrays = one(
+  arrays = full_list(
     np.stack([chosen, rejected], -1),
     np.stack([chosen * 0 + 1, chosen * 0], -1),
     None,
@@ -106,16 +111,18 @@ def test_lambda_weights_are_constants():
       push = weight / (1 + math.exp(s[i] - s[j]))
       expected[i] -= push
       expected[j] += push
-  close(gradient_of("lipo_lambda", one(s, labels), beta=1.0), expected, 1e-12)
+  close(
+    gradient_of("lipo_lambda", full_list(s, labels), beta=1.0), expected, 1e-12
+  )
 
 
 def test_lambda_at_the_reference():
   """Equal rewards take ranks in the order of the list."""
-  arrays = one([-3.0, -3.0], [0.0, 1.0], None, [-3.0, -3.0])
+  arrays = full_list([-3.0, -3.0], [0.0, 1.0], None, [-3.0, -3.0])
   weight = 1 / math.log(2) - 1 / math.log(3)
   close(loss_of("lipo_lambda", arrays), weight * math.log(2))
-  three = one([-3.0] * 3, [1.0, 0.0, 0.0], None, [-3.0] * 3)
-  last = one([-3.0] * 3, [0.0, 0.0, 1.0], None, [-3.0] * 3)
+  three = full_list([-3.0] * 3, [1.0, 0.0, 0.0], None, [-3.0] * 3)
+  last = full_list([-3.0] * 3, [0.0, 0.0, 1.0], None, [-3.0] * 3)
   first = 2 / math.log(2) - 1 / math.log(3) - 1 / math.log(4)
   close(loss_of("lipo_lambda", three), first * math.log(2))
   third = 1 / math.log(2) + 1 / math.log(3) - 2 / math.log(4)
@@ -123,7 +130,7 @@ def test_lambda_at_the_reference():
 
 
 def test_labels_too_large_for_a_gain():
-  arrays = one([-3.0, -4.0, -5.0], [1e4, 0.0, 80.0])
+  arrays = full_list([-3.0, -4.0, -5.0], [1e4, 0.0, 80.0])
   loss = losses.lipo_lambda(
     *(jnp.asarray(arrays[k], jnp.float32) for k in ("logps", "ref_logps")),
     jnp.asarray(arrays["scores"], jnp.float32),
@@ -141,11 +148,11 @@ def test_labels_too_large_for_a_gain():
   g=st.floats(0.1, 3),
 )
 def test_pro_of_two(c, r, n, m, g):
-  two = one([c * n, r * m], [g - 1, -1.0], [n, m])
+  two = full_list([c * n, r * m], [g - 1, -1.0], [n, m])
   ranking = loss_of("pro", two, beta_sft=0.0)
   close(ranking, softplus(g * (r - c)), 1e-10)
   close(loss_of("pro", two, beta_sft=0.3), ranking - 0.3 * c * n, 1e-10)
-  unit = one([c, r], [0.0, -1.0])
+  unit = full_list([c, r], [0.0, -1.0])
   ours = loss_of("pro", unit, beta_sft=0.0)
   close(ours, loss_of("list_mle", unit, beta=1.0), 1e-10)
 
@@ -171,8 +178,8 @@ def test_pro_takes_the_largest_gap_for_the_better():
   first = math.exp(1.5 * p[0]), math.exp(1.0 * p[1]), math.exp(1.5 * p[2])
   second = math.exp(0.5 * p[1]), math.exp(0.5 * p[2])
   expected = sum(-math.log(x[0] / sum(x)) for x in (first, second))
-  close(loss_of("pro", one(p, r), beta_sft=0.0), expected)
-  likelihood = loss_of("pro", one(p, r), beta_sft=1.0) - expected
+  close(loss_of("pro", full_list(p, r), beta_sft=0.0), expected)
+  likelihood = loss_of("pro", full_list(p, r), beta_sft=1.0) - expected
   close(likelihood, -4 * p[0])
 
 
@@ -181,7 +188,7 @@ def test_pro_takes_the_largest_gap_for_the_better():
 def test_rrhf_pays_for_a_wrong_order_only(seed, scale):
   rng = np.random.default_rng(seed)
   p, lengths = np.sort(rng.uniform(-3, -0.1, 4)), rng.integers(1, 9, 4)
-  right = one(p * lengths, [1, 2, 3, 4], lengths)
+  right = full_list(p * lengths, [1, 2, 3, 4], lengths)
   close(loss_of("rrhf", right, beta_sft=0.0), 0)
   close(loss_of("rrhf", right), -p[3] * lengths[3])
   wrong = right | {"scores": right["scores"][::-1]}
@@ -194,16 +201,16 @@ def test_rrhf_pays_for_a_wrong_order_only(seed, scale):
 
 
 def test_hinges_at_their_kinks():
-  at = one([-2.0, -2.0], [1.0, 0.0])
+  at = full_list([-2.0, -2.0], [1.0, 0.0])
   np.testing.assert_array_equal(gradient_of("rrhf", at, beta_sft=0.0), 0)
-  at = one([1.0, 0.0], [1.0, 0.0])
+  at = full_list([1.0, 0.0], [1.0, 0.0])
   np.testing.assert_array_equal(gradient_of("pair_hinge", at, beta=1.0), 0)
 
 
 @few
 @hypothesis.given(c=st.floats(-3, 0), r=st.floats(-3, 0), n=length, m=length)
 def test_aft_of_two(c, r, n, m):
-  two = one([c * n, r * m], [1, 0], [n, m])
+  two = full_list([c * n, r * m], [1, 0], [n, m])
   for name in ("aft", "aft_detached"):
     close(loss_of(name, two), softplus(r - c), 1e-10)
   alone = gradient_of("aft_detached", two)
@@ -212,7 +219,7 @@ def test_aft_of_two(c, r, n, m):
 
 
 def test_aft_detached_leaves_wrong_answers_alone():
-  arrays = one([-1.0, -1.2, -1.4, -2.5], [1, 0, 1, 0])
+  arrays = full_list([-1.0, -1.2, -1.4, -2.5], [1, 0, 1, 0])
   gradient = gradient_of("aft_detached", arrays)
   assert (gradient[[1, 3]] == 0).all() and (gradient[[0, 2]] < 0).all()
   ranked = arrays | {"scores": np.array([3.0, 2.0, 1.0, 0.0])}
@@ -228,7 +235,7 @@ def test_aft_boundary_holds_a_wrong_answer(a, b, bound, n):
   stop = min(a, b) - bound
 
   def slope(p):
-    arrays = one([a * 2, b * 3, p * n], [1, 1, 0], [2, 3, n])
+    arrays = full_list([a * 2, b * 3, p * n], [1, 1, 0], [2, 3, n])
     return float(gradient_of("aft_boundary", arrays, boundary=bound)[2])
 
   close(slope(stop), 0, 1e-10)
@@ -237,7 +244,7 @@ def test_aft_boundary_holds_a_wrong_answer(a, b, bound, n):
 
 def test_aft_boundary_does_not_push_the_better():
   """The constraint is about the worse response: T is a constant."""
-  arrays = one([-1.0, -9.0], [1, 0])  # far below the boundary
+  arrays = full_list([-1.0, -9.0], [1, 0])  # far below the boundary
   p, bound = arrays["logps"], 0.2
   up, back = math.exp(p[1] - p[0]), math.exp(p[0] - 2 * bound - p[1])
   gradient = gradient_of("aft_boundary", arrays, boundary=bound)
@@ -248,7 +255,7 @@ def test_minima():
   rng = np.random.default_rng(0)
   labels = rng.uniform(0.05, 0.95, (16, 4))
   ref = rng.uniform(-20, -5, labels.shape)
-  at = lambda s: one(ref + s, labels, None, ref)
+  at = lambda s: full_list(ref + s, labels, None, ref)
   normalised = lambda w: w / w.sum(-1, keepdims=True)
   entropy = lambda w: -(w * np.log(w)).sum(-1)
   label, weights = normalised(np.exp(labels / 0.5)), normalised(labels)

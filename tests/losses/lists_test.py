@@ -65,7 +65,7 @@ def random_lists(rows=32, seed=3):
   return inputs.ordinary((*ARRAYS, "valid"), "lists", rows=rows, seed=seed)
 
 
-def one(logps, scores, lengths=None, ref_logps=None):
+def full_list(logps, scores, lengths=None, ref_logps=None):
   """One full list; a reference of 0, and one token a response."""
   logps = np.asarray(logps, float)
   filled = lambda x, default: (
@@ -83,19 +83,23 @@ def one(logps, scores, lengths=None, ref_logps=None):
 @pytest.mark.parametrize("name, settings, expected", GOLDEN)
 def test_golden_numbers(name, settings, expected):
   s = [0.3, -0.1, 0.2, 0.0]
-  arrays = one(np.array(s) / 0.05 - 7, [0.9, 0.2, 0.6, 0.1], None, [-7.0] * 4)
+  arrays = full_list(
+    np.array(s) / 0.05 - 7, [0.9, 0.2, 0.6, 0.1], None, [-7.0] * 4
+  )
   close(loss_of(name, arrays, **settings), expected, 1e-6)
 
 
 @pytest.mark.parametrize("name, settings, expected", GOLDEN_OF_THREE)
 def test_golden_numbers_of_three(name, settings, expected):
-  arrays = one(np.array([0.2, -0.1, 0.4]) / 0.1, [1.0, 0.0, 0.5])
+  arrays = full_list(np.array([0.2, -0.1, 0.4]) / 0.1, [1.0, 0.0, 0.5])
   close(loss_of(name, arrays, **settings), expected, 1e-6)
 
 
 def test_golden_ranking():
   lengths = np.array([5.0, 8.0, 6.0])
-  arrays = one(np.array([-1.2, -1.0, -1.5]) * lengths, [2, 1, 0.5], lengths)
+  arrays = full_list(
+    np.array([-1.2, -1.0, -1.5]) * lengths, [2, 1, 0.5], lengths
+  )
   close(loss_of("rrhf", arrays, beta_sft=0.0), 0.2, 1e-6)
   close(loss_of("rrhf", arrays), 6.2, 1e-6)
   close(loss_of("pro", arrays, beta_sft=0.0), 1.927427, 1e-6)
@@ -103,7 +107,7 @@ def test_golden_ranking():
 
 
 def test_golden_alignment():
-  arrays = one([-1.0, -1.2, -1.4, -2.5], [1, 0, 1, 0])
+  arrays = full_list([-1.0, -1.2, -1.4, -2.5], [1, 0, 1, 0])
   close(loss_of("aft", arrays), 1.279860, 1e-6)
   close(loss_of("aft_detached", arrays), 1.279860, 1e-6)
   close(loss_of("aft_boundary", arrays, boundary=0.3), 1.960172, 1e-6)
@@ -131,8 +135,8 @@ def test_a_short_list_is_the_list_without_the_rest(name):
   expected = loss_of(name, arrays)
   for size in (2, 3):
     rows = arrays["valid"].sum(-1) == size
-    kept = arrays["valid"][rows]
-    short = {key: x[rows][kept].reshape(-1, size) for key, x in arrays.items()}
+    valid = arrays["valid"][rows]
+    short = {key: x[rows][valid].reshape(-1, size) for key, x in arrays.items()}
     close(loss_of(name, short), expected[rows], 1e-12)
 
 
@@ -150,12 +154,12 @@ def test_the_order_of_a_list_does_not_matter(name):
 def test_scores_are_constants(name):
   arrays = random_lists()
   function = losses.CATALOGUE[name].function
-  rest = {
+  others = {
     key: arrays[key]
     for key in losses.array_parameters(function)
     if key != "scores"
   }
-  total = lambda x: function(scores=x, **rest).sum()
+  total = lambda x: function(scores=x, **others).sum()
   gradient = jax.jit(jax.grad(total))(arrays["scores"])
   np.testing.assert_array_equal(gradient, 0)
 
@@ -163,7 +167,7 @@ def test_scores_are_constants(name):
 @EACH
 def test_lists_that_compare_nothing(name):
   """Empty, of one, and of equal scores: what the docstrings say."""
-  two = one([-3.0, -4.0], [0.4, 0.4], [2, 5], [-2.0, -6.0])
+  two = full_list([-3.0, -4.0], [0.4, 0.4], [2, 5], [-2.0, -6.0])
   empty = two | {"valid": np.array([False, False])}
   single = two | {"valid": np.array([False, True])}
   assert loss_of(name, empty) == 0
@@ -197,18 +201,18 @@ def test_lists_that_compare_nothing(name):
 
 
 def test_labels_that_are_no_weights():
-  arrays = one([-3.0, -4.0, -5.0], [-2.0, 0.0, -1.0])
+  arrays = full_list([-3.0, -4.0, -5.0], [-2.0, 0.0, -1.0])
   assert loss_of("list_net", arrays) == 0
   np.testing.assert_array_equal(gradient_of("list_net", arrays), 0)
-  mixed = one([-3.0, -4.0, -5.0], [-2.0, 0.5, 0.0])
+  mixed = full_list([-3.0, -4.0, -5.0], [-2.0, 0.5, 0.0])
   model = np.exp(0.05 * mixed["logps"])
   close(loss_of("list_net", mixed), -np.log(model[1] / model.sum()))
 
 
 def test_equal_scores_take_the_order_of_the_list():
   def both(name, **settings):
-    first = one([-3.0, -4.0, -9.0], [1.0, 1.0, 0.0])
-    second = one([-4.0, -3.0, -9.0], [1.0, 1.0, 0.0])
+    first = full_list([-3.0, -4.0, -9.0], [1.0, 1.0, 0.0])
+    second = full_list([-4.0, -3.0, -9.0], [1.0, 1.0, 0.0])
     losses_of_both = [loss_of(name, x, **settings) for x in (first, second)]
     return [float(x) for x in losses_of_both]
 
@@ -231,7 +235,7 @@ def test_equal_scores_take_the_order_of_the_list():
 @EACH
 def test_the_best_rises_and_the_worst_falls(name):
   """From the reference on, and for rewards as for labels."""
-  arrays = one([-3.0] * 4, [0.3, 0.9, 0.1, 0.6], None, [-3.0] * 4)
+  arrays = full_list([-3.0] * 4, [0.3, 0.9, 0.1, 0.6], None, [-3.0] * 4)
   gradient = gradient_of(name, arrays)
   if name.startswith("point_"):
     labels, middle = arrays["scores"], 0.5 if name.endswith("sigmoid") else 0

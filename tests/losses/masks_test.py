@@ -46,7 +46,7 @@ def test_unscored_values_have_no_effect(name):
     spoilt[key] = np.where(scored, x, junk)
   with jax.enable_x64(True):
     expected, slopes = _value_and_gradient(entry.function, arrays)
-    found, found_slopes = _value_and_gradient(entry.function, spoilt)
-  np.testing.assert_allclose(found, expected, rtol=1e-12)
-  np.testing.assert_allclose(found_slopes, slopes, rtol=1e-12)
+    spoilt_values, spoilt_slopes = _value_and_gradient(entry.function, spoilt)
+  np.testing.assert_allclose(spoilt_values, expected, rtol=1e-12)
+  np.testing.assert_allclose(spoilt_slopes, slopes, rtol=1e-12)
   np.testing.assert_array_equal(slopes[~arrays["mask"]], 0)

@@ -191,13 +191,13 @@ def test_two_samples_are_leave_one_out():
   r, old = jnp.array(REWARDS), jax.nn.log_softmax(jnp.array(LOGITS))
 
   def slope(loss, arms):
-    found = lambda z: loss(jax.nn.log_softmax(z)[arms], r[arms], old[arms])
-    return jax.grad(found)(jnp.array(LOGITS))
+    objective = lambda z: loss(jax.nn.log_softmax(z)[arms], r[arms], old[arms])
+    return jax.grad(objective)(jnp.array(LOGITS))
 
   arms = jnp.array(list(itertools.product(range(6), repeat=2)))
-  each = lambda loss: jax.vmap(lambda x: slope(loss, x))(arms)
+  slopes = lambda loss: jax.vmap(lambda x: slope(loss, x))(arms)
   for loss in (losses.p3o, losses.p3o_joint):
-    close(each(in_pairs(loss)), each(on_policy(rloo)), 1e-12)
+    close(slopes(in_pairs(loss)), slopes(on_policy(rloo)), 1e-12)
 
 
 def test_importance_weights_correct_for_the_old_policy():
@@ -233,7 +233,7 @@ def test_ppo_at_the_old_policy_is_reinforce(seed, clip):
 
 
 def test_ppo_stops_where_leaving_would_pay():
-  one = lambda ratio, advantage: (
+  token = lambda ratio, advantage: (
     jnp.array([[math.log(ratio)]]),
     jnp.zeros((1, 1)),
     jnp.array([[advantage]]),
@@ -246,7 +246,7 @@ def test_ppo_stops_where_leaving_would_pay():
     (1.5, -2.0, 3.0, 3.0),  # bad and likelier: all of it counts
     (1.1, 2.0, -2.2, -2.2),
   ):
-    arrays = one(ratio, advantage)
+    arrays = token(ratio, advantage)
     close(losses.ppo_clip(*arrays), [loss])
     gradient = jax.grad(lambda x, a=arrays: losses.ppo_clip(x, *a[1:])[0])
     close(gradient(arrays[0]), slope)
@@ -285,10 +285,10 @@ def test_grpo_pulls_to_the_reference_where_rewards_are_equal():
   ref = jnp.array([[[-1.5, -1.0], [-3.0, 0.0]]])
   mask = jnp.array([[[True, True], [True, False]]])
   same, valid = jnp.ones((1, 2)), jnp.ones((1, 2), bool)
-  found = losses.grpo(x, x, ref, same, mask, valid, beta=0.5)
-  each = losses.kl.k3(x, ref)
+  values = losses.grpo(x, x, ref, same, mask, valid, beta=0.5)
+  penalty = losses.kl.k3(x, ref)
   # means over the tokens of each response, then over the responses
-  close(found[0], 0.5 * (each[0, 0].mean() + each[0, 1, 0]) / 2)
+  close(values[0], 0.5 * (penalty[0, 0].mean() + penalty[0, 1, 0]) / 2)
   none = losses.grpo(x, x, ref, same, mask, ~valid)
   close(none, 0)
 
@@ -315,12 +315,12 @@ def test_f_dpg_follows_its_divergence(name, baseline):
   z, target = jnp.array(LOGITS), jax.nn.softmax(jnp.array(TARGET))
   pi = jax.nn.softmax(z)  # the sampler, held fixed
   expected = jax.grad(lambda z: DIVERGENCES[name](jax.nn.softmax(z), target))(z)
-  found = jax.grad(
+  gradient = jax.grad(
     lambda z: (
       pi @ loss(jax.nn.log_softmax(z), jnp.log(target), baseline=baseline)
     )
   )(z)
-  close(found, expected, 1e-12)
+  close(gradient, expected, 1e-12)
   assert abs(expected).max() > 1e-2
 
 

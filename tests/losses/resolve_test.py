@@ -17,9 +17,9 @@ def test_a_name_and_hyperparameters_give_a_function_of_arrays():
   assert entry is losses.CATALOGUE["dpo"]
   at = (jnp.array([-3.0]),) * 4
   assert loss(*at)[0] == pytest.approx(0.693147, abs=1e-6)
-  one = jnp.array([-2.0])
-  expected = losses.dpo(one, *at[1:], beta=0.5)
-  assert loss(one, *at[1:]) == expected != losses.dpo(one, *at[1:])
+  logps = jnp.array([-2.0])
+  expected = losses.dpo(logps, *at[1:], beta=0.5)
+  assert loss(logps, *at[1:]) == expected != losses.dpo(logps, *at[1:])
   assert losses.array_parameters(loss) == losses.array_parameters(losses.dpo)
   assert losses.hyperparameters(loss) == {"beta": 0.5, "label_smoothing": 0.0}
 

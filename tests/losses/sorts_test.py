@@ -56,10 +56,10 @@ def test_golden_batch():
 @BOTH
 def test_a_batch_of_one_is_dpo(loss):
   pair = (-10.0, -12.0, -11.0, -11.5)
-  one = lambda *x, **kw: loss(*x, _all(x), **kw)
-  close(value(one, *pair), value(losses.dpo, *pair))
+  on_all = lambda *x, **kw: loss(*x, _all(x), **kw)
+  close(value(on_all, *pair), value(losses.dpo, *pair))
   smooth = {"beta": 0.7, "label_smoothing": 0.2}
-  close(value(one, *pair, **smooth), value(losses.dpo, *pair, **smooth))
+  close(value(on_all, *pair, **smooth), value(losses.dpo, *pair, **smooth))
 
 
 @BOTH

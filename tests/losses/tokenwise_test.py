@@ -108,13 +108,13 @@ def test_wpo_weight(c, r, beta, drawn):
   weight = float(losses.wpo_weights(*arrays)[0])
   close(weight, math.exp(c / n - drawn) * math.exp(r / m - drawn), 1e-8)
   pair = (c, r, -20.0, -20.5)
-  rest = (n * drawn, m * drawn, n, m)
+  extras = (n * drawn, m * drawn, n, m)
   plain = functools.partial(losses.dpo, beta=beta)
   loss = functools.partial(losses.wpo, beta=beta)
-  close(value(loss, *pair, *rest), weight * value(plain, *pair), 1e-8)
+  close(value(loss, *pair, *extras), weight * value(plain, *pair), 1e-8)
   # the weight is held: the slope is DPO's, times it
   up, down = slopes(plain, *pair)
-  close(slopes(loss, *pair, *rest), (weight * up, weight * down), 1e-8)
+  close(slopes(loss, *pair, *extras), (weight * up, weight * down), 1e-8)
 
 
 def test_wpo_weight_from_distributions():
@@ -131,8 +131,8 @@ def test_wpo_weight_from_distributions():
   assert at(best) > 1  # not clamped
   # the bound of the docstring's remark: (sqrt(V) + 1) / 2 a response
   edge = 1 / math.sqrt(11)
-  rest = (1 - edge) / 10
-  highest = edge / (edge**2 + 10 * rest**2)
+  other = (1 - edge) / 10
+  highest = edge / (edge**2 + 10 * other**2)
   close(highest, (math.sqrt(11) + 1) / 2)
   assert at(best) <= highest**2
   total = lambda *x: losses.wpo_weights(*x).sum()

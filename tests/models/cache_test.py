@@ -24,12 +24,12 @@ def prompts():
 def prefilled(model, params, cuts=()):
   """Logits and cache of the prompts, cut into chunks at some columns."""
   cache = model.init_cache(params, 8, 24)
-  found = jnp.zeros((8, 64))
+  logits = jnp.zeros((8, 64))
   for start, stop in zip((0, *cuts), (*cuts, 20)):
     counts = jnp.clip(LENGTHS - start, 0, stop - start)
     out, cache = model.extend(params, prompts()[:, start:stop], counts, cache)
-    found = jnp.where(counts[:, None] > 0, out, found)
-  return found, cache
+    logits = jnp.where(counts[:, None] > 0, out, logits)
+  return logits, cache
 
 
 def compiled(model, params, cuts=()):

@@ -79,8 +79,8 @@ def test_gradients_are_those_of_dense_experts():
     rows = x.reshape(-1, x.shape[-1])
     inner = jax.nn.silu(jnp.einsum("nd,xdf->nxf", rows, p["gate"]))
     inner *= jnp.einsum("nd,xdf->nxf", rows, p["up"])
-    each = jnp.einsum("nxf,xfd->nxd", inner, p["down"])
-    picked = jnp.take_along_axis(each, chosen[..., None], 1)
+    outputs = jnp.einsum("nxf,xfd->nxd", inner, p["down"])
+    picked = jnp.take_along_axis(outputs, chosen[..., None], 1)
     return jnp.sum(picked * factors[..., None], 1).reshape(x.shape)
 
   grad = lambda f: jax.grad(lambda p, x: jnp.sum(f(p, x) * out), (0, 1))(p, x)

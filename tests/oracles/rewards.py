@@ -5,14 +5,14 @@ import math
 
 import numpy as np
 
-from tests.oracles.pairwise.scalars import each, log_sigmoid
+from tests.oracles.pairwise.scalars import each_pair, log_sigmoid
 
 
 def _cross_entropy(p, log_win, log_loss):
   return -(p * log_win + (1 - p) * log_loss)
 
 
-@each
+@each_pair
 def bradley_terry(s_w, s_l, *, label_smoothing=0.0, centring=0.0):
   loss = _cross_entropy(
     1 - label_smoothing, log_sigmoid(s_w - s_l), log_sigmoid(s_l - s_w)
@@ -20,12 +20,12 @@ def bradley_terry(s_w, s_l, *, label_smoothing=0.0, centring=0.0):
   return loss + centring * (s_w + s_l) ** 2
 
 
-@each
+@each_pair
 def bradley_terry_margin(s_w, s_l, margin):
   return -log_sigmoid(s_w - s_l - margin)
 
 
-@each
+@each_pair
 def bradley_terry_soft(s_w, s_l, preference):
   return _cross_entropy(
     preference, log_sigmoid(s_w - s_l), log_sigmoid(s_l - s_w)
@@ -44,7 +44,7 @@ def bradley_terry_list(scores, ranks, valid):
   return np.array(losses)
 
 
-@each
+@each_pair
 def cost_model(c_w, c_l, unsafe_w, unsafe_l):
   loss = -log_sigmoid(c_w - c_l)
   for cost, unsafe in ((c_w, unsafe_w), (c_l, unsafe_l)):
@@ -52,14 +52,14 @@ def cost_model(c_w, c_l, unsafe_w, unsafe_l):
   return loss
 
 
-@each
+@each_pair
 def pairwise_preference(f, swapped, preference):
   return _cross_entropy(
     preference, log_sigmoid(f - swapped), log_sigmoid(swapped - f)
   )
 
 
-@each
+@each_pair
 def pairwise_preference_averaged(f, swapped, preference):
   in_order, in_swapped_order = (
     math.exp(log_sigmoid(f)),

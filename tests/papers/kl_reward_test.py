@@ -34,8 +34,8 @@ def test_best_of_n_by_enumeration(n):
       chance *= P[i]
     q[max(draws)] += chance
   np.testing.assert_allclose(best_of_n(P, n), q, atol=1e-15)
-  found = kl_reward.counted(P, R, n)
-  np.testing.assert_allclose(found, (_cost(q, P), q @ R), atol=1e-14)
+  tally = kl_reward.counted(P, R, n)
+  np.testing.assert_allclose(tally, (_cost(q, P), q @ R), atol=1e-14)
 
 
 def test_tilting_starts_with_the_slope_of_the_standard_deviation():
@@ -74,8 +74,8 @@ def test_claims_hold(part):
 
 
 def test_the_wrong_sign_of_the_skewness_breaks_a_claim():
-  found = kl_reward.tilted_claims(sign=-1)
-  assert [claim.holds for claim in found] == [False, True, True, True]
+  rows = kl_reward.tilted_claims(sign=-1)
+  assert [claim.holds for claim in rows] == [False, True, True, True]
 
 
 def test_cells_have_the_law_s_moments():
@@ -113,24 +113,24 @@ def test_exploits_make_gold_fall_along_both_paths():
     (0.01, stats.norm(-2, 1), stats.norm(4, 1.5)),
   ]
   world = proxies.proxy_set(parts, 1e-6, 41)
-  for found in (
+  for path in (
     proxies.best_of_n_path(world, 20_000, 30),
     proxies.tilted_path(world, 9.0, 30),
   ):
-    assert (np.diff(found.d) > 0).all()
-    assert (np.diff(found.proxy) > 0).all()
-    assert found.gold[0] == pytest.approx(0, abs=1e-12)
-    assert 0 < found.gold.argmax() < 29
-    assert found.gold[-1] < found.gold.max() / 2
+    assert (np.diff(path.d) > 0).all()
+    assert (np.diff(path.proxy) > 0).all()
+    assert path.gold[0] == pytest.approx(0, abs=1e-12)
+    assert 0 < path.gold.argmax() < 29
+    assert path.gold[-1] < path.gold.max() / 2
 
 
 def test_ties_among_draws_are_one_level():
   rewards = np.array([[0.0, 0.3, 0.1 + 0.2, 1.0], [1.0, 1.0, 1.0, 1.0]])
   draws = kl_reward_trained.draws_of(rewards)
-  (p, r), (one, _) = draws.laws
+  (p, r), (tied, _) = draws.laws
   np.testing.assert_allclose(p, (0.25, 0.5, 0.25))
   np.testing.assert_allclose(r, (0, 0.3, 1))
-  assert one.tolist() == [1.0]
+  assert tied.tolist() == [1.0]
   curve = draws.curve(lambda p, r: [best_of_n(p, 2)])
   q = np.array([1, 8, 7]) / 16
   assert curve.d[0] ** 2 == pytest.approx(_cost(q, p) / 2)

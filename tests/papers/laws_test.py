@@ -34,9 +34,9 @@ PARTS = (
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.__name__)
 def test_claims_hold(part):
-  found = part()
-  assert found
-  assert not [claim for claim in found if not claim.holds]
+  rows = part()
+  assert rows
+  assert not [claim for claim in rows if not claim.holds]
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ def derivatives(**options):
   "part", [derivatives, likelihoods.drop_claims, likelihoods.remedy_claims]
 )
 def test_claims_hold(part):
-  found = part()
-  assert found
-  assert not [claim for claim in found if not claim.holds]
+  rows = part()
+  assert rows
+  assert not [claim for claim in rows if not claim.holds]
 
 
 @pytest.mark.parametrize("part", [derivatives, likelihoods.remedy_claims])

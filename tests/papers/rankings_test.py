@@ -15,9 +15,9 @@ PARTS = (
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.__name__)
 def test_claims_hold(part):
-  found = part()
-  assert found
-  assert not [claim for claim in found if not claim.holds]
+  rows = part()
+  assert rows
+  assert not [claim for claim in rows if not claim.holds]
 
 
 @pytest.mark.parametrize(
@@ -35,10 +35,10 @@ def test_a_wrong_sign_breaks_claims(part, wrong):
 
 def test_the_optimum_is_the_reference_tilted_by_the_rewards():
   p, ref = idealised.game(3)
-  found, beta = idealised.solved(0.5), 0.5
+  solution, beta = idealised.solved(0.5), 0.5
   # Rewards, up to a constant, from one row of preferences.
   rewards = np.log(p[:, 0]) - np.log1p(-p[:, 0])
   z = ref + rewards / beta
   gaps = np.abs((z[:, None] - z)[idealised.LOW, idealised.HIGH])
-  mine = np.abs(found.odds.reshape(idealised.GAMES, -1)[3])
+  mine = np.abs(solution.odds.reshape(idealised.GAMES, -1)[3])
   np.testing.assert_allclose(mine, gaps, rtol=1e-8)

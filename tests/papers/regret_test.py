@@ -84,9 +84,9 @@ def test_optimal_policies_return_their_values(name):
   mean = (w.mdp.transitions * w.mdp.rewards).sum(-1)
   gain = (policy * (mean - ALPHA * np.log(policy))).sum(-1)[live]
   exact = np.linalg.solve(np.eye(len(gain)) - move, gain)
-  found = mean_return(w.mdp, policy, ALPHA, steps=5000)
-  assert found == pytest.approx(exact.mean())
-  assert found < w.gain(w.policy)
+  value = mean_return(w.mdp, policy, ALPHA, steps=5000)
+  assert value == pytest.approx(exact.mean())
+  assert value < w.gain(w.policy)
 
 
 def test_segments_are_all_there_is():
@@ -173,9 +173,9 @@ def test_a_reward_is_learnt_up_to_what_pairs_show():
   segs = segments(mdp, 1)
   pairs = draw_pairs(segs, 100, np.random.default_rng(0))
   pairs = pairs.labelled(losses.partial_return_preference, mdp.rewards)
-  found = segs.values(learnt_reward(mdp, pairs)).sum(1)
+  returns = segs.values(learnt_reward(mdp, pairs)).sum(1)
   truth = segs.values(mdp.rewards).sum(1)
-  np.testing.assert_allclose(found - found[0], truth - truth[0], atol=1e-5)
+  np.testing.assert_allclose(returns - returns[0], truth - truth[0], atol=1e-5)
 
 
 def test_cloning_counts_the_winners_steps():

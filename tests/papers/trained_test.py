@@ -36,16 +36,16 @@ def test_peaks_and_turns_of_known_curves():
 
 def test_a_page_of_likelihoods():
   up = np.linspace(0.5, 0.6, 9)
-  found = {name: course(up, up) for name in likelihoods_trained.RUNS}
-  found[likelihoods_trained.WEAK] = course(up[::-1], up[::-1])
+  runs = {name: course(up, up) for name in likelihoods_trained.RUNS}
+  runs[likelihoods_trained.WEAK] = course(up[::-1], up[::-1])
   rows = [
-    *likelihoods_trained.yan_claims(found),
-    *likelihoods_trained.shi_claims(found),
+    *likelihoods_trained.yan_claims(runs),
+    *likelihoods_trained.shi_claims(runs),
   ]
   assert all(row.finding for row in rows) and {r.holds for r in rows} <= {0, 1}
-  page = likelihoods_trained.table(found)
+  page = likelihoods_trained.table(runs)
   assert page.count("| DPO, beta .02 |") == 2  # its peak is its start
-  assert likelihoods_trained.draw(found).axes
+  assert likelihoods_trained.draw(runs).axes
 
 
 def scores(c, gain=0.0):
@@ -92,12 +92,12 @@ def test_what_is_put_right(study):
 
 def test_a_finding_fails_nothing(tmp_path):
   law = claims.Claim("a", "b", "c", True)
-  found = law._replace(holds=False, finding=True)
+  finding = law._replace(holds=False, finding=True)
   figure = likelihoods_trained.new_figure
   report = lambda rows: claims.report(
     "x", "X", rows, lambda: figure(1, 1, ""), tmp_path, "more"
   )
-  assert report([law, found]) == 0
+  assert report([law, finding]) == 0
   page = (tmp_path / "x.md").read_text()
   assert "**no** (measured)" in page and page.endswith("more\n")
   assert report([law, law._replace(holds=False)]) == 1

@@ -54,5 +54,5 @@ def test_metrics_are_in_the_order_of_their_steps(tmp_path, monkeypatch):
   assert [
     (r["step"], r["loss"]) for r in read_jsonl(tmp_path / "m")
   ] == expected
-  found = EventAccumulator(str(tmp_path / "t")).Reload().Scalars("loss")
-  assert [(e.step, e.value) for e in found] == expected
+  scalars = EventAccumulator(str(tmp_path / "t")).Reload().Scalars("loss")
+  assert [(e.step, e.value) for e in scalars] == expected

@@ -61,9 +61,9 @@ def install(point):
   if inspect.isclass(holder):
     setattr(holder, name, mortal)
     return
-  for found in pkgutil.walk_packages(jalign.__path__, "jalign."):
-    if not found.name.endswith("__main__"):
-      importlib.import_module(found.name)
+  for module in pkgutil.walk_packages(jalign.__path__, "jalign."):
+    if not module.name.endswith("__main__"):
+      importlib.import_module(module.name)
   for other in [m for n, m in sys.modules.items() if n.startswith("jalign")]:
     for key, value in list(vars(other).items()):
       if value is original:

@@ -158,9 +158,9 @@ class Files:
     edits, on_error = case
     path = self.folder / "pairs.jsonl"
     path.write_bytes(_edited(getattr(self, source), edits))
-    found = _refused(lambda: data.read(source, path, on_error=on_error))
-    if found is not None:
-      records, report = found
+    outcome = _refused(lambda: data.read(source, path, on_error=on_error))
+    if outcome is not None:
+      records, report = outcome
       assert len(records) == report.used > 0
       assert report.read == report.used + len(report.skipped)
       assert on_error == "skip" or not report.skipped
@@ -177,8 +177,8 @@ class Files:
         section = section.get(key) if isinstance(section, dict) else None
       if isinstance(section, dict):
         section[path[-1]] = value
-    for _, one in _refused(lambda: expand(config)) or ():
-      parsed = _refused(lambda one=one: parse(one))
+    for _, variant in _refused(lambda: expand(config)) or ():
+      parsed = _refused(lambda variant=variant: parse(variant))
       assert parsed is None or isinstance(parsed, Settings)
 
   def load_tokenizer(self, case):
@@ -188,12 +188,12 @@ class Files:
     shutil.copytree(self.folder / "tokenizer", folder)
     path = folder / name
     path.write_bytes(_edited(path.read_bytes(), edits))
-    found = _refused(lambda: data.load(folder))
-    if found is not None:
-      ids = found.encode("q1: a <eos> é")
-      assert all(0 <= i < found.vocab_size for i in ids)
-      assert isinstance(found.decode(ids), str)
-      assert 0 <= found.eos_id < found.vocab_size
+    tokenizer = _refused(lambda: data.load(folder))
+    if tokenizer is not None:
+      ids = tokenizer.encode("q1: a <eos> é")
+      assert all(0 <= i < tokenizer.vocab_size for i in ids)
+      assert isinstance(tokenizer.decode(ids), str)
+      assert 0 <= tokenizer.eos_id < tokenizer.vocab_size
 
   def checkpoint(self, case):
     folder = self.folder / "edited-checkpoints"
@@ -256,11 +256,11 @@ def _state(step):
 
 
 def _paths():
-  found = []
+  paths = []
   for key, value in defaults().items():
-    found += [(key,)]
-    found += [(key, k) for k in value] if isinstance(value, dict) else []
-  return [*found, ("sft",), ("nope",), ("train", "loss"), ("loss", "weights")]
+    paths += [(key,)]
+    paths += [(key, k) for k in value] if isinstance(value, dict) else []
+  return [*paths, ("sft",), ("nope",), ("train", "loss"), ("loss", "weights")]
 
 
 _on_error = st.sampled_from(["error", "skip"])

@@ -12,10 +12,10 @@ from tests.robustness.points import POINTS
 
 @pytest.mark.parametrize("name", POINTS)
 def test_a_point_names_a_function(name):
-  holder, called, found = driver.find(POINTS[name].target)
-  assert inspect.isfunction(found) and found.__name__ == called
+  holder, called, function = driver.find(POINTS[name].target)
+  assert inspect.isfunction(function) and function.__name__ == called
   if inspect.ismodule(holder):  # where it is defined, not an importer
-    assert found.__module__ == holder.__name__
+    assert function.__module__ == holder.__name__
 
 
 def test_the_tests_name_points():

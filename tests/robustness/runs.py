@@ -123,7 +123,7 @@ class Runs:
 
 def arrays(checkpoint: pathlib.Path) -> dict[str, np.ndarray]:
   """Every array of a checkpoint, on the host."""
-  found = {}
+  leaves = {}
   for item in ("params", "optimizer"):
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
       tree = reader.metadata(checkpoint / item).item_metadata.tree
@@ -134,8 +134,8 @@ def arrays(checkpoint: pathlib.Path) -> dict[str, np.ndarray]:
         checkpoint / item, args=ocp.args.PyTreeRestore(restore_args=hosted)
       )
     for path, value in jax.tree_util.tree_leaves_with_path(got):
-      found[item + jax.tree_util.keystr(path)] = value
-  return found
+      leaves[item + jax.tree_util.keystr(path)] = value
+  return leaves
 
 
 def check_equal(whole: pathlib.Path, cut: pathlib.Path) -> None:

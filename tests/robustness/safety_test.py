@@ -37,7 +37,7 @@ def _name(node):
 
 def _found(source, where="x.py"):
   """What a module does that may run code out of data: (line, what)."""
-  found, tree = [], ast.parse(source)
+  calls, tree = [], ast.parse(source)
   allowed = {
     node
     for function in ast.walk(tree)
@@ -53,29 +53,29 @@ def _found(source, where="x.py"):
       names = [node.module or ""]
     for name in names:
       if name.partition(".")[0] in MODULES:
-        found.append((node.lineno, name))
+        calls.append((node.lineno, name))
     if not isinstance(node, ast.Call):
       continue
     called = _name(node.func)
     given = {k.arg: k.value for k in node.keywords}
     if called in CALLS and node not in allowed:
-      found.append((node.lineno, called))
+      calls.append((node.lineno, called))
     loads = called.startswith("importlib.") or called.endswith(".exec_module")
     loads = loads and not called.startswith("importlib.resources.")  # reads
     if loads and node not in allowed:
-      found.append((node.lineno, called))
+      calls.append((node.lineno, called))
     if called in ("np.load", "numpy.load", "jnp.load"):
       value = given.get("allow_pickle")
       if not (isinstance(value, ast.Constant) and value.value is False):
-        found.append((node.lineno, called))
+        calls.append((node.lineno, called))
     if called.endswith(".from_pretrained"):
       value = given.get("trust_remote_code")
       if not (isinstance(value, ast.Constant) and value.value is False):
-        found.append((node.lineno, called))
+        calls.append((node.lineno, called))
     value = given.get("trust_remote_code")
     if isinstance(value, ast.Constant) and value.value:
-      found.append((node.lineno, "trust_remote_code"))
-  return found
+      calls.append((node.lineno, "trust_remote_code"))
+  return calls
 
 
 def test_the_package_runs_no_code_but_its_own():

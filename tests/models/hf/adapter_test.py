@@ -98,7 +98,7 @@ def test_names_and_shapes(tmp_path):
   hf.save_adapter(delta, config, settings, tmp_path / "out")
   import safetensors.numpy
 
-  found = safetensors.numpy.load_file(
+  tensors = safetensors.numpy.load_file(
     tmp_path / "out/adapter_model.safetensors"
   )
   at = "base_model.model.model.layers.{}.{}.lora_{}.weight"
@@ -108,10 +108,10 @@ def test_names_and_shapes(tmp_path):
     want[at.format(layer, "self_attn.q_proj", "B")] = (32, 2)
     want[at.format(layer, "mlp.down_proj", "A")] = (2, 24)
     want[at.format(layer, "mlp.down_proj", "B")] = (16, 2)
-  assert {name: x.shape for name, x in found.items()} == want
-  one = found[at.format(3, "self_attn.q_proj", "B")]
+  assert {name: x.shape for name, x in tensors.items()} == want
+  tensor = tensors[at.format(3, "self_attn.q_proj", "B")]
   np.testing.assert_array_equal(
-    one, np.asarray(delta["blocks"]["wq"]["b"][3]).reshape(2, 32).T
+    tensor, np.asarray(delta["blocks"]["wq"]["b"][3]).reshape(2, 32).T
   )
 
 

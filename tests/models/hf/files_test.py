@@ -209,9 +209,9 @@ def test_what_no_family_says_is_refused(tmp_path):
   unheard_of = dataclasses.replace(
     config, norm_position="pre", no_rope_layers=(), model_type="unheard_of"
   )
-  for one in (config, unheard_of):
+  for settings in (config, unheard_of):
     with pytest.raises(UserError, match="no config.json"):
-      hf.save(params, one, tmp_path / "out")
+      hf.save(params, settings, tmp_path / "out")
   assert not list(tmp_path.iterdir())
 
 

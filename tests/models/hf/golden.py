@@ -69,10 +69,10 @@ def greedy(model):
   out = []
   for prompt in cases.PROMPTS:
     tokens = torch.tensor([prompt])
-    found = model.generate(
+    sequences = model.generate(
       tokens, max_new_tokens=cases.NEW, do_sample=False, eos_token_id=None
     )
-    out.append(found[0, len(prompt) :].numpy())
+    out.append(sequences[0, len(prompt) :].numpy())
   return np.stack(out)
 
 
@@ -113,12 +113,12 @@ def by_file(model, case):
       name = name.replace(".mlp.", ".block_sparse_moe.")
     if names and name.endswith("experts.gate_up_proj"):
       stem, width = name.removesuffix("gate_up_proj"), x.shape[1] // 2
-      for i, each in enumerate(x):
-        yield f"{stem}{i}.{names[0]}.weight", each[:width]
-        yield f"{stem}{i}.{names[1]}.weight", each[width:]
+      for i, expert in enumerate(x):
+        yield f"{stem}{i}.{names[0]}.weight", expert[:width]
+        yield f"{stem}{i}.{names[1]}.weight", expert[width:]
     elif names and name.endswith("experts.down_proj"):
-      for i, each in enumerate(x):
-        yield f"{name.removesuffix('down_proj')}{i}.{names[2]}.weight", each
+      for i, expert in enumerate(x):
+        yield f"{name.removesuffix('down_proj')}{i}.{names[2]}.weight", expert
     else:
       yield name, x
 
@@ -161,11 +161,11 @@ def rewarded(case, folder):
 def main():
   arrays = {}
 
-  def add(name, described, **found):
+  def add(name, described, **values):
     nonlocal arrays
-    arrays |= {f"{name}/{key}": x for key, x in found.items()}
+    arrays |= {f"{name}/{key}": x for key, x in values.items()}
     arrays[f"{name}/json"] = np.array(json.dumps(described))
-    print(name, {k: f"{x.std():.3f}" for k, x in found.items()})
+    print(name, {k: f"{x.std():.3f}" for k, x in values.items()})
 
   with tempfile.TemporaryDirectory() as folder:
     for case in cases.CASES:

@@ -11,9 +11,9 @@ from tests.models.hf import cases, parity_test
 
 def _of(case):
   described = json.loads(str(parity_test.GOLDEN[f"{case}/json"]))["config"]
-  kept = {k: x for k, x in described.items() if k != "model_type"}
-  found = transformers.AutoConfig.for_model(described["model_type"], **kept)
-  return config_from(found.to_dict())
+  fields = {k: x for k, x in described.items() if k != "model_type"}
+  config = transformers.AutoConfig.for_model(described["model_type"], **fields)
+  return config_from(config.to_dict())
 
 
 @pytest.mark.parametrize("case", cases.CASES)

@@ -46,7 +46,7 @@ def test_greedy_tokens_are_equal(case):
   width = max(map(len, cases.PROMPTS))
   rows = [[*p, *[0] * (width - len(p))] for p in cases.PROMPTS]
   lengths = [len(p) for p in cases.PROMPTS]
-  found = generate(
+  generation = generate(
     transformer(config),
     params,
     jnp.array(rows, jnp.int32),
@@ -56,7 +56,7 @@ def test_greedy_tokens_are_equal(case):
     max_new_tokens=cases.NEW,
     stop_ids=(),
   )
-  tokens = np.asarray(found.sequences.tokens)
+  tokens = np.asarray(generation.sequences.tokens)
   got = [row[n : n + cases.NEW] for row, n in zip(tokens, lengths)]
   np.testing.assert_array_equal(got, GOLDEN[f"{name}/greedy"])
 

@@ -126,8 +126,8 @@ PUBLISHED = {
 @pytest.fixture
 def read(tmp_path):
   def config_of(name):
-    found = _COMMON | PUBLISHED[name] | {"model_type": name}
-    (tmp_path / "config.json").write_text(json.dumps(found))
+    settings = _COMMON | PUBLISHED[name] | {"model_type": name}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
     return hf.read_config(tmp_path)
 
   return config_of

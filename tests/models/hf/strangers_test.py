@@ -157,8 +157,8 @@ def test_types_that_are_none():
   for given in (jnp.int8, "float64", "halb", object(), 3):
     with pytest.raises(UserError, match=r"model\.dtype"):
       ModelConfig(61, 16, 24, 1, 2, 2, dtype=given)
-  kept = ModelConfig(61, 16, 24, 1, 2, 2, cache_dtype=jnp.int8)
-  assert kept.cache_dtype == "int8"
+  config = ModelConfig(61, 16, 24, 1, 2, 2, cache_dtype=jnp.int8)
+  assert config.cache_dtype == "int8"
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ def pro(pi, lengths, scores, *, beta_sft=0.05):
   for k in range(len(order) - 1):
     gaps = {i: r[k] - r[i] for i in range(k + 1, len(order))}
     own = math.exp(p[k] * max(gaps.values()))
-    rest = sum(math.exp(p[i] * gap) for i, gap in gaps.items())
-    total -= math.log(own / (own + rest))
+    others = sum(math.exp(p[i] * gap) for i, gap in gaps.items())
+    total -= math.log(own / (own + others))
   if order:
     total -= beta_sft * (len(order) - 1) ** 2 * pi[order[0]]
   return total

@@ -16,12 +16,12 @@ def each_list(function):
   def over_batch(*arrays, **hyperparameters):
     *arrays, valid = map(np.asarray, arrays)
     results = []
-    for b, kept in enumerate(valid):
-      lists = [[float(x) for x in array[b][kept]] for array in arrays]
+    for b, mask in enumerate(valid):
+      lists = [[float(x) for x in array[b][mask]] for array in arrays]
       result = function(*lists, **hyperparameters)
       if np.ndim(result):
-        row = np.zeros(len(kept))
-        row[kept] = result
+        row = np.zeros(len(mask))
+        row[mask] = result
         result = row
       results.append(result)
     return np.array(results, np.float64)

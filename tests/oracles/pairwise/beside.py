@@ -4,17 +4,17 @@ import math
 
 import numpy as np
 
-from tests.oracles.pairwise.scalars import each, log_sigmoid, sigmoid
+from tests.oracles.pairwise.scalars import each_pair, log_sigmoid, sigmoid
 
 
-@each
+@each_pair
 def bco(pi_w, pi_l, ref_w, ref_l, *, beta=0.1, shift=0.0):
   good = sigmoid(beta * (pi_w - ref_w) - shift)
   bad = sigmoid(beta * (pi_l - ref_l) - shift)
   return -math.log(good) - math.log(1 - bad)
 
 
-@each
+@each_pair
 def bco_coefficients(pi_w, pi_l, ref_w, ref_l, *, beta=0.1, shift=0.0):
   q_w, q_l = beta * (pi_w - ref_w), beta * (pi_l - ref_l)
   return beta * sigmoid(shift - q_w), beta * sigmoid(q_l - shift)
@@ -45,13 +45,13 @@ def _mm_beta(s_w, s_l, beta, w, k):
   return beta * (1 + min(max(growth, 0.0), w))
 
 
-@each
+@each_pair
 def mm_dpo(pi_w, pi_l, ref_w, ref_l, s_w, s_l, *, beta=0.1, w=0.5, k=0.5):
   h = (pi_w - ref_w) - (pi_l - ref_l)
   return -log_sigmoid(_mm_beta(s_w, s_l, beta, w, k) * h)
 
 
-@each
+@each_pair
 def mm_dpo_coefficients(
   pi_w, pi_l, ref_w, ref_l, s_w, s_l, *, beta=0.1, w=0.5, k=0.5
 ):
@@ -60,14 +60,14 @@ def mm_dpo_coefficients(
   return d, d
 
 
-@each
+@each_pair
 def flex_dpo(pi_w, pi_l, ref_w, ref_l, *, beta_chosen=0.1, beta_rejected=0.05):
   up = math.exp(beta_chosen * (pi_w - ref_w))
   down = math.exp(beta_rejected * (pi_l - ref_l))
   return -math.log(up / (up + down))
 
 
-@each
+@each_pair
 def flex_dpo_coefficients(
   pi_w, pi_l, ref_w, ref_l, *, beta_chosen=0.1, beta_rejected=0.05
 ):
@@ -83,13 +83,13 @@ def _dpo_slope(pi_w, pi_l, ref_w, ref_l, beta):
   return beta * sigmoid(-beta * ((pi_w - ref_w) - (pi_l - ref_l)))
 
 
-@each
+@each_pair
 def selm(pi_w, pi_l, ref_w, ref_l, pi_0, ref_0, *, beta=0.01, alpha=0.001):
   old = alpha * beta * (pi_0 - ref_0)
   return _dpo(pi_w, pi_l, ref_w, ref_l, beta) + old
 
 
-@each
+@each_pair
 def selm_coefficients(
   pi_w, pi_l, ref_w, ref_l, pi_0, ref_0, *, beta=0.01, alpha=0.001
 ):
@@ -97,12 +97,12 @@ def selm_coefficients(
   return d, d
 
 
-@each
+@each_pair
 def rationale_dpo(pi_w, pi_l, ref_w, ref_l, reason, *, beta=0.1, gamma=0.1):
   return _dpo(pi_w, pi_l, ref_w, ref_l, beta) - gamma * reason
 
 
-@each
+@each_pair
 def rationale_dpo_coefficients(
   pi_w, pi_l, ref_w, ref_l, reason, *, beta=0.1, gamma=0.1
 ):
@@ -110,7 +110,7 @@ def rationale_dpo_coefficients(
   return d, d
 
 
-@each
+@each_pair
 def rationale_dpo_logsigmoid(
   pi_w, pi_l, ref_w, ref_l, reason, *, beta=0.1, gamma=0.1
 ):
@@ -120,24 +120,24 @@ def rationale_dpo_logsigmoid(
 rationale_dpo_logsigmoid_coefficients = rationale_dpo_coefficients
 
 
-@each
+@each_pair
 def tpo(pi_w, pi_l, gold, *, beta=0.2, alpha=0.9):
   return -log_sigmoid(beta * (pi_w - pi_l)) - alpha * gold
 
 
-@each
+@each_pair
 def tpo_coefficients(pi_w, pi_l, gold, *, beta=0.2, alpha=0.9):
   d = beta * sigmoid(beta * (pi_l - pi_w))
   return d, d
 
 
-@each
+@each_pair
 def tpo_l(pi_w, pi_l, gold, n_w, n_l, *, beta=0.01, alpha=1.0, gamma=0.5):
   margin = beta / n_w * pi_w - beta / n_l * pi_l
   return -log_sigmoid(margin - gamma) - alpha * gold
 
 
-@each
+@each_pair
 def tpo_l_coefficients(
   pi_w, pi_l, gold, n_w, n_l, *, beta=0.01, alpha=1.0, gamma=0.5
 ):
@@ -156,12 +156,12 @@ def _ld_margin(row, alpha):
   return (pi_w - ref_w) - (pi_l - ref_l)
 
 
-@each
+@each_pair
 def ld_dpo(*row, beta=0.1, alpha=0.5):
   return -log_sigmoid(beta * _ld_margin(row, alpha))
 
 
-@each
+@each_pair
 def ld_dpo_coefficients(*row, beta=0.1, alpha=0.5):
   d = alpha * beta * sigmoid(-beta * _ld_margin(row, alpha))
   return d, d
@@ -176,13 +176,13 @@ def _likeness(pi_w, pi_l, collision_w, collision_l, n_w, n_l):
   return as_drawn_w * as_drawn_l
 
 
-@each
+@each_pair
 def wpo(pi_w, pi_l, ref_w, ref_l, *beside, beta=0.1):
   weight = _likeness(pi_w, pi_l, *beside)
   return weight * _dpo(pi_w, pi_l, ref_w, ref_l, beta)
 
 
-@each
+@each_pair
 def wpo_coefficients(pi_w, pi_l, ref_w, ref_l, *beside, beta=0.1):
   d = _likeness(pi_w, pi_l, *beside) * _dpo_slope(
     pi_w, pi_l, ref_w, ref_l, beta

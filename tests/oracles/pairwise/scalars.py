@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 
-def each(function):
+def each_pair(function):
   """Maps a function of the scalars of a pair over a batch."""
 
   @functools.wraps(function)

@@ -7,8 +7,8 @@ from tests.oracles.pairwise.scalars import log_sigmoid, sigmoid
 
 def _matched(mine, theirs, valid):
   """Index pairs (b, a): mine[b] and theirs[a] have one rank; of valid rows."""
-  kept = [b for b in range(len(valid)) if valid[b]]
-  ascending = lambda x: sorted(kept, key=lambda b: x[b])
+  rows = [b for b in range(len(valid)) if valid[b]]
+  ascending = lambda x: sorted(rows, key=lambda b: x[b])
   return zip(ascending(mine), ascending(theirs))
 
 

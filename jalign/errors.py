@@ -1,8 +1,13 @@
-"""The one exception that a user can cause and mend."""
+"""The one exception that a user can cause and mend, and words about others."""
 
 import difflib
+import functools
+import inspect
+import pathlib
 import textwrap
+import types
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(ValueError):
@@ -42,3 +47,40 @@ def nearest(name: str, known: Iterable[str]) -> str:
   more = f" and {len(names) - 30} more" if len(names) > 30 else ""
   there = ", ".join(map(repr, names[:30])) or "none"
   return f"{meant}There are: {there}{more}."
+
+
+def said(error: BaseException, most: int = 300) -> str:
+  """An exception in a line, for people."""
+  try:
+    text = str(error)
+    if isinstance(error, KeyError):  # a name in Python's marks
+      text = text.strip("'\"").replace("\\n", " ").replace("\\'", "'")
+    text = " ".join(text.split())
+  except Exception:  # one whose own text fails
+    text = ""
+  kind = type(error).__name__
+  text = text if len(text) <= most else f"{text[:most]}..."
+  return f"{kind}: {text.removesuffix('.')}" if text else kind
+
+
+def code_of(function: Any) -> types.CodeType | None:
+  """The code of a function, or of the class of another callable."""
+  inner = inspect.unwrap(function)
+  while isinstance(inner, functools.partial):
+    inner = inspect.unwrap(inner.func)
+  if not hasattr(inner, "__code__"):
+    inner = inspect.getattr_static(type(inner), "__call__", None)
+  return getattr(inner, "__code__", None)
+
+
+def line_of(error: BaseException, path: pathlib.Path) -> str:
+  """ "file:line" of an error: the last of its lines in a user's file."""
+  if isinstance(error, SyntaxError) and error.filename == str(path):
+    return f"{path}:{error.lineno}"
+  line, trace = None, error.__traceback__
+  while trace is not None:
+    file = trace.tb_frame.f_code.co_filename
+    if file == str(path) or pathlib.Path(file).resolve() == path:
+      line = trace.tb_lineno
+    trace = trace.tb_next
+  return f"{path}" if line is None else f"{path}:{line}"

@@ -13,8 +13,7 @@ from ml_collections import config_flags
 
 from jalign.cli.config_file import read_config
 from jalign.cli.parsing import flag_errors, parse_flags
-from jalign.errors import UserError
-from jalign.experiment.config.functions import said
+from jalign.errors import UserError, said
 
 
 class _Signals:

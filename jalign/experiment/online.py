@@ -4,7 +4,7 @@ import jax
 
 from jalign import data
 from jalign.decode import sampler
-from jalign.errors import UserError
+from jalign.errors import UserError, said
 from jalign.experiment.config.settings import StageSettings
 from jalign.experiment.config.streams import stream
 from jalign.experiment.context import Materials, Run
@@ -29,6 +29,7 @@ from jalign.online import (
   init_carry,
   make_finish,
   make_round,
+  told,
   try_out,
 )
 from jalign.sharding import BATCH_AXES, axis_size, batch_sharding
@@ -60,9 +61,13 @@ def batches_of(
 
 
 def algorithm_of(stage: StageSettings) -> Algorithm:
-  """The algorithm of a stage with its hyperparameters."""
+  """The algorithm of a stage with its hyperparameters.
+
+  Whatever its functions raise is told in a paragraph.
+  """
   where = f"config.{stage.name}.algorithm_settings"
-  return bind(ALGORITHMS[stage.algorithm], stage.algorithm_settings, where)
+  row = ALGORITHMS[stage.algorithm]
+  return told(bind(row, stage.algorithm_settings, where))
 
 
 def updates_of(stage: StageSettings) -> int:
@@ -197,6 +202,7 @@ def _try_out(run, stage, algorithm, loss) -> None:
     jax.eval_shape(part.start, params, key),
     prompts=stage.batch_size,
     columns=stage.data.max_prompt_tokens + stage.max_new_tokens + 2,
+    start=params,
     where=f"config.{stage.name}.algorithm_settings",
   )
   objective = make_objective(
@@ -206,4 +212,14 @@ def _try_out(run, stage, algorithm, loss) -> None:
     denominator=loss.denominator,
     coupled=loss.coupled,
   )
-  jax.eval_shape(objective.sums, params, batch, params)
+  try:
+    jax.eval_shape(objective.sums, params, batch, params)
+  except Exception as e:  # whatever a batch that doesn't fit makes of it
+    problem = str(e) if isinstance(e, UserError) else f"{said(e)}."
+    raise UserError(
+      f"{stage.algorithm} arranges a {type(batch).__name__}, of which"
+      f" {loss.title}, a loss on {loss.batch.name}, can't be computed:"
+      f" {problem}",
+      where=f"config.{stage.name}.algorithm",
+      remedy="Let its arrange give what its loss takes.",
+    ) from e

@@ -32,6 +32,7 @@ from jalign.online.draws import (
 from jalign.online.iterate import Round, make_round, response_texts
 from jalign.online.judging import Needs, check_judge
 from jalign.online.settings import bind, hyperparameters
+from jalign.online.told import told
 from jalign.online.trial import try_out
 from jalign.online.updates import Updates
 
@@ -64,5 +65,6 @@ __all__ = [
   "make_round",
   "response_texts",
   "soft_pairs",
+  "told",
   "try_out",
 ]

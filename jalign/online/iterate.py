@@ -22,7 +22,12 @@ from jalign.online.draws import (
   draw_responses,
   no_reference,
 )
-from jalign.online.judging import Verdict, check_judge, judge_responses
+from jalign.online.judging import (
+  Verdict,
+  check_judge,
+  check_places,
+  judge_responses,
+)
 from jalign.online.updates import cut
 from jalign.training import packed
 from jalign.training.misuse import check_record
@@ -87,8 +92,10 @@ def make_round(
     sees. `ref_params` are what training started from.
 
   Raises:
-    UserError: the judge lacks what the algorithm needs.
+    UserError: the judge lacks what the algorithm needs, or it compares draws
+      that aren't there.
   """
+  check_places(algorithm.needs, len(algorithm.draws))
   check_judge(judge, algorithm.needs, "the algorithm")
 
   def play(
@@ -141,7 +148,8 @@ def make_round(
     values |= {name: float(value) for name, value in measured.items()}
 
     batch = algorithm.arrange(judged)
-    return Round(cut(batch, algorithm.updates, order_key), rollout, values)
+    batches = cut(batch, algorithm.updates, order_key, len(live))
+    return Round(batches, rollout, values)
 
   return play
 

@@ -84,6 +84,28 @@ def check_judge(
     )
 
 
+def check_places(needs: Needs, count: int) -> None:
+  """Checks that what is compared is drawn.
+
+  Args:
+    needs: of the algorithm.
+    count: K, of its draws.
+
+  Raises:
+    UserError: there are no draws, or fewer than are compared.
+  """
+  if not count:
+    raise UserError("the algorithm draws nothing.", where="draws")
+  for pair in needs.preference:
+    if not all(0 <= place < count for place in pair):
+      raise UserError(
+        f"the algorithm compares draws {pair[0]} and {pair[1]} of a prompt, and"
+        f" makes {count}, counted from 0.",
+        where="needs.preference",
+        remedy="Name places among its draws.",
+      )
+
+
 def judge_responses(
   judge: Judge,
   needs: Needs,

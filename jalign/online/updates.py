@@ -27,44 +27,65 @@ class Updates(NamedTuple):
     return self.passes * self.minibatches
 
 
-def cut(batch: Any, updates: Updates, key: Array) -> tuple[Any, ...]:
+def cut(
+  batch: Any, updates: Updates, key: Array, prompts: int
+) -> tuple[Any, ...]:
   """The batches of a round's updates, in their order.
 
   Args:
-    batch: record of P prompts' examples, with `weights` [P]; each of its
-      arrays has a multiple of P rows.
+    batch: record of the prompts' examples, one or several of each; its arrays
+      have a multiple of P rows, those of a prompt adjacent.
     updates: passes and minibatches.
     key: of the order; a pass that isn't cut has none.
+    prompts: P.
 
   Raises:
-    UserError: the prompts don't divide into the parts.
+    UserError: it isn't such a record, or the prompts don't divide into the
+      parts.
   """
-  count = len(batch.weights)
-  if count % updates.minibatches:
+  _check_rows(batch, prompts)
+  if prompts % updates.minibatches:
     raise UserError(
-      f"{count} prompts don't divide into {updates.minibatches} minibatches.",
+      f"{prompts} prompts don't divide into {updates.minibatches} minibatches.",
       where="minibatches",
       remedy="Choose a divisor of the batch size.",
     )
   if updates.minibatches == 1:
     return (batch,) * updates.passes
-  size = count // updates.minibatches
+  size = prompts // updates.minibatches
   parts = []
-  for one in jax.random.split(key, updates.passes):
-    order = np.asarray(jax.random.permutation(one, count))
+  for pass_key in jax.random.split(key, updates.passes):
+    order = np.asarray(jax.random.permutation(pass_key, prompts))
     parts += [
-      _taken(batch, order[at : at + size], count)
-      for at in range(0, count, size)
+      _taken(batch, order[at : at + size], prompts)
+      for at in range(0, prompts, size)
     ]
   return tuple(parts)
+
+
+def _check_rows(batch: Any, prompts: int) -> None:
+  """Refuses what has other rows than those of so many prompts."""
+  if not hasattr(batch, "weights"):
+    raise UserError(
+      f"arrange gave a {type(batch).__name__}, not a batch.",
+      remedy="Return a record of jalign.types, such as SequenceBatch.",
+    )
+  for path, x in jax.tree_util.tree_leaves_with_path(batch):
+    shape = np.shape(x)
+    if not shape or not shape[0] or shape[0] % prompts:
+      raise UserError(
+        f"arrange gave {type(batch).__name__}{jax.tree_util.keystr(path)} of"
+        f" shape {shape} for {prompts} prompts.",
+        remedy="Give as many rows to each prompt, those of a prompt adjacent.",
+      )
 
 
 def _taken(batch: Any, prompts: np.ndarray, count: int) -> Any:
   """The rows of some prompts of `count`."""
 
   def take(x):
-    each = x.shape[0] // count
-    rows = prompts[:, None] * each + np.arange(each)
+    size = x.shape[0] // count
+    rows = prompts[:, None] * size + np.arange(size)
     return x[rows.reshape(-1)]
 
   return jax.tree.map(take, batch)

@@ -136,7 +136,9 @@ def test_what_a_config_gets_wrong_is_said(toy):
     assert text in said
   place = toy("toy_clipped", advantage_scale=-1.0)
   said = place.fails(place.command())
-  assert "config.align.algorithm_settings: -1.0 must be > 0" in said
+  assert (
+    "config.align.algorithm_settings.advantage_scale: -1.0 must be > 0" in said
+  )
   assert not (place.folder / "run").exists()
   place = toy("", target=0.1)
   text = place.config.read_text().replace(

@@ -15,7 +15,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from jalign.errors import UserError, nearest
+from jalign.errors import UserError, code_of, line_of, nearest, said
 from jalign.feedback import Answers
 from jalign.feedback.values import shortened
 
@@ -64,7 +64,7 @@ def load_function(
     raise
   except BaseException as e:  # whatever the user's module does, exit() too
     sys.modules.pop(f"jalign:{path}", None)
-    at = f"{where}: {_line(e, path)}" if is_file else where
+    at = f"{where}: {line_of(e, path)}" if is_file else where
     raise UserError(
       f"{name!r} can't be loaded ({said(e)}).", where=at, remedy=_REMEDY
     ) from e
@@ -107,7 +107,7 @@ def guarded(
       raised something, an exit too, or returned what the check refuses. An
       interrupt from the keyboard passes.
   """
-  code, name = _code(function), getattr(function, "__name__", "the function")
+  code, name = code_of(function), getattr(function, "__name__", "the function")
   remedy = f"It is called as {form}."
   file = code and pathlib.Path(code.co_filename).resolve()
   at = f"{where}: {file}:{code.co_firstlineno}" if code else where
@@ -133,7 +133,7 @@ def guarded(
     except KeyboardInterrupt:
       raise
     except BaseException as e:  # its author's, whatever it is
-      place = f"{where}: {_line(e, file)}" if file else where
+      place = f"{where}: {line_of(e, file)}" if file else where
       hint = _meant(e, names) or "Mend it, then run the same command again."
       raise UserError(
         f"{name} raised {said(e)}{about}.", where=place, remedy=hint
@@ -163,20 +163,6 @@ def _copied(argument: Any) -> Any:
   return argument
 
 
-def said(error: BaseException, most: int = 300) -> str:
-  """An exception in a line, for people."""
-  try:
-    text = str(error)
-    if isinstance(error, AttributeError | KeyError):  # a name in Python's marks
-      text = text.strip("'\"").replace("\\n", " ").replace("\\'", "'")
-    text = " ".join(text.split())
-  except Exception:  # one whose own text fails
-    text = ""
-  kind = type(error).__name__
-  text = text if len(text) <= most else f"{text[:most]}..."
-  return f"{kind}: {text.removesuffix('.')}" if text else kind
-
-
 def _meant(error: BaseException, names: Callable[[], Iterable[str]]) -> str:
   """What a name that isn't there may have meant."""
   name = getattr(error, "name", None)
@@ -186,26 +172,3 @@ def _meant(error: BaseException, names: Callable[[], Iterable[str]]) -> str:
     return ""
   near = difflib.get_close_matches(name, list(names()), n=1)
   return f"Did you mean {near[0]!r}?" if near else ""
-
-
-def _code(function: Any) -> types.CodeType | None:
-  """The code of a function, or of the class of another callable."""
-  inner = inspect.unwrap(function)
-  while isinstance(inner, functools.partial):
-    inner = inspect.unwrap(inner.func)
-  if not hasattr(inner, "__code__"):
-    inner = inspect.getattr_static(type(inner), "__call__", None)
-  return getattr(inner, "__code__", None)
-
-
-def _line(error: BaseException, path: pathlib.Path) -> str:
-  """ "file:line" of an error: the last of its lines in a user's file."""
-  if isinstance(error, SyntaxError) and error.filename == str(path):
-    return f"{path}:{error.lineno}"
-  line, trace = None, error.__traceback__
-  while trace is not None:
-    file = trace.tb_frame.f_code.co_filename
-    if file == str(path) or pathlib.Path(file).resolve() == path:
-      line = trace.tb_lineno
-    trace = trace.tb_next
-  return f"{path}" if line is None else f"{path}:{line}"

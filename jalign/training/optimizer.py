@@ -21,8 +21,9 @@ class OptimizerConfig:
   Attributes:
     learning_rate: peak of the schedule.
     schedule: "constant", "cosine" or "linear" decay after the warm-up.
-    warmup_steps: linear rise from 0.
-    final_fraction: of the peak, at the last step of a decay.
+    warmup_steps: updates of the linear rise from 0; a step of an online stage
+      may be several.
+    final_fraction: of the peak, at the last update of a decay.
     b1: decay of the first moment. 0 for preference games: momentum orbits
       their equilibrium.
     b2: decay of the second moment.
@@ -59,7 +60,7 @@ class OptimizerConfig:
 
 
 def make_schedule(c: OptimizerConfig, steps: int) -> optax.Schedule:
-  """Learning rate of each step, `steps` in all.
+  """Learning rate of each update, `steps` in all.
 
   Raises:
     UserError: the schedule is unknown, or the warm-up leaves no step.

@@ -27,14 +27,15 @@ def reward(prompt, response):
 """
 
 
-def _arrays(run):
-  """Every array of the last checkpoint of the last stage, by its name."""
+def _arrays(run, step=None):
+  """Every array of a checkpoint of the last stage, by its name."""
   steps = (run / "align" / "checkpoints").iterdir()
-  last = max((p for p in steps if p.name.isdigit()), key=lambda p: int(p.name))
+  last = max(int(p.name) for p in steps if p.name.isdigit())
+  folder = run / "align" / "checkpoints" / str(last if step is None else step)
   arrays = {}
   for item in ("params", "optimizer"):
     with ocp.StandardCheckpointer() as reader:
-      tree = reader.restore((last / item).resolve())
+      tree = reader.restore((folder / item).resolve())
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
       arrays[item + jax.tree_util.keystr(path)] = np.asarray(leaf)
   return arrays
@@ -123,6 +124,29 @@ def test_a_stopped_run_ends_as_if_it_were_not(
     assert len(moved) > len(kept) / 2
     meta = json.loads((whole / "config.json").read_text())
     assert meta["algorithm_settings"] == online
+
+
+def test_a_schedule_goes_from_update_to_update(toy):
+  """Without moments an update moves a parameter by the learning rate."""
+  place = toy("toy_clipped")  # noqa: F811
+  run, _ = place.train(
+    *("--config.steps=2", "--config.save_every=1"),
+    *("--config.optimizer.schedule=linear", "--config.optimizer.b1=0.0"),
+    *("--config.optimizer.b2=0.0", "--config.optimizer.eps=1e-30"),
+    *("--config.optimizer.final_fraction=0.0",),
+    *("--config.optimizer.max_grad_norm=0.0",),
+    "--config.optimizer.learning_rate=0.0625",
+  )
+  rates = [r["learning_rate"] for r in _rows(run) if "learning_rate" in r]
+  # Four updates a step: 8, 7, 6, 5 eighths, then 4, 3, 2, 1.
+  assert rates == [0.0625, 0.0625 / 2]
+  before, after = _arrays(run, 1), _arrays(run, 2)
+  moved = [
+    np.abs(after[name] - x).max()
+    for name, x in before.items()
+    if name.startswith("params")
+  ]
+  assert max(moved) == pytest.approx(0.0625 * (4 + 3 + 2 + 1) / 8, rel=1e-4)
 
 
 def test_what_a_config_gets_wrong_is_said(toy):

@@ -232,6 +232,33 @@ def test_losses_on_samples_raise_what_was_rewarded(policies, name):
   assert np.dot(moved, reward.reshape(-1)) > 1e-3
 
 
+@pytest.mark.parametrize("name", ["grpo", "ppo_clip"])
+def test_metrics_of_samples_are_means_over_the_live_responses(policies, name):
+  """Log-ratios are the policy's less those it is compared with."""
+  model, params, reference = policies
+  loss, entry = losses.resolve(name)
+  data = MAKE[entry.batch](4).replace(weights=jnp.array([1.0, 1.0, 0.0, 1.0]))
+  rows = data.sequences
+  old = jnp.where(rows.mask[:, 1:], -2.5, 0.0)
+  data = data.replace(old_token_logps=old)
+  if entry.batch == "tokens":
+    data = data.replace(advantages=jnp.ones(4))
+  sums = make_evaluation(make_objective(loss, model))(params, data, reference)
+  live = np.repeat(data.weights > 0, len(rows.mask) // 4)
+  if entry.batch == "rollouts":
+    live &= np.asarray(data.valid).reshape(-1)
+  own = tokens_of(policies, rows).sum(-1)[live]
+  past = np.asarray(old).sum(-1)[live]
+  other = tokens_of(policies, rows, 2).sum(-1)[live]
+  mean = lambda name: float(sums[name][0] / sums[name][1])
+  assert mean("old_log_ratio") == pytest.approx((own - past).mean(), rel=1e-4)
+  assert abs((own - past).mean()) > 1
+  if entry.batch == "rollouts":
+    assert mean("log_ratio") == pytest.approx((own - other).mean(), rel=1e-4)
+    want = np.asarray(data.rewards).reshape(-1)[live].mean()
+    assert mean("rewards") == pytest.approx(want)
+
+
 def test_what_the_data_lacks_is_named(policies):
   for name in ("rewards", "values"):
     with pytest.raises(UserError, match=f"takes {name}, which the data"):

@@ -26,7 +26,7 @@ def check_stage(run: Run, stage: StageSettings) -> None:
   trainable_of(run.model_config, stage)
   regime = regime_of(stage)
   steps = regime.total_steps(stage, dataset, loss.batch)
-  make_schedule(stage.optimizer, steps * regime.updates_of(stage))
+  _check_schedule(stage, steps * regime.updates_of(stage))
   _check_divisible(stage, run.mesh)
   _check_normalise(stage, loss.batch)
   _check_diagnostics(run, stage, loss.batch)
@@ -37,6 +37,14 @@ def check_stage(run: Run, stage: StageSettings) -> None:
       remedy="Set it to 1.",
     )
   regime.check(run, stage, loss, dataset)
+
+
+def _check_schedule(stage, updates):
+  try:
+    make_schedule(stage.optimizer, updates)
+  except UserError as e:
+    at = f"config.{stage.name}.{e.where}"
+    raise UserError(e.problem, where=at, remedy=e.remedy) from None
 
 
 def _check_diagnostics(run, stage, batch):

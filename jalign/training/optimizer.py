@@ -73,8 +73,9 @@ def make_schedule(c: OptimizerConfig, steps: int) -> optax.Schedule:
     )
   if c.warmup_steps and c.warmup_steps >= steps:
     raise UserError(
-      f"{c.warmup_steps} steps of warm-up leave none of {steps} to train.",
+      f"{c.warmup_steps} updates of warm-up leave none of {steps} to train.",
       where="optimizer.warmup_steps",
+      remedy="Warm up for fewer, or train for longer.",
     )
   decaying = max(steps - c.warmup_steps, 1)
   peak, final = c.learning_rate, c.learning_rate * c.final_fraction

@@ -9,9 +9,9 @@ import jax
 
 from jalign import losses
 from jalign.errors import UserError
+from jalign.experiment.config.algorithms import algorithm_of
 from jalign.experiment.config.settings import StageSettings
 from jalign.losses.catalogue import check_settings
-from jalign.online import ALGORITHMS
 from jalign.training.kinds import KINDS, Kind, unread, vocabulary
 
 
@@ -48,7 +48,7 @@ def bind(stage: StageSettings) -> BoundLoss:
   _check_numbers(section, where)
   own: losses.Entry | None = None
   if stage.samples:
-    loss = ALGORITHMS[stage.algorithm].loss
+    loss = algorithm_of(stage).loss
     if not isinstance(loss, str):
       own = loss
     name = loss if own is None else losses.name_of(own.function)

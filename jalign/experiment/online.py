@@ -5,6 +5,7 @@ import jax
 from jalign import data
 from jalign.decode import sampler
 from jalign.errors import UserError, said
+from jalign.experiment.config.algorithms import algorithm_of
 from jalign.experiment.config.settings import StageSettings
 from jalign.experiment.config.streams import stream
 from jalign.experiment.context import Materials, Run
@@ -20,16 +21,12 @@ from jalign.experiment.params import trainable_of
 from jalign.experiment.stepping import Stepping
 from jalign.models import transformer
 from jalign.online import (
-  ALGORITHMS,
-  Algorithm,
   beside_carry,
-  bind,
   carry_shardings,
   check_judge,
   init_carry,
   make_finish,
   make_round,
-  told,
   try_out,
 )
 from jalign.sharding import BATCH_AXES, axis_size, batch_sharding
@@ -58,16 +55,6 @@ def batches_of(
   return given.dataset.prompt_loader(
     stage.batch_size, seed=given.seed_of("data")
   )
-
-
-def algorithm_of(stage: StageSettings) -> Algorithm:
-  """The algorithm of a stage with its hyperparameters.
-
-  Whatever its functions raise is told in a paragraph.
-  """
-  where = f"config.{stage.name}.algorithm_settings"
-  row = ALGORITHMS[stage.algorithm]
-  return told(bind(row, stage.algorithm_settings, where))
 
 
 def updates_of(stage: StageSettings) -> int:

@@ -7,6 +7,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from jalign import cli
 from jalign.online import ALGORITHMS
 from jalign.training.metrics import read_jsonl
 from tests.experiment.conftest import place  # noqa: F401
@@ -173,7 +174,7 @@ def test_what_a_config_gets_wrong_is_said(toy):
   assert "hyperparameters of an algorithm, and the stage has none" in said
 
 
-def test_a_low_rank_change_has_its_own_carry(toy):
+def test_a_low_rank_change_has_its_own_carry(toy, monkeypatch, capsys):
   place = toy("toy_adaptive", target=0.01, every=1)  # noqa: F811
   run, _ = place.train("--config.lora.rank=2", "--config.steps=2")
   arrays = _arrays(run)
@@ -188,3 +189,9 @@ def test_a_low_rank_change_has_its_own_carry(toy):
     if name.startswith("params")
   }
   assert shapes == trained
+  # Whoever reads what is left needn't have the row.
+  monkeypatch.delitem(ALGORITHMS, "toy_adaptive")
+  cli.main(["sample", f"--run={run}", "--prompt=q1:", "--max_new_tokens=2"])
+  assert "> q1:" in capsys.readouterr().out
+  said = place.fails(place.command("--config.lora.rank=2"))
+  assert "config.align.algorithm: unknown algorithm 'toy_adaptive'" in said

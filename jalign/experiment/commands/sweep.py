@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jalign.errors import UserError
+from jalign.experiment.config.algorithms import algorithm_of
 from jalign.experiment.config.parse import parse, plain
 from jalign.experiment.config.settings import Settings
 
@@ -35,11 +36,15 @@ def runs(config: Mapping[str, Any]) -> list[SweptRun]:
   """The runs of a config, all of them different.
 
   Raises:
-    UserError: as `expand` and `parse`; or two runs have the same settings.
+    UserError: as `expand`, `parse` and `algorithm_of`; or two runs have the
+      same settings.
   """
   swept: list[SweptRun] = []
   for name, setting, values in _product(config):
     run = SweptRun(name, setting, values, parse(values))
+    for stage in run.settings.stages:
+      if stage.samples:
+        algorithm_of(stage)  # before any data is read
     same = next((r for r in swept if r.settings == run.settings), None)
     if same is not None:
       raise UserError(

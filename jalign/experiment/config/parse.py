@@ -27,7 +27,6 @@ from jalign.experiment.config.settings import (
 )
 from jalign.models import ModelConfig
 from jalign.models.lora import LoraConfig
-from jalign.online import ALGORITHMS, bind
 from jalign.training.optimizer import OptimizerConfig
 
 _SECTIONS = {
@@ -186,19 +185,7 @@ def _stage(name, top, own, where) -> StageSettings:
   merged["data"] = _section(DataSettings, data, f"{where}.data")
   ranges.check_data(merged["data"], f"{where}.data")
   stage = _section(StageSettings, merged | {"name": name}, where)
-  if stage.algorithm and stage.algorithm not in ALGORITHMS:
-    raise UserError(
-      f"unknown algorithm {stage.algorithm!r}.",
-      where=f"{where}.algorithm",
-      remedy=nearest(stage.algorithm, ALGORITHMS),
-    )
-  if stage.algorithm:
-    bind(
-      ALGORITHMS[stage.algorithm],
-      stage.algorithm_settings,
-      f"{where}.algorithm_settings",
-    )
-  elif stage.algorithm_settings:
+  if stage.algorithm_settings and not stage.algorithm:
     raise UserError(
       f"{', '.join(stage.algorithm_settings)}: hyperparameters of an"
       " algorithm, and the stage has none.",

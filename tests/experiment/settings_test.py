@@ -134,7 +134,6 @@ def test_an_int_serves_as_a_float_and_a_list_as_a_tuple():
     ({"microbatches": 0}, "train.microbatches"),
     ({"log_every": 0}, "train.log_every"),
     ({"steps": 0, "epochs": 0}, "train.steps"),
-    ({"algorithm": "online_ppo"}, "train.algorithm"),
     ({"data": {"path": "d", "source": "csv"}}, "data.source"),
     ({"data": {"path": "d", "on_error": "hide"}}, "data.on_error"),
     ({"data": {"path": ""}}, "data.path"),
@@ -147,6 +146,14 @@ def test_a_value_out_of_range_is_refused(changes, where):
   with pytest.raises(UserError) as caught:
     parse(_config(**changes))
   assert caught.value.where == f"config.{where}"
+
+
+def test_an_unknown_algorithm_is_refused_before_any_data_is_read():
+  config = _config(algorithm="online_ppo")
+  with pytest.raises(UserError, match="Did you mean 'online_") as caught:
+    runs(config)
+  assert caught.value.where == "config.train.algorithm"
+  assert parse(config).stages[0].algorithm == "online_ppo"  # a row of its own
 
 
 def test_an_earlier_stage_overrides_what_differs():

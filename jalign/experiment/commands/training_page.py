@@ -230,7 +230,8 @@ def _dynamics(run: pathlib.Path, stage: str) -> Dynamics:
   if path.exists():
     with np.load(path, allow_pickle=False) as arrays:
       pairs = dict(arrays)
-  beta = beta_of(bind(settings.stage(folder.name)))
+  # The temperature is that of pairs; without these nobody asks for the loss.
+  beta = beta_of(bind(settings.stage(folder.name))) if pairs else None
   return Dynamics(rows, pairs, beta, _start(folder))
 
 

@@ -325,8 +325,9 @@ SECTIONS: dict[str, list[Row]] = {
     Row(
       "NashMDTrainer",
       GONE,
-      "",
-      'Not here yet. `ALGORITHMS["ipo_md"]` samples from the same mixture.',
+      "nash_md_token_kl(tau=beta)",
+      '`ALGORITHMS["nash_md_token_kl"]` with `mix_ref=mixture_coef`;'
+      " `nash_md` charges a token for the later log-ratios, too.",
     ),
     Row("XPOTrainer", GONE, ""),
   ],

@@ -22,7 +22,7 @@ import numpy as np
 
 from jalign import data
 from jalign.errors import UserError
-from jalign.experiment.config import code
+from jalign.experiment.config import algorithms, code
 from jalign.experiment.config.settings import (
   AnnotatorSettings,
   Settings,
@@ -57,6 +57,9 @@ def made_of(
   for name, named in _FUNCTIONS.items():
     if named(settings):
       hashes[name] = code.fingerprint(named(settings))
+  for stage in settings.stages:
+    if stage.samples and (own := algorithms.fingerprint(stage.algorithm)):
+      hashes[_algorithm(stage)] = own
   datasets = {data_name(settings, stage): stage for stage in settings.stages}
   for name, dataset in (
     ("data", prepared.main),
@@ -80,12 +83,17 @@ def data_name(settings: Settings, stage: StageSettings) -> str:
   return "data" if stage.data == settings.data else f"{stage.name}.data"
 
 
+def _algorithm(stage: StageSettings) -> str:
+  """The name of the code of a stage's algorithm."""
+  return f"algorithm {stage.algorithm}"
+
+
 def needed_by(settings: Settings, stage: StageSettings, of: MadeOf) -> MadeOf:
   """What a stage's own parameters come from, the best ones included."""
   own = data_name(settings, stage)
   names = {f"{own}.train"} | {n for n in of if n.startswith("model.")}
   if stage.samples:
-    names |= {*_JUDGE, f"{own}.train_rows", "tokenizer"}
+    names |= {*_JUDGE, f"{own}.train_rows", "tokenizer", _algorithm(stage)}
   if stage.select:
     held_out = f"{'data' if stage.samples else own}.held_out"
     names |= {held_out, f"{held_out}_rows"}

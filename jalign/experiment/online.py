@@ -71,7 +71,7 @@ def stepping_of(given, stage, trained, where, whole) -> Stepping:
   return Stepping(
     init=lambda params: init_carry(carry, params, laid),
     around=lambda update: beside_carry(
-      update, lambda kept, start: whole(reference(kept, start))
+      update, lambda held, start: whole(reference(held, start))
     ),
     finish=make_finish(carry, laid)
     if keeps or algorithm.updates.total > 1

@@ -11,12 +11,13 @@ import pytest
 from jalign import data
 from jalign.errors import UserError
 from jalign.experiment import identity
-from jalign.experiment.config import code
+from jalign.experiment.config import algorithms, code
 from jalign.experiment.config.parse import parse
 from jalign.experiment.data.dataset import Dataset
 from jalign.experiment.data.prepare import Prepared, prepare
 from jalign.experiment.disk import folder
 from jalign.models import ModelConfig
+from jalign.online import ALGORITHMS
 from tests.data import chat_tokenizer
 
 # ------------------------------------------------------------------- functions
@@ -294,3 +295,32 @@ def test_folders_of_before_go_on(begun):
   said = "config.resume: 'perhaps' is not 'anyway'"
   with pytest.raises(UserError, match=said):
     _settings(resume="perhaps")
+
+
+def test_a_row_of_ones_own_is_its_file(tmp_path, monkeypatch):
+  file = tmp_path / "rows.py"
+
+  def made_of(text):
+    file.write_text(text)
+    names = {}
+    exec(compile(text, str(file), "exec"), names)
+    row = ALGORITHMS["online_ipo"]._replace(arrange=names["arrange"])
+    monkeypatch.setitem(ALGORITHMS, "mine", row)
+    return algorithms.fingerprint("mine")
+
+  first = made_of("def arrange(judged):\n  return judged\n")
+  assert first and first == made_of("def arrange(judged): return judged  # !\n")
+  assert first != made_of("def arrange(judged):\n  return -judged\n")
+  assert algorithms.fingerprint("online_ipo") == ""
+  assert algorithms.fingerprint("nobody's") == ""
+  settings = parse(
+    {
+      "stages": ("online",),
+      "algorithm": "mine",
+      "steps": 1,
+      "data": {"path": "x"},
+    }
+  )
+  name = "algorithm mine"
+  needed = identity.needed_by(settings, settings.stages[0], {name: first})
+  assert needed == {name: first}

@@ -1,6 +1,10 @@
 """The algorithm that a stage names."""
 
-from jalign.errors import UserError, nearest
+import pathlib
+
+import jalign
+from jalign.errors import UserError, code_of, nearest
+from jalign.experiment.config import code
 from jalign.experiment.config.settings import StageSettings
 from jalign.online import ALGORITHMS, Algorithm, bind, told
 
@@ -25,3 +29,25 @@ def algorithm_of(stage: StageSettings) -> Algorithm:
   return told(
     bind(ALGORITHMS[stage.algorithm], stage.algorithm_settings, where)
   )
+
+
+def fingerprint(name: str) -> str:
+  """A hash of the files of an algorithm's own functions.
+
+  Args:
+    name: in the table.
+
+  Returns:
+    "" for what jalign itself brings, whose version says which it is, and for
+    what isn't in the table.
+  """
+  if name not in ALGORITHMS:
+    return ""
+  row = ALGORITHMS[name]
+  loss = getattr(row.loss, "function", None)
+  functions = [row.arrange, row.measure, row.reference, *row.carry, loss]
+  codes = map(code_of, [*functions, *(draw.params for draw in row.draws)])
+  files = {pathlib.Path(c.co_filename).resolve() for c in codes if c}
+  package = pathlib.Path(jalign.__file__).resolve().parent
+  own = sorted(f for f in files if not f.is_relative_to(package))
+  return " ".join(code.fingerprint(f"{f}:{name}") for f in own if f.exists())

@@ -60,8 +60,7 @@ def appearing(
   target = pathlib.Path(os.path.realpath(path))
   made = [p for p in target.parents if not p.exists()]
   target.parent.mkdir(parents=True, exist_ok=True)
-  digest = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]
-  prefix = f".jalign-{digest}-"
+  prefix = _prefix(target)
   own, handle = _own_folder(target, prefix)
   try:
     with _of_target(target, own):
@@ -84,6 +83,22 @@ def appearing(
     for above in made:
       with contextlib.suppress(OSError):  # it isn't empty
         above.rmdir()
+
+
+def clear(path: str | os.PathLike[str]) -> None:
+  """Removes what killed processes left of a target; the target stays.
+
+  Args:
+    path: the target of `appearing`.
+  """
+  target = pathlib.Path(os.path.realpath(path))
+  for left in target.parent.glob(f"{_prefix(target)}*"):
+    _is_busy(left)
+
+
+def _prefix(target: pathlib.Path) -> str:
+  digest = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]
+  return f".jalign-{digest}-"
 
 
 def is_unfinished(name: str) -> bool:

@@ -26,7 +26,7 @@ from jalign.experiment.disk.start import (
   is_kept,
   tokenizer_folder,
 )
-from jalign.files import appearing
+from jalign.files import appearing, clear
 from jalign.hosts import once
 from jalign.models import hf
 
@@ -191,9 +191,10 @@ def keep(
     tokenizer: that it uses.
     templates: of `templates_of`.
   """
-  if is_kept(run):
-    return
   target = run / "tokenizer"
+  if is_kept(run):
+    clear(target)  # a process may have been killed right after
+    return
   source = source_of(settings)
   with appearing(target) as partial:
     if source is None:

@@ -59,7 +59,7 @@ class Assembly(NamedTuple):
   reference: Params | None
   init: Callable[[], TrainState]
   update: Callable[..., tuple[TrainState, dict[str, Any]]]
-  finish: Callable[..., TrainState] | None
+  finish: Callable[..., tuple[TrainState, Any]] | None
   batches: Callable[[], data.Loader]
   prepare: Callable[..., Callable[..., Any]]
 

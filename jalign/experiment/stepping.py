@@ -16,8 +16,8 @@ class Stepping(NamedTuple):
   Attributes:
     init: `trained parameters -> ` the carry of step 0.
     around: `update -> update` that leaves the carry alone.
-    finish: `(state, values, sums of each update) -> state` that ends a step;
-      None where an update is a step.
+    finish: `(state, values, sums of each update) -> (state, whether what it
+      keeps is without NaN)` that ends a step; None where an update is a step.
   """
 
   init: Callable[[Params], Any] = lambda trained: ()

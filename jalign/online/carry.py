@@ -117,7 +117,9 @@ def init_carry(carry: Carry, params: Params, shardings: Any = None) -> Any:
 
 def make_finish(
   carry: Carry, shardings: Any = None
-) -> Callable[[TrainState, Mapping[str, float], Sequence[Any]], TrainState]:
+) -> Callable[
+  [TrainState, Mapping[str, float], Sequence[Any]], tuple[TrainState, Array]
+]:
   """What ends a step: counts it, and takes the carry on.
 
   Args:
@@ -126,10 +128,11 @@ def make_finish(
       device.
 
   Returns:
-    `(state, values, sums) -> state`: the values of the round and the sums of
-    each update. The state's carry is donated.
+    `(state, values, sums) -> (state, [] bool)`: the values of the round and
+    the sums of each update; whether the new carry is without NaN. Infinity may
+    be meant. The state's carry is donated.
   """
-  out = None if shardings is None else (None, shardings)
+  out = None if shardings is None else (None, shardings, None)
 
   @functools.partial(jax.jit, donate_argnums=0, out_shardings=out)
   def advance(old, params, step, values, sums):
@@ -138,16 +141,17 @@ def make_finish(
     statistics = _Statistics(values | means)
     new = copied(carry.next(old, StepTaken(params, statistics, step)))
     check_alike(old, new)
-    return step, new
+    wrong = [jnp.any(jnp.isnan(x)) for x in jax.tree.leaves(new)]
+    return step, new, ~jnp.any(jnp.array(wrong, bool))
 
   def finish(
     state: TrainState, values: Mapping[str, float], sums: Sequence[Any]
-  ) -> TrainState:
+  ) -> tuple[TrainState, Array]:
     numbers = {name: jnp.float32(value) for name, value in values.items()}
-    step, new = advance(
+    step, new, sound = advance(
       state.carry, state.params, state.step, numbers, list(sums)
     )
-    return state.replace(step=step, carry=new)
+    return state.replace(step=step, carry=new), sound
 
   return finish
 

@@ -75,7 +75,7 @@ def run(
   batches: Batches,
   prepare: Callable[[TrainState, Any], Placed],
   update: Callable[..., tuple[TrainState, dict[str, Any]]],
-  finish: Callable[[TrainState, Values, Sequence[Any]], TrainState]
+  finish: Callable[[TrainState, Values, Sequence[Any]], tuple[TrainState, Any]]
   | None = None,
   ref_params: Any = None,
   write: Callable[[int, Values], None] = lambda step, values: None,
@@ -99,8 +99,9 @@ def run(
     prepare: `(state, batch) -> Placed`: places an offline batch on the
       devices, or samples and judges an online one.
     update: `(state, data, ref_params) -> (state, sums)`.
-    finish: `(state, values, sums of each update) -> state`, called after a
-      step's updates; None where an update is a step and nothing is left.
+    finish: `(state, values, sums of each update) -> (state, whether what it
+      keeps is without NaN)`, called after a step's updates; None where an
+      update is a step and nothing is left.
     ref_params: passed to `update`.
     write: takes `(step, values)` every `log_every` steps and for each probe.
     log_every: steps in a window of averaged metrics.
@@ -121,7 +122,7 @@ def run(
   """
   window: list[dict[str, Any]] = []
   extra: list[Values] = []
-  pending: tuple[int, Any, Sequence[str]] | None = None
+  pending: tuple[int, Any, Any, Sequence[str]] | None = None
   start = int(state.step)
   clock = time.perf_counter()
   progress = Progress(description, "step", steps, initial=start, leave=True)
@@ -131,9 +132,9 @@ def run(
     nonlocal pending
     if pending is None:
       return
-    step, sums, sources = pending
+    step, sums, sound, sources = pending
     pending = None
-    sums = jax.device_get(sums)
+    sums, sound = jax.device_get((sums, sound))
     for name in ("loss", "grad_norm"):
       if not np.isfinite(sums[name][0]):
         raise NonFiniteLossError(
@@ -143,6 +144,14 @@ def run(
           remedy="Checkpoints of earlier steps are kept: lower the learning"
           " rate, or look at these examples.",
         )
+    if not sound:
+      raise NonFiniteLossError(
+        f"what the algorithm keeps has a NaN after step {step}, on the batch of"
+        f" {_some(sources)}.",
+        where=description or "training",
+        remedy="Checkpoints of earlier steps are kept: look at what carry.next"
+        " computes of this step's statistics.",
+      )
     window.append(sums)
 
   with progress:
@@ -161,10 +170,11 @@ def run(
       for data in batch.batches:
         state, sums = update(state, data, ref_params)
         settle()
-        pending = (step, sums, batch.sources)
+        pending = (step, sums, True, batch.sources)
         dispatched.append(sums)
       if finish is not None:
-        state = finish(state, batch.values, dispatched)
+        state, sound = finish(state, batch.values, dispatched)
+        pending = (step, sums, sound, batch.sources)
       extra.append(batch.values)
       stop = should_stop() and not last  # at the end there is nothing to stop
       saving = last or stop or (save_every and step % save_every == 0)

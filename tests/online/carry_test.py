@@ -76,6 +76,21 @@ def test_copies_lie_where_the_parameters_lie(placed):
     assert laid[name].spec == PartitionSpec()
 
 
+def test_a_nan_that_is_kept_is_told_and_infinity_is_not(placed):
+  _, _, _, state = placed
+
+  def sound(number):
+    carry = Carry(
+      lambda params: {"number": jnp.float32(0), "count": jnp.int32(0)},
+      lambda old, taken: old | {"number": jnp.float32(number)},
+    )
+    begun = state.replace(carry=init_carry(carry, state.params))
+    one_update = {"loss": (jnp.float32(1), jnp.float32(1))}
+    return bool(make_finish(carry)(begun, {}, [one_update])[1])
+
+  assert sound(1.0) and sound(float("-inf")) and not sound(float("nan"))
+
+
 def test_a_step_leaves_the_layout_and_no_shared_memory(placed, tmp_path):
   params, where, laid, state = placed
   carry = init_carry(CARRY, state.params, laid)
@@ -85,7 +100,8 @@ def test_a_step_leaves_the_layout_and_no_shared_memory(placed, tmp_path):
   finish = make_finish(CARRY, laid)
   for _ in range(2):
     state, sums = step(state, None, None)
-    state = finish(state, {}, [sums, sums])
+    state, sound = finish(state, {}, [sums, sums])
+    assert sound
     found = jax.tree.map(lambda x: x.sharding, state.carry)
     assert jax.tree.all(
       jax.tree.map(

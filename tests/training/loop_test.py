@@ -93,7 +93,8 @@ def test_a_step_of_several_updates_counts_once():
 
   def finish(state, values, sums):
     ended.append((int(state.step), values["fed"], len(sums)))
-    return state.replace(step=state.step + 1, carry=sums[-1]["loss"][1])
+    state = state.replace(step=state.step + 1, carry=sums[-1]["loss"][1])
+    return state, True
 
   state, rows = run(
     prepare=_several,
@@ -125,6 +126,20 @@ def test_a_step_of_several_updates_counts_once():
       prepare=_several,
       update=breaks,
       finish=finish,
+      save=lambda state, position: saved.append(int(state.step)),
+      save_every=1,
+    )
+  assert saved == [1, 2, 3]
+
+  def keeps_nan(state, values, sums):
+    return finish(state, values, sums)[0], jnp.asarray(values["fed"] != 3)
+
+  saved.clear()
+  with pytest.raises(loop.NonFiniteLossError, match="NaN after step 4, on.*:7"):
+    run(
+      prepare=_several,
+      update=_uncounted,
+      finish=keeps_nan,
       save=lambda state, position: saved.append(int(state.step)),
       save_every=1,
     )

@@ -124,9 +124,7 @@ PAIRS = Kind(
     "explore_logps": "B",
     "ref_explore_logps": "B",
   },
-  records={
-    "pairs": Reading(data.collate_pairs, data.pair_length, check=_check)
-  },
+  records=_RECORDS,
   precomputed=("ref_chosen_logps", "ref_rejected_logps"),
   several=True,
   paired=True,
@@ -183,9 +181,7 @@ SEGMENTS = Kind(
     "tokens": lambda batch: counts_of(batch.sequences).reshape(-1, 2).sum(-1)
   },
   elsewhere={"step_rewards": "B2T", "step_advantages": "B2T"},
-  records={
-    "pairs": Reading(data.collate_pairs, data.pair_length, check=_check)
-  },
+  records=_RECORDS,
   several=True,
   paired=True,
 )

@@ -1,4 +1,4 @@
-"""The one exception that a user can cause and mend, and words about others."""
+"""UserError, the exception for bad input, and short texts about any error."""
 
 import difflib
 import functools
@@ -13,8 +13,13 @@ from typing import Any
 class UserError(ValueError):
   """Bad input: the message says what was wrong, where, and what to do.
 
-  One paragraph, no stack trace needed: the command line prints it alone and
-  exits with code 2. `where` is a file and line, a config key or a params path.
+  The message is one paragraph and needs no stack trace: the command line prints
+  the paragraph alone and exits with code 2.
+
+  Args:
+    problem: what was wrong, a sentence.
+    where: a file and line, a flag, a config key or a path in the params.
+    remedy: what the user can do, a sentence.
   """
 
   def __init__(self, problem: str, *, where: str = "", remedy: str = ""):
@@ -23,7 +28,7 @@ class UserError(ValueError):
     self.problem, self.where, self.remedy = problem, where, remedy
 
   def paragraph(self, program: str) -> str:
-    """What a command prints of it, in lines of at most 79 characters."""
+    """The text that a command prints, in lines of at most 79 characters."""
     return textwrap.fill(
       printable(f"{program}: error: {' '.join(str(self).split())}"),
       79,
@@ -33,14 +38,22 @@ class UserError(ValueError):
 
 
 def printable(text: str) -> str:
-  """The text with escapes for what a terminal would obey or can't show."""
+  """The text, with characters that a terminal would obey or can't show escaped.
+
+  Newlines and tabs stay.
+  """
   return "".join(
     c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text
   )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-  """A remedy for a wrong name: the one that was meant, and all there are."""
+  """A remedy for an unknown name: the closest known name and the known names.
+
+  Args:
+    name: the unknown name.
+    known: the names that exist; the remedy lists at most 30 of them.
+  """
   names = [str(candidate)[:80] for candidate in known]
   near = difflib.get_close_matches(name, names, n=1)
   meant = f"Did you mean {near[0]!r}? " if near else ""
@@ -50,13 +63,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def said(error: BaseException, most: int = 300) -> str:
-  """An exception in a line, for people."""
+  """One line for people: an exception's type and at most `most` characters."""
   try:
     text = str(error)
-    if isinstance(error, KeyError):  # a name in Python's marks
+    if isinstance(error, KeyError):  # its text is a name in quotes
       text = text.strip("'\"").replace("\\n", " ").replace("\\'", "'")
     text = " ".join(text.split())
-  except Exception:  # one whose own text fails
+  except Exception:  # the error's own __str__ fails
     text = ""
   kind = type(error).__name__
   text = text if len(text) <= most else f"{text[:most]}..."
@@ -64,7 +77,11 @@ def said(error: BaseException, most: int = 300) -> str:
 
 
 def code_of(function: Any) -> types.CodeType | None:
-  """The code of a function, or of the class of another callable."""
+  """The code object of a function, through wrappers and functools.partial.
+
+  For another callable this is the code of its class's `__call__`; None where
+  there is no Python code.
+  """
   inner = inspect.unwrap(function)
   while isinstance(inner, functools.partial):
     inner = inspect.unwrap(inner.func)
@@ -74,7 +91,10 @@ def code_of(function: Any) -> types.CodeType | None:
 
 
 def line_of(error: BaseException, path: pathlib.Path) -> str:
-  """ "file:line" of an error: the last of its lines in a user's file."""
+  """ "file:line" of the last line of a user's file that an error went through.
+
+  The path alone where the error went through no line of the file.
+  """
   if isinstance(error, SyntaxError) and error.filename == str(path):
     return f"{path}:{error.lineno}"
   line, trace = None, error.__traceback__

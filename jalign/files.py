@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and what to say when they can't be."""
+"""Writing files that are whole or absent, and errors for failed writes."""
 
 import contextlib
 import errno
@@ -20,18 +20,18 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 
 
 class Unwritable(UserError):
-  """Something couldn't be written; what was there before is kept."""
+  """A file or folder couldn't be written; its former content is kept."""
 
 
 def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
-  """Writes a file whole or not at all; what was there stays until the end.
+  """Writes a file whole or not at all; an old file stays until the end.
 
   Args:
-    path: of the file; its folder is made.
-    data: what it will hold.
+    path: path of the file; its folder is made.
+    data: the file's content.
 
   Raises:
-    OSError: it can't be written; no partial file stays.
+    OSError: the file can't be written; no partial file stays.
   """
   with appearing(path, alone=False) as partial:
     partial.write_bytes(data)
@@ -41,21 +41,21 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
 def appearing(
   path: str | os.PathLike[str], *, alone: bool = True
 ) -> Iterator[pathlib.Path]:
-  """A place for a file or a folder that gets its name once all is there.
+  """Yields a temporary path that is renamed to the target at the end.
 
-  The place is in a new folder beside the target that nobody else has: its name
-  is drawn, and it is locked while this process lives. What killed processes
-  left of the same target is removed.
+  The temporary path is in a new folder beside the target. The folder has a
+  random name and is locked while this process lives. Temporary folders that
+  killed processes left for the same target are removed.
 
   Args:
     path: the target; its folder is made, and a link is followed. A file
-      replaces a file; a folder takes a free name only.
-    alone: refuses where another process is writing the same target.
+      replaces a file; a folder can't replace one that has content.
+    alone: whether to refuse when another process is writing the same target.
 
   Raises:
-    OSError: it can't be written, whatever a library called that. It names the
-      target; what was there stays, and nothing partial beside it.
-    UserError: another process is writing it.
+    OSError: the target can't be written, whatever error a library raised. The
+      error names the target; its old content stays, and no partial file does.
+    UserError: another process is writing the target.
   """
   target = pathlib.Path(os.path.realpath(path))
   made = [p for p in target.parents if not p.exists()]
@@ -81,15 +81,15 @@ def appearing(
     shutil.rmtree(own, ignore_errors=True)
     os.close(handle)
     for above in made:
-      with contextlib.suppress(OSError):  # it isn't empty
+      with contextlib.suppress(OSError):  # the folder isn't empty
         above.rmdir()
 
 
 def clear(path: str | os.PathLike[str]) -> None:
-  """Removes what killed processes left of a target; the target stays.
+  """Removes the temporary folders that killed processes left for a target.
 
   Args:
-    path: the target of `appearing`.
+    path: the target of `appearing`; the target itself stays.
   """
   target = pathlib.Path(os.path.realpath(path))
   for left in target.parent.glob(f"{_prefix(target)}*"):
@@ -102,7 +102,7 @@ def _prefix(target: pathlib.Path) -> str:
 
 
 def is_unfinished(name: str) -> bool:
-  """Whether a name in a folder is one that `appearing` draws."""
+  """Whether a name is of the form of `appearing`'s temporary folders."""
   return bool(_UNFINISHED.fullmatch(name))
 
 
@@ -116,8 +116,9 @@ def _own_folder(target: pathlib.Path, prefix: str) -> tuple[pathlib.Path, int]:
       raise
     with contextlib.suppress(FileNotFoundError):
       handle = os.open(own, _DIRECTORY)
-      with contextlib.suppress(OSError):  # a file system without locks, or
-        # another process took it for a killed one's and is removing it.
+      # Locking fails on a file system without locks, or where another process
+      # takes the folder for a killed process's and is removing it.
+      with contextlib.suppress(OSError):
         fcntl.flock(handle, fcntl.LOCK_EX)
       if own.exists():
         return own, handle
@@ -125,17 +126,17 @@ def _own_folder(target: pathlib.Path, prefix: str) -> tuple[pathlib.Path, int]:
 
 
 def _is_busy(folder: pathlib.Path) -> bool:
-  """Whether a living process has a folder; that of a killed one is removed."""
+  """Whether a living process holds a folder; if none does, it is removed."""
   try:
     handle = os.open(folder, _DIRECTORY)
   except OSError:
-    return False  # it went by itself, or isn't such a folder
+    return False  # the folder is gone already, or isn't a folder
   try:
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     shutil.rmtree(folder, ignore_errors=True)
   except BlockingIOError:
     return True
-  except OSError:  # a file system without locks: it stays
+  except OSError:  # a file system without locks: the folder stays
     pass
   finally:
     os.close(handle)
@@ -143,19 +144,19 @@ def _is_busy(folder: pathlib.Path) -> bool:
 
 
 def _sync(path: pathlib.Path) -> None:
-  """Or a power cut leaves the name without the data."""
+  """Writes a file to the disk, so that a power cut can't lose its data."""
   with path.open("rb") as file:
     os.fsync(file.fileno())
 
 
 @contextlib.contextmanager
 def _of_target(target: pathlib.Path, own: pathlib.Path) -> Iterator[None]:
-  """Names the target in the errors of writing it."""
+  """Names the target, not the temporary path, in errors of writing it."""
   try:
     yield
   except UserError:
     raise
-  except Exception as e:  # safetensors, among others, has one of its own
+  except Exception as e:  # safetensors, for one, raises an error of its own
     number = _number(e)
     if isinstance(e, OSError) and isinstance(e.filename, str):
       if pathlib.Path(e.filename).is_relative_to(own):
@@ -172,18 +173,19 @@ def check_output(
   *,
   folder: bool = False,
 ) -> None:
-  """Refuses an output that can't be, before anything is done.
+  """Refuses an output path that can't be written, before any work is done.
 
   Args:
-    target: that will be written.
-    flag: that named it, e.g. "--out".
-    inputs: flag -> path; what isn't there, such as a name on the hub, is left
-      out.
-    folder: whether it will be a folder of its own, and not a file.
+    target: path that will be written.
+    flag: the flag that named the path, e.g. "--out".
+    inputs: flag -> path that is read; a path that doesn't exist, such as a name
+      on the hub, is left out.
+    folder: whether the target will be a new folder, rather than a file.
 
   Raises:
-    UserError: it is an input, by whatever name, or lies in one; it is there
-      and isn't a file; or its folder can't be written to.
+    UserError: the target is an input, by whatever name, or lies in one; it
+      exists and isn't a file, or is to be a folder; or its parent can't be
+      written to.
   """
   where, real = f"{flag}={target}", pathlib.Path(os.path.realpath(target))
   for name, path in inputs.items():
@@ -198,9 +200,7 @@ def check_output(
         remedy="Name another place.",
       )
   if folder and real.exists():
-    raise UserError(
-      "is there already.", where=where, remedy="Name a new folder."
-    )
+    raise UserError("already exists.", where=where, remedy="Name a new folder.")
   if real.exists() and not real.is_file():
     raise UserError("isn't a file.", where=where, remedy="Name a new file.")
   above = next(p for p in real.parents if p.exists())
@@ -212,7 +212,7 @@ def check_output(
 
 @contextlib.contextmanager
 def naming(path: pathlib.Path) -> Iterator[None]:
-  """Gives an OSError the name of a file: those of a full disk have none."""
+  """Adds a file's name to an OSError without one, as a full disk raises."""
   try:
     yield
   except OSError as e:
@@ -227,13 +227,18 @@ def unwritable(
   folder: pathlib.Path,
   again: str = "it goes on from there",
 ) -> Unwritable:
-  """The error of something that couldn't be written.
+  """Makes the error that tells a user that a file couldn't be written.
 
   Args:
-    error: what was raised.
-    what: that couldn't be written.
-    folder: that it belongs in.
-    again: what the same command does afterwards; "" for all anew.
+    error: the exception that was raised.
+    what: a noun phrase for what couldn't be written, e.g. a path.
+    folder: the folder in which it was to be written.
+    again: what the same command does when it is run again; "" where it starts
+      from the beginning.
+
+  Returns:
+    The error, with the reason, the free space where that may be the reason,
+    and a remedy.
   """
   number = _number(error)
   reason = getattr(error, "strerror", None) or (
@@ -260,7 +265,10 @@ def is_full(error: Exception) -> bool:
 
 
 def _number(error: Exception) -> int | None:
-  """The errno of an error; libraries in C++ and Rust give the text alone."""
+  """The errno of an error, or None.
+
+  Libraries in C++ and Rust give only the system's text, which is looked up.
+  """
   if isinstance(error, OSError) and error.errno is not None:
     return error.errno
   said = str(error).lower()
@@ -278,16 +286,19 @@ def telling(
   saved: Callable[[], str],
   again: str = "it goes on from there",
 ) -> Iterator[None]:
-  """Turns an OSError of writing below a folder into Unwritable, and adds what
-  is kept.
+  """Turns an OSError of writing below a folder into Unwritable.
 
-  One that names a file elsewhere isn't about the folder: where a disk is full,
-  that file's folder is named. Others of those pass.
+  An OSError that names a file elsewhere isn't about the folder: where the disk
+  is full or read-only, the error names that file's folder; otherwise the
+  OSError passes unchanged.
 
   Args:
-    folder: that is written to.
-    saved: gives a sentence on what is kept.
+    folder: the folder that is written to.
+    saved: gives a sentence about what has been saved, which is added.
     again: as for `unwritable`.
+
+  Raises:
+    Unwritable: instead of the OSError.
   """
   try:
     yield

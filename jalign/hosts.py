@@ -1,7 +1,8 @@
-"""What one process does for all that train a run together.
+"""What the first process does for all processes that train a run together.
 
-Every process computes; files, locks and lines for people are the first one's,
-except for a checkpoint's arrays, of which each process writes its own part.
+Every process computes. Only the first writes files, takes locks and prints
+lines for people, except that each process writes its own part of a checkpoint's
+arrays.
 """
 
 import functools
@@ -17,9 +18,9 @@ def host0() -> bool:
 
 
 def once(function: Callable[..., Any]) -> Callable[..., Any]:
-  """A function that does something on the first process alone, once per run.
+  """Makes a function act on the first process alone: once in the whole run.
 
-  On the others a call does nothing; nobody gets a result.
+  On the other processes a call does nothing. A call returns None everywhere.
   """
 
   @functools.wraps(function)

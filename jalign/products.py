@@ -1,4 +1,4 @@
-"""Products of matrices, asked for as XLA does them fast on every device."""
+"""Matrix products, written so that XLA is fast on every device."""
 
 import jax
 import jax.numpy as jnp
@@ -7,20 +7,20 @@ from jalign.types import Array
 
 
 def matmul(a: Array, b: Array, *, transposed: bool = False) -> Array:
-  """Product of two matrices, accumulated in float32 and given back so.
+  """Product of two matrices, accumulated and returned in float32.
 
-  Without that output XLA:CPU converts both bfloat16 operands first.
+  With a bfloat16 output XLA:CPU would first convert both bfloat16 operands.
 
   Args:
     a: [N, D].
     b: [D, K], or [K, D] where `transposed`; of a's dtype.
-    transposed: contract b's second axis.
+    transposed: whether to contract b's second axis instead of its first.
 
   Returns:
     [N, K] float32.
   """
-  # XLA:CPU multiplies a single bfloat16 row by a loop, eight times as slow as
-  # it multiplies two.
+  # XLA:CPU multiplies a single bfloat16 row in a loop, which is eight times as
+  # slow as multiplying two rows.
   alone = a.shape[0] == 1 and a.dtype == jnp.bfloat16
   if alone and jax.default_backend() == "cpu":
     a = jax.lax.optimization_barrier(jnp.concatenate([a, a]))

@@ -1,11 +1,12 @@
-"""Meshes, rules from logical axes to mesh axes, and the checks on both.
+"""Meshes, rules that map logical axes to mesh axes, and checks of both.
 
-A parameter names its axes logically (`("embed", "heads", None)`); a table of
-rules maps the names to mesh axes; Flax translates. The mesh has three axes:
+A parameter names its axes logically (`("embed", "heads", None)`), a table of
+rules maps these names to mesh axes, and Flax translates. The mesh has three
+axes:
 
-  data    replicas of the parameters, each with its own rows of the batch
-  fsdp    rows of the batch too, and the parameters split along `embed`
-  tensor  heads, mlp and vocabulary split; every row of the batch on each
+  data    splits the rows of the batch; every device has all parameters
+  fsdp    splits the rows of the batch too, and the parameters along `embed`
+  tensor  splits heads, mlp and vocabulary; every device has all rows
 """
 
 import math
@@ -40,16 +41,17 @@ def make_mesh(
   *,
   devices: Sequence[jax.Device] | None = None,
 ) -> Mesh:
-  """Returns a mesh with axes `data`, `fsdp` and `tensor`, compiler-sharded.
+  """Makes a mesh with axes `data`, `fsdp` and `tensor`; the compiler shards.
 
   Args:
-    data: devices along `data`; -1 takes all that the other two leave.
+    data: devices along `data`; -1 for as many as the other two axes leave.
     fsdp: devices along `fsdp`.
     tensor: devices along `tensor`.
-    devices: those to use; all of the default backend by default.
+    devices: devices to use; by default all devices of the default backend.
 
   Raises:
-    UserError: the sizes don't multiply to the number of devices.
+    UserError: a size is below 1, or the product of the sizes isn't the number
+      of devices.
   """
   devices = jax.devices() if devices is None else list(devices)
   sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
@@ -69,7 +71,8 @@ def make_mesh(
       remedy="Choose sizes whose product is the number of devices, or data=-1"
       " with fsdp * tensor a divisor of it.",
     )
-  # make_mesh defaults to explicit axes, under which constraints are asserts.
+  # By default make_mesh makes explicit axes, on which a sharding constraint
+  # only asserts.
   return jax.make_mesh(
     tuple(sizes.values()),
     MESH_AXES,
@@ -85,7 +88,7 @@ def mesh_axes(axes: Sequence[str | None], rules: Rules) -> PartitionSpec:
 
 
 def axis_size(mesh: Any, axes: Any) -> int:
-  """Devices along a mesh axis, a tuple of them, or None (1)."""
+  """Number of devices along a mesh axis or a tuple of axes; 1 for None."""
   if axes is None:
     return 1
   names = (axes,) if isinstance(axes, str) else axes
@@ -93,7 +96,10 @@ def axis_size(mesh: Any, axes: Any) -> int:
 
 
 def dividing(axes: Any, size: int) -> Any:
-  """Mesh axes that split a dimension; None outside a mesh or if they don't."""
+  """The mesh axes if they can split a dimension of this size, or else None.
+
+  None, too, outside a mesh and where the axes have a single device.
+  """
   mesh = jax.sharding.get_abstract_mesh()
   count = 1 if mesh.empty else axis_size(mesh, axes)
   return None if count == 1 or size % count else axes
@@ -103,16 +109,16 @@ def shardings(specs: Any, mesh: Mesh, rules: Rules = RULES) -> Any:
   """Maps a tree of specs (`.shape`, `.axes`) to a tree of NamedSharding.
 
   Raises:
-    UserError: a dimension is not divisible by its mesh axes, or two
-      dimensions of one parameter land on the same mesh axis; names the
-      parameter.
+    UserError: the devices of a mesh axis don't divide a dimension, or two
+      dimensions of one parameter land on the same mesh axis; the error names
+      the parameter.
   """
 
   def sharding_of(path, spec):
     name = "/".join(str(getattr(k, "key", k)) for k in path)
     used: list[str] = []
     for size, logical in zip(spec.shape, spec.axes):
-      # One at a time: on a collision Flax would drop the second in silence.
+      # One axis at a time: of two that collide Flax would silently drop one.
       axes = mesh_axes((logical,), rules)[0]
       if size % axis_size(mesh, axes):
         raise UserError(
@@ -148,10 +154,15 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def constrain(
   x: jax.Array, axes: Sequence[str | None], rules: Rules = RULES
 ) -> jax.Array:
-  """Pins the layout of an intermediate; the identity outside a mesh.
+  """Pins the layout of an intermediate array; the identity outside a mesh.
 
-  A dimension that its mesh axes don't divide is left replicated, so that a
+  A dimension whose size the mesh axes don't divide stays replicated, so that a
   single prompt can be decoded on any mesh.
+
+  Args:
+    x: the array.
+    axes: a logical name, or None, for each axis of x.
+    rules: maps logical names to mesh axes.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:

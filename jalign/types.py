@@ -1,17 +1,17 @@
-"""Records that cross module borders, and the legend of shape letters.
+"""Records that modules exchange, and the meaning of the shape letters.
 
 Shape letters, everywhere in jalign:
 
   B batch rows          T tokens of a sequence    S cache slots
-  K responses a prompt  N new (generated) tokens  C tokens of one chunk
+  K responses/prompt    N new (generated) tokens  C tokens of one chunk
   V vocabulary          D model width             F mlp width
   H query heads         G key/value heads         E head width
   L layers              M models of a mixture     P pairs (B = 2P rows)
 
-Conventions, true at every public border: sequences are right-padded; lengths
-and masks are data and are never inferred from token ids (pad may equal eos);
-log-probs are in nats, and a sequence's log-prob is the *sum* over its scored
-tokens.
+Conventions of every public function: sequences are right-padded; lengths and
+masks are data and are never inferred from token ids (the padding may have the
+id of the end of sequence); log-probs are in nats, and a sequence's log-prob is
+the *sum* over its scored tokens.
 """
 
 from collections.abc import Callable
@@ -29,8 +29,8 @@ class Layout(NamedTuple):
   """How a policy's logits are split over a mesh.
 
   Attributes:
-    batch_axes: mesh axis (or axes) over which rows are split, None for none.
-    vocab_axis: the same of the vocabulary.
+    batch_axes: mesh axis (or axes) over which rows are split, or None.
+    vocab_axis: mesh axis (or axes) over which the vocabulary is split, or None.
   """
 
   batch_axes: Any = None
@@ -51,23 +51,23 @@ def _first(params: Params, parts: tuple[Array, ...], rows: Array) -> Array:
 
 
 class Policy(NamedTuple):
-  """All that decoding needs: pure functions over a params tree.
+  """All that decoding needs of a model: pure functions over a params tree.
 
   Attributes:
     init_cache: `(params, batch, size) -> Cache` for `batch` rows of at most
       `size` tokens each. Rows are the first axis of every leaf: decoding
-      repeats, gathers and replaces rows of a cache that it knows nothing of.
+      repeats, gathers and replaces rows, and knows nothing else of a cache.
     extend: `(params, tokens [B, C], lengths [B], cache) -> (logits, cache)`.
       Appends the first `lengths[b]` of the C tokens to row b. C > 1 is a
-      prefill or a chunk of one, C == 1 a decode step. `logits` are float32
-      [B, V] after each row's last appended token; or, of a mixture, a tuple
-      of M such arrays, each model's own, the policy's first.
-    prepare: `(params, rows) -> params` as decoding wants them for so many rows
-      at a time: the loop calls it once, before the first token. The other
-      functions take either form.
+      prefill or a chunk of a prefill, C == 1 a decode step. `logits` are
+      float32 [B, V] after each row's last appended token; a mixture gives a
+      tuple of M such arrays, one for each model, the policy's first.
+    prepare: `(params, rows) -> params`, in the form that suits decoding `rows`
+      rows at a time. The loop calls it once, before the first token. The other
+      functions take params with and without this preparation.
     combine: `(params, parts, rows [B]) -> [B, V]`, the logits to draw from,
-      out of the M parts; `rows` are the indices of the caller's rows, for
-      params that differ between them.
+      made of the M parts; `rows` are the indices of the caller's rows, for
+      params that differ from row to row.
     layout: how a mesh splits the logits.
   """
 
@@ -79,19 +79,22 @@ class Policy(NamedTuple):
 
 
 class Head(struct.PyTreeNode):
-  """The map from hidden states to logits, kept apart so that it can stream.
+  """The map from hidden states to logits.
 
-  Logits are `cap(scale * hidden @ weight.T)`, `cap(z) = soft_cap *
-  tanh(z / soft_cap)`; or `dense(hidden)` where `dense` is given.
+  The head is apart from the model, so that log-probs can be computed a tile of
+  the vocabulary at a time. Logits are `cap(scale * hidden @ weight.T)`, with
+  `cap(z) = soft_cap * tanh(z / soft_cap)`; or `dense(hidden)` where `dense` is
+  given.
 
   Attributes:
     weight: [V, D] output embedding, or None for a dense head.
-    dense: `hidden [..., D] -> logits [..., V]`; for adapted modules whose
-      output layer is not a matrix. It is not streamed over the vocabulary.
+    dense: `hidden [..., D] -> logits [..., V]`, for adapted modules whose
+      output layer is not a matrix. A dense head is not streamed over the
+      vocabulary.
     scale: factor on the logits.
-    soft_cap: bound on the logits; None for none.
-    vocab_axis: mesh axis (or axes) over which V is split, None for none.
-    batch_axes: mesh axes over which the rows of hidden states are split.
+    soft_cap: bound on the logits' absolute values; None for no bound.
+    vocab_axis: mesh axis (or axes) over which V is split, or None.
+    batch_axes: mesh axes over which rows of hidden states are split, or None.
   """
 
   weight: Array | None
@@ -105,17 +108,19 @@ class Head(struct.PyTreeNode):
 
 
 class Model(NamedTuple):
-  """A language model: to params what optax.GradientTransformation is to state.
+  """A language model: pure functions that take the params, as optax's do.
 
-  Every `Model` is a `Policy` too (the last five fields).
+  The last five fields are those of `Policy`, so that every `Model` can be
+  decoded.
 
   Attributes:
     init: `key -> params`.
     forward: `(params, tokens [B, T], positions=None, segment_ids=None,
-      prefix_ids=None) -> hidden [B, T, D]`. Never logits. Positions default to
-      0 .. T-1; tokens attend causally, and only within their segment where ids
-      are given. `prefix_ids` names one more segment that each token sees: the
-      prompt of several responses, say; its own where there is no other.
+      prefix_ids=None) -> hidden [B, T, D]`, never logits. Positions default to
+      0 .. T-1. Tokens attend causally, and only within their segment where
+      `segment_ids` are given. `prefix_ids` names one more segment that each
+      token sees, such as the prompt that several responses share; a token
+      without such a segment has its own id there.
     head: `params -> Head`.
     init_cache: as `Policy.init_cache`.
     extend: as `Policy.extend`.
@@ -137,17 +142,18 @@ class Model(NamedTuple):
 class Packed(struct.PyTreeNode):
   """Rows that hold several sequences side by side, for a model to read.
 
-  Rows come in G groups of n, W slots wide. A group holds all of R / G of the R
-  sequences, in their order, so that devices can take groups whole. Each slot
-  predicts the one after it, within its sequence.
+  There are G groups of n rows, and each row has W slots for tokens. A group
+  holds R / G whole sequences of the R, in their order, so that a device can
+  take whole groups. Each slot predicts the next slot of its sequence.
 
   Attributes:
     tokens: [G, n, W] int32.
-    positions: [G, n, W] int32, each token's place in its sequence.
+    positions: [G, n, W] int32, each token's position in its sequence.
     segment_ids: [G, n, W] int32, 0 on padding; see `Model.forward`.
-    places: [G, R / G, T] int32 slot, among the n * W of its group, of the
-      state after each token of each sequence; 0 on padding.
-    prefix_ids: [G, n, W] int32, where sequences share what they begin with.
+    places: [G, R / G, T] int32; for each token of each sequence, the slot among
+      the n * W of its group that holds the state after the token; 0 on padding.
+    prefix_ids: [G, n, W] int32; None unless sequences share a beginning. See
+      `Model.forward`.
   """
 
   tokens: Array
@@ -164,8 +170,9 @@ class Sequences(struct.PyTreeNode):
     tokens: [B, T] int32: prompt, response, end of sequence, padding.
     mask: [B, T] bool, True on the scored tokens: the response with its end of
       sequence. mask[:, 0] is False (the first token has no prediction).
-    lengths: [B] int32 tokens before the padding.
-    packed: the same sequences in fewer rows, which are read in their place.
+    lengths: [B] int32, number of tokens before the padding.
+    packed: the same sequences in fewer rows, which a model reads instead of
+      `tokens`; None to read `tokens`.
   """
 
   tokens: Array
@@ -182,12 +189,12 @@ class SequenceBatch(struct.PyTreeNode):
     weights: [B] float32; 0 marks a row that only fills the batch.
     rewards: [B] float32 reward of each response.
     values: [B] float32 expected reward of the prompt, before the response.
-    preference: [B] float32 P(response > an opponent's), in [0, 1].
-    ref_logps: [B] float32, where they were precomputed.
+    preference: [B] float32 P(response > an opponent's response), in [0, 1].
+    ref_logps: [B] float32 precomputed log-probs under the reference, or None.
     old_token_logps: [B, T - 1] float32 log-probs of tokens 1 .. T - 1 when they
       were sampled; 0 where a token isn't scored.
-    advantages: [B, T - 1] float32, of each of these tokens; or [B], where the
-      tokens of a response share one.
+    advantages: [B, T - 1] float32 advantages of these tokens; or [B], where the
+      tokens of a response share an advantage.
   """
 
   sequences: Sequences
@@ -205,12 +212,12 @@ class PairBatch(struct.PyTreeNode):
 
   Attributes:
     sequences: 2P rows, interleaved: rows 0, 2, 4 ... are chosen and rows
-      1, 3, 5 ... rejected, so that a pair stays on one shard of the data.
+      1, 3, 5 ... rejected, so that both rows of a pair are on one device.
     weights: [P] float32; 0 marks a pair that only fills the batch.
     preference: [P] float32 P(chosen > rejected) in [0, 1], for soft labels.
     chosen_scores: [P] float32 reward of the chosen response.
     rejected_scores: [P] float32 reward of the rejected response.
-    ref_logps: [2P] float32 reference log-probs, where they were precomputed.
+    ref_logps: [2P] float32 precomputed log-probs under the reference, or None.
   """
 
   sequences: Sequences
@@ -229,7 +236,8 @@ class ListBatch(struct.PyTreeNode):
     weights: [B] float32; 0 marks a list that only fills the batch.
     scores: [B, K] float32, higher is better.
     valid: [B, K] bool, False where a list is shorter than K.
-    ref_logps: [B * K] float32, where they were precomputed.
+    ref_logps: [B * K] float32 precomputed log-probs under the reference, or
+      None.
   """
 
   sequences: Sequences
@@ -240,7 +248,7 @@ class ListBatch(struct.PyTreeNode):
 
 
 class RolloutBatch(struct.PyTreeNode):
-  """K sampled responses to each prompt, with what was recorded of them.
+  """K sampled responses to each prompt, with rewards and recorded log-probs.
 
   Attributes:
     sequences: B * K rows, the K responses of a prompt adjacent.
@@ -249,10 +257,10 @@ class RolloutBatch(struct.PyTreeNode):
     valid: [B, K] bool, False where a prompt has fewer than K responses.
     old_token_logps: [B * K, T - 1] float32 log-probs of tokens 1 .. T - 1 when
       they were sampled; 0 where a token isn't scored.
-    advantages: [B * K, T - 1] float32, of each of these tokens; or [B, K],
-      where the tokens of a response share one.
-    ref_token_logps: [B * K, T - 1] float32 log-probs under the reference,
-      where they were recorded.
+    advantages: [B * K, T - 1] float32 advantages of these tokens; or [B, K],
+      where the tokens of a response share an advantage.
+    ref_token_logps: [B * K, T - 1] float32 log-probs of these tokens under the
+      reference; None unless they were recorded.
   """
 
   sequences: Sequences
@@ -268,13 +276,13 @@ class ScoreBatch(struct.PyTreeNode):
   """Ranked responses to each prompt, for the head of a reward model.
 
   Attributes:
-    sequences: B * K rows, the K responses of a prompt adjacent, the best
-      first: of a pair, the chosen one.
+    sequences: B * K rows, the K responses of a prompt adjacent and the best
+      response first; the chosen response is the first of a pair.
     weights: [B] float32; 0 marks an example that only fills the batch.
-    ranks: [B, K] float32 places, 1 for the best; equal ones are ties.
+    ranks: [B, K] float32, 1 for the best response; equal ranks are ties.
     valid: [B, K] bool, False where a prompt has fewer than K responses.
-    preference: [B] float32 P(first > second) in [0, 1], of pairs.
-    margin: [B] float32 by how much the first is better, of pairs.
+    preference: [B] float32 P(first > second) in [0, 1]; for pairs only.
+    margin: [B] float32, how much better the first response is; for pairs only.
   """
 
   sequences: Sequences
@@ -293,12 +301,13 @@ class UnpairedBatch(struct.PyTreeNode):
     weights: [B] float32; 0 marks a row that only fills the batch.
     desirable: [B] bool.
     mismatched: B rows, each prompt with a response to another prompt: samples
-      for the KL of KTO.
-    mismatched_cut: [B] float32 tokens that didn't fit in a mismatched row.
-    unmatched: [B] float32, 1 where there is no response to another prompt:
-      the mismatched row scores nothing.
+      for KTO's estimate of the KL.
+    mismatched_cut: [B] float32, number of tokens that didn't fit in a
+      mismatched row.
+    unmatched: [B] float32, 1 where there is no response to another prompt and
+      the mismatched row therefore has no scored token.
     desirable_rate: [B] float32 P(desirable | prompt), in [0, 1].
-    ref_logps: [B] float32, where they were precomputed.
+    ref_logps: [B] float32 precomputed log-probs under the reference, or None.
   """
 
   sequences: Sequences
@@ -326,9 +335,9 @@ class Rollout(struct.PyTreeNode):
     finished: [B] bool, True where the response ended with a stop sequence
       rather than at the length limit.
     entropy: [B, T] float32 entropy (nats) of the policy's own distribution,
-      untempered, that each sampled token was drawn from; None if not asked.
-    top_k_mass: [B, T] float32 probability of that distribution's k most
-      probable tokens; None if not asked.
+      untempered and untruncated, at each sampled token; None unless asked for.
+    top_k_mass: [B, T] float32 probability of the k most probable tokens of that
+      same distribution; None unless asked for.
   """
 
   sequences: Sequences

@@ -1,4 +1,4 @@
-"""Sampling: one jitted loop over any policy, samplers, and mixtures."""
+"""Sampling: one jitted loop for any policy, samplers, mixtures of policies."""
 
 from jalign.decode.buckets import bucket, compiled
 from jalign.decode.categorical import DrawnTokens, greedy, inverse_cdf, log_prob

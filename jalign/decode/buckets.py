@@ -1,4 +1,4 @@
-"""Few programs for many lengths, and a count of those that were compiled."""
+"""Rounds lengths up, so that few programs are compiled; counts the programs."""
 
 import collections
 
@@ -7,13 +7,16 @@ _compiled: collections.Counter[str] = collections.Counter()
 
 
 def bucket(size: int) -> int:
-  """The length that a program is compiled for: at least `size`.
+  """Rounds a length up to one for which programs are compiled.
 
-  Lengths up to 16 are their own; beyond, there are four to a factor of two
-  (20, 24, 28, 32, 40 ...), so that a quarter is padding at most.
+  Lengths up to 16 stay as they are. Above 16 there are four lengths for each
+  factor of two (20, 24, 28, 32, 40 ...): padding adds at most a quarter.
 
   Args:
-    size: tokens, at least 1.
+    size: number of tokens, at least 1.
+
+  Returns:
+    The rounded length, at least `size`.
   """
   if size <= _EXACT:
     return size
@@ -22,17 +25,18 @@ def bucket(size: int) -> int:
 
 
 def count_compiled(name: str) -> None:
-  """Counts one program; called while it is traced."""
+  """Adds one to the count of a program; called while JAX traces the program."""
   _compiled[name] += 1
 
 
 def compiled() -> dict[str, int]:
-  """Programs that `generate` has compiled in this process, and how often.
+  """Programs that `generate` has compiled in this process, counted by shape.
 
-  One name can count more than once: a program belongs to a policy, a sampler
-  and types, too. Many names: prompts come in many widths or batch sizes.
+  A shape counts more than once where the policy, the sampler or the dtypes
+  differed. Many different shapes mean that prompts come in many widths or batch
+  sizes.
 
   Returns:
-    "8 prompts of 64 + 128 tokens" -> number of programs.
+    A shape such as "8 rows of 64 + 128 tokens" -> number of programs.
   """
   return dict(_compiled)

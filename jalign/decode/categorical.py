@@ -1,8 +1,8 @@
-"""Tokens and log-probs out of logits, split over a mesh or not.
+"""Draws tokens, with their log-probs, from logits that a mesh may split.
 
-A draw takes one uniform number a row, not one for each entry of the
-vocabulary, and one pass gives the token and its log-prob. Where the vocabulary
-is split, devices exchange [B] statistics and never logits.
+A draw takes one uniform number per row, not one per entry of the vocabulary,
+and a single pass gives the token and its log-prob. Where the vocabulary is
+split, devices exchange statistics of shape [B] and never logits.
 """
 
 import functools
@@ -18,11 +18,11 @@ from jalign.types import NOT_SPLIT, Array, Layout
 
 
 class DrawnTokens(NamedTuple):
-  """What was drawn.
+  """Drawn tokens and their log-probs.
 
   Attributes:
     tokens: [B] int32.
-    logps: [B] float32 log-prob of each, nats.
+    logps: [B] float32 log-prob of each token, nats.
   """
 
   tokens: Array
@@ -32,26 +32,30 @@ class DrawnTokens(NamedTuple):
 def inverse_cdf(
   logits: Array, uniforms: Array, layout: Layout = NOT_SPLIT
 ) -> DrawnTokens:
-  """Draws from softmax(logits) with one uniform a row.
+  """Draws from softmax(logits) with one uniform number per row.
 
-  Levels: the device's part of the vocabulary, where it is split, by the parts'
-  sums; a block in it by the blocks' sums; the token in the block. So the
-  cumulative sums run over short axes only. The order is the vocabulary's: the
-  same uniforms give the same tokens on any mesh, up to rounding.
+  The draw goes by levels: where the vocabulary is split, it first chooses a
+  device's part by the sums of the parts, then a block by the sums of the
+  blocks, then the token in the block. So cumulative sums run over short axes
+  only. All levels follow the vocabulary's order, so that the same uniforms give
+  the same tokens on any mesh, up to rounding.
 
   Args:
     logits: [B, V], -inf for tokens that may not be drawn.
     uniforms: [B] in [0, 1).
     layout: how a mesh splits the logits.
+
+  Returns:
+    The tokens and their log-probs.
   """
   return DrawnTokens(*_by_parts(_inverse_cdf, layout, logits, uniforms))
 
 
 def greedy(logits: Array, layout: Layout = NOT_SPLIT) -> Array:
-  """The first most probable token [B] int32 of logits [B, V].
+  """The most probable token [B] int32 of logits [B, V], the first among equals.
 
-  A maximum and then a minimum of indices: on the CPU an argmax is some thirty
-  times slower.
+  The token is found by a maximum of the logits and a minimum of indices: on the
+  CPU an argmax is some thirty times slower.
   """
   return _by_parts(_greedy, layout, logits)
 
@@ -62,7 +66,10 @@ def log_prob(logits: Array, tokens: Array, layout: Layout = NOT_SPLIT) -> Array:
 
 
 def _by_parts(function, layout, logits, *rows):
-  """Runs on each device's part of the logits, with the vocabulary's axis."""
+  """Runs a function on each device's part of the logits, in a shard_map.
+
+  The function takes `axis`, the mesh axis that splits the vocabulary, or None.
+  """
   batch_axes = dividing(layout.batch_axes, logits.shape[0])
   axis = dividing(layout.vocab_axis, logits.shape[1])
   function = functools.partial(function, axis=axis)
@@ -78,7 +85,7 @@ def _by_parts(function, layout, logits, *rows):
 
 
 def _top(logits, axis):
-  """[B] maxima, and the first token of this device's part."""
+  """[B] maxima over the vocabulary, and the first token id of this part."""
   top = jnp.max(logits, -1)
   if axis is None:
     return top, 0
@@ -113,7 +120,7 @@ def _inverse_cdf(logits, uniforms, axis):
   logp = picked - top - jnp.log(total)
   if axis is None:
     return token, logp
-  # The others' rows may hold anything, an infinity too.
+  # The rows whose token is another device's may hold anything, even infinity.
   return jax.lax.psum(
     (jnp.where(mine, token, 0), jnp.where(mine, logp, 0.0)), axis
   )
@@ -140,9 +147,10 @@ def _log_prob(logits, tokens, axis):
 
 
 def _block_width(vocab: int) -> int:
-  """A width of blocks that divides the vocabulary, so that nothing is padded.
+  """A width of blocks, near 256, that divides the vocabulary; else 256.
 
-  For Qwen's 151,936 tokens padding took 0.6 of the time of a draw on the CPU.
+  Where the width divides it, no padding is needed. For Qwen's 151,936 tokens
+  padding took 0.6 of the time of a draw on the CPU.
   """
   divisors = [w for w in range(64, 513) if vocab % w == 0]
   return min(divisors, key=lambda w: abs(math.log(w / 256)), default=256)
@@ -152,8 +160,8 @@ def _first_above(mass: Array, target: Array) -> tuple[Array, Array]:
   """First index [B] where the cumulative mass [B, W] exceeds the target.
 
   Rounding can leave the target at the total; the last index with mass is
-  taken then, so that a token of no mass is never drawn. Also returns the rest
-  of the target inside that entry.
+  taken then, so that a token without mass is never drawn. The second result
+  [B] is the target less the mass before that index.
   """
   cumulative = jnp.cumsum(mass, -1)
   index = jnp.sum(cumulative <= target[:, None], -1, dtype=jnp.int32)

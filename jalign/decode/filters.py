@@ -1,9 +1,9 @@
-"""Changes to logits before a draw: what is forbidden, rarer or cut off.
+"""Changes to logits before a draw: biases, penalties and truncation.
 
-Nothing here sorts the vocabulary. A filter finds its threshold by bisection
-over the bit patterns of float32, which are ordered like the numbers
-themselves: 32 passes of compare and reduce give the exact threshold. Under a
-mesh that splits the vocabulary, a pass reduces [B] numbers over it.
+No filter sorts the vocabulary. Top-k and top-p find their threshold by
+bisection over the bit patterns of float32, which can be ordered like the
+numbers: 32 passes that compare and reduce give the exact threshold. Where a
+mesh splits the vocabulary, each pass exchanges [B] numbers between devices.
 """
 
 import jax
@@ -20,10 +20,18 @@ def add_bias(
   bias: tuple[tuple[int, float], ...],
   forbidden: tuple[int, ...],
 ) -> Array:
-  """Adds to the logits [B, V] of some tokens; -inf for forbidden ones.
+  """Adds a bias to the logits of some tokens, and forbids others.
+
+  Args:
+    logits: [B, V].
+    bias: (token id, what is added to its logit).
+    forbidden: ids of tokens whose logits become -inf.
+
+  Returns:
+    [B, V] logits.
 
   Raises:
-    UserError: a token is outside the vocabulary, or all are forbidden.
+    UserError: a token is outside the vocabulary, or all tokens are forbidden.
   """
   vocab = logits.shape[-1]
   for where, ids in (("forbidden", forbidden), ("bias", [i for i, _ in bias])):
@@ -38,27 +46,34 @@ def add_bias(
     shift[token] += value
   shift[list(forbidden)] = -np.inf
   if np.isneginf(shift).all():
-    raise UserError("no token is left.", where="sampler.forbidden")
+    raise UserError("no token is left to draw.", where="sampler.forbidden")
   return logits + shift
 
 
 def penalize_repetition(logits: Array, seen: Array, *, penalty: float) -> Array:
-  """Divides positive logits of tokens that have occurred, multiplies others.
+  """Makes tokens that have occurred rarer (or more frequent, below 1).
 
-  Keskar et al. 2019, "CTRL", arXiv:1909.05858, section 4.1, in the sign-aware
-  form of `transformers`.
+  Of these tokens, positive logits are divided by the penalty and negative
+  logits are multiplied by it: Keskar et al. 2019, "CTRL", arXiv:1909.05858,
+  section 4.1, in the sign-aware form of `transformers`.
 
   Args:
     logits: [B, V].
     seen: [B, V] bool, True for tokens of a row's prompt and response so far.
-    penalty: above 1 makes them rarer.
+    penalty: > 0; above 1 it makes the seen tokens rarer.
+
+  Returns:
+    [B, V] logits.
   """
   penalized = jnp.where(logits < 0, logits * penalty, logits / penalty)
   return jnp.where(seen, penalized, logits)
 
 
 def keep_top_k(logits: Array, *, k: int) -> Array:
-  """-inf below the k-th largest of each row of [B, V]; ties with it stay."""
+  """Sets logits [B, V] below the k-th largest of their row to -inf.
+
+  Logits equal to the k-th largest all stay.
+  """
   if k >= logits.shape[-1]:
     return logits
   enough = lambda above: jnp.sum(above, -1) >= k
@@ -66,27 +81,36 @@ def keep_top_k(logits: Array, *, k: int) -> Array:
 
 
 def keep_top_p(logits: Array, *, p: float) -> Array:
-  """-inf outside the smallest set of likeliest tokens with probability >= p."""
+  """Keeps the fewest most probable tokens whose probability reaches p.
+
+  The logits [B, V] of other tokens become -inf; ties with the last stay.
+  """
   probs = jax.nn.softmax(logits, -1)
   enough = lambda above: jnp.sum(jnp.where(above, probs, 0.0), -1) >= p
   return _keep_from_threshold(logits, enough)
 
 
 def keep_min_p(logits: Array, *, p: float) -> Array:
-  """-inf where a token is less than p times as probable as the likeliest."""
+  """Sets to -inf the logits [B, V] of tokens far less probable than the top.
+
+  Those are the tokens less than p times as probable as the most probable token.
+  """
   floor = jnp.max(logits, -1, keepdims=True) + jnp.log(p)
   return jnp.where(logits >= floor, logits, -jnp.inf)
 
 
 def _ordered_bits(x: Array) -> Array:
-  """float32 -> uint32 with the same order (-0.0 counts as 0.0)."""
+  """Maps float32 to uint32 in the same order (-0.0 counts as 0.0)."""
   bits = jax.lax.bitcast_convert_type(x + 0.0, jnp.uint32)
   flip = jnp.where(bits >> 31, jnp.uint32(0xFFFFFFFF), jnp.uint32(0x80000000))
   return bits ^ flip
 
 
 def _keep_from_threshold(logits, enough):
-  """Keeps values from the highest threshold whose upper set is `enough`."""
+  """Sets logits to -inf below the highest threshold that keeps `enough`.
+
+  `enough` takes a mask [B, V] of kept tokens and gives [B] booleans.
+  """
   keys = _ordered_bits(logits)
 
   def body(i, threshold):

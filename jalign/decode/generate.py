@@ -44,41 +44,45 @@ def generate(
   entropy: bool = False,
   top_k_mass: int = 0,
 ) -> Rollout:
-  """Samples responses to every prompt; stops early when all have ended.
+  """Samples responses to every prompt; stops when all responses have ended.
 
-  Jitted; one executable for each bucket of lengths (`jalign.decode.bucket`),
-  batch size, policy and sampler, whatever the params. Each row's randomness
-  comes from its own key folded with the position of the token, so it doesn't
-  depend on the row's neighbours, the padding or the mesh.
+  The loop is jitted: one program for each bucket of lengths
+  (`jalign.decode.bucket`), batch size, policy and sampler, whatever the params'
+  values. The randomness of a row comes from the row's key folded with the
+  position of the token, so that a response doesn't depend on the other rows,
+  the padding or the mesh.
 
   Args:
     policy: a `Policy` or `Model`, plain or a mixture.
-    params: its params.
+    params: the policy's params.
     prompts: [B, T] int32, right-padded.
     prompt_lengths: [B] int32, each at least 1.
-    keys: [B * K] PRNG keys, one a row of the result.
-    max_new_tokens: N, tokens of a response at most, the stop token included.
-    stop_ids: what ends a response: a token, or several in a row, all of them
-      of the response; they are part of it and are scored.
-    pad_id: fills columns after a response.
+    keys: [B * K] PRNG keys, one for each row of the result.
+    max_new_tokens: N, the most tokens of a response, stop tokens included.
+    stop_ids: stop sequences, which end a response: token ids or tuples of
+      several ids, all of which the response has to contain. The stop sequence
+      is part of the response and is scored.
+    pad_id: token id that fills the columns after a response.
     draw: the sampler (jalign.decode.sampler); temperature 1 by default.
-    samples: K, responses to each prompt, adjacent in the result. The prompt is
-      run through the model once.
-    slots: rows that are decoded at a time; all by default. With fewer, a row
-      that ends takes the next prompt, so that no row waits for the longest
-      response of a batch; each of the K samples then reads the prompt anew.
+    samples: K, responses to each prompt, adjacent in the result. The model
+      reads the prompt once for all of them, unless `slots` is given.
+    slots: number of rows that are decoded at a time; all by default. With
+      fewer, a row whose response ends takes the next prompt, so that no row
+      waits for the longest response of a batch; each of the K samples then
+      reads the prompt anew.
     chunk: tokens of a prompt that a row reads at once; only with `slots`.
-    admit: rows that read together, once so many are idle; only with `slots`.
-      By default a sixteenth of them, at least one.
+    admit: number of rows that read prompts together, as soon as that many are
+      idle; only with `slots`. By default a sixteenth of the slots, at least 1.
     entropy: whether to record the policy's entropy at each token.
     top_k_mass: k, to record the probability of the policy's k most probable
-      tokens; 0 for none.
+      tokens; 0 to record nothing.
 
   Returns:
     Rollout of B * K rows with T + N columns; each response directly follows
     its prompt.
 
   Raises:
+    AssertionError: shapes differ, or there isn't one key per row.
     UserError: a count is below 1, or a stop sequence is empty.
   """
   chex.assert_rank([prompts, prompt_lengths], [2, 1])
@@ -127,7 +131,7 @@ def generate(
 
 
 def _check_keys(keys: Array, rows: int) -> None:
-  """AssertionError unless there is one PRNG key for each row."""
+  """Raises AssertionError unless there is one PRNG key for each row."""
   typed = jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
   wanted = (rows,) if typed else (rows, *keys.shape[1:2])
   if keys.shape == wanted and (typed or keys.ndim == 2):
@@ -135,12 +139,13 @@ def _check_keys(keys: Array, rows: int) -> None:
   given = "one key" if keys.ndim == (0 if typed else 1) else "keys"
   raise AssertionError(
     f"generate.keys: {given} of shape {keys.shape} for {rows} rows; each row"
-    f" of the result draws with its own. Pass jax.random.split(key, {rows})."
+    " of the result draws with a key of its own. Pass"
+    f" jax.random.split(key, {rows})."
   )
 
 
 def _cut(rollout: Rollout, columns: int) -> Rollout:
-  """The rollout without the columns that only fill its bucket."""
+  """Removes the columns that were added to round the lengths up."""
   total = rollout.sequences.tokens.shape[1]
   if columns == total:
     return rollout

@@ -1,4 +1,4 @@
-"""Combinations of policies that are policies again."""
+"""Mixtures of two policies, which are policies too."""
 
 import functools
 from typing import Any
@@ -15,9 +15,9 @@ class MixtureParams(struct.PyTreeNode):
 
   Attributes:
     policy: params of the first model.
-    reference: params of the second.
-    mix_ref: weight of the reference in [0, 1], [] or [B] for each row its
-      own; traced, so that a schedule never recompiles.
+    reference: params of the second model.
+    mix_ref: weight of the reference in [0, 1]: [], or [B] for a weight per
+      row. The weight is traced, so that changing its value never recompiles.
   """
 
   policy: Params
@@ -27,22 +27,23 @@ class MixtureParams(struct.PyTreeNode):
 
 @functools.lru_cache  # the same pair gives the same functions: one jit cache
 def geometric(policy: Any, reference: Any) -> Policy:
-  """Token-level geometric mixture, the sampler of Nash-MD and IPO-MD.
+  """Token-level geometric mixture, which Nash-MD and IPO-MD sample from.
 
   pi_mix(y_t | x, y_<t) is proportional to
   policy(y_t | ...)^(1 - mix_ref) * reference(y_t | ...)^mix_ref.
 
   Both models read the same prefix in one loop, each with its own cache; they
   may differ in size but share one vocabulary. The product of the token-level
-  mixtures is not the sequence-level mixture: the prefixes' normalisers differ
-  (both are in use; this one can be sampled).
+  mixtures is not the sequence-level mixture, because each prefix has a
+  normaliser of its own. Both mixtures are in use; the token-level mixture is
+  the one that can be sampled.
 
   Munos et al. 2023, "Nash Learning from Human Feedback", arXiv:2312.00886,
   section 7; Calandriello et al. 2024, arXiv:2403.08635, section 5.
 
   Args:
     policy: a `Policy` (or `Model`).
-    reference: another, of the same vocabulary.
+    reference: another `Policy` (or `Model`) of the same vocabulary.
 
   Returns:
     A `Policy` whose params are `MixtureParams`.
@@ -65,7 +66,8 @@ def geometric(policy: Any, reference: Any) -> Policy:
     weight = jnp.asarray(params.mix_ref, a.dtype)
     if weight.ndim:
       weight = weight[rows, None]
-    # Unnormalised logits mix to the same distribution as log-probs.
+    # Mixing unnormalised logits gives the same distribution as mixing
+    # log-probs.
     return (1.0 - weight) * a + weight * b
 
   def prepare(params: MixtureParams, rows: int) -> MixtureParams:

@@ -1,4 +1,4 @@
-"""Many prompts, few rows: a row that ends takes the next prompt at once."""
+"""Decoding many prompts in few rows: a row that ends takes the next prompt."""
 
 import jax
 import jax.numpy as jnp
@@ -28,20 +28,22 @@ def refilled(
 ) -> Output:
   """Decodes Q prompts in S rows.
 
-  Rows that have ended read their next prompts apart from the others, `admit`
-  rows together and `chunk` tokens at a time; then all live rows draw a token.
+  Rows whose response has ended read their next prompts, `admit` rows together
+  and `chunk` tokens at a time, while other rows wait; then all live rows draw a
+  token.
 
   Args:
-    policy: its functions.
-    params: as `policy.prepare` gives them.
-    prompts: Q of them, taken in their order.
+    policy: the policy's functions.
+    params: params as `policy.prepare` returns them.
+    prompts: Q prompts, taken in their order.
     options: how to draw and when to stop.
     slots: S.
     chunk: C, tokens of a prompt that a row reads at once.
-    admit: rows that have to be idle before they read, while others draw.
+    admit: number of rows that have to be idle before they read, as long as
+      other rows draw.
 
   Returns:
-    What was drawn: the same tokens as with a row for every prompt.
+    The output, with the same tokens as if every prompt had a row.
   """
   count, width = prompts.tokens.shape
   size = -(-width // chunk) * chunk
@@ -77,7 +79,7 @@ def refilled(
 
   def read(carry):
     rows, taken, output = carry
-    # Those in the middle of a prompt first, then idle ones.
+    # Rows in the middle of a prompt come first, then idle rows.
     rank = jnp.where(reading(rows), 0, jnp.where(idle(rows), 1, 2))
     chosen = jnp.argsort(rank, stable=True)[:admit]
     part = jax.tree.map(lambda x: x[chosen], rows)
@@ -137,7 +139,7 @@ def refilled(
 
 
 def _retire(rows: Rows, count: int) -> Rows:
-  """Takes its prompt from each row whose response has ended."""
+  """Makes each row whose response has ended a row without a prompt."""
   ended = ~rows.live & (rows.step > 0)
   return rows.replace(prompt=jnp.where(ended, count, rows.prompt))
 

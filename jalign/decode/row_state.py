@@ -1,4 +1,8 @@
-"""Rows that are being decoded: their state, and one draw for all of them."""
+"""The state of rows that are being decoded, and the draw of their next token.
+
+Letters: S rows, Q prompts, N columns of a response, W tokens of the longest
+stop sequence.
+"""
 
 from typing import Any, NamedTuple
 
@@ -14,15 +18,15 @@ _NONE = -1  # no token
 
 
 class DecodeOptions(NamedTuple):
-  """The hashable part of a decode.
+  """Options of decoding; hashable, because they are static in the jitted loop.
 
   Attributes:
     capacity: N, columns for tokens of a response.
     stops: sequences of tokens that end a response.
-    pad_id: fills columns after a response.
+    pad_id: token id that fills the columns after a response.
     draw: the sampler.
     entropy: whether the policy's entropy is recorded.
-    top_k_mass: k of the recorded probability; 0 for none.
+    top_k_mass: k of the recorded top-k probability; 0 to record none.
   """
 
   capacity: int
@@ -34,13 +38,13 @@ class DecodeOptions(NamedTuple):
 
 
 class Prompts(struct.PyTreeNode):
-  """What is asked.
+  """The prompts that are decoded, with a key for each.
 
   Attributes:
     tokens: [Q, T] int32, right-padded.
     lengths: [Q] int32.
     keys: [Q] PRNG keys.
-    limit: [] int32, tokens of a response at most.
+    limit: [] int32, the most tokens of a response.
   """
 
   tokens: Array
@@ -50,17 +54,21 @@ class Prompts(struct.PyTreeNode):
 
 
 class Rows(struct.PyTreeNode):
-  """The state of S rows; every leaf has them as its first axis.
+  """The state of S rows, which are the first axis of every leaf.
 
   Attributes:
-    cache: the policy's.
-    prompt: [S] int32 index of the row's prompt; Q or more where it has none.
-    read: [S] int32 tokens of the prompt that the cache holds.
-    step: [S] int32 tokens drawn so far.
-    last: [S] int32 the token drawn last.
+    cache: the policy's cache.
+    prompt: [S] int32 index of the row's prompt; Q or more for a row without a
+      prompt.
+    read: [S] int32, number of tokens of the prompt that the row has read; only
+      refilled decoding keeps count.
+    step: [S] int32, number of tokens drawn so far.
+    last: [S] int32, the token drawn last.
     live: [S] bool, whether another token is to be drawn.
-    recent: [S, W - 1] int32 tokens before the last, for stop sequences of W.
-    seen: [S, V] bool tokens that have occurred; None unless the sampler asks.
+    recent: [S, W - 1] int32, the tokens drawn last, to compare with stop
+      sequences; -1 where there are none yet.
+    seen: [S, V] bool, the tokens that have occurred; None unless the sampler
+      needs them.
   """
 
   cache: Any
@@ -74,12 +82,13 @@ class Rows(struct.PyTreeNode):
 
 
 class Output(struct.PyTreeNode):
-  """What has been drawn.
+  """The tokens that have been drawn, and what is recorded of each.
 
   Attributes:
     tokens: [Q, N] int32, negative where nothing was drawn.
-    values: [Q, N, C] float32: the log-prob as drawn, each model's own, then
-      entropy and top-k mass where they are asked for.
+    values: [Q, N, C] float32: the log-prob under the distribution that was
+      drawn from, the log-prob under each of the M models, then entropy and
+      top-k mass where they are asked for.
   """
 
   tokens: Array
@@ -89,7 +98,14 @@ class Output(struct.PyTreeNode):
 def start(
   cache: Any, prompt: Array, options: DecodeOptions, vocab: int
 ) -> Rows:
-  """Rows that have read nothing and draw nothing yet."""
+  """Rows that have read nothing and draw nothing yet.
+
+  Args:
+    cache: a new cache of S rows.
+    prompt: [S] int32 index of each row's prompt.
+    options: how to draw and when to stop.
+    vocab: V.
+  """
   count = prompt.shape[0]
   zeros = jnp.zeros(count, jnp.int32)
   width = max((len(stop) for stop in options.stops), default=1)
@@ -109,14 +125,14 @@ def start(
 
 
 def empty_output(count: int, models: int, options: DecodeOptions) -> Output:
-  """Nothing drawn for `count` prompts."""
+  """The output for `count` prompts before anything is drawn."""
   columns = 1 + models + options.entropy + bool(options.top_k_mass)
   shape = count, options.capacity
   return Output(jnp.full(shape, _NONE, jnp.int32), jnp.zeros((*shape, columns)))
 
 
 def mark_seen(seen: Array | None, tokens: Array, valid: Array) -> Array | None:
-  """Adds the valid ones of tokens [S, C] to each row's set."""
+  """Marks tokens [S, C] as seen in their rows, where `valid` [S, C] is True."""
   if seen is None:
     return None
   rows = jnp.arange(tokens.shape[0])[:, None]
@@ -135,21 +151,22 @@ def draw_next(
   """Draws and records the next token of every live row.
 
   Args:
-    policy: its functions.
-    params: its parameters.
+    policy: the policy's functions.
+    params: the policy's parameters.
     options: how to draw and when to stop.
-    prompts: of all rows.
-    rows: their state; S of them.
-    logits: of `policy.extend`.
+    prompts: the prompts of all rows.
+    rows: the state of S rows.
+    logits: logits that `policy.extend` has returned for these rows.
     output: what was drawn before.
 
   Returns:
-    The rows and the output after it.
+    The rows and the output after the draw.
   """
   parts = logits if isinstance(logits, tuple) else (logits,)
   at = jnp.minimum(rows.prompt, prompts.lengths.shape[0] - 1)
   mixed = policy.combine(params, parts, at)
-  # A row's own key and the token's position: whatever is beside it.
+  # The draw depends on the row's key and the token's position, and not on the
+  # other rows.
   positions = prompts.lengths[at] + rows.step
   uniforms = jax.vmap(
     lambda key, position: jax.random.uniform(jax.random.fold_in(key, position))
@@ -161,7 +178,7 @@ def draw_next(
     values = [logp]
     values += [categorical.log_prob(z, token, policy.layout) for z in parts]
   values += _indicators(parts[0], options)
-  # Rows that draw nothing have a column that doesn't exist.
+  # Rows that draw nothing write to a column that doesn't exist.
   column = jnp.where(rows.live, rows.step, options.capacity)
   output = Output(
     output.tokens.at[rows.prompt, column].set(token, mode="drop"),
@@ -191,7 +208,7 @@ def _ends(window: Array, stops: tuple[tuple[int, ...], ...]) -> Array:
 
 
 def _indicators(logits: Array, options: DecodeOptions) -> list[Array]:
-  """Entropy and top-k mass of softmax(logits), those that are asked for."""
+  """Entropy and top-k mass of softmax(logits), as far as they are asked for."""
   indicators: list[Array] = []
   if not options.entropy and not options.top_k_mass:
     return indicators
@@ -211,7 +228,7 @@ def _indicators(logits: Array, options: DecodeOptions) -> list[Array]:
 def rollout_of(
   prompts: Prompts, output: Output, options: DecodeOptions
 ) -> Rollout:
-  """Prompts and responses in the columns of a `Rollout`."""
+  """Puts prompts and responses into the columns of a `Rollout`."""
   count, width = prompts.tokens.shape
   total = width + options.capacity
   lengths = jnp.sum(output.tokens >= 0, -1, dtype=jnp.int32)

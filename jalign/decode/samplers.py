@@ -1,4 +1,4 @@
-"""How the next token is chosen: settings to a pair of pure functions."""
+"""How the next token is chosen: a pair of pure functions made from settings."""
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
@@ -19,12 +19,12 @@ class Sampler(NamedTuple):
   it is None unless `reads_seen`.
 
   Attributes:
-    filter: `(logits [B, V], seen=None) -> [B, V]`, whose softmax is the
-      distribution that is drawn from; -inf where truncated.
+    filter: `(logits [B, V], seen=None) -> [B, V]`, logits whose softmax is the
+      distribution that tokens are drawn from; -inf where truncated.
     draw: `(logits [B, V], uniforms [B], seen=None, layout=NOT_SPLIT) ->
-      DrawnTokens` of the unfiltered logits.
-    reads_seen: whether `seen` is needed.
-    plain: whether draws are from softmax(logits) itself.
+      DrawnTokens`; takes unfiltered logits.
+    reads_seen: whether the functions need `seen`.
+    plain: whether tokens are drawn from softmax(logits) itself.
   """
 
   filter: Callable[..., Array]
@@ -45,24 +45,24 @@ def sampler(
 ) -> Sampler:
   """A sampler: bias, repetition penalty, temperature, top-k, top-p, min-p.
 
-  They apply in this order. The filtered distributions are those of the
-  `transformers` processors of the same names, except that values tied with a
-  threshold are all kept.
+  These settings apply in this order. The filtered distributions are those of
+  the `transformers` processors of the same names, except that all values tied
+  with a threshold are kept.
 
   Args:
     temperature: divides the logits, >= 0; 0 is greedy.
     top_k: keeps the k most probable tokens; 0 keeps all.
-    top_p: keeps the fewest most probable tokens whose probability reaches
-      this; in (0, 1], 1 keeps all (Holtzman et al. 2019, arXiv:1904.09751).
-    min_p: keeps tokens at least this times as probable as the most probable
-      one; in [0, 1], 0 keeps all (Nguyen et al. 2024, arXiv:2407.01082).
+    top_p: keeps the fewest most probable tokens whose total probability reaches
+      top_p; in (0, 1], 1 keeps all (Holtzman et al. 2019, arXiv:1904.09751).
+    min_p: keeps tokens at least min_p times as probable as the most probable
+      token; in [0, 1], 0 keeps all (Nguyen et al. 2024, arXiv:2407.01082).
     repetition_penalty: makes tokens of the prompt and the response so far
       rarer if above 1; > 0 (Keskar et al. 2019, arXiv:1909.05858).
-    bias: token id -> what is added to its logit.
+    bias: token id -> number that is added to the token's logit.
     forbidden: ids of tokens that are never drawn.
 
   Returns:
-    A `Sampler`, the same for equal settings.
+    A `Sampler`; equal settings return the same object.
 
   Raises:
     UserError: a setting is outside its range, or truncation is asked of the

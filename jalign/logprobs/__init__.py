@@ -1,9 +1,10 @@
 """From hidden states to log-probs, a tile of the vocabulary at a time.
 
-The [B, T, V] logits never exist: the forward pass scans tiles of the output
-embedding and keeps a running maximum, sum of exponentials and target logit;
-the backward pass computes each tile again. Under a mesh every device streams
-its own part of the vocabulary, and only [B, T] statistics cross devices.
+The [B, T, V] logits are never all in memory: the forward pass scans tiles of
+the output embedding and keeps a running maximum, sum of exponentials and target
+logit; the backward pass computes each tile again. Under a mesh every device
+streams its own part of the vocabulary, and only [B, T] statistics and the
+gradients' sums cross devices.
 """
 
 from jalign.logprobs.dense import logits

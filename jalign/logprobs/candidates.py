@@ -1,4 +1,4 @@
-"""Log-probs of a row's own tokens at each of its positions."""
+"""Log-probs of all tokens of a row at every position of the row."""
 
 import jax.numpy as jnp
 
@@ -9,13 +9,14 @@ from jalign.types import Array, Head
 def candidate_logprobs(
   hidden: Array, head: Head, tokens: Array, logps: Array
 ) -> Array:
-  """Log-prob, at every position, of every token of the row.
+  """Log-prob, at every position of a row, of every token of the row.
 
   Args:
     hidden: [B, T, D] states that predict the tokens.
     head: the model's head.
     tokens: [B, T] int32 token ids.
-    logps: [B, T] their log-probs, from `token_logprobs`.
+    logps: [B, T] log-probs of the tokens at their own positions, from
+      `token_logprobs`.
 
   Returns:
     [B, T, C] float32, nats; C = T, column c is for tokens[:, c].
@@ -31,5 +32,5 @@ def candidate_logprobs(
     z = raw * head.scale
     if head.soft_cap is not None:
       z = head.soft_cap * jnp.tanh(z / head.soft_cap)
-  own = jnp.diagonal(z, axis1=1, axis2=2)  # what belongs to `logps`
+  own = jnp.diagonal(z, axis1=1, axis2=2)  # the logits whose logps are known
   return z + (logps - own)[:, :, None]

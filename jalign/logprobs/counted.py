@@ -1,11 +1,12 @@
-"""Work on counted tokens alone: the others never meet the vocabulary.
+"""Products with the vocabulary for counted tokens only.
 
-Of a batch of preferences a third to a half is prompts and padding. Counted
-rows move to the front, and the smallest of a few static numbers of rows that
-holds them is computed. Each number is a branch to compile, half a second on a
-CPU; so where the products are small, all rows are computed.
+A third to a half of a batch of preferences is prompts and padding, which no
+loss counts. The states of counted tokens are moved to the front, and only the
+smallest of a few static numbers of rows that holds them is computed. Each such
+number is a branch, which takes half a second to compile on a CPU; so where the
+products are small, all rows are computed.
 
-Letters: N = B * T tokens, S rows of one size.
+Letters: N = B * T tokens.
 """
 
 import functools
@@ -23,11 +24,12 @@ LEAST_FLOP = 1e10
 
 
 def sizes_of(tokens: int, parameters: int) -> tuple[int, ...]:
-  """Rising numbers of rows to choose among, the last of them all.
+  """Numbers of rows to choose among, rising; the last is all tokens.
 
   Args:
-    tokens: on a device.
-    parameters: of the device's part of all weights that a row meets.
+    tokens: number of tokens on a device.
+    parameters: number of entries of all weights that a row is multiplied by, in
+      the device's part.
   """
   if 2.0 * tokens * parameters < LEAST_FLOP:
     return (tokens,)
@@ -44,15 +46,19 @@ def on_counted(
   mask: Array | None,
   *arrays: Any,
 ):
-  """`function` of each device's counted rows; what it says of others is 0.
+  """Applies a function to each device's counted rows; other rows become 0.
 
   Args:
     tiling: which axes are split; all devices compute equally many rows.
-    function: of local arrays, whose rows are tokens in no order.
+    function: takes local arrays, whose rows are tokens in any order.
     kinds: a letter for each array: W for a weight, R for rows [B, T, ...].
-    out: the same for what it returns; one letter for a tree of rows.
-    mask: [B, T] bool, True where a token counts; None where all do.
-    *arrays: what the function takes, each perhaps a tree.
+    out: a letter for each array that the function returns; one letter R if it
+      returns a tree of rows.
+    mask: [B, T] bool, True where a token counts; None where all tokens count.
+    *arrays: arguments of the function, arrays or trees of arrays.
+
+  Returns:
+    What the function returns, in rows [B, T, ...] again.
   """
   if mask is None:
     return mapped(tiling, function, kinds, out)(*arrays)
@@ -76,7 +82,7 @@ def _local(tiling, function, kinds, out, mask, *arrays):
     count = jax.lax.pmax(count, tiling.batch_axes)
 
   def branch(size):
-    # Past the counted rows stands N, which reads zeros and writes nothing.
+    # Indices past the counted rows are N, which reads zeros, writes nothing.
     rows = jnp.nonzero(mask.reshape(-1), size=size, fill_value=mask.size)[0]
 
     def take(x):
@@ -95,7 +101,10 @@ def _local(tiling, function, kinds, out, mask, *arrays):
 
 
 def _on_rows(function, kinds, out, arrays, take, put):
-  """`function` of the rows that are taken, its own put back; weights as is."""
+  """Applies `take` to rows, then the function, then `put` to its rows.
+
+  Weights, among arguments and results, stay as they are.
+  """
   results = function(
     *(
       x if kind == "W" else jax.tree.map(take, x)
@@ -108,10 +117,10 @@ def _on_rows(function, kinds, out, arrays, take, put):
 
 
 def _index(sizes, count):
-  """Of the smallest size that holds `count` rows.
+  """Index of the smallest size that holds `count` rows.
 
-  Under vmap the one that holds the most: a choice of each example's own would
-  compute every branch for all.
+  Under vmap all examples take the size that holds the largest count: with an
+  index per example, every branch would be computed for all examples.
   """
 
   @jax.custom_batching.custom_vmap

@@ -1,4 +1,4 @@
-"""Logits that exist: of single positions, and of heads that can't stream."""
+"""Whole logits: of single positions, and of heads that can't be streamed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -33,15 +33,16 @@ def logits(head: Head, hidden: Array) -> Array:
 
 
 def by_chunks(head: Head, function: Callable, *arrays: Any) -> Any:
-  """`function` of chunks of tokens, whose logits its gradient recomputes.
+  """Applies a function to chunks of tokens; its gradient recomputes logits.
 
   Args:
-    head: one whose logits the function makes; they set the chunk.
-    function: of trees of [B, C, ...], to a tree of [B, C].
-    *arrays: trees of [B, T, ...]; the first is the hidden states.
+    head: the head whose logits the function makes; their size sets the chunk's
+      length C.
+    function: takes trees of arrays [B, C, ...] and returns a tree of [B, C].
+    *arrays: trees of arrays [B, T, ...]; the first is the hidden states.
 
   Returns:
-    A tree of [B, T].
+    A tree of arrays [B, T].
   """
   batch, length = arrays[0].shape[:2]
   columns = jax.eval_shape(lambda h: logits(head, h), arrays[0]).shape[-1]

@@ -1,4 +1,4 @@
-"""Log-probs of tokens and of sequences, and what else one pass can give."""
+"""Log-probs of tokens and sequences, and other statistics of the same pass."""
 
 from typing import NamedTuple
 
@@ -16,17 +16,18 @@ STATISTICS = ("entropy", "lse", "mean_logit", "top")
 
 
 class TokenStatistics(NamedTuple):
-  """What one pass over the vocabulary gives; None where it wasn't asked for.
+  """Statistics of one pass over the vocabulary; None if not asked for.
 
-  All are of the logits z after soft cap and temperature.
+  All are statistics of the logits z after soft cap and temperature.
 
   Attributes:
     logps: [B, T] float32 log-prob of each target, nats.
     entropy: [B, T] float32 entropy of the next-token distribution, nats.
     lse: [B, T] float32 log sum_v exp z_v; its square is the z-loss.
     mean_logit: [B, T] float32 mean over the vocabulary of z_v.
-    top_logp: [B, T] float32 largest log-prob, nats; a constant.
-    top_token: [B, T] int32 its token, the first of equals.
+    top_logp: [B, T] float32 largest log-prob, nats; it has no gradient.
+    top_token: [B, T] int32, the token of the largest log-prob, the first among
+      equals.
   """
 
   logps: Array
@@ -54,14 +55,17 @@ def token_logprobs(
     hidden: [B, T, D] states that predict the targets.
     head: the model's head.
     targets: [B, T] int32 token ids.
-    tile: vocabulary columns of one tile; by default by the number of tokens.
+    tile: vocabulary columns of one tile; None chooses by the number of tokens.
     temperature: divides the logits after the soft cap, > 0; a number, [] or
-      [B]; may be traced, and is a constant of the derivative.
-    mask: [B, T] bool, the tokens that count; None for all. The others don't
-      meet the vocabulary: time falls with their share.
+      [B]. It may be traced, and no gradient flows to it.
+    mask: [B, T] bool, the tokens that count; None for all. No product with the
+      vocabulary is computed for other tokens, which saves their share of time.
 
   Returns:
-    [B, T] float32, nats; 0 where nothing counts.
+    [B, T] float32, nats; 0 where a token doesn't count.
+
+  Raises:
+    AssertionError: shapes differ.
   """
   return token_statistics(
     hidden,
@@ -84,23 +88,23 @@ def token_statistics(
   temperature: float | Array = 1.0,
   mask: Array | None = None,
 ) -> TokenStatistics:
-  """As `token_logprobs`, with other statistics out of the same pass.
+  """As `token_logprobs`, with other statistics of the same pass.
 
-  All but the top are differentiable with respect to `hidden` and the head's
-  weight. What isn't wanted isn't computed.
+  All statistics but "top" are differentiable with respect to `hidden` and the
+  head's weight. Statistics that aren't wanted aren't computed.
 
   Args:
     hidden: [B, T, D] states that predict the targets.
     head: the model's head.
     targets: [B, T] int32 token ids.
     want: names among `STATISTICS`: "entropy", "lse", "mean_logit", "top".
-    tile: vocabulary columns of one tile; by default by the number of tokens.
+    tile: vocabulary columns of one tile; None chooses by the number of tokens.
     temperature: divides the logits after the soft cap, > 0; a number, [] or
-      [B]; may be traced, and is a constant of the derivative.
+      [B]. It may be traced, and no gradient flows to it.
     mask: [B, T] bool, the tokens that count; None for all.
 
   Returns:
-    TokenStatistics of [B, T] arrays, 0 where nothing counts.
+    TokenStatistics of [B, T] arrays, 0 where a token doesn't count.
 
   Raises:
     AssertionError: shapes differ.
@@ -142,11 +146,11 @@ def token_statistics(
 def sequence_logprobs(
   model: Model, params: Params, sequences: Sequences
 ) -> Array:
-  """Sum of the scored tokens' log-probs; one executable for any params.
+  """Sums the log-probs of each sequence's scored tokens.
 
   Args:
     model: the model's functions.
-    params: its parameters: the policy's or the reference's.
+    params: the model's parameters: the policy's or the reference's.
     sequences: B right-padded rows.
 
   Returns:
@@ -163,7 +167,7 @@ def sequence_logprobs(
 
 
 def _inverse(temperature, shape):
-  """[B, T] inverse temperatures; None for the plain 1."""
+  """[B, T] inverse temperatures; None where the temperature is the number 1."""
   if isinstance(temperature, (int, float)) and temperature == 1:
     return None
   cool = jax.lax.stop_gradient(1.0 / jnp.asarray(temperature, jnp.float32))

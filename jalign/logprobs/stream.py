@@ -1,4 +1,4 @@
-"""The streamed primitive: statistics of one head's logits, and their vjp.
+"""Statistics of one head's logits, tile by tile, and their custom gradient.
 
 Letters: N = B * T tokens, U columns of one tile.
 """
@@ -16,13 +16,13 @@ from jalign.types import Array
 
 
 class Static(NamedTuple):
-  """The hashable part of a streamed computation.
+  """The static (hashable) arguments of a streamed computation.
 
   Attributes:
-    form: of the head.
+    form: scale and soft cap of the head.
     tiling: tiles and mesh axes.
-    want: names of what is computed besides log-probs.
-    columns: of the whole vocabulary.
+    want: names of the statistics that are computed besides log-probs.
+    columns: number of columns of the whole vocabulary.
   """
 
   form: Form
@@ -32,7 +32,7 @@ class Static(NamedTuple):
 
 
 def _local_forward(static, hidden, weight, targets, cool):
-  """Scan over the local vocabulary, then combine over the devices' parts."""
+  """Scans this device's part of the vocabulary, then combines all parts."""
   shape, want = targets.shape, static.want
   hidden = hidden.reshape(-1, hidden.shape[-1])
   flat, cool = _rows(targets), _rows(cool)
@@ -97,12 +97,12 @@ def _local_forward(static, hidden, weight, targets, cool):
 
 
 def _local_backward(static, hidden, weight, targets, cool, forward, given):
-  """Gradients to the local hidden states and the local part of the weight."""
+  """Gradients by the local hidden states and the local part of the weight."""
   rows = hidden.reshape(-1, hidden.shape[-1])
   flat, cool = _rows(targets), _rows(cool)
   lse, g_logp = _rows(forward["lse"]), _rows(given["logps"])
-  # d logp = 1[target] - p,  d lse = p,  d mean_logit = 1 / V,
-  # d entropy = -p (log p + entropy): all by z.
+  # The derivatives by z: d logp = 1[target] - p,  d lse = p,
+  # d mean_logit = 1 / V,  d entropy = -p (log p + entropy).
   factor = _rows(given["lse"]) - g_logp
   if "entropy" in static.want:
     g_entropy = _rows(given["entropy"])
@@ -142,7 +142,7 @@ def _rows(x):
 
 
 def _least_id(chosen, ids):
-  """The first id of each row; XLA:CPU's argmax is thirty times as slow."""
+  """The least chosen id of each row; XLA:CPU's argmax is 30 times as slow."""
   return jnp.min(jnp.where(chosen, ids, jnp.iinfo(jnp.int32).max), -1)
 
 
@@ -151,7 +151,8 @@ def _forward(static, mask, *arrays):
   return on_counted(static.tiling, local, "RWRR", "R", mask, *arrays)
 
 
-# The vjp stands outside the shard_map: nothing differentiates through it.
+# The custom gradient is outside the shard_map, so that JAX never differentiates
+# through the shard_map.
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def stream(
   static: Static,
@@ -163,10 +164,10 @@ def stream(
 ) -> dict[str, Array]:
   """Statistics of the tokens' distributions.
 
-  Differentiable in hidden and weight, all but `top_*`.
+  All but `top_*` are differentiable with respect to hidden and weight.
 
   Args:
-    static: what to compute, and how it is cut.
+    static: what to compute, and how the vocabulary is cut.
     hidden: [B, T, D].
     weight: [V, D].
     targets: [B, T] int32.
@@ -174,7 +175,8 @@ def stream(
     mask: [B, T] bool, the tokens that count, or None.
 
   Returns:
-    [B, T] arrays: logps, lse, and what is wanted; 0 where nothing counts.
+    [B, T] arrays: logps, lse and the wanted statistics; 0 where a token doesn't
+    count.
   """
   return _forward(static, mask, hidden, weight, targets, cool)
 

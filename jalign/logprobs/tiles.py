@@ -1,4 +1,4 @@
-"""Tiles of a vocabulary: their size, their logits, their place on a mesh.
+"""Tiles of a vocabulary: their sizes, logits and gradients, and their mesh.
 
 Letters: N tokens, U columns of one tile.
 """
@@ -14,12 +14,12 @@ from jax.sharding import PartitionSpec
 from jalign.sharding import axis_size
 from jalign.types import Array, Head
 
-# One tile of float32 logits: a rounding error of an accelerator's memory; on a
-# CPU less, so that its caches hold it between the passes over it.
+# Size of one tile of float32 logits: a negligible part of an accelerator's
+# memory; less on a CPU, whose caches hold the tile between passes over it.
 TILE_BYTES = 32 * 2**20
 CPU_TILE_BYTES = 8 * 2**20
-# At each tile the gradient to all hidden states is read and written again:
-# below so many columns that costs as much as the products do.
+# Each tile reads and writes the gradient by all hidden states. With fewer
+# columns than these, that costs as much as the products do.
 LEAST_COLUMNS, CPU_LEAST_COLUMNS = 2048, 512
 
 
@@ -28,8 +28,8 @@ class Tiling(NamedTuple):
 
   Attributes:
     tile: columns of a tile.
-    vocab_axis: mesh axes over which the vocabulary is split, None for none.
-    batch_axes: mesh axes over which the rows are split, None for none.
+    vocab_axis: mesh axes over which the vocabulary is split, or None.
+    batch_axes: mesh axes over which the rows are split, or None.
   """
 
   tile: int
@@ -38,18 +38,25 @@ class Tiling(NamedTuple):
 
 
 class Form(NamedTuple):
-  """The hashable part of a head: logits are cap(scale * hidden @ weight.T)."""
+  """Scale and soft cap of a head; hashable. See `Head` for the formula."""
 
   scale: float
   soft_cap: float | None
 
 
 def form_of(head: Head) -> Form:
+  """The static part of a head."""
   return Form(head.scale, head.soft_cap)
 
 
 def tiling_of(head: Head, shape: tuple[int, ...], tile: int | None) -> Tiling:
-  """The tiling for tokens of a shape [B, T], on the present mesh."""
+  """Chooses the tiling for tokens of a shape [B, T] on the current mesh.
+
+  Args:
+    head: the head, whose weight [V, D] is cut.
+    shape: B and T.
+    tile: columns of a tile; None chooses by the number of tokens.
+  """
   batch, length = shape
   mesh = jax.sharding.get_abstract_mesh()
   split = lambda axes: 1 if mesh.empty else axis_size(mesh, axes)
@@ -57,7 +64,7 @@ def tiling_of(head: Head, shape: tuple[int, ...], tile: int | None) -> Tiling:
   if split(vocab_axis) == 1:
     vocab_axis = None
   if split(batch_axes) == 1 or batch % split(batch_axes):
-    batch_axes = None  # a batch that doesn't divide is computed everywhere
+    batch_axes = None  # then every device computes the whole batch
   columns = head.weight.shape[0] // split(vocab_axis)  # type: ignore[union-attr]
   if tile is None:
     tile = _columns(max(batch // split(batch_axes) * length, 1))
@@ -65,7 +72,7 @@ def tiling_of(head: Head, shape: tuple[int, ...], tile: int | None) -> Tiling:
 
 
 def _columns(rows: int) -> int:
-  """Columns of a tile for so many tokens on a device, a multiple of 128."""
+  """Columns of a tile, a multiple of 128, for so many tokens on a device."""
   if jax.default_backend() == "cpu":
     size, least = CPU_TILE_BYTES, CPU_LEAST_COLUMNS
   else:
@@ -74,7 +81,7 @@ def _columns(rows: int) -> int:
 
 
 def transform(form: Form, raw: Array) -> tuple[Array, Array | float]:
-  """Logits of raw products, and their derivative."""
+  """Logits from products hidden @ weight.T, and their derivative by these."""
   z = raw if form.scale == 1 else raw * form.scale
   if form.soft_cap is None:
     return z, form.scale
@@ -85,24 +92,29 @@ def transform(form: Form, raw: Array) -> tuple[Array, Array | float]:
 def tile_logits(
   form: Form, hidden: Array, part: Array
 ) -> tuple[Array, Array | float]:
-  """Logits [N, U] of a tile in float32, and their derivative by the product."""
+  """Float32 logits [N, U] of a tile, and their derivative by the products."""
   return transform(form, _dot("ND,UD->NU", hidden, part))
 
 
 def scan_tiles(
   body: Callable, carry: Any, hiddens: tuple[Array, ...], weights, tile: int
 ):
-  """Folds `body(carry, start, parts)` over the tiles of equal-height weights.
+  """Folds `body(carry, start, parts)` over the tiles of one or more weights.
 
-  What is left of the vocabulary is a tile of its own size at the end: no
-  column is masked, none computed twice, and no weight padded.
+  Where the tile's size doesn't divide V, the last tile is smaller: no column is
+  masked or computed twice, and no weight is padded.
 
   Args:
-    body: takes the tile's first row and its rows [U, D] of each weight.
-    carry: what it folds.
-    hiddens: states [N, D] that meet the weights: parts come in their dtypes.
+    body: takes the carry, the index of the tile's first row, and the tile's
+      rows [U, D] of each weight; returns the next carry.
+    carry: the first carry.
+    hiddens: states [N, D], one array for each weight; the rows of a weight are
+      cast to the dtype of its states.
     weights: arrays [V, D], of the same V.
     tile: rows of a tile, at most V.
+
+  Returns:
+    The last carry.
   """
   columns = weights[0].shape[0]
   count = columns // tile
@@ -130,21 +142,34 @@ def scan_tiles(
 
 
 def no_gradients(hidden: Array, weight: Array) -> tuple[Array, Array]:
-  """What `add_gradients` adds to; the second as `_bits`."""
+  """Zero gradients by hidden states and weight, for `add_gradients` to add to.
+
+  The gradient by the weight is in the form of `_bits`.
+  """
   zeros = jnp.zeros(weight.shape, weight.dtype)
   return jnp.zeros(hidden.shape, jnp.float32), _bits(zeros)
 
 
 def add_gradients(sums, start, d_raw, hidden, part, dtype):
-  """Adds a tile's part of the gradients to hidden states and weight.
+  """Adds a tile's part of the gradients by hidden states and weight.
 
-  The tile's gradient to the weight is complete: tokens are never split.
+  A tile's rows of the weight's gradient are written once: a tile sees all
+  tokens of the device.
+
+  Args:
+    sums: the gradients so far, as `no_gradients` starts them.
+    start: index of the tile's first row of the weight.
+    d_raw: [N, U] gradient by the tile's products hidden @ weight.T.
+    hidden: [N, D] states.
+    part: [U, D] rows of the weight.
+    dtype: dtype of the weight.
   """
   d_hidden, d_weight = sums
   d_raw = d_raw.astype(hidden.dtype)
   d_hidden += _dot("NU,UD->ND", d_raw, part)
   if hidden.dtype == jnp.float32 and jax.default_backend() == "cpu":
-    # Transposed, the product takes a tenth less time; the barrier keeps it so.
+    # The transposed product takes a tenth less time; without the barrier XLA
+    # would undo the transposition.
     d_part = _barrier(_dot("ND,NU->DU", hidden, d_raw)).T
   else:
     d_part = _dot("NU,ND->UD", d_raw, hidden)
@@ -154,7 +179,12 @@ def add_gradients(sums, start, d_raw, hidden, part, dtype):
 
 
 def total_gradients(tiling: Tiling, sums, hidden: Array, dtype):
-  """Sums over the devices, in hidden's shape and the weight's dtype."""
+  """Sums the gradients over the devices.
+
+  Returns:
+    The gradients by the hidden states, in their shape and dtype, and by the
+    weight, in `dtype`.
+  """
   d_hidden, d_weight = sums[0], _floats(sums[1], dtype)
   if tiling.vocab_axis is not None:
     d_hidden = jax.lax.psum(d_hidden, tiling.vocab_axis)
@@ -164,7 +194,7 @@ def total_gradients(tiling: Tiling, sums, hidden: Array, dtype):
 
 
 def first_id(tiling: Tiling, weight: Array) -> Array:
-  """Token id of the first row of this device's part."""
+  """Token id of the first row of this device's part of the weight."""
   if tiling.vocab_axis is None:
     return jnp.int32(0)
   return jax.lax.axis_index(tiling.vocab_axis) * weight.shape[0]
@@ -172,12 +202,13 @@ def first_id(tiling: Tiling, weight: Array) -> Array:
 
 def ids_of(first: Array, z: Array) -> Array:
   """[U] token ids of the columns of a tile [N, U] that begins at `first`."""
-  # Where XLA:CPU counts within the loop over [N, U], nothing there is a vector.
+  # Without the barrier XLA:CPU computes the ids within the loop over [N, U],
+  # and then doesn't vectorise that loop.
   return _barrier(first + jnp.arange(z.shape[1], dtype=jnp.int32))
 
 
 def picked_logits(z: Array, at: Array) -> Array:
-  """Column `at` [N] of each row of a tile [N, U]; 0 if it's in another."""
+  """Column `at` [N] of each row of a tile [N, U]; 0 if it isn't in the tile."""
   inside = (at >= 0) & (at < z.shape[1])
   at = jnp.clip(at, 0, z.shape[1] - 1)[:, None]
   picked = jnp.take_along_axis(z, at, 1, mode="promise_in_bounds")[:, 0]
@@ -185,14 +216,15 @@ def picked_logits(z: Array, at: Array) -> Array:
 
 
 def mapped(tiling: Tiling, function: Callable, kinds: str, out: str):
-  """`function` on each device's part; itself where nothing is split.
+  """Maps a function over each device's part; itself where nothing is split.
 
   Args:
     tiling: which axes are split.
-    function: of local arrays.
+    function: takes and returns local arrays.
     kinds: a letter for each argument, W for a weight [V, D] and R for an
-      array of rows [B, ...], or a tree of these.
-    out: the same for what it returns; one letter for a tree of rows.
+      array of rows [B, ...], or a tree of such arrays.
+    out: a letter for each array that the function returns; one letter R if it
+      returns a tree of rows.
   """
   if tiling.vocab_axis is None and tiling.batch_axes is None:
     return function
@@ -205,14 +237,15 @@ def mapped(tiling: Tiling, function: Callable, kinds: str, out: str):
     function,
     in_specs=tuple(spec[kind] for kind in kinds),
     out_specs=out_specs if len(out) > 1 else out_specs[0],
-    check_vma=False,  # the scan's zeros would have to be marked as varying
+    check_vma=False,  # else the scan's zeros must be marked as varying
   )
 
 
 def _bits(x: Array) -> Array:
-  """A 16-bit float's bits, which XLA:CPU cuts and writes as they are.
+  """A 16-bit float's bits, which XLA:CPU slices without converting them.
 
-  The floats it converts to float32 first: the whole weight, at every tile.
+  It would convert 16-bit floats to float32 first: the whole weight, for every
+  tile. Other dtypes are returned as they are.
   """
   short = jnp.issubdtype(x.dtype, jnp.floating) and x.dtype.itemsize == 2
   return jax.lax.bitcast_convert_type(x, jnp.uint16) if short else x

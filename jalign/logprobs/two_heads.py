@@ -1,4 +1,4 @@
-"""Two heads in one pass over their common vocabulary: KL and mixtures.
+"""KL and mixtures of two heads, in one pass over their common vocabulary.
 
 Letters: N = B * T tokens, U columns of one tile.
 """
@@ -18,7 +18,7 @@ from jalign.types import Array, Head
 
 
 class _Static(NamedTuple):
-  """The hashable part of a pass over two heads."""
+  """The static (hashable) arguments of a pass over two heads."""
 
   form: Form
   ref_form: Form
@@ -35,15 +35,15 @@ def token_kl(
 ) -> Array:
   """Exact KL(policy || reference) of each next-token distribution, streamed.
 
-  Differentiable with respect to `hidden` and the weight of `head`; the
-  reference is a constant.
+  Differentiable with respect to `hidden` and the weight of `head`; no gradient
+  flows to the reference.
 
   Args:
     hidden: [B, T, D] states of the policy.
     head: the policy's head.
     ref_hidden: [B, T, D'] states of the reference, of any width.
     ref_head: the reference's head, of the same vocabulary.
-    tile: vocabulary columns of one tile; by default by the number of tokens.
+    tile: vocabulary columns of one tile; None chooses by the number of tokens.
 
   Returns:
     [B, T] float32, nats.
@@ -80,9 +80,9 @@ def mixture_logprobs(
   """Log-prob of each target under the geometric mixture, streamed.
 
   log m(v) = (1 - c) log pi(v) + c log pi_ref(v) - log Z, with c = mix_ref and
-  Z the sum over the vocabulary: the distribution that Nash-MD samples.
-  Differentiable with respect to `hidden` and the weight of `head`; the
-  reference and `mix_ref` are constants.
+  Z the normaliser over the vocabulary. Nash-MD samples from m. The log-probs
+  are differentiable with respect to `hidden` and the weight of `head`; no
+  gradient flows to the reference or to `mix_ref`.
 
   Munos et al. 2023, "Nash Learning from Human Feedback", arXiv:2312.00886.
 
@@ -93,7 +93,7 @@ def mixture_logprobs(
     ref_head: the reference's head, of the same vocabulary.
     targets: [B, T] int32 token ids.
     mix_ref: weight of the reference; a number, [] or [B]; may be traced.
-    tile: vocabulary columns of one tile; by default by the number of tokens.
+    tile: vocabulary columns of one tile; None chooses by the number of tokens.
 
   Returns:
     [B, T] float32, nats.
@@ -126,7 +126,7 @@ def mixture_logprobs(
 
 
 def _prepared(hidden, head, ref_hidden, ref_head, tile):
-  """What the stream needs to know; None where a head isn't a matrix."""
+  """Static arguments of the pass; None where a head isn't a matrix."""
   chex.assert_rank([hidden, ref_hidden], 3)
   chex.assert_equal_shape_prefix([hidden, ref_hidden], 2)
   columns = [
@@ -142,18 +142,18 @@ def _prepared(hidden, head, ref_hidden, ref_head, tile):
     )
   if head.dense is not None or ref_head.dense is not None:
     return None
-  # One tiling for both: a tile has the same tokens of both vocabularies.
+  # One tiling for both heads, so that a tile has the same tokens of both.
   tiling = tiles.tiling_of(head, hidden.shape[:2], tile)
   return _Static(tiles.form_of(head), tiles.form_of(ref_head), tiling)
 
 
 def _constant(head, hidden):
-  """Log-probs of a dense head, whose function may hold what is derived by."""
+  """Log-probs without gradient, even by what a dense head closes over."""
   return jax.lax.stop_gradient(jax.nn.log_softmax(logits(head, hidden)))
 
 
 def _share(weight, logps):
-  """Weighted log-probs; nothing of weight 0 counts, -inf neither."""
+  """Weighted log-probs; with weight 0 they are 0, even where they are -inf."""
   return jnp.where(weight > 0, weight * logps, 0.0)
 
 
@@ -173,7 +173,10 @@ def _both(static, states, parts):
 
 
 def _grow(top, total, z):
-  """Adds a tile to a running maximum and sum; and exponentials, shrinkage."""
+  """Adds a tile [N, U] to a running maximum and sum of exponentials.
+
+  Also returns the tile's exponentials and the factor for earlier tiles' sums.
+  """
   new = jnp.maximum(top, jnp.max(z, -1))
   shrink = jnp.exp(top - new)
   e = jnp.exp(z - new[:, None])
@@ -184,7 +187,7 @@ def _grow(top, total, z):
 
 
 def _kl_local(static, hidden, weight, ref_hidden, ref_weight):
-  """KL, and lse of the policy less the reference's, [B, T]; and lse."""
+  """[B, T] each: KL, the policy's lse less the reference's, and the former."""
   states = _flat(hidden), _flat(ref_hidden)
   axis = static.tiling.vocab_axis
 
@@ -212,7 +215,7 @@ def _kl_local(static, hidden, weight, ref_hidden, ref_weight):
       (total * shrink, gap * shrink, ref_total * ref_shrink), axis
     )
     top, ref_top = tops
-  # In this order what the two have in common cancels before it is rounded.
+  # In this order what both lse have in common cancels before it is rounded.
   apart = (top - ref_top) + jnp.log(total / ref_total)
   shape = hidden.shape[:2]
   kl, lse = gap / total - apart, top + jnp.log(total)

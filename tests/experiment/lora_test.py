@@ -138,7 +138,7 @@ def test_exports_are_alike(place):
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), whole, merged
   )
-  assert "is there already" in place.fails([*command, f"--to={at['merged']}"])
+  assert "already exists" in place.fails([*command, f"--to={at['merged']}"])
   # The run holds the change alone: what it started from has to be the same.
   convert = ["convert", f"--run={run}", f"--to={place.folder / 'x'}"]
   weights = start / "model.safetensors"

@@ -137,7 +137,7 @@ def test_an_output_that_is_an_input(tmp_path):
     assert f"--to={tmp_path / name}: " in str(e.value)
   files.check_output(tmp_path / "in2", "--to", inside, folder=True)
   files.check_output(tmp_path / "other", "--out", {"--data": data})
-  with pytest.raises(UserError, match="is there already"):
+  with pytest.raises(UserError, match="already exists"):
     files.check_output(tmp_path / "in", "--to", {}, folder=True)
 
 

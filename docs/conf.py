@@ -58,8 +58,20 @@ def _fill(app, docname, source):
     for page, path in SHOWN.items():
       text = text.replace(f"]({path}", f"]({page}.md")
     source[0] = source[0].replace("<!-- text -->", text)
+  source[0] = source[0].replace("<!-- tables -->", _tables())
   source[0] = source[0].replace("<!-- catalogue -->", _losses())
   source[0] = source[0].replace("<!-- functions -->", _functions())
+  source[0] = source[0].replace("<!-- kinds -->", _kinds())
+
+
+def _tables() -> str:
+  """Tables of the losses; a name leads to the loss's entry."""
+  return re.sub(
+    r"^\| `(\w+)` \|",
+    r"| {py:func}`\1 <jalign.losses.\1>` |",
+    loss_tables.markdown_table(),
+    flags=re.M,
+  )
 
 
 def _losses() -> str:
@@ -69,6 +81,26 @@ def _losses() -> str:
     about = KINDS[kind].about.capitalize()
     parts += [f"## {kind}", f"{about}.", *map(_entry, entries)]
   return "\n\n".join(parts)
+
+
+def _kinds() -> str:
+  """A table of the kinds of batch: the names that losses may take."""
+  rows = [("kind", "an example", "the batch gives", "from elsewhere")]
+  rows += [("---",) * 4]
+  rows += [
+    (
+      f"`{name}`",
+      kind.about,
+      _named_axes(kind.gives),
+      _named_axes(kind.elsewhere),
+    )
+    for name, kind in KINDS.items()
+  ]
+  return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _named_axes(axes) -> str:
+  return ", ".join(f"`{name}` [{letters}]" for name, letters in axes.items())
 
 
 def _functions() -> str:

@@ -1,4 +1,4 @@
-"""What every loss does to its arguments: types, shapes, ranges, lengths."""
+"""How losses prepare their arguments: types, shapes, ranges, lengths."""
 
 import functools
 import math
@@ -11,13 +11,13 @@ import numpy as np
 from jalign.errors import UserError
 from jalign.types import Array
 
-# Logs of ratios count as at most this: exp of it, times rewards in the
+# Upper bound on the logarithm of a ratio: exp(60), times rewards in the
 # thousands, is finite in float32.
 MAX_LOG_RATIO = 60.0
 
 
 def as_floats(*arrays: Array) -> tuple[Array, ...]:
-  """Arrays of any shapes, cast to one float type: float32 at least.
+  """Casts arrays of any shapes to one float type, which is at least float32.
 
   Booleans stay booleans.
   """
@@ -29,42 +29,50 @@ def as_floats(*arrays: Array) -> tuple[Array, ...]:
 
 
 def same_floats(*arrays: Array) -> tuple[Array, ...]:
-  """Arrays of one value an example, [B] or [], cast as `as_floats` does.
+  """Casts arrays [B] or [], with one value per example, as `as_floats` does.
 
   Raises:
-    AssertionError: shapes differ, or there are more axes.
+    AssertionError: shapes differ, or an array has more axes.
   """
   shapes = [np.shape(x) for x in arrays]
   if max(map(len, shapes)) > 1:
     raise AssertionError(
-      f"the loss takes arrays [B], one value an example, not of shapes"
-      f" {', '.join(map(str, shapes))}. Of token log-probs [B, T] pass the sums"
-      " over the scored tokens: jnp.sum(token_logps * mask, -1)."
+      f"the loss takes arrays [B], one value per example, not arrays of shapes"
+      f" {', '.join(map(str, shapes))}. Instead of token log-probs [B, T] pass"
+      " their sums over the scored tokens: jnp.sum(token_logps * mask, -1)."
     )
   return equal_floats(*arrays)
 
 
 def equal_floats(*arrays: Array) -> tuple[Array, ...]:
-  """Arrays of one shape, whatever it is, cast as `as_floats` does."""
+  """Casts arrays that share one shape as `as_floats` does.
+
+  Raises:
+    AssertionError: shapes differ.
+  """
   arrays = tuple(jnp.asarray(x) for x in arrays)
   chex.assert_equal_shape(arrays)
   return as_floats(*arrays)
 
 
 def flags(like: Array, *arrays: Array) -> tuple[Array, ...]:
-  """Arrays of the shape of `like`, as booleans."""
+  """Casts arrays, which have the shape of `like`, to booleans.
+
+  Raises:
+    AssertionError: shapes differ.
+  """
   arrays = tuple(jnp.asarray(x) for x in arrays)
   chex.assert_equal_shape([jnp.asarray(like), *arrays])
   return tuple(x.astype(bool) for x in arrays)
 
 
 def floats_with_axes(axes: str, *arrays: Array) -> tuple[Array, ...]:
-  """Arrays of these axes, cast to one float type: float32 at least.
+  """Checks the axes of arrays and casts the arrays as `as_floats` does.
 
   Args:
-    axes: a word for each array, a letter for each of its axes: "BT BTC B". A
-      letter has one size throughout; a digit is its own size.
-    *arrays: of those shapes; booleans stay booleans.
+    axes: a word for each array with a letter for each axis: "BT BTC B". A
+      letter stands for the same size in all words; a digit is a size itself.
+    *arrays: arrays with those axes; booleans stay booleans.
 
   Raises:
     AssertionError: an array has other axes.
@@ -83,15 +91,18 @@ def floats_with_axes(axes: str, *arrays: Array) -> tuple[Array, ...]:
 
 
 def zero_where_invalid(valid: Array, *arrays: Array) -> tuple[Array, ...]:
-  """As `equal_floats`, with 0 where a response is only there to fill its list.
+  """As `equal_floats`, with 0 where a response only fills its list.
 
   Args:
-    valid: bool, False for what fills the batch.
-    *arrays: of valid's shape; where it is False they may hold anything, NaN
-      too, and get no gradient.
+    valid: bool, False for entries that only fill a list or a batch.
+    *arrays: arrays of valid's shape. Where valid is False they may hold
+      anything, even NaN, and get no gradient.
 
   Returns:
     valid, then the arrays.
+
+  Raises:
+    AssertionError: shapes differ.
   """
   arrays = equal_floats(*arrays)
   valid = jnp.asarray(valid, bool)
@@ -100,14 +111,19 @@ def zero_where_invalid(valid: Array, *arrays: Array) -> tuple[Array, ...]:
 
 
 def log_ratios(*arrays: Array) -> tuple[Array, ...]:
-  """Log-ratios to the reference, which is a constant.
+  """Log-ratios of the policy to the reference, which is a constant.
 
   Args:
-    *arrays: [B] log-probs of chosen and rejected responses under the policy,
-      of both under the reference, then any arrays that the loss takes besides.
+    *arrays: [B] log-probs of chosen and of rejected responses under the policy,
+      of chosen and of rejected responses under the reference, then any other
+      arrays that the loss takes.
 
   Returns:
-    The log-ratios of chosen and rejected, then the rest, as `same_floats` does.
+    The log-ratios of the chosen and of the rejected responses, then the other
+    arrays, all cast as `same_floats` does.
+
+  Raises:
+    AssertionError: shapes differ, or an array has more than one axis.
   """
   chosen, rejected, ref_chosen, ref_rejected, *others = same_floats(*arrays)
   up = chosen - jax.lax.stop_gradient(ref_chosen)
@@ -116,12 +132,12 @@ def log_ratios(*arrays: Array) -> tuple[Array, ...]:
 
 
 def per_token(logps: Array, lengths: Array) -> Array:
-  """Means over the scored tokens; a response without any has mean `logps`."""
+  """Sums of log-probs divided by lengths, where length 0 counts as 1."""
   return logps / jnp.maximum(lengths, 1)
 
 
 def where_scored(mask: Array, *arrays: Array) -> tuple[Array, ...]:
-  """Values of scored tokens or steps, and 0 elsewhere, whatever was there."""
+  """Replaces values where the mask is False by 0, whatever they are."""
   return tuple(jnp.where(mask, x, 0.0) for x in arrays)
 
 
@@ -131,9 +147,9 @@ def at_most(x: Array, bound: float) -> Array:
 
 
 def log1mexp(z: Array) -> Array:
-  """log(1 - exp(z)) for z < 0, where both forms and slopes are finite."""
+  """log(1 - exp(z)) for z < 0, exact near 0 and for very negative z."""
   near = z > -math.log(2)
-  # each form sees only arguments at which it has a finite slope
+  # Each form is computed only for arguments at which its gradient is finite.
   close = jnp.log(-jnp.expm1(jnp.where(near, z, -0.5)))
   far = jnp.log1p(-jnp.exp(jnp.where(near, -1.0, z)))
   return jnp.where(near, close, far)
@@ -149,18 +165,18 @@ def check_range(
 ) -> None:
   """Refuses a hyperparameter outside its interval.
 
-  Only Python's and NumPy's numbers are looked at: a jax array may be traced,
-  and reading one that isn't would wait for the device.
+  Only numbers of Python and NumPy are checked: a jax array may be traced, and
+  reading an array that isn't traced would wait for the device.
 
   Args:
-    name: of the hyperparameter, for the message.
+    name: name of the hyperparameter, for the message.
     value: a number or a jax array.
-    low: lower end.
-    high: upper end.
-    ends: brackets of the interval; a square one includes its end.
+    low: lower end of the interval.
+    high: upper end of the interval.
+    ends: brackets of the interval; a square bracket includes its end.
 
   Raises:
-    UserError: the number is outside, or it is no number.
+    UserError: the number is outside the interval, or the value is no number.
   """
   if isinstance(value, np.ndarray) and value.ndim == 0:
     value = value.item()

@@ -1,4 +1,7 @@
-"""Sums of losses are losses: their signature is the union of the terms'."""
+"""Weighted sums of losses, which are losses too.
+
+The signature of a sum is the union of its terms' signatures.
+"""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -11,8 +14,9 @@ from jalign.losses.catalogue import Entry, entry_of, resolve
 from jalign.losses.signature import array_parameters, name_of
 from jalign.types import Array
 
-# A loss on single responses, among losses on pairs, is that of the chosen one:
-# what its arrays and the count that divides it are called there.
+# In a sum with losses on pairs, a loss on single responses is applied to the
+# chosen responses. These map the names of its arrays, and of the count that it
+# is divided by, to their names in a batch of pairs.
 _OF_CHOSEN = {
   "logps": "chosen_logps",
   "ref_logps": "ref_chosen_logps",
@@ -26,12 +30,12 @@ class Term(NamedTuple):
   """One term of a sum.
 
   Attributes:
-    name: of the loss, for metrics.
-    weight: of the term; may be traced.
-    loss: arrays in, per-example losses out.
-    arrays: what the sum calls the loss's arrays, in the loss's order.
-    denominator: what the term's sum over a batch is divided by: "examples",
-      "tokens" or "chosen_tokens".
+    name: name of the loss, for metrics.
+    weight: weight of the term; may be traced.
+    loss: takes arrays and returns per-example losses.
+    arrays: the sum's names of the loss's arrays, in the loss's order.
+    denominator: the count that divides the term's sum over a batch:
+      "examples", "tokens" or "chosen_tokens".
   """
 
   name: str
@@ -42,11 +46,11 @@ class Term(NamedTuple):
 
 
 class WeightedSum:
-  """A loss that is a sum; see `weighted_sum`, which makes it.
+  """A loss that is a weighted sum of losses, made by `weighted_sum`.
 
   Attributes:
-    terms: its `Term`s.
-    entry: its row, as CATALOGUE has them for other losses.
+    terms: the `Term`s of the sum.
+    entry: the sum's `Entry`, such as CATALOGUE holds for other losses.
   """
 
   def __init__(self, terms: tuple[Term, ...], batch: str, coupled: bool):
@@ -84,34 +88,35 @@ def weighted_sum(
 ) -> WeightedSum:
   """The loss sum_i weight_i * loss_i, per example.
 
-  Iterative RPO's objective, say, is no code but
+  For example, the objective of iterative RPO is
 
       weighted_sum({"dpo": 1.0, "sft_avg": 1.0}, dpo={"beta": 0.5})
 
-  A loss on single responses among losses on pairs is that of the chosen
-  response. In training each term keeps its own denominator: `sft` is a mean
-  over the batch's chosen tokens, `dpo` over its pairs, whatever the lengths.
-  Called by itself the sum gives its terms' per-example values, added up.
+  In a sum with losses on pairs, a loss on single responses is applied to the
+  chosen responses. In training each term keeps its own denominator: `sft` is a
+  mean over the batch's chosen tokens and `dpo` a mean over the batch's pairs,
+  whatever the lengths. When the sum is called as a function, it returns the
+  weighted sum of its terms' per-example values.
 
   Args:
     weights: a loss -> its weight, which may be traced. A loss is a name of the
-      CATALOGUE or a function (a partial, a sum, one of your own).
-    **settings: hyperparameters of the terms that are named.
+      CATALOGUE or a function (a partial, a sum, a function of your own).
+    **settings: name of a term -> the term's hyperparameters.
 
   Returns:
-    A loss whose positional parameters are the terms' arrays, each once, in
-    the order in which they first appear.
+    A loss whose positional parameters are the arrays of all terms, each array
+    once, in the order in which they first appear.
 
   Raises:
     UserError: there is no term, a name or a hyperparameter is unknown, or the
-      terms want different batches.
+      terms need different kinds of batches.
   """
   if not weights:
     raise UserError("a weighted sum needs a term.")
   idle = [name for name in settings if name not in weights]
   if idle:
     raise UserError(
-      f"settings for {', '.join(idle)}, which the sum doesn't have.",
+      f"there are settings for {', '.join(idle)}, which the sum doesn't have.",
       where="loss",
       remedy=f"Its terms: {', '.join(map(_title, weights))}.",
     )
@@ -124,10 +129,10 @@ def weighted_sum(
   batch = "pairs" if mixed else min(kinds)
   if len(kinds) > 1 and not mixed:
     raise UserError(
-      f"its terms want batches of {' and '.join(sorted(kinds))}.",
+      f"the sum's terms need batches of {' and '.join(sorted(kinds))}.",
       where="loss",
-      remedy="Only losses on single responses (sequences) go with others, and"
-      " those on pairs.",
+      remedy="Sum losses of one kind of batch, or losses on pairs and losses on"
+      " single responses (sequences).",
     )
   terms: list[Term] = []
   for weight, loss, entry in bound:
@@ -143,7 +148,8 @@ def weighted_sum(
       unknown = [n for n in part.arrays if apart and n not in renamed]
       if unknown:
         raise UserError(
-          f"{part.name} takes {', '.join(unknown)}, which pairs don't give.",
+          f"{part.name} takes {', '.join(unknown)}, which a batch of pairs"
+          " doesn't have.",
           where="loss",
         )
       terms.append(
@@ -157,7 +163,7 @@ def weighted_sum(
 
 
 def terms_of(loss: Callable[..., Array], entry: Entry) -> tuple[Term, ...]:
-  """The terms of a sum; of another loss, itself with weight 1."""
+  """The terms of a weighted sum; any other loss is one term of weight 1."""
   if isinstance(loss, WeightedSum):
     return loss.terms
   names = array_parameters(loss)
@@ -170,7 +176,7 @@ def _loss(
   if isinstance(key, str):
     return resolve(key, **settings)
   if not callable(key):
-    raise UserError(f"{key!r} is neither a loss nor the name of one.")
+    raise UserError(f"{key!r} is neither a loss nor the name of a loss.")
   return key, entry_of(key)
 
 

@@ -1,7 +1,7 @@
 """Preference losses on the denoising errors of diffusion models.
 
-An error is the mean over pixels and channels, and both images of a pair have
-been noised with one draw at one time step.
+An error is the squared error's mean over pixels and channels. Both images of a
+pair have been noised with the same noise at the same time step.
 """
 
 import math
@@ -21,12 +21,13 @@ def diffusion_dpo(
   *,
   beta: float = 5000.0,
 ) -> Array:
-  """DPO for diffusion models: errors stand for negative log-probs.
+  """DPO for diffusion models: denoising errors replace negative log-probs.
 
   l = -log sigmoid(-beta / 2 ((m_w - m_l) - (ref_w - ref_l))),  m = error
 
-  beta holds the number of time steps and their weight, and it is for *mean*
-  errors: a sum over pixels would multiply it by their number.
+  beta includes the number of time steps and their weight. It is meant for
+  *mean* errors: with sums over pixels the same beta would act as one multiplied
+  by the number of pixels.
 
   Wallace et al. 2023, "Diffusion Model Alignment Using Direct Preference
   Optimization", arXiv:2311.12908.
@@ -34,9 +35,9 @@ def diffusion_dpo(
   Args:
     chosen_errors: [B] mean squared denoising error of the preferred images.
     rejected_errors: [B] the same for the dispreferred images.
-    ref_chosen_errors: [B] under the reference; a constant.
-    ref_rejected_errors: [B] under the reference; a constant.
-    beta: strength of the KL regularisation, > 0; the paper has 2000 for its
+    ref_chosen_errors: [B] chosen_errors under the reference; a constant.
+    ref_rejected_errors: [B] rejected_errors under the reference; a constant.
+    beta: strength of the KL regularisation, > 0; the paper uses 2000 for its
       smaller model.
 
   Returns:
@@ -72,8 +73,9 @@ _BERNOULLI = (
 def _deficit(x: Array) -> Array:
   """1 - x / (exp(x) - 1) for x >= 0, which rises from 0 to 1.
 
-  In this form, and as a series up to 1, it keeps its digits: it is going to be
-  multiplied by a thousand time steps.
+  The result is going to be multiplied by a thousand time steps, so that it
+  needs full relative precision: below x = 1 it is computed as a series, above
+  in a form without cancellation.
   """
   near = x < 1
   small = jnp.where(near, x, 0.0)
@@ -99,8 +101,8 @@ def mapo(
   l = m_w - beta log sigmoid(T (g(m_w) - g(m_l))),
   g(m) = c m / (exp(c m) - 1),  m = error,  T = timesteps,  c = scale
 
-  g falls from 1 at no error. The first term is plain fine-tuning on the
-  preferred images, which is all that is left at beta = 0.
+  g is 1 for an error of 0 and falls as the error grows. The first term is plain
+  fine-tuning on the preferred images; at beta = 0 it is the whole loss.
 
   Hong et al. 2024, "Margin-aware Preference Optimization for Aligning Diffusion
   Models without Reference", arXiv:2406.06424.
@@ -108,9 +110,9 @@ def mapo(
   Args:
     chosen_errors: [B] mean squared denoising error of the preferred images.
     rejected_errors: [B] the same for the dispreferred images.
-    beta: weight of the preference, >= 0.
-    timesteps: of the training schedule, > 0.
-    scale: of the errors in g, > 0.
+    beta: weight of the preference term, >= 0.
+    timesteps: number of time steps of the training schedule, > 0.
+    scale: factor on the errors in g, > 0.
 
   Returns:
     [B] float32 losses, not reduced.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jalign.losses._arrays import as_floats, check_range, per_token
 from jalign.types import Array
 
-# Keeps the extrapolation positive where the two models agree; the paper's.
+# Keeps the extrapolation positive where the two models agree, as in the paper.
 _LEAST_WEIGHT = 1e-3
 
 
@@ -19,7 +19,7 @@ def _kl(logits: Array, teacher_logits: Array) -> Array:
 
 
 def _scored(mask: Array, *logits: Array) -> tuple[Array, ...]:
-  """Logits [..., V] in one float type, 0 where a token isn't scored."""
+  """Casts logits [..., V] to one float type; 0 where a token isn't scored."""
   logits = as_floats(*logits)
   chex.assert_equal_shape(logits)
   chex.assert_shape(mask, logits[0].shape[:-1])
@@ -35,15 +35,16 @@ def aligned_tokens(
   beta: float,
   extrapolation: float,
 ) -> Array:
-  """The tokens' terms of `align_distil`, beta / w KL.
+  """Each token's term of `align_distil`: beta / w times the KL.
 
   Args:
     student: [..., V] logits of the student.
-    dpo: [..., V] of the model trained by DPO; a constant.
-    reverse: [..., V] of the one trained on swapped pairs; a constant.
+    dpo: [..., V] logits of the model trained by DPO; a constant.
+    reverse: [..., V] logits of the model trained by DPO on swapped pairs; a
+      constant.
     mask: [...] bool, True on the scored tokens.
     beta: weight of the reward, > 0.
-    extrapolation: of the teacher, per distance, >= 0.
+    extrapolation: factor of the teacher's extrapolation, >= 0.
 
   Returns:
     [...] floats, 0 where a token isn't scored.
@@ -63,7 +64,12 @@ def aligned_tokens(
 
 
 def per_scored_token(token_losses: Array, mask: Array) -> Array:
-  """[B] means of [B, T] terms over the tokens that `mask` has; 0 of none."""
+  """[B] means of [B, T] terms over scored tokens; 0 if no token is scored.
+
+  Args:
+    token_losses: [B, T] terms, 0 where a token isn't scored.
+    mask: [B, T] bool, True on scored tokens.
+  """
   lengths = jnp.sum(mask, -1, dtype=token_losses.dtype)
   return per_token(jnp.sum(token_losses, -1), lengths)
 
@@ -77,30 +83,30 @@ def align_distil(
   beta: float = 0.1,
   extrapolation: float = 15.0,
 ) -> Array:
-  """AlignDistil: distils the contrast of two DPO models, token by token.
+  """AlignDistil: distils the difference of two DPO models, token by token.
 
   l = mean over t of beta / w_t KL(softmax z_t || softmax z*_t),
   z* = z_dpo + w (z_dpo - z_rev),
   w = extrapolation sum_v |softmax(z_dpo) - softmax(z_rev)|_v + 1e-3
 
-  The KL is from the student to the teacher. The distance has no 1/2, so that
-  it is at most 2. Where the two models agree the teacher is the DPO model, and
-  the weight of the token beta / 1e-3. The mean is over the response's scored
-  tokens; a response without any has loss 0. The three logits are float32
-  [B, T, V]: `jalign.training.align_distil_streamed` is the same without them.
-  Gradients do not flow into the teachers.
+  The sum in w is the L1 distance of two distributions, without a factor 1/2, so
+  that it is at most 2. Where the two models agree, the teacher is the DPO model
+  and the token's weight is beta / 1e-3. The mean is over the response's scored
+  tokens; a response without scored tokens has loss 0. The three logits are
+  float32 [B, T, V]; `jalign.training.align_distil_streamed` computes the same
+  loss without ever holding them. Gradients do not flow into the teachers.
 
   Zhang et al. 2025, "AlignDistil: Token-Level Language Model Alignment as
   Adaptive Policy Distillation", arXiv:2503.02832.
 
   Args:
     student_logits: [B, T, V] logits of the student that predict each token.
-    dpo_logits: [B, T, V] of a model trained by DPO; a constant.
-    reverse_dpo_logits: [B, T, V] of one trained on swapped pairs, or of the
-      reference; a constant.
-    mask: [B, T] bool, True on the scored tokens.
+    dpo_logits: [B, T, V] logits of a model trained by DPO; a constant.
+    reverse_dpo_logits: [B, T, V] logits of a model trained by DPO on swapped
+      pairs, or of the reference; a constant.
+    mask: [B, T] bool, True on scored tokens.
     beta: weight of the reward, > 0.
-    extrapolation: of the teacher, per distance, >= 0.
+    extrapolation: factor of the teacher's extrapolation, >= 0.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -130,28 +136,30 @@ def token_distillation(
   beta: float = 0.1,
   dpo_beta: float = 0.1,
 ) -> Array:
-  """RLHF on DPO's token rewards, as the distillation that it equals.
+  """Distillation that equals RLHF with a DPO model's token rewards.
 
   l = beta sum over t of KL(softmax z_t || softmax z*_t),
   z* = w z_dpo + (1 - w) z_ref,  w = dpo_beta / beta
 
-  At each token, beta KL(student || teacher) is what the student lacks of the
-  largest value of dpo_beta log(pi_dpo / pi_ref), less beta KL(student || ref).
-  So it is for a fixed distribution of prefixes: the student that is best at
-  every token need not be the best on whole responses. With the defaults, our
-  choice, the teacher is the DPO model. Its CATALOGUE row divides by tokens.
-  Gradients do not flow into the teachers.
+  RLHF's objective at a token is the student's mean of the reward
+  dpo_beta log(pi_dpo / pi_ref), less beta KL(student || ref). Here
+  beta KL(student || teacher) is the gap between the best possible value of that
+  objective and the student's. The equality holds for a fixed distribution of
+  prefixes: the student that is best at every token need not be the best on
+  whole responses. With the defaults, which are our choice, the teacher is the
+  DPO model. A batch's sum is divided by scored tokens. Gradients do not flow
+  into the teachers.
 
   Zhang et al. 2025, "AlignDistil: Token-Level Language Model Alignment as
   Adaptive Policy Distillation", arXiv:2503.02832, theorem 1.
 
   Args:
     student_logits: [B, T, V] logits of the student that predict each token.
-    dpo_logits: [B, T, V] of a model trained by DPO; a constant.
-    ref_logits: [B, T, V] of the reference; a constant.
-    mask: [B, T] bool, True on the scored tokens.
+    dpo_logits: [B, T, V] logits of a model trained by DPO; a constant.
+    ref_logits: [B, T, V] logits of the reference; a constant.
+    mask: [B, T] bool, True on scored tokens.
     beta: strength of the student's KL regularisation, > 0.
-    dpo_beta: that of the DPO model, > 0.
+    dpo_beta: strength of the KL regularisation of the DPO model, > 0.
 
   Returns:
     [B] float32 losses, not reduced.

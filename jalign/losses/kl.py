@@ -1,20 +1,20 @@
 """Estimators of KL(policy || reference) from the policy's own samples.
 
-With x = log(pi(y) / ref(y)) and y from pi, of a token or of a sequence:
+With x = log(pi(y) / ref(y)), where y is a token or a sequence drawn from pi:
 
-  k1 = x                  unbiased; E of its gradient is 0
-  k2 = x^2 / 2            biased; E of its gradient is that of the KL
-  k3 = exp(-x) - 1 + x    unbiased, never negative; E of its gradient is that of
-                          KL(ref || pi), the other way around
+  k1 = x                  unbiased; its expected gradient is 0
+  k2 = x^2 / 2            biased; its expected gradient is the KL's gradient
+  k3 = exp(-x) - 1 + x    unbiased, never negative; its expected gradient is the
+                          gradient of KL(ref || pi), the other direction
 
-The gradients are those of the values here, with the samples held fixed: what a
-loss gets that adds the estimator. As a part of the reward, which is a constant,
-k1 gives the KL's gradient. Of tokens, an estimator's sum over a sequence has
-that token's KL given its prefix as its expectation; its gradient misses what
-the token does to the later ones.
+The gradients are of the values, with the samples held fixed: they are what a
+loss gets to which an estimator is added. As a part of the reward, which is a
+constant, k1 gives the gradient of the KL. Where y is a token, the sum of k1 or
+k3 over a sequence has the sequence's KL as its expectation, but its gradient
+misses how a token changes the distribution of later tokens.
 
-k1, k2, k3 are the names of a note of J. Schulman's (2020), which has no arXiv
-id. The reference is a constant.
+The names k1, k2 and k3 are from a note by J. Schulman (2020), which has no
+arXiv id. The reference is a constant.
 """
 
 import jax
@@ -30,19 +30,19 @@ def _log_ratio(logps: Array, ref_logps: Array) -> Array:
 
 
 def k1(logps: Array, ref_logps: Array) -> Array:
-  """log(pi / ref), of any shape; may be negative."""
+  """log(pi / ref), for log-probs (nats) of any one shape; may be negative."""
   return _log_ratio(logps, ref_logps)
 
 
 def k2(logps: Array, ref_logps: Array) -> Array:
-  """log(pi / ref)^2 / 2, of any shape."""
+  """log(pi / ref)^2 / 2, for log-probs (nats) of any one shape."""
   return _log_ratio(logps, ref_logps) ** 2 / 2
 
 
 def k3(logps: Array, ref_logps: Array) -> Array:
-  """ref / pi - 1 - log(ref / pi), of any shape.
+  """ref / pi - 1 - log(ref / pi), for log-probs (nats) of any one shape.
 
-  log(ref / pi) counts as at most 60, without gradient there.
+  log(ref / pi) counts as at most 60, and has no gradient above 60.
   """
   gap = at_most(-_log_ratio(logps, ref_logps), MAX_LOG_RATIO)
   return jnp.expm1(gap) - gap

@@ -1,4 +1,4 @@
-"""Sums of losses that have a name; and any loss, or such a sum, by name."""
+"""Presets: weighted sums of losses that have a name of their own."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +13,13 @@ def resolve(
 ) -> tuple[Callable[..., Array], catalogue.Entry]:
   """A loss of the CATALOGUE or a preset, with its hyperparameters bound.
 
+  Args:
+    name: a key of CATALOGUE or of PRESETS.
+    **settings: hyperparameters.
+
+  Returns:
+    The loss and its `Entry`.
+
   Raises:
     UserError: the name is unknown, or the loss takes no such hyperparameter.
   """
@@ -24,26 +31,29 @@ def resolve(
 
 
 def rpo(*, beta: float = 0.5, eta: float = 0.2) -> WeightedSum:
-  """DPO plus the chosen response's likelihood, in the paper's form.
+  """RPO: DPO plus the chosen response's likelihood, in the paper's form.
 
   l = -log sigmoid(beta h) - eta beta log pi(y_w | x)
 
-  The likelihood is a sum over the response, and its weight has beta in it.
+  h is DPO's margin of log-ratios. The log-likelihood is a sum over the
+  response's tokens, and beta is a factor of its weight.
 
   Liu et al. 2024, "Provably Mitigating Overoptimization in RLHF: Your SFT Loss
   is Implicitly an Adversarial Regularizer", arXiv:2405.16436.
 
   Args:
-    beta: strength of the KL regularisation, > 0; the authors' code has 0.5.
-    eta: weight of the likelihood, >= 0; the authors' code has 0.2.
+    beta: strength of the KL regularisation, > 0; 0.5 is the authors' code's.
+    eta: weight of the likelihood, >= 0; 0.2 is the authors' code's.
   """
   return weighted_sum({"dpo": 1.0, "sft_sum": eta * beta}, dpo={"beta": beta})
 
 
 def rpo_code(*, beta: float = 0.5, eta: float = 0.2) -> WeightedSum:
-  """The same as its authors' code has it.
+  """RPO as its authors' code computes it: the likelihood is per token.
 
   l = -log sigmoid(beta h) - eta log pi(y_w | x) / |y_w|
+
+  h is DPO's margin of log-ratios.
 
   Liu et al. 2024, arXiv:2405.16436.
 
@@ -55,18 +65,20 @@ def rpo_code(*, beta: float = 0.5, eta: float = 0.2) -> WeightedSum:
 
 
 def mpo(*, beta: float = 0.1, shift: float = 0.0) -> WeightedSum:
-  """Mixed preference optimisation: a pair's order, each one's worth, the text.
+  """Mixed preference optimisation: DPO, BCO and the chosen response's NLL.
 
   l = 0.8 dpo + 0.2 bco + sft
 
-  The weights and the three parts are those of public code, with the likelihood
-  as a mean over the batch's chosen tokens.
+  dpo learns which response of a pair is better, bco whether each response is
+  good by itself, sft the text of the chosen response. The weights and the three
+  terms are those of public code, and sft is a mean over the batch's chosen
+  tokens.
 
   Wang et al. 2024, "Enhancing the Reasoning Ability of Multimodal Large
   Language Models via Mixed Preference Optimization", arXiv:2411.10442.
 
   Args:
-    beta: strength of the KL regularisation of both, > 0.
+    beta: strength of the KL regularisation of dpo and bco, > 0.
     shift: reward shift of bco; see `bco_shift_update`.
   """
   return weighted_sum(
@@ -77,11 +89,11 @@ def mpo(*, beta: float = 0.1, shift: float = 0.0) -> WeightedSum:
 
 
 def cpo_sft(*, beta: float = 0.1, alpha: float = 1.0) -> WeightedSum:
-  """CPO as its authors' code has it: the likelihood is a mean over tokens.
+  """CPO as its authors' code has it: the NLL is a mean over a batch's tokens.
 
   l = -log sigmoid(beta (log pi(y_w) - log pi(y_l))) + alpha sft(y_w)
 
-  `cpo` takes the likelihood as a mean over each response instead.
+  `cpo` takes the mean over each response's tokens instead.
 
   Xu et al. 2024, "Contrastive Preference Optimization: Pushing the Boundaries
   of LLM Performance in Machine Translation", arXiv:2401.08417.

@@ -1,4 +1,4 @@
-"""Functions of rewards that are applied before they are maximised."""
+"""Transformations of rewards, to apply before the rewards are maximised."""
 
 import jax
 import jax.numpy as jnp
@@ -11,18 +11,18 @@ __all__ = ["all_good", "clip", "log_sigmoid_centered", "whiten"]
 
 
 def log_sigmoid_centered(rewards: Array, reference: Array | float) -> Array:
-  """log sigmoid(r - r_ref): the log-probability of being good.
+  """log sigmoid(r - r_ref): the log-probability that a response is good.
 
-  Flat for responses that are good already, so that the worst of several
-  rewards counts most. KL-regularised RL with beta = 1 on it has the posterior
-  of the reference given "good" for its optimum.
+  The function is flat for responses that are good already, so that in a sum the
+  worst of several rewards counts most. The optimum of KL-regularised RL with
+  this reward and beta = 1 is the reference's posterior given "good".
 
   Wang et al. 2024, "Transforming and Combining Rewards for Aligning Large
   Language Models", arXiv:2402.00742. The paper takes r_ref from the rewards of
   the reference's own responses to the prompt, for instance a quantile.
 
   Args:
-    rewards: of any shape.
+    rewards: rewards of any shape.
     reference: r_ref, a number or an array that broadcasts to `rewards`.
 
   Returns:
@@ -35,11 +35,11 @@ def log_sigmoid_centered(rewards: Array, reference: Array | float) -> Array:
 def all_good(rewards: Array, reference: Array | float) -> Array:
   """log P(good in every respect): the sum of `log_sigmoid_centered`.
 
-  Wang et al. 2024, arXiv:2402.00742: an AND of rewards, where a plain sum
-  trades a bad one for a very good one.
+  Wang et al. 2024, arXiv:2402.00742. This is a logical AND of rewards; in a
+  plain sum a very good reward makes up for a bad one.
 
   Args:
-    rewards: [..., M] of M reward models.
+    rewards: [..., M] rewards of M reward models.
     reference: r_ref, a number or an array that broadcasts to `rewards`.
 
   Returns:
@@ -49,10 +49,14 @@ def all_good(rewards: Array, reference: Array | float) -> Array:
 
 
 def clip(rewards: Array, *, limit: float = 10.0) -> Array:
-  """Rewards within [-limit, limit].
+  """Clips rewards to [-limit, limit].
 
   Zheng et al. 2023, "Secrets of RLHF in Large Language Models Part I: PPO",
-  arXiv:2307.04964, clip normalised rewards at 10; ReMax's code at 5.
+  arXiv:2307.04964, clip normalised rewards at 10; ReMax's code clips at 5.
+
+  Args:
+    rewards: rewards of any shape.
+    limit: largest absolute value, > 0.
 
   Raises:
     UserError: the limit is not positive.

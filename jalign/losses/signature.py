@@ -1,4 +1,4 @@
-"""The signature of a loss is its contract; this reads it."""
+"""Reads a loss's signature: its arrays, hyperparameters, name and formula."""
 
 import functools
 import inspect
@@ -7,9 +7,10 @@ from typing import Any
 
 
 def array_parameters(loss: Callable[..., Any]) -> tuple[str, ...]:
-  """Names of the positional parameters, in order; bound ones are gone.
+  """Names of the positional parameters, in order: the loss's arrays.
 
-  A parameter with a default is no array: a loss needs all of its arrays.
+  Parameters that functools.partial has bound are left out, and so is a
+  parameter with a default: a loss needs all of its arrays.
   """
   return tuple(
     p.name
@@ -20,7 +21,7 @@ def array_parameters(loss: Callable[..., Any]) -> tuple[str, ...]:
 
 
 def hyperparameters(loss: Callable[..., Any]) -> dict[str, Any]:
-  """Keyword-only parameters and their defaults, or what a partial bound."""
+  """Keyword-only parameters, with their defaults or a partial's values."""
   return {
     p.name: p.default
     for p in inspect.signature(loss).parameters.values()
@@ -29,14 +30,14 @@ def hyperparameters(loss: Callable[..., Any]) -> dict[str, Any]:
 
 
 def name_of(loss: Callable[..., Any]) -> str:
-  """Name of a loss, through functools.partial."""
+  """Name of a loss, or of the loss inside a functools.partial."""
   while isinstance(loss, functools.partial):
     loss = loss.func
   return getattr(loss, "__name__", repr(loss))
 
 
 def formula_of(loss: Callable[..., Any]) -> str:
-  """The formula in a loss's docstring: its second paragraph, in one line."""
+  """The formula of a loss: its docstring's second paragraph, as one line."""
   while isinstance(loss, functools.partial):
     loss = loss.func
   paragraphs = (inspect.getdoc(loss) or "").split("\n\n")

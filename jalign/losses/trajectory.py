@@ -1,4 +1,4 @@
-"""Losses on preferences between segments of steps."""
+"""Losses on preferences between segments of trajectories."""
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +14,20 @@ def _check(alpha: float, bias: float, discount: float) -> None:
 
 
 def _discounted_sum(steps: Array, mask: Array, discount: float) -> Array:
-  """Sums over scored steps, the first of which has weight 1."""
+  """Discounted sums over scored steps; the first scored step has weight 1."""
   before = jnp.cumsum(mask, -1, dtype=jnp.int32) - mask.astype(jnp.int32)
   weight = jnp.power(discount, before.astype(steps.dtype))
   return (weight.astype(steps.dtype) * where_scored(mask, steps)[0]).sum(-1)
 
 
 def _biased(advantages: Array, preference: Array, bias: float) -> Array:
-  """The likelihood of the label; the loser of either outcome is biased."""
+  """Negative log-likelihood of the label; `bias` scales the loser's advantage.
+
+  Args:
+    advantages: [B, 2] advantages of the two segments.
+    preference: [B] P(first > second) in [0, 1]; a constant.
+    bias: factor on the loser of either outcome, in [0, 1].
+  """
   first, second = advantages[..., 0], advantages[..., 1]
   preference = jax.lax.stop_gradient(preference)
   return preference * jax.nn.softplus(bias * second - first) + (
@@ -38,29 +44,30 @@ def cpl(
   bias: float = 0.5,
   discount: float = 1.0,
 ) -> Array:
-  """Contrastive preference learning: log-probs are advantages.
+  """Contrastive preference learning: log-probs serve as advantages.
 
   l = P softplus(bias A_2 - A_1) + (1 - P) softplus(bias A_1 - A_2),
   A_i = alpha sum_t discount^n(t) log pi(a_t | s_t), over segment i,
   n(t) = scored steps of the segment before t,  P = preference
 
-  The bias is always on the loser. Below 1 it makes the loss lower where the
-  winner is likely; at 0 the loser isn't pushed at all. `preference` is P(first
-  segment > second): in the authors' code the label 1 prefers the second. A
-  segment's discount starts at its first scored step, so padding on either side
-  changes nothing; a segment without scored steps has A = 0.
+  The bias always multiplies the loser's advantage. A bias below 1 makes the
+  loss lower where the winner is likely; at 0 the loser gets no gradient.
+  `preference` is P(first segment > second), whereas in the authors' code the
+  label 1 prefers the second segment. A segment's discount starts at its first
+  scored step, so that padding on either side changes nothing; a segment without
+  scored steps has A = 0.
 
   Hejna et al. 2023, "Contrastive Preference Learning: Learning from Human
   Feedback without RL", arXiv:2310.13639.
 
   Args:
-    step_logps: [B, 2, T] log-probs (nats) of the actions. Where policies are
-      Gaussian, the authors' code has -||a - mean||^2 here.
+    step_logps: [B, 2, T] log-probs (nats) of the actions. For Gaussian policies
+      the authors' code uses -||a - mean||^2 instead.
     preference: [B] P(first > second) in [0, 1]; a constant.
-    mask: [B, 2, T] bool; scored steps.
+    mask: [B, 2, T] bool, True on scored steps.
     alpha: scale of the advantages, > 0.
     bias: weight of the loser, in [0, 1].
-    discount: for each scored step, in (0, 1].
+    discount: factor per scored step, in (0, 1].
 
   Returns:
     [B] float32 losses, not reduced.
@@ -93,21 +100,21 @@ def cpl_kl(
   A_i = alpha sum_t discount^n(t) log (pi / ref)(a_t | s_t), over segment i,
   n(t) = scored steps of the segment before t,  P = preference
 
-  `cpl` with log-ratios. Without bias and discount it is DPO with beta = alpha.
-  `preference` is P(first segment > second): in the authors' code the label 1
-  prefers the second.
+  This is `cpl` with log-ratios in place of log-probs. With bias = discount = 1
+  it is DPO with beta = alpha. `preference` is P(first segment > second),
+  whereas in the authors' code the label 1 prefers the second segment.
 
   Hejna et al. 2023, "Contrastive Preference Learning: Learning from Human
   Feedback without RL", arXiv:2310.13639.
 
   Args:
     step_logps: [B, 2, T] log-probs (nats) of the actions.
-    ref_step_logps: [B, 2, T] under the reference; a constant.
+    ref_step_logps: [B, 2, T] step_logps under the reference; a constant.
     preference: [B] P(first > second) in [0, 1]; a constant.
-    mask: [B, 2, T] bool; scored steps.
+    mask: [B, 2, T] bool, True on scored steps.
     alpha: scale of the advantages, > 0.
     bias: weight of the loser, in [0, 1].
-    discount: for each scored step, in (0, 1].
+    discount: factor per scored step, in (0, 1].
 
   Returns:
     [B] float32 losses, not reduced.
@@ -142,22 +149,22 @@ def cpl_ranked(
   A_i = alpha sum_t discount^n(t) log pi(a_t | s_t), over segment i,
   n(t) = scored steps of the segment before t,  s = score
 
-  The mean over the pairs of valid segments whose scores differ. Ties are no
-  pair: the authors' code orders them by position. It also leaves pairs whose
-  loss underflows to 0 out of the mean; here they count. A list without a pair
-  has loss 0.
+  The mean is over the pairs of valid segments whose scores differ. Segments of
+  equal scores make no pair; the authors' code orders them by position. Their
+  code also leaves pairs whose loss underflows to 0 out of the mean; here those
+  pairs count. A list without a pair has loss 0.
 
   Hejna et al. 2023, "Contrastive Preference Learning: Learning from Human
   Feedback without RL", arXiv:2310.13639.
 
   Args:
     step_logps: [B, K, T] log-probs (nats) of the actions of K segments.
-    scores: [B, K] of the segments, higher is better; a constant.
-    valid: [B, K] bool; False for what only fills the list.
-    mask: [B, K, T] bool; scored steps.
+    scores: [B, K] scores of the segments, higher is better; a constant.
+    valid: [B, K] bool, False for entries that only fill the list.
+    mask: [B, K, T] bool, True on scored steps.
     alpha: scale of the advantages, > 0.
     bias: weight of the loser, in [0, 1].
-    discount: for each scored step, in (0, 1].
+    discount: factor per scored step, in (0, 1].
 
   Returns:
     [B] float32 losses, not reduced.
@@ -182,21 +189,22 @@ def cpl_ranked(
 def regret_preference(
   step_advantages: Array, preference: Array, mask: Array
 ) -> Array:
-  """Preferences by regret: how far below the optimum a segment stays.
+  """Preferences by regret: by how much a segment falls short of the optimum.
 
   l = -P log sigmoid(g_2 - g_1) - (1 - P) log sigmoid(g_1 - g_2),
   g_i = -sum_t A(s_t, a_t), over segment i,  P = preference
 
-  A = Q - V of the optimal policy, at most 0. Fits a model of A: gradients flow
-  into it. For deterministic dynamics see `deterministic_regret`.
+  A = Q - V is the advantage under the optimal policy, at most 0. The loss fits
+  a model of A, into which gradients flow. For deterministic dynamics see
+  `deterministic_regret`.
 
   Knox et al. 2022, "Models of Human Preference for Learning Reward Functions",
   arXiv:2206.02231.
 
   Args:
-    step_advantages: [B, 2, T] A of the steps.
+    step_advantages: [B, 2, T] A, advantages of the steps.
     preference: [B] P(first > second) in [0, 1]; a constant.
-    mask: [B, 2, T] bool; scored steps.
+    mask: [B, 2, T] bool, True on scored steps.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -215,16 +223,16 @@ def partial_return_preference(
   l = -P log sigmoid(R_1 - R_2) - (1 - P) log sigmoid(R_2 - R_1),
   R_i = sum_t r(s_t, a_t), over segment i,  P = preference
 
-  Fits a model of r: gradients flow into it. What a segment's end is worth
-  doesn't count; see `regret_preference`.
+  The loss fits a model of r, into which gradients flow. The value of a
+  segment's last state doesn't count; see `regret_preference`.
 
   Knox et al. 2022, "Models of Human Preference for Learning Reward Functions",
   arXiv:2206.02231.
 
   Args:
-    step_rewards: [B, 2, T] r of the steps.
+    step_rewards: [B, 2, T] r, rewards of the steps.
     preference: [B] P(first > second) in [0, 1]; a constant.
-    mask: [B, 2, T] bool; scored steps.
+    mask: [B, 2, T] bool, True on scored steps.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -236,7 +244,7 @@ def partial_return_preference(
 
 
 def _bradley_terry(steps: Array, preference: Array, mask: Array) -> Array:
-  """The likelihood of labels by sums over the segments."""
+  """Negative log-likelihood of labels, given sums over the segments."""
   steps, preference, mask = floats_with_axes(
     "B2T B B2T", steps, preference, mask
   )
@@ -248,14 +256,14 @@ def deterministic_regret(
 ) -> Array:
   """Regret of segments in deterministic dynamics.
 
-  V(s_0) - sum_t r_t - V(s_end): 0 for a segment of optimal steps. Its negative,
-  as one step's advantage, is what `regret_preference` sums.
+  V(s_0) - sum_t r_t - V(s_end), which is 0 for a segment of optimal steps. For
+  `regret_preference` pass the negative regret as the advantage of one step.
 
   Args:
-    rewards: [..., T] of the steps.
+    rewards: [..., T] rewards of the steps.
     start_values: [...] optimal values of the first states.
-    end_values: [...] the same of the states after the last scored steps.
-    mask: [..., T] bool; scored steps.
+    end_values: [...] optimal values of the states after the last scored steps.
+    mask: [..., T] bool, True on scored steps.
 
   Returns:
     [...] regrets.

@@ -1,4 +1,4 @@
-"""Losses on single responses with a label: desirable or not."""
+"""Losses on single responses that are labelled desirable or undesirable."""
 
 import math
 
@@ -15,25 +15,25 @@ def _log_ratio(logps, ref_logps):
 
 
 def _towards(desirable, x):
-  """x for desirable responses, -x for others."""
+  """x for desirable responses, -x for undesirable responses."""
   return jnp.where(desirable, x, -x)
 
 
 def kto_reference_point(
   mismatched_logps: Array, ref_mismatched_logps: Array, valid: Array
 ) -> Array:
-  """The KL estimate that KTO measures its log-ratios from.
+  """The KL estimate that KTO subtracts from its log-ratios.
 
-  max(0, mean of log pi/ref over the mismatched pairs of the valid rows): row i
-  pairs the prompt of one example with a response to another prompt, of the
-  whole batch. The mean is over the batch of all devices, rows of
-  estimate 0 included. One library pairs within a device's batch; another
-  leaves out the zeros.
+  The estimate is max(0, mean of log pi/ref over the mismatched rows that are
+  valid). Row i holds the prompt of one example with a response to another
+  prompt of the whole batch. The mean is over the batch of all devices, and rows
+  whose log-ratio is 0 count. One library pairs within a device's part of the
+  batch; another leaves the zeros out of the mean.
 
   Args:
     mismatched_logps: [B] summed log-probs (nats) of mismatched responses under
       the policy.
-    ref_mismatched_logps: [B] the same under the reference.
+    ref_mismatched_logps: [B] mismatched_logps under the reference.
     valid: [B] bool, False for rows that only fill the batch.
 
   Returns:
@@ -61,32 +61,33 @@ def kto(
   desirable_weight: float = 1.0,
   undesirable_weight: float = 1.0,
 ) -> Array:
-  """Kahneman-Tversky optimisation: gains and losses against a KL estimate.
+  """Kahneman-Tversky optimisation: gains and losses relative to a KL estimate.
 
   l = w_d (1 - sigmoid(beta (r - z_0))) if desirable, else
   w_u (1 - sigmoid(beta (z_0 - r))),  r = log pi/ref,
   z_0 = max(0, mean over the batch of r of mismatched responses)
 
-  z_0 is a constant: see `kto_reference_point`. It is within beta's bracket and
-  isn't multiplied by beta before. The gradient vanishes on both sides of it.
-  Some print the value function w - l. Rows that aren't valid have no part in
-  z_0 and loss 0. Where one kind is rarer, weights such that
-  w_d n_d / (w_u n_u) is in [1, 4/3] are advised.
+  z_0 is a constant: see `kto_reference_point`. beta multiplies the whole
+  difference, and z_0 isn't multiplied by beta before that. The gradient
+  vanishes as r moves away from z_0 on either side. Some publications give the
+  value function w - l instead of l. Rows that aren't valid don't enter z_0 and
+  have loss 0. Where one label is rarer, the paper advises weights such that
+  w_d n_d / (w_u n_u) is in [1, 4/3], where n counts the examples of each label.
 
   Ethayarajh et al. 2024, "KTO: Model Alignment as Prospect Theoretic
   Optimization", arXiv:2402.01306.
 
   Args:
     logps: [B] summed response log-probs (nats) under the policy.
-    ref_logps: [B] under the reference; a constant.
-    desirable: [B] bool.
+    ref_logps: [B] logps under the reference; a constant.
+    desirable: [B] bool, True for desirable responses.
     mismatched_logps: [B] summed log-probs of responses to other prompts, under
       the policy; a constant.
-    ref_mismatched_logps: [B] under the reference; a constant.
+    ref_mismatched_logps: [B] mismatched_logps under the reference; a constant.
     valid: [B] bool, False for rows that only fill the batch.
     beta: strength of the KL regularisation, > 0.
-    desirable_weight: w_d, >= 0.
-    undesirable_weight: w_u, >= 0.
+    desirable_weight: w_d, weight of desirable responses, >= 0.
+    undesirable_weight: w_u, weight of undesirable responses, >= 0.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -120,18 +121,18 @@ def bco_unpaired(
   l = -log sigmoid(q - shift) if desirable, else -log sigmoid(shift - q),
   q = beta log pi/ref
 
-  A pair's two losses add up to `bco`. The shift is carried from batch to batch
-  by `bco_unpaired_shift_update` and is a constant.
+  The losses of a pair's two responses sum to the pair's `bco`. The shift is a
+  constant; `bco_unpaired_shift_update` updates it from batch to batch.
 
   Jung et al. 2024, "Binary Classifier Optimization for Large Language Model
   Alignment", arXiv:2404.04656.
 
   Args:
     logps: [B] summed response log-probs (nats) under the policy.
-    ref_logps: [B] under the reference; a constant.
-    desirable: [B] bool.
+    ref_logps: [B] logps under the reference; a constant.
+    desirable: [B] bool, True for desirable responses.
     beta: strength of the KL regularisation, > 0.
-    shift: reward between the two kinds; of either sign.
+    shift: reward that separates the two labels; any finite number.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -157,25 +158,26 @@ def bco_unpaired_shift_update(
   beta: float,
   decay: float,
 ) -> Array:
-  """The shift of `bco_unpaired` after a batch: see `bco_shift_update`.
+  """Updates the shift of `bco_unpaired` after a batch; see `bco_shift_update`.
 
   decay shift + (1 - decay) (mean q of desirable + mean q of others) / 2,
   q = beta log pi/ref
 
-  Both kinds weigh the same, however many there are. One library's trainer has
-  the mean of all rewards, which is this for as many of each kind.
+  Both labels weigh the same, however many responses each label has. One
+  library's trainer takes the mean over all rewards, which is the same where
+  both labels have equally many responses.
 
   Args:
-    shift: [] before the batch.
+    shift: [] the shift before the batch.
     logps: [B] summed response log-probs (nats) under the policy.
-    ref_logps: [B] under the reference.
-    desirable: [B] bool.
+    ref_logps: [B] logps under the reference.
+    desirable: [B] bool, True for desirable responses.
     valid: [B] bool, False for rows that only fill the batch.
-    beta: that of the loss, > 0.
+    beta: the beta of the loss, > 0.
     decay: share of the old shift that stays, in [0, 1].
 
   Returns:
-    [] float32, a constant. Unchanged by a batch that lacks one kind.
+    [] float32 shift, a constant; the old shift if the batch lacks a label.
 
   Raises:
     AssertionError: shapes differ.
@@ -203,19 +205,20 @@ def matching_weights(
   lowest: float = 0.5,
   highest: float = 10.0,
 ) -> Array:
-  """Weights that give undesirable responses the desirable ones' prompts.
+  """Weights that match undesirable responses to the desirable ones' prompts.
 
-  1 for desirable responses, and for others p / (1 - p), cut to
-  [lowest, highest], where p is the prompt's rate of desirable ones: prompts
-  that only undesirable responses come from count less. Where p is 1 the weight
-  is `highest`.
+  Weighted so, the prompts of undesirable responses are distributed like those
+  of desirable responses. The weight is 1 for a desirable response. For an
+  undesirable response it is p / (1 - p), clipped to [lowest, highest], where p
+  is the rate of desirable responses to the prompt: prompts that have only
+  undesirable responses count less. Where p is 1 the weight is `highest`.
 
   Args:
-    desirable: [B] bool.
+    desirable: [B] bool, True for desirable responses.
     desirable_rate: [B] P(desirable | prompt), in [0, 1], from a classifier of
       prompts.
-    lowest: least weight, >= 0.
-    highest: greatest weight, >= lowest.
+    lowest: least weight of an undesirable response, >= 0.
+    highest: greatest weight of an undesirable response, >= lowest.
 
   Returns:
     [B] float32 weights, constants.
@@ -253,21 +256,22 @@ def bco_unpaired_matched(
   -u log sigmoid(shift - q),  q = beta log pi/ref,
   u = p / (1 - p) cut to [lowest, highest],  p = P(desirable | prompt)
 
-  For data whose two kinds of responses come from different prompts: see
-  `matching_weights`, which are constants. At p = 1/2 this is `bco_unpaired`.
+  This is for data whose desirable and undesirable responses come from different
+  prompts. The weights u are constants: see `matching_weights`. At p = 1/2 this
+  is `bco_unpaired`.
 
   Jung et al. 2024, "Binary Classifier Optimization for Large Language Model
   Alignment", arXiv:2404.04656.
 
   Args:
     logps: [B] summed response log-probs (nats) under the policy.
-    ref_logps: [B] under the reference; a constant.
-    desirable: [B] bool.
+    ref_logps: [B] logps under the reference; a constant.
+    desirable: [B] bool, True for desirable responses.
     desirable_rate: [B] P(desirable | prompt), in [0, 1]; a constant.
     beta: strength of the KL regularisation, > 0.
-    shift: reward between the two kinds; of either sign.
+    shift: reward that separates the two labels; any finite number.
     lowest: least weight of an undesirable response, >= 0.
-    highest: greatest weight of one, >= lowest.
+    highest: greatest weight of an undesirable response, >= lowest.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -290,17 +294,17 @@ def apo_zero_unpaired(
 
   l = 1 - sigmoid(q) if desirable, else sigmoid(q),  q = beta log pi/ref
 
-  A pair's two losses add up to `apo_zero`. This is KTO with its reference
-  point at 0.
+  The losses of a pair's two responses sum to the pair's `apo_zero`. This is KTO
+  with its reference point at 0.
 
   D'Oosterlinck et al. 2024, "Anchored Preference Optimization and Contrastive
   Revisions: Addressing Underspecification in Alignment", arXiv:2408.06266,
-  eq. 7, a response at a time.
+  eq. 7, for one response.
 
   Args:
     logps: [B] summed response log-probs (nats) under the policy.
-    ref_logps: [B] under the reference; a constant.
-    desirable: [B] bool.
+    ref_logps: [B] logps under the reference; a constant.
+    desirable: [B] bool, True for desirable responses.
     beta: strength of the KL regularisation, > 0.
 
   Returns:

@@ -1,4 +1,4 @@
-"""Advantage-leftover-lunch: likelihoods weighed by rewards of offline data."""
+"""Advantage-leftover-lunch (A-LoL): likelihoods weighted by offline rewards."""
 
 import jax
 import jax.numpy as jnp
@@ -31,24 +31,24 @@ def a_lol(
   *,
   clip: float = 0.9,
 ) -> Array:
-  """Likelihood weighed by a positive advantage and an importance ratio.
+  """A-LoL: likelihood weighted by a positive advantage and importance ratio.
 
   l = -max(R - V, 0) w log pi(y),
   w = min(max(pi(y) / ref(y), 1 - clip), 1 + clip)
 
-  R - V is the advantage over the reference's expected reward V; examples
-  without one have loss 0. w is a constant, clipped as a log-ratio, so that no
-  sequence's ratio underflows.
+  R - V is the advantage over the reference's expected reward V; examples whose
+  advantage isn't positive have loss 0. w is a constant. The log-ratio is
+  clipped before the exponential, so that no sequence's ratio underflows.
 
   Baheti et al. 2023, "Leftover-Lunch: Advantage-based Offline Reinforcement
   Learning for Language Models", arXiv:2305.14718.
 
   Args:
     logps: [B] summed response log-probs (nats) under the policy.
-    ref_logps: [B] under the reference; a constant.
-    rewards: [B] R of the responses; a constant.
+    ref_logps: [B] logps under the reference; a constant.
+    rewards: [B] R, rewards of the responses; a constant.
     values: [B] V, the reference's expected reward for the prompt; a constant.
-    clip: half-width of the clip, in [0, 1).
+    clip: half-width of the clipping range, in [0, 1).
 
   Returns:
     [B] float32 losses, not reduced.
@@ -70,14 +70,14 @@ def a_lol_ref_free(logps: Array, rewards: Array, values: Array) -> Array:
 
   l = -max(R - V, 0) log pi(y)
 
-  `a_lol` where the policy is the reference, or with clip = 0.
+  This is `a_lol` with clip = 0, or where the policy equals the reference.
 
   Baheti et al. 2023, "Leftover-Lunch: Advantage-based Offline Reinforcement
   Learning for Language Models", arXiv:2305.14718.
 
   Args:
     logps: [B] summed response log-probs (nats) under the policy.
-    rewards: [B] R of the responses; a constant.
+    rewards: [B] R, rewards of the responses; a constant.
     values: [B] V, the reference's expected reward for the prompt; a constant.
 
   Returns:
@@ -98,20 +98,20 @@ def a_lol_kl(
   *,
   beta: float = 0.1,
 ) -> Array:
-  """A-LoL held to the reference by a log-ratio instead of a clip.
+  """A-LoL kept near the reference by a log-ratio term instead of a clip.
 
   l = -max(R - V, 0) log pi(y) + beta log(pi(y) / ref(y))
 
-  The second term lowers responses without an advantage as well. Its gradient
-  is beta times that of log pi(y) alone.
+  The second term also lowers the log-prob of responses without an advantage.
+  Its gradient is beta times the gradient of log pi(y).
 
   Baheti et al. 2023, "Leftover-Lunch: Advantage-based Offline Reinforcement
   Learning for Language Models", arXiv:2305.14718.
 
   Args:
     logps: [B] summed response log-probs (nats) under the policy.
-    ref_logps: [B] under the reference; a constant.
-    rewards: [B] R of the responses; a constant.
+    ref_logps: [B] logps under the reference; a constant.
+    rewards: [B] R, rewards of the responses; a constant.
     values: [B] V, the reference's expected reward for the prompt; a constant.
     beta: weight of the log-ratio, >= 0; the default is our choice.
 
@@ -134,21 +134,21 @@ def a_lol_kl(
 def r_lol(
   logps: Array, ref_logps: Array, rewards: Array, *, clip: float = 0.9
 ) -> Array:
-  """A-LoL with the reward itself for the advantage.
+  """A-LoL with the reward in place of the advantage.
 
   l = -R w log pi(y),  w = min(max(pi(y) / ref(y), 1 - clip), 1 + clip)
 
-  Responses of negative reward are pushed down. w is a constant, clipped as a
-  log-ratio.
+  The loss lowers the log-prob of responses of negative reward. w is a constant;
+  the log-ratio is clipped before the exponential.
 
   Baheti et al. 2023, "Leftover-Lunch: Advantage-based Offline Reinforcement
   Learning for Language Models", arXiv:2305.14718.
 
   Args:
     logps: [B] summed response log-probs (nats) under the policy.
-    ref_logps: [B] under the reference; a constant.
-    rewards: [B] R of the responses; a constant.
-    clip: half-width of the clip, in [0, 1).
+    ref_logps: [B] logps under the reference; a constant.
+    rewards: [B] R, rewards of the responses; a constant.
+    clip: half-width of the clipping range, in [0, 1).
 
   Returns:
     [B] float32 losses, not reduced.
@@ -177,19 +177,20 @@ def a_lol_seq(
   l = -max(R - V, 0) sum_t w_t log pi(y_t),
   w_t = min(max(pi(y_t) / ref(y_t), 1 - clip), 1 + clip)
 
-  w_t is a constant, clipped as a log-ratio. A response without scored tokens
-  has loss 0. A sum over tokens, divided by examples as `a_lol` is.
+  w_t is a constant; the log-ratio is clipped before the exponential. A response
+  without scored tokens has loss 0. The loss is a sum over tokens, and a batch's
+  sum is divided by examples, as for `a_lol`.
 
   Baheti et al. 2023, "Leftover-Lunch: Advantage-based Offline Reinforcement
   Learning for Language Models", arXiv:2305.14718.
 
   Args:
     token_logps: [B, T] log-probs (nats) of the response's tokens.
-    ref_token_logps: [B, T] under the reference; a constant.
-    rewards: [B] R of the responses; a constant.
+    ref_token_logps: [B, T] token_logps under the reference; a constant.
+    rewards: [B] R, rewards of the responses; a constant.
     values: [B] V, the reference's expected reward for the prompt; a constant.
-    mask: [B, T] bool; scored tokens.
-    clip: half-width of the clip, in [0, 1).
+    mask: [B, T] bool, True on scored tokens.
+    clip: half-width of the clipping range, in [0, 1).
 
   Returns:
     [B] float32 losses, not reduced.

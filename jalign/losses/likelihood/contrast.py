@@ -1,4 +1,4 @@
-"""Likelihoods that other contexts or other models weigh."""
+"""Likelihoods compared with those in other contexts or of other models."""
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ def cut(
   alpha: float = 1.0,
   gamma: float = 0.0,
 ) -> Array:
-  """Contrastive unlikelihood: a judgment in the context finds the bad tokens.
+  """Contrastive unlikelihood: judgments in the context reveal bad tokens.
 
   l = -(sum_{t not in U} log p_t + alpha sum_{t in U} n_t^g log(1 - p_t)) / N
       - sum_t log(p_t if aligned else n_t) / N,
@@ -32,12 +32,12 @@ def cut(
   p, q, n = pi(y_t) given the prompt alone, with a judgment that praises, with
   the true judgment, which criticises
 
-  U and the weight n_t^g are constants. Equal contexts and lam > 1 give no bad
-  token, which is how an aligned response comes in. 1 - p counts as at least
-  1e-5, without gradient below; a response without scored tokens has loss 0.
-  This is the paper's form. The authors' code differs: it halves the sum of the
-  two terms, has the second alone for an aligned response, finds U by
-  n_t > lam p_t without a context of its own for q, and has no weight n_t^g.
+  U and the weight n_t^g are constants. Where both contexts are equal and
+  lam > 1 no token is bad: pass an aligned response that way. 1 - p counts as at
+  least 1e-5, and has no gradient below; a response without scored tokens has
+  loss 0. This is the paper's form. The authors' code differs: it halves the sum
+  of the two terms, uses only the second term for an aligned response, finds U
+  by n_t > lam p_t without a context for q, and has no weight n_t^g.
 
   Xu et al. 2023, "Reasons to Reject? Aligning Language Models with Judgments",
   arXiv:2312.14591.
@@ -45,17 +45,18 @@ def cut(
   Args:
     token_logps: [B, T] log-probs (nats) of the response's tokens given the
       prompt.
-    positive_token_logps: [B, T] the same with a positive judgment in the
-      context; only picks U, a constant.
-    negative_token_logps: [B, T] the same with the negative judgment.
-    aligned: [B] bool; whether the judgment has nothing to criticise.
-    mask: [B, T] bool; scored tokens.
-    lam: how much likelier a bad token is under criticism, > 0; the default is
-      the authors' code's.
+    positive_token_logps: [B, T] log-probs of the same tokens with a positive
+      judgment in the context; a constant, which only decides U.
+    negative_token_logps: [B, T] log-probs of the same tokens with the true,
+      negative judgment in the context.
+    aligned: [B] bool, whether the judgment has nothing to criticise.
+    mask: [B, T] bool, True on scored tokens.
+    lam: ratio n_t / q_t above which a token is bad, > 0; the default is the
+      authors' code's.
     alpha: weight of the unlikelihood, >= 0; the default is that of the
-      authors' example run (of their script: 0.1).
-    gamma: exponent of its weight, >= 0; the default is the authors' code's,
-      which has no such weight. The paper tunes it.
+      authors' example run (their script has 0.1).
+    gamma: exponent g of the weight n_t^g, >= 0; with the default there is no
+      such weight, as in the authors' code. The paper tunes gamma.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -89,24 +90,26 @@ def cut(
 def poft(
   logps: Array, lengths: Array, aligned_logps: Array, aligned_lengths: Array
 ) -> Array:
-  """Preference-oriented fine-tuning: likelier than to aligned models.
+  """Preference-oriented fine-tuning: SFT compared with aligned models.
 
   l = -log sigmoid(p - mean_i p_i),
   p = log pi(y) / |y|,  p_i = the same under aligned model i
 
-  The gradient is that of -w p with w = G / (G + exp(p)) and G the geometric
-  mean of the models' probabilities per token: a target that they find unlikely
-  counts little. Each model's log-prob is divided by its own tokenizer's
-  length. Gradients do not flow into the other models.
+  The gradient is that of -w p with w = G / (G + exp(p)), where G is the
+  geometric mean of the aligned models' probabilities per token: a response that
+  those models find unlikely counts little. Each model's log-prob is divided by
+  the number of tokens of its own tokenizer. Gradients do not flow into the
+  aligned models.
 
   Fan et al. 2024, "Preference-Oriented Supervised Fine-Tuning: Favoring Target
   Model Over Aligned Large Language Models", arXiv:2412.12865.
 
   Args:
     logps: [B] summed response log-probs (nats) under the policy.
-    lengths: [B] scored tokens.
-    aligned_logps: [B, I] the same sums under I aligned models; a constant.
-    aligned_lengths: [B, I] tokens that each of them has scored.
+    lengths: [B] numbers of scored tokens of the responses.
+    aligned_logps: [B, I] summed response log-probs (nats) under I aligned
+      models; a constant.
+    aligned_lengths: [B, I] numbers of tokens that these models have scored.
 
   Returns:
     [B] float32 losses, not reduced.

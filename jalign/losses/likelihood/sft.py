@@ -9,8 +9,8 @@ def sft(logps: Array) -> Array:
 
   l = -log pi(y | x), summed over the response
 
-  Its CATALOGUE row divides by scored tokens, so a batch's loss is the mean
-  over its tokens, whatever the lengths.
+  A batch's sum is divided by scored tokens, so that the batch's loss is the
+  mean over all its scored tokens, whatever the responses' lengths.
 
   Ouyang et al. 2022, "Training language models to follow instructions with
   human feedback", arXiv:2203.02155, section 3.5.
@@ -29,7 +29,8 @@ def sft_sum(logps: Array) -> Array:
 
   l = -log pi(y | x), summed over the response
 
-  The values of `sft`, divided by examples: long responses weigh more.
+  The values are those of `sft`, but a batch's sum is divided by examples, so
+  that long responses weigh more.
 
   Ouyang et al. 2022, arXiv:2203.02155, section 3.5 (the reduction is ours).
 
@@ -53,7 +54,7 @@ def sft_avg(logps: Array, lengths: Array) -> Array:
 
   Args:
     logps: [B] summed response log-probs (nats) under the policy.
-    lengths: [B] scored tokens.
+    lengths: [B] numbers of scored tokens of the responses.
 
   Returns:
     [B] float32 losses, not reduced.

@@ -1,4 +1,4 @@
-"""What losses on lists share: arguments, orders, sums over what is valid."""
+"""Functions that losses on lists share: arguments, orders, masked sums."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from jalign.types import Array
 def implicit_rewards(
   beta, logps: Array, ref_logps: Array, scores: Array, valid: Array
 ) -> tuple[Array, Array, Array]:
-  """beta log pi/ref, scores and valid, [B, K]; only the first has gradients."""
+  """[B, K] each: beta log pi/ref, scores, valid; scores are constants."""
   check_range("beta", beta, 0)
   valid, logps, ref_logps, scores = zero_where_invalid(
     valid, logps, ref_logps, scores
@@ -22,7 +22,7 @@ def implicit_rewards(
 def averages(
   logps: Array, lengths: Array, scores: Array, valid: Array
 ) -> tuple[Array, Array, Array, Array]:
-  """Log-probs per token and in sum, scores and valid, [B, K]."""
+  """[B, K] each: log-probs per token, summed log-probs, scores, valid."""
   valid, logps, lengths, scores = zero_where_invalid(
     valid, logps, lengths, scores
   )
@@ -31,18 +31,18 @@ def averages(
 
 
 def differences(x: Array) -> Array:
-  """[B, K, K] with x_i - x_j at i, j."""
+  """Differences [B, K, K] of x [B, K], with x_i - x_j at i, j."""
   return x[..., :, None] - x[..., None, :]
 
 
 def outranks(scores: Array, valid: Array) -> Array:
-  """[B, K, K] bool: whether i and j are valid and i scores higher."""
+  """[B, K, K] bool: whether i and j are valid and i has the higher score."""
   both = valid[..., :, None] & valid[..., None, :]
   return both & (scores[..., :, None] > scores[..., None, :])
 
 
 def precedes(scores: Array, valid: Array) -> Array:
-  """[B, K, K] bool: as `outranks`, and of equal scores the first precedes."""
+  """[B, K, K] bool: as `outranks`; among equal scores the first precedes."""
   both = valid[..., :, None] & valid[..., None, :]
   equal = scores[..., :, None] == scores[..., None, :]
   earlier = jnp.triu(jnp.ones(equal.shape[-2:], bool), 1)
@@ -50,26 +50,27 @@ def precedes(scores: Array, valid: Array) -> Array:
 
 
 def sum_over_pairs(x: Array, pairs: Array) -> Array:
-  """[B] sums of [B, K, K] over the pairs."""
+  """[B] sums of x [B, K, K] over the pairs i, j that are True in `pairs`."""
   return jnp.where(pairs, x, 0).sum((-2, -1))
 
 
 def log_softmax(x: Array, valid: Array) -> Array:
-  """Log-softmax over the valid ones, 0 elsewhere and for an empty list."""
+  """Log-softmax over the valid responses; 0 for all others."""
   logits = jnp.where(valid, x, -jnp.inf)
   logits = jnp.where(valid.any(-1, keepdims=True), logits, 0)  # else 0 / 0
   return jnp.where(valid, jax.nn.log_softmax(logits, -1), 0)
 
 
 def picked_first(logits: Array, left: Array) -> Array:
-  """-log softmax of each row's diagonal among itself and the row's rest.
+  """-log of the probability that row k picks k among k and what is left.
 
   Args:
-    logits: [B, K, K].
-    left: [B, K, K] bool, what is left when row k picks k.
+    logits: [B, K, K]; row k has the logits of its choices.
+    left: [B, K, K] bool; row k is True on the other choices that are left when
+      k is picked.
 
   Returns:
-    [B, K], 0 where nothing is left.
+    [B, K], 0 where no other choice is left.
   """
   own = jnp.diagonal(logits, axis1=-2, axis2=-1)[..., None]
   choices = left | jnp.eye(logits.shape[-1], dtype=bool)

@@ -23,27 +23,29 @@ def rrhf(
   exponent: float = 1.0,
   beta_sft: float = 1.0,
 ) -> Array:
-  """Rank responses: a hinge at 0 on average log-probs, and the best one's NLL.
+  """RRHF: a hinge at 0 on average log-probs, plus the best response's NLL.
 
   l = sum over r_i < r_j of max(0, p_i - p_j) - beta_sft log pi(y_best),
   p = (log pi(y)) / |y|^exponent,  r = score
 
-  The gradient at the kink is 0. Pairs of equal scores count for nothing; of
-  equal best responses the first of the list is learnt. A list of one is its
-  likelihood term, an empty one has loss 0. The likelihood is a sum over tokens
-  and the two terms weigh the same, as in the paper; the authors' code
-  multiplies the ranking by 100 and averages the likelihood.
+  The gradient at the kink is 0. Pairs of equal scores don't count. Of several
+  best responses the likelihood of the list's first is learnt. A list of one
+  response has only the likelihood term, and an empty list has loss 0. The
+  likelihood is a sum over tokens and both terms have weight 1, as in the paper;
+  the authors' code multiplies the ranking term by 100 and averages the
+  likelihood over tokens.
 
   Yuan et al. 2023, "RRHF: Rank Responses to Align Language Models with Human
   Feedback without tears", arXiv:2304.05302.
 
   Args:
     logps: [B, K] summed response log-probs (nats) under the policy.
-    lengths: [B, K] scored tokens.
-    scores: [B, K] rewards, higher is better; constants, only their order
-      counts.
+    lengths: [B, K] numbers of scored tokens of the responses.
+    scores: [B, K] rewards, higher is better; constants, of which
+      only the order counts.
     valid: [B, K] bool, False where a list is shorter than K.
-    exponent: of the length that divides a log-prob, >= 0; 1 is the average.
+    exponent: exponent of the length that divides a log-prob, >= 0; 1 gives the
+      average per token.
     beta_sft: weight of the best response's likelihood, >= 0.
 
   Returns:
@@ -68,25 +70,25 @@ def rrhf(
 
 
 def aft(logps: Array, lengths: Array, scores: Array, valid: Array) -> Array:
-  """Alignment fine-tuning: all better responses above all worse ones.
+  """Alignment fine-tuning (AFT): better responses above all worse responses.
 
   l = log(1 + sum over r_i > r_j of exp(p_j - p_i)),
   p = (log pi(y)) / |y|,  r = score
 
   With scores of 0 and 1 the pairs are those of a right and a wrong answer; with
-  others this is the paper's form for ranked responses. A list without an
-  ordered pair, say of wrong answers only, has loss 0. The alignment term alone:
-  the likelihood of the reference answers that the paper adds is a term of its
-  own, see `weighted_sum`.
+  other scores this is the paper's form for ranked responses. A list without an
+  ordered pair, say of wrong answers only, has loss 0. This is only the
+  alignment term; to add the likelihood of the reference answers, as the paper
+  does, see `weighted_sum`.
 
   Wang et al. 2023, "Making Large Language Models Better Reasoners with
   Alignment", arXiv:2309.02144.
 
   Args:
     logps: [B, K] summed response log-probs (nats) under the policy.
-    lengths: [B, K] scored tokens.
-    scores: [B, K] rewards, higher is better; constants, only their order
-      counts.
+    lengths: [B, K] numbers of scored tokens of the responses.
+    scores: [B, K] rewards, higher is better; constants, of which
+      only the order counts.
     valid: [B, K] bool, False where a list is shorter than K.
 
   Returns:
@@ -102,23 +104,24 @@ def aft(logps: Array, lengths: Array, scores: Array, valid: Array) -> Array:
 def aft_detached(
   logps: Array, lengths: Array, scores: Array, valid: Array
 ) -> Array:
-  """AFT that leaves the worse response of a pair alone.
+  """AFT with the detached constraint: no gradient for worse responses.
 
   l = log(1 + sum over r_i > r_j of exp(sg[p_j] - p_i)),
   p = (log pi(y)) / |y|,  r = score,  sg[.] a constant
 
-  The paper's detached constraint: better responses rise, worse ones get no
-  gradient. Of ranked responses one in the middle rises as the better of its
-  pairs. Values, pairs and what is left out are those of `aft`.
+  The worse response of a pair gets no gradient from that pair, while the
+  log-prob of the better response rises. A response in the middle of a ranking
+  therefore rises too, through the pairs in which it is the better one. The
+  values are those of `aft`.
 
   Wang et al. 2023, "Making Large Language Models Better Reasoners with
   Alignment", arXiv:2309.02144.
 
   Args:
     logps: [B, K] summed response log-probs (nats) under the policy.
-    lengths: [B, K] scored tokens.
-    scores: [B, K] rewards, higher is better; constants, only their order
-      counts.
+    lengths: [B, K] numbers of scored tokens of the responses.
+    scores: [B, K] rewards, higher is better; constants, of which
+      only the order counts.
     valid: [B, K] bool, False where a list is shorter than K.
 
   Returns:
@@ -140,28 +143,29 @@ def aft_boundary(
   *,
   boundary: float = 0.2,
 ) -> Array:
-  """AFT that pulls worse responses back when they fall too far.
+  """AFT with the boundary constraint: worse responses can't fall too far.
 
   l = log(1 + sum over r_i > r_j of [exp(p_j - p_i) + exp(T_ij - p_j)]),
   T_ij = sg[2 p*_j - 2 boundary - p_i],  p*_j = min over r_i > r_j of p_i,
   p = (log pi(y)) / |y|,  r = score,  sg[.] a constant
 
-  For fixed better responses the gradient of a worse one vanishes at
-  p_j = p*_j - boundary, if it is itself better than none. That T is a constant
-  is our reading: without it p_i would be pushed by the constraint. The paper
-  tunes the boundary for each task, so the default is ours. Pairs and what is
-  left out are those of `aft`.
+  With the better responses held fixed, the gradient by p_j of a worse response
+  vanishes at p_j = p*_j - boundary, unless response j is itself better than
+  another. That T is a constant is our reading of the paper: otherwise the
+  constraint would push p_i. The paper tunes the boundary for each task, so that
+  the default is ours. The pairs, and lists without a pair, are as in `aft`.
 
   Wang et al. 2023, "Making Large Language Models Better Reasoners with
   Alignment", arXiv:2309.02144.
 
   Args:
     logps: [B, K] summed response log-probs (nats) under the policy.
-    lengths: [B, K] scored tokens.
-    scores: [B, K] rewards, higher is better; constants, only their order
-      counts.
+    lengths: [B, K] numbers of scored tokens of the responses.
+    scores: [B, K] rewards, higher is better; constants, of which
+      only the order counts.
     valid: [B, K] bool, False where a list is shorter than K.
-    boundary: nats per token below the least of the better ones, >= 0.
+    boundary: how far below the least p of the better responses a worse
+      response is pulled back, in nats per token, >= 0.
 
   Returns:
     [B] float32 losses, not reduced.

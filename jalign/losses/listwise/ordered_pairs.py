@@ -28,17 +28,18 @@ def pair_logistic(
   l = sum over psi_i > psi_j of -log sigmoid(s_i - s_j),
   s = beta log pi/ref,  psi = score
 
-  Pairs of equal scores count for nothing; a list without an ordered pair has
-  loss 0. For lists of two this is DPO. A sum, as in the paper: a list of K
-  weighs as up to K (K - 1) / 2 pairs.
+  Pairs of equal scores don't count; a list without an ordered pair has loss 0.
+  For lists of two this is DPO. The loss is a sum, as in the paper, so that a
+  list of K responses weighs as much as up to K (K - 1) / 2 pairs.
 
   Liu et al. 2024, "LiPO: Listwise Preference Optimization through
   Learning-to-Rank", arXiv:2402.01878.
 
   Args:
     logps: [B, K] summed response log-probs (nats) under the policy.
-    ref_logps: [B, K] under the reference; a constant.
-    scores: [B, K] labels, higher is better; constants, only their order counts.
+    ref_logps: [B, K] logps under the reference; a constant.
+    scores: [B, K] labels, higher is better; constants, of which only the order
+      counts.
     valid: [B, K] bool, False where a list is shorter than K.
     beta: strength of the KL regularisation, > 0.
 
@@ -68,16 +69,17 @@ def pair_hinge(
   l = sum over psi_i > psi_j of max(0, 1 - (s_i - s_j)),
   s = beta log pi/ref,  psi = score
 
-  The gradient at the kink is 0. Pairs of equal scores count for nothing; a
-  list without an ordered pair has loss 0.
+  The gradient at the kink is 0. Pairs of equal scores don't count; a list
+  without an ordered pair has loss 0.
 
   Liu et al. 2024, "LiPO: Listwise Preference Optimization through
   Learning-to-Rank", arXiv:2402.01878.
 
   Args:
     logps: [B, K] summed response log-probs (nats) under the policy.
-    ref_logps: [B, K] under the reference; a constant.
-    scores: [B, K] labels, higher is better; constants, only their order counts.
+    ref_logps: [B, K] logps under the reference; a constant.
+    scores: [B, K] labels, higher is better; constants, of which only the order
+      counts.
     valid: [B, K] bool, False where a list is shorter than K.
     beta: strength of the KL regularisation, > 0.
 
@@ -102,27 +104,27 @@ def lipo_lambda(
   *,
   beta: float = 0.05,
 ) -> Array:
-  """LiPO-lambda: pairs weighed by what their swap does to the ranking's gain.
+  """LiPO-lambda: pairs weighted by how much their swap changes the gain (DCG).
 
   l = sum over psi_i > psi_j of Delta_ij (-log sigmoid(s_i - s_j)),
   Delta_ij = |2^psi_i - 2^psi_j| |1 / ln(1 + n_i) - 1 / ln(1 + n_j)|,
   s = beta log pi/ref,  psi = score,  n_i = rank of s_i, 1 for the highest
 
   Delta is a constant: no gradient flows through the ranks. Equal s take ranks
-  in the order of the list, so where the policy is the reference the order in
-  which responses come matters. Pairs of equal scores count for nothing; a list
-  without an ordered pair has loss 0. Labels are in [0, 1] in the paper;
-  others are taken as they are, up to 64, where 2^psi is still a float.
+  in the order of the list, so that the order of the responses matters where the
+  policy equals the reference. Pairs of equal scores don't count; a list without
+  an ordered pair has loss 0. The paper's labels are in [0, 1]; other labels are
+  accepted, but above 64 they count as 64, so that 2^psi is finite.
 
-  The equation as the paper has it. Its experiments ran on RAX's defaults, which
-  are `lipo_lambda_rax`; some printed versions have a stray minus.
+  This is the paper's equation; some printed versions have a stray minus. The
+  paper's experiments used RAX's defaults, which are `lipo_lambda_rax`.
 
   Liu et al. 2024, "LiPO: Listwise Preference Optimization through
   Learning-to-Rank", arXiv:2402.01878.
 
   Args:
     logps: [B, K] summed response log-probs (nats) under the policy.
-    ref_logps: [B, K] under the reference; a constant.
+    ref_logps: [B, K] logps under the reference; a constant.
     scores: [B, K] labels, higher is better; constants.
     valid: [B, K] bool, False where a list is shorter than K.
     beta: strength of the KL regularisation, > 0.
@@ -152,18 +154,18 @@ def lipo_lambda_rax(
   Delta_ij = |2^psi_i - 2^psi_j| |1 / log2(1 + n_i) - 1 / log2(1 + n_j)|,
   s = beta log pi/ref,  psi = score,  n_i = rank of s_i, 1 for the highest
 
-  For one list this is `lipo_lambda` times a number: K ln 2 over its ordered
-  pairs. K counts valid responses, where RAX counts empty slots too, and the
-  mean is over the list's pairs, where RAX takes all pairs of the batch at
-  once: here a list's loss depends on neither. For ties, constants and labels
-  see `lipo_lambda`.
+  For one list this is `lipo_lambda` times K ln 2 over the number of ordered
+  pairs. K counts valid responses, whereas RAX counts empty slots too. The mean
+  is over the list's pairs, whereas RAX takes the mean over all pairs of the
+  batch. So here a list's loss depends neither on empty slots nor on other
+  lists. For ties, constants and labels see `lipo_lambda`.
 
   Liu et al. 2024, "LiPO: Listwise Preference Optimization through
   Learning-to-Rank", arXiv:2402.01878.
 
   Args:
     logps: [B, K] summed response log-probs (nats) under the policy.
-    ref_logps: [B, K] under the reference; a constant.
+    ref_logps: [B, K] logps under the reference; a constant.
     scores: [B, K] labels, higher is better; constants.
     valid: [B, K] bool, False where a list is shorter than K.
     beta: strength of the KL regularisation, > 0.
@@ -183,7 +185,7 @@ def lipo_lambda_rax(
 
 
 def _weighed_sum(s, scores, valid):
-  """LiPO-lambda with natural logarithms, summed."""
+  """The sum of LiPO-lambda, with natural logarithms in the discounts."""
   ahead = precedes(jax.lax.stop_gradient(s), valid).sum(-2)
   discount = 1 / jnp.log1p(1 + ahead.astype(s.dtype))
   gain = jnp.exp2(jnp.minimum(scores, 64))

@@ -26,16 +26,18 @@ def list_mle(
   l = -sum_k log( exp(s_k) / sum over j from k on of exp(s_j) ),
   s = beta log pi/ref,  responses by falling score
 
-  Equal scores take the order of the list, which the formula then learns. A list
-  of fewer than two has loss 0. For lists of two this is DPO.
+  Responses of equal score take their order in the list, which the loss then
+  learns. A list of fewer than two responses has loss 0. For lists of two this
+  is DPO.
 
   Liu et al. 2024, "LiPO: Listwise Preference Optimization through
   Learning-to-Rank", arXiv:2402.01878.
 
   Args:
     logps: [B, K] summed response log-probs (nats) under the policy.
-    ref_logps: [B, K] under the reference; a constant.
-    scores: [B, K] labels, higher is better; constants, only their order counts.
+    ref_logps: [B, K] logps under the reference; a constant.
+    scores: [B, K] labels, higher is better; constants, of which only the order
+      counts.
     valid: [B, K] bool, False where a list is shorter than K.
     beta: strength of the KL regularisation, > 0.
 
@@ -67,22 +69,24 @@ def pro(
   e_ki = exp((r_k - r_i) p_i),  e_kk = exp((r_k - r_n) p_k),
   p = (log pi(y)) / |y|,  r = score, falling with k
 
-  A worse response has the temperature of its own gap, the better one that of
-  the largest gap; gaps are constants, so the scale of the scores matters.
-  Equal scores have gap 0, and thus e = 1: they take the order of the list, and
-  a list of n equal ones has the constant log n! beside its likelihood term. A
-  list of fewer than two has loss 0.
+  The log-prob of a worse response is scaled by its own gap to the better one;
+  that of the better response by the largest gap. Gaps are constants, so that
+  the scale of the scores matters. Equal scores have gap 0 and thus e = 1: such
+  responses take their order in the list, and for n responses of equal score
+  the ranking term is the constant log n!. A list of fewer than two responses
+  has loss 0.
 
   The likelihood of the best response is a sum over its tokens. Its weight is
-  the paper's, 0.05 (n - 1)^2; the authors' code is configured with 2. Their
-  code exponentiates and adds 1e-10, which is not done here.
+  the paper's, 0.05 (n - 1)^2; the authors' code is configured with 2 in place
+  of 0.05. Their code computes exponentials and adds 1e-10 to them; here the
+  logarithms are computed without either.
 
   Song et al. 2023, "Preference Ranking Optimization for Human Alignment",
   arXiv:2306.17492.
 
   Args:
     logps: [B, K] summed response log-probs (nats) under the policy.
-    lengths: [B, K] scored tokens.
+    lengths: [B, K] numbers of scored tokens of the responses.
     scores: [B, K] rewards, higher is better; constants.
     valid: [B, K] bool, False where a list is shorter than K.
     beta_sft: weight of the best response's likelihood, >= 0.

@@ -1,4 +1,4 @@
-"""LiPO's pointwise losses: every response regressed on its own label."""
+"""LiPO's pointwise losses: each response is regressed on its own label."""
 
 import jax
 import jax.numpy as jnp
@@ -19,15 +19,15 @@ def point_mse(
 
   l = sum_k (psi_k - s_k)^2,  s = beta log pi/ref,  psi = score
 
-  Not invariant to a shift of the scores. A list of one counts; an empty one has
-  loss 0.
+  The loss changes if the scores are shifted by a constant. A list of one
+  response counts; an empty list has loss 0.
 
   Liu et al. 2024, "LiPO: Listwise Preference Optimization through
   Learning-to-Rank", arXiv:2402.01878.
 
   Args:
     logps: [B, K] summed response log-probs (nats) under the policy.
-    ref_logps: [B, K] under the reference; a constant.
+    ref_logps: [B, K] logps under the reference; a constant.
     scores: [B, K] labels, higher is better; constants.
     valid: [B, K] bool, False where a list is shorter than K.
     beta: strength of the KL regularisation, > 0.
@@ -40,7 +40,7 @@ def point_mse(
     UserError: a hyperparameter is out of range.
   """
   s, scores, valid = implicit_rewards(beta, logps, ref_logps, scores, valid)
-  return ((scores - s) ** 2).sum(-1)  # both are 0 where nothing is valid
+  return ((scores - s) ** 2).sum(-1)  # both are 0 for invalid responses
 
 
 def point_sigmoid(
@@ -56,15 +56,15 @@ def point_sigmoid(
   l = -sum_k [psi_k log sigmoid(s_k) + (1 - psi_k) log sigmoid(-s_k)],
   s = beta log pi/ref,  psi = score
 
-  Labels are probabilities; one outside [0, 1] is taken as it is, and then the
-  loss has no minimum. A list of one counts; an empty one has loss 0.
+  Labels are probabilities. A label outside [0, 1] is accepted, but then the
+  loss has no minimum. A list of one response counts; an empty list has loss 0.
 
   Liu et al. 2024, "LiPO: Listwise Preference Optimization through
   Learning-to-Rank", arXiv:2402.01878.
 
   Args:
     logps: [B, K] summed response log-probs (nats) under the policy.
-    ref_logps: [B, K] under the reference; a constant.
+    ref_logps: [B, K] logps under the reference; a constant.
     scores: [B, K] labels in [0, 1]; constants.
     valid: [B, K] bool, False where a list is shorter than K.
     beta: strength of the KL regularisation, > 0.

@@ -16,21 +16,21 @@ def list_net(
   *,
   beta: float = 0.05,
 ) -> Array:
-  """ListNet: cross-entropy of the list's softmax with its normalised labels.
+  """ListNet: cross-entropy of a list's normalised labels and its softmax.
 
   l = -sum_k (psi_k / sum_j psi_j) log softmax_k(s),
   s = beta log pi/ref,  psi = score
 
-  Labels are weights, so a negative one counts as 0; a list whose labels are all
-  0, or that has fewer than two responses, has loss 0. RAX's function does not
-  normalise the labels; the paper, followed here, does.
+  Labels are weights, so that a negative label counts as 0. A list whose labels
+  are all 0, or that has fewer than two responses, has loss 0. The labels are
+  normalised as in the paper; RAX's function doesn't normalise them.
 
   Liu et al. 2024, "LiPO: Listwise Preference Optimization through
   Learning-to-Rank", arXiv:2402.01878.
 
   Args:
     logps: [B, K] summed response log-probs (nats) under the policy.
-    ref_logps: [B, K] under the reference; a constant.
+    ref_logps: [B, K] logps under the reference; a constant.
     scores: [B, K] labels >= 0; constants.
     valid: [B, K] bool, False where a list is shorter than K.
     beta: strength of the KL regularisation, > 0.
@@ -58,22 +58,23 @@ def info_nca(
   beta: float = 0.1,
   alpha: float = 1.0,
 ) -> Array:
-  """InfoNCA: cross-entropy of the softmaxes of rewards given and implicit.
+  """InfoNCA: cross-entropy between softmaxes of given and implicit rewards.
 
   l = -sum_k softmax_k(R / alpha) log softmax_k(q),
   q = beta log pi/ref,  R = score
 
-  As alpha falls the label goes to the best response, and with two responses the
-  loss to DPO. A list of fewer than two has loss 0. The authors' configuration
-  for rewards is beta = 0.01 and alpha = 1e-4, where the label is nearly hard;
-  alpha = 1 takes the scores as they come.
+  As alpha falls to 0, the label approaches a hard label on the best response,
+  and for two responses the loss approaches DPO. A list of fewer than two
+  responses has loss 0. The authors' configuration for rewards is beta = 0.01
+  and alpha = 1e-4, where the label is nearly hard; alpha = 1 leaves the scores
+  as they are.
 
   Chen et al. 2024, "Noise Contrastive Alignment of Language Models with
   Explicit Rewards", arXiv:2402.05369.
 
   Args:
     logps: [B, K] summed response log-probs (nats) under the policy.
-    ref_logps: [B, K] under the reference; a constant.
+    ref_logps: [B, K] logps under the reference; a constant.
     scores: [B, K] rewards, higher is better; constants.
     valid: [B, K] bool, False where a list is shorter than K.
     beta: strength of the KL regularisation, > 0.
@@ -100,21 +101,22 @@ def nca_list(
   beta: float = 0.1,
   alpha: float = 1.0,
 ) -> Array:
-  """Noise contrastive alignment of a list, each reward for itself.
+  """Noise contrastive alignment of a list: each reward is classified alone.
 
   l = -sum_k [softmax_k(R / alpha) log sigmoid(q_k) + log sigmoid(-q_k) / K],
   q = beta log pi/ref,  R = score
 
-  K counts the valid responses. As alpha falls the label goes to the best
-  response, and with two responses the loss to `nca`. A list of fewer than two
-  has loss 0. For the authors' settings see `info_nca`.
+  K counts the valid responses. As alpha falls to 0, the label approaches a hard
+  label on the best response, and for two responses the loss approaches `nca`. A
+  list of fewer than two responses has loss 0. For the authors' settings see
+  `info_nca`.
 
   Chen et al. 2024, "Noise Contrastive Alignment of Language Models with
   Explicit Rewards", arXiv:2402.05369.
 
   Args:
     logps: [B, K] summed response log-probs (nats) under the policy.
-    ref_logps: [B, K] under the reference; a constant.
+    ref_logps: [B, K] logps under the reference; a constant.
     scores: [B, K] rewards, higher is better; constants.
     valid: [B, K] bool, False where a list is shorter than K.
     beta: strength of the KL regularisation, > 0.
@@ -149,17 +151,18 @@ def exo_list(
   l = sum_k m_k log(m_k / t_k),
   m = softmax(beta log pi/ref),  t = softmax(R / beta_r),  R = score
 
-  Least, 0, where beta log pi/ref equals R / beta_r up to a constant. InfoNCA
-  has the KL the other way around. Two responses with rewards
-  beta_r log((1 - e) / e) and 0 give `exo`. A list of fewer than two has loss 0.
-  The authors set both strengths to 0.1 on IMDb and 0.5 on TL;DR and HH.
+  The minimum is 0, where beta log pi/ref equals R / beta_r up to a constant.
+  InfoNCA uses the KL in the other direction. Two responses with rewards
+  beta_r log((1 - e) / e) and 0 give `exo`. A list of fewer than two responses
+  has loss 0. The authors set beta and beta_r to 0.1 on IMDb and to 0.5 on TL;DR
+  and HH.
 
   Ji et al. 2024, "Towards Efficient Exact Optimization of Language Model
   Alignment", arXiv:2402.00856.
 
   Args:
     logps: [B, K] summed response log-probs (nats) under the policy.
-    ref_logps: [B, K] under the reference; a constant.
+    ref_logps: [B, K] logps under the reference; a constant.
     scores: [B, K] rewards, higher is better; constants.
     valid: [B, K] bool, False where a list is shorter than K.
     beta: scale of the policy's log-ratios, > 0.

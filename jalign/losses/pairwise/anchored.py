@@ -1,4 +1,4 @@
-"""A pair as two classifications, each against a moving reward."""
+"""BCO on pairs: each response is classified against a moving reward shift."""
 
 import math
 
@@ -24,9 +24,9 @@ def bco(
   l = -log sigmoid(q_w - shift) - log sigmoid(-(q_l - shift)),
   q = beta log pi/ref
 
-  Above DPO's loss for every shift. The shift is carried from batch to batch
-  by `bco_shift_update` and is a constant; at 0 this is what one library's DPO
-  trainer calls BCO, and the biased form in NCA's code.
+  For every shift the loss is an upper bound of DPO's. The shift is a constant;
+  `bco_shift_update` updates it from batch to batch. With shift 0 this is what
+  one library's DPO trainer calls BCO, and the biased form in NCA's code.
 
   Jung et al. 2024, "Binary Classifier Optimization for Large Language Model
   Alignment", arXiv:2404.04656.
@@ -34,10 +34,11 @@ def bco(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    ref_chosen_logps: [B] under the reference; a constant.
-    ref_rejected_logps: [B] under the reference; a constant.
+    ref_chosen_logps: [B] chosen_logps under the reference; a constant.
+    ref_rejected_logps: [B] rejected_logps under the reference; a constant.
     beta: strength of the KL regularisation, > 0.
-    shift: reward between the chosen and the rejected; of either sign.
+    shift: reward that separates chosen from rejected responses; any finite
+      number.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -71,22 +72,23 @@ def bco_shift_update(
 
   decay shift + (1 - decay) (mean q_w + mean q_l) / 2,  q = beta log pi/ref
 
-  The paper has a moving average, whose momentum we haven't established. One
-  library's BCO trainer takes the plain mean of all rewards since the start,
-  updated before use, and its newer DPO trainer has no shift: it is 0.
+  The paper uses a moving average, whose momentum we couldn't establish. One
+  library's BCO trainer uses the plain mean of all rewards since the start,
+  updated before its use; that library's newer DPO trainer uses a shift of 0.
 
   Args:
-    shift: [] before the batch.
+    shift: [] the shift before the batch.
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    ref_chosen_logps: [B] under the reference.
-    ref_rejected_logps: [B] under the reference.
-    beta: that of the loss, > 0.
+    ref_chosen_logps: [B] chosen_logps under the reference.
+    ref_rejected_logps: [B] rejected_logps under the reference.
+    beta: the beta of the loss, > 0.
     decay: share of the old shift that stays, in [0, 1].
-    valid: [B] bool, False for rows that only fill the batch; None for none.
+    valid: [B] bool, False for rows that only fill the batch; None if there are
+      no such rows.
 
   Returns:
-    [] float32, a constant. Unchanged by a batch without a valid row.
+    [] float32 shift, a constant; the old shift if no row is valid.
 
   Raises:
     AssertionError: shapes differ.

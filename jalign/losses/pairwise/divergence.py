@@ -1,4 +1,4 @@
-"""Losses on log-ratios, or log-probs, that a divergence has bent."""
+"""DPO with other divergences: transformed log-ratios or log-probs."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jalign.losses._arrays import (
 )
 from jalign.types import Array
 
-# exp of more than this counts as exp of this: finite in float32, times beta.
+# Upper bound on exponents: exp(80), times beta, is finite in float32.
 _MAX_EXPONENT = 80.0
 
 
@@ -33,9 +33,9 @@ def f_dpo_forward_kl(
 
   l = -log sigmoid(beta (1 / u_l - 1 / u_w)),  u = pi / ref
 
-  A response that the policy has all but given up gets a steep gradient: 1 / u
-  times DPO's. Where log u is below -80, 1 / u counts as exp(80), without
-  gradient.
+  A response that the policy has made very unlikely gets a steep gradient, 1 / u
+  times that of DPO. Where log u is below -80, 1 / u counts as exp(80) and has
+  no gradient.
 
   Wang et al. 2023, "Beyond Reverse KL: Generalizing Direct Preference
   Optimization with Diverse Divergence Constraints", arXiv:2309.16240.
@@ -43,8 +43,8 @@ def f_dpo_forward_kl(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    ref_chosen_logps: [B] under the reference; a constant.
-    ref_rejected_logps: [B] under the reference; a constant.
+    ref_chosen_logps: [B] chosen_logps under the reference; a constant.
+    ref_rejected_logps: [B] rejected_logps under the reference; a constant.
     beta: strength of the KL regularisation, > 0.
 
   Returns:
@@ -74,7 +74,8 @@ def f_dpo_js(
   l = -log sigmoid(beta (g(u_w) - g(u_l))),
   g(u) = log(2 u / (1 + u)),  u = pi / ref
 
-  g is at most log 2: a response far above its reference gets no gradient.
+  g is at most log 2: a response that is far likelier than under the reference
+  gets almost no gradient.
 
   Wang et al. 2023, "Beyond Reverse KL: Generalizing Direct Preference
   Optimization with Diverse Divergence Constraints", arXiv:2309.16240.
@@ -82,8 +83,8 @@ def f_dpo_js(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    ref_chosen_logps: [B] under the reference; a constant.
-    ref_rejected_logps: [B] under the reference; a constant.
+    ref_chosen_logps: [B] chosen_logps under the reference; a constant.
+    ref_rejected_logps: [B] rejected_logps under the reference; a constant.
     beta: strength of the KL regularisation, > 0.
 
   Returns:
@@ -115,9 +116,10 @@ def f_dpo_alpha(
   l = -log sigmoid(beta (g(u_w) - g(u_l))),
   g(u) = (1 - u^-alpha) / alpha,  u = pi / ref
 
-  The paper's alpha: towards 0 this is DPO, towards 1 `f_dpo_forward_kl`. Other
-  code has (u^(a - 1) - 1) / (a - 1), where a is 1 - alpha. Where -alpha log u
-  is above 80 it counts as 80, without gradient.
+  alpha is the paper's: towards 0 the loss is DPO, towards 1 it is
+  `f_dpo_forward_kl`. Other code has (u^(a - 1) - 1) / (a - 1), where a is
+  1 - alpha. Where -alpha log u is above 80, it counts as 80 and has no
+  gradient.
 
   Wang et al. 2023, "Beyond Reverse KL: Generalizing Direct Preference
   Optimization with Diverse Divergence Constraints", arXiv:2309.16240.
@@ -125,8 +127,8 @@ def f_dpo_alpha(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    ref_chosen_logps: [B] under the reference; a constant.
-    ref_rejected_logps: [B] under the reference; a constant.
+    ref_chosen_logps: [B] chosen_logps under the reference; a constant.
+    ref_rejected_logps: [B] rejected_logps under the reference; a constant.
     beta: strength of the KL regularisation, > 0.
     alpha: order of the divergence, in (0, 1).
 
@@ -161,9 +163,9 @@ def alpha_po(
   l = -log sigmoid(beta (g(p_w) - g(p_l)) - gamma),
   g(p) = (1 - p^-alpha) / alpha,  p = pi(y)^(1 / |y|)
 
-  Towards alpha = 0 this is `simpo`, whose beta and gamma are the defaults here;
-  the default of alpha is our choice too. Where -alpha log p is above 80 it
-  counts as 80, without gradient.
+  Towards alpha = 0 this is `simpo`, from which the defaults of beta and gamma
+  are taken; the default of alpha is our choice. Where -alpha log p is above 80,
+  it counts as 80 and has no gradient.
 
   Gupta et al. 2025, "AlphaPO: Reward Shape Matters for LLM Alignment",
   arXiv:2501.03884.
@@ -171,7 +173,7 @@ def alpha_po(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    chosen_lengths: [B] scored tokens of the chosen responses.
+    chosen_lengths: [B] numbers of scored tokens of the chosen responses.
     rejected_lengths: [B] the same for the dispreferred responses.
     beta: scale of the reward, > 0.
     gamma: margin between the rewards, >= 0.

@@ -17,8 +17,8 @@ def slic_hf(
 
   l = max(0, delta - log pi(y_w) + log pi(y_l)) - lam log pi(y_w)
 
-  The regulariser is the summed log-prob of the chosen response, which stands
-  for the SFT target of the paper. At the kink the hinge's sub-gradient is 0.
+  The regulariser is the summed log-prob of the chosen response, in place of the
+  paper's SFT target. At the kink the hinge's sub-gradient is 0.
 
   Zhao et al. 2023, "SLiC-HF: Sequence Likelihood Calibration with Human
   Feedback", arXiv:2305.10425, eq. 1.
@@ -26,8 +26,8 @@ def slic_hf(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    delta: margin in nats, >= 0; the default and lam's are those of the HALOs
-      code. Which values the paper used isn't known to us.
+    delta: margin in nats, >= 0. The defaults of delta and lam are those of the
+      HALOs code; we don't know which values the paper used.
     lam: weight of the likelihood, >= 0.
 
   Returns:
@@ -56,7 +56,7 @@ def slic_ratio(
 
   l = max(0, 1 - beta h),  h = (log pi/ref)(y_w) - (log pi/ref)(y_l)
 
-  At the kink the sub-gradient is 0.
+  At the kink the hinge's sub-gradient is 0.
 
   Liu et al. 2023, "Statistical Rejection Sampling Improves Preference
   Optimization", arXiv:2309.06657 (its SLiC-norm).
@@ -64,8 +64,8 @@ def slic_ratio(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    ref_chosen_logps: [B] under the reference; a constant.
-    ref_rejected_logps: [B] under the reference; a constant.
+    ref_chosen_logps: [B] chosen_logps under the reference; a constant.
+    ref_rejected_logps: [B] rejected_logps under the reference; a constant.
     beta: inverse of the margin in nats, > 0; the default is ours.
 
   Returns:

@@ -1,4 +1,4 @@
-"""DPO for several objectives, margins of a reward model, or two strengths."""
+"""DPO with several objectives, a reward model's margins, or two betas."""
 
 import chex
 import jax
@@ -26,16 +26,17 @@ def modpo(
   beta: float = 0.1,
   weights: tuple[float, ...] = (0.5, 0.5),
 ) -> Array:
-  """Multi-objective DPO: frozen rewards stand for the other objectives.
+  """Multi-objective DPO: frozen rewards represent the other objectives.
 
   l = -log sigmoid((beta h - sum_m w_m (s_m(y_w) - s_m(y_l))) / w_0),
   h = (log pi/ref)(y_w) - (log pi/ref)(y_l),  w = weights,  m = 1 .. M
 
-  w_0 belongs to the objective whose labels the pairs carry, w_1 .. w_M to the
-  margin rewards s. A small w_0 makes large gradients. w = (1, 0, ...) is DPO;
-  without a difference in the margin rewards this is DPO with beta / w_0. Where
-  a margin reward is itself beta' log(pi'/ref) of another model, it keeps that
-  model's beta'. Gradients do not flow into the margin scores.
+  w_0 is the weight of the objective by which the pairs are labelled,
+  w_1 .. w_M are those of the margin rewards s. A small w_0 makes gradients
+  large. w = (1, 0, ...) gives DPO; for pairs whose margin rewards are equal
+  this is DPO with beta / w_0. Where a margin reward is beta' log(pi'/ref) of
+  another model pi', use that model's beta'. Gradients do not flow into the
+  margin scores.
 
   Zhou et al. 2023, "Beyond One-Preference-Fits-All Alignment: Multi-Objective
   Direct Preference Optimization", arXiv:2310.03708.
@@ -43,20 +44,20 @@ def modpo(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    ref_chosen_logps: [B] under the reference; a constant.
-    ref_rejected_logps: [B] under the reference; a constant.
-    chosen_margin_scores: [B, M] the chosen responses' rewards in the M other
+    ref_chosen_logps: [B] chosen_logps under the reference; a constant.
+    ref_rejected_logps: [B] rejected_logps under the reference; a constant.
+    chosen_margin_scores: [B, M] rewards of the chosen responses in the M other
       objectives; a constant.
     rejected_margin_scores: [B, M] the same for the dispreferred responses.
     beta: strength of the KL regularisation, > 0.
-    weights: M + 1 numbers in [0, 1] with sum 1, the first > 0.
+    weights: M + 1 numbers in [0, 1] with sum 1, the first of them > 0.
 
   Returns:
     [B] float32 losses, not reduced.
 
   Raises:
     AssertionError: shapes differ.
-    UserError: a hyperparameter is out of range, or the weights are not M + 1.
+    UserError: a hyperparameter is out of range, or there aren't M + 1 weights.
   """
   check_range("beta", beta, 0)
   up, down = log_ratios(
@@ -68,13 +69,13 @@ def modpo(
   up, down, above, below = as_floats(up, down, above, below)
   w = jnp.asarray(weights, up.dtype)
   gaps = jax.lax.stop_gradient(above - below)
-  # no matmul, whose precision would be the device's choice
+  # a sum, not a matmul, whose precision the device would choose
   z = (beta * (up - down) - jnp.sum(w[1:] * gaps, -1)) / w[0]
   return jax.nn.softplus(-z)
 
 
 def _check_weights(weights, count):
-  """Refuses weights off the simplex; those in jax arrays by number alone."""
+  """Refuses weights off the simplex; checks only the shape of jax arrays."""
   interval = f"{count} numbers in [0, 1] that sum to 1, the first of them > 0"
   traced = any(isinstance(x, jax.Array) for x in jax.tree.leaves(weights))
   try:
@@ -107,10 +108,11 @@ def mm_dpo(
   b = beta (1 + w (1 - exp(-k max(0, s_w - s_l)))),
   h = (log pi/ref)(y_w) - (log pi/ref)(y_l),  s = score
 
-  b lies between beta, for pairs that the scores tie or contradict, and
-  (1 + w) beta. Gradients do not flow into the scores. The released code reads
-  1 - exp(-k (s_w - s_l)) from the data, and has w = 0 by default; the paper's
-  values are ours. Its likelihood term is a term of a `weighted_sum`.
+  b is beta for pairs whose scores are tied or contradict the label, and grows
+  up to (1 + w) beta. Gradients do not flow into the scores. The defaults here
+  are the paper's values; the released code reads 1 - exp(-k (s_w - s_l)) from
+  the data, and its default is w = 0. To add the paper's likelihood term, see
+  `weighted_sum`.
 
   Zhang et al. 2025, "MM-RLHF: The Next Step Forward in Multimodal LLM
   Alignment", arXiv:2502.10391.
@@ -118,13 +120,13 @@ def mm_dpo(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    ref_chosen_logps: [B] under the reference; a constant.
-    ref_rejected_logps: [B] under the reference; a constant.
+    ref_chosen_logps: [B] chosen_logps under the reference; a constant.
+    ref_rejected_logps: [B] rejected_logps under the reference; a constant.
     chosen_scores: [B] rewards of the chosen responses; a constant.
     rejected_scores: [B] the same for the dispreferred responses.
     beta: least strength of the KL regularisation, > 0.
-    w: share by which beta can grow, >= 0.
-    k: rate at which it does, per unit of score, > 0.
+    w: largest relative growth of beta, >= 0.
+    k: rate of that growth per unit of score, > 0.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -158,13 +160,14 @@ def flex_dpo(
   beta_chosen: float = 0.1,
   beta_rejected: float = 0.05,
 ) -> Array:
-  """DPO with a beta for each response.
+  """DPO with one beta for the chosen and another for the rejected response.
 
   l = -log sigmoid(beta_w r_w - beta_l r_l),
   r = log pi/ref,  beta_w = beta_chosen,  beta_l = beta_rejected
 
-  A smaller beta_rejected slows the fall of the rejected response. Equal ones
-  are DPO; otherwise what the prompt adds to both log-ratios doesn't cancel.
+  A smaller beta_rejected slows the fall of the rejected response's log-prob.
+  With equal betas this is DPO. With different betas a term that depends only on
+  the prompt doesn't cancel between the log-ratios.
 
   Yan et al. 2024, "3D-Properties: Identifying Challenges in DPO and Charting a
   Path Forward", arXiv:2406.07327.
@@ -172,9 +175,10 @@ def flex_dpo(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    ref_chosen_logps: [B] under the reference; a constant.
-    ref_rejected_logps: [B] under the reference; a constant.
-    beta_chosen: factor on the chosen log-ratio, > 0; the defaults are ours.
+    ref_chosen_logps: [B] chosen_logps under the reference; a constant.
+    ref_rejected_logps: [B] rejected_logps under the reference; a constant.
+    beta_chosen: factor on the chosen log-ratio, > 0. Both betas' defaults are
+      our choice.
     beta_rejected: factor on the rejected log-ratio, > 0.
 
   Returns:

@@ -11,7 +11,7 @@ from jalign.losses._arrays import (
 )
 from jalign.types import Array
 
-# Mean log-probs above this count as this in the odds, which are then finite.
+# Upper bound on mean log-probs in the odds, so that the odds are finite.
 _MAX_MEAN_LOGP = -1e-6
 
 
@@ -34,9 +34,9 @@ def orpo(
   l = -log P_w - lam log sigmoid(log odds(P_w) - log odds(P_l)),
   P = pi(y)^(1 / |y|),  odds(P) = P / (1 - P)
 
-  `lam` multiplies the second term and never enters the sigmoid. The likelihood
-  is the mean over the response's tokens; prompts are not part of it. In the
-  odds, log P is at most -1e-6, without gradient beyond.
+  `lam` multiplies the second term and is never inside the sigmoid. The
+  likelihood is the mean over the response's tokens, without the prompt's. In
+  the odds, log P counts as at most -1e-6 and has no gradient above that.
 
   Hong, Lee and Thorne 2024, "ORPO: Monolithic Preference Optimization without
   Reference Model", arXiv:2403.07691, eq. 6 and 7.
@@ -44,9 +44,9 @@ def orpo(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    chosen_lengths: [B] scored tokens of the chosen responses.
+    chosen_lengths: [B] numbers of scored tokens of the chosen responses.
     rejected_lengths: [B] the same for the dispreferred responses.
-    lam: weight of the odds ratio's term, >= 0.
+    lam: weight of the odds-ratio term, >= 0.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -80,8 +80,9 @@ def asft(
     = -(1 + lam) log P_w - lam log(1 - P_l),
   P = pi(y)^(1 / |y|),  odds(P) = P / (1 - P)
 
-  An upper bound of `orpo`. The likelihood is the mean over the response's
-  tokens. In 1 - P_l, log P_l is at most -1e-6, without gradient beyond.
+  The loss is an upper bound of `orpo`. The likelihood is the mean over the
+  response's tokens. In 1 - P_l, log P_l counts as at most -1e-6 and has no
+  gradient above that.
 
   Wang et al. 2024, "ASFT: Aligned Supervised Fine-Tuning through Absolute
   Likelihood", arXiv:2409.10571.
@@ -89,10 +90,10 @@ def asft(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    chosen_lengths: [B] scored tokens of the chosen responses.
+    chosen_lengths: [B] numbers of scored tokens of the chosen responses.
     rejected_lengths: [B] the same for the dispreferred responses.
-    lam: weight of the alignment's terms, >= 0; the default is `orpo`'s, our
-      choice.
+    lam: weight of the two alignment terms, >= 0; that the default is `orpo`'s
+      is our choice.
 
   Returns:
     [B] float32 losses, not reduced.

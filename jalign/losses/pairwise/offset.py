@@ -1,4 +1,4 @@
-"""DPO with lengths or scores beside the log-ratios."""
+"""DPO with offsets or divisors from the responses' lengths or scores."""
 
 import jax
 import jax.numpy as jnp
@@ -25,9 +25,9 @@ def r_dpo(
   l = -log sigmoid(beta h + alpha (|y_w| - |y_l|)),
   h = (log pi/ref)(y_w) - (log pi/ref)(y_l)
 
-  The plus sign follows from a reward that is charged alpha a token: where the
-  chosen response is the longer one, less is left to learn. alpha = 0 is DPO;
-  the default is the largest that the paper tries on its dialogues.
+  The plus sign follows from a reward that is charged alpha per token: where the
+  chosen response is the longer one, less is left to learn. alpha = 0 gives DPO;
+  the default is the largest alpha that the paper tries on its dialogues.
 
   Park et al. 2024, "Disentangling Length from Quality in Direct Preference
   Optimization", arXiv:2403.19159.
@@ -35,12 +35,12 @@ def r_dpo(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    ref_chosen_logps: [B] under the reference; a constant.
-    ref_rejected_logps: [B] under the reference; a constant.
-    chosen_lengths: [B] scored tokens of the chosen responses.
+    ref_chosen_logps: [B] chosen_logps under the reference; a constant.
+    ref_rejected_logps: [B] rejected_logps under the reference; a constant.
+    chosen_lengths: [B] numbers of scored tokens of the chosen responses.
     rejected_lengths: [B] the same for the dispreferred responses.
     beta: strength of the KL regularisation, > 0.
-    alpha: worth of a token, >= 0.
+    alpha: reward that is charged per token, >= 0.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -77,8 +77,8 @@ def dpo_length_normalized(
 
   l = -log sigmoid(beta (r_w / |y_w| - r_l / |y_l|)),  r = log pi/ref
 
-  For responses of one length this is DPO with beta / |y|: useful values are
-  larger than DPO's.
+  For responses of equal length |y| this is DPO with beta / |y|, so that useful
+  values of beta are larger than DPO's.
 
   Lambert et al. 2024, "Tulu 3: Pushing Frontiers in Open Language Model
   Post-Training", arXiv:2411.15124.
@@ -86,9 +86,9 @@ def dpo_length_normalized(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    ref_chosen_logps: [B] under the reference; a constant.
-    ref_rejected_logps: [B] under the reference; a constant.
-    chosen_lengths: [B] scored tokens of the chosen responses.
+    ref_chosen_logps: [B] chosen_logps under the reference; a constant.
+    ref_rejected_logps: [B] rejected_logps under the reference; a constant.
+    chosen_lengths: [B] numbers of scored tokens of the chosen responses.
     rejected_lengths: [B] the same for the dispreferred responses.
     beta: scale of the margin per token, > 0; the default is Tulu 3's.
 
@@ -123,18 +123,18 @@ def odpo(
   beta: float = 0.1,
   alpha: float = 1.0,
 ) -> Array:
-  """DPO that asks for more where the scores are further apart.
+  """DPO with an offset that grows with the difference of a pair's scores.
 
   l = -log sigmoid(beta h - alpha log(s_w - s_l)),
   h = (log pi/ref)(y_w) - (log pi/ref)(y_l),  s = score
 
   Scores less than 1 apart give a negative offset. Where the difference isn't
-  positive the logarithm has no value: scores in NumPy arrays or Python numbers
-  are refused then, as a hyperparameter would be. Jax arrays are not looked at,
-  for that would wait for the device: there a pair that its scores tie or
-  contradict has loss 0, the limit for a vanishing difference, and still counts
-  as an example. For other pairs alpha = 0 is DPO. Gradients do not flow into
-  the scores.
+  positive the logarithm has no value: such scores in NumPy arrays or Python
+  numbers raise an error, as a hyperparameter out of range does. The values of
+  jax arrays aren't checked, because that would wait for the device: a pair
+  there whose scores are tied or contradict the label has loss 0, the limit for
+  a vanishing difference, and still counts as an example. For all other pairs
+  alpha = 0 gives DPO. Gradients do not flow into the scores.
 
   Amini, Vieira and Cotterell 2024, "Direct Preference Optimization with an
   Offset", arXiv:2402.10571.
@@ -142,8 +142,8 @@ def odpo(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    ref_chosen_logps: [B] under the reference; a constant.
-    ref_rejected_logps: [B] under the reference; a constant.
+    ref_chosen_logps: [B] chosen_logps under the reference; a constant.
+    ref_rejected_logps: [B] rejected_logps under the reference; a constant.
     chosen_scores: [B] rewards of the chosen responses; a constant.
     rejected_scores: [B] the same for the dispreferred responses.
     beta: strength of the KL regularisation, > 0.
@@ -154,8 +154,8 @@ def odpo(
 
   Raises:
     AssertionError: shapes differ.
-    UserError: a hyperparameter is out of range, or a difference of scores
-      outside jax is not positive.
+    UserError: a hyperparameter is out of range, or a difference of scores that
+      aren't jax arrays is not positive.
   """
   check_range("beta", beta, 0)
   check_range("alpha", alpha, 0, ends="[)")
@@ -177,7 +177,7 @@ def odpo(
 
 
 def _check_gaps(chosen_scores, rejected_scores):
-  """Refuses scores whose difference has no logarithm, outside jax."""
+  """Refuses scores whose difference has no logarithm, unless they are jax's."""
   if any(isinstance(x, jax.Array) for x in (chosen_scores, rejected_scores)):
     return
   gaps = np.ravel(np.asarray(chosen_scores, float) - rejected_scores)
@@ -186,5 +186,5 @@ def _check_gaps(chosen_scores, rejected_scores):
     raise UserError(
       "chosen_scores - rejected_scores must be in (0, inf), but is"
       f" {gaps[bad[0]]:g} for example {bad[0]}.",
-      remedy="Leave out the pairs that their scores tie or contradict.",
+      remedy="Leave out pairs whose scores are tied or contradict the label.",
     )

@@ -1,4 +1,4 @@
-"""Losses that place each response's reward, beta log(pi / ref), by itself."""
+"""Losses on implicit rewards, beta log(pi / ref), beyond the logistic loss."""
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,8 @@ def nca(
   l = -log sigmoid(q_w) - (log sigmoid(-q_w) + log sigmoid(-q_l)) / 2,
   q = beta log pi/ref
 
-  The half is 1 / K for the K = 2 responses of a pair. Least in q_w at log 2;
-  beyond it the chosen response is pulled back.
+  The 1/2 is 1 / K for the K = 2 responses of a pair. The loss has its minimum
+  in q_w at log 2; above that the chosen response is pulled back.
 
   Chen et al. 2024, "Noise Contrastive Alignment of Language Models with
   Explicit Rewards", arXiv:2402.05369.
@@ -29,8 +29,8 @@ def nca(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    ref_chosen_logps: [B] under the reference; a constant.
-    ref_rejected_logps: [B] under the reference; a constant.
+    ref_chosen_logps: [B] chosen_logps under the reference; a constant.
+    ref_rejected_logps: [B] rejected_logps under the reference; a constant.
     beta: strength of the KL regularisation, > 0.
 
   Returns:
@@ -61,8 +61,9 @@ def apo_zero(
 
   l = 1 - sigmoid(q_w) + sigmoid(q_l),  q = beta log pi/ref
 
-  Raises the chosen and lowers the rejected response, each against its own
-  reference. No log-sigmoid: the gradient vanishes on both sides.
+  The loss raises the log-ratio of the chosen response and lowers that of the
+  rejected response. It uses sigmoids without a logarithm, so that the gradient
+  vanishes for very large and for very small log-ratios.
 
   D'Oosterlinck et al. 2024, "Anchored Preference Optimization and Contrastive
   Revisions: Addressing Underspecification in Alignment", arXiv:2408.06266,
@@ -71,8 +72,8 @@ def apo_zero(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    ref_chosen_logps: [B] under the reference; a constant.
-    ref_rejected_logps: [B] under the reference; a constant.
+    ref_chosen_logps: [B] chosen_logps under the reference; a constant.
+    ref_rejected_logps: [B] rejected_logps under the reference; a constant.
     beta: strength of the KL regularisation, > 0.
 
   Returns:
@@ -101,7 +102,8 @@ def apo_down(
 
   l = sigmoid(q_w) + 1 - sigmoid(q_w - q_l),  q = beta log pi/ref
 
-  Lowers the chosen response and keeps it above the rejected one.
+  The loss lowers the log-ratio of the chosen response and keeps it above that
+  of the rejected response.
 
   D'Oosterlinck et al. 2024, "Anchored Preference Optimization and Contrastive
   Revisions: Addressing Underspecification in Alignment", arXiv:2408.06266,
@@ -110,8 +112,8 @@ def apo_down(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    ref_chosen_logps: [B] under the reference; a constant.
-    ref_rejected_logps: [B] under the reference; a constant.
+    ref_chosen_logps: [B] chosen_logps under the reference; a constant.
+    ref_rejected_logps: [B] rejected_logps under the reference; a constant.
     beta: strength of the KL regularisation, > 0.
 
   Returns:
@@ -143,8 +145,9 @@ def exo(
   q = sigmoid(beta h),  h = (log pi/ref)(y_w) - (log pi/ref)(y_l),
   e = label_smoothing
 
-  DPO has the KL the other way around. Here the gradient vanishes for a pair
-  that is ranked very wrongly too. Least, 0, at beta h = log((1 - e) / e).
+  DPO minimises the KL in the other direction. Here the gradient also vanishes
+  for a pair that is ranked very wrongly. The minimum is 0, at
+  beta h = log((1 - e) / e).
 
   Ji et al. 2024, "Towards Efficient Exact Optimization of Language Model
   Alignment", arXiv:2402.00856.
@@ -152,10 +155,10 @@ def exo(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    ref_chosen_logps: [B] under the reference; a constant.
-    ref_rejected_logps: [B] under the reference; a constant.
+    ref_chosen_logps: [B] chosen_logps under the reference; a constant.
+    ref_rejected_logps: [B] rejected_logps under the reference; a constant.
     beta: strength of the KL regularisation, > 0.
-    label_smoothing: e, in (0, 0.5).
+    label_smoothing: e, assumed rate of flipped labels, in (0, 0.5).
 
   Returns:
     [B] float32 losses, not reduced.
@@ -184,14 +187,14 @@ def discopop(
   beta: float = 0.05,
   tau: float = 0.05,
 ) -> Array:
-  """The discovered loss: logistic and exponential, gated by the margin.
+  """DiscoPOP's loss: logistic and exponential losses, mixed by the margin.
 
   l = (1 - m) (-log sigmoid(z)) + m exp(-z),
   m = sigmoid(z / tau),  z = beta h,
   h = (log pi/ref)(y_w) - (log pi/ref)(y_l)
 
-  Not convex: at tau = 0.05 there is a minimum at z = -0.1186 and a maximum at
-  z = 0.0720, and pairs in between are pushed the wrong way.
+  The loss isn't convex: at tau = 0.05 it has a minimum at z = -0.1186 and a
+  maximum at z = 0.0720, and pairs in between are pushed the wrong way.
 
   Lu et al. 2024, "Discovering Preference Optimization Algorithms with and for
   Large Language Models", arXiv:2406.08414.
@@ -199,8 +202,8 @@ def discopop(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    ref_chosen_logps: [B] under the reference; a constant.
-    ref_rejected_logps: [B] under the reference; a constant.
+    ref_chosen_logps: [B] chosen_logps under the reference; a constant.
+    ref_rejected_logps: [B] rejected_logps under the reference; a constant.
     beta: scale of the margin, > 0.
     tau: temperature of the gate, in (0, 1].
 
@@ -218,5 +221,6 @@ def discopop(
   )
   z = beta * (up - down)
   logistic = jax.nn.sigmoid(-z / tau) * jax.nn.softplus(-z)
-  # m exp(-z), whose factors are 0 and infinity at very negative z
+  # m exp(-z) in one exponential: at very negative z its factors are 0 and
+  # infinity
   return logistic + jnp.exp(jax.nn.log_sigmoid(z / tau) - z)

@@ -1,4 +1,4 @@
-"""Losses that put a margin through the logistic function."""
+"""Losses that are the logistic loss of a margin."""
 
 import jax
 
@@ -37,11 +37,11 @@ def dpo(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    ref_chosen_logps: [B] under the reference; a constant.
-    ref_rejected_logps: [B] under the reference; a constant.
+    ref_chosen_logps: [B] chosen_logps under the reference; a constant.
+    ref_rejected_logps: [B] rejected_logps under the reference; a constant.
     beta: strength of the KL regularisation, > 0.
     label_smoothing: assumed probability that a label is flipped, in [0, 0.5].
-      With it the loss is least at beta h = log((1 - e) / e).
+      Above 0 the loss has its minimum at beta h = log((1 - e) / e).
 
   Returns:
     [B] float32 losses, not reduced.
@@ -83,8 +83,8 @@ def robust_dpo(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    ref_chosen_logps: [B] under the reference; a constant.
-    ref_rejected_logps: [B] under the reference; a constant.
+    ref_chosen_logps: [B] chosen_logps under the reference; a constant.
+    ref_rejected_logps: [B] rejected_logps under the reference; a constant.
     beta: strength of the KL regularisation, > 0.
     label_smoothing: rate at which labels are flipped, in [0, 0.5).
 
@@ -114,13 +114,13 @@ def dpop(
   beta: float = 0.3,
   lam: float = 50.0,
 ) -> Array:
-  """DPO-positive: DPO that pays for a chosen response below its reference.
+  """DPO-positive: DPO with a penalty if the chosen response's log-ratio is < 0.
 
   l = -log sigmoid(beta (h - lam max(0, -r_w))),
   r = log pi/ref,  h = r(y_w) - r(y_l)
 
-  The penalty stands inside the sigmoid, so it is scaled by beta too. At
-  pi = ref, where training starts, the max contributes no gradient.
+  The penalty is inside the sigmoid, so that beta scales it too. At pi = ref,
+  where training starts, the max contributes no gradient.
 
   Pal et al. 2024, "Smaug: Fixing Failure Modes of Preference Optimisation with
   DPO-Positive", arXiv:2402.13228.
@@ -128,8 +128,8 @@ def dpop(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    ref_chosen_logps: [B] under the reference; a constant.
-    ref_rejected_logps: [B] under the reference; a constant.
+    ref_chosen_logps: [B] chosen_logps under the reference; a constant.
+    ref_rejected_logps: [B] rejected_logps under the reference; a constant.
     beta: strength of the KL regularisation, > 0.
     lam: weight of the penalty, >= 0; the paper tries 5, 50 and 500.
 
@@ -163,8 +163,8 @@ def simpo(
 
   l = -log sigmoid(beta (log pi(y_w) / |y_w| - log pi(y_l) / |y_l|) - gamma)
 
-  `gamma` is the margin itself. The authors' configs give the ratio gamma /
-  beta (0.25 at beta = 2, the default here).
+  `gamma` is the margin itself, whereas the authors' configs give the ratio
+  gamma / beta: 0.25 at beta = 2, which gives the default of gamma here.
 
   Meng, Xia and Chen 2024, "SimPO: Simple Preference Optimization with a
   Reference-Free Reward", arXiv:2405.14734, eq. 6.
@@ -172,7 +172,7 @@ def simpo(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    chosen_lengths: [B] scored tokens of the chosen responses.
+    chosen_lengths: [B] numbers of scored tokens of the chosen responses.
     rejected_lengths: [B] the same for the dispreferred responses.
     beta: scale of the reward, > 0.
     gamma: margin between the rewards, >= 0.
@@ -207,10 +207,11 @@ def cpo(
   l = -log sigmoid(beta (log pi(y_w) - log pi(y_l)))
       - alpha log pi(y_w) / |y_w|
 
-  Sums in the preference term, and in the likelihood term the mean over the
-  tokens of each response: a sum would outgrow the first term with the length,
-  and the authors' mean over the tokens of a batch is no function of an example.
-  The paper has no alpha: its weight is 1.
+  Log-probs are sums in the preference term, and a mean over the tokens of each
+  response in the likelihood term: for long responses a sum would outgrow the
+  first term, and the authors' mean over the tokens of a batch isn't a function
+  of a single example (see `cpo_sft`). The paper has no alpha, which means
+  alpha = 1.
 
   Xu et al. 2024, "Contrastive Preference Optimization: Pushing the Boundaries
   of LLM Performance in Machine Translation", arXiv:2401.08417.
@@ -218,7 +219,7 @@ def cpo(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    chosen_lengths: [B] scored tokens of the chosen responses.
+    chosen_lengths: [B] numbers of scored tokens of the chosen responses.
     beta: scale of the preference term's margin, > 0.
     alpha: weight of the negative log-likelihood, >= 0.
 
@@ -247,13 +248,13 @@ def dpo_soft(
   *,
   beta: float = 0.1,
 ) -> Array:
-  """DPO for a known preference probability in place of a drawn label.
+  """DPO for a known preference probability in place of a label.
 
   l = -p log sigmoid(beta h) - (1 - p) log sigmoid(-beta h),
   h = (log pi/ref)(y_w) - (log pi/ref)(y_l),  p = P(y_w > y_l)
 
-  The mean of DPO over the label; least at beta h = log(p / (1 - p)). Gradients
-  do not flow into the preference.
+  This is the expectation of DPO's loss over the label, with its minimum at
+  beta h = log(p / (1 - p)). Gradients do not flow into the preference.
 
   Rafailov et al. 2023, "Direct Preference Optimization: Your Language Model is
   Secretly a Reward Model", arXiv:2305.18290, eq. 7 in expectation.
@@ -261,8 +262,8 @@ def dpo_soft(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    ref_chosen_logps: [B] under the reference; a constant.
-    ref_rejected_logps: [B] under the reference; a constant.
+    ref_chosen_logps: [B] chosen_logps under the reference; a constant.
+    ref_rejected_logps: [B] rejected_logps under the reference; a constant.
     preference: [B] P(first > second) in [0, 1]; a constant.
     beta: strength of the KL regularisation, > 0.
 

@@ -24,8 +24,8 @@ def ipo(
 
   l = (h - 1 / (2 tau))^2,  h = (log pi/ref)(y_w) - (log pi/ref)(y_l)
 
-  Sums of log-probs, as the paper's equation has them. Much other code divides
-  by the lengths: see `ipo_avg`, for which tau is another quantity.
+  Log-probs are sums, as in the paper's equation. Much other code divides them
+  by the lengths: see `ipo_avg`, for which tau has another scale.
 
   Azar et al. 2023, "A General Theoretical Paradigm to Understand Learning from
   Human Preferences", arXiv:2310.12036, eq. 17.
@@ -33,8 +33,8 @@ def ipo(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    ref_chosen_logps: [B] under the reference; a constant.
-    ref_rejected_logps: [B] under the reference; a constant.
+    ref_chosen_logps: [B] chosen_logps under the reference; a constant.
+    ref_rejected_logps: [B] rejected_logps under the reference; a constant.
     tau: strength of the regularisation, > 0.
 
   Returns:
@@ -66,8 +66,9 @@ def ipo_avg(
 
   l = (r_w / |y_w| - r_l / |y_l| - 1 / (2 tau))^2,  r = log pi/ref
 
-  The form of several libraries, on the authors' word; the paper's equation has
-  sums (`ipo`). The same tau asks for a margin larger by the length.
+  Several libraries use this form on the advice of the paper's authors; the
+  paper's equation has sums (`ipo`). With the same tau, the margin that this
+  loss asks for is larger by a factor of the length.
 
   Azar et al. 2023, "A General Theoretical Paradigm to Understand Learning from
   Human Preferences", arXiv:2310.12036, eq. 17 on averages.
@@ -75,9 +76,9 @@ def ipo_avg(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    ref_chosen_logps: [B] under the reference; a constant.
-    ref_rejected_logps: [B] under the reference; a constant.
-    chosen_lengths: [B] scored tokens of the chosen responses.
+    ref_chosen_logps: [B] chosen_logps under the reference; a constant.
+    ref_rejected_logps: [B] rejected_logps under the reference; a constant.
+    chosen_lengths: [B] numbers of scored tokens of the chosen responses.
     rejected_lengths: [B] the same for the dispreferred responses.
     tau: strength of the regularisation, > 0.
 
@@ -119,13 +120,13 @@ def ipo_soft(
   *,
   tau: float = 0.1,
 ) -> Array:
-  """IPO for a known preference probability in place of a drawn label.
+  """IPO for a known preference probability in place of a label.
 
   l = p (h - 1 / (2 tau))^2 + (1 - p) (h + 1 / (2 tau))^2,
   h = (log pi/ref)(y_w) - (log pi/ref)(y_l),  p = P(y_w > y_l)
 
-  The mean of IPO over the label; least at h = (p - 1/2) / tau. Gradients do
-  not flow into the preference.
+  This is the expectation of IPO's loss over the label, with its minimum at
+  h = (p - 1/2) / tau. Gradients do not flow into the preference.
 
   Calandriello et al. 2024, "Human Alignment of Large Language Models through
   Online Preference Optimisation", arXiv:2403.08635 (its Online IPO and IPO-MD).
@@ -134,8 +135,8 @@ def ipo_soft(
     chosen_logps: [B] summed log-probs (nats) of the first responses under the
       policy.
     rejected_logps: [B] the same for the second responses.
-    ref_chosen_logps: [B] under the reference; a constant.
-    ref_rejected_logps: [B] under the reference; a constant.
+    ref_chosen_logps: [B] chosen_logps under the reference; a constant.
+    ref_rejected_logps: [B] rejected_logps under the reference; a constant.
     preference: [B] P(first > second) in [0, 1]; a constant.
     tau: strength of the regularisation, > 0.
 
@@ -169,11 +170,11 @@ def sppo(
   *,
   beta: float = 1e-3,
 ) -> Array:
-  """Self-play preference optimisation with hard labels: one target a response.
+  """Self-play preference optimisation with hard labels: a target per response.
 
   l = (r_w - 1 / (2 beta))^2 + (r_l + 1 / (2 beta))^2,  r = log pi/ref
 
-  The sum of the two squares; the authors' code halves it.
+  The loss is the sum of the two squares; the authors' code halves the sum.
 
   Wu et al. 2024, "Self-Play Preference Optimization for Language Model
   Alignment", arXiv:2405.00675.
@@ -181,8 +182,8 @@ def sppo(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    ref_chosen_logps: [B] under the reference; a constant.
-    ref_rejected_logps: [B] under the reference; a constant.
+    ref_chosen_logps: [B] chosen_logps under the reference; a constant.
+    ref_rejected_logps: [B] rejected_logps under the reference; a constant.
     beta: strength of the KL regularisation, > 0; 1 / the paper's eta.
 
   Returns:
@@ -214,9 +215,10 @@ def sppo_soft(
   l = (r_w - (p - 1/2) / beta)^2 + (r_l + (p - 1/2) / beta)^2,
   r = log pi/ref,  p = P(y_w > y_l)
 
-  The paper's p is a response's chance against the policy. Here it is its chance
-  against the other response of the pair, which is our reading for pairs; at
-  p = 1 this is `sppo`. Gradients do not flow into the preference.
+  The paper's p is the probability that a response beats the policy. Here p is
+  the probability that it beats the other response of the pair, which is our
+  reading for pairs; at p = 1 this is `sppo`. Gradients do not flow into the
+  preference.
 
   Wu et al. 2024, "Self-Play Preference Optimization for Language Model
   Alignment", arXiv:2405.00675.
@@ -224,8 +226,8 @@ def sppo_soft(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    ref_chosen_logps: [B] under the reference; a constant.
-    ref_rejected_logps: [B] under the reference; a constant.
+    ref_chosen_logps: [B] chosen_logps under the reference; a constant.
+    ref_rejected_logps: [B] rejected_logps under the reference; a constant.
     preference: [B] P(first > second) in [0, 1]; a constant.
     beta: strength of the KL regularisation, > 0; 1 / the paper's eta.
 

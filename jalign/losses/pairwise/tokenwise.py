@@ -1,4 +1,4 @@
-"""DPO on sums that the tokens decide: shared lengths, and how likely a draw."""
+"""DPO with token-level information: shared lengths, or likelihood of a draw."""
 
 import chex
 import jax
@@ -14,18 +14,18 @@ from jalign.losses._arrays import (
 from jalign.losses.pairwise.sigmoid import dpo
 from jalign.types import Array
 
-# Greater than any sum of two mean aligned log-probs: a mean is at most
-# log((sqrt(V) + 1) / 2) for V tokens. What is above it isn't from a model, and
-# would overflow.
+# Bound on exponents, greater than a model can give: the mean over tokens of
+# log pi(token) - log sum_v pi(v)^2 is at most log((sqrt(V) + 1) / 2) for V
+# tokens. Larger exponents aren't from a model, and could overflow.
 _MOST = 50.0
 
 
 def shared_logps(token_logps: Array, mask: Array) -> Array:
-  """Log-probs of both responses of a pair, up to the shorter one's length.
+  """Sums log-probs of a pair's responses up to the shorter response's length.
 
-  Rows are interleaved, 2i chosen and 2i + 1 rejected. Tokens are counted from
-  each response's own first scored one, so that responses may start at
-  different columns.
+  Rows are interleaved: row 2i is chosen and row 2i + 1 rejected. Tokens are
+  counted from the first scored token of each response, so that responses may
+  start at different columns.
 
   Args:
     token_logps: [2P, T] log-prob of each token; anything where `mask` is False.
@@ -66,10 +66,10 @@ def ld_dpo(
   l = -log sigmoid(beta (g_w - g_l)),  g = a(pi) - a(ref),
   a(p) = log p(y_1..m) + alpha log p(y_m+1.. | y_1..m),  m = min(|y_w|, |y_l|)
 
-  alpha = 1 is DPO; at 0 only the shared length counts. The reference is
-  discounted as the policy is; one library's early version left it whole. Tokens
-  are counted from the start of the response. The paper chooses alpha for each
-  model.
+  alpha = 1 gives DPO; at 0 only the first m tokens count. The reference's
+  log-probs are discounted as the policy's are; one library's early version
+  didn't discount them. Tokens are counted from the start of the response. The
+  paper chooses alpha for each model.
 
   Liu et al. 2024, "Length Desensitization in Direct Preference Optimization",
   arXiv:2409.06411.
@@ -77,13 +77,15 @@ def ld_dpo(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    ref_chosen_logps: [B] under the reference; a constant.
-    ref_rejected_logps: [B] under the reference; a constant.
+    ref_chosen_logps: [B] chosen_logps under the reference; a constant.
+    ref_rejected_logps: [B] rejected_logps under the reference; a constant.
     chosen_shared_logps: [B] sums over the first m tokens, under the policy;
       see `shared_logps`.
     rejected_shared_logps: [B] the same for the dispreferred responses.
-    ref_chosen_shared_logps: [B] under the reference; a constant.
-    ref_rejected_shared_logps: [B] under the reference; a constant.
+    ref_chosen_shared_logps: [B] chosen_shared_logps under the reference; a
+      constant.
+    ref_rejected_shared_logps: [B] rejected_shared_logps under the reference; a
+      constant.
     beta: strength of the KL regularisation, > 0.
     alpha: weight of the tokens beyond m, in [0, 1]; the default is ours.
 
@@ -119,16 +121,16 @@ def wpo_weights(
   chosen_lengths: Array,
   rejected_lengths: Array,
 ) -> Array:
-  """How likely the policy is to say both responses of a pair, per token.
+  """WPO's weights: how much a pair looks like the policy's own draws.
 
-  exp of the sum, over both responses, of the mean over tokens of
-  log pi(token) - log sum_v pi(v)^2. The second part is the log-prob that the
-  policy expects of its own draws: a weight of 1 says that the pair is as if
-  the policy had drawn it, and it may be above 1. Nothing is clamped here, as in
-  the formula and in TRL of 2026. The authors' code, and older TRL, clamp the
-  same product at 1: min(wpo_weights, 1); open-instruct clamps at 1 too, and
-  leaves the second part out. (Only where no model could be, at exp(50), is it
-  cut, so that it stays finite.)
+  The weight is exp of the sum, over both responses, of the mean over tokens of
+  log pi(token) - log sum_v pi(v)^2. The second part is the log of the
+  probability that the policy expects of its own draws: a weight of 1 says that
+  the pair looks as if the policy had drawn it, and weights may be above 1. As
+  in the paper's formula and in TRL of 2026, the weight isn't clamped (except at
+  exp(50), which no model reaches, so that it stays finite). The authors' code
+  and older TRL clamp the same product at 1: min(wpo_weights, 1). open-instruct
+  clamps at 1 too, and leaves the second part out.
 
   Zhou et al. 2024, "WPO: Enhancing RLHF with Weighted Preference
   Optimization", arXiv:2406.11827.
@@ -139,7 +141,7 @@ def wpo_weights(
     chosen_collision_logps: [B] sums over the chosen responses of
       log sum_v pi(v)^2 at each scored token.
     rejected_collision_logps: [B] the same for the dispreferred responses.
-    chosen_lengths: [B] scored tokens of the chosen responses.
+    chosen_lengths: [B] numbers of scored tokens of the chosen responses.
     rejected_lengths: [B] the same for the dispreferred responses.
 
   Returns:
@@ -174,14 +176,15 @@ def wpo(
   *,
   beta: float = 0.1,
 ) -> Array:
-  """DPO, weighted by how much a pair looks like the policy's own draws.
+  """DPO weighted by how much a pair looks like the policy's own draws.
 
   l = -u log sigmoid(beta h),  h = (log pi/ref)(y_w) - (log pi/ref)(y_l),
   log u = sum over y_w, y_l of (1 / |y|) sum_t (log pi(y_t) - log sum_v pi(v)^2)
 
-  u is held constant and isn't clamped, where the authors' code has min(u, 1):
-  see `wpo_weights`. Off-policy pairs count as if they were drawn from the
-  policy. Sums of losses are divided by examples, not by the sum of u.
+  u is a constant and isn't clamped, whereas the authors' code has min(u, 1):
+  see `wpo_weights`. The weights make off-policy pairs count as if they were
+  drawn from the policy. A batch's sum is divided by examples, not by the sum of
+  u.
 
   Zhou et al. 2024, "WPO: Enhancing RLHF with Weighted Preference
   Optimization", arXiv:2406.11827.
@@ -189,12 +192,12 @@ def wpo(
   Args:
     chosen_logps: [B] summed response log-probs (nats) under the policy.
     rejected_logps: [B] the same for the dispreferred responses.
-    ref_chosen_logps: [B] under the reference; a constant.
-    ref_rejected_logps: [B] under the reference; a constant.
+    ref_chosen_logps: [B] chosen_logps under the reference; a constant.
+    ref_rejected_logps: [B] rejected_logps under the reference; a constant.
     chosen_collision_logps: [B] sums over the chosen responses of
       log sum_v pi(v)^2 at each scored token; a constant.
     rejected_collision_logps: [B] the same for the dispreferred responses.
-    chosen_lengths: [B] scored tokens of the chosen responses.
+    chosen_lengths: [B] numbers of scored tokens of the chosen responses.
     rejected_lengths: [B] the same for the dispreferred responses.
     beta: strength of the KL regularisation, > 0.
 

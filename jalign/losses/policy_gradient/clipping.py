@@ -1,4 +1,4 @@
-"""The importance ratio and PPO's pessimistic clip of it."""
+"""The importance ratio and PPO's pessimistic clipping."""
 
 import jax
 import jax.numpy as jnp
@@ -8,14 +8,17 @@ from jalign.types import Array
 
 
 def importance_ratio(logps: Array, old_logps: Array) -> Array:
-  """pi / old, where old has drawn the samples; at most exp(60), flat there."""
+  """pi / old, where old has drawn the samples; at most exp(60).
+
+  A ratio at that bound has no gradient.
+  """
   return jnp.exp(
     at_most(logps - jax.lax.stop_gradient(old_logps), MAX_LOG_RATIO)
   )
 
 
 def pessimistic(ratio: Array, advantages: Array, clip: float) -> Array:
-  """min(ratio A, clipped ratio A): no reward for leaving the range."""
+  """min(ratio A, clipped ratio A): leaving the range gains nothing."""
   advantages = jax.lax.stop_gradient(advantages)
   clipped = jnp.clip(ratio, 1 - clip, 1 + clip)
   return jnp.minimum(ratio * advantages, clipped * advantages)

@@ -1,9 +1,9 @@
 """f-DPG: score-function losses of a divergence to a target distribution.
 
-With t = pi / p the divergence is D = E_p f(t), and its gradient is
-E_pi f'(t) grad log pi, from the policy's own samples. Each loss is
-f'(t) log pi with f'(t) held constant. A constant in f' changes no expected
-gradient; `baseline` takes one away to lower the variance.
+With t = pi / p, the divergence is D = E_p f(t), and its gradient is
+E_pi f'(t) grad log pi, which samples of the policy estimate. Each loss is
+f'(t) log pi with f'(t) held constant. A constant added to f' doesn't change the
+expected gradient; `baseline` is subtracted from f' to lower the variance.
 """
 
 import jax
@@ -21,7 +21,7 @@ from jalign.types import Array
 def _floats(
   logps: Array, target_logps: Array, baseline: float
 ) -> tuple[Array, Array]:
-  """Log-probs under the policy, and log t, a constant."""
+  """Log-probs under the policy, and log t as a constant."""
   check_range("baseline", baseline, -float("inf"))
   logps, target_logps = same_floats(logps, target_logps)
   return logps, jax.lax.stop_gradient(logps - target_logps)
@@ -38,18 +38,19 @@ def f_dpg_reverse_kl(
 
   l = (log t + 1 - baseline) log pi(y),  t = pi(y) / p(y)
 
-  The factor is a constant, as all of this family's. For p = ref exp(r / beta)
-  / Z this is RLHF: 1 / beta times REINFORCE's loss with the reward
-  r - beta log(pi / ref), up to a baseline. The target may not be 0 at a sample.
+  The factor before log pi is a constant, as in all f-DPG losses. For
+  p = ref exp(r / beta) / Z this is RLHF: 1 / beta times REINFORCE's loss with
+  the reward r - beta log(pi / ref), up to a baseline. The target probability of
+  a sample may not be 0.
 
   Go et al. 2023, "Aligning Language Models with Preferences through
   f-divergence Minimization", arXiv:2302.08215.
 
   Args:
     logps: [B] summed log-probs (nats) of samples from the policy.
-    target_logps: [B] log p of them: the target's log density minus log Z; a
-      constant.
-    baseline: subtracted from the factor, for instance its running mean.
+    target_logps: [B] log p of the samples: the target's log density minus
+      log Z; a constant.
+    baseline: number subtracted from the factor, such as its running mean.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -69,17 +70,18 @@ def f_dpg_forward_kl(
 
   l = (-1 / t - baseline) log pi(y),  t = pi(y) / p(y)
 
-  The factor is a constant. -log t counts as at most 60. The samples that
-  matter are those that the policy finds much less likely than the target.
+  The factor before log pi is a constant. -log t counts as at most 60. The
+  samples that matter most are those that are much less likely under the policy
+  than under the target.
 
   Go et al. 2023, "Aligning Language Models with Preferences through
   f-divergence Minimization", arXiv:2302.08215.
 
   Args:
     logps: [B] summed log-probs (nats) of samples from the policy.
-    target_logps: [B] log p of them: the target's log density minus log Z; a
-      constant.
-    baseline: subtracted from the factor, for instance its running mean.
+    target_logps: [B] log p of the samples: the target's log density minus
+      log Z; a constant.
+    baseline: number subtracted from the factor, such as its running mean.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -99,17 +101,18 @@ def f_dpg_js(
 
   l = (log(2 t / (1 + t)) - baseline) log pi(y),  t = pi(y) / p(y)
 
-  The factor is a constant. The divergence is KL(pi || m) + KL(p || m) with m
-  halfway between: without the half that others have.
+  The factor before log pi is a constant. The divergence is
+  KL(pi || m) + KL(p || m) with m = (pi + p) / 2, without the factor 1/2 that
+  other definitions have.
 
   Go et al. 2023, "Aligning Language Models with Preferences through
   f-divergence Minimization", arXiv:2302.08215.
 
   Args:
     logps: [B] summed log-probs (nats) of samples from the policy.
-    target_logps: [B] log p of them: the target's log density minus log Z; a
-      constant.
-    baseline: subtracted from the factor, for instance its running mean.
+    target_logps: [B] log p of the samples: the target's log density minus
+      log Z; a constant.
+    baseline: number subtracted from the factor, such as its running mean.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -129,17 +132,18 @@ def f_dpg_tv(
 
   l = (sign(t - 1) / 2 - baseline) log pi(y),  t = pi(y) / p(y)
 
-  The factor is a constant. Every sample counts the same, but for its side;
-  one with t = 1 doesn't count. The divergence is half the L1 distance.
+  The factor before log pi is a constant. All samples weigh the same, with a
+  sign that depends on whether t is above 1; a sample with t = 1 has weight 0.
+  The divergence is half the L1 distance.
 
   Go et al. 2023, "Aligning Language Models with Preferences through
   f-divergence Minimization", arXiv:2302.08215.
 
   Args:
     logps: [B] summed log-probs (nats) of samples from the policy.
-    target_logps: [B] log p of them: the target's log density minus log Z; a
-      constant.
-    baseline: subtracted from the factor, for instance its running mean.
+    target_logps: [B] log p of the samples: the target's log density minus
+      log Z; a constant.
+    baseline: number subtracted from the factor, such as its running mean.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -159,17 +163,17 @@ def f_dpg_forward_chi2(
 
   l = (1 - t^-2 - baseline) log pi(y),  t = pi(y) / p(y)
 
-  The factor is a constant. The divergence is sum (p - pi)^2 / pi. -2 log t
-  counts as at most 60.
+  The factor before log pi is a constant. The divergence is
+  sum (p - pi)^2 / pi. -2 log t counts as at most 60.
 
   Go et al. 2023, "Aligning Language Models with Preferences through
   f-divergence Minimization", arXiv:2302.08215.
 
   Args:
     logps: [B] summed log-probs (nats) of samples from the policy.
-    target_logps: [B] log p of them: the target's log density minus log Z; a
-      constant.
-    baseline: subtracted from the factor, for instance its running mean.
+    target_logps: [B] log p of the samples: the target's log density minus
+      log Z; a constant.
+    baseline: number subtracted from the factor, such as its running mean.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -189,17 +193,17 @@ def f_dpg_reverse_chi2(
 
   l = (2 (t - 1) - baseline) log pi(y),  t = pi(y) / p(y)
 
-  The factor is a constant. The divergence is sum (p - pi)^2 / p. log t counts
-  as at most 60.
+  The factor before log pi is a constant. The divergence is sum (p - pi)^2 / p.
+  log t counts as at most 60.
 
   Go et al. 2023, "Aligning Language Models with Preferences through
   f-divergence Minimization", arXiv:2302.08215.
 
   Args:
     logps: [B] summed log-probs (nats) of samples from the policy.
-    target_logps: [B] log p of them: the target's log density minus log Z; a
-      constant.
-    baseline: subtracted from the factor, for instance its running mean.
+    target_logps: [B] log p of the samples: the target's log density minus
+      log Z; a constant.
+    baseline: number subtracted from the factor, such as its running mean.
 
   Returns:
     [B] float32 losses, not reduced.

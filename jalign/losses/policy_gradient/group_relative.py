@@ -22,15 +22,15 @@ from jalign.types import Array
 
 
 def rloo(logps: Array, scores: Array, valid: Array) -> Array:
-  """REINFORCE with the other samples' mean as the baseline.
+  """RLOO: REINFORCE with the other samples' mean reward as the baseline.
 
   l = -(1 / n) sum_i A_i log pi(y_i),
   A_i = r_i - mean over j != i of r_j,  r = score
 
-  A surrogate: with y_1 ... y_n drawn from the policy its gradient is an
-  unbiased one of -E[r]; its value means nothing. Advantages are constants. A
-  penalty on the KL goes into the scores. Prompts of fewer than two valid
-  samples have loss 0.
+  The loss is a surrogate: with y_1 ... y_n drawn from the policy its gradient
+  is an unbiased estimate of the gradient of -E[r], but its value has no
+  meaning. Advantages are constants. Put a KL penalty into the scores. Prompts
+  with fewer than two valid samples have loss 0.
 
   Ahmadian et al. 2024, "Back to Basics: Revisiting REINFORCE Style Optimization
   for Learning from Human Feedback in LLMs", arXiv:2402.14740.
@@ -53,7 +53,7 @@ def rloo(logps: Array, scores: Array, valid: Array) -> Array:
 
 
 def _per_prompt(totals: Array, valid: Array) -> Array:
-  """Means over the valid responses; 0 for a prompt without one."""
+  """[B] means over the valid responses; 0 for a prompt without any."""
   count = jnp.maximum(valid.sum(-1), 1).astype(totals.dtype)
   return jnp.where(valid, totals, 0.0).sum(-1) / count
 
@@ -70,19 +70,20 @@ def grpo(
   beta: float = 0.04,
   eps: float = 1e-6,
 ) -> Array:
-  """Group relative policy optimisation.
+  """Group relative policy optimisation (GRPO).
 
   l = mean_k mean_t (-min(u A, min(max(u, 1 - clip), 1 + clip) A) + beta d),
   A = (r - mean_k r) / (std_k r + eps),  u = pi(y_t) / old(y_t),
   d = q - 1 - log q,  q = ref(y_t) / pi(y_t)
 
-  k: the responses to one prompt, t: the tokens of each; an example is a
-  prompt, and a long response counts as much as a short one. std has k - 1 in
-  the denominator, as in Tunix and TRL; the paper doesn't say. Biased by design:
-  division by the deviation makes all prompts equal, and that by the length
-  favours short good and long bad responses; see `dr_grpo`. Equal rewards leave
-  the KL's term alone. d is `kl.k3`: its gradient is that of KL(ref || pi). log
-  u and log q count as at most 60, without gradient there. A prompt without
+  k runs over the responses to a prompt and t over the tokens of a response. An
+  example is a prompt, and a long response counts as much as a short one. For n
+  responses, std has n - 1 in the denominator, as in Tunix and TRL; the paper
+  doesn't say. The loss is biased by design: division by the deviation gives all
+  prompts the same weight, and division by the length favours short good and
+  long bad responses; see `dr_grpo`. For equal rewards only the KL's term is
+  left. d is `kl.k3`, whose expected gradient is that of KL(ref || pi). log u
+  and log q count as at most 60, and have no gradient above 60. A prompt without
   valid responses, and a response without scored tokens, have loss 0.
 
   Shao et al. 2024, "DeepSeekMath: Pushing the Limits of Mathematical Reasoning
@@ -90,15 +91,15 @@ def grpo(
 
   Args:
     token_logps: [B, K, T] log-probs (nats) of the responses' tokens.
-    old_token_logps: [B, K, T] when they were sampled; a constant.
-    ref_token_logps: [B, K, T] under the reference; a constant.
-    rewards: [B, K] r of the responses; a constant.
-    mask: [B, K, T] bool; scored tokens.
-    valid: [B, K] bool; False for what only fills the list.
-    clip: half-width of the clip, > 0.
+    old_token_logps: [B, K, T] token_logps when sampled; a constant.
+    ref_token_logps: [B, K, T] token_logps under the reference; a constant.
+    rewards: [B, K] r, rewards of the responses; a constant.
+    mask: [B, K, T] bool, True on scored tokens.
+    valid: [B, K] bool, False for entries that only fill the list.
+    clip: half-width of the clipping range, > 0.
     beta: weight of the KL's estimate, >= 0.
-    eps: added to the rewards' deviation, > 0. The paper has none; the default
-      is Tunix's, TRL adds 1e-4.
+    eps: number added to the rewards' deviation, > 0. The paper has no eps; the
+      default is Tunix's, TRL adds 1e-4.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -140,30 +141,31 @@ def dr_grpo(
   clip: float = 0.2,
   length: float = 1.0,
 ) -> Array:
-  """GRPO done right: neither the deviation nor the lengths divide.
+  """Dr. GRPO: GRPO without division by the deviation or by the lengths.
 
   l = -mean_k sum_t min(u A, min(max(u, 1 - clip), 1 + clip) A) / length,
   A = r - mean_k r,  u = pi(y_t) / old(y_t)
 
-  k: the responses to one prompt, t: the tokens of each. At the old policy, and
-  with length = 1, the expected gradient is (k - 1) / k times that of the
-  expected reward. The paper has no KL term, and so needs no reference. `length`
-  is one number for all responses, such as the generation's budget of tokens. A
-  prompt without valid responses has loss 0. log u counts as at most 60,
-  without gradient there.
+  k runs over the responses to a prompt and t over the tokens of a response. At
+  the old policy, with length = 1 and n responses, the expected gradient is
+  (n - 1) / n times the gradient of minus the expected reward. The paper has no
+  KL term, and so the loss needs no reference. `length` is one number for all
+  responses, such as the token budget of the generation. A prompt without valid
+  responses has loss 0. log u counts as at most 60, and has no gradient above
+  60.
 
   Liu et al. 2025, "Understanding R1-Zero-Like Training: A Critical
   Perspective", arXiv:2503.20783.
 
   Args:
     token_logps: [B, K, T] log-probs (nats) of the responses' tokens.
-    old_token_logps: [B, K, T] when they were sampled; a constant.
-    rewards: [B, K] r of the responses; a constant.
-    mask: [B, K, T] bool; scored tokens.
-    valid: [B, K] bool; False for what only fills the list.
-    clip: half-width of the clip, > 0.
-    length: what a response's sum is divided by, > 0; the paper's equation has
-      the sum itself.
+    old_token_logps: [B, K, T] token_logps when sampled; a constant.
+    rewards: [B, K] r, rewards of the responses; a constant.
+    mask: [B, K, T] bool, True on scored tokens.
+    valid: [B, K] bool, False for entries that only fill the list.
+    clip: half-width of the clipping range, > 0.
+    length: number that divides a response's sum, > 0; the paper's equation has
+      the sum itself, which is length = 1.
 
   Returns:
     [B] float32 losses, not reduced.

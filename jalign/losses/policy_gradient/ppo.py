@@ -1,4 +1,4 @@
-"""Proximal policy optimisation: the policy's loss and the value function's."""
+"""Proximal policy optimisation: losses of the policy and the value function."""
 
 import jax
 import jax.numpy as jnp
@@ -28,19 +28,19 @@ def ppo_clip(
   l = -sum_t min(u_t A_t, min(max(u_t, 1 - clip), 1 + clip) A_t),
   u_t = pi(y_t) / old(y_t)
 
-  `old` is the policy that has drawn the responses. Its CATALOGUE row divides
-  by scored tokens. At the old policy the gradient is `reinforce`'s. log u
-  counts as at most 60, without gradient there.
+  `old` is the policy that has drawn the responses. A batch's sum is divided by
+  scored tokens. At the old policy the gradient is that of `reinforce`. log u
+  counts as at most 60, and has no gradient above 60.
 
   Schulman et al. 2017, "Proximal Policy Optimization Algorithms",
   arXiv:1707.06347, eq. 7.
 
   Args:
     token_logps: [B, T] log-probs (nats) of the response's tokens.
-    old_token_logps: [B, T] when they were sampled; a constant.
-    advantages: [B, T] of the tokens; a constant.
-    mask: [B, T] bool; scored tokens.
-    clip: half-width of the clip, > 0.
+    old_token_logps: [B, T] token_logps at the time of sampling; a constant.
+    advantages: [B, T] advantages of the tokens; a constant.
+    mask: [B, T] bool, True on scored tokens.
+    clip: half-width of the clipping range, > 0.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -68,22 +68,22 @@ def value_clip(
   *,
   clip: float = 0.2,
 ) -> Array:
-  """PPO's loss of the value function: no gain from leaving the old values.
+  """PPO's loss of the value function: leaving the old values gains nothing.
 
   l = sum_t max((V_t - R_t)^2, (W_t - R_t)^2) / 2,
   W_t = min(max(V_t, old_t - clip), old_t + clip)
 
-  Its CATALOGUE row divides by scored tokens.
+  A batch's sum is divided by scored tokens.
 
   Zheng et al. 2023, "Secrets of RLHF in Large Language Models Part I: PPO",
   arXiv:2307.04964.
 
   Args:
-    token_values: [B, T] V before each token, of the value function.
-    old_token_values: [B, T] when the response was sampled; a constant.
-    returns: [B, T] R, its targets; a constant.
-    mask: [B, T] bool; scored tokens.
-    clip: half-width of the clip, in the rewards' units, > 0.
+    token_values: [B, T] V, the value function before each token.
+    old_token_values: [B, T] token_values at the time of sampling; a constant.
+    returns: [B, T] R, targets of the value function; a constant.
+    mask: [B, T] bool, True on scored tokens.
+    clip: half-width of the clipping range, in the rewards' units, > 0.
 
   Returns:
     [B] float32 losses, not reduced.

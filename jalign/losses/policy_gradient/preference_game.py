@@ -1,4 +1,4 @@
-"""Policy gradients of preference games: beat an opponent, stay close."""
+"""Policy gradients of preference games, regularised towards a reference."""
 
 import jax
 
@@ -22,22 +22,24 @@ def nash_md(
   l = -sum_t A_t log pi(y_t), A_t = P(y > y') - 1/2 - tau sum_{s >= t} k_s,
   k_s = log(pi(y_s) / ref(y_s))
 
-  A is a constant. The response y is the policy's own sample at temperature 1;
-  who draws the opponent y' decides the algorithm: the token-level geometric
-  mixture with the reference (Nash-MD), the policy (self-play) or the reference
-  (best response). A token is charged for its own log-ratio and the later ones,
-  as the gradient of the KL wants it; see `nash_md_token_kl` for the other form.
-  The 1/2 lowers the variance alone. The value means nothing.
+  A is a constant. The response y is the policy's own sample at temperature 1.
+  The algorithm depends on which model draws the opponent's response y': the
+  token-level geometric mixture with the reference (Nash-MD), the policy
+  (self-play) or the reference (best response). A token is charged for its own
+  and all later log-ratios, as the gradient of the KL requires; for the form
+  without the later log-ratios see `nash_md_token_kl`. Subtracting 1/2 only
+  lowers the variance. The loss's value has no meaning.
 
   Munos et al. 2023, "Nash Learning from Human Feedback", arXiv:2312.00886,
-  section 7; tau is that of its summarisation runs. It weighs win rates, so it
-  isn't comparable with the beta of a reward.
+  section 7; the default of tau is that of its summarisation runs. tau is
+  relative to win rates, so that it isn't comparable with beta, which is
+  relative to a reward.
 
   Args:
     token_logps: [B, T] log-probs (nats) of the response's tokens.
-    ref_token_logps: [B, T] of the same tokens under the reference; a constant.
+    ref_token_logps: [B, T] token_logps under the reference; a constant.
     preference: [B] P(y > y'), or the outcome of one comparison, in [0, 1].
-    mask: [B, T] bool; scored tokens.
+    mask: [B, T] bool, True on scored tokens.
     tau: strength of the KL, >= 0.
 
   Returns:
@@ -70,18 +72,19 @@ def nash_md_token_kl(
   l = -sum_t A_t log pi(y_t), A_t = P(y > y') - 1/2 - tau k_t,
   k_s = log(pi(y_s) / ref(y_s))
 
-  A is a constant. Not the gradient of the game: a token isn't charged for the
-  later log-ratios that it leads to, and the policy settles elsewhere than
-  `nash_md`. Here to compare with runs of TRL, whose default tau it has.
+  A is a constant. This isn't the gradient of the game: a token isn't charged
+  for the later log-ratios that it leads to, so that the policy converges to
+  another point than with `nash_md`. The loss is here for comparisons with runs
+  of TRL, and the default of tau is TRL's.
 
   Munos et al. 2023, "Nash Learning from Human Feedback", arXiv:2312.00886, in
   the form of TRL's Nash-MD trainer.
 
   Args:
     token_logps: [B, T] log-probs (nats) of the response's tokens.
-    ref_token_logps: [B, T] of the same tokens under the reference; a constant.
+    ref_token_logps: [B, T] token_logps under the reference; a constant.
     preference: [B] P(y > y'), or the outcome of one comparison, in [0, 1].
-    mask: [B, T] bool; scored tokens.
+    mask: [B, T] bool, True on scored tokens.
     tau: strength of the penalty, >= 0.
 
   Returns:

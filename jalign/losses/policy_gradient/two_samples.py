@@ -1,4 +1,4 @@
-"""Pairwise policy gradients: two samples are each other's baseline."""
+"""Pairwise policy gradients: the baseline of a sample is the other sample."""
 
 import jax
 import jax.numpy as jnp
@@ -21,31 +21,31 @@ def p3o(
   *,
   clip: float = 0.2,
 ) -> Array:
-  """Pairwise proximal policy optimisation, each ratio clipped by itself.
+  """Pairwise proximal policy optimisation (P3O), clipping each ratio by itself.
 
   l = -min(u_w A, c(u_w) A) - min(-u_l A, -c(u_l) A),
   A = (s_w - s_l) / 2,  u = pi / old,
   c(u) = min(max(u, 1 - clip), 1 + clip),  s = score
 
-  The two responses are samples from `old`, in any order: the better one needs
-  not be the chosen one. At the old policy the gradient is that of
-  -A (log pi(y_w) - log pi(y_l)), an unbiased estimate that a constant in the
-  scores doesn't change: leave-one-out REINFORCE with two samples. A KL penalty
-  belongs in the scores, over the whole response. log u counts as at most 60,
-  without gradient there.
+  The two responses are samples from `old`, in any order: "chosen" need not be
+  the better one. At the old policy the gradient is that of
+  -A (log pi(y_w) - log pi(y_l)): leave-one-out REINFORCE with two samples, an
+  unbiased estimate that doesn't change when a constant is added to the scores.
+  Put a KL penalty over the whole response into the scores. log u counts as at
+  most 60, and has no gradient above 60.
 
   Wu et al. 2023, "Pairwise Proximal Policy Optimization: Harnessing Relative
-  Feedback for LLM Alignment", arXiv:2310.00212 (its first version; how the
-  clip enters, as in PPO, is ours).
+  Feedback for LLM Alignment", arXiv:2310.00212 (its first version; that
+  the clipping is PPO's is our choice).
 
   Args:
     chosen_logps: [B] summed log-probs (nats) of the first responses.
     rejected_logps: [B] the same for the second responses.
-    old_chosen_logps: [B] when they were sampled; a constant.
-    old_rejected_logps: [B] the same for the second responses; a constant.
+    old_chosen_logps: [B] chosen_logps when sampled; a constant.
+    old_rejected_logps: [B] rejected_logps when sampled; a constant.
     chosen_scores: [B] rewards of the first responses; a constant.
     rejected_scores: [B] the same for the second responses.
-    clip: half-width of the clip, > 0; the default is PPO's.
+    clip: half-width of the clipping range, > 0; the default is PPO's.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -80,29 +80,30 @@ def p3o_joint(
   *,
   clip: float = 0.2,
 ) -> Array:
-  """Pairwise proximal policy optimisation, the pair's ratio clipped.
+  """Pairwise proximal policy optimisation (P3O), clipping the pair's ratio.
 
   l = -u A (log pi(y_w) - log pi(y_l)),
   A = (s_w - s_l) / 2,  s = score,
   u = pi(y_w) pi(y_l) / (old(y_w) old(y_l)), within [1 - clip, 1 + clip]
 
-  u is the importance weight of the pair, a constant, clipped as a log-ratio.
-  With the minus between the log-probs; a public description has a plus, which
-  isn't the gradient. For the rest see `p3o`, whose gradient this has at the
-  old policy. The gradient never vanishes for a pair outside the range.
+  u is the importance weight of the pair, a constant; the log-ratio is clipped
+  before the exponential. A public description has a plus between the log-probs
+  instead of the minus, which isn't the gradient. At the old policy the gradient
+  is that of `p3o`, whose notes on scores apply here too. Unlike there, a pair
+  outside the range still has a gradient.
 
   Wu et al. 2023, "Pairwise Proximal Policy Optimization: Harnessing Relative
-  Feedback for LLM Alignment", arXiv:2310.00212 (its second version; that the
-  weight is a constant is ours).
+  Feedback for LLM Alignment", arXiv:2310.00212 (its second version; that
+  the weight is a constant is our choice).
 
   Args:
     chosen_logps: [B] summed log-probs (nats) of the first responses.
     rejected_logps: [B] the same for the second responses.
-    old_chosen_logps: [B] when they were sampled; a constant.
-    old_rejected_logps: [B] the same for the second responses; a constant.
+    old_chosen_logps: [B] chosen_logps when sampled; a constant.
+    old_rejected_logps: [B] rejected_logps when sampled; a constant.
     chosen_scores: [B] rewards of the first responses; a constant.
     rejected_scores: [B] the same for the second responses.
-    clip: half-width of the clip, in [0, 1); the default is PPO's.
+    clip: half-width of the clipping range, in [0, 1); the default is PPO's.
 
   Returns:
     [B] float32 losses, not reduced.

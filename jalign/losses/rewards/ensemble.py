@@ -1,8 +1,8 @@
-"""What several reward models say about a data set's labels.
+"""Statistics of several reward models' scores, to check a data set's labels.
 
 Wang et al. 2024, "Secrets of RLHF in Large Language Models Part II: Reward
 Modeling", arXiv:2401.06080. These are functions of a whole data set or list,
-not losses on examples.
+not per-example losses.
 """
 
 from typing import NamedTuple
@@ -19,8 +19,9 @@ class PreferenceStrength(NamedTuple):
   """How strongly, and how unanimously, models prefer the chosen response.
 
   Attributes:
-    mean: [B] mean gap; negative where the models contradict the label.
-    std: [B] standard deviation of the population of models.
+    mean: [B] mean over the models of the gap, the chosen less the rejected
+      score; negative where the models contradict the label.
+    std: [B] standard deviation of the gap over the models (population's).
   """
 
   mean: Array
@@ -28,12 +29,12 @@ class PreferenceStrength(NamedTuple):
 
 
 def preference_strength(margins: Array) -> PreferenceStrength:
-  """Mean and spread of the gaps that R reward models see in each pair.
+  """Mean and spread over R reward models of each pair's gap in scores.
 
-  The mean serves as `bradley_terry_margin`'s margin, and for `relabelled`.
+  The mean can be `bradley_terry_margin`'s margin and the input of `relabelled`.
 
   Args:
-    margins: [R, B] score of the chosen less that of the rejected response,
+    margins: [R, B] score of the chosen less score of the rejected response,
       under each of R models.
 
   Returns:
@@ -53,16 +54,18 @@ def relabelled(
 ) -> Array:
   """Preferences for `bradley_terry_soft`, from a data set's mean gaps.
 
-  The pairs below the `flipped` quantile have their label turned; the
-  `ambiguous` share above them gets soft labels; the rest keeps its own. Pairs
-  that tie at a threshold count as above it. The shares are the paper's, on its
-  data: look at yours. The softness is our choice.
+  The labels of pairs below the `flipped` quantile are flipped; the next
+  `ambiguous` share of pairs gets soft labels; all other pairs keep their
+  labels. Pairs equal to a threshold count as above it. The default shares are
+  the paper's, chosen for its data: choose yours by looking at your data. The
+  default of label_smoothing is our choice.
 
   Args:
-    mean: [B] mean gaps over the whole data set.
-    flipped: share whose label is turned, in [0, 1].
-    ambiguous: share of soft labels, in [0, 1].
-    label_smoothing: what a soft label leaves to the other side, in [0, 0.5].
+    mean: [B] mean gaps of all pairs of the data set.
+    flipped: share of pairs whose label is flipped, in [0, 1].
+    ambiguous: share of pairs that get soft labels, in [0, 1].
+    label_smoothing: probability of the rejected response in a soft label, in
+      [0, 0.5].
 
   Returns:
     [B] P(chosen > rejected): 0, 1 - label_smoothing or 1.
@@ -81,16 +84,16 @@ def relabelled(
 
 
 def score_spread(scores: Array) -> Array:
-  """MetaRM's objective: how well a model tells K responses apart.
+  """MetaRM's objective: how well a reward model separates K responses.
 
-  J = 2 / K^2 sum_{i<j} sigmoid(|s_i - s_j|), to be *raised* on responses of a
-  policy that has moved, before the reward model's loss is lowered.
+  J = 2 / K^2 sum_{i<j} sigmoid(|s_i - s_j|). MetaRM *raises* J on responses of
+  a policy that has moved, before it lowers the reward model's loss.
 
   Args:
     scores: [B, K] scores of K responses to one prompt.
 
   Returns:
-    [B] values from (K - 1) / (2 K), all equal, up to (K - 1) / K.
+    [B] values, from (K - 1) / (2 K) for equal scores up to (K - 1) / K.
   """
   chex.assert_rank(scores, 2)
   (scores,) = equal_floats(scores)

@@ -1,4 +1,4 @@
-"""Losses of models that compare two responses, transitively or not."""
+"""Losses of models that compare two responses, whose preferences may cycle."""
 
 import math
 
@@ -19,7 +19,7 @@ def _cross_entropy(logit: Array, preference: Array) -> Array:
 def pairwise_preference(
   logits: Array, swapped_logits: Array, preference: Array
 ) -> Array:
-  """A model that reads both responses, made antisymmetric by its logits.
+  """Preference model that reads both responses; its logits are antisymmetrised.
 
   l = -p log P - (1 - p) log(1 - P),
   P = sigmoid(f(y, y') - f(y', y)),  p = P(y > y')
@@ -29,11 +29,11 @@ def pairwise_preference(
   `bradley_terry_soft`. Gradients do not flow into the preference.
 
   Munos et al. 2023, "Nash Learning from Human Feedback", arXiv:2312.00886 (its
-  model has one order of the two; the symmetry is ours).
+  model reads one order of the responses; the symmetry is our addition).
 
   Args:
     logits: [B] f(y, y'), the model's logit with the pair in its order.
-    swapped_logits: [B] f(y', y), with the second response first.
+    swapped_logits: [B] f(y', y), the logit with the second response first.
     preference: [B] P(first > second) in [0, 1]; a constant.
 
   Returns:
@@ -49,22 +49,22 @@ def pairwise_preference(
 def pairwise_preference_averaged(
   logits: Array, swapped_logits: Array, preference: Array
 ) -> Array:
-  """A model that reads both responses, made antisymmetric by its probabilities.
+  """Preference model that reads both responses; it averages both orders.
 
   l = -p log P - (1 - p) log(1 - P),
   P = (sigmoid(f(y, y')) + 1 - sigmoid(f(y', y))) / 2,  p = P(y > y')
 
-  A mixture of what the two orders say. Where one order is certain of the wrong
-  answer the loss is at most log 2 if the other has the right one: that order
-  gets little gradient, unlike in `pairwise_preference`. Gradients do not flow
-  into the preference.
+  P is the mean of the probabilities that the two orders give. Where one order
+  is certain of the wrong answer and the other order of the right answer, the
+  loss is at most log 2 and the wrong order gets little gradient, unlike in
+  `pairwise_preference`. Gradients do not flow into the preference.
 
   Munos et al. 2023, "Nash Learning from Human Feedback", arXiv:2312.00886 (its
-  model has one order of the two; the symmetry is ours).
+  model reads one order of the responses; the symmetry is our addition).
 
   Args:
     logits: [B] f(y, y'), the model's logit with the pair in its order.
-    swapped_logits: [B] f(y', y), with the second response first.
+    swapped_logits: [B] f(y', y), the logit with the second response first.
     preference: [B] P(first > second) in [0, 1]; a constant.
 
   Returns:
@@ -83,21 +83,22 @@ def pairwise_preference_averaged(
 
 
 def order_gap(logits: Array, swapped_logits: Array) -> Array:
-  """How far a model's answer depends on the order of the two responses.
+  """How much a model's answer depends on the order of the two responses.
 
   Args:
-    logits: [...] f(y, y').
-    swapped_logits: [...] f(y', y).
+    logits: [...] f(y, y'), the model's logit with the pair in its order.
+    swapped_logits: [...] f(y', y), the logit with the second response first.
 
   Returns:
-    [...] |P(y > y') + P(y' > y) - 1| of the model as it is, in [0, 1].
+    [...] |P(y > y') + P(y' > y) - 1| in [0, 1], where P is the sigmoid of the
+    model's logit, without antisymmetrisation.
   """
   logits, swapped = equal_floats(logits, swapped_logits)
   return jnp.abs(jax.nn.sigmoid(logits) - jax.nn.sigmoid(-swapped))
 
 
 def general_preference_score(first: Array, second: Array) -> Array:
-  """v^T J v', antisymmetric in the two embeddings.
+  """v^T J v', which is antisymmetric in the two embeddings v and v'.
 
   Args:
     first: [..., Z] embeddings v, Z even.
@@ -118,15 +119,16 @@ def general_preference_score(first: Array, second: Array) -> Array:
 def general_preference(
   first_embeddings: Array, second_embeddings: Array, preference: Array
 ) -> Array:
-  """The general preference model: one embedding a response, cycles included.
+  """General preference model: one embedding per response; it can fit cycles.
 
   l = -p log sigmoid(s) - (1 - p) log sigmoid(-s),
   s = v^T J v',  J = blocks ((0, 1), (-1, 0)),  p = P(y > y')
 
-  Antisymmetric by construction, and n responses need n passes of the model and
-  not n^2. Two dimensions fit any cycle of three, which no score does. There
-  are no scale and temperature: the embeddings have them. Gradients do not flow
-  into the preference.
+  The score s is antisymmetric by construction, and n responses need n passes of
+  the model, not n^2. Two dimensions fit any cycle of three responses, which a
+  scalar score can't. There are no scale and no temperature parameters, because
+  the embeddings' lengths play that part. Gradients do not flow into the
+  preference.
 
   Zhang et al. 2024, "General Preference Modeling with Preference
   Representations for Aligning Language Models", arXiv:2410.02197.

@@ -1,4 +1,4 @@
-"""Losses of models that give a response one score."""
+"""Losses of models that give each response a scalar score."""
 
 import chex
 import jax
@@ -15,15 +15,16 @@ def bradley_terry(
   label_smoothing: float = 0.0,
   centring: float = 0.0,
 ) -> Array:
-  """The reward model's loss: Bradley and Terry's, smoothed and centred.
+  """Bradley-Terry loss of a reward model, with label smoothing and centring.
 
   l = -(1 - e) log sigmoid(s_w - s_l) - e log sigmoid(s_l - s_w)
       + c (s_w + s_l)^2,
   s = score,  e = label_smoothing,  c = centring
 
-  Only differences matter to the first two terms; the third, of public code,
-  draws the scores of a pair to a mean of 0. No epsilon in the logarithm: with
-  one, badly ranked pairs would lose their gradient.
+  The first two terms depend only on the difference of the scores; the third,
+  which is from public code, draws the mean of a pair's scores to 0. No epsilon
+  is added inside the logarithm, because badly ranked pairs would then lose
+  their gradient.
 
   Label smoothing: Wang et al. 2024, "Secrets of RLHF in Large Language Models
   Part II: Reward Modeling", arXiv:2401.06080, eq. 5. Stiennon et al. 2020,
@@ -53,15 +54,15 @@ def bradley_terry(
 def bradley_terry_margin(
   chosen_scores: Array, rejected_scores: Array, margin: Array
 ) -> Array:
-  """Bradley-Terry that asks for a wider gap where the preference is strong.
+  """Bradley-Terry loss with a margin, which is wide for strong preferences.
 
   l = -log sigmoid(s_w - s_l - m),  s = score,  m = margin
 
-  The margin is subtracted: a larger one makes the loss larger. It is a grade
-  of the annotator, say 1, 2/3, 1/3 or 0, or `preference_strength`'s mean of
-  other models' gaps (Wang et al. 2024, arXiv:2401.06080, eq. 6, whose margin
-  is printed outside the sigmoid, where it would be a constant). Gradients do
-  not flow into it.
+  The margin is subtracted: a larger margin makes the loss larger. The margin is
+  an annotator's grade, say 1, 2/3, 1/3 or 0, or `preference_strength`'s mean of
+  other models' gaps (Wang et al. 2024, arXiv:2401.06080, eq. 6, which prints
+  the margin outside the sigmoid, where it would be a constant). Gradients do
+  not flow into the margin.
 
   Touvron et al. 2023, "Llama 2: Open Foundation and Fine-Tuned Chat Models",
   arXiv:2307.09288.
@@ -84,13 +85,13 @@ def bradley_terry_margin(
 def bradley_terry_soft(
   chosen_scores: Array, rejected_scores: Array, preference: Array
 ) -> Array:
-  """Bradley-Terry for a known preference probability.
+  """Bradley-Terry loss for a known preference probability.
 
   l = -p log sigmoid(s_w - s_l) - (1 - p) log sigmoid(s_l - s_w),
   s = score,  p = P(y_w > y_l)
 
-  Least where s_w - s_l = log(p / (1 - p)); a tie has p = 1/2. Gradients do not
-  flow into the preference.
+  The minimum is at s_w - s_l = log(p / (1 - p)); a tie has p = 1/2. Gradients
+  do not flow into the preference.
 
   Christiano et al. 2017, "Deep Reinforcement Learning from Human Preferences",
   arXiv:1706.03741.
@@ -115,20 +116,20 @@ def bradley_terry_soft(
 
 
 def bradley_terry_list(scores: Array, ranks: Array, valid: Array) -> Array:
-  """Bradley-Terry over all pairs of one prompt's ranked responses.
+  """Bradley-Terry loss over all pairs of a prompt's ranked responses.
 
   l = mean of -log sigmoid(s_i - s_j) over the pairs that rank i before j
 
-  One example is one prompt, so that its K (K - 1) / 2 correlated pairs stay in
-  one batch. Tied responses make no pair, and a list without pairs has loss 0.
+  An example is a prompt, so that its K (K - 1) / 2 correlated pairs stay in one
+  batch. Tied responses make no pair, and a list without pairs has loss 0.
 
   Ouyang et al. 2022, "Training language models to follow instructions with
   human feedback", arXiv:2203.02155, eq. 1.
 
   Args:
     scores: [B, K] scores of a prompt's responses.
-    ranks: [B, K] their places, the smallest for the best; a constant.
-    valid: [B, K] bool, False on what only fills the list.
+    ranks: [B, K] ranks of the responses, the smallest for the best; a constant.
+    valid: [B, K] bool, False for entries that only fill the list.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -152,14 +153,14 @@ def cost_model(
   harmful_unsafe: Array,
   harmless_unsafe: Array,
 ) -> Array:
-  """Bradley-Terry on harm, with a cost above 0 for what is unsafe.
+  """Cost model's loss: Bradley-Terry on harm; unsafe responses cost above 0.
 
   l = -log sigmoid(c_w - c_l) - log sigmoid(s_w c_w) - log sigmoid(s_l c_l),
   c = cost,  s = +1 if unsafe, -1 if safe
 
-  w is the *more harmful* response of the pair: costs rise with harm. Both may
-  be safe, or both unsafe. Some public code has the safer response first and
-  turns the signs.
+  w is the *more harmful* response of the pair, since costs rise with harm. Both
+  responses may be safe, and both may be unsafe. Some public code puts the safer
+  response first and flips the signs.
 
   Dai et al. 2023, "Safe RLHF: Safe Reinforcement Learning from Human Feedback",
   arXiv:2310.12773.
@@ -168,7 +169,7 @@ def cost_model(
     harmful_costs: [B] costs of the more harmful responses.
     harmless_costs: [B] the same for the less harmful responses.
     harmful_unsafe: [B] bool, whether the more harmful response is unsafe.
-    harmless_unsafe: [B] bool, the same for the less harmful one.
+    harmless_unsafe: [B] bool, whether the less harmful response is unsafe.
 
   Returns:
     [B] float32 losses, not reduced.

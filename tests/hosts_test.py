@@ -8,7 +8,7 @@ from jalign import cli, hosts
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONFIG = """
-from experiments.configs import dpo
+from jalign.configs import dpo
 
 def get_config():
   c = dpo.get_config("sft")

@@ -38,7 +38,9 @@ LOW = (  # layers 0 and 1, and the models
 def _modules(*parts):
   """Names of the modules within some parts of the package, or within it."""
   modules = []
-  for path in sorted((ROOT / "jalign").rglob("*.py")):
+  package = ROOT / "jalign"
+  links = (package / "configs").rglob("*.py")  # `rglob` passes by a link
+  for path in sorted([*package.rglob("*.py"), *links]):
     names = path.relative_to(ROOT).with_suffix("").parts
     if names[-1] == "__main__" or (parts and names[1] not in parts):
       continue

@@ -1,10 +1,18 @@
-"""The built wheel works from another directory."""
+"""The built wheel works from another directory, with the configs it holds."""
 
 import os
 import pathlib
 import subprocess
 import sys
 
+_TRAIN = """
+import jalign
+from jalign import cli
+
+print(jalign.__file__)
+arguments = "train --config=ipo_md --workdir=run --config.select=eval/no"
+cli.main(arguments.split())
+"""
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
@@ -20,17 +28,27 @@ def test_the_wheel_holds_the_whole_package(tmp_path):
 
   installed = {p.relative_to(site) for p in (site / "jalign").rglob("*.py")}
   sources = {p.relative_to(ROOT) for p in (ROOT / "jalign").rglob("*.py")}
-  assert installed == sources
+  links = (ROOT / "jalign/configs").rglob("*.py")  # `rglob` passes by a link
+  assert installed == sources | {p.relative_to(ROOT) for p in links}
   for name in ("py.typed", "pages/report.css"):
     assert (site / "jalign" / name).exists()
   assert list((site / "jalign").rglob("report.html.jinja"))
   assert not (site / "tests").exists() and not (site / "experiments").exists()
 
   environment = os.environ | {"PYTHONPATH": str(site)}
-  code = (
-    "import jalign, jalign.cli as c; print(jalign.__file__); c.main(['-h'])"
+  empty = tmp_path / "empty"
+  empty.mkdir()
+  # A shipped config finds its data and its functions, and then the mistake.
+  done = subprocess.run(
+    (sys.executable, "-c", _TRAIN),
+    cwd=empty,
+    env=environment,
+    capture_output=True,
+    text=True,
   )
-  said = run(
-    sys.executable, "-c", code, cwd=str(tmp_path), env=environment
-  ).stdout
-  assert said.startswith(str(site)) and "usage: jalign" in said
+  assert done.returncode == 2, done.stderr
+  place, *lines = done.stdout.splitlines()
+  assert place.startswith(str(site))
+  assert "[data] training: none of 1084 pairs truncated" in lines
+  assert "config.align.select: 'eval/no' is not measured" in done.stderr
+  assert list(empty.iterdir()) == []

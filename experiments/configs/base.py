@@ -3,6 +3,7 @@
 What a key means stands in jalign/experiment/config/settings.py, once.
 """
 
+import pathlib
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -14,6 +15,15 @@ from jalign.experiment.config import parse
 def get_config() -> ConfigDict:
   """Returns a config of one stage with every default."""
   return ConfigDict(parse.defaults())
+
+
+def bundled(name: str) -> str:
+  """The path of a small data file that comes with jalign.
+
+  Args:
+    name: of a file in `jalign.configs.data`, "demo_preferences.jsonl" say.
+  """
+  return str(pathlib.Path(__file__).parent.resolve() / "data" / name)
 
 
 def loss(name: str) -> ConfigDict:

@@ -2,7 +2,7 @@
 
 Rafailov et al. 2023, "Direct Preference Optimization", arXiv:2305.18290.
 
-  jalign train --config=experiments/configs/checkpoint.py --workdir=runs/dpo \
+  jalign train --config=checkpoint --workdir=runs/dpo \
     --config.init_from=CHECKPOINT --config.data.path=FILE.jsonl
   jalign convert --run=runs/dpo --to=NEW_FOLDER
 
@@ -18,7 +18,7 @@ Cost and results haven't been measured on a published checkpoint.
 
 from ml_collections import ConfigDict
 
-from experiments.configs import base
+from jalign.configs import base
 
 
 def get_config(loss: str = "dpo") -> ConfigDict:

@@ -13,7 +13,7 @@ in a circle:
 
 or, to change something:
 
-  jalign train --config=experiments/configs/demo.py --workdir=runs/mine \
+  jalign train --config=demo --workdir=runs/mine \
     --config.loss.tau=0.1
 
 Cost: 4 min 17 s and 1.3 GiB on 2 CPU cores, after installation.
@@ -24,7 +24,7 @@ posts, one seed); see experiments/RESULTS.md.
 
 from ml_collections import ConfigDict
 
-from experiments.configs import base
+from jalign.configs import base
 
 
 def get_config() -> ConfigDict:
@@ -109,7 +109,7 @@ def get_config() -> ConfigDict:
   c.annotator.kind = "batch"
   c.annotator.measures = "jalign.data.tldr_world:measures"
   c.annotator.opponents = "jalign.data.tldr_world:archetypes"
-  c.report = "experiments.tldr_report:sections"
+  c.report = "jalign.configs.tldr_report:sections"
   c.sample.prompts = 500
   c.sample.eval_prompts = 256
   c.sample.best_of = 16

@@ -2,11 +2,11 @@
 
 Rafailov et al. 2023, "Direct Preference Optimization", arXiv:2305.18290.
 
-  jalign train --config=experiments/configs/dpo.py --config.loss.beta=0.2 \
+  jalign train --config=dpo --config.loss.beta=0.2 \
     --config.data.path=FILE.jsonl --workdir=runs/dpo
 
 Any loss on pairs takes DPO's place by an argument, with its defaults:
-`--config=experiments/configs/dpo.py:ipo` (see the table in README.md).
+`--config=dpo:ipo` (see the table in README.md).
 
 Cost: 32 s on 2 CPU cores, on the bundled pairs.
 Expect: held-out reward accuracy of DPO over SFT 79.3 ± 7.4 % (95 %, 116 pairs,
@@ -15,7 +15,7 @@ one seed).
 
 from ml_collections import ConfigDict
 
-from experiments.configs import base
+from jalign.configs import base
 
 
 def get_config(loss: str = "dpo") -> ConfigDict:
@@ -28,7 +28,7 @@ def get_config(loss: str = "dpo") -> ConfigDict:
   c.title = f"{loss} on preference pairs"
   c.stages = ("sft", "align")
 
-  c.data.path = "experiments/data/demo_preferences.jsonl"
+  c.data.path = base.bundled("demo_preferences.jsonl")
   c.data.max_prompt_tokens = 64
   c.data.max_response_tokens = 64
   c.data.buckets = (32, 48, 64, 128)

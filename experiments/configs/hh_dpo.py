@@ -3,7 +3,7 @@
 Rafailov et al. 2023, "Direct Preference Optimization", arXiv:2305.18290.
 Data: Bai et al. 2022, arXiv:2204.05862 (hh-rlhf, MIT licence).
 
-  jalign train --config=experiments/configs/hh_dpo.py \
+  jalign train --config=hh_dpo \
     --config.data.path=FILE/hh_harmless_base_test.jsonl.gz --workdir=runs/hh
 
 Trains a tokenizer, then SFT on the chosen responses, then DPO; 10 % of the
@@ -17,7 +17,7 @@ A model of this size writes English-looking nonsense.
 
 from ml_collections import ConfigDict
 
-from experiments.configs import base
+from jalign.configs import base
 
 
 def get_config() -> ConfigDict:

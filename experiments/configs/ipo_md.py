@@ -4,9 +4,9 @@ Calandriello et al. 2024, "Human Alignment of Large Language Models through
 Online Preference Optimisation", arXiv:2403.08635: online IPO whose samples
 come from the geometric mixture with the reference (weight 0.125).
 
-  jalign train --config=experiments/configs/ipo_md.py --workdir=runs/ipo_md
+  jalign train --config=ipo_md --workdir=runs/ipo_md
 
-`--config=experiments/configs/ipo_md.py:online_ipo` and `:online_dpo` are the
+`--config=ipo_md:online_ipo` and `:online_dpo` are the
 two neighbours; they differ in this one word.
 
 Cost: 38 s on 2 CPU cores.
@@ -16,7 +16,7 @@ prompts x 2 samples, one seed).
 
 from ml_collections import ConfigDict
 
-from experiments.configs import dpo
+from jalign.configs import dpo
 
 
 def get_config(algorithm: str = "ipo_md") -> ConfigDict:
@@ -28,7 +28,7 @@ def get_config(algorithm: str = "ipo_md") -> ConfigDict:
   c = dpo.get_config()
   c.title = f"{algorithm} against a reward"
   c.algorithm = algorithm
-  c.annotator.function = "experiments/data/demo_reward.py:reward"
+  c.annotator.function = "jalign.configs.data.demo_reward:reward"
   is_dpo = algorithm == "online_dpo"
   c.loss = ConfigDict(dict(beta=0.1) if is_dpo else dict(tau=0.1))
   c.steps = 80

@@ -5,11 +5,11 @@ policy gradient of the game in which a response has to beat that of the
 geometric mixture of policy and reference (weight 0.125), less the KL to the
 reference.
 
-  jalign train --config=experiments/configs/nash_md.py --workdir=runs/nash_md
+  jalign train --config=nash_md --workdir=runs/nash_md
 
 `--config.mix_ref=0` is self-play. A token pays for its own log-ratio and the
 later ones, as the gradient of the KL has it;
-`--config=experiments/configs/nash_md.py:nash_md_token_kl` is the form of TRL,
+`--config=nash_md:nash_md_token_kl` is the form of TRL,
 where it pays for its own alone.
 
 Cost: 75 s on 2 CPU cores, which did other work too.
@@ -19,7 +19,7 @@ prompts x 2 samples, one seed).
 
 from ml_collections import ConfigDict
 
-from experiments.configs import ipo_md
+from jalign.configs import ipo_md
 
 
 def get_config(algorithm: str = "nash_md") -> ConfigDict:

@@ -3,7 +3,7 @@
 Liu et al. 2024, "Provably Mitigating Overoptimization in RLHF",
 arXiv:2405.16436; the authors' code weighs the likelihood per token by 0.2.
 
-  jalign train --config=experiments/configs/rpo.py \
+  jalign train --config=rpo \
     --config.data.path=FILE.jsonl --workdir=runs/rpo
 
 Cost: 35 s on 2 CPU cores, on the bundled pairs.
@@ -13,7 +13,7 @@ chosen log-ratio ends at -2.6 nats where dpo.py ends at -3.8.
 
 from ml_collections import ConfigDict
 
-from experiments.configs import dpo
+from jalign.configs import dpo
 
 
 def get_config() -> ConfigDict:

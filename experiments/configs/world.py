@@ -1,6 +1,6 @@
 """Any loss that data can feed, in the demo's world: swap one for another.
 
-  jalign train --config=experiments/configs/world.py:kto --workdir=runs/kto
+  jalign train --config=world:kto --workdir=runs/kto
 
 A loss on pairs is trained on labelled pairs, one on lists on ranked lists, one
 on labels on labelled responses, and one on scored responses on the lists'. All
@@ -13,8 +13,8 @@ Cost: about 3 minutes on 2 CPU cores, two of them for SFT.
 
 from ml_collections import ConfigDict
 
-from experiments.configs import base, demo
 from jalign import losses
+from jalign.configs import base, demo
 
 # What a loss on a kind of batch is trained on.
 _DATA = {

@@ -20,8 +20,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.configs import demo, hh_dpo
 from jalign import data
+from jalign.configs import demo, hh_dpo
 from jalign.evaluation import likelihood
 from jalign.experiment.commands.inspect import load_run
 from jalign.experiment.commands.sweep import expand

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from experiments.configs import demo
+from jalign.configs import demo
 from jalign.data import EncodedPrompt
 from jalign.data import tldr_world as world
 from jalign.evaluation.clustered import clustered_mean

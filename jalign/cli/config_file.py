@@ -1,10 +1,12 @@
 """Config files: loaded here, so that their errors name their lines."""
 
+import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from jalign import configs
 from jalign.errors import UserError, nearest
 from jalign.experiment.config.functions import guarded, load_function
 from jalign.feedback.values import refuse
@@ -38,13 +40,21 @@ def read_config(
   return config, others
 
 
+def shipped() -> dict[str, pathlib.Path]:
+  """The configs that come with jalign, by name: their files."""
+  files = sorted(pathlib.Path(configs.__path__[0]).glob("*.py"))
+  return {f.stem: f for f in files if "\ndef get_config(" in f.read_text()}
+
+
 def _load(name: str) -> ConfigDict:
   file, _, argument = name.partition(":")
-  if not file.endswith(".py"):
+  if file in shipped():
+    file = f"{configs.__name__}.{file}"
+  elif not file.endswith(".py"):
     raise UserError(
-      f"{file!r} is not a Python file.",
+      f"{file!r} is neither a config that jalign ships nor a FILE.py.",
       where="--config",
-      remedy="Name a FILE.py with a get_config function.",
+      remedy=nearest(file, shipped()),
     )
   function = load_function(f"{file}:get_config", "--config", {})
   given = (argument,) if argument else ()

@@ -1,24 +1,20 @@
 """The demo's data: what the generator says, its reward, its size."""
 
-import importlib
 import pathlib
 
 import numpy as np
 import pytest
 
 from jalign import data
+from jalign.configs import base
+from jalign.configs.data import demo_reward, make_demo_preferences
 
-FOLDER = pathlib.Path(__file__).resolve().parents[2] / "experiments" / "data"
-FILE = FOLDER / "demo_preferences.jsonl"
+FILE = pathlib.Path(base.bundled("demo_preferences.jsonl"))
 
 
 @pytest.fixture
-def demo(monkeypatch):
-  monkeypatch.syspath_prepend(FOLDER)
-  return (
-    importlib.import_module("make_demo_preferences"),
-    importlib.import_module("demo_reward"),
-  )
+def demo():
+  return make_demo_preferences, demo_reward
 
 
 def test_file_is_what_the_generator_writes(demo):

@@ -18,7 +18,7 @@ from jalign.training.metrics import read_jsonl
 from tests.experiment import conftest
 
 CONFIG = """
-from experiments.configs import base
+from jalign.configs import base
 
 
 def get_config():
@@ -50,7 +50,7 @@ def get_config():
   c.annotator.kind = "batch"
   c.annotator.measures = "jalign.data.tldr_world:measures"
   c.annotator.opponents = "jalign.data.tldr_world:archetypes"
-  c.report = "experiments.tldr_report:sections"
+  c.report = "jalign.configs.tldr_report:sections"
   c.sample.prompts = 8
   c.sample.eval_prompts = 4
   c.sample.best_of = 2

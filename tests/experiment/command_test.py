@@ -88,7 +88,7 @@ BODIES = {
 def test_a_config_file_that_fails(place, body):
   line, said = BODIES[body]
   place.config.write_text(
-    "from experiments.configs import base\n\n\ndef get_config():\n"
+    "from jalign.configs import base\n\n\ndef get_config():\n"
     f"  c = base.get_config()\n  {body}\n"
   )
   message = place.fails(place.command())

@@ -11,7 +11,7 @@ from jalign import cli
 from jalign.training import progress
 
 CONFIG = """
-from experiments.configs import base
+from jalign.configs import base
 
 
 def get_config():

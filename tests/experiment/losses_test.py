@@ -10,7 +10,7 @@ from jalign.training.kinds import KINDS, unread
 from jalign.training.metrics import read_jsonl
 
 CONFIG = """
-from experiments.configs import world
+from jalign.configs import world
 
 
 def get_config():

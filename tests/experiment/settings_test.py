@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.configs import rpo
 from jalign import losses
+from jalign.configs import rpo
 from jalign.errors import UserError
 from jalign.experiment.commands.sweep import expand, runs
 from jalign.experiment.config.parse import defaults, parse

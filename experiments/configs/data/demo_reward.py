@@ -19,10 +19,32 @@ so that it lies in [-5, 8].
 
 import re
 
-NAMES = ("Ana", "Ben", "Dana", "Emil", "Grace", "Ivan", "Kofi", "Lena")
-NAMES += ("Mira", "Omar", "Rosa", "Tom")
-CITIES = ("Cairo", "Delhi", "Lagos", "Lima", "Lisbon", "Oslo", "Paris")
-CITIES += ("Quito", "Rome", "Tokyo")
+NAMES = (
+  "Ana",
+  "Ben",
+  "Dana",
+  "Emil",
+  "Grace",
+  "Ivan",
+  "Kofi",
+  "Lena",
+  "Mira",
+  "Omar",
+  "Rosa",
+  "Tom",
+)
+CITIES = (
+  "Cairo",
+  "Delhi",
+  "Lagos",
+  "Lima",
+  "Lisbon",
+  "Oslo",
+  "Paris",
+  "Quito",
+  "Rome",
+  "Tokyo",
+)
 COUNTS = ("2", "3", "4", "5", "6", "7", "8", "9")
 COLOURS = ("black", "blue", "green", "grey", "pink", "red", "white", "yellow")
 ITEMS = ("bags", "books", "chairs", "clocks", "cups", "hats", "kites", "lamps")

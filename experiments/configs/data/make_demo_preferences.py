@@ -1,6 +1,6 @@
 """Writes demo_preferences.jsonl: 1,200 pairs of responses to customer notes.
 
-  python experiments/data/make_demo_preferences.py
+  python -m jalign.configs.data.make_demo_preferences
 
 Our own generator, seeded; nothing is downloaded. For each note two different
 responses are drawn from the same clerk, who has good and bad days: some are
@@ -17,7 +17,7 @@ import math
 import pathlib
 import random
 
-from demo_reward import (
+from jalign.configs.data.demo_reward import (
   CITIES,
   COLOURS,
   COUNTS,

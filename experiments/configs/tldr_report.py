@@ -40,8 +40,14 @@ def _what(outcome: Outcome) -> Section:
     " from that same policy and learns from the same judge: a population of"
     " three groups of readers, whose preference is known exactly."
   )
-  header = ("policy", f"wins over {base['name']}", "KL (nats)", *MEASURES)
-  header += ("worst opponent", "loses to it")
+  header = (
+    "policy",
+    f"wins over {base['name']}",
+    "KL (nats)",
+    *MEASURES,
+    "worst opponent",
+    "loses to it",
+  )
   return Section(
     "What happened",
     [

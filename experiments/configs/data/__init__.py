@@ -1,0 +1,1 @@
+"""Small data that shipped configs train on, and the reward that judges it."""

@@ -1,4 +1,4 @@
-"""Preference games, solved exactly: where theory is tested."""
+"""Preference games that are solved exactly, to test theory and algorithms."""
 
 from jalign.games import examples, sequence_game, solvers, tables
 from jalign.games.bradley_terry import bradley_terry_fit

@@ -1,4 +1,4 @@
-"""The reward that fits a game best, and what it can't express."""
+"""The Bradley-Terry rewards that fit a preference game best."""
 
 import jax
 import jax.numpy as jnp
@@ -15,21 +15,22 @@ def bradley_terry_fit(
 ) -> Array:
   """Rewards whose Bradley-Terry model has the highest likelihood.
 
-  Maximises sum_ij w_ij P_ij log sigmoid(r_i - r_j) by Newton's method, which
-  never leaves the reward differences that P supports: it has a finite solution
-  if P(i > j) lies in (0, 1) for enough pairs to connect all actions.
+  Maximises sum_ij w_ij P_ij log sigmoid(r_i - r_j) by Newton's method. The
+  maximum is at finite rewards if P(i > j) lies in (0, 1) for enough pairs to
+  connect all actions.
 
   Args:
-    preferences: [..., n, n].
+    preferences: [..., n, n] P(row is preferred to column).
     weights: [n, n] or [..., n, n] >= 0, how often each ordered pair is
-      compared; all alike by default.
-    max_steps: of Newton's method.
+      compared; equally often by default.
+    max_steps: number of Newton steps.
 
   Returns:
     [..., n] rewards with mean 0.
 
   Raises:
-    UserError: bad input, or no finite solution (where values are concrete).
+    UserError: the input is bad, or there are no such finite rewards. Checked
+      where values are concrete, not while they are traced.
   """
   preferences = matrix.as_game(preferences)
   n = preferences.shape[-1]
@@ -45,7 +46,8 @@ def bradley_terry_fit(
     gradient = jnp.sum(weights * (preferences - p), -1)
     w = weights * p * (1 - p)
     hessian = jnp.eye(n) * jnp.sum(w, -1)[..., None] - w
-    return gradient, hessian + 1.0 / n  # the gauge: sums stay as they are
+    # The constant makes the matrix invertible; the rewards' sum stays the same.
+    return gradient, hessian + 1.0 / n
 
   def newton(_, r):
     gradient, hessian = slopes(r)
@@ -60,6 +62,6 @@ def bradley_terry_fit(
     raise UserError(
       "no finite rewards fit these preferences.",
       where="bradley_terry_fit",
-      remedy="Certain preferences (0 or 1) need pairs that contradict them.",
+      remedy="Preferences of 0 or 1 need other pairs that contradict them.",
     )
   return r - jnp.mean(r, -1, keepdims=True)

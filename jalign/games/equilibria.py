@@ -12,7 +12,8 @@ from jalign.games import plain_nash
 from jalign.games.matrix import as_game, floats, in_float64, product
 from jalign.types import Array
 
-# Above this many actions a direct Newton step's n^3 costs too much.
+# Above this many actions a direct Newton step, which takes n^3 operations, is
+# too slow.
 _DENSE = 512
 
 
@@ -25,28 +26,32 @@ def regularized_nash(
   tolerance: float = 1e-12,
   max_steps: int = 1_000_000,
 ) -> Array:
-  """The Nash equilibrium of a regularised game; it is unique.
+  """The Nash equilibrium of a regularised game, which is unique.
 
-  The fixed point policy ~ reference * exp(P policy / tau) (Munos et al. 2023,
-  arXiv:2312.00886, proposition 1). Mirror-prox steps of payoff size 2, which
-  contract for every tau, and Newton steps for the last digits: direct ones up
-  to a few hundred actions, above that by GMRES. Mirror prox goes on from a
-  Newton step only where KL(Nash, policy) can't have risen by it.
+  It is the fixed point policy ~ reference * exp(P policy / tau) (Munos et al.
+  2023, arXiv:2312.00886, proposition 1). The solver takes mirror-prox steps of
+  step size 2, which contract for every tau, and Newton steps for the last
+  digits: direct steps for up to a few hundred actions, and GMRES for more.
+  Mirror prox continues from a Newton step only where KL(Nash, policy) can't
+  have risen by that step.
 
   Args:
-    preferences: [..., n, n].
-    reference: [..., n], all positive.
-    tau: > 0, one for all contexts.
-    tolerance: largest error of log policy against log BR(policy), nats; below
-      tau = 1e-3, where rounding of P / tau is larger, 1e-3 / tau of it. What
-      is asked for below 1e-13 may not be reached.
-    max_steps: of mirror prox, two products with `preferences` each.
+    preferences: [..., n, n] P(row is preferred to column).
+    reference: [..., n] probabilities, all positive.
+    tau: strength of the pull to the reference, > 0, one number for all
+      contexts.
+    tolerance: largest difference of log policy and log BR(policy), nats. For
+      tau below 1e-3 it is multiplied by 1e-3 / tau, because rounding of P / tau
+      is larger. A tolerance below 1e-13 may not be reached.
+    max_steps: largest number of mirror-prox steps, each of which takes two
+      products with `preferences`.
 
   Returns:
     [..., n] probabilities.
 
   Raises:
-    UserError: bad input, or no convergence (where values are concrete).
+    UserError: the input is bad, or the solver doesn't converge. Checked where
+      values are concrete, not while they are traced.
   """
   preferences = as_game(preferences, reference, tau)
   (reference,) = floats(reference)
@@ -58,7 +63,7 @@ def regularized_nash(
 
 
 class _Point(NamedTuple):
-  """An iterate and what one product with the preferences tells of it.
+  """An iterate, and what follows from its product with the preferences.
 
   Attributes:
     theta: [..., n] log policy.
@@ -82,16 +87,18 @@ def _choose(first: Array, a: _Point, b: _Point) -> _Point:
 
 @functools.partial(jax.jit, static_argnames=("max_steps",))
 def _solve(preferences, reference, tau, tolerance, max_steps):
-  """Policy, its largest error in nats, and the digits that error has."""
+  """The policy, its largest error in nats, and the tolerance's factor."""
   log_ref = jnp.log(reference)
   n = reference.shape[-1]
-  # Rounding of P(y > policy) / tau, which no step can undercut.
+  # Rounding of P(y > policy) / tau is larger for small tau, and no step can
+  # make the error smaller than that rounding.
   scale = jnp.maximum(1.0, 1e-3 / jnp.asarray(tau, jnp.float64))
 
   step = 2.0
   shrink = 1 / (1 + step * tau)
 
-  # A product with the preferences is what costs: each is used for all it tells.
+  # Products with the preferences take most of the time, so that everything that
+  # follows from a product is computed at once.
   def measured(theta):
     wins = product(preferences, jax.nn.softmax(theta))
     residual = theta - jax.nn.log_softmax(log_ref + wins / tau)
@@ -107,7 +114,7 @@ def _solve(preferences, reference, tau, tolerance, max_steps):
   def newton(_, point):
     policy = jax.nn.softmax(point.theta)
     if n <= _DENSE:
-      # d P policy / d theta, columns P_j policy_j less the mean
+      # d (P policy) / d theta: column j is policy_j (P_j - P policy)
       slope = preferences - point.wins[..., None]
       slope = slope * policy[..., None, :] / tau
       move = jnp.linalg.solve(jnp.eye(n) - slope, point.residual[..., None])
@@ -124,20 +131,20 @@ def _solve(preferences, reference, tau, tolerance, max_steps):
         solve_method="incremental",
       )  # fmt: skip
     moved = measured(jax.nn.log_softmax(point.theta - move))
-    # False where it is NaN
+    # The comparison is False where the error is NaN.
     return _choose(moved.error < point.error, moved, point)
 
   block = 16 if n <= _DENSE else 4
 
   def body(carry):
-    """`tried` is where Newton's method has come from one of the points."""
+    """Mirror prox moves `point`; Newton's method moves `tried`."""
     point, tried, best, steps = carry
     point = jax.lax.fori_loop(0, block, mirror_prox, point)
     start = _choose(tried.error < point.error, tried, point)
     tried = jax.lax.fori_loop(0, 2, newton, start)
     best = _choose(tried.error < best.error, tried, best)
     point = _choose(_is_nearer(tried, point), tried, point)
-    # Where two steps gain little, Newton's method starts anew from the point.
+    # Where two Newton steps gain little, they start again from the point.
     tried = _choose(tried.error < start.error / 2, tried, point)
     return point, tried, best, steps + block
 
@@ -151,13 +158,15 @@ def _solve(preferences, reference, tau, tolerance, max_steps):
 
 
 def _is_nearer(a: _Point, b: _Point) -> Array:
-  """[...] whether KL(Nash, a) <= KL(Nash, b) for certain.
+  """[...] whether KL(Nash, a) <= KL(Nash, b) can be proved; False otherwise.
 
-  With s the range of a's residual and TV the distance of policies in total
-  variation, KL(a, Nash) + KL(Nash, a) is the sum of (a - Nash) residual, as
-  P + P^T = 1, and at most s TV(a, Nash). Each KL is at least 2 TV^2 (Pinsker),
-  so that TV(a, Nash) <= s / 4 and KL(Nash, a) <= s TV - 2 TV^2 <= s^2 / 8. And
-  KL(Nash, b) >= 2 (TV(a, b) - s / 4)^2, which is no less if TV(a, b) >= s / 2.
+  Let s be the range of a's residual and TV the total-variation distance. As
+  P + P^T = 1, KL(a, Nash) + KL(Nash, a) is the sum of (a - Nash) residual over
+  the actions, which is at most s TV(a, Nash). Each KL is at least 2 TV^2
+  (Pinsker), so that TV(a, Nash) <= s / 4 and
+  KL(Nash, a) <= s TV - 2 TV^2 <= s^2 / 8. And
+  KL(Nash, b) >= 2 (TV(a, b) - s / 4)^2, which is at least s^2 / 8 if
+  TV(a, b) >= s / 2.
   """
   distance = jnp.abs(jax.nn.softmax(a.theta) - jax.nn.softmax(b.theta))
   return jnp.sum(distance, -1) >= jnp.ptp(a.residual, -1)
@@ -170,32 +179,32 @@ def _raise_unless_solved(error, tolerance, max_steps):
     f"no equilibrium within {max_steps} steps: log policy is"
     f" {float(error):.2g} nats from its best response.",
     where="regularized_nash",
-    remedy="A larger tau or max_steps helps.",
+    remedy="Use a larger tau or max_steps.",
   )
 
 
 @in_float64
 def nash(preferences: Array) -> Array:
-  """A Nash equilibrium of the game without reference.
+  """A Nash equilibrium of the game without a reference.
 
-  On the host, by non-negative least squares (SciPy's), from near-degenerate
-  games as well. Where equilibria are many it is a vertex of their set, up to
-  rounding: which one isn't defined, and games that differ in their last digits
-  may have equilibria far apart.
+  It is computed on the host by SciPy's non-negative least squares, which also
+  solves nearly degenerate games. Where there are many equilibria, the result is
+  a vertex of their set, up to rounding: which vertex isn't defined, and games
+  that differ only in their last digits may give equilibria far apart.
 
   Args:
-    preferences: [..., n, n].
+    preferences: [..., n, n] P(row is preferred to column).
 
   Returns:
     [..., n] probabilities, whose `exploitability` is at most 1e-12.
 
   Raises:
-    UserError: bad input, or no policy within 1e-12 found (where values are
-      concrete; traced ones give NaN then).
+    UserError: the input is bad, or no such policy was found. Where values are
+      traced there is no error, and a policy that wasn't found is NaN.
   """
   preferences = as_game(preferences)
-  # As bits: where a compiled program runs with the flag of JAX off, a callback
-  # takes and gives float32.
+  # The numbers cross as bits: where a compiled program runs with JAX's x64 flag
+  # off, a callback would take and return float32.
   bits = jax.pure_callback(
     _solve_bits,
     jax.ShapeDtypeStruct((*preferences.shape[:-1], 2), jnp.uint32),
@@ -207,13 +216,13 @@ def nash(preferences: Array) -> Array:
     raise UserError(
       f"no policy found that no action beats by more than {plain_nash.GAIN:g}.",
       where="nash",
-      remedy="regularized_nash with a small tau comes near one.",
+      remedy="regularized_nash with a small tau approximates an equilibrium.",
     )
   return policy
 
 
 def _solve_bits(preferences: Any) -> np.ndarray:
-  """`plain_nash.solve`: [..., n, n, 2] uint32 -> [..., n, 2], halves."""
+  """`plain_nash.solve`, with float64 as two uint32 on a last axis of size 2."""
   bits = np.ascontiguousarray(preferences)
   policies = plain_nash.solve(bits.view(np.float64)[..., 0])
   return policies[..., None].view(np.uint32)

@@ -1,4 +1,4 @@
-"""Games with names: small, intransitive, and known in closed form."""
+"""Small preference games with names, most of them intransitive."""
 
 import itertools
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from jalign.errors import UserError
 
 
 class Example(NamedTuple):
-  """A game.
+  """A preference game with a reference.
 
   Attributes:
     preferences: [n, n] float64 P(row is preferred to column).
-    reference: [n] float64, all positive.
-    actions: n names.
+    reference: [n] float64 probabilities, all positive.
+    actions: names of the n actions.
   """
 
   preferences: np.ndarray
@@ -37,16 +37,20 @@ def _example(preferences, reference=None, actions=None) -> Example:
 def margins_cycle(
   a12: float, a23: float, a31: float, reference: Sequence[float] | None = None
 ) -> Example:
-  """Three actions in a cycle; each beats the next by its margin.
+  """Three actions in a cycle, in which each action beats the next by a margin.
 
-  P(y1 > y2) = 1/2 + a12 and so on. The plain Nash equilibrium is
-  proportional to the margins opposite: (a23, a31, a12).
+  P(y1 > y2) = 1/2 + a12, P(y2 > y3) = 1/2 + a23, P(y3 > y1) = 1/2 + a31. In the
+  plain Nash equilibrium the probability of an action is proportional to the
+  margin between the two other actions: (a23, a31, a12).
 
   Args:
-    a12: in (0, 1/2].
-    a23: in (0, 1/2].
-    a31: in (0, 1/2].
-    reference: [3], uniform by default.
+    a12: margin of y1 over y2, in (0, 1/2].
+    a23: margin of y2 over y3, in (0, 1/2].
+    a31: margin of y3 over y1, in (0, 1/2].
+    reference: [3] probabilities, uniform by default.
+
+  Raises:
+    UserError: a margin is out of range.
   """
   if not all(0 < a <= 0.5 for a in (a12, a23, a31)):
     raise UserError(f"{(a12, a23, a31)} must lie in (0, 0.5].", where="margins")
@@ -57,25 +61,28 @@ def margins_cycle(
 def golden() -> Example:
   """The cycle with margins 0.4, 0.3, 0.3 and reference (0.5, 0.3, 0.2).
 
-  Its plain Nash equilibrium is (0.3, 0.3, 0.4); of a Bradley-Terry reward no
-  trace is left but half a point between the first two.
+  The plain Nash equilibrium is (0.3, 0.3, 0.4). The rewards of the best
+  Bradley-Terry fit are (0.13, -0.13, 0), which show nothing of the cycle.
   """
   return margins_cycle(0.4, 0.3, 0.3, (0.5, 0.3, 0.2))
 
 
 def rock_paper_scissors(margin: float = 0.5) -> Example:
-  """The symmetric cycle; its equilibrium is uniform for every tau."""
+  """The symmetric cycle, with a uniform reference.
+
+  The equilibrium is uniform for every tau.
+  """
   return margins_cycle(margin, margin, margin)
 
 
 def dice(*faces: Sequence[float]) -> Example:
-  """P(a > b) = P(die a shows more than die b), ties counted half.
+  """P(a > b) = P(die a shows more than die b), with ties counted half.
 
-  By default three dice that beat each other in a cycle, 5/9 each (Munos et
-  al. 2023, arXiv:2312.00886, appendix C).
+  The default is three dice, each of which beats the next of a cycle with
+  probability 5/9 (Munos et al. 2023, arXiv:2312.00886, appendix C).
 
   Args:
-    *faces: of each die.
+    *faces: for each die, the numbers on its faces.
   """
   faces = faces or ((2, 4, 9), (1, 6, 8), (3, 5, 7))
   wins = lambda a, b: np.mean(
@@ -86,16 +93,19 @@ def dice(*faces: Sequence[float]) -> Example:
 
 
 def rater_types(epsilon: float = 0.0) -> Example:
-  """Three types of raters, each with its own favourite order.
+  """Preferences of a mixture of three types of raters with different orders.
 
-  P(y2 > y1) = 2/3 - eps/2, P(y1 > y3) = P(y3 > y2) = 2/3 + eps/4. The plain
-  Nash equilibrium (1/3 + eps/2, 1/3 + eps/2, 1/3 - eps) moves smoothly with
-  eps, where the best action of a Bradley-Terry fit jumps.
+  P(y2 > y1) = 2/3 - eps/2, P(y1 > y3) = P(y3 > y2) = 2/3 + eps/4, where eps is
+  epsilon. The plain Nash equilibrium (1/3 + eps/2, 1/3 + eps/2, 1/3 - eps)
+  moves smoothly with eps, whereas the best action of a Bradley-Terry fit jumps.
 
   Munos et al. 2023, arXiv:2312.00886, section 3.2.
 
   Args:
-    epsilon: share of type 1 is 1/3 - epsilon; in [-2/3, 1/3].
+    epsilon: in [-2/3, 1/3]; the share of raters of type 1 is 1/3 - epsilon.
+
+  Raises:
+    UserError: epsilon is out of range.
   """
   if not -2 / 3 <= epsilon <= 1 / 3:
     raise UserError(f"{epsilon} must lie in [-2/3, 1/3].", where="epsilon")
@@ -109,21 +119,27 @@ def rater_types(epsilon: float = 0.0) -> Example:
 def elo(ratings: Sequence[float] | None = None) -> Example:
   """A transitive game, P(i > j) = sigmoid(r_i - r_j).
 
-  By default ratings (0, log 9, log 2), for which the best reward and the best
-  win rate part on the set pi(y1) = 2 pi(y2) (Munos et al. 2023,
-  arXiv:2312.00886, appendix A).
+  With the default ratings (0, log 9, log 2), among the policies with
+  pi(y1) = 2 pi(y2) the one of highest reward isn't the one of highest win rate
+  (Munos et al. 2023, arXiv:2312.00886, appendix A).
+
+  Args:
+    ratings: [n] r, natural-log odds.
   """
   r = np.asarray([0, np.log(9), np.log(2)] if ratings is None else ratings)
   return _example(1 / (1 + np.exp(r[None, :] - r[:, None])))
 
 
 def random_game(n: int, seed: int = 0, *, scale: float = 0.5) -> Example:
-  """Independent P(i > j), uniform in 1/2 +- scale; a random reference.
+  """Independent P(i > j), uniform in 1/2 +- scale, and a random reference.
 
   Args:
-    n: actions.
-    seed: of the draw.
-    scale: in (0, 1/2].
+    n: number of actions.
+    seed: seed of the draw.
+    scale: largest margin, in (0, 1/2].
+
+  Raises:
+    UserError: n or scale is out of range.
   """
   if n < 1 or not 0 < scale <= 0.5:
     raise UserError(
@@ -137,8 +153,10 @@ def random_game(n: int, seed: int = 0, *, scale: float = 0.5) -> Example:
 
 
 def egpo_benchmark(seed: int = 0) -> Example:
-  """A draw of EGPO's tabular benchmark: 10 actions, P ~ U(0, 1) below the
-  diagonal, reference logits N(0, 1).
+  """A draw of EGPO's tabular benchmark, with 10 actions.
+
+  P is uniform in (0, 1) on one side of the diagonal, and the reference's logits
+  are N(0, 1).
 
   Zhou, Fazel, Du 2025, arXiv:2503.08942, section 5.
   """

@@ -1,18 +1,18 @@
-"""Preference games over n actions, exactly and in float64.
+"""Exact functions of preference games over n actions, in float64.
 
 A game is `preferences` [..., n, n], P(row is preferred to column), with
-P + P^T = 1. Leading axes are contexts (prompts), each its own game; policies
-and references are probabilities [..., n]. Regularised games add the pull to a
-reference, of strength `tau`:
+P + P^T = 1. Leading axes are contexts (prompts), each of which is a game;
+policies and references are probabilities [..., n]. A regularised game adds a
+pull to a reference, of strength `tau`:
 
   payoff(p, q) = p^T P q - tau KL(p, reference) + tau KL(q, reference).
 
 Munos et al. 2023, "Nash Learning from Human Feedback", arXiv:2312.00886.
 
-Every function computes in float64 whatever the flag of JAX, takes concrete
-arrays or traced ones, and vmaps; ranges are checked where values are concrete.
-What float32 leaves of P + P^T - 1, up to 1e-6, is removed: the game is
-(P + 1 - P^T) / 2.
+Every function computes in float64 whatever JAX's x64 flag is, takes concrete or
+traced arrays, and can be vmapped. Ranges are checked where values are concrete.
+P + P^T may differ from 1 by up to 1e-6, as float32 does; the difference is
+removed by taking (P + 1 - P^T) / 2 as the game.
 """
 
 import functools
@@ -28,7 +28,7 @@ from jalign.types import Array
 
 
 def in_float64(f: Callable[..., Any]) -> Callable[..., Any]:
-  """`f` within a float64 scope."""
+  """Wraps a function so that JAX computes in float64 inside the function."""
 
   @functools.wraps(f)
   def scoped(*args, **kwargs):
@@ -39,19 +39,22 @@ def in_float64(f: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def floats(*arrays: Any) -> tuple[Array, ...]:
-  """The arrays in float64."""
+  """Casts arrays to float64."""
   return tuple(jnp.asarray(x, jnp.float64) for x in arrays)
 
 
 def as_game(preferences: Any, *others: Any) -> Array:
-  """[..., n, n] preferences in float64 with P + P^T = 1 to the last digits.
+  """Checks a game and returns it in float64, with P + P^T = 1 up to rounding.
 
   Args:
-    preferences: [..., n, n].
-    *others: reference and tau of the game, which are checked with it.
+    preferences: [..., n, n] P(row is preferred to column).
+    *others: reference and tau of the game, which are checked too.
+
+  Returns:
+    [..., n, n] preferences.
 
   Raises:
-    UserError: bad input (where values are concrete).
+    UserError: the input is bad (checked where values are concrete).
   """
   exact = check_game(preferences, *others)
   (preferences,) = floats(preferences)
@@ -64,20 +67,23 @@ def _antisymmetric(preferences):
 
 
 def product(preferences: Array, policy: Array) -> Array:
-  """P(y > policy) of every action y: [..., n]."""
+  """P(y > policy) [..., n] for every action y, in the inputs' float type."""
   return jnp.einsum("...ij,...j->...i", preferences, policy)
 
 
 @in_float64
 def win_rates(preferences: Array, policy: Array) -> Array:
-  """P(y > policy), how often each action beats a policy.
+  """P(y > policy): how often each action y beats a policy.
 
   Args:
-    preferences: [..., n, n].
+    preferences: [..., n, n] P(row is preferred to column).
     policy: [..., n] probabilities.
 
   Returns:
-    [..., n].
+    [..., n] probabilities of winning.
+
+  Raises:
+    UserError: the input is bad (checked where values are concrete).
   """
   preferences = as_game(preferences)
   check_policy(policy)
@@ -106,12 +112,15 @@ def regularized_payoff(
   Args:
     policy: [..., n] probabilities.
     opponent: [..., n] probabilities.
-    preferences: [..., n, n].
-    reference: [..., n], all positive.
-    tau: > 0.
+    preferences: [..., n, n] P(row is preferred to column).
+    reference: [..., n] probabilities, all positive.
+    tau: strength of the pull to the reference, > 0.
 
   Returns:
-    [...]; payoff(p, q) + payoff(q, p) = 1.
+    [...] payoffs of the policy; payoff(p, q) + payoff(q, p) = 1.
+
+  Raises:
+    UserError: the input is bad (checked where values are concrete).
   """
   preferences = as_game(preferences, reference, tau)
   check_policy(policy)
@@ -126,18 +135,21 @@ def regularized_payoff(
 def best_response(
   policy: Array, preferences: Array, reference: Array, tau: float | Array
 ) -> Array:
-  """The policy of the highest regularised payoff against another.
+  """The policy with the highest regularised payoff against a given policy.
 
   BR(policy) is proportional to reference * exp(P(. > policy) / tau).
 
   Args:
-    policy: [..., n] probabilities.
-    preferences: [..., n, n].
-    reference: [..., n], all positive.
-    tau: > 0.
+    policy: [..., n] probabilities of the given policy, the opponent.
+    preferences: [..., n, n] P(row is preferred to column).
+    reference: [..., n] probabilities, all positive.
+    tau: strength of the pull to the reference, > 0.
 
   Returns:
     [..., n] probabilities.
+
+  Raises:
+    UserError: the input is bad (checked where values are concrete).
   """
   preferences = as_game(preferences, reference, tau)
   check_policy(policy)
@@ -156,20 +168,25 @@ def exploitability(
   reference: Array | None = None,
   tau: float | Array | None = None,
 ) -> Array:
-  """What the best response wins beyond 1/2 against a policy: 0 at the Nash.
+  """What the best response wins beyond 1/2 against a policy.
 
-  With a reference it is max_p payoff(p, policy) - 1/2, computed in a form that
-  keeps its digits near 0: tau KL(policy || BR(policy)). Without reference and
-  tau it is max_y P(y > policy) - 1/2.
+  It is 0 at the Nash equilibrium. In a regularised game it is
+  max_p payoff(p, policy) - 1/2, computed as tau KL(policy || BR(policy)), which
+  is exact near 0. Without reference and tau it is max_y P(y > policy) - 1/2.
 
   Args:
     policy: [..., n] probabilities.
-    preferences: [..., n, n].
-    reference: [..., n], all positive; None for the unregularised game.
-    tau: > 0; None for the unregularised game.
+    preferences: [..., n, n] P(row is preferred to column).
+    reference: [..., n] probabilities, all positive; None for the unregularised
+      game.
+    tau: strength of the pull to the reference, > 0; None for the unregularised
+      game.
 
   Returns:
     [...] in units of preference, >= 0.
+
+  Raises:
+    UserError: the input is bad (checked where values are concrete).
   """
   preferences = as_game(preferences, reference, tau)
   check_policy(policy)
@@ -177,10 +194,11 @@ def exploitability(
 
 
 def gain(policy, preferences, reference, tau) -> Array:
-  """`exploitability` of a game that `as_game` made."""
+  """`exploitability` of a game that `as_game` has returned, without checks."""
   (policy,) = floats(policy)
   if reference is None or tau is None:
-    # Of margins, so that a policy that sums to 1 + 1e-7 gains nothing by it.
+    # Half of the policy's sum is subtracted, so that a policy that sums to
+    # 1 + 1e-7 isn't measured wrongly.
     wins = jnp.max(product(preferences, policy), -1)
     return jnp.maximum(wins - jnp.sum(policy, -1) / 2, 0.0)
   (reference,) = floats(reference)
@@ -193,11 +211,12 @@ def gain(policy, preferences, reference, tau) -> Array:
 def exploitability_by_value(
   policy: Array, preferences: Array, reference: Array, tau: float | Array
 ) -> Array:
-  """`exploitability` as the value of the best response, its other closed form.
+  """`exploitability` of a regularised game by another closed form.
 
   tau log sum_y reference(y) exp(P(y > policy) / tau)
-  + tau KL(policy, reference) - 1/2. Equal, but for rounding, which here is that
-  of 1/2.
+  + tau KL(policy, reference) - 1/2. The result equals `exploitability` up to
+  rounding, which here is as large as the rounding of 1/2. For arguments and
+  errors see `exploitability`.
   """
   preferences = as_game(preferences, reference, tau)
   check_policy(policy)
@@ -217,18 +236,24 @@ def duality_gap(
 ) -> Array:
   """max_p payoff(p, opponent) - min_q payoff(policy, q).
 
-  The game is symmetric: this is the sum of both exploitabilities, and the gap
-  of a policy with itself is twice its own (the measure of INPO and EGPO).
+  As the game is symmetric, this is the sum of both players' exploitabilities.
+  INPO and EGPO measure the gap of a policy with itself, which is twice its
+  exploitability.
 
   Args:
     policy: [..., n] probabilities.
     opponent: [..., n] probabilities.
-    preferences: [..., n, n].
-    reference: [..., n], all positive; None for the unregularised game.
-    tau: > 0; None for the unregularised game.
+    preferences: [..., n, n] P(row is preferred to column).
+    reference: [..., n] probabilities, all positive; None for the unregularised
+      game.
+    tau: strength of the pull to the reference, > 0; None for the unregularised
+      game.
 
   Returns:
     [...] in units of preference, >= 0.
+
+  Raises:
+    UserError: the input is bad (checked where values are concrete).
   """
   game = (preferences, reference, tau)
   return exploitability(policy, *game) + exploitability(opponent, *game)

@@ -1,19 +1,23 @@
-"""Equilibria of plain games, on the host."""
+"""Equilibria of games without a reference, computed on the host with NumPy."""
 
 from typing import Any
 
 import numpy as np
 
-GAIN = 1e-12  # how much an action may win beyond 1/2 against an equilibrium
+# An action may win at most this much beyond 1/2 against an equilibrium.
+GAIN = 1e-12
 
 
 def solve(preferences: Any) -> np.ndarray:
-  """A Nash equilibrium of each game, [..., n, n] -> [..., n]; never raises.
+  """A Nash equilibrium of each game; never raises.
 
-  Of the margins S = (P - P^T) / 2, a policy p is an equilibrium if no action
-  beats it: S p + s = 0 for some s >= 0. Non-negative least squares finds p and
-  s >= 0 with S p + s = 0 and sum p = 1. Its active set has independent columns,
-  and so has its solution: a vertex of the set of equilibria.
+  With the margins S = (P - P^T) / 2, a policy p is an equilibrium if no action
+  beats it: S p + s = 0 for some s >= 0. Non-negative least squares finds p >= 0
+  and s >= 0 with S p + s = 0 and sum p = 1. The columns of its active set are
+  independent, so that the solution is a vertex of the set of equilibria.
+
+  Args:
+    preferences: [..., n, n] P(row is preferred to column).
 
   Returns:
     [..., n] probabilities that no action beats by more than 1e-12; NaN where a
@@ -31,21 +35,26 @@ def _equilibrium(game: np.ndarray) -> np.ndarray:
     margins = (game - game.T) / 2
     for scale in (_balance(margins), np.ones(n)):
       policy = _scaled_equilibrium(margins, scale)
-      if (margins @ policy).max() <= GAIN:  # False where it is NaN
+      if (margins @ policy).max() <= GAIN:  # False where the policy is NaN
         return policy
   return np.full(n, np.nan)
 
 
 def _scaled_equilibrium(margins: np.ndarray, scale: np.ndarray) -> np.ndarray:
-  """That of margins with rows and columns scaled, which moves no sign."""
-  from scipy import optimize  # comes with jax; half a second to import
+  """The equilibrium, found with rows and columns of the margins scaled.
+
+  Scaling by positive numbers changes no sign, and so no equilibrium.
+  """
+  # Imported here, because the import takes half a second; SciPy comes with jax.
+  from scipy import optimize
 
   n = len(margins)
   slack, total = np.eye(n), np.append(np.ones(n), np.zeros(n))
   rows = np.hstack([margins * scale * scale[:, None], slack])
   right = np.append(np.zeros(n), 1.0)
   try:
-    # It ends by itself; rounding of badly scaled games can delay the end.
+    # The method ends by itself, but rounding in badly scaled games can delay
+    # the end.
     solution, _ = optimize.nnls(
       np.vstack([rows, total]), right, maxiter=1000 * n
     )

@@ -16,15 +16,15 @@ from jalign.types import Array
 
 
 class Trajectory(NamedTuple):
-  """What `run` recorded; entry 0 is the start.
+  """What `run` has recorded; entry 0 of each curve is the start.
 
   Attributes:
     policy: [n] the last iterate.
-    average: [n] the mean of all iterates.
+    average: [n] the mean of all iterates, the start included.
     kl: [steps + 1] KL(Nash, iterate) in nats.
-    exploitability: [steps + 1] of the iterate.
-    average_kl: [steps + 1] KL(Nash, mean of the iterates so far).
-    average_exploitability: [steps + 1] of that mean.
+    exploitability: [steps + 1] exploitability of the iterate.
+    average_kl: [steps + 1] KL(Nash, mean of the iterates so far) in nats.
+    average_exploitability: [steps + 1] exploitability of that mean.
   """
 
   policy: Array
@@ -55,26 +55,26 @@ def run(
 ) -> Trajectory:
   """Runs a solver and measures every iterate.
 
+  Where the step size is a constant above the bound up to which the method
+  contracts near this game's equilibrium, a warning gives the bound.
+
   Args:
-    solver: one of `jalign.games.solvers`.
-    preferences: [n, n].
-    reference: [n], all positive; None for the plain game.
-    tau: > 0; None for the plain game.
-    steps: to take.
+    solver: a solver of `jalign.games.solvers`.
+    preferences: [n, n] P(row is preferred to column).
+    reference: [n] probabilities, all positive; None for the plain game.
+    tau: strength of the pull to the reference, > 0; None for the plain game.
+    steps: number of steps to take.
     step_size: a number, or a function of the step's number.
     start: [n] first policy, all positive; the reference (or uniform) by
       default.
-    equilibrium: [n] to measure KL from; solved for by default.
-    key: of sampled solvers.
+    equilibrium: [n] Nash equilibrium to measure KL from; computed by default.
+    key: PRNG key for solvers that sample; a fixed key by default.
 
   Returns:
     Trajectory.
 
   Raises:
-    UserError: bad input.
-
-  Warns where the step size is constant and lies outside of the range in which
-  the method contracts near this game's equilibrium, with the bound.
+    UserError: the input is bad.
   """
   preferences = matrix.as_game(preferences, reference, tau)
   n = preferences.shape[-1]
@@ -137,10 +137,18 @@ def _scan(solver, schedule, game, start, equilibrium, key, steps, plain):
 
 
 def rotation_rates(preferences: Array, policy: Array) -> np.ndarray:
-  """[n] rates omega at which win rates turn small deviations from a policy.
+  """Rates omega at which win rates rotate small deviations from a policy.
 
-  The eigenvalues of P (diag(policy) - policy policy^T) are +-i omega: none in
-  a transitive game, d / sqrt(3) for rock-paper-scissors with margins d.
+  The eigenvalues of P (diag(policy) - policy policy^T) are +-i omega. All omega
+  are 0 in a transitive game; rock-paper-scissors with margins d has
+  omega = d / sqrt(3).
+
+  Args:
+    preferences: [n, n] P(row is preferred to column).
+    policy: [n] probabilities.
+
+  Returns:
+    [n] rates >= 0.
   """
   p, q = np.asarray(preferences, np.float64), np.asarray(policy, np.float64)
   slope = (p - (p @ q)[:, None]) * q
@@ -154,17 +162,18 @@ def check_step(
   tau: float,
   step_size: float,
 ) -> float | None:
-  """Warns where a constant step doesn't contract near the equilibrium.
+  """Warns where a constant step size doesn't contract near the equilibrium.
 
   Args:
-    solver: with a `ratio`; others pass.
-    preferences: [n, n] with n <= 1024; larger games pass.
-    equilibrium: [n].
-    tau: of the game, 0 for the plain one.
-    step_size: of the step.
+    solver: the method; it isn't checked if it has no `ratio`.
+    preferences: [n, n] P(row is preferred to column); games with n > 1024
+      aren't checked.
+    equilibrium: [n] probabilities.
+    tau: strength of the pull to the reference, 0 for the plain game.
+    step_size: the constant step size.
 
   Returns:
-    The bound, the largest step from 0 up to which every mode contracts; None
+    The bound: every mode contracts for step sizes between 0 and the bound. None
     where nothing was checked.
   """
   if solver.ratio is None or len(equilibrium) > 1024:

@@ -1,11 +1,12 @@
-"""Token games small enough to enumerate: V tokens, L of them, V^L responses.
+"""Games over token sequences that are small enough to enumerate.
 
-What algorithms estimate from samples is computed here exactly: win rates,
-expected losses and, by differentiating these, gradients. Policies are those of
-jalign.games.tables, whose `tabular` is a `Model`: the decode loop, the losses
-and the updates of language models run on these games as they are.
+With V tokens and responses of L tokens there are N = V^L responses. What
+algorithms estimate from samples is computed here exactly: win rates, expected
+losses and, by differentiating these losses, gradients. Policies are tables of
+jalign.games.tables, whose `tabular` is a `Model`, so that the decode loop, the
+losses and the updates of language models run on these games unchanged.
 
-Exact functions compute in float64, as those of jalign.games.matrix.
+Exact functions compute in float64, as those of jalign.games.matrix do.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,7 +28,7 @@ from jalign.games.tables import (
 from jalign.losses import array_parameters
 from jalign.types import Array
 
-# [N, N] float64 of more responses than these isn't made by accident.
+# The matrix [N, N] is refused for more responses than these, for its size.
 _DENSE = 8192
 
 
@@ -36,10 +37,10 @@ class SequenceGame(NamedTuple):
 
   Attributes:
     vocab_size: V.
-    length: L, of every response; there is no end of sequence.
-    log_reference: [N] log-probs (nats) of the reference over responses.
-    prefer: `(a [A, L], b [B, L]) -> [A, B]` P(a is preferred to b), of token
-      ids.
+    length: L, the length of every response; there is no end of sequence.
+    log_reference: [N] log-probs (nats) of the responses under the reference.
+    prefer: `(a [A, L], b [B, L]) -> [A, B]` P(a is preferred to b), where a and
+      b are token ids.
   """
 
   vocab_size: int
@@ -52,8 +53,8 @@ class SequenceGame(NamedTuple):
     """[N, N] P(row is preferred), for the functions of jalign.games.matrix.
 
     Raises:
-      UserError: the matrix of more than 8,192 responses is too large; use
-        `win_rates`.
+      UserError: there are more than 8,192 responses, for which the matrix is
+        too large; use `win_rates`.
     """
     rows = sequences(self.vocab_size, self.length)
     if len(rows) > _DENSE:
@@ -61,12 +62,12 @@ class SequenceGame(NamedTuple):
         f"the matrix of {len(rows):,} responses takes"
         f" {8 * len(rows) ** 2 / 1e9:.1f} GB.",
         where="sequence_game.preferences",
-        remedy="win_rates(game, policy) never holds it.",
+        remedy="Use win_rates(game, log_policy), which never holds the matrix.",
       )
     return self.prefer(jnp.asarray(rows), jnp.asarray(rows))
 
   def annotate(self, prompts, a, b) -> np.ndarray:
-    """P(a is preferred) of texts, e.g. "0 2 1": for `feedback.from_batch`."""
+    """P(a is preferred) of texts such as "0 2 1", for `feedback.from_batch`."""
     del prompts
     with jax.enable_x64(True):
       ids = lambda texts: jnp.array(
@@ -85,15 +86,15 @@ def decode(ids: Any) -> str:
 def win_rates(
   game: SequenceGame, log_policy: Array, *, rows: int = 1024
 ) -> Array:
-  """P(y > policy) of every response, without the matrix of preferences.
+  """P(y > policy) of every response y, without the matrix of preferences.
 
   Args:
-    game: of N responses; time grows with N^2, memory with rows * N.
-    log_policy: [N] nats.
-    rows: responses at a time.
+    game: a game with N responses; time grows with N^2, memory with rows * N.
+    log_policy: [N] log-probs (nats) of the responses.
+    rows: number of responses that are compared at a time.
 
   Returns:
-    [N].
+    [N] probabilities of winning.
   """
   every = jnp.asarray(sequences(game.vocab_size, game.length))
   policy = jnp.exp(jnp.asarray(log_policy, jnp.float64))
@@ -109,19 +110,26 @@ def expected_pair_loss(
   *,
   soft: bool,
 ) -> Array:
-  """E loss(y, y') of two independent samples, exactly; differentiate it.
+  """The exact expectation of a loss on pairs of two independent samples.
+
+  Its gradient by the logits is the exact expected gradient.
 
   Args:
-    loss: on pairs, of the log-probs of policy and reference and, if soft, the
-      preference; hyperparameters bound.
-    logits: [prefixes, V] of the policy.
-    game: with `preferences()` of a size that fits.
-    log_sampler: [N] who draws both responses; a constant.
-    soft: give the loss the preference. If not, the pair is ordered by one
-      Bernoulli draw of it, and the expectation is over that draw too.
+    loss: a loss on pairs that takes log-probs under policy and reference and,
+      if soft, the preference; hyperparameters are bound.
+    logits: [prefixes, V] logits of the policy.
+    game: a game of at most 8,192 responses.
+    log_sampler: [N] log-probs (nats) of the policy that draws both responses; a
+      constant.
+    soft: whether to pass the preference to the loss. If not, each pair is
+      ordered by one Bernoulli draw of the preference, and the expectation is
+      over that draw too.
 
   Returns:
     [] the expectation, in the precision of the logits.
+
+  Raises:
+    UserError: the game has too many responses.
   """
   logps, preferences = log_probs(logits, game.length), game.preferences()
   weights = _constant(log_sampler)
@@ -134,7 +142,8 @@ def expected_pair_loss(
     "ref_rejected_logps": game.log_reference[second],
     "preference": preferences.reshape(-1),
   }
-  # Both draws have one law: (y, y') with y' preferred is (y', y) with y' so.
+  # Both draws have the same distribution, so that the case of (y, y') with y'
+  # preferred equals the case of (y', y) with the first preferred.
   weights = weights if soft else 2 * weights * preferences
   return jnp.sum(weights.reshape(-1) * _call(loss, arrays))
 
@@ -146,22 +155,27 @@ def expected_response_loss(
   log_sampler: Array,
   log_opponent: Array,
 ) -> Array:
-  """E loss(y, P(y > opponent)) of one sample's tokens; differentiate it.
+  """The exact expectation of a loss on one sample's tokens.
 
-  Exact for a loss that is linear in the preference: then the expectation over
-  the opponent's sample is the loss of its win rate.
+  The loss gets P(y > opponent) as the preference. This is exact for a loss that
+  is linear in the preference: the expectation over the opponent's sample is
+  then the loss of the win rate. Its gradient by the logits is the exact
+  expected gradient.
 
   Args:
-    loss: on tokens, of the log-probs of policy and reference, the preference
-      and the mask; hyperparameters bound.
-    logits: [prefixes, V] of the policy.
-    game: its preferences.
-    log_sampler: [N] who draws y; a constant.
-    log_opponent: [N] who draws the response that y is compared with; a
-      constant.
+    loss: a loss on tokens that takes log-probs under policy and reference, the
+      preference and the mask; hyperparameters are bound.
+    logits: [prefixes, V] logits of the policy.
+    game: a game of at most 8,192 responses.
+    log_sampler: [N] log-probs (nats) of the policy that draws y; a constant.
+    log_opponent: [N] log-probs (nats) of the policy that draws the response
+      with which y is compared; a constant.
 
   Returns:
     [] the expectation, in the precision of the logits.
+
+  Raises:
+    UserError: the game has too many responses.
   """
   token_logps = token_log_probs(logits, game.length)
   reference = table_of(game.log_reference, game.vocab_size)
@@ -184,12 +198,12 @@ def _call(loss: Callable[..., Array], arrays: Mapping[str, Array]) -> Array:
 
 @in_float64
 def cyclic_game() -> SequenceGame:
-  """27 responses of three tokens whose preferences go in a circle.
+  """27 responses, of three tokens out of three, whose preferences are cyclic.
 
-  With c(y) the counts of the tokens and q(y) the number of changes of token,
-  logit P(y > y') = .5 cyc(c(y), c(y')) + .3 (q(y) - q(y')), where cyc(a, b) =
-  a0 b1 - a1 b0 + a1 b2 - a2 b1 + a2 b0 - a0 b2. The reference likes token 0
-  (+.5) and to repeat the last token (+1).
+  With c(y) the counts of the tokens and q(y) how often neighbouring tokens
+  differ, logit P(y > y') = 0.5 cyc(c(y), c(y')) + 0.3 (q(y) - q(y')), where
+  cyc(a, b) = a0 b1 - a1 b0 + a1 b2 - a2 b1 + a2 b0 - a0 b2. The reference's
+  logits are +0.5 for token 0 and +1 for repeating the last token.
   """
 
   def features(y):

@@ -1,12 +1,15 @@
 """Solvers of preference games: pure steps on log-policies.
 
-A `Solver` is a pair of functions, as in optax: `init(log_policy) -> state` and
-`step(state, game, step_size, key) -> state`. Its `policy(state)` is the last
-iterate. `jalign.games.run` takes the steps, in float64. A method's record is
-made once, so that runs of it share a compiled program.
+A `Solver` is a record of functions, as in optax: `init(log_policy) -> state`
+and `step(state, game, step_size, key) -> state`; `policy(state)` is the last
+iterate. `jalign.games.run` takes the steps, in float64. Calling a method's
+function again returns the same `Solver`, so that its runs share a compiled
+program.
 
-Steps are in units of preference: log policies move by step_size * P(. > pi).
-INPO writes 1 / eta and Nash Mirror Prox eta / beta for it.
+Step sizes are in units of preference: log-policies move by
+step_size * P(. > pi). INPO writes 1 / eta for the step size, Nash Mirror Prox
+eta / beta. In the formulas below, eta (or a) is the step size and pi+ the next
+policy.
 """
 
 import functools
@@ -18,15 +21,15 @@ import jax.numpy as jnp
 
 from jalign.types import Array
 
-Schedule = Callable[[Array], Array]  # number of the step, from 0 -> step size
+Schedule = Callable[[Array], Array]  # step's number (from 0) -> step size
 
 
 class Game(NamedTuple):
-  """A game as steps see it.
+  """The game that a solver's step takes.
 
   Attributes:
-    preferences: [n, n].
-    log_reference: [n].
+    preferences: [n, n] P(row is preferred to column).
+    log_reference: [n] log-probs (nats) of the reference.
     tau: strength of the pull to the reference; 0 for the plain game.
   """
 
@@ -35,11 +38,11 @@ class Game(NamedTuple):
   tau: Array
 
   def wins(self, log_policy: Array) -> Array:
-    """[n] P(y > policy)."""
+    """[n] P(y > policy) for every action y."""
     return self.preferences @ jnp.exp(log_policy)
 
   def response(self, log_policy: Array) -> Array:
-    """[n] log of the best response; of tau = 0, uniform over the best."""
+    """[n] log of the best response; for tau = 0 uniform over best actions."""
     wins = self.wins(log_policy)
     tau = jnp.where(self.tau > 0, self.tau, 1.0)
     soft = jax.nn.log_softmax(self.log_reference + wins / tau)
@@ -48,15 +51,15 @@ class Game(NamedTuple):
 
 
 class Solver(NamedTuple):
-  """Functions of a method.
+  """A method, as a record of functions.
 
   Attributes:
     init: `log_policy [n] -> state`.
     step: `(state, game, step_size, key) -> state`.
     policy: `state -> log_policy [n]`.
-    ratio: `(step_size, tau, omega) -> factor` on KL(Nash, policy) of a step
-      near the equilibrium, along a mode that rotates at rate omega; None where
-      there is no closed form.
+    ratio: `(step_size, tau, omega) -> factor` by which a step near the
+      equilibrium multiplies KL(Nash, policy), along a mode that rotates at rate
+      omega; None where there is no closed form.
   """
 
   init: Callable[[Array], Any]
@@ -66,16 +69,16 @@ class Solver(NamedTuple):
 
 
 def _of_policies(step, ratio=None) -> Solver:
-  """A solver whose state is the log-policy."""
+  """Makes a solver whose state is the log-policy."""
   stateless = lambda x, game, size, key: jax.nn.log_softmax(step(x, game, size))
   return Solver(lambda x: x, stateless, lambda x: x, ratio)
 
 
 @functools.lru_cache
 def decaying(tau: float) -> Schedule:
-  """Step sizes 2 / (tau (t + 2)), those of Nash-MD's theorem 1.
+  """Step sizes 2 / (tau (t + 2)), as in Nash-MD's theorem 1.
 
-  The first step is 1 / tau: it forgets the start.
+  The first step size is 1 / tau, with which Nash-MD forgets its start.
   """
   return lambda t: 2.0 / (tau * (t + 2.0))
 
@@ -85,9 +88,9 @@ def nash_md() -> Solver:
   """Nash-MD: a mirror step against the mixture with the reference.
 
   pi_mix ~ pi^(1 - eta tau) ref^(eta tau); pi+ ~ pi_mix exp(eta P(. > pi_mix)).
-  With a constant step it converges, where it does, to a biased policy: its
-  mixture is the Nash equilibrium at tau / (1 - eta tau). Steps above 1 / tau
-  are not mixtures.
+  With a constant step size the limit, where there is one, is a biased policy:
+  the limit's mixture is the Nash equilibrium for tau / (1 - eta tau). Above
+  1 / tau pi_mix isn't a mixture.
 
   Munos et al. 2023, arXiv:2312.00886, section 6, theorem 1.
   """
@@ -104,7 +107,7 @@ def nash_md() -> Solver:
 
 @functools.lru_cache
 def online_mirror_descent() -> Solver:
-  """Self-play mirror descent, the iteration of INPO (its eta is 1 / step).
+  """Self-play mirror descent, the iteration of INPO.
 
   pi+ ~ pi^(1 - eta tau) ref^(eta tau) exp(eta P(. > pi)).
 
@@ -121,9 +124,9 @@ def online_mirror_descent() -> Solver:
 
 @functools.lru_cache
 def multiplicative_weights() -> Solver:
-  """pi+ ~ pi exp(eta P(. > pi)), the map of SPPO, without a reference.
+  """pi+ ~ pi exp(eta P(. > pi)), SPPO's iteration, without a reference.
 
-  In games with cycles its iterates spiral outward; their average converges to
+  In games with cycles the iterates spiral outward; their average converges to
   an equilibrium of the plain game.
 
   Wu et al. 2024, arXiv:2405.00675; Freund and Schapire 1999.
@@ -136,7 +139,7 @@ def multiplicative_weights() -> Solver:
 
 @functools.lru_cache
 def extragradient() -> Solver:
-  """EGPO: a trial step, then the step with the trial's win rates.
+  """EGPO: a trial step, then a step with the win rates against the trial.
 
   Zhou, Fazel, Du 2025, arXiv:2503.08942.
   """
@@ -155,12 +158,13 @@ def extragradient() -> Solver:
 
 @functools.lru_cache
 def nash_mirror_prox() -> Solver:
-  """Nash Mirror Prox: both steps implicit in the pull to the reference.
+  """Nash Mirror Prox: two steps, both implicit in the pull to the reference.
 
-  With c = 1 / (1 + a tau): log pi_half = c (log pi + a tau log ref + a P pi),
-  then the same with P pi_half. For a <= 2 KL(Nash, pi) falls by 1 / (1 + a tau)
-  a step at least, whatever the number of actions. The form is our reading of
-  version 1 of the paper, consistent with its rate.
+  With c = 1 / (1 + a tau), log pi_half = c (log pi + a tau log ref + a P pi);
+  then log pi+ is the same with P pi_half in place of P pi. For a <= 2, each
+  step multiplies KL(Nash, pi) by at most 1 / (1 + a tau), whatever the number
+  of actions. The form is our reading of version 1 of the paper, and is
+  consistent with the paper's rate.
 
   Tiapkin et al. 2025, arXiv:2505.19731v1.
   """
@@ -180,9 +184,9 @@ def nash_mirror_prox() -> Solver:
 
 @functools.lru_cache
 def fictitious_play() -> Solver:
-  """pi+ = (1 - eta) pi + eta BR(pi); eta_t = 1 / (t + 2) is the classic.
+  """pi+ = (1 - eta) pi + eta BR(pi); classically eta_t = 1 / (t + 2).
 
-  Brown 1951; with a reference the response is the regularised one.
+  Brown 1951. In a regularised game BR is the regularised best response.
   """
 
   def step(x, game, size):
@@ -195,9 +199,10 @@ def fictitious_play() -> Solver:
 def policy_gradient(mix_ref: float = 0.0) -> Solver:
   """Exact gradient ascent on the logits, against a frozen opponent.
 
-  The opponent is the geometric mixture of policy (1 - mix_ref) and reference:
-  self-play at 0, the best response to the reference at 1. Its rest point is
-  reference * exp(P(. > opponent) / tau), up to normalisation: the Nash
+  The opponent is the geometric mixture of the policy, with weight 1 - mix_ref,
+  and the reference: mix_ref = 0 is self-play, mix_ref = 1 gives the best
+  response to the reference. The method's rest point is
+  reference * exp(P(. > opponent) / tau), up to normalisation, which is the Nash
   equilibrium only for mix_ref = 0.
 
   Munos et al. 2023, arXiv:2312.00886, section 7.
@@ -223,7 +228,8 @@ def _ascent(x, game, mix_ref, opponent=None):
 def sampled_policy_gradient(batch: int = 64, mix_ref: float = 0.0) -> Solver:
   """`policy_gradient` estimated from `batch` pairs of the policy and opponent.
 
-  The mean of grad log pi(y) [P(y > y') - 1/2 - tau log pi(y) / ref(y)].
+  The estimate is the mean of
+  grad log pi(y) [P(y > y') - 1/2 - tau log(pi(y) / ref(y))].
 
   Munos et al. 2023, arXiv:2312.00886, section 7.
   """
@@ -246,7 +252,7 @@ def sampled_policy_gradient(batch: int = 64, mix_ref: float = 0.0) -> Solver:
 def nash_ema(decay: float = 0.999) -> Solver:
   """Exact gradient ascent against the moving average of the logits.
 
-  The average of parameters stands in, to first order, for that of policies.
+  To first order, averaging the parameters is averaging the policies.
 
   Munos et al. 2023, arXiv:2312.00886, section 7.
   """

@@ -1,11 +1,12 @@
 """Policies that are tables: logits for each prefix of a short response.
 
-Such a policy can be any distribution over the V^L responses of L tokens out of
-V. `tabular` makes it a `Model`, so that the decode loop, the losses and the
-updates of language models run on it as they are.
+Such a policy can be any distribution over the N = V^L responses of L tokens out
+of V. `tabular` makes a table a `Model`, so that the decode loop, the losses and
+the updates of language models run on it unchanged.
 
-Arrays over responses [N] are in lexicographic order, the first token the most
-significant; the children of prefix i are V i + 1 + a.
+Arrays over responses [N] are in lexicographic order, in which the first token
+is the most significant. Rows of a table are numbered so that prefix i followed
+by token a is prefix V i + 1 + a.
 """
 
 import functools
@@ -20,7 +21,7 @@ from jalign.types import Array, Head, Model, Params
 
 
 def sequences(vocab_size: int, length: int) -> np.ndarray:
-  """All responses, [N, L] int32."""
+  """The token ids of all responses, [N, L] int32."""
   grid = np.indices((vocab_size,) * length, np.int32)
   return grid.reshape(length, -1).T
 
@@ -31,7 +32,7 @@ def prefixes(vocab_size: int, length: int) -> int:
 
 
 def _levels(table: Array, length: int) -> list[Array]:
-  """[prefixes, V] as L arrays [V^t, V], one for each length of prefix."""
+  """Splits a table [prefixes, V] into L arrays [V^t, V] by prefix length t."""
   v = table.shape[-1]
   at = [prefixes(v, t) for t in range(length + 1)]
   return [table[start:end] for start, end in zip(at, at[1:])]
@@ -66,7 +67,7 @@ def table_of(log_policy: Array, vocab_size: int) -> Array:
   """The table of log-probs [prefixes, V] of any distribution over responses.
 
   Args:
-    log_policy: [N] nats, finite; normalised or not.
+    log_policy: [N] log-probs (nats), finite, normalised or not.
     vocab_size: V.
   """
   level = jnp.asarray(log_policy, jnp.float64)
@@ -82,10 +83,10 @@ def table_of(log_policy: Array, vocab_size: int) -> Array:
 def sequence_mixture(
   log_policy: Array, log_reference: Array, mix_ref: float | Array
 ) -> Array:
-  """The geometric mixture of whole responses, normalised once.
+  """The geometric mixture over whole responses, normalised once.
 
-  policy^(1 - mix_ref) reference^mix_ref / Z. It can't be sampled token by
-  token: see `token_mixture`.
+  policy^(1 - mix_ref) reference^mix_ref / Z. This mixture can't be sampled
+  token by token; `token_mixture` can.
 
   Munos et al. 2023, arXiv:2312.00886, section 4.
 
@@ -108,10 +109,10 @@ def token_mixture(
   mix_ref: float | Array,
   vocab_size: int,
 ) -> Array:
-  """The mixture normalised at each token: what `decode.geometric` samples.
+  """The mixture normalised at each token, which `decode.geometric` samples.
 
-  Equal to `sequence_mixture` where the normalisers of a step don't differ
-  between prefixes, for instance if tokens are independent.
+  It equals `sequence_mixture` where the normaliser at a token is the same for
+  all prefixes, for instance if tokens are independent.
 
   Munos et al. 2023, arXiv:2312.00886, section 7.
 
@@ -134,16 +135,16 @@ def token_mixture(
 def tabular(vocab_size: int, length: int) -> Model:
   """A language model that is a table: the policy of an enumerated game.
 
-  A row of tokens is one prompt token, which doesn't matter, and up to L of a
-  response. Its params are {"logits": [prefixes, V]}; `init` draws them from
-  N(0, 1). A hidden state is a prefix's logits.
+  A row of tokens is one prompt token, whose id doesn't matter, and up to L
+  tokens of a response. The model's params are {"logits": [prefixes, V]}; `init`
+  draws them from N(0, 1). A hidden state is a prefix's logits.
 
   Args:
     vocab_size: V.
     length: L.
 
   Returns:
-    A `Model`, the same for the same arguments.
+    A `Model`; equal arguments return the same object.
   """
 
   def init(key: Array) -> Params:
@@ -151,14 +152,14 @@ def tabular(vocab_size: int, length: int) -> Model:
     return {"logits": jax.random.normal(key, shape)}
 
   def look_up(params: Params, node: Array) -> Array:
-    # After the last token nothing is predicted: whatever is there.
+    # After the last token nothing is predicted, and any row will do.
     return params["logits"].at[node].get(mode="clip")
 
   def check(tokens: int) -> None:
     if tokens > length + 1:
       raise UserError(
-        f"rows of {tokens} tokens for one prompt token and {length} of a"
-        " response.",
+        f"rows have {tokens} tokens, more than one prompt token and {length}"
+        " tokens of a response.",
         where="games.tables.tabular",
         remedy="Prompts have one token; max_new_tokens is at most the length.",
       )

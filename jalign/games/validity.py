@@ -1,4 +1,4 @@
-"""What makes a game a game; checked where values are concrete."""
+"""Checks of games, policies and weights, where their values are concrete."""
 
 import math
 from typing import Any
@@ -8,24 +8,27 @@ import numpy as np
 
 from jalign.errors import UserError
 
-# Of P + P^T to 1: what float32 leaves, and float64.
+# Largest differences of P + P^T and 1 by rounding, in float32 and in float64.
 ROUNDING, EXACT = 1e-6, 1e-15
 
 
 def check_game(
   preferences: Any, reference: Any = None, tau: Any = None
 ) -> bool:
-  """UserError unless P + P^T = 1, 0 <= P <= 1, reference > 0 and tau > 0.
+  """Refuses a game unless P + P^T = 1, 0 <= P <= 1, reference > 0 and tau > 0.
 
   Args:
-    preferences: [..., n, n]; P + P^T may differ from 1 by 1e-6, and P leave
-      [0, 1] by as much.
-    reference: [..., n] of full support; None for an unregularised game, which
-      has no tau either.
-    tau: strength of the regularisation.
+    preferences: [..., n, n]; P + P^T may differ from 1 by 1e-6, and P may be
+      outside [0, 1] by as much.
+    reference: [..., n] probabilities, all positive; None for an unregularised
+      game, which has no tau either.
+    tau: strength of the pull to the reference, > 0 and finite.
 
   Returns:
-    Whether P + P^T is known to be 1 to the last digits of float64.
+    Whether P + P^T is known to be 1 up to float64's rounding.
+
+  Raises:
+    UserError: the game isn't as described.
   """
   shape = np.shape(preferences)
   if len(shape) < 2 or shape[-1] != shape[-2] or not shape[-1]:
@@ -53,7 +56,8 @@ def check_game(
       raise UserError(
         f"gives action {at[-1]} no probability (index {at}).",
         where="reference",
-        remedy="KL to it needs full support.",
+        remedy="The KL to the reference needs full support: no probability"
+        " may be 0.",
       )
     if _concrete(tau) and not _is_positive(np.asarray(tau)):
       raise UserError(
@@ -69,7 +73,7 @@ def _is_positive(x: np.ndarray) -> bool:
 
 
 def _check_preferences(p: np.ndarray) -> float:
-  """How far P + P^T is from 1, at most `ROUNDING`."""
+  """Largest |P + P^T - 1|, which is at most `ROUNDING`; else raises."""
   asymmetry = _asymmetry(p)
   if asymmetry <= ROUNDING:
     return asymmetry
@@ -89,9 +93,10 @@ def _check_preferences(p: np.ndarray) -> float:
 
 
 def _asymmetry(p: np.ndarray) -> float:
-  """Largest |P + P^T - 1|; infinite where it is too large or P leaves [0, 1].
+  """Largest |P + P^T - 1|; infinite if that is too large or P leaves [0, 1].
 
-  Tile by tile: a large matrix and its transpose don't share a cache line.
+  The matrix is read tile by tile, because entries of a large matrix and of its
+  transpose don't share cache lines.
   """
   n, size = p.shape[-1], 256
   largest = 0.0
@@ -112,7 +117,7 @@ def _asymmetry(p: np.ndarray) -> float:
 
 
 def check_policy(policy: Any, name: str = "policy") -> None:
-  """UserError unless it is a distribution over its last axis."""
+  """Raises UserError unless a policy is a distribution over its last axis."""
   if not _concrete(policy):
     return
   p = np.asarray(policy, np.float64)
@@ -125,7 +130,7 @@ def check_policy(policy: Any, name: str = "policy") -> None:
 
 
 def check_weights(weights: Any, n: int) -> None:
-  """UserError unless they are [..., n, n], finite, and none below 0."""
+  """Raises UserError unless weights [..., n, n] are finite and >= 0."""
   shape = np.shape(weights)
   if shape[-2:] != (n, n):
     raise UserError(

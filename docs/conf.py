@@ -105,9 +105,13 @@ def _named_axes(axes) -> str:
 
 def _functions() -> str:
   """What jalign.losses has beside the losses."""
-  public = [name for name in losses.__all__ if name not in losses.CATALOGUE]
+  public = [
+    name
+    for name, value in vars(losses).items()
+    if callable(value) and not name.startswith("_")
+  ]
   return "\n\n".join(
-    _entry(name) for name in public if callable(getattr(losses, name))
+    _entry(name) for name in sorted(public) if name not in losses.CATALOGUE
   )
 
 

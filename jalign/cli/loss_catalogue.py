@@ -58,16 +58,14 @@ def _catalogue(width: int) -> Iterator[str]:
 
 
 def _summary(name: str, entry: Entry, width: int) -> Iterator[str]:
-  marks = [entry.paper]
+  marks = [entry.paper or loss_tables.UNPUBLISHED]
   if loss_tables.needs_reference(entry):
     marks.append("needs a reference")
   if entry.coupled:
     marks.append("sees the whole batch")
   if entry.denominator != "examples":
     marks.append(f"divided by {entry.denominator}")
-  yield from _indented(
-    f"{name}  ({', '.join(mark for mark in marks if mark)})", width, 0
-  )
+  yield from _indented(f"{name}  ({', '.join(marks)})", width, 0)
   for i, clause in enumerate(loss_tables.clauses(entry)):
     yield from _indented(clause, width, 4 if i == 0 else 6)
   yield from _indented(

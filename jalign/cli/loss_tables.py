@@ -11,6 +11,8 @@ from jalign.losses.signature import (
 )
 from jalign.training.kinds import KINDS
 
+UNPUBLISHED = "unpublished"  # in place of a paper
+
 # A definition that so many formulas of a group share is said once above them.
 SHARED = 3
 
@@ -84,7 +86,7 @@ def _row(name: str, entry: Entry, shared: list[str]) -> tuple[str, ...]:
     _code(", ".join(formula)),
     ", ".join(_code(setting) for setting in settings_of(entry)),
     "yes" if needs_reference(entry) else "",
-    _link(entry.paper),
+    _link(entry.paper) or UNPUBLISHED,
   )
   # In a cell a bar would end it, in code, too.
   return tuple(cell.replace("|", r"\|") for cell in cells)

@@ -11,7 +11,7 @@ from jalign import losses
 from jalign.errors import UserError
 from jalign.experiment.config.algorithms import algorithm_of
 from jalign.experiment.config.settings import StageSettings
-from jalign.losses.catalogue import check_settings
+from jalign.losses.signature import check_settings
 from jalign.training.kinds import KINDS, Kind, unread, vocabulary
 
 

@@ -3,306 +3,94 @@
 They see no model, config, tokenizer or reduction. A loss's positional
 parameters are arrays, with names that its kind of batch gives (see
 `jalign.training.kinds`); its keyword-only parameters are hyperparameters.
-"""
 
-from jalign.losses import (
-  advantages,
-  kl,
-  reward_transforms,
+Every loss of the CATALOGUE is a name of this package, `jalign.losses.dpo` for
+example. Nothing has to be added here for a new loss.
+"""
+# ruff: noqa: F403
+
+from typing import TYPE_CHECKING
+
+from jalign.losses import advantages as advantages
+from jalign.losses import kl as kl
+from jalign.losses import reward_transforms as reward_transforms
+from jalign.losses.catalogue import CATALOGUE as CATALOGUE
+from jalign.losses.catalogue import Entry as Entry
+from jalign.losses.catalogue import entry_of as entry_of
+from jalign.losses.compose import Term as Term
+from jalign.losses.compose import WeightedSum as WeightedSum
+from jalign.losses.compose import terms_of as terms_of
+from jalign.losses.compose import weighted_sum as weighted_sum
+from jalign.losses.likelihood.unlikelihood import (
+  previous_token_candidates as previous_token_candidates,
 )
-from jalign.losses.catalogue import (
-  CATALOGUE,
-  Entry,
-  entry_of,
+from jalign.losses.likelihood.unlikelihood import (
+  repeated_ngrams as repeated_ngrams,
 )
-from jalign.losses.compose import (
-  Term,
-  WeightedSum,
-  terms_of,
-  weighted_sum,
+from jalign.losses.pairwise.anchored import bco_shift_update as bco_shift_update
+from jalign.losses.pairwise.tokenwise import shared_logps as shared_logps
+from jalign.losses.pairwise.tokenwise import wpo_weights as wpo_weights
+from jalign.losses.presets import PRESETS as PRESETS
+from jalign.losses.presets import cpo_sft as cpo_sft
+from jalign.losses.presets import mpo as mpo
+from jalign.losses.presets import resolve as resolve
+from jalign.losses.presets import rpo as rpo
+from jalign.losses.presets import rpo_code as rpo_code
+from jalign.losses.rewards.ensemble import (
+  preference_strength as preference_strength,
 )
-from jalign.losses.diffusion import (
-  diffusion_dpo,
-  mapo,
+from jalign.losses.rewards.ensemble import relabelled as relabelled
+from jalign.losses.rewards.ensemble import score_spread as score_spread
+from jalign.losses.rewards.preference_model import (
+  general_preference_score as general_preference_score,
 )
-from jalign.losses.distillation import (
-  align_distil,
-  token_distillation,
-)
-from jalign.losses.likelihood import (
-  a_lol,
-  a_lol_kl,
-  a_lol_ref_free,
-  a_lol_seq,
-  cut,
-  poft,
-  previous_token_candidates,
-  r_lol,
-  repeated_ngrams,
-  sft,
-  sft_avg,
-  sft_sum,
-  unlikelihood,
-  unlikelihood_sequence,
-)
-from jalign.losses.listwise import (
-  aft,
-  aft_boundary,
-  aft_detached,
-  exo_list,
-  info_nca,
-  lipo_lambda,
-  lipo_lambda_rax,
-  list_mle,
-  list_net,
-  nca_list,
-  pair_hinge,
-  pair_logistic,
-  point_mse,
-  point_sigmoid,
-  pro,
-  rrhf,
-)
-from jalign.losses.pairwise import (
-  alpha_po,
-  aot_paired,
-  aot_unpaired,
-  apo_down,
-  apo_zero,
-  asft,
-  bco,
-  bco_shift_update,
-  cpo,
-  discopop,
-  dpo,
-  dpo_length_normalized,
-  dpo_soft,
-  dpop,
-  exo,
-  f_dpo_alpha,
-  f_dpo_forward_kl,
-  f_dpo_js,
-  flex_dpo,
-  ipo,
-  ipo_avg,
-  ipo_soft,
-  ld_dpo,
-  mm_dpo,
-  modpo,
-  nca,
-  odpo,
-  orpo,
-  r_dpo,
-  rationale_dpo,
-  rationale_dpo_logsigmoid,
-  robust_dpo,
-  selm,
-  shared_logps,
-  simpo,
-  slic_hf,
-  slic_ratio,
-  sppo,
-  sppo_soft,
-  tpo,
-  tpo_l,
-  wpo,
-  wpo_weights,
-)
-from jalign.losses.policy_gradient import (
-  dr_grpo,
-  f_dpg_forward_chi2,
-  f_dpg_forward_kl,
-  f_dpg_js,
-  f_dpg_reverse_chi2,
-  f_dpg_reverse_kl,
-  f_dpg_tv,
-  grpo,
-  nash_md,
-  nash_md_token_kl,
-  p3o,
-  p3o_joint,
-  ppo_clip,
-  reinforce,
-  remax,
-  rloo,
-  value_clip,
-)
-from jalign.losses.presets import (
-  PRESETS,
-  cpo_sft,
-  mpo,
-  resolve,
-  rpo,
-  rpo_code,
-)
-from jalign.losses.rewards import (
-  bradley_terry,
-  bradley_terry_list,
-  bradley_terry_margin,
-  bradley_terry_soft,
-  cost_model,
-  general_preference,
-  pairwise_preference,
-  pairwise_preference_averaged,
-)
-from jalign.losses.signature import (
-  array_parameters,
-  formula_of,
-  hyperparameters,
-  name_of,
-)
+from jalign.losses.rewards.preference_model import order_gap as order_gap
+from jalign.losses.signature import array_parameters as array_parameters
+from jalign.losses.signature import formula_of as formula_of
+from jalign.losses.signature import hyperparameters as hyperparameters
+from jalign.losses.signature import name_of as name_of
 from jalign.losses.trajectory import (
-  cpl,
-  cpl_kl,
-  cpl_ranked,
-  deterministic_regret,
-  partial_return_preference,
-  regret_preference,
+  deterministic_regret as deterministic_regret,
 )
 from jalign.losses.unpaired import (
-  apo_zero_unpaired,
-  bco_unpaired,
-  bco_unpaired_matched,
-  bco_unpaired_shift_update,
-  kto,
-  kto_reference_point,
-  matching_weights,
+  bco_unpaired_shift_update as bco_unpaired_shift_update,
 )
+from jalign.losses.unpaired import kto_reference_point as kto_reference_point
+from jalign.losses.unpaired import matching_weights as matching_weights
 
-__all__ = [
-  "CATALOGUE",
-  "Entry",
-  "PRESETS",
-  "Term",
-  "WeightedSum",
-  "a_lol",
-  "a_lol_kl",
-  "a_lol_ref_free",
-  "a_lol_seq",
-  "advantages",
-  "aft",
-  "aft_boundary",
-  "aft_detached",
-  "align_distil",
-  "alpha_po",
-  "aot_paired",
-  "aot_unpaired",
-  "apo_down",
-  "apo_zero",
-  "apo_zero_unpaired",
-  "array_parameters",
-  "asft",
-  "bco",
-  "bco_shift_update",
-  "bco_unpaired",
-  "bco_unpaired_matched",
-  "bco_unpaired_shift_update",
-  "bradley_terry",
-  "bradley_terry_list",
-  "bradley_terry_margin",
-  "bradley_terry_soft",
-  "cost_model",
-  "cpl",
-  "cpl_kl",
-  "cpl_ranked",
-  "cpo",
-  "cpo_sft",
-  "cut",
-  "deterministic_regret",
-  "diffusion_dpo",
-  "discopop",
-  "dpo",
-  "dpo_length_normalized",
-  "dpo_soft",
-  "dpop",
-  "dr_grpo",
-  "entry_of",
-  "exo",
-  "exo_list",
-  "f_dpg_forward_chi2",
-  "f_dpg_forward_kl",
-  "f_dpg_js",
-  "f_dpg_reverse_chi2",
-  "f_dpg_reverse_kl",
-  "f_dpg_tv",
-  "f_dpo_alpha",
-  "f_dpo_forward_kl",
-  "f_dpo_js",
-  "flex_dpo",
-  "formula_of",
-  "general_preference",
-  "grpo",
-  "hyperparameters",
-  "info_nca",
-  "ipo",
-  "ipo_avg",
-  "ipo_soft",
-  "kl",
-  "kto",
-  "kto_reference_point",
-  "ld_dpo",
-  "lipo_lambda",
-  "lipo_lambda_rax",
-  "list_mle",
-  "list_net",
-  "mapo",
-  "matching_weights",
-  "mm_dpo",
-  "modpo",
-  "mpo",
-  "name_of",
-  "nca",
-  "nca_list",
-  "nash_md",
-  "nash_md_token_kl",
-  "odpo",
-  "orpo",
-  "p3o",
-  "p3o_joint",
-  "pair_hinge",
-  "pair_logistic",
-  "pairwise_preference",
-  "pairwise_preference_averaged",
-  "partial_return_preference",
-  "poft",
-  "point_mse",
-  "point_sigmoid",
-  "ppo_clip",
-  "previous_token_candidates",
-  "pro",
-  "r_dpo",
-  "r_lol",
-  "rationale_dpo",
-  "rationale_dpo_logsigmoid",
-  "regret_preference",
-  "reinforce",
-  "remax",
-  "repeated_ngrams",
-  "resolve",
-  "reward_transforms",
-  "rloo",
-  "robust_dpo",
-  "rpo",
-  "rpo_code",
-  "rrhf",
-  "selm",
-  "sft",
-  "sft_avg",
-  "sft_sum",
-  "shared_logps",
-  "simpo",
-  "slic_hf",
-  "slic_ratio",
-  "sppo",
-  "sppo_soft",
-  "terms_of",
-  "token_distillation",
-  "tpo",
-  "tpo_l",
-  "unlikelihood",
-  "unlikelihood_sequence",
-  "value_clip",
-  "weighted_sum",
-  "wpo",
-  "wpo_weights",
-]
+if TYPE_CHECKING:  # where type checkers and editors find the losses
+  from jalign.losses.diffusion import *
+  from jalign.losses.distillation import *
+  from jalign.losses.likelihood.advantage import *
+  from jalign.losses.likelihood.contrast import *
+  from jalign.losses.likelihood.sft import *
+  from jalign.losses.likelihood.unlikelihood import *
+  from jalign.losses.listwise.calibration import *
+  from jalign.losses.listwise.ordered_pairs import *
+  from jalign.losses.listwise.orders import *
+  from jalign.losses.listwise.points import *
+  from jalign.losses.listwise.soft_labels import *
+  from jalign.losses.pairwise.anchored import *
+  from jalign.losses.pairwise.divergence import *
+  from jalign.losses.pairwise.margin import *
+  from jalign.losses.pairwise.objectives import *
+  from jalign.losses.pairwise.odds import *
+  from jalign.losses.pairwise.offset import *
+  from jalign.losses.pairwise.optimal_transport import *
+  from jalign.losses.pairwise.reward import *
+  from jalign.losses.pairwise.sigmoid import *
+  from jalign.losses.pairwise.squared import *
+  from jalign.losses.pairwise.third import *
+  from jalign.losses.pairwise.tokenwise import *
+  from jalign.losses.policy_gradient.distributional import *
+  from jalign.losses.policy_gradient.group_relative import *
+  from jalign.losses.policy_gradient.ppo import *
+  from jalign.losses.policy_gradient.preference_game import *
+  from jalign.losses.policy_gradient.score_function import *
+  from jalign.losses.policy_gradient.two_samples import *
+  from jalign.losses.rewards.preference_model import *
+  from jalign.losses.rewards.scalar import *
+  from jalign.losses.trajectory import *
+  from jalign.losses.unpaired import *
+
+globals().update((name, entry.function) for name, entry in CATALOGUE.items())

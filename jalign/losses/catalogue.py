@@ -1,23 +1,44 @@
-"""Every loss by name; the README, the CLI and the property tests read this."""
+"""Every loss by name: exports, site, command line and tests read this table."""
 
 import difflib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jalign.errors import UserError
-from jalign.losses import (
-  diffusion,
-  distillation,
-  likelihood,
-  listwise,
-  pairwise,
-  policy_gradient,
-  rewards,
-  trajectory,
-  unpaired,
+from jalign.losses import diffusion, distillation, trajectory, unpaired
+from jalign.losses.likelihood import advantage, contrast, sft, unlikelihood
+from jalign.losses.listwise import (
+  calibration,
+  ordered_pairs,
+  orders,
+  points,
+  soft_labels,
 )
-from jalign.losses.signature import hyperparameters
+from jalign.losses.pairwise import (
+  anchored,
+  divergence,
+  margin,
+  objectives,
+  odds,
+  offset,
+  optimal_transport,
+  reward,
+  sigmoid,
+  squared,
+  third,
+  tokenwise,
+)
+from jalign.losses.policy_gradient import (
+  distributional,
+  group_relative,
+  ppo,
+  preference_game,
+  score_function,
+  two_samples,
+)
+from jalign.losses.rewards import preference_model, scalar
+from jalign.losses.signature import check_settings
 from jalign.types import Array
 
 
@@ -27,7 +48,8 @@ class Entry(NamedTuple):
   Attributes:
     function: arrays in, per-example losses out.
     batch: kind of batch, a key of `jalign.training.kinds.KINDS`.
-    paper: arXiv id.
+    paper: arXiv id; of a paper elsewhere whatever the docstring cites it by;
+      "" of an unpublished loss, whose docstring says that it is unpublished.
     denominator: what a batch's sum is divided by, "examples" or "tokens".
     coupled: whether an example's loss depends on the rest of its batch.
     monotone: whether, with its defaults, the loss never rises with the log-prob
@@ -47,113 +69,111 @@ class Entry(NamedTuple):
 
 CATALOGUE: dict[str, Entry] = {
   # ------------------------------------------------------------------ pairs
-  "dpo": Entry(pairwise.dpo, "pairs", "2305.18290"),
-  "robust_dpo": Entry(pairwise.robust_dpo, "pairs", "2403.00409"),
-  "ipo": Entry(pairwise.ipo, "pairs", "2310.12036", monotone=False),
-  "ipo_avg": Entry(pairwise.ipo_avg, "pairs", "2310.12036", monotone=False),
-  "ipo_soft": Entry(pairwise.ipo_soft, "pairs", "2403.08635", monotone=False),
-  "dpop": Entry(pairwise.dpop, "pairs", "2402.13228"),
-  "slic_hf": Entry(pairwise.slic_hf, "pairs", "2305.10425"),
-  "simpo": Entry(pairwise.simpo, "pairs", "2405.14734"),
-  "cpo": Entry(pairwise.cpo, "pairs", "2401.08417"),
-  "orpo": Entry(pairwise.orpo, "pairs", "2403.07691"),
-  "dpo_soft": Entry(pairwise.dpo_soft, "pairs", "2305.18290", monotone=False),
-  "f_dpo_forward_kl": Entry(pairwise.f_dpo_forward_kl, "pairs", "2309.16240"),
-  "f_dpo_js": Entry(pairwise.f_dpo_js, "pairs", "2309.16240"),
-  "f_dpo_alpha": Entry(pairwise.f_dpo_alpha, "pairs", "2309.16240"),
-  "r_dpo": Entry(pairwise.r_dpo, "pairs", "2403.19159"),
+  "dpo": Entry(sigmoid.dpo, "pairs", "2305.18290"),
+  "robust_dpo": Entry(sigmoid.robust_dpo, "pairs", "2403.00409"),
+  "ipo": Entry(squared.ipo, "pairs", "2310.12036", monotone=False),
+  "ipo_avg": Entry(squared.ipo_avg, "pairs", "2310.12036", monotone=False),
+  "ipo_soft": Entry(squared.ipo_soft, "pairs", "2403.08635", monotone=False),
+  "dpop": Entry(sigmoid.dpop, "pairs", "2402.13228"),
+  "slic_hf": Entry(margin.slic_hf, "pairs", "2305.10425"),
+  "simpo": Entry(sigmoid.simpo, "pairs", "2405.14734"),
+  "cpo": Entry(sigmoid.cpo, "pairs", "2401.08417"),
+  "orpo": Entry(odds.orpo, "pairs", "2403.07691"),
+  "dpo_soft": Entry(sigmoid.dpo_soft, "pairs", "2305.18290", monotone=False),
+  "f_dpo_forward_kl": Entry(divergence.f_dpo_forward_kl, "pairs", "2309.16240"),
+  "f_dpo_js": Entry(divergence.f_dpo_js, "pairs", "2309.16240"),
+  "f_dpo_alpha": Entry(divergence.f_dpo_alpha, "pairs", "2309.16240"),
+  "r_dpo": Entry(offset.r_dpo, "pairs", "2403.19159"),
   "dpo_length_normalized": Entry(
-    pairwise.dpo_length_normalized, "pairs", "2411.15124"
+    offset.dpo_length_normalized, "pairs", "2411.15124"
   ),
-  "odpo": Entry(pairwise.odpo, "pairs", "2402.10571"),
-  "aot_paired": Entry(pairwise.aot_paired, "pairs", "2406.05882", coupled=True),
-  "exo": Entry(pairwise.exo, "pairs", "2402.00856", monotone=False),
-  "discopop": Entry(pairwise.discopop, "pairs", "2406.08414", monotone=False),
-  "nca": Entry(pairwise.nca, "pairs", "2402.05369", monotone=False),
-  "apo_zero": Entry(pairwise.apo_zero, "pairs", "2408.06266"),
-  "apo_down": Entry(pairwise.apo_down, "pairs", "2408.06266", monotone=False),
-  "sppo": Entry(pairwise.sppo, "pairs", "2405.00675", monotone=False),
-  "sppo_soft": Entry(pairwise.sppo_soft, "pairs", "2405.00675", monotone=False),
-  "slic_ratio": Entry(pairwise.slic_ratio, "pairs", "2309.06657"),
-  "alpha_po": Entry(pairwise.alpha_po, "pairs", "2501.03884"),
-  "asft": Entry(pairwise.asft, "pairs", "2409.10571"),
-  "bco": Entry(pairwise.bco, "pairs", "2404.04656"),
+  "odpo": Entry(offset.odpo, "pairs", "2402.10571"),
+  "aot_paired": Entry(
+    optimal_transport.aot_paired, "pairs", "2406.05882", coupled=True
+  ),
+  "exo": Entry(reward.exo, "pairs", "2402.00856", monotone=False),
+  "discopop": Entry(reward.discopop, "pairs", "2406.08414", monotone=False),
+  "nca": Entry(reward.nca, "pairs", "2402.05369", monotone=False),
+  "apo_zero": Entry(reward.apo_zero, "pairs", "2408.06266"),
+  "apo_down": Entry(reward.apo_down, "pairs", "2408.06266", monotone=False),
+  "sppo": Entry(squared.sppo, "pairs", "2405.00675", monotone=False),
+  "sppo_soft": Entry(squared.sppo_soft, "pairs", "2405.00675", monotone=False),
+  "slic_ratio": Entry(margin.slic_ratio, "pairs", "2309.06657"),
+  "alpha_po": Entry(divergence.alpha_po, "pairs", "2501.03884"),
+  "asft": Entry(odds.asft, "pairs", "2409.10571"),
+  "bco": Entry(anchored.bco, "pairs", "2404.04656"),
   "aot_unpaired": Entry(
-    pairwise.aot_unpaired, "pairs", "2406.05882", coupled=True
+    optimal_transport.aot_unpaired, "pairs", "2406.05882", coupled=True
   ),
-  "modpo": Entry(pairwise.modpo, "pairs", "2310.03708"),
-  "mm_dpo": Entry(pairwise.mm_dpo, "pairs", "2502.10391"),
-  "flex_dpo": Entry(pairwise.flex_dpo, "pairs", "2406.07327"),
-  "selm": Entry(pairwise.selm, "pairs", "2405.19332"),
-  "rationale_dpo": Entry(pairwise.rationale_dpo, "pairs", "2407.14477"),
+  "modpo": Entry(objectives.modpo, "pairs", "2310.03708"),
+  "mm_dpo": Entry(objectives.mm_dpo, "pairs", "2502.10391"),
+  "flex_dpo": Entry(objectives.flex_dpo, "pairs", "2406.07327"),
+  "selm": Entry(third.selm, "pairs", "2405.19332"),
+  "rationale_dpo": Entry(third.rationale_dpo, "pairs", "2407.14477"),
   "rationale_dpo_logsigmoid": Entry(
-    pairwise.rationale_dpo_logsigmoid, "pairs", "2407.14477"
+    third.rationale_dpo_logsigmoid, "pairs", "2407.14477"
   ),
-  "tpo": Entry(pairwise.tpo, "pairs", "2405.16681"),
-  "tpo_l": Entry(pairwise.tpo_l, "pairs", "2405.16681"),
-  "ld_dpo": Entry(pairwise.ld_dpo, "pairs", "2409.06411"),
-  "wpo": Entry(pairwise.wpo, "pairs", "2406.11827", detached=True),
-  "p3o": Entry(policy_gradient.p3o, "pairs", "2310.00212", monotone=False),
+  "tpo": Entry(third.tpo, "pairs", "2405.16681"),
+  "tpo_l": Entry(third.tpo_l, "pairs", "2405.16681"),
+  "ld_dpo": Entry(tokenwise.ld_dpo, "pairs", "2409.06411"),
+  "wpo": Entry(tokenwise.wpo, "pairs", "2406.11827", detached=True),
+  "p3o": Entry(two_samples.p3o, "pairs", "2310.00212", monotone=False),
   "p3o_joint": Entry(
-    policy_gradient.p3o_joint,
-    "pairs",
-    "2310.00212",
-    monotone=False,
-    detached=True,
+    two_samples.p3o_joint, "pairs", "2310.00212", monotone=False, detached=True
   ),
   # -------------------------------------------------------------- sequences
-  "sft": Entry(likelihood.sft, "sequences", "2203.02155", "tokens"),
-  "sft_sum": Entry(likelihood.sft_sum, "sequences", "2203.02155"),
-  "sft_avg": Entry(likelihood.sft_avg, "sequences", "2203.02155"),
-  "poft": Entry(likelihood.poft, "sequences", "2412.12865"),
-  "a_lol": Entry(likelihood.a_lol, "sequences", "2305.14718", detached=True),
-  "a_lol_ref_free": Entry(likelihood.a_lol_ref_free, "sequences", "2305.14718"),
+  "sft": Entry(sft.sft, "sequences", "2203.02155", "tokens"),
+  "sft_sum": Entry(sft.sft_sum, "sequences", "2203.02155"),
+  "sft_avg": Entry(sft.sft_avg, "sequences", "2203.02155"),
+  "poft": Entry(contrast.poft, "sequences", "2412.12865"),
+  "a_lol": Entry(advantage.a_lol, "sequences", "2305.14718", detached=True),
+  "a_lol_ref_free": Entry(advantage.a_lol_ref_free, "sequences", "2305.14718"),
   "a_lol_kl": Entry(
-    likelihood.a_lol_kl, "sequences", "2305.14718", monotone=False
+    advantage.a_lol_kl, "sequences", "2305.14718", monotone=False
   ),
   "r_lol": Entry(
-    likelihood.r_lol, "sequences", "2305.14718", monotone=False, detached=True
+    advantage.r_lol, "sequences", "2305.14718", monotone=False, detached=True
   ),
   "remax": Entry(
-    policy_gradient.remax, "sequences", "2310.10505", monotone=False
+    score_function.remax, "sequences", "2310.10505", monotone=False
   ),
   "f_dpg_reverse_kl": Entry(
-    policy_gradient.f_dpg_reverse_kl,
+    distributional.f_dpg_reverse_kl,
     "sequences",
     "2302.08215",
     monotone=False,
     detached=True,
   ),
   "f_dpg_forward_kl": Entry(
-    policy_gradient.f_dpg_forward_kl,
+    distributional.f_dpg_forward_kl,
     "sequences",
     "2302.08215",
     monotone=False,
     detached=True,
   ),
   "f_dpg_js": Entry(
-    policy_gradient.f_dpg_js,
+    distributional.f_dpg_js,
     "sequences",
     "2302.08215",
     monotone=False,
     detached=True,
   ),
   "f_dpg_tv": Entry(
-    policy_gradient.f_dpg_tv,
+    distributional.f_dpg_tv,
     "sequences",
     "2302.08215",
     monotone=False,
     detached=True,
   ),
   "f_dpg_forward_chi2": Entry(
-    policy_gradient.f_dpg_forward_chi2,
+    distributional.f_dpg_forward_chi2,
     "sequences",
     "2302.08215",
     monotone=False,
     detached=True,
   ),
   "f_dpg_reverse_chi2": Entry(
-    policy_gradient.f_dpg_reverse_chi2,
+    distributional.f_dpg_reverse_chi2,
     "sequences",
     "2302.08215",
     monotone=False,
@@ -161,60 +181,66 @@ CATALOGUE: dict[str, Entry] = {
   ),
   # ----------------------------------------------------------------- tokens
   "unlikelihood": Entry(
-    likelihood.unlikelihood, "tokens", "1908.04319", "tokens"
+    unlikelihood.unlikelihood, "tokens", "1908.04319", "tokens"
   ),
   "unlikelihood_sequence": Entry(
-    likelihood.unlikelihood_sequence, "tokens", "1908.04319", "tokens"
+    unlikelihood.unlikelihood_sequence, "tokens", "1908.04319", "tokens"
   ),
-  "cut": Entry(likelihood.cut, "tokens", "2312.14591", detached=True),
+  "cut": Entry(contrast.cut, "tokens", "2312.14591", detached=True),
   "a_lol_seq": Entry(
-    likelihood.a_lol_seq, "tokens", "2305.14718", detached=True
+    advantage.a_lol_seq, "tokens", "2305.14718", detached=True
   ),
   "reinforce": Entry(
-    policy_gradient.reinforce, "tokens", "2402.14740", "tokens"
+    score_function.reinforce, "tokens", "2402.14740", "tokens"
   ),
-  "ppo_clip": Entry(policy_gradient.ppo_clip, "tokens", "1707.06347", "tokens"),
-  "value_clip": Entry(
-    policy_gradient.value_clip, "tokens", "2307.04964", "tokens"
-  ),
+  "ppo_clip": Entry(ppo.ppo_clip, "tokens", "1707.06347", "tokens"),
+  "value_clip": Entry(ppo.value_clip, "tokens", "2307.04964", "tokens"),
   "nash_md": Entry(
-    policy_gradient.nash_md, "tokens", "2312.00886", detached=True
+    preference_game.nash_md, "tokens", "2312.00886", detached=True
   ),
   "nash_md_token_kl": Entry(
-    policy_gradient.nash_md_token_kl, "tokens", "2312.00886", detached=True
+    preference_game.nash_md_token_kl, "tokens", "2312.00886", detached=True
   ),
   # ------------------------------------------------------------------ lists
-  "pair_logistic": Entry(listwise.pair_logistic, "lists", "2402.01878"),
-  "pair_hinge": Entry(listwise.pair_hinge, "lists", "2402.01878"),
-  "list_mle": Entry(listwise.list_mle, "lists", "2402.01878"),
-  "list_net": Entry(listwise.list_net, "lists", "2402.01878", monotone=False),
+  "pair_logistic": Entry(ordered_pairs.pair_logistic, "lists", "2402.01878"),
+  "pair_hinge": Entry(ordered_pairs.pair_hinge, "lists", "2402.01878"),
+  "list_mle": Entry(orders.list_mle, "lists", "2402.01878"),
+  "list_net": Entry(
+    soft_labels.list_net, "lists", "2402.01878", monotone=False
+  ),
   "lipo_lambda": Entry(
-    listwise.lipo_lambda, "lists", "2402.01878", monotone=False
+    ordered_pairs.lipo_lambda, "lists", "2402.01878", monotone=False
   ),
   "lipo_lambda_rax": Entry(
-    listwise.lipo_lambda_rax, "lists", "2402.01878", monotone=False
+    ordered_pairs.lipo_lambda_rax, "lists", "2402.01878", monotone=False
   ),
-  "point_mse": Entry(listwise.point_mse, "lists", "2402.01878", monotone=False),
+  "point_mse": Entry(points.point_mse, "lists", "2402.01878", monotone=False),
   "point_sigmoid": Entry(
-    listwise.point_sigmoid, "lists", "2402.01878", monotone=False
+    points.point_sigmoid, "lists", "2402.01878", monotone=False
   ),
-  "info_nca": Entry(listwise.info_nca, "lists", "2402.05369", monotone=False),
-  "nca_list": Entry(listwise.nca_list, "lists", "2402.05369", monotone=False),
-  "exo_list": Entry(listwise.exo_list, "lists", "2402.00856", monotone=False),
-  "pro": Entry(listwise.pro, "lists", "2306.17492"),
-  "rrhf": Entry(listwise.rrhf, "lists", "2304.05302"),
-  "aft": Entry(listwise.aft, "lists", "2309.02144"),
+  "info_nca": Entry(
+    soft_labels.info_nca, "lists", "2402.05369", monotone=False
+  ),
+  "nca_list": Entry(
+    soft_labels.nca_list, "lists", "2402.05369", monotone=False
+  ),
+  "exo_list": Entry(
+    soft_labels.exo_list, "lists", "2402.00856", monotone=False
+  ),
+  "pro": Entry(orders.pro, "lists", "2306.17492"),
+  "rrhf": Entry(calibration.rrhf, "lists", "2304.05302"),
+  "aft": Entry(calibration.aft, "lists", "2309.02144"),
   "aft_detached": Entry(
-    listwise.aft_detached, "lists", "2309.02144", detached=True
+    calibration.aft_detached, "lists", "2309.02144", detached=True
   ),
   "aft_boundary": Entry(
-    listwise.aft_boundary,
+    calibration.aft_boundary,
     "lists",
     "2309.02144",
     monotone=False,
     detached=True,
   ),
-  "rloo": Entry(policy_gradient.rloo, "lists", "2402.14740", detached=True),
+  "rloo": Entry(group_relative.rloo, "lists", "2402.14740", detached=True),
   # --------------------------------------------------------------- unpaired
   "kto": Entry(
     unpaired.kto, "unpaired", "2402.01306", coupled=True, detached=True
@@ -237,32 +263,32 @@ CATALOGUE: dict[str, Entry] = {
     trajectory.partial_return_preference, "segments", "2206.02231"
   ),
   # --------------------------------------------------------------- rollouts
-  "grpo": Entry(policy_gradient.grpo, "rollouts", "2402.03300"),
-  "dr_grpo": Entry(policy_gradient.dr_grpo, "rollouts", "2503.20783"),
+  "grpo": Entry(group_relative.grpo, "rollouts", "2402.03300"),
+  "dr_grpo": Entry(group_relative.dr_grpo, "rollouts", "2503.20783"),
   # ----------------------------------------------------------------- scores
-  "bradley_terry": Entry(rewards.bradley_terry, "scores", "2009.01325"),
+  "bradley_terry": Entry(scalar.bradley_terry, "scores", "2009.01325"),
   "bradley_terry_margin": Entry(
-    rewards.bradley_terry_margin, "scores", "2307.09288"
+    scalar.bradley_terry_margin, "scores", "2307.09288"
   ),
   "bradley_terry_soft": Entry(
-    rewards.bradley_terry_soft, "scores", "1706.03741", monotone=False
+    scalar.bradley_terry_soft, "scores", "1706.03741", monotone=False
   ),
   "bradley_terry_list": Entry(
-    rewards.bradley_terry_list, "scores", "2203.02155"
+    scalar.bradley_terry_list, "scores", "2203.02155"
   ),
   "pairwise_preference": Entry(
-    rewards.pairwise_preference, "scores", "2312.00886", monotone=False
+    preference_model.pairwise_preference, "scores", "2312.00886", monotone=False
   ),
   "pairwise_preference_averaged": Entry(
-    rewards.pairwise_preference_averaged,
+    preference_model.pairwise_preference_averaged,
     "scores",
     "2312.00886",
     monotone=False,
   ),
   "general_preference": Entry(
-    rewards.general_preference, "scores", "2410.02197", monotone=False
+    preference_model.general_preference, "scores", "2410.02197", monotone=False
   ),
-  "cost_model": Entry(rewards.cost_model, "scores", "2310.12773"),
+  "cost_model": Entry(scalar.cost_model, "scores", "2310.12773"),
   # ---------------------------------------------- distributions and errors
   "align_distil": Entry(
     distillation.align_distil, "distributions", "2503.02832"
@@ -300,21 +326,6 @@ def resolve(
   entry = CATALOGUE[name]
   check_settings(name, entry.function, settings)
   return functools.partial(entry.function, **settings), entry
-
-
-def check_settings(
-  name: str, function: Callable[..., Any], settings: Mapping[str, Any]
-) -> None:
-  """Raises UserError if a loss takes no such hyperparameter."""
-  known = hyperparameters(function)
-  for key in settings:
-    if key not in known:
-      takes = ", ".join(f"{k}={v}" for k, v in known.items()) or "none"
-      raise UserError(
-        f"{name} has no hyperparameter {key!r}.",
-        where=f"loss.{key}",
-        remedy=f"It has: {takes}.",
-      )
 
 
 def entry_of(loss: Callable[..., Array]) -> Entry:

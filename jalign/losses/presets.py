@@ -5,6 +5,7 @@ from typing import Any
 
 from jalign.losses import catalogue
 from jalign.losses.compose import WeightedSum, weighted_sum
+from jalign.losses.signature import check_settings
 from jalign.types import Array
 
 
@@ -24,7 +25,7 @@ def resolve(
     UserError: the name is unknown, or the loss takes no such hyperparameter.
   """
   if name in PRESETS:
-    catalogue.check_settings(name, PRESETS[name], settings)
+    check_settings(name, PRESETS[name], settings)
     loss = PRESETS[name](**settings)
     return loss, loss.entry
   return catalogue.resolve(name, tuple(PRESETS), **settings)

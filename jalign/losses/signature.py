@@ -2,8 +2,10 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from jalign.errors import UserError
 
 
 def array_parameters(loss: Callable[..., Any]) -> tuple[str, ...]:
@@ -27,6 +29,21 @@ def hyperparameters(loss: Callable[..., Any]) -> dict[str, Any]:
     for p in inspect.signature(loss).parameters.values()
     if p.kind is inspect.Parameter.KEYWORD_ONLY
   }
+
+
+def check_settings(
+  name: str, function: Callable[..., Any], settings: Mapping[str, Any]
+) -> None:
+  """Raises UserError if a loss takes no such hyperparameter."""
+  known = hyperparameters(function)
+  for key in settings:
+    if key not in known:
+      takes = ", ".join(f"{k}={v}" for k, v in known.items()) or "none"
+      raise UserError(
+        f"{name} has no hyperparameter {key!r}.",
+        where=f"loss.{key}",
+        remedy=f"It has: {takes}.",
+      )
 
 
 def name_of(loss: Callable[..., Any]) -> str:

@@ -20,7 +20,7 @@ class ScoreHead(NamedTuple):
     score: `(params, features [B, D]) -> [B]` float32, one number a response.
     compare: `(params, a [B, D], b [B, D]) -> [B]` float32 logits of P(a > b).
     embed: `(params, features [B, D]) -> [B, Z]` float32, of which
-      `jalign.losses.rewards.general_preference_score` makes the logits.
+      `jalign.losses.general_preference_score` makes the logits.
   """
 
   init: Callable[[Array], Params]

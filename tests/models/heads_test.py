@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jalign.losses.rewards import general_preference_score
+from jalign.losses import general_preference_score
 from jalign.models import last_hidden, pairwise, scalar
 from jalign.types import Sequences
 

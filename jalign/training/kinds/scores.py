@@ -9,7 +9,7 @@ import numpy as np
 
 from jalign import data
 from jalign.errors import UserError
-from jalign.losses.rewards import general_preference_score
+from jalign.losses import general_preference_score
 from jalign.training.kinds.kind import (
   Arrays,
   Kind,

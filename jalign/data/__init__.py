@@ -1,4 +1,4 @@
-"""From files to batches: records, templates, token ids, loaders.
+"""Turns files into batches: records, chat templates, token ids, loaders.
 
   records, report = read("hh", path)
   train, held_out = split(records, eval_fraction=0.1, seed=0)
@@ -6,7 +6,7 @@
   pairs, cut = encode_pairs(train, tokenizer, Limits(max_tokens=512))
   batches = make_loader(pairs, collate_pairs, batch_size=32, buckets=(256, 512))
 
-Everything here runs on the host, in NumPy, until the batch records.
+Everything here runs on the host, in NumPy, up to and including the batches.
 """
 
 from jalign.data.chat import PLAIN_CHAT, ChatTemplate

@@ -1,6 +1,6 @@
-"""Rows of Arrow's tables: parquet files, and folders that `datasets` saved.
+"""Reads rows of Arrow tables: parquet files, and folders saved by `datasets`.
 
-Columns that nobody reads aren't decoded.
+Columns that the reader doesn't ask for aren't decoded.
 """
 
 import contextlib
@@ -17,19 +17,20 @@ from jalign.errors import UserError
 
 Rows = Iterator[tuple[str, dict[str, Any] | BadRow]]
 
-_AT_A_TIME = 64  # rows
+_AT_A_TIME = 64  # rows decoded at a time, at most
 
 
 def parquet_rows(name: str, fields: Collection[str] | None = None) -> Rows:
-  """Yields ("file:number", row) of a parquet file.
+  """Yields ("file:row number", row) for each row of a parquet file.
 
   Args:
     name: the file.
-    fields: columns to read; the others are `UNREAD`. None reads all.
+    fields: columns to read; any other column's value is `UNREAD`. None reads
+      all columns.
 
   Raises:
-    UserError: it isn't there, isn't whole, unpacks to far more than its size,
-      or has a row of more than `MAX_ROW` bytes.
+    UserError: the file isn't there, isn't a whole parquet file, unpacks to far
+      more than its size, or has a row of more than `MAX_ROW` bytes.
   """
   import pyarrow.parquet  # slow to import; only these files need it
 
@@ -50,10 +51,10 @@ def parquet_rows(name: str, fields: Collection[str] | None = None) -> Rows:
 
 
 def _at_a_time(file: Any, columns: Collection[str]) -> int:
-  """Rows to decode at a time, such that they take about `FREE` bytes.
+  """How many rows to decode at a time, so that they take about `FREE` bytes.
 
-  A value that comes often is stored once, so that each row may need as much
-  as all of a group's take in the file.
+  Parquet stores a repeated value once, so that a single decoded row may need
+  as many bytes as a whole row group takes in the file.
   """
   most = 1
   for number in range(file.num_row_groups):
@@ -72,7 +73,10 @@ def _at_a_time(file: Any, columns: Collection[str]) -> int:
 def saved_rows(
   folder: pathlib.Path, fields: Collection[str] | None = None
 ) -> Rows:
-  """Yields rows of what `datasets` saved; arguments as `parquet_rows`."""
+  """Yields rows of a folder saved by `datasets`.
+
+  Args and Raises as in `parquet_rows`.
+  """
   import datasets  # slow to import; only these folders need it
 
   size = sum(file_size(name) for name in _files_of(folder))
@@ -98,7 +102,7 @@ def saved_rows(
 
 
 class _Empty:
-  """A table of no column, of which Arrow forgets how many rows it has."""
+  """A table without columns; Arrow's own forgets how many rows it has."""
 
   nbytes = 0
 
@@ -115,12 +119,12 @@ class _Empty:
 
 
 def _files_of(folder: pathlib.Path) -> list[str]:
-  """The files that a saved dataset says it has; all must lie in its folder."""
+  """The files that a saved dataset lists; all must lie in its folder."""
   try:
     state = json.loads((folder / "state.json").read_bytes())
     names = [file["filename"] for file in state["_data_files"]]
     if any(os.path.basename(name) != name for name in names):
-      raise ValueError("it has files elsewhere")
+      raise ValueError("it lists files outside the folder")
   except (OSError, ValueError, LookupError, TypeError) as error:
     raise UserError(
       f"the folder is not a whole Hugging Face dataset ({first_line(error)}).",
@@ -133,14 +137,14 @@ def _files_of(folder: pathlib.Path) -> list[str]:
 def _columns(
   names: Collection[str], fields: Collection[str] | None, where: str
 ) -> tuple[list[str], list[str]]:
-  """(columns to read, the others)."""
+  """(names of the columns to read, names of the other columns)."""
   read = [name for name in names if fields is None or name in fields]
   twice = next((name for name in read if read.count(name) > 1), None)
   if twice is not None:
     raise UserError(
-      f"it has two columns of the name {quoted(twice)}.",
+      f"two columns have the name {quoted(twice)}.",
       where=where,
-      remedy="Write it again with one of them.",
+      remedy="Write the data again with only one of them.",
     )
   return read, [name for name in names if name not in read]
 
@@ -154,14 +158,14 @@ def _rows(
     parsers = _parsers((field.name, field.type) for field in batch.schema)
     rows: list[Any] | None = None
     if batch.nbytes <= MAX_ROW:
-      with contextlib.suppress(Exception):  # one of them is bad: found below
+      with contextlib.suppress(Exception):  # the bad row is found below
         rows = batch.to_pylist(maps_as_pydicts="strict")
     for i in range(batch.num_rows):
       number += 1
       where = f"{name}:{number}"
       row = rows[i] if rows is not None else _row(batch.slice(i, 1), where)
       if not isinstance(row, BadRow):
-        size = _size(row)  # more than Arrow's, whose texts may be one text
+        size = _size(row)  # Arrow's size counts a repeated text only once
         if size > MAX_ROW:
           raise too_long(where)
         unpacked.add(size, where)
@@ -173,7 +177,7 @@ def _rows(
 
 
 def _row(batch: Any, where: str) -> dict[str, Any] | BadRow:
-  """The one row of a batch."""
+  """The only row of a batch, or why it cannot be read."""
   if batch.nbytes > MAX_ROW:
     raise too_long(where)
   try:
@@ -187,7 +191,7 @@ def _row(batch: Any, where: str) -> dict[str, Any] | BadRow:
 
 
 def _size(value: Any) -> int:
-  """Characters of all texts in a value; 8 for anything else."""
+  """Characters of all texts in a value; any other value counts as 8."""
   if isinstance(value, str | bytes):
     return len(value)
   if isinstance(value, dict):
@@ -201,9 +205,10 @@ Parser = Callable[[Any], Any]
 
 
 def _parser(kind: Any) -> Parser | None:
-  """What turns a value of an Arrow type into JSON's; None for nothing.
+  """The function that parses the JSON texts in values of an Arrow type.
 
-  Columns of type `arrow.json` hold JSON texts, at any depth.
+  Fields of type `arrow.json` may lie at any depth. Returns None for a type
+  without them.
   """
   import pyarrow as pa
 
@@ -223,7 +228,7 @@ def _parser(kind: Any) -> Parser | None:
     return _parser(kind.value_type)
   if not pa.types.is_nested(kind) or pa.types.is_union(kind):
     return None
-  entry = _parser(kind.value_type)  # a list, of one kind or other
+  entry = _parser(kind.value_type)  # any of Arrow's list types
   return entry and (lambda value: value and [entry(v) for v in value])
 
 
@@ -248,12 +253,12 @@ def _json(value: str | None) -> Any:
   except (ValueError, RecursionError) as error:
     raise BadRow(
       "json",
-      f"a column of JSON holds something else ({first_line(error)}).",
+      f"a column of JSON holds text that is not JSON ({first_line(error)}).",
       f"Write it again. {SKIP}",
     ) from None
 
 
 def first_line(error: Exception) -> str:
-  """What an error of foreign code says, on one line."""
+  """The first line of another library's error, at most 200 characters."""
   said = (str(error).splitlines() or [""])[0].rstrip(".")[:200]
   return said or type(error).__name__

@@ -1,4 +1,4 @@
-"""How labels, scores and lengths lie: what a loss will learn by default."""
+"""How labels, scores and lengths are distributed, which a loss may pick up."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from jalign.data.schema import BinaryRecord, PreferenceRecord, RankedRecord
 
 
 class Spread(NamedTuple):
-  """How some numbers lie."""
+  """The distribution of some numbers; `p95` is their 95th percentile."""
 
   least: float
   median: float
@@ -18,7 +18,16 @@ class Spread(NamedTuple):
 
 
 def balance(records: Sequence[Any]) -> dict[str, float | Spread]:
-  """Facts about the labels; shares are of the records unless it says else."""
+  """Statistics of the records' labels and scores.
+
+  Args:
+    records: one or more, all of one kind.
+
+  Returns:
+    Name -> a share in [0, 1], or a `Spread`; {} for kinds without labels. A
+    share is of all records or, where its name ends in "of those", of the
+    records that the share before it counts.
+  """
   kind = type(records[0])
   if kind is BinaryRecord:
     return {"desirable": _share(r.desirable for r in records)}
@@ -65,5 +74,6 @@ def _share(values: Iterable[bool]) -> float:
 
 
 def spread(values: Sequence[float]) -> Spread:
+  """The distribution of one or more numbers."""
   quantiles = np.percentile(np.asarray(values, np.float64), [0, 50, 95, 100])
   return Spread(*quantiles.tolist())

@@ -1,12 +1,12 @@
-"""Chat templates with bounded work.
+"""Renders chat templates with a bound on their work.
 
 A template is a program that came with a checkpoint. Transformers' sandbox keeps
-it from files and code; here its steps are counted too, so that loops, powers
-and strings without end stop. What a template writes is what transformers
-writes: its own function renders, with a template that counts.
+it from files and code; this module also counts its steps, so that endless
+loops, huge powers and endless strings stop. The text is exactly what
+transformers writes: its own function renders, with a template that counts.
 
-Every time round, the bodies of loops, macros and blocks count; so do calls,
-filters, operators and what is written: see jalign.data.work.
+Each pass through the body of a loop, macro or block counts; so do calls,
+filters, operators and written text: see jalign.data.work.
 """
 
 import datetime
@@ -30,11 +30,12 @@ from jalign.data.work import (
   spend,
 )
 
-# A template of any published model takes some hundred steps a message.
+# Steps that a template may take, and further ones for each unit of its input's
+# `size`. Templates of published models take some hundred steps per message.
 STEPS, STEPS_OF_INPUT = 1_000_000, 256
 LONGEST = 2**20  # characters of a template
 
-# Tests that look at all of a value.
+# Jinja's tests that read a whole value.
 _COMPARING = (
   "lower",
   "upper",
@@ -57,7 +58,7 @@ _COMPARING = (
   "le",
 )
 _BODIES = nodes.For | nodes.Macro | nodes.CallBlock | nodes.Block
-# Filters that only a rewritten template has.
+# Filters that `_rewritten` puts into a template.
 _READ, _MADE, _STEP = "jalign.read", "jalign.made", "jalign.step"
 
 
@@ -70,23 +71,25 @@ def render(
   marked: bool,
   date: str = "",
 ) -> tuple[str, list[tuple[int, int]]]:
-  """What `apply_chat_template` writes, if that takes bounded work.
+  """Writes what `apply_chat_template` writes, if that takes bounded work.
 
   Args:
-    text: the Jinja source.
+    text: the template's Jinja source.
     messages: a conversation.
-    variables: that the template reads beside the messages.
-    prompt: `add_generation_prompt`.
-    marked: find the `{% generation %}` blocks.
-    date: "YYYY-MM-DD" that `strftime_now` tells, at midnight; "" for now.
+    variables: what the template reads beside the messages, by name.
+    prompt: whether to open the assistant's turn (`add_generation_prompt`).
+    marked: whether to find the `{% generation %}` blocks.
+    date: the day that `strftime_now` tells, "YYYY-MM-DD", at midnight; "" for
+      the clock's time.
 
   Returns:
-    The text, and the blocks' (start, end) in characters, none unless `marked`.
+    (text, [(start, end), ...] of the blocks in characters); no blocks unless
+    `marked`.
 
   Raises:
-    Exception: of any kind, as templates are anybody's programs.
+    Exception: of any kind, since a template is anybody's program.
   """
-  # As `apply_chat_template` does: templates write "None" where a key has none.
+  # `apply_chat_template` drops None, too: templates would write it as "None".
   messages = [
     {key: x for key, x in message.items() if x is not None}
     for message in messages
@@ -109,7 +112,7 @@ def render(
 
 
 def said(error: Exception) -> str:
-  """What a template raised, in a line."""
+  """The message of a template's error, on one line."""
   line = " ".join(str(error).split())
   line = line if len(line) <= 200 else line[:200] + "…"
   if isinstance(error, jinja2.TemplateError):
@@ -119,7 +122,7 @@ def said(error: Exception) -> str:
 
 @functools.cache
 def _renderer():
-  """Transformers' `render_jinja_template`, which compiles with `compiled`."""
+  """Transformers' `render_jinja_template`, made to compile with `compiled`."""
   from transformers.utils import chat_template_utils
 
   theirs = chat_template_utils.render_jinja_template
@@ -137,11 +140,11 @@ def _renderer():
 
 @functools.lru_cache
 def compiled(text: str) -> jinja2.Template:
-  """The template of a text, which counts its steps.
+  """Compiles a text into a template that counts its steps.
 
   Raises:
-    jinja2.TemplateError: the text is no Jinja, or too long.
-    Exception: of any kind, as of what is nested too deeply for Python.
+    jinja2.TemplateError: the text is not Jinja, or is too long.
+    Exception: of any kind, say for a text nested too deeply for Python.
   """
   from transformers.utils import chat_template_utils
 
@@ -149,7 +152,7 @@ def compiled(text: str) -> jinja2.Template:
     raise jinja2.TemplateError(
       f"it has {len(text):,} characters, and at most {LONGEST:,} are read"
     )
-  # A new one each time, with transformers' own filters and globals.
+  # A new environment each time, with transformers' own filters and globals.
   make: Any = chat_template_utils._compile_jinja_template
   env: Any = make.__wrapped__("").environment
   env.optimized = False  # or constants are computed while compiling
@@ -169,7 +172,7 @@ def compiled(text: str) -> jinja2.Template:
 
 
 def _rewritten(node):
-  """A tree with steps in the bodies, and sizes around operands."""
+  """The syntax tree with counters in its bodies and around its operands."""
   for name, value in list(node.iter_fields()):
     if isinstance(value, nodes.Node):
       setattr(node, name, _rewritten(value))
@@ -236,7 +239,7 @@ def _strftime_now(format):
 
 
 def _counted(name, function):
-  """A filter or a test that counts."""
+  """A filter or a test that counts its work before it runs."""
   first = int(hasattr(function, "jinja_pass_arg"))
 
   @functools.wraps(function)
@@ -251,14 +254,14 @@ def _counted(name, function):
 
 
 def _call(theirs, context, function, *args, **kwargs):
-  """Calls of functions, methods and macros."""
-  # Methods that format are wrapped by the sandbox.
+  """Counts a call of a function, a method or a macro, and makes the call."""
+  # The sandbox wraps methods that format strings.
   inner = getattr(function, "__wrapped__", function)
   name = getattr(inner, "__name__", "")
   if isinstance(inner, types.BuiltinMethodType | types.MethodType):
     if name == "join" and args and isinstance(args[0], Iterator):
       args = (list(args[0]), *args[1:])
-    if name == "_generation_support":  # reads all that is written so far
+    if name == "_generation_support":  # reads all text written so far
       work = WORK.get()
       spend((work.total - work.left) // 32)
     spend(of_method(name, inner.__self__, args, kwargs))

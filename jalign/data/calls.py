@@ -1,4 +1,4 @@
-"""Calls of tools in messages."""
+"""Checks the tool calls in messages."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,8 +8,16 @@ from jalign.data.rows import SKIP, BadRow, kind_of, rows_of_columns
 
 
 def calls_of(value: Any, field: str) -> list[dict[str, Any]]:
-  """The calls of tools in a message."""
-  if isinstance(value, str):  # JSON, where a container has one type a column
+  """The tool calls of a message, checked.
+
+  Args:
+    value: what the message has as "tool_calls".
+    field: the message's name, for errors.
+
+  Raises:
+    BadRow: the value is not a list of calls with a name and arguments each.
+  """
+  if isinstance(value, str):  # JSON, where a column can have one type only
     value = parsed_field(value, f"{field}.tool_calls")
   value = rows_of_columns(value, f"{field}.tool_calls")
   for call in value if isinstance(value, list) else [value]:
@@ -38,12 +46,12 @@ def check_written(
   text: str,
   render: Callable[[Sequence[Mapping[str, Any]]], str],
 ) -> None:
-  """Raises BadRow if a conversation reads the same without its calls.
+  """Raises BadRow if a template leaves a conversation's tool calls out.
 
   Args:
-    messages: of the conversation.
-    text: what a template writes of them.
-    render: the template.
+    messages: the conversation.
+    text: what the template writes for it.
+    render: writes messages with the template.
   """
   if not any(message.get("tool_calls") for message in messages):
     return
@@ -53,11 +61,11 @@ def check_written(
   ]
   try:
     without = render(others)
-  except BadRow:  # it needs them
+  except BadRow:  # the template needs the calls
     return
   if without == text:
     raise BadRow(
       "template",
       "a turn calls tools, and the chat template writes no calls.",
-      f"Use a template that does. {SKIP}",
+      f"Use a template that writes them. {SKIP}",
     )

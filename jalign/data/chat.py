@@ -1,14 +1,14 @@
-"""Chat templates: conversations become the text that a model reads.
+"""Chat templates, which write conversations as the text that a model reads.
 
-Templates are Jinja, run in transformers' sandbox, with bounded work: what a
-tokenizer's `apply_chat_template` writes is what is written here. A prompt is
-the conversation with the marks that open the assistant's turn
-(`add_generation_prompt=True`), and the response is what follows it once the
-turn is there.
+Templates are Jinja programs, run in transformers' sandbox with bounded work.
+They write exactly what a tokenizer's `apply_chat_template` writes. A prompt is
+the conversation so far with the marks that open the assistant's turn
+(`add_generation_prompt=True`). The response is what follows the prompt in the
+text of the whole conversation.
 
-A response is closed by the end of turn that the template writes after it. What
-follows the end (ChatML's line break, Phi's end of sequence) opens the next turn
-or closes the text: it is not part of the response.
+A response ends with the end-of-turn mark that the template writes after it.
+What follows that mark (ChatML's line break, Phi's end of sequence) opens the
+next turn or closes the text, and is not part of the response.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from jalign.errors import UserError
 
 Message = Mapping[str, Any]
 
-# A conversation to find out what a template does: its answer is a text that no
+# A conversation that shows what a template does. Its answer is a text that no
 # template writes by itself.
 _ASKED: Message = {"role": "user", "content": "?"}
 _SAID: Message = {"role": "assistant", "content": "jalign-says-so"}
@@ -35,16 +35,17 @@ _MARK = re.compile(r"<[^<>\s]+>\s*|\[[^\[\]\s]+\]\s*")  # "<think>", "[THINK]"
 
 @dataclasses.dataclass(frozen=True)
 class ChatTemplate:
-  """A template with the variables that it sees beside the messages.
+  """A chat template and the variables that it reads beside the messages.
 
   Attributes:
     text: the Jinja source.
     variables: special tokens ("eos_token": "</s>") and whatever else the
-      template reads.
-    name: where it comes from, for errors; "" for a string.
-    plain: the text is no model's chat format: it begins and ends as the
-      tokenizer begins and ends plain texts.
-    date: "YYYY-MM-DD" that `strftime_now` tells, at midnight; "" for now.
+      template reads, by name.
+    name: where the template comes from, for errors; "" for a string.
+    plain: whether the template is no model's chat format: its texts then begin
+      and end as the tokenizer begins and ends plain texts.
+    date: the day that `strftime_now` tells, "YYYY-MM-DD", at midnight; "" for
+      the clock's time.
   """
 
   text: str
@@ -55,15 +56,15 @@ class ChatTemplate:
 
   @property
   def marks_assistant(self) -> bool:
-    """Whether `{% generation %}` says which text is the assistant's."""
+    """Whether `{% generation %}` blocks mark the assistant's text."""
     return bool(_GENERATION.search(self.text))
 
   @property
   def end(self) -> str:
-    """What ends the assistant's turn in the text, "" where nothing does.
+    """The mark that ends the assistant's turn; "" where there is none.
 
-    The first word that the template writes after the last turn's content:
-    white space and a final end of sequence may follow it.
+    It is the first word that the template writes after the last turn's
+    content; white space and a final end of sequence may follow the mark.
     """
     words = self.tail.split()
     return words[0] if words else ""
@@ -75,19 +76,19 @@ class ChatTemplate:
     return _tail(self.text, tuple(texts))
 
   def given(self, variables: Mapping[str, Any]) -> "ChatTemplate":
-    """The same with more variables: those of a row, such as its tools."""
+    """This template with further variables: those of a row, say its tools."""
     if not variables:
       return self
     return dataclasses.replace(self, variables={**self.variables, **variables})
 
   def dated(self, date: str) -> "ChatTemplate":
-    """The same on a day: a template may write it into every prompt.
+    """This template on a given day, which it may write into every prompt.
 
     Args:
-      date: "YYYY-MM-DD"; "" for the clock's.
+      date: "YYYY-MM-DD"; "" for the clock's date.
 
     Raises:
-      UserError: it is no date.
+      UserError: `date` is not a date.
     """
     try:
       datetime.date.fromisoformat(date or "2000-01-01")
@@ -98,25 +99,27 @@ class ChatTemplate:
     return dataclasses.replace(self, date=date)
 
   def render(self, messages: Sequence[Message], prompt: bool = False) -> str:
-    """The text of some messages.
+    """Writes messages as text.
 
     Args:
       messages: with a "role" and a "content" each.
-      prompt: open the assistant's turn after them.
+      prompt: whether to open the assistant's turn after the messages.
 
     Raises:
-      BadRow: the template refuses these messages.
+      BadRow: the template refuses these messages, or leaves out their tool
+        calls.
     """
     return _render(self, messages, prompt)[0]
 
   def exchange(
     self, prompt: Sequence[Message], response: Sequence[Message]
   ) -> tuple[str, str]:
-    """(prompt, response) as text; the two joined are the conversation.
+    """Writes a conversation as (prompt, response).
 
-    A generation prompt may open what the answer doesn't go on with (a `<think>`
-    that the template writes in no turn that is there): then the prompt ends
-    before it. See `opens`.
+    Joined, the two are the conversation's text up to the end of its last turn.
+    A generation prompt may open something that the answer doesn't continue,
+    such as a `<think>` that the template writes in no finished turn: the prompt
+    then ends before the `<think>`. See `opens`.
 
     Raises:
       BadRow: the template refuses the messages, or writes the prompt
@@ -128,7 +131,7 @@ class ChatTemplate:
 
   @property
   def opens(self) -> str:
-    """What the generation prompt opens and plain answers don't go on with."""
+    """What the generation prompt adds that plain answers don't continue."""
     try:
       start = self.render([_ASKED], prompt=True)
       return start[len(self._start([_ASKED], self.render([_ASKED, _SAID]))) :]
@@ -136,12 +139,12 @@ class ChatTemplate:
       return ""
 
   def _start(self, prompt: Sequence[Message], whole: str) -> str:
-    """What a whole text has of a prompt with its generation prompt."""
+    """As much of a prompt with its generation prompt as `whole` begins with."""
     start = self.render(prompt, prompt=True)
     if whole.startswith(start):
       return start
     before = os.path.commonprefix([start, self.render(prompt)])
-    # Marks at its end; the last characters alone, since texts can be marks.
+    # Marks at the prompt's end; only there, since content may look like marks.
     marks = _MARK.finditer(start, max(len(before), len(start) - 200))
     for mark in _trailing(start, [*marks]):
       said = start[: mark.start()]
@@ -154,9 +157,9 @@ class ChatTemplate:
   ) -> tuple[str, list[tuple[int, int]]]:
     """The text of a conversation, and where in it the assistant speaks.
 
-    The spans are the template's `{% generation %}` blocks; without such
-    blocks, what each assistant turn adds to the turns before it. The end that
-    closes a turn belongs to its span.
+    The spans are the template's `{% generation %}` blocks or, if it has none,
+    what each assistant turn adds to the turns before it. The mark that ends a
+    turn belongs to the turn's span.
 
     Returns:
       (text, [(start, end), ...] in characters, ascending).
@@ -183,10 +186,10 @@ class ChatTemplate:
     return text, scored
 
   def turns(self, messages: Sequence[Message]) -> list[tuple[str, str]]:
-    """`exchange` of each assistant turn with what comes before it.
+    """Writes each assistant turn as (prompt, response), as `exchange` does.
 
-    This is what each turn is an answer to, also where the template writes
-    turns differently once others follow and `spans` refuses.
+    This works also for a template that writes a turn differently once other
+    turns follow it, which `spans` refuses.
     """
     return [
       self.exchange(messages[:i], messages[i : i + 1])
@@ -195,7 +198,7 @@ class ChatTemplate:
     ]
 
   def check(self, messages: Sequence[Message]) -> None:
-    """Raises BadRow if neither `spans` nor `turns` takes a conversation."""
+    """Raises BadRow if neither `spans` nor `turns` can write a conversation."""
     try:
       self.spans(messages)
     except BadRow as bad:
@@ -204,15 +207,15 @@ class ChatTemplate:
       self.turns(messages)
 
   def _closed(self, text: str) -> str:
-    """The text up to the end of its last turn, where it has one."""
+    """The text up to the mark that ends its last turn; all without a mark."""
     if self.end and text.endswith(self.tail):
       return text[: len(text) - len(self.tail.lstrip()) + len(self.end)]
     trimmed = text.rstrip()
     return trimmed if self.end and trimmed.endswith(self.end) else text
 
 
-# For data that come without a template: "user: ..." and "assistant: ..." by
-# paragraphs. A response begins with a space, which byte-level BPEs like.
+# For data without a template of their own: paragraphs "user: ..." and
+# "assistant: ...". A response begins with a space, as byte-level BPEs like it.
 PLAIN_CHAT = ChatTemplate(
   "{% for message in messages %}"
   "{% if not loop.first %}{{ '\n\n' }}{% endif %}"
@@ -256,7 +259,7 @@ def _render(
 
 @functools.lru_cache(maxsize=64)
 def _tail(text: str, variables: tuple[tuple[str, str], ...]) -> str:
-  """`ChatTemplate.tail`, out of a conversation of two turns."""
+  """`ChatTemplate.tail`, as a conversation of two turns shows it."""
   try:
     whole = ChatTemplate(text, dict(variables)).render([_ASKED, _SAID])
   except BadRow:  # such a conversation isn't what this template is for

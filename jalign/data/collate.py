@@ -1,7 +1,7 @@
-"""Token ids become right-padded batches of NumPy arrays.
+"""Turns token ids into right-padded batches of NumPy arrays.
 
-Masks and lengths are computed from lengths, never from ids: padding may equal
-the end of sequence.
+Masks are computed from lengths, never from ids, since the padding's id may
+equal the end of sequence.
 """
 
 from collections.abc import Sequence
@@ -29,9 +29,9 @@ class PromptBatch(NamedTuple):
 
   Attributes:
     tokens: [P, T] int32.
-    lengths: [P] int32.
+    lengths: [P] int32, tokens of each prompt.
     weights: [P] float32; 0 marks a prompt that only fills the batch.
-    texts: P prompts as annotators see them.
+    texts: the P prompts as annotators see them.
   """
 
   tokens: np.ndarray
@@ -48,24 +48,25 @@ def collate_pairs(
   pad_id: int = 0,
   fill: EncodedPair | None = None,
 ) -> PairBatch:
-  """A batch of pairs, chosen and rejected rows interleaved.
+  """Makes a batch of pairs, whose chosen and rejected rows alternate.
 
   Args:
     encoded: at most `rows` pairs.
-    rows: P, pairs of the batch. Beyond `encoded` they repeat `fill` with
-      weight 0: a valid sequence with its mask, so that no length is 0.
-    length: T, tokens of a row with padding.
+    rows: P, pairs of the batch. Where `encoded` has fewer, `fill` is repeated
+      with weight 0, as a valid sequence with its mask: no length is 0.
+    length: T, tokens of a row including padding.
     pad_id: any id of the vocabulary; the mask alone says what is scored.
-    fill: pair that fills the batch; default the first of `encoded`.
+    fill: pair that fills the batch; by default the first of `encoded`.
 
   Returns:
-    NumPy PairBatch: tokens and mask [2P, T], lengths [2P], weights [P] and,
-    if the pairs have them, preference, chosen_scores and rejected_scores [P].
+    PairBatch of NumPy arrays: tokens and mask [2P, T], lengths [2P], weights
+    and, if the pairs have them, preference, chosen_scores and rejected_scores
+    [P].
 
   Raises:
     UserError: only some of the pairs have a preference or a score.
-    ValueError: too many pairs, a pair longer than `length`, or nothing to
-      fill the batch with.
+    ValueError: there are too many pairs, a pair is longer than `length`, or
+      there is nothing to fill the batch with.
   """
   pairs = _filled(encoded, rows, fill)
   columns: dict[str, Any] = {
@@ -92,10 +93,11 @@ def collate_chosen(
   pad_id: int = 0,
   fill: EncodedPair | None = None,
 ) -> SequenceBatch:
-  """A batch of chosen responses; arguments and errors as `collate_pairs`.
+  """Makes a batch of chosen responses; Args and Raises as in `collate_pairs`.
 
   Returns:
-    NumPy SequenceBatch: tokens and mask [B, T], lengths and weights [B].
+    SequenceBatch of NumPy arrays: tokens and mask [B, T], lengths and weights
+    [B].
   """
   pairs = _filled(encoded, rows, fill)
   return SequenceBatch(
@@ -112,12 +114,13 @@ def collate_sequences(
   pad_id: int = 0,
   fill: EncodedSequence | None = None,
 ) -> SequenceBatch:
-  """A batch of sequences with their own masks; arguments and errors as
-  `collate_pairs`.
+  """Makes a batch of sequences that have masks of their own.
+
+  Args and Raises as in `collate_pairs`.
 
   Returns:
-    NumPy SequenceBatch: tokens and mask [B, T], lengths, weights and, if the
-    sequences have them, rewards and values [B].
+    SequenceBatch of NumPy arrays: tokens and mask [B, T], lengths, weights and,
+    if the sequences have them, rewards and values [B].
   """
   examples = _filled(encoded, rows, fill)
   mask: Any = np.zeros((rows, length), bool)
@@ -147,23 +150,23 @@ def collate_lists(
   pad_id: int = 0,
   fill: EncodedList | None = None,
 ) -> ListBatch:
-  """A batch of ranked lists, the responses of a prompt adjacent.
+  """Makes a batch of ranked lists; a prompt's responses are adjacent rows.
 
   Args:
     encoded: at most `rows` lists.
-    rows: B, lists of the batch; fill as `collate_pairs`.
-    length: T, tokens of a row with padding.
+    rows: B, lists of the batch; filled as in `collate_pairs`.
+    length: T, tokens of a row including padding.
     size: K, responses of the longest list of all batches (`list_size`).
-      Shorter lists repeat their first response, with score 0, not valid.
+      Shorter lists repeat their first response, with score 0, as not valid.
     pad_id: any id of the vocabulary.
-    fill: list that fills the batch; default the first of `encoded`.
+    fill: list that fills the batch; by default the first of `encoded`.
 
   Returns:
-    NumPy ListBatch: tokens and mask [B * K, T], lengths [B * K], weights [B],
-    scores and valid [B, K].
+    ListBatch of NumPy arrays: tokens and mask [B * K, T], lengths [B * K],
+    weights [B], scores and valid [B, K].
 
   Raises:
-    ValueError: as `collate_pairs`; or a list is longer than `size`.
+    ValueError: as in `collate_pairs`; or a list has more than `size` responses.
   """
   lists = _filled(encoded, rows, fill)
   scores: Any = np.zeros((rows, size), np.float32)
@@ -194,28 +197,28 @@ def collate_unpaired(
   fill: EncodedBinary | None = None,
   spare: Sequence[EncodedBinary] = (),
 ) -> UnpairedBatch:
-  """A batch of labelled responses.
+  """Makes a batch of labelled responses.
 
   The mismatched rows hold each prompt with a response to another prompt: see
   `other_responses`. A response that doesn't fit beside the other prompt is
-  cut, and how much is counted. Where no example and none of `spare` has
-  another prompt, the mismatched row scores nothing, and is counted.
+  cut, and the batch tells by how much. Where no example and none of `spare` has
+  another prompt, the mismatched row scores no token, and the batch marks it.
 
   Args:
-    encoded: as `collate_pairs`.
-    rows: as `collate_pairs`.
-    length: as `collate_pairs`.
-    pad_id: as `collate_pairs`.
-    fill: as `collate_pairs`.
-    spare: examples whose responses are taken where the batch has one prompt;
-      see `spare_responses`.
+    encoded: as in `collate_pairs`.
+    rows: as in `collate_pairs`.
+    length: as in `collate_pairs`.
+    pad_id: as in `collate_pairs`.
+    fill: as in `collate_pairs`.
+    spare: examples to take responses from where all of the batch has one
+      prompt; see `spare_responses`.
 
   Returns:
-    NumPy UnpairedBatch: tokens and mask [B, T], lengths, weights, desirable,
-    mismatched_cut and unmatched [B].
+    UnpairedBatch of NumPy arrays: tokens and mask [B, T], lengths, weights,
+    desirable, mismatched_cut (tokens) and unmatched [B].
 
   Raises:
-    As `collate_pairs`.
+    ValueError: as in `collate_pairs`.
   """
   examples = _filled(encoded, rows, fill)
   desirable: Any = np.array([example.desirable for example in examples], bool)
@@ -257,14 +260,14 @@ def collate_prompts(
   pad_id: int = 0,
   fill: EncodedPrompt | None = None,
 ) -> PromptBatch:
-  """A batch of prompts; rows, fill and errors as `collate_pairs`.
+  """Makes a batch of prompts; fill and errors are as in `collate_pairs`.
 
   Args:
     encoded: at most `rows` prompts.
-    rows: P; default as many as there are.
-    length: T; default the longest prompt.
+    rows: P, prompts of the batch; by default as many as `encoded` has.
+    length: T, tokens of a row; by default those of the longest prompt.
     pad_id: any id of the vocabulary.
-    fill: prompt that fills the batch; default the first of `encoded`.
+    fill: prompt that fills the batch; by default the first of `encoded`.
   """
   rows = len(encoded) if rows is None else rows
   prompts = _filled(encoded, rows, fill)
@@ -301,7 +304,7 @@ def _weights(real: int, rows: int) -> Any:
 def _sequences(
   rows: Sequence[tuple[np.ndarray, np.ndarray]], length: int, pad_id: int
 ) -> Any:
-  """Sequences [B, T] of (prompt, response) rows, NumPy."""
+  """Sequences of NumPy arrays [B, T]; a row is (prompt ids, response ids)."""
   starts: Any = np.array([len(prompt) for prompt, _ in rows], np.int32)
   ends: Any = starts + np.array([len(ids) for _, ids in rows], np.int32)
   columns = np.arange(length)

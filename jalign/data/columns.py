@@ -1,4 +1,4 @@
-"""Files whose fields have other names than a source's; and other columns."""
+"""Renames a file's columns to a source's fields, and reads single columns."""
 
 import os
 from collections import Counter
@@ -11,27 +11,30 @@ from jalign.data.plain import plain
 from jalign.data.rows import BadRow, quoted
 from jalign.errors import UserError, nearest
 
-# Field of a source -> column of the file; "a.b" is b of the object a, where
-# the file has no column of that whole name.
+# Field of a source -> column of the file; "a.b" is field b of the object a,
+# unless the file has a column "a.b".
 Columns = Mapping[str, str]
 
 
 class Renamed:
-  """Gives rows the names that a source knows.
+  """Gives a file's columns the names that a source knows.
 
   Attributes:
-    wanted: columns that are needed of the file.
-    hidden: fields of the file that a column of another name stands in for ->
-      rows that have them.
+    wanted: columns to read from the file.
+    hidden: a source's fields that the file itself has, although a column of
+      another name stands in for them -> number of rows that have them.
   """
 
   def __init__(self, columns: Columns, fields: Collection[str]):
-    """Args:
-      columns: of the file, by field of the source.
-      fields: that the source reads.
+    """Checks the names.
+
+    Args:
+      columns: column of the file, by field of the source.
+      fields: all fields that the source reads.
 
     Raises:
-      UserError: the source reads no such field, or a column isn't a name.
+      UserError: `columns` has a field that the source doesn't read, or a column
+        that isn't a name.
     """
     for field, column in columns.items():
       if field not in fields:
@@ -46,19 +49,19 @@ class Renamed:
         )
     self._columns = dict(columns)
     self._unseen = set(columns.values())
-    self._names: dict[str, None] = {}  # of the file, in order
+    self._names: dict[str, None] = {}  # columns of the file, in order
     self.hidden: Counter[str] = Counter()
     self.wanted = {f for f in fields if f not in columns}
     for column in columns.values():
       self.wanted |= {column, column.partition(".")[0]}
 
   def rows(self, rows: Rows) -> Rows:
-    """Yields the same rows with a source's names."""
+    """Yields rows with the source's names; bad rows stay as they are."""
     for where, row in rows:
       yield where, row if isinstance(row, BadRow) else self.row(row)
 
   def row(self, row: dict[str, Any]) -> dict[str, Any]:
-    """One row with a source's names."""
+    """A row with the source's names."""
     if not self._columns:
       return row
     renamed, taken = {}, set()
@@ -81,7 +84,7 @@ class Renamed:
     } | renamed
 
   def check(self, path: str) -> None:
-    """Raises UserError if no row had one of the columns."""
+    """Raises UserError if one of the columns was in none of the rows."""
     for field, column in self._columns.items():
       if column in self._unseen:
         raise UserError(
@@ -97,20 +100,20 @@ def read_columns(
   places: Collection[str],
   data_dir: Path | None = None,
 ) -> dict[str, dict[str, Any]]:
-  """Columns of a container by themselves, whatever source reads its rows.
+  """Reads single columns of a container, whatever source reads its rows.
 
   Args:
-    path: as `containers.rows_of`.
-    names: of columns, "a.b" for b of the object a.
-    places: of the rows that are wanted, "path:number".
-    data_dir: of prepared TFDS data.
+    path: as in `containers.rows_of`.
+    names: names of columns; "a.b" is field b of the object a.
+    places: places of the rows that are wanted, "path:number".
+    data_dir: folder of prepared TFDS data.
 
   Returns:
     Place -> {name: value}; a value that a row lacks is None.
 
   Raises:
-    UserError: it can't be read, no row has a column of one of the names, or a
-      value is no plain one.
+    UserError: the container can't be read, none of its rows has one of the
+      columns, or a value can't be written as JSON.
   """
   wanted = {part for name in names for part in (name, name.partition(".")[0])}
   places, unseen = set(places), set(names)
@@ -138,7 +141,7 @@ def read_columns(
 
 
 def _at(row: dict[str, Any], column: str) -> Iterator[tuple[str, Any]]:
-  """Yields (name in the row, value) of a column that the row has."""
+  """Yields (top name in the row, value) of a column, if the row has it."""
   if column in row:
     yield column, row[column]
     return

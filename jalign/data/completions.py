@@ -1,4 +1,4 @@
-"""Rows with one response: to imitate, or labelled."""
+"""Reads rows with one response, which is to be imitated or has a label."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ from jalign.data.schema import (
   Report,
 )
 
-RESPONSE = ("response", "completion")  # what data sets call it
+RESPONSE = ("response", "completion")  # names of the field in data sets
 CONVERSATION = ("messages", "conversations")
 
 
@@ -71,11 +71,11 @@ def read_conversations(
   data_dir: Path | None = None,
   columns: Columns | None = None,
 ) -> tuple[list[ConversationRecord], Report]:
-  """Reads "messages" (or "conversations") of which every assistant turn is to
-  be imitated.
+  """Reads conversations of which every assistant turn is to be imitated.
 
-  Records are messages: `encode_conversations` takes the template that writes
-  them. With one here, conversations that it refuses are bad rows.
+  A row has "messages" (or "conversations"). Records keep the messages, and
+  `encode_conversations` takes the template that writes them. A template given
+  here only checks: a conversation that the template refuses is a bad row.
 
   Args, Returns, Raises: as at the top of `reading`.
   """
@@ -99,7 +99,9 @@ def read_binary(
   data_dir: Path | None = None,
   columns: Columns | None = None,
 ) -> tuple[list[BinaryRecord], Report]:
-  """Reads "prompt", "response" (or "completion") and "label": true or 1 where
+  """Reads responses with a label.
+
+  A row has "prompt", "response" (or "completion") and "label": true or 1 where
   the response is desirable, false or 0 where it isn't.
 
   Args, Returns, Raises: as at the top of `reading`.
@@ -119,7 +121,7 @@ def read_binary(
 def conversation_record(
   row: dict[str, Any], where: str, template: ChatTemplate | None
 ) -> ConversationRecord:
-  """A row of messages with one or more assistant turns."""
+  """The record of a row with messages; raises BadRow for a malformed row."""
   field = first_of(row, *CONVERSATION)
   messages = messages_of(require(row, field), field)
   last_turn(messages, field)
@@ -140,7 +142,11 @@ def conversation_record(
 def demonstration_record(
   row: dict[str, Any], where: str, template: ChatTemplate | None
 ) -> DemonstrationRecord:
-  """A row of messages, or of a prompt and a response."""
+  """The record of a row with messages, or with a prompt and a response.
+
+  Raises:
+    BadRow: the row has neither, or the template refuses it.
+  """
   if any(row.get(field) is not None for field in CONVERSATION):
     field = first_of(row, *CONVERSATION)
     prompt: Any
@@ -156,7 +162,11 @@ def demonstration_record(
 def binary_record(
   row: dict[str, Any], where: str, template: ChatTemplate | None
 ) -> BinaryRecord:
-  """A row of a prompt, a response and whether it is desirable."""
+  """The record of a row with a prompt, a response and its label.
+
+  Raises:
+    BadRow: the row lacks one of them, or the template refuses it.
+  """
   prompt, response = _prompt_and_response(row)
   label = require(row, "label")
   if not isinstance(label, bool | int | float) or label not in (0, 1):

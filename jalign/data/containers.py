@@ -1,11 +1,11 @@
-"""Containers: whatever holds rows yields places and rows, and nothing else.
+"""Containers of rows: files, folders and data sets that yield (place, row).
 
-A row is a dict of plain values, whatever the container: what its fields must
-be is the business of the sources. A row that the container itself cannot read
-comes as a `BadRow` in its place, so that readers may count it.
+A row is a dict of plain values, whatever the container. What its fields must be
+is for the sources to say. A row that the container itself cannot read comes as
+a `BadRow`, so that readers may count it.
 
-  FILE.jsonl, FILE.jsonl.gz   a JSON object a line; any other name as well
-  FILE.parquet                or a folder of such files
+  FILE.jsonl, FILE.jsonl.gz   a JSON object per line; also any other file name
+  FILE.parquet                or a folder of parquet files
   FOLDER                      written by `datasets.Dataset.save_to_disk`
   tfds:NAME[/CONFIG][:SPLIT]  prepared as array_record in a local data_dir
 """
@@ -30,21 +30,21 @@ def rows_of(
   data_dir: Path | None = None,
   fields: Collection[str] | None = None,
 ) -> Rows:
-  """Yields (place, row) of what `path` names; places are "path:number".
+  """Yields (place, row) for each row of `path`; a place is "path:number".
 
-  Numbers are 1-based: lines of a text file (blank lines count but are no
-  rows), rows of anything else.
+  Numbers start at 1. They count the lines of a text file (blank lines count but
+  are no rows), and the rows of any other container.
 
   Args:
     path: a file, a folder, or "tfds:...".
     data_dir: folder of prepared TFDS data; default $TFDS_DATA_DIR, then
       ~/tensorflow_datasets.
     fields: names of the fields that are wanted: containers of columns decode
-      no other, and give `UNREAD` for it. None wants all.
+      no others, and give `UNREAD` for them. None wants all.
 
   Raises:
-    UserError: it isn't there, cannot be read as what it says it is, or has no
-      end: a pipe, a device, a file that unpacks to far more than its size, a
+    UserError: `path` isn't there, cannot be read as what its name says, or has
+      no end: a pipe, a device, a file that unpacks to far more than its size, a
       row of more than `lines.MAX_ROW` bytes.
   """
   name = os.fspath(path)
@@ -102,7 +102,7 @@ def _folder_rows(folder: pathlib.Path, fields: Collection[str] | None) -> Rows:
 
 
 def _kind(shard: pathlib.Path) -> str:
-  """What the files of one split share: "train" of train-00000-of-00002.
+  """The name that a split's files share: "train" of train-00000-of-00002.
 
   It is "" for 0000.parquet, as hubs name the files of a folder of one split.
   """
@@ -111,7 +111,7 @@ def _kind(shard: pathlib.Path) -> str:
 
 
 def _in_order(shard: pathlib.Path) -> list[tuple[int, str]]:
-  """Sorts 2 before 10."""
+  """A sort key that puts file 2 before file 10."""
   parts = re.split(r"(\d+)", shard.name)
   return [(int(p) if p.isdecimal() else 0, p) for p in parts]
 

@@ -1,8 +1,9 @@
-"""Rows of conversations: lists of turns, as messages or as plain text.
+"""Reads conversations in rows: lists of messages, or plain texts.
 
 A prompt or a response is a text, or a list of messages `{"role", "content"}`
-(ShareGPT's `{"from", "value"}` is the same). Messages need a chat template;
-plain texts go through it where one is given, and stay as they are otherwise.
+(ShareGPT's `{"from", "value"}` means the same). Messages need a chat template.
+Plain texts are written by the template if there is one, and stay as they are
+otherwise.
 """
 
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from jalign.errors import UserError
 
 Messages = list[dict[str, Any]]
 
-_ROLES = {  # what data sets call the roles of chat templates
+_ROLES = {  # role in data sets -> role in chat templates
   "system": "system",
   "developer": "developer",
   "user": "user",
@@ -38,15 +39,16 @@ _ROLES = {  # what data sets call the roles of chat templates
 
 
 def messages_of(value: Any, field: str, wanted: str = "") -> Messages:
-  """The messages in a field, with the names that chat templates know.
+  """The messages in a field, with the keys and roles that templates know.
 
   Args:
     value: what the field holds.
     field: its name, for errors.
-    wanted: what else it might have been, for errors: "a string or ".
+    wanted: what else the field might hold, for errors: "a string or ".
 
   Raises:
-    BadRow: not a list of turns with a known role and a text each.
+    BadRow: the value is not a list of turns that each have a known role and a
+      text.
   """
   value = rows_of_columns(value, field)
   if not isinstance(value, list) or not value:
@@ -75,7 +77,7 @@ def _message(turn: Any, field: str) -> dict[str, Any]:
       f"The roles are {', '.join(dict.fromkeys(_ROLES.values()))}. {SKIP}",
     )
   if content is None and (turn.get("tool_calls") or role == "tool"):
-    content = ""  # the turn is its calls; or a tool that returns nothing
+    content = ""  # the turn has calls only, or a tool returned nothing
   others = {
     key: v
     for key, v in turn.items()
@@ -93,15 +95,15 @@ def _message(turn: Any, field: str) -> dict[str, Any]:
   return {"role": _ROLES[role], "content": _content(content, field), **others}
 
 
-# What templates write of a message beside its content.
+# Texts of a message that templates write beside its content.
 _TEXTS = ("name", "reasoning_content", "reasoning", "thinking")
 
 
 def _content(value: Any, field: str) -> str:
   """The text of a message.
 
-  Text in parts, [{"type": "text", "text": ...}, ...], is one text, as the
-  templates that read parts write it; so that other templates can, too.
+  Text in parts, [{"type": "text", "text": ...}, ...], becomes one text, as the
+  templates that read parts write it; so other templates can write it, too.
   """
   value = rows_of_columns(value, field) if value else value
   if isinstance(value, str):
@@ -130,20 +132,23 @@ def _content(value: Any, field: str) -> str:
 
 
 def is_blank(said: str | Messages) -> bool:
-  """Whether a text, or messages, have neither text nor calls."""
+  """Whether a text, or messages, hold neither text nor tool calls."""
   if isinstance(said, str):
     return not said.strip()
   return not any(m["content"].strip() or m.get("tool_calls") for m in said)
 
 
 def turns(value: Any, field: str, role: str) -> str | Messages:
-  """A plain text, or the messages in a field.
+  """The plain text in a field, or its messages.
 
   Args:
     value: what the field holds.
     field: its name, for errors.
-    role: "user" where the last turn must be someone else's than the
-      assistant's, "assistant" where all must be the assistant's.
+    role: "user" for a prompt, whose last turn must not be the assistant's;
+      "assistant" for a response, whose turns must all be the assistant's.
+
+  Raises:
+    BadRow: the value is neither, or the wrong role speaks.
   """
   if isinstance(value, str):
     return value
@@ -158,13 +163,13 @@ def turns(value: Any, field: str, role: str) -> str | Messages:
     raise BadRow(
       "roles",
       f"field {field!r} has turns that are not the assistant's.",
-      f"Its prompt is a field of its own. {SKIP}",
+      f"Put the prompt into a field of its own. {SKIP}",
     )
   return messages
 
 
 def group_of_turns(prompt: str | Sequence[dict[str, Any]]) -> str:
-  """The split key: the first user turn, or what a plain prompt gives."""
+  """A prompt's split key: its first user turn, or `group_of` a plain text."""
   if isinstance(prompt, str):
     return group_of(prompt)
   users = [m["content"] for m in prompt if m["role"] == "user"]
@@ -178,19 +183,20 @@ def exchange(
   where: str,
   name: str = "",
 ) -> tuple[str, str]:
-  """(prompt, response) as the model reads them.
+  """(prompt, response) as texts that the model reads.
 
   Args:
-    prompt: not blank; checked.
-    response: not blank; checked.
-    template: None keeps plain texts as they are.
-    where: "file:line".
-    name: "chosen", for errors on the response.
+    prompt: a text or messages, not blank.
+    response: a text or messages, not blank.
+    template: what writes the messages; None keeps plain texts as they are.
+    where: "file:line", for errors.
+    name: which response it is, say "chosen", for errors.
 
   Raises:
-    UserError: messages without a template: no setting of the reader's can
-      skip all rows of a file.
-    BadRow: a blank text, or the template refuses.
+    UserError: there are messages and no template. That is no bad row, since
+      skipping bad rows would leave none of the file.
+    BadRow: a text is blank, or the template refuses the messages or writes
+      nothing of the response.
   """
   if is_blank(prompt):
     raise empty_prompt()
@@ -217,24 +223,24 @@ def exchange(
 def one_prompt(
   exchanges: Sequence[tuple[str, str]],
 ) -> tuple[str, tuple[str, ...]]:
-  """(prompt, responses) of exchanges that answer the same messages.
+  """(prompt, responses) of several exchanges that answer the same messages.
 
   A template may write some answers after what its generation prompt opens and
-  others without it: the prompt ends where all of them agree.
+  others without that opening: the prompt ends where all exchanges agree.
   """
   prompt = min((start for start, _ in exchanges), key=len)
   return prompt, tuple(start[len(prompt) :] + said for start, said in exchanges)
 
 
 def end_of(template: ChatTemplate | None) -> str | None:
-  """`PreferenceRecord.end` of texts that a template writes."""
+  """`PreferenceRecord.end` of what a template writes; None for plain texts."""
   return None if template is None or template.plain else template.end
 
 
 def opening(
   prompt: str | Messages, template: ChatTemplate | None, where: str
 ) -> str:
-  """A prompt without a response; arguments and errors as `exchange`."""
+  """A prompt without a response; Args and Raises as in `exchange`."""
   if is_blank(prompt):
     raise empty_prompt()
   if template is None:
@@ -247,7 +253,7 @@ def opening(
 
 
 def no_template(where: str) -> UserError:
-  """Messages are no text until a template says how to write them."""
+  """The error for messages without a template to write them as text."""
   return UserError(
     "the row holds messages, and there is no chat template to write them with.",
     where=where,
@@ -257,7 +263,7 @@ def no_template(where: str) -> UserError:
 
 
 def last_turn(messages: Messages, field: str) -> tuple[Messages, Messages]:
-  """(all but the last turn, the last turn, which is the assistant's)."""
+  """(all turns but the last, the last turn, which must be the assistant's)."""
   if len(messages) < 2 or messages[-1]["role"] != "assistant":
     raise BadRow(
       "roles",
@@ -273,7 +279,8 @@ def shared_prompt(
   """(prompt, chosen, rejected) of two whole conversations.
 
   Raises:
-    BadRow: they part before the last assistant turn.
+    BadRow: the conversations differ before the last assistant turn, or one of
+      them doesn't end with an assistant turn.
   """
   prompt, good = last_turn(chosen, "chosen")
   other, bad = last_turn(rejected, "rejected")
@@ -287,7 +294,7 @@ def shared_prompt(
 
 
 def check_same_prompt(prompt: Any, messages: Messages) -> None:
-  """A prompt beside whole conversations must be theirs."""
+  """Raises BadRow if a prompt isn't what the whole conversations begin with."""
   if isinstance(prompt, str):
     same = any(m["content"].strip() == prompt.strip() for m in messages)
   else:

@@ -1,8 +1,8 @@
-"""Records of one kind become records of another; pure functions.
+"""Pure functions that turn records of one kind into records of another.
 
-What can't be converted is counted in the `Report` that comes back, by the
-record that it was part of. Records made from a part of another add the part to
-its place, "file:3#2-1", so that places stay different.
+The `Report` that comes back counts what can't be converted, under the place of
+the record that it was part of. Records made from a part of another record add
+the part to its place, "file:3#2-1", so that places stay different.
 """
 
 import itertools
@@ -26,9 +26,9 @@ def best_and_worst(
 ) -> tuple[list[PreferenceRecord], Report]:
   """A pair from each list: its best response against its worst.
 
-  The first of the best and the last of the worst. A list whose scores are all
-  equal is skipped as a tie, and one whose two responses are equal texts as
-  identical.
+  Of several best responses the first is chosen, of several worst ones the last
+  is rejected. A list whose scores are all equal is skipped as a tie, and a list
+  whose best and worst response are the same text is skipped as identical.
 
   Returns:
     (pairs with their scores, report over the lists).
@@ -48,8 +48,8 @@ def all_ordered(
 ) -> tuple[list[PreferenceRecord], Report]:
   """Every pair of a list's responses whose scores differ; ties are skipped.
 
-  A list of K gives up to K (K - 1) / 2 pairs: lists of different lengths then
-  weigh differently.
+  A list of K responses gives up to K (K - 1) / 2 pairs, so that longer lists
+  weigh more.
 
   Returns:
     (pairs with their scores, report over the candidate pairs).
@@ -67,7 +67,7 @@ def all_ordered(
 def _pairs(
   candidates: Iterable[tuple[RankedRecord, int, int]],
 ) -> tuple[list[PreferenceRecord], Report]:
-  """Pairs of (list, number of the better, number of the worse)."""
+  """Pairs of (list, index of the better response, index of the worse one)."""
   pairs: list[PreferenceRecord] = []
   skipped: list[Skipped] = []
   for record, i, j in candidates:
@@ -96,10 +96,10 @@ def _pairs(
 def label_by_score(
   records: Iterable[RankedRecord], threshold: float
 ) -> list[BinaryRecord]:
-  """Every response by itself, desirable if its score is `threshold` or more.
+  """Labels each response: desirable if its score is `threshold` or more.
 
   Raises:
-    UserError: the threshold is not a number.
+    UserError: the threshold is NaN.
   """
   if threshold != threshold:
     raise UserError("threshold is nan.", remedy="Give a number.")
@@ -121,7 +121,7 @@ def label_by_score(
 
 
 def label_by_side(records: Iterable[PreferenceRecord]) -> list[BinaryRecord]:
-  """Two of each pair: the chosen response, desirable, and the rejected one."""
+  """Two records per pair: chosen as desirable, rejected as not desirable."""
   return [
     BinaryRecord(
       record.prompt,
@@ -143,7 +143,7 @@ def label_by_side(records: Iterable[PreferenceRecord]) -> list[BinaryRecord]:
 def chosen_demonstrations(
   records: Iterable[PreferenceRecord],
 ) -> list[DemonstrationRecord]:
-  """The chosen response of each pair."""
+  """The chosen response of each pair, as a demonstration."""
   return [
     DemonstrationRecord(r.prompt, r.chosen, r.source, r.group, r.plain, r.end)
     for r in records
@@ -153,7 +153,10 @@ def chosen_demonstrations(
 def best_demonstrations(
   records: Iterable[RankedRecord],
 ) -> list[DemonstrationRecord]:
-  """The best response of each list; the first of the best, where they tie."""
+  """The best response of each list, as a demonstration.
+
+  Of several best responses it is the first.
+  """
   return [
     DemonstrationRecord(
       r.prompt,
@@ -167,7 +170,8 @@ def best_demonstrations(
   ]
 
 
-# What turns the records of a source into those that a loss takes.
+# Name in configs -> what turns the records of a source into records that a loss
+# takes, with a report of what was left out.
 CONVERSIONS: dict[str, Callable[[Any], tuple[list[Any], Report | None]]] = {
   "best_and_worst": best_and_worst,
   "all_ordered": all_ordered,
@@ -187,14 +191,15 @@ def convert(
 
   Args:
     name: a key of `CONVERSIONS`.
-    records: of the kind that it takes.
+    records: of the kind that the conversion takes.
 
   Returns:
-    (records, report of what was left out; None where nothing can be).
+    (records, report of what was left out); the report is None for conversions
+    that leave nothing out.
 
   Raises:
-    UserError: there is no such conversion, it takes other records, or nothing
-      is left.
+    UserError: there is no such conversion, the conversion takes other records,
+      or no record is left.
   """
   if name not in CONVERSIONS:
     raise UserError(

@@ -1,4 +1,4 @@
-"""Pairs and prompts become token ids; `limits` says how a row is built."""
+"""Turns pairs and prompts into token ids; `limits` says how a row is built."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -20,17 +20,17 @@ from jalign.errors import UserError
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EncodedPair:
-  """Token ids of a pair; int32 arrays.
+  """Token ids of a pair, as int32 arrays.
 
   Attributes:
-    prompt: [n] ids with what begins the text, n > 0.
-    chosen: [n] ids with the end that closes it, unless cut.
-    rejected: [n] the same.
+    prompt: [n] ids, n > 0, with the tokens that begin the text.
+    chosen: [n] ids, with the token that ends the response unless it was cut.
+    rejected: [n] ids, like `chosen`.
     source: "file:line" of the record.
-    preference: of the record.
-    chosen_score: of the record.
-    rejected_score: of the record.
-    cut: tokens dropped from (prompt, chosen, rejected).
+    preference: the record's, if it has one.
+    chosen_score: the record's, if it has one.
+    rejected_score: the record's, if it has one.
+    cut: numbers of tokens dropped from (prompt, chosen, rejected).
   """
 
   prompt: np.ndarray
@@ -66,12 +66,12 @@ def encode_prompts(
   tokenizer: Tokenizer,
   max_prompt_tokens: int | None = None,
 ) -> list[EncodedPrompt]:
-  """Token ids of the records' prompts.
+  """Encodes the records' prompts.
 
   Args:
     records: of any kind that has a prompt.
-    tokenizer: see `limits.prompt_ids`.
-    max_prompt_tokens: the oldest tokens beyond it are dropped; None for all.
+    tokenizer: encodes the prompts as in `limits.prompt_ids`.
+    max_prompt_tokens: longer prompts lose their oldest tokens; None keeps all.
 
   Raises:
     UserError: a prompt has no token.
@@ -90,11 +90,11 @@ def encode_prompts(
 def encode_pair(
   record: PreferenceRecord, tokenizer: Tokenizer, limits: Limits
 ) -> EncodedPair:
-  """Token ids of a pair, cut to the limits.
+  """Encodes a pair, cut to the limits.
 
   Args:
     record: the pair.
-    tokenizer: for prompt and responses.
+    tokenizer: encodes the prompt and the responses.
     limits: where to cut.
 
   Raises:
@@ -106,7 +106,7 @@ def encode_pair(
 def _encode(
   record: PreferenceRecord, tokenizer: Tokenizer, limits: Limits
 ) -> tuple[EncodedPair, int]:
-  """(the pair, `limits.Encoded.joined`)."""
+  """(encoded pair, `limits.Encoded.joined` of it)."""
   responses = (record.chosen, record.rejected)
   encoded = encode_texts(record, responses, tokenizer, limits)
   chosen, rejected = encoded.responses
@@ -126,11 +126,14 @@ def _encode(
 def encode_pairs(
   records: Iterable[PreferenceRecord], tokenizer: Tokenizer, limits: Limits
 ) -> tuple[list[EncodedPair], Truncation]:
-  """`encode_pair` of each record, and what was cut.
+  """Encodes each pair with `encode_pair`.
+
+  Returns:
+    (encoded pairs, what was cut from them).
 
   Raises:
-    UserError: as `encode_pair`; or some records have a preference or a score
-      and some have none, since a loss would use it for all or for none.
+    UserError: as in `encode_pair`; or only some of the records have a
+      preference or a score, which a loss uses for all records or for none.
   """
   records = list(records)
   for field in ("preference", "chosen_score", "rejected_score"):
@@ -165,14 +168,18 @@ def prompt_length(prompt: EncodedPrompt) -> int:
 
 
 def all_or_none(records: Sequence[Any], field: str) -> np.ndarray | None:
-  """[n] float32 of a field that all records have; None if none has it."""
+  """The values of a field, [n] float32; None if no record has the field.
+
+  Raises:
+    UserError: only some of the records have the field.
+  """
   values = [getattr(record, field) for record in records]
   missing = [r.source for r, v in zip(records, values) if v is None]
   if len(missing) == len(values):
     return None
   if missing:
     raise UserError(
-      f"has no {field!r}, though {len(values) - len(missing)} of "
+      f"the record has no {field!r}, though {len(values) - len(missing)} of "
       f"{len(values)} records have one.",
       where=missing[0],
       remedy="Give it for all records or for none.",

@@ -1,9 +1,9 @@
-"""What is in a file of data, and what is wrong with it, before training.
+"""Describes a file of data, and what may be wrong with it, before training.
 
 `check_file` reads a file as training would, leaving bad rows out, and looks for
 what spoils a run quietly: repeated rows, pairs labelled both ways, prompts
 that are also in the evaluation data, a preference for the longer response.
-Nothing that it finds is an error: that is for the reader to judge.
+None of these findings is an error: the reader is to judge them.
 """
 
 import dataclasses
@@ -38,17 +38,17 @@ from jalign.errors import UserError
 
 
 class CheckedRecord(NamedTuple):
-  """A record of any kind, as far as checking goes.
+  """A record of any kind, reduced to what the checks compare.
 
   Attributes:
     source: "file:line".
     group: split key.
-    prompt: its text.
-    responses: their texts.
-    row: equal for records that are exact duplicates.
-    asked: equal for records that label the same thing; None if none can
-      contradict it.
-    label: what it says about that.
+    prompt: text of the prompt.
+    responses: texts of the responses.
+    row: a key that is equal for exact duplicates.
+    asked: a key that is equal for records that label the same thing; None for
+      kinds of records that can't contradict each other.
+    label: the record's label, to compare among records of equal `asked`.
   """
 
   source: str
@@ -66,11 +66,11 @@ class Overlap:
 
   Attributes:
     path: the other file.
-    report: of reading it.
-    prompts: places of the records whose prompt is in the other, too.
-    groups: the same for split keys.
-    rows: the same for whole rows.
-    conflicts: (place, place in the other) with opposite labels.
+    report: of reading the other file.
+    prompts: places of the records whose prompt is also in the other file.
+    groups: places of the records whose split key is also in the other file.
+    rows: places of the records that are also in the other file as a whole.
+    conflicts: (place, place in the other file) of opposite labels.
   """
 
   path: str
@@ -87,16 +87,16 @@ class Check:
 
   Attributes:
     source: name of the source that read the file.
-    guessed: whether it was guessed from the first row.
-    plain_chat: conversations were written with `PLAIN_CHAT`, for want of a
-      template.
+    guessed: whether the source was guessed from the first row.
+    plain_chat: whether conversations were written with `PLAIN_CHAT`, for want
+      of a template.
     report: of reading the file.
     lengths: ("prompts" or "responses", "characters" or "tokens") -> spread.
-    duplicates: (place, place of the first) of every repeated row.
-    different_prompts: of all of them.
-    conflicts: (place, earlier place) with opposite labels.
-    balance: facts about labels and scores, by name.
-    overlap: with the other file, if one was given.
+    duplicates: (place, place of the first such row) of every repeated row.
+    different_prompts: number of different prompts among the records.
+    conflicts: (place, earlier place) of opposite labels.
+    balance: statistics of labels and scores, by name.
+    overlap: what the file shares with the other file, if one was given.
   """
 
   source: str
@@ -112,7 +112,7 @@ class Check:
 
   @property
   def problems(self) -> tuple[Skipped, ...]:
-    """Rows that were skipped, and why, in the order of the file."""
+    """The rows that were skipped, and why, in the order of the file."""
     return self.report.skipped
 
 
@@ -132,10 +132,10 @@ def check_file(
     path: what to read; see `containers`.
     source: a key of `SOURCES`; None guesses it from the first good row.
     against: another file of the same source, such as the evaluation data.
-    tokenizer: to count tokens, too.
-    template: for conversations; None writes them with `PLAIN_CHAT`.
-    data_dir: of prepared TFDS data.
-    columns: the files' names for the source's fields, as `reading` says.
+    tokenizer: counts tokens as well as characters.
+    template: writes conversations; None writes them with `PLAIN_CHAT`.
+    data_dir: folder of prepared TFDS data.
+    columns: the files' names for the source's fields; see `reading`.
 
   Raises:
     UserError: a file cannot be read, has no usable row, or has rows of no
@@ -176,20 +176,20 @@ def check_file(
 def guess(
   path: Path, data_dir: Path | None = None, columns: Columns | None = None
 ) -> str:
-  """The source whose shape the first good row has; errors as `check_file`."""
+  """Guesses the source from the first good row; Raises as in `check_file`."""
   renamed, rows = _rows(path, data_dir, columns)
   where, row = _first_row(rows, path)
   try:
     return guess_source(row)
   except UserError as error:
-    renamed.check(os.fspath(path))  # a wrong name is why it has no shape
+    renamed.check(os.fspath(path))  # a wrong column name explains the shape
     raise UserError(error.problem, where=where, remedy=error.remedy) from None
 
 
 def _rows(
   path: Path, data_dir: Path | None, columns: Columns | None
 ) -> tuple[Renamed, Rows]:
-  """Rows by the names that sources have; of columns, what tells a shape."""
+  """Rows with the sources' names, and only the columns that tell a shape."""
   fields = shape_fields()
   renamed = Renamed(columns or {}, {*fields, *(columns or ())})
   rows = rows_of(path, data_dir, renamed.wanted)
@@ -213,7 +213,7 @@ def _first_row(rows: Rows, path: Path) -> tuple[str, dict[str, Any]]:
 def holds_messages(
   path: Path, data_dir: Path | None = None, columns: Columns | None = None
 ) -> bool:
-  """Whether any row of a file has a list of messages, or is a tree's."""
+  """Whether any row of a file has a list of messages, or belongs to a tree."""
   return any(
     "parent_id" in row or any(_is_message(value) for value in row.values())
     for _, row in _rows(path, data_dir, columns)[1]
@@ -261,13 +261,13 @@ def _checked(record: Any) -> CheckedRecord:
 
 
 def _said(message: Mapping[str, Any]) -> str:
-  """The text of a message, and its calls."""
+  """The text of a message, and its tool calls."""
   calls = message.get("tool_calls")
   return "\n".join([message["content"], *([_whole(calls)] if calls else [])])
 
 
 def _whole(value: Any) -> str:
-  """Equal for values that are equal at every depth."""
+  """A text that is equal for values that are equal at every depth."""
   return json.dumps(value, sort_keys=True)
 
 
@@ -286,8 +286,8 @@ def _duplicates(
 def _conflicts(
   examples: Iterable[CheckedRecord], before: Iterable[CheckedRecord] = ()
 ) -> tuple[tuple[str, str], ...]:
-  """(place, earlier place) of opposite labels: among the examples, or between
-  them and those `before`."""
+  """(place, earlier place) of opposite labels: among the examples or, if
+  `before` isn't empty, between the examples and `before`."""
   said: defaultdict[Hashable, dict[Hashable, str]] = defaultdict(dict)
   before = list(before)
   for example in before:
@@ -327,7 +327,7 @@ def _lengths(
   examples: Sequence[CheckedRecord], tokenizer: Tokenizer | None
 ) -> dict[tuple[str, str], Spread]:
   spreads = {}
-  texts = {  # (what comes before, text)
+  texts = {  # (text that comes before, text)
     "prompts": dict.fromkeys(("", example.prompt) for example in examples),
     "responses": [(e.prompt, r) for e in examples for r in e.responses],
   }

@@ -1,4 +1,4 @@
-"""What `check_file` found, as lines to read."""
+"""Writes the findings of `check_file` as lines of text."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -6,7 +6,7 @@ from jalign.data.file_check import Check, Overlap, Spread
 from jalign.data.schema import line_of, name_lines
 from jalign.errors import printable
 
-_SHOWN = 5  # of the things that are listed one by one
+_SHOWN = 5  # entries of a list that are shown
 
 
 def describe(check: Check) -> list[str]:

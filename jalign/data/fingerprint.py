@@ -1,4 +1,4 @@
-"""A hash of encoded examples and of their order."""
+"""Hashes encoded examples and their order."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,10 +13,13 @@ def fingerprint_of(
   """A hash of the examples and of what decides their order.
 
   Args:
-    encoded: the examples: their ids, scores and labels count.
-    order: what else does.
-    separated: whether each array's length is hashed before it, so that the
-      ids [1, 2] and [3] aren't [1] and [2, 3].
+    encoded: the examples; their ids, scores and labels enter the hash.
+    order: everything else that decides the order.
+    separated: whether the length of each array is hashed before the array, so
+      that the ids [1, 2] and [3] differ from [1] and [2, 3].
+
+  Returns:
+    16 hexadecimal digits.
   """
   digest = hashlib.sha256(repr(order).encode())
   for value in (v for example in encoded for v in vars(example).values()):

@@ -1,4 +1,4 @@
-"""Groups of records: the split that keeps them whole, and their prompts."""
+"""Splits records so that a prompt's records stay together; unique prompts."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -27,7 +27,7 @@ Record = TypeVar(
 
 
 def unique_prompts(records: Iterable[Prompted]) -> list[PromptRecord]:
-  """The different prompts of some records, in order of first appearance."""
+  """The different prompts of the records, in order of first appearance."""
   prompts: dict[str, PromptRecord] = {}
   for row in records:
     prompts.setdefault(
@@ -43,9 +43,9 @@ def split(
   """Splits records by group into training and evaluation parts.
 
   A group goes to evaluation if the hash of (seed, group) falls below
-  `eval_fraction`. So where a record goes depends on nothing but its group, the
-  fraction and the seed: not on the order, nor on the other records; and a
-  smaller fraction gives a subset of the evaluation records of a larger one.
+  `eval_fraction`. So the part that a record goes to depends on nothing but its
+  group, the fraction and the seed: not on the order, nor on the other records;
+  and the evaluation part of a smaller fraction is a subset of a larger one's.
 
   Args:
     records: anything with a `group`.
@@ -56,7 +56,7 @@ def split(
     (train, evaluation), each in the given order.
 
   Raises:
-    UserError: the fraction is out of range, or a part is empty.
+    UserError: the fraction is out of range, or one of the parts is empty.
   """
   if not 0 < eval_fraction < 1:
     raise UserError(

@@ -1,4 +1,4 @@
-"""Ranked lists and labelled responses become token ids."""
+"""Turns ranked lists and labelled responses into token ids."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -17,14 +17,15 @@ from jalign.data.tokenizer import Tokenizer
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EncodedList:
-  """Token ids of a list; int32 arrays.
+  """Token ids of a ranked list, as int32 arrays.
 
   Attributes:
-    prompt: [n] ids with what begins the text, n > 0.
-    responses: one [n] each, with the end that closes it, unless cut.
+    prompt: [n] ids, n > 0, with the tokens that begin the text.
+    responses: K arrays of ids [n], each with the token that ends the response
+      unless it was cut.
     scores: [K] float32, higher is better.
     source: "file:line" of the record.
-    cut: tokens dropped from (prompt, first response, second ...).
+    cut: numbers of tokens dropped from (prompt, first response, second ...).
   """
 
   prompt: np.ndarray
@@ -36,14 +37,14 @@ class EncodedList:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EncodedBinary:
-  """Token ids of a labelled response; int32 arrays.
+  """Token ids of a labelled response, as int32 arrays.
 
   Attributes:
-    prompt: [n] ids with what begins the text, n > 0.
-    response: [n] ids with the end that closes it, unless cut.
+    prompt: [n] ids, n > 0, with the tokens that begin the text.
+    response: [n] ids, with the token that ends the response unless it was cut.
     desirable: the label.
     source: "file:line" of the record.
-    cut: tokens dropped from (prompt, response).
+    cut: numbers of tokens dropped from (prompt, response).
   """
 
   prompt: np.ndarray
@@ -56,12 +57,15 @@ class EncodedBinary:
 def encode_lists(
   records: Iterable[RankedRecord], tokenizer: Tokenizer, limits: Limits
 ) -> tuple[list[EncodedList], Truncation]:
-  """Token ids of ranked lists, cut to the limits, and what was cut.
+  """Encodes ranked lists, cut to the limits.
 
   Args:
     records: the lists.
-    tokenizer: for prompts and responses.
+    tokenizer: encodes prompts and responses.
     limits: where to cut.
+
+  Returns:
+    (encoded lists, what was cut from them).
 
   Raises:
     UserError: a prompt has no token, or leaves no room for a response.
@@ -94,7 +98,7 @@ def encode_lists(
 def encode_binary(
   records: Iterable[BinaryRecord], tokenizer: Tokenizer, limits: Limits
 ) -> tuple[list[EncodedBinary], Truncation]:
-  """Token ids of labelled responses; arguments and errors as `encode_lists`."""
+  """Encodes labelled responses; Args, Returns, Raises as in `encode_lists`."""
   responses, joined = [], 0
   for record in records:
     encoded = encode_texts(record, (record.response,), tokenizer, limits)
@@ -120,12 +124,12 @@ def encode_binary(
 
 
 def list_length(encoded: EncodedList) -> int:
-  """Tokens of the longest row of a list."""
+  """Tokens of a list's longest row: the prompt with the longest response."""
   return len(encoded.prompt) + max(map(len, encoded.responses))
 
 
 def list_size(encoded: Iterable[EncodedList]) -> int:
-  """Responses of the longest list: K of their batches."""
+  """Responses of the longest list, which is K of the lists' batches."""
   return max(len(ranked.responses) for ranked in encoded)
 
 

@@ -1,16 +1,17 @@
-"""Where sequences are cut, how, and how many were.
+"""Where and how sequences are cut, and how many were.
 
 A row is
 
     [bos] prompt response end
                  ^^^^^^^^^^^^ scored
 
-with the ids that the text has in one piece, but for the border between prompt
-and response: it is a border between tokens whatever the response, as it is when
-responses are sampled. Rows where a token would lie across it are counted.
+Its ids are those of the text encoded in one piece, except at the border between
+prompt and response. That is a border between tokens whatever the response, as
+it is when responses are sampled. Rows in which a token would lie across the
+border are counted.
 
-What begins a text is what the tokenizer's own post-processor or the chat
-template puts there, once; one token ends the response (`Tokenizer.end_ids`).
+The tokenizer's own post-processor or the chat template puts the beginning of
+sequence there, once; one token ends the response (`Tokenizer.end_ids`).
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ from jalign.data.schema import Prompted
 from jalign.data.tokenizer import Tokenizer
 from jalign.errors import UserError
 
-_SAID = {  # what a part of an example is called in a sentence
+_SAID = {  # part of an example -> its name in a sentence
   "prompts": "prompts (oldest tokens)",
   "chosen": "chosen responses (end)",
   "rejected": "rejected responses (end)",
@@ -36,16 +37,16 @@ _SAID = {  # what a part of an example is called in a sentence
 class Limits:
   """Where sequences are cut, in tokens.
 
-  A prompt keeps its end: its oldest tokens go first (never the beginning of
-  sequence). A response keeps its beginning; a cut response has no
-  end, since it did not end there.
+  A prompt keeps its end: its oldest tokens are dropped first, but never the
+  beginning of sequence. A response keeps its beginning. A cut response has no
+  end token, since the text did not end there.
 
   Attributes:
-    max_tokens: of prompt and response together: the longest bucket.
-    max_prompt_tokens: of a prompt with its beginning-of-sequence token; None
-      cuts no prompt.
-    max_response_tokens: of a response with its end; None
-      for what the prompt leaves of `max_tokens`.
+    max_tokens: limit of prompt and response together: the longest bucket.
+    max_prompt_tokens: limit of a prompt including its beginning of sequence;
+      None cuts no prompt.
+    max_response_tokens: limit of a response including its end; None for what
+      the prompt leaves of `max_tokens`.
   """
 
   max_tokens: int
@@ -72,9 +73,9 @@ class Cut(NamedTuple):
   """What the limits cut from one part of the examples.
 
   Attributes:
-    of: texts of that part.
-    cut: those that lost tokens.
-    tokens: tokens dropped from them.
+    of: number of texts of that part.
+    cut: number of those texts that lost tokens.
+    tokens: number of tokens dropped from them.
   """
 
   of: int
@@ -88,11 +89,12 @@ class Truncation:
 
   Attributes:
     noun: what an example is, in the plural: "pairs".
-    count: examples encoded.
-    parts: "prompts", "chosen", ... -> what they lost.
-    identical: pairs whose two responses became equal: they teach nothing.
-    joined: responses whose first token would begin in the prompt if both were
-      encoded as one text.
+    count: number of examples encoded.
+    parts: "prompts", "chosen", ... -> what was cut from that part.
+    identical: number of pairs (or lists) whose responses became equal, so that
+      they teach nothing.
+    joined: number of responses whose first token would begin in the prompt if
+      prompt and response were encoded as one text.
     parted: (conversations taken apart into turns, turns that they became).
   """
 
@@ -105,12 +107,12 @@ class Truncation:
 
   @property
   def notes(self) -> list[str]:
-    """What else became of the examples, in sentences."""
+    """What else happened to the examples, in sentences."""
     notes = []
     if self.joined:
       notes.append(
-        f"{self.joined} responses begin with what would be one token with the"
-        " prompt's end: kept apart"
+        f"{self.joined} responses begin inside what would be one token with"
+        " the prompt's end; prompt and response are kept apart"
       )
     if self.parted[0]:
       notes.append(
@@ -137,7 +139,7 @@ class Truncation:
     return text + apart
 
   def to_dict(self) -> dict[str, Any]:
-    """The same as plain values for a JSON file."""
+    """The counts as plain values for a JSON file."""
     parts = self.parts.items()
     return {
       self.noun: self.count,
@@ -151,7 +153,7 @@ class Truncation:
 
 
 def count_cuts(dropped: Iterable[int]) -> Cut:
-  """A `Cut` from the tokens dropped from each text of a part."""
+  """Makes a `Cut` from the tokens dropped from each text of a part."""
   tokens = list(dropped)
   return Cut(len(tokens), sum(n > 0 for n in tokens), sum(tokens))
 
@@ -161,10 +163,11 @@ class Encoded(NamedTuple):
 
   Attributes:
     prompt: [n] int32, n > 0.
-    responses: one [n] int32 each, with the end that closes it, unless cut.
-    cut: tokens dropped from (prompt, first response, second ...).
-    joined: responses whose first token would begin in the prompt if both were
-      encoded as one text; the border is kept.
+    responses: int32 arrays [n], each with the token that ends the response
+      unless it was cut.
+    cut: numbers of tokens dropped from (prompt, first response, second ...).
+    joined: number of responses whose first token would begin in the prompt if
+      prompt and response were encoded as one text; they are kept apart.
   """
 
   prompt: np.ndarray
@@ -179,18 +182,18 @@ def encode_texts(
   tokenizer: Tokenizer,
   limits: Limits,
 ) -> Encoded:
-  """Token ids of a record's prompt and of responses to it.
+  """Encodes a record's prompt and responses to it.
 
   Args:
-    record: whose prompt it is.
-    responses: the texts.
-    tokenizer: of all of them.
+    record: has the prompt.
+    responses: texts of the responses.
+    tokenizer: encodes the prompt and the responses.
     limits: where to cut.
 
   Raises:
     UserError: the prompt has no token, or leaves no room for a response.
   """
-  if record.end is not None:  # a template's
+  if record.end is not None:  # a chat template wrote the texts
     tokenizer = tokenizer.ended_by(record.end)
   prompt, prompt_cut = prompt_ids(record, tokenizer, limits.max_prompt_tokens)
   room = limits.max_tokens - len(prompt)
@@ -214,17 +217,17 @@ def encode_texts(
 def prompt_ids(
   record: Prompted, tokenizer: Tokenizer, limit: int | None
 ) -> tuple[np.ndarray, int]:
-  """A prompt's tokens, as the tokenizer or its chat template begins a text.
+  """A prompt's tokens, begun as the tokenizer or a chat template begins a text.
 
   Args:
-    record: whose prompt it is.
-    tokenizer: before a plain text it puts its `prefix_ids`, once; a template
-      writes what it wants there itself.
-    limit: the oldest tokens beyond it are dropped, but not those that begin
-      the text; None for all.
+    record: has the prompt.
+    tokenizer: puts its `prefix_ids` before a plain text, once; a chat template
+      writes what it wants there by itself.
+    limit: longer prompts lose their oldest tokens, but not those that begin
+      the text; None cuts nothing.
 
   Returns:
-    (ids [n] int32, tokens dropped).
+    (ids [n] int32, number of tokens dropped).
 
   Raises:
     UserError: the prompt has no token.
@@ -245,13 +248,14 @@ def prompt_ids(
 
 
 def start_ids(text: str, tokenizer: Tokenizer, chat: bool) -> list[int]:
-  """Token ids of a text with what begins it.
+  """Token ids of a text, with the tokens that begin a text.
 
   Args:
-    text: from its beginning.
-    tokenizer: of the text.
-    chat: a chat template wrote the text, with all its special tokens. Those
-      trained here read no special token in a text: they begin it all the same.
+    text: the text, from its beginning.
+    tokenizer: encodes the text.
+    chat: whether a chat template wrote the text, with all its special tokens.
+      Tokenizers trained by this library read no special tokens in texts, and
+      put their own before them all the same.
   """
   prefix = tokenizer.prefix_ids
   if tokenizer.plain_specials:
@@ -266,16 +270,21 @@ def start_ids(text: str, tokenizer: Tokenizer, chat: bool) -> list[int]:
 def response_ids(
   prompt: str, text: str, tokenizer: Tokenizer
 ) -> tuple[list[int], bool]:
-  """(a response's tokens with its end, whether the border had to be kept).
+  """Encodes a response that follows a prompt.
 
   Args:
-    prompt: what comes before it.
-    text: the response; an end that it has stays, or it gets the first one.
-    tokenizer: of both.
+    prompt: the text before the response.
+    text: the response. An end token that it has stays; otherwise it gets the
+      tokenizer's first one.
+    tokenizer: encodes both texts.
+
+  Returns:
+    (ids of the response with its end, whether the first of them would begin in
+    the prompt if both were encoded as one text).
   """
   text, end = tokenizer.split_end(text)
   if end is not None and not tokenizer.plain_specials:
-    # In one piece: an end may take the white space before it.
+    # Encoded in one piece, since an end token may take the white space before.
     said = text + tokenizer.text_of(end)
     ids, kept_apart = tokenizer.encode_after(prompt, said)
     if ids[-1:] == [end]:

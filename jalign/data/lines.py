@@ -1,4 +1,4 @@
-"""Lines of files that anybody may have written: bounded memory, no waiting."""
+"""Reads lines of files by strangers, in bounded memory and without waiting."""
 
 import gzip
 import os
@@ -10,8 +10,8 @@ from jalign.errors import UserError
 
 MAX_ROW = 64 << 20  # bytes of a row, unpacked
 FREE = 1 << 30  # bytes that any file may unpack to
-_BLANK = 1_000_000  # lines without a row in between
-_TIMES = 100  # its own size; beyond both it is a bomb
+_BLANK = 1_000_000  # blank lines on end that are passed over
+_TIMES = 100  # a file larger than FREE and this many times its size is a bomb
 
 _KINDS = (
   (stat.S_ISFIFO, "a pipe"),
@@ -23,10 +23,11 @@ _KINDS = (
 
 
 def file_size(name: str) -> int:
-  """Bytes of a regular file.
+  """The size of a regular file, in bytes.
 
   Raises:
-    UserError: it isn't there, or is something that has no end or no beginning.
+    UserError: the file isn't there, can't be read, or is a folder, a pipe, a
+      device or a socket.
   """
   try:
     status = os.stat(name)
@@ -49,17 +50,24 @@ def file_size(name: str) -> int:
 
 
 class Unpacked:
-  """Counts what a file unpacks to, so that it comes to an end."""
+  """Counts the bytes that a file unpacks to, and stops at too many.
+
+  The limit is `FREE` bytes or, for larger files, a hundred times their size.
+  """
 
   def __init__(self, name: str, size: int):
     self._name, self._most = name, max(FREE, _TIMES * size)
     self._bytes = 0
 
   def add(self, count: int, where: str) -> None:
-    """Adds bytes.
+    """Adds unpacked bytes.
+
+    Args:
+      count: number of bytes.
+      where: place of their row, for errors.
 
     Raises:
-      UserError: they are too many for a file of its size.
+      UserError: the bytes are too many for a file of that size.
     """
     self._bytes += count
     if self._bytes > self._most:
@@ -72,7 +80,7 @@ class Unpacked:
 
 
 def too_long(where: str) -> UserError:
-  """A row that nobody would have written by hand."""
+  """The error for a row of more than `MAX_ROW` bytes."""
   return UserError(
     f"the row has more than {MAX_ROW:,} bytes.",
     where=where,
@@ -82,14 +90,14 @@ def too_long(where: str) -> UserError:
 
 
 def lines_of(name: str) -> Iterator[tuple[int, bytes]]:
-  """Yields (number, line) of a text file, by gzip where its name says so.
+  """Yields (number, line) of a text file, unpacked if its name ends in .gz.
 
   Numbers count from 1. Blank lines are counted and left out.
 
   Raises:
-    UserError: it can't be read, is no whole gzip file, unpacks to far more
-      than its size, or has a line of more than `MAX_ROW` bytes or a million
-      blank ones on end.
+    UserError: the file can't be read, is not a whole gzip file, unpacks to far
+      more than its size, or has a line of more than `MAX_ROW` bytes or more
+      than a million blank lines on end.
   """
   size = file_size(name)
   packed = name.endswith(".gz")

@@ -1,11 +1,11 @@
-"""Batches in a planned order: deterministic, sharded, exactly resumable.
+"""Yields batches in a planned order: deterministic, sharded, resumable.
 
-`plan` is a pure function of lengths, seed and epoch: it puts every example in
+`plan` is a pure function of lengths, seed and epoch. It puts every example in
 the shortest bucket that holds it, shuffles within buckets, cuts batches of one
-size (the last of a bucket is filled up with weight 0) and shuffles the
-batches. So each example comes once an epoch, every batch of a bucket has one
+size (a bucket's last batch is filled up with weight 0) and shuffles the
+batches. So each example comes once per epoch, all batches of a bucket have one
 shape, and batch number i can be computed without its predecessors: grain reads
-it as a random-access source, and a position is one number.
+the plan as a random-access source, and a position in it is one number.
 """
 
 import dataclasses
@@ -26,9 +26,8 @@ class PlannedBatch(NamedTuple):
   """A global batch.
 
   Attributes:
-    length: T, tokens of its rows: a bucket.
-    examples: indices of its examples, at most the batch size; the rest of
-      the rows are fill.
+    length: T, tokens of its rows: the bucket's length.
+    examples: indices of its examples; other rows only fill the batch.
   """
 
   length: int
@@ -40,9 +39,9 @@ class Batch:
   """What a loader yields: this process's rows of a global batch.
 
   Attributes:
-    index: number of the batch since the start of the first epoch.
-    data: what the collate function made: NumPy arrays.
-    sources: "file:line" of the real rows, in their order.
+    index: number of the batch, counted from the start of the first epoch.
+    data: the collate function's batch, of NumPy arrays.
+    sources: "file:line" of each row that holds an example, in order.
   """
 
   index: int
@@ -54,11 +53,11 @@ class LoaderReport(NamedTuple):
   """The shapes of an epoch.
 
   Attributes:
-    batches: bucket length -> batches an epoch.
-    examples: bucket length -> examples.
-    fill: rows an epoch that only fill batches.
-    padding: share of the tokens in an epoch's rows (fill rows included) that
-      aren't an example's own; of the longer row for pairs.
+    batches: bucket length -> number of batches per epoch.
+    examples: bucket length -> number of examples.
+    fill: number of rows per epoch that only fill batches.
+    padding: share, in [0, 1], of the tokens in an epoch's rows (fill rows
+      included) that are no example's own; for pairs, of the longer row.
   """
 
   batches: dict[int, int]
@@ -75,7 +74,7 @@ class LoaderReport(NamedTuple):
     )
 
   def to_dict(self) -> dict[str, Any]:
-    """The same as plain values for a JSON file."""
+    """The report as plain values for a JSON file."""
     return {
       "batches": {str(k): v for k, v in self.batches.items()},
       "examples": {str(k): v for k, v in self.examples.items()},
@@ -93,19 +92,19 @@ def plan(
   epoch: int = 0,
   shuffle: bool = True,
 ) -> list[PlannedBatch]:
-  """The batches of an epoch; every example is in exactly one.
+  """The batches of an epoch; every example is in exactly one of them.
 
   Args:
     lengths: tokens of each example.
     batch_size: examples of a batch.
     buckets: padded lengths, ascending.
-    seed: of the order, in [0, 2^32).
-    epoch: each has its own order; their number of batches is the same.
-    shuffle: False keeps the order of the examples within a bucket, and the
-      buckets ascending.
+    seed: seed of the order, in [0, 2^32).
+    epoch: number of the epoch, each of which has its own order.
+    shuffle: False keeps the examples' order within a bucket, and puts the
+      buckets in ascending order.
 
   Raises:
-    UserError: an example is longer than the longest bucket; the buckets, the
+    UserError: an example is longer than the longest bucket; or the buckets, the
       batch size or the seed are out of range.
   """
   _check(batch_size, buckets, seed)
@@ -129,7 +128,7 @@ def plan(
 def batches_per_epoch(
   lengths: Sequence[int], batch_size: int, buckets: Sequence[int]
 ) -> int:
-  """How many batches `plan` makes; arguments and errors as there."""
+  """How many batches `plan` makes; Args and Raises as there."""
   _check(batch_size, buckets, 0)
   members = _members(lengths, buckets).values()
   return sum(-(-len(examples) // batch_size) for examples in members)
@@ -156,10 +155,10 @@ class Loader:
     return next(self._iterator)
 
   def get_state(self) -> dict[str, Any]:
-    """The position after the last batch yielded, as JSON values.
+    """The position after the last batch yielded, as values for JSON.
 
-    It is the same on every process, and may be restored with another number
-    of processes.
+    The state is the same on every process, and may be restored with another
+    number of processes.
     """
     return {
       "position": self._iterator.get_state(),
@@ -167,13 +166,16 @@ class Loader:
     }
 
   def set_state(self, state: dict[str, Any]) -> None:
-    """Continues from a position: the next batch is the one that followed.
+    """Continues from a position, with the batch that followed it.
+
+    Args:
+      state: what `get_state` returned.
 
     Raises:
-      UserError: the state is of other data, or of another order.
+      UserError: the state belongs to other data, or to another order.
     """
     there = state["fingerprint"]
-    # Positions of before 0.2.0 have the hash without separators.
+    # Positions saved before 0.2.0 have the hash without separators.
     if there != self._fingerprint and there != self._hash(False):
       raise UserError(
         "the saved position belongs to other data, or to another seed, batch "
@@ -203,29 +205,28 @@ def make_loader(
   process_count: int = 1,
   prefetch: int = 4,
 ) -> Loader:
-  """An iterator over the batches of `plan`, epoch after epoch.
+  """Makes an iterator over the batches of `plan`, epoch after epoch.
 
-  Process p of n has rows [p, p + 1) * batch_size / n of each global batch, so
-  that its pairs are whole and the processes' rows in order are the batch.
+  Process p of n has rows [p, p + 1) * batch_size / n of each global batch. So
+  pairs stay whole, and the processes' rows in order make up the batch.
 
   Args:
     encoded: the examples, the same and in the same order on every process;
       each has a `source`.
-    collate_fn: as `collate_pairs`: `(examples, rows, length, fill=example)`.
+    collate_fn: like `collate_pairs`: `(examples, rows, length, fill=example)`.
       Give the padding id by `functools.partial(collate_pairs, pad_id=...)`.
-    batch_size: examples (pairs) of a global batch.
-    buckets: padded lengths, ascending.
-    seed: of the order.
-    epochs: None repeats forever.
-    shuffle: False for evaluation.
-    length_of: tokens of an example's longest row: `list_length` ...
-    process_index: of this process.
-    process_count: processes that share a batch.
+    batch_size: examples (such as pairs) of a global batch.
+    buckets: padded lengths in tokens, ascending.
+    seed: seed of the order.
+    epochs: number of epochs; None repeats forever.
+    shuffle: whether to shuffle; False for evaluation.
+    length_of: tokens of an example's longest row, say `list_length`.
+    process_index: number of this process, from 0.
+    process_count: number of processes that share a batch.
     prefetch: batches that threads make ahead; 0 for none.
 
   Raises:
-    UserError: as `plan`; no example; the batch does not divide over the
-      processes.
+    UserError: as in `plan`; no example; the batch can't be divided evenly.
   """
   # Not at the top: encoding and collating work where grain isn't installed.
   import grain
@@ -263,7 +264,7 @@ def make_loader(
     per_epoch=count,
     total=sys.maxsize if epochs is None else count * epochs,
   )
-  source.epoch(0)  # errors come now rather than from a thread
+  source.epoch(0)  # raise errors now rather than in a thread
   threads = min(prefetch, 2)
   dataset = grain.MapDataset.source(source).to_iter_dataset(
     grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
@@ -323,7 +324,7 @@ def _too_long(length: int, buckets: Sequence[int], where: str) -> UserError:
 def _members(
   lengths: Sequence[int], buckets: Sequence[int]
 ) -> dict[int, np.ndarray]:
-  """Bucket length -> indices of its examples; only buckets that have some."""
+  """Bucket length -> indices of its examples, without empty buckets."""
   sizes = np.asarray(lengths, np.int64)
   bucket_of = np.searchsorted(np.asarray(buckets), sizes)
   if len(sizes) and bucket_of.max() == len(buckets):

@@ -1,4 +1,4 @@
-"""Responses to other prompts: what the KL estimate of KTO is made of."""
+"""Pairs prompts with responses to other prompts, for KTO's estimate of a KL."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -7,27 +7,28 @@ import numpy as np
 
 from jalign.data.labelled import EncodedBinary
 
-_SPARE = 64  # prompts
+_SPARE = 64  # prompts from which spare responses are kept, at most
 
 
 def other_responses(
   examples: Sequence[EncodedBinary], spare: Sequence[EncodedBinary] = ()
 ) -> list[np.ndarray | None]:
-  """For each example the response of one whose prompt is another.
+  """Finds for each example a response to another prompt.
 
-  Examples of one prompt are put side by side, and each takes the response that
-  lies as far on, around the end, as the most common prompt is common. So every
-  response is taken once; where more than half of the examples have one prompt,
-  the responses to other prompts are taken more often. Where all are different
-  it is the next example's.
+  Examples of one prompt are put side by side. With m examples of the most
+  common prompt, each example takes the response of the one m places further on,
+  going round. So every response is taken once. If more than half of the
+  examples have one prompt, responses to the other prompts are taken more often.
+  If all prompts differ, each example takes the next one's response.
 
   Args:
-    examples: of a batch.
-    spare: examples of at least two prompts, whose responses are taken where
-      all of the batch have one.
+    examples: the examples of a batch.
+    spare: examples of at least two prompts, whose responses are taken if the
+      whole batch has one prompt.
 
   Returns:
-    A response each; None where none has another prompt.
+    A response [n] for each example; None where no example and no spare one has
+    another prompt.
   """
   groups: defaultdict[bytes, list[int]] = defaultdict(list)
   for i, example in enumerate(examples):
@@ -53,7 +54,7 @@ def other_responses(
 
 
 def spare_responses(examples: Sequence[EncodedBinary]) -> list[EncodedBinary]:
-  """One example of each prompt, of many prompts some from all over."""
+  """One example for each prompt, of 64 or fewer prompts spread evenly."""
   first: dict[bytes, EncodedBinary] = {}
   for example in examples:
     first.setdefault(example.prompt.tobytes(), example)

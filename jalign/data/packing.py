@@ -1,12 +1,13 @@
-"""Short sequences packed into rows of one width, on the host.
+"""Packs short sequences into rows of one width, on the host.
 
-Rows of a batch are as long as its longest sequence, and padding costs as much
-as tokens do. Here several sequences share a row, each a segment with positions
-of its own. The responses to one prompt may also share what they begin with: the
-row holds it once, and each response goes on from there.
+The rows of a batch are as long as its longest sequence, and padding costs as
+much as tokens do. Packed, several sequences share a row, as segments that each
+have positions of their own. Responses to one prompt may also share what they
+begin with: the row holds the shared prefix once, and each response continues
+it.
 
-A packed batch is the batch that it was, with `sequences.packed` beside its
-arrays: the same examples, so the same losses.
+A packed batch is the original batch with `sequences.packed` beside its arrays.
+It has the same examples, and so the same losses.
 """
 
 import bisect
@@ -24,10 +25,10 @@ class Fit(NamedTuple):
   """Where items lie in rows.
 
   Attributes:
-    rows: [n] int64 row of each item, -1 where it found none.
-    starts: [n] int64 first slot in that row.
-    used: rows that hold something.
-    left: items that found no row.
+    rows: [n] int64, row of each item; -1 for an item that fits in no row.
+    starts: [n] int64, first slot of each item in its row.
+    used: number of rows that hold something.
+    left: indices of the items that fit in no row.
   """
 
   rows: np.ndarray
@@ -37,15 +38,15 @@ class Fit(NamedTuple):
 
 
 def best_fit(lengths: Any, width: int, rows: int | None = None) -> Fit:
-  """Best fit decreasing: the longest first, each where it leaves least room.
+  """Packs by best fit decreasing: longest first, where least room is left over.
 
   Johnson et al. 1974, "Worst-Case Performance Bounds for Simple One-Dimensional
-  Packing Algorithms": at most 11/9 of the fewest rows, plus four.
+  Packing Algorithms": at most 11/9 of the fewest possible rows, plus four.
 
   Args:
-    lengths: [n] slots of each item.
+    lengths: [n] slots that each item takes.
     width: slots of a row.
-    rows: how many there are; None for as many as it takes.
+    rows: number of rows; None for as many as the items need.
   """
   sizes = np.asarray(lengths, np.int64)
   at = np.full(len(sizes), -1, np.int64)
@@ -75,21 +76,28 @@ def pack(
   groups: int = 1,
   share_prefix: bool = False,
 ) -> Sequences:
-  """The same sequences, with `packed` rows to read in their place.
+  """The same sequences, with `packed` rows that are read in their place.
 
   Args:
-    sequences: R rows of NumPy arrays, R / E of each of E examples, adjacent.
-    live: [E] False for examples that only fill the batch: they are left out,
-      and what is computed for them means nothing.
-    width: W, slots of a row; they are wider where the sequences of one example,
-      with their prefix held once, need it. 0 gives each example (each sequence,
-      where no prefix is shared) a row of its own, as wide as the longest needs.
+    sequences: R rows of NumPy arrays; each of E examples has R / E of them,
+      adjacent.
+    live: [E], False for examples that only fill the batch. They are left out
+      of the packed rows, and what is computed for them means nothing.
+    width: W, slots of a row. Rows are wider where the sequences of one example,
+      with their prefix held once, need more. 0 gives each example (or each
+      sequence, if no prefix is shared) a row of its own, as wide as the longest
+      one needs.
     rows: n, rows of each group; None for as many as the fullest group needs.
-      Counts that aren't given are rounded up to four binary digits, so that
-      there are few different shapes to compile.
-    groups: G, a divisor of E: adjacent examples are packed together, and apart
-      from the rest. One for each device that holds rows, times microbatches.
-    share_prefix: hold what all sequences of an example begin with once.
+      Computed widths and row counts are rounded up to four binary digits, so
+      that few different shapes have to be compiled.
+    groups: G, a divisor of E. Adjacent examples form a group, which is packed
+      apart from the other groups. Give the number of devices that hold rows,
+      times that of microbatches.
+    share_prefix: whether to hold what all sequences of an example begin with
+      only once.
+
+  Returns:
+    `sequences` with `packed` set: arrays [G, n, W].
 
   Raises:
     UserError: a group doesn't fit into its rows.
@@ -105,8 +113,8 @@ def pack(
   common = _common_prefix(
     tokens.reshape(len(live), count, -1), lengths.reshape(len(live), count)
   )
-  # A response goes on from a copy of the last token that it shares, so that
-  # each slot predicts the one after it.
+  # A response continues from a copy of the last token that it shares, so that
+  # each slot predicts the slot after it.
   once = np.maximum(common - 1, 0) if count > 1 else np.zeros_like(common)
   sizes = once + (lengths.reshape(-1, count) - once[:, None]).sum(-1)
   sizes = np.where(live, sizes, 0)
@@ -158,15 +166,15 @@ def pack(
 
 
 def _write(slots, places, sequences, once, at, segment) -> None:
-  """One unit at a slot: what is held once, then the rest of each sequence.
+  """Writes an example from a slot on: its shared prefix, then each sequence.
 
   Args:
     slots: arrays of a group's slots, to write to.
     places: [K, T] slots of each sequence's tokens, to write to.
     sequences: K arrays of token ids.
-    once: how many of their tokens they share.
+    once: number of first tokens that the sequences share.
     at: first slot.
-    segment: id of what is shared; those of the K sequences follow.
+    segment: id of the shared prefix; the ids of the K sequences follow it.
   """
   shared = np.arange(at, at + once)
   at += once
@@ -182,14 +190,14 @@ def _write(slots, places, sequences, once, at, segment) -> None:
 
 
 def _common_prefix(tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-  """[U] tokens that all K sequences of a unit [U, K, T] begin with."""
+  """[U] lengths of what all K sequences of a unit [U, K, T] begin with."""
   same = (tokens == tokens[:, :1]).all(1)
   same &= np.arange(tokens.shape[-1]) < lengths.min(-1, keepdims=True)
   return np.cumprod(same, -1).sum(-1)
 
 
 def _rounded(count: int) -> int:
-  """The next number of at most four binary digits before its zeros."""
+  """Rounds up to a number of at most four binary digits, then zeros."""
   step = 1 << max(count.bit_length() - 4, 0)
   return -(-count // step) * step
 
@@ -198,11 +206,11 @@ class PackingReport(NamedTuple):
   """How full the rows of some batches are.
 
   Attributes:
-    sequences: that were packed.
-    rows: that hold them.
-    tokens: slots in use; a shared prefix counts once.
-    slots: of all rows.
-    padded: tokens that the sequences' own rows would have had, with padding.
+    sequences: number of sequences packed.
+    rows: number of rows that hold them.
+    tokens: number of slots in use; a shared prefix counts once.
+    slots: number of slots of all rows.
+    padded: number of tokens, with padding, of the same sequences unpacked.
   """
 
   sequences: int
@@ -221,7 +229,11 @@ class PackingReport(NamedTuple):
 
 
 def packing_report(batches: Iterable[Any]) -> PackingReport:
-  """Counts over batches that were collated with a `Packing`."""
+  """Counts how full the rows of packed batches are.
+
+  Args:
+    batches: collated with a `Packing`.
+  """
   total = np.zeros(5, np.int64)
   for batch in batches:
     packed = batch.sequences.packed
@@ -239,9 +251,10 @@ class Packing:
   """How the batches of a stage are packed; see `pack`.
 
   Attributes:
-    width: tokens of a row that several share; 0 for a row each.
+    width: slots of a row that several sequences share; 0 gives each example a
+      row of its own.
     share_prefix: whether an example's sequences share what they begin with.
-    groups: of a batch.
+    groups: number of groups of a batch, which are packed apart.
   """
 
   width: int = 0
@@ -249,7 +262,7 @@ class Packing:
   groups: int = 1
 
   def collate(self, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A collate function whose batches are packed as well."""
+    """Makes a collate function that packs its batches, too."""
 
     def packed(*args: Any, **kwargs: Any) -> Any:
       batch = function(*args, **kwargs)

@@ -1,8 +1,8 @@
-"""Regular expressions of tokenizers: those that could take years are refused.
+"""Refuses regular expressions of tokenizers that could run for years.
 
-The `tokenizers` library matches by trying again (Oniguruma). A repetition of
-what is itself repeated, or of alternatives, can divide a text in exponentially
-many ways, which only a text that doesn't match brings out. The library gives up
+The `tokenizers` library matches by backtracking (Oniguruma). A repeated group
+that holds a repetition or alternatives can divide a text in exponentially many
+ways, all of which are tried for a text that doesn't match. The library gives up
 after some million tries at one place of a text, and panics.
 """
 
@@ -15,23 +15,24 @@ import tokenizers
 
 from jalign.errors import UserError
 
-# An escape, a property, a comment or a group's beginning, a quantifier with how
-# it tries, anything else.
+# The parts of a pattern: an escape, a property, a comment or a group's
+# beginning, a quantifier with its mode (greedy, lazy, possessive), or any other
+# character.
 _PARTS = re.compile(
   r"\\[pP]\{[^}]*\}|\\x\{[^}]*\}|\\.|\(\?#[^)]*\)|\(\?[a-zA-Z-]*:|\(\?<?[=!]"
   r"|\(\?<\w+>|\(\?>|[*+?][?+]?|\{\d*,?\d*\}[?+]?|.",
   re.DOTALL,
 )
-# No character is in two of these.
+# Classes of characters that have no character in common.
 _APART = {r"\p{L}", r"\p{M}", r"\p{N}", r"\p{P}", r"\p{S}", r"\s"}
 
 
 def check_patterns(backend: tokenizers.Tokenizer, where: str) -> None:
-  """Raises UserError for a pattern that a text could keep busy for years.
+  """Raises UserError for a pattern that could match some text for years.
 
   Args:
-    backend: of a tokenizer that a stranger may have written.
-    where: of error messages: its folder.
+    backend: a tokenizer's, which a stranger may have written.
+    where: the tokenizer's folder, for errors.
   """
   for part in (backend.normalizer, backend.pre_tokenizer, backend.decoder):
     if part is None:
@@ -39,18 +40,19 @@ def check_patterns(backend: tokenizers.Tokenizer, where: str) -> None:
     for pattern in _patterns(json.loads(part.__getstate__())):
       if repeats_repetitions(pattern):
         raise UserError(
-          f"its pattern {pattern[:60]!r} repeats what is repeated or has"
-          " alternatives: a text could be tried for years.",
+          f"the tokenizer's pattern {pattern[:60]!r} repeats a group that has"
+          " repetitions or alternatives: a text could be tried for years.",
           where=where,
-          remedy="Write it without, as [ab]+ for (a|b)+, in tokenizer.json.",
+          remedy="Write the pattern without such a group in tokenizer.json, as"
+          " [ab]+ for (a|b)+.",
         )
 
 
 def panicked(error: BaseException) -> bool:
-  """Whether the library in Rust gave up; that is no Exception.
+  """Whether the error is a panic of a library in Rust, which is no Exception.
 
   Raises:
-    BaseException: the error itself, where it says that the program shall end.
+    BaseException: the error itself, if it is one that ends the program.
   """
   panic = type(error).__name__ == "PanicException"
   if not panic and not isinstance(error, Exception):
@@ -71,14 +73,15 @@ def _patterns(part: Any) -> Iterator[str]:
 
 
 def repeats_repetitions(pattern: str) -> bool:
-  """Whether a group without a bound has alternatives, or parts without one.
+  """Whether a group repeated without bound has alternatives or repetitions.
 
   Args:
-    pattern: of Oniguruma. What gives nothing back (`*+`, `(?>`) is fine, and so
-      are parts that can't be taken for each other, as in `(\\p{L}\\p{M}*)+`.
+    pattern: in Oniguruma's syntax. Groups that give nothing back (`*+`, `(?>`)
+      are fine, and so are parts that can't be taken for each other, as in
+      `(\\p{L}\\p{M}*)+`.
   """
   groups: list[list[str]] = [[]]  # parts of the open groups
-  depth = 0  # of classes
+  depth = 0  # of nested character classes
   for part in _PARTS.findall(pattern):
     here = groups[-1]
     if depth or part == "[":
@@ -103,7 +106,7 @@ def repeats_repetitions(pattern: str) -> bool:
 
 
 def _unbounded(part: str) -> bool:
-  """Whether a quantifier allows many; ten are many for what is ambiguous."""
+  """Whether a quantifier allows more than ten repetitions."""
   if part[0] == "{" and len(part) > 1:
     _, comma, most = part[1:].partition("}")[0].partition(",")
     least = part[1:].partition("}")[0].partition(",")[0]

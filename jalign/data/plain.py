@@ -1,8 +1,8 @@
 """Plain values: what JSON text holds, and what any container's fields become.
 
-A field is text, a number, true, false, null, a list or an object, whichever
-container it comes from, and the same whichever that is: containers of columns
-give every object every key, so that a key whose value is null is no key.
+A field is text, a number, true, false, null, a list or an object, and the same
+whichever container it comes from. Containers of columns give every object every
+key, so that a key whose value is null counts as missing.
 """
 
 import datetime
@@ -17,7 +17,11 @@ MAX_DEPTH = 100  # lists and objects within each other
 
 
 def parse_object(line: bytes) -> dict[str, Any]:
-  """The JSON object that a line holds."""
+  """The JSON object on a line.
+
+  Raises:
+    BadRow: the line is not UTF-8, is not JSON, or holds no object.
+  """
   try:
     row = parse_json(line.decode("utf-8-sig"))
   except UnicodeDecodeError as error:
@@ -47,11 +51,11 @@ def parse_object(line: bytes) -> dict[str, Any]:
 
 
 def parse_json(text: str) -> Any:
-  """What a JSON text holds.
+  """The value that a JSON text holds.
 
   Raises:
-    ValueError, RecursionError: it isn't JSON.
-    BadRow: an object has a key twice, so that readers disagree on it.
+    ValueError, RecursionError: the text isn't JSON.
+    BadRow: an object has a key twice, which readers of JSON disagree on.
   """
   return json.loads(text, object_pairs_hook=_object)
 
@@ -69,10 +73,10 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def parsed_field(value: str, field: str) -> Any:
-  """The plain value that the JSON in a field holds.
+  """The plain value that the JSON text in a field holds.
 
   Raises:
-    BadRow: it isn't JSON, or as `plain`.
+    BadRow: the text isn't JSON; or as in `plain`.
   """
   try:
     return plain(parse_json(value), field)
@@ -85,18 +89,18 @@ def parsed_field(value: str, field: str) -> Any:
 
 
 def plain(value: Any, field: str) -> Any:
-  """The value of a field without nulls in its objects.
+  """A field's value as plain values, without nulls in its objects.
 
-  Nulls in lists stay. Dates become ISO 8601 text, bytes the text that they
-  are in UTF-8.
+  Nulls in lists stay. Dates and times become ISO 8601 text, decimals numbers,
+  and bytes the text that they encode in UTF-8.
 
   Args:
     value: what a container gave.
     field: its name, for errors.
 
   Raises:
-    BadRow: a lone surrogate anywhere, lists and objects more than `MAX_DEPTH`
-      deep, or a value that is none of the above.
+    BadRow: there is a lone surrogate anywhere, lists and objects lie more than
+      `MAX_DEPTH` deep, or a value is of no such kind.
   """
   return _plain(value, field, MAX_DEPTH)
 
@@ -141,7 +145,7 @@ def _plain(value: Any, field: str, left: int) -> Any:
 
 
 def _check_unicode(value: str, field: str) -> str:
-  """The text, if it can be encoded."""
+  """The text; raises BadRow if it has a lone surrogate."""
   try:
     value.encode()
   except UnicodeEncodeError:

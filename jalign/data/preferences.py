@@ -1,4 +1,4 @@
-"""Rows that prefer one response to another, and prompts by themselves."""
+"""Reads rows that prefer one response to another, and rows of prompts."""
 
 from typing import Any, TypeGuard
 
@@ -69,14 +69,14 @@ def read_pairs(
   data_dir: Path | None = None,
   columns: Columns | None = None,
 ) -> tuple[list[PreferenceRecord], Report]:
-  """Reads pairs: "chosen" and "rejected", with their prompt.
+  """Reads pairs of a "chosen" and a "rejected" response with their prompt.
 
-  Texts, or lists of messages. A "prompt" stands beside the responses; or
-  "chosen" and "rejected" are whole conversations, and the prompt is all but
-  their last turn, which must be the assistant's. Conversations that part
-  earlier are bad rows. Optional numbers: "preference" (P(chosen > rejected),
-  in [0, 1]), "chosen_score" and "rejected_score" (or "score_chosen" and
-  "score_rejected", as in binarized UltraFeedback). The split key is the
+  Each is a text or a list of messages. Either a "prompt" stands beside the
+  responses; or "chosen" and "rejected" are whole conversations, and the prompt
+  is all but their last turn, which must be the assistant's. Conversations that
+  differ earlier are bad rows. Optional numbers are "preference" (P(chosen >
+  rejected), in [0, 1]), "chosen_score" and "rejected_score" (or "score_chosen"
+  and "score_rejected", as in binarized UltraFeedback). The split key is the
   prompt, or its first user turn.
 
   Args, Returns, Raises: as at the top of `reading`.
@@ -101,7 +101,7 @@ def read_jsonl(
   data_dir: Path | None = None,
   columns: Columns | None = None,
 ) -> tuple[list[PreferenceRecord], Report]:
-  """`read_pairs` by its first name, which configs use."""
+  """`read_pairs` under its older name, which configs use."""
   return read_pairs(
     path, on_error, template=template, data_dir=data_dir, columns=columns
   )
@@ -117,11 +117,11 @@ def read_hh(
   r"""Reads pairs of Anthropic HH transcripts; skips bad rows by default.
 
   A row's strings "chosen" and "rejected" are whole transcripts,
-  "\n\nHuman: ...\n\nAssistant: ..." and so on. The prompt is what they share,
+  "\n\nHuman: ...\n\nAssistant: ..." and so on. The prompt is what both share,
   up to and including the last "\n\nAssistant:"; the responses are what follows
-  it, with their leading space. Two turns of one role in a row are fine. Rows
-  that part before the last assistant turn are bad rows. The split key is the
-  first human turn.
+  the prompt, with their leading space. Two turns of one role in a row are fine.
+  Transcripts that differ before the last assistant turn are bad rows. The split
+  key is the first human turn.
 
   Args, Returns, Raises: as at the top of `reading`.
   """
@@ -146,9 +146,10 @@ def read_shp(
 ) -> tuple[list[PreferenceRecord], Report]:
   """Reads pairs of Stanford Human Preferences.
 
-  "history" is the prompt, "human_ref_A" and "human_ref_B" are the responses,
-  "labels" is 1 where A is preferred and 0 where B is, "score_A" and "score_B"
-  are their scores. The split key is "post_id", or the history without one.
+  "history" is the prompt, "human_ref_A" and "human_ref_B" are the responses.
+  "labels" is 1 where A is preferred and 0 where B is. "score_A" and "score_B"
+  are the responses' scores. The split key is "post_id" or, if a row has none,
+  the history.
 
   Args, Returns, Raises: as at the top of `reading`.
   """
@@ -174,7 +175,7 @@ def read_prompts(
 ) -> tuple[list[PromptRecord], Report]:
   """Reads the "prompt" of every row, text or messages.
 
-  Files of pairs serve too: their other fields are counted as not read.
+  Files of pairs serve, too: the report counts their other fields as not read.
 
   Args, Returns, Raises: as at the top of `reading`.
   """
@@ -193,7 +194,7 @@ def read_prompts(
 def prompt_record(
   row: dict[str, Any], where: str, template: ChatTemplate | None
 ) -> PromptRecord:
-  """A row of a file of prompts."""
+  """The record of a row with a prompt; raises BadRow for a malformed row."""
   prompt = turns(require(row, "prompt"), "prompt", "user")
   return PromptRecord(
     opening(prompt, template, where),
@@ -206,7 +207,11 @@ def prompt_record(
 def pair_record(
   row: dict[str, Any], where: str, template: ChatTemplate | None = None
 ) -> PreferenceRecord:
-  """A row with chosen and rejected, and a prompt beside or within them."""
+  """The record of a row with two responses, and a prompt beside or in them.
+
+  Raises:
+    BadRow: the row is malformed, or its template refuses it.
+  """
   prompt: str | Messages
   good: str | Messages
   bad: str | Messages
@@ -249,14 +254,14 @@ def _side(row: dict[str, Any], field: str) -> str | Messages:
 
 
 def _whole(side: str | Messages) -> TypeGuard[Messages]:
-  """Whether a side holds more of a conversation than its response."""
+  """Whether a side holds turns before its response."""
   return not isinstance(side, str) and any(
     message["role"] != "assistant" for message in side
   )
 
 
 def transcript_record(row: dict[str, Any], where: str) -> PreferenceRecord:
-  """A row with two whole HH transcripts."""
+  """The record of a row with two HH transcripts; raises BadRow."""
   prompt, chosen = _last_turn(row, "chosen")
   other, rejected = _last_turn(row, "rejected")
   if prompt != other:
@@ -272,14 +277,14 @@ def transcript_record(row: dict[str, Any], where: str) -> PreferenceRecord:
 def shp_record(
   row: dict[str, Any], where: str, template: ChatTemplate | None
 ) -> PreferenceRecord:
-  """A row of the Stanford Human Preferences data."""
+  """The record of a row of Stanford Human Preferences; raises BadRow."""
   prompt = text(row, "history")
   label = require(row, "labels")
   if isinstance(label, bool) or label not in (0, 1):
     raise BadRow(
       "label",
       f"field 'labels' is {quoted(label)}.",
-      f"It is 1 where A is preferred and 0 where B is. {SKIP}",
+      f"Write 1 where A is preferred and 0 where B is. {SKIP}",
     )
   best, worst = ("A", "B") if label else ("B", "A")
   best_text, worst_text = (text(row, f"human_ref_{x}") for x in (best, worst))
@@ -304,7 +309,7 @@ def shp_record(
 
 
 def _last_turn(row: dict[str, Any], field: str) -> tuple[str, str]:
-  r"""(all up to and with the last "\n\nAssistant:", what follows it)."""
+  r"""(text up to and including the last "\n\nAssistant:", the response)."""
   head, mark, response = text(row, field).rpartition(ASSISTANT)
   if not mark or HUMAN in response or not head.startswith(HUMAN):
     raise BadRow(

@@ -1,4 +1,4 @@
-"""Rows with several responses to a prompt, and a score of each."""
+"""Reads rows with several responses to a prompt, each of them with a score."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -47,20 +47,21 @@ def read_ranked(
   data_dir: Path | None = None,
   columns: Columns | None = None,
 ) -> tuple[list[RankedRecord], Report]:
-  """Reads "prompt" and "responses" with a score each, higher is better.
+  """Reads rows with a prompt and several scored responses.
 
-  Responses are texts beside a list "scores"; or objects with a "text" (or
-  "response", "completion") and a score. A response whose score is null, or
-  whose text is blank, is left out of its list, and the report counts it.
+  A row has a "prompt" and "responses"; higher scores are better. Responses are
+  texts beside a list "scores", or objects with a "text" (or "response",
+  "completion") and a score. A response whose score is null, or whose text is
+  blank, is left out of its list, and the report counts it.
 
   Args:
     path: as at the top of `reading`.
-    on_error: the same.
-    score: field of the scores; default "scores" for a list of texts, and the
+    on_error: as at the top of `reading`.
+    score: field of the scores; by default "scores" for a list of texts, and the
       first of "score", "win_probability", "overall_score" for objects.
     template: as at the top of `reading`.
-    data_dir: the same.
-    columns: the same.
+    data_dir: as at the top of `reading`.
+    columns: as at the top of `reading`.
 
   Returns, Raises: as at the top of `reading`.
   """
@@ -93,12 +94,12 @@ def read_ultrafeedback(
 
   Args:
     path: as at the top of `reading`.
-    on_error: the same.
-    score: field of a completion, higher is better: "overall_score", or
+    on_error: as at the top of `reading`.
+    score: field of a completion's score, higher is better: "overall_score" or
       "fine-grained_score".
     template: as at the top of `reading`.
-    data_dir: the same.
-    columns: the same.
+    data_dir: as at the top of `reading`.
+    columns: as at the top of `reading`.
 
   Returns, Raises: as at the top of `reading`.
   """
@@ -123,7 +124,18 @@ def ranked_record(
   template: ChatTemplate | None,
   score: str | None,
 ) -> RankedRecord:
-  """A row of a prompt and a list of responses with their scores."""
+  """The record of a row with a prompt, responses and their scores.
+
+  Args:
+    row: the row.
+    where: "file:line".
+    note: is told of every response that is left out.
+    template: writes the messages.
+    score: field of the scores; None for the usual names.
+
+  Raises:
+    BadRow: the row is malformed, or fewer than two responses are left.
+  """
   responses = _listed(row, "responses")
   if all(isinstance(response, dict) for response in responses):
     names = (score,) if score else SCORE
@@ -134,7 +146,7 @@ def ranked_record(
       raise BadRow(
         "few",
         f"there are {len(responses)} responses and {len(scores)} scores.",
-        f"Give each response a score; null where it has none. {SKIP}",
+        f"Give each response a score, or null if it has none. {SKIP}",
       )
     scored = [
       (response, number({"scores": s}, "scores"))
@@ -151,7 +163,7 @@ def ultrafeedback_record(
   template: ChatTemplate | None,
   score: str,
 ) -> RankedRecord:
-  """A row of raw UltraFeedback: an instruction and its completions."""
+  """The record of a row of raw UltraFeedback; Raises as in `ranked_record`."""
   scored = _scored(_listed(row, "completions"), RESPONSE, (score,))
   prompt = turns(require(row, "instruction"), "instruction", "user")
   return ranked(prompt, scored, where, note, template)
@@ -165,18 +177,18 @@ def ranked(
   template: ChatTemplate | None,
   group: str | None = None,
 ) -> RankedRecord:
-  """A list of the responses that have a score and a text.
+  """The record of the responses that have a score and a text.
 
   Args:
     prompt: text or messages.
-    scored: (response as text or messages, score or None).
+    scored: (response as text or messages, its score or None) of each response.
     where: "file:line".
     note: is told of every response that is left out.
-    template: as `exchange`.
-    group: split key; default the prompt's.
+    template: as in `exchange`.
+    group: split key; by default the prompt's.
 
   Raises:
-    BadRow: fewer than two are left.
+    BadRow: fewer than two responses are left.
   """
   exchanges, scores = [], []
   for response, score in scored:
@@ -218,7 +230,7 @@ def _listed(row: dict[str, Any], field: str) -> list[Any]:
 def _scored(
   items: Sequence[Any], texts: Sequence[str], scores: Sequence[str]
 ) -> list[tuple[Any, float | None]]:
-  """(response, score or None) of the items of a list."""
+  """(response, its score or None) of each item of a list."""
   for item in items:
     if not isinstance(item, dict):
       raise BadRow(
@@ -226,7 +238,7 @@ def _scored(
         f"a response is a {type(item).__name__}, not an object.",
         f"Write each as an object with its text and its score. {SKIP}",
       )
-  # One that lacks its score is left out; where all do, the name is wrong.
+  # An item without a score is left out; if all lack it, the name is wrong.
   if items and not any(name in item for item in items for name in scores):
     raise BadRow(
       "missing",

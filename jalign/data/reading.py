@@ -1,27 +1,28 @@
-"""The frame of every reader: rows become records, and the books are kept.
+"""What all readers have in common: rows become records, and a report is kept.
 
-Which rows a reader takes is its shape; where the rows lie doesn't matter (see
+Which rows a reader takes is its shape. Where the rows lie doesn't matter (see
 `containers`): JSON lines, parquet, a saved Hugging Face dataset, or prepared
 TFDS data. Every reader is `(path, on_error, ...) -> (records, report)`:
 
   path       a file, a folder, or "tfds:NAME[/CONFIG][:SPLIT]".
   on_error   "error" raises at the first bad row and names its file and line;
-             "skip" counts bad rows and lists them, by reason, in the report.
+             "skip" leaves bad rows out and lists them, by reason, in the
+             report.
   template   how conversations are written: a `ChatTemplate`, or what
-             `load_template` takes. Rows of messages need one. Rows of plain
-             text go through it as a user's turn and an assistant's, or stay as
-             they are, spaces and all, where there is none.
+             `load_template` takes. Rows of messages need a template. With one,
+             plain texts are written as a user's turn and an assistant's;
+             without, they stay as they are, spaces and all.
   data_dir   folder of prepared TFDS data.
-  columns    names that the file has for the source's fields, {"prompt":
-             "question"}: field -> column; "a.b" is b of the object a.
+  columns    the file's column for fields of the source, as in {"prompt":
+             "question"}; a column "a.b" is field b of the object a.
 
-All raise UserError where the data cannot be read or has no usable row, and,
+All readers raise UserError if the data cannot be read or has no usable row and,
 with "error", where a row is bad. Blank lines are passed over; line numbers
-count them. Fields that aren't read are counted in the report. A row's "tools"
-and "chat_template_kwargs" go to the template as they are, where it reads them.
+count them. The report counts fields that aren't read. A row's "tools" and
+"chat_template_kwargs" go to the template as they are, if it reads them.
 
-In the objects of a field, at any depth, a key whose value is null is a key that
-isn't there: containers of columns give every object every key.
+In the objects of a field, at any depth, a key whose value is null counts as
+missing, since containers of columns give every object every key.
 """
 
 import os
@@ -40,9 +41,9 @@ from jalign.errors import UserError
 
 Template = ChatTemplate | str | os.PathLike[str] | None
 Record = TypeVar("Record")
-Note = Callable[[str], None]  # notes a part that is left out, by its reason
+Note = Callable[[str], None]  # called with the reason that a part is left out
 
-# Makes one row's records: (row, "file:line", note) -> records; or BadRow.
+# Makes the records of a row, or raises BadRow: (row, "file:line", note).
 Parse = Callable[[dict[str, Any], str, Note], list[Record]]
 
 
@@ -59,21 +60,23 @@ def read_rows(
   """Applies `parse` to the rows of a container.
 
   Args:
-    path: as `containers.rows_of`.
-    on_error: "error" raises at the first bad row; "skip" counts them.
+    path: as in `containers.rows_of`.
+    on_error: "error" raises at the first bad row; "skip" counts bad rows.
     parse: makes the records of a row.
-    fields: names that `parse` reads; others are counted as ignored.
+    fields: names of the fields that `parse` reads; the report counts others.
     noun: what a row is, in the plural.
-    data_dir: of prepared TFDS data.
-    columns: of the file, by field.
-    regroup: makes other rows of a container's; None takes them as they are.
+    data_dir: folder of prepared TFDS data.
+    columns: column of the file, by field.
+    regroup: turns the container's rows into other rows; None leaves them as
+      they are.
 
   Returns:
-    (records, report), records in the order of the rows.
+    (records in the order of the rows, report).
 
   Raises:
     UserError: the container cannot be read or has no usable row, `columns`
-      names none of its columns, or, with on_error="error", a row is bad.
+      names a column that the file lacks, or, with on_error="error", a row is
+      bad.
   """
   if on_error not in ("error", "skip"):
     raise UserError(
@@ -97,7 +100,7 @@ def read_rows(
     except BadRow as bad:
       reason, problem, remedy = bad.args
       if on_error == "error":
-        if reason == "missing":  # its column may have another name
+        if reason == "missing":  # the field's column may have another name
           renamed.check(os.fspath(path))
         raise UserError(problem, where=where, remedy=remedy) from None
       skipped.append(Skipped(where, reason, problem))
@@ -126,16 +129,16 @@ def read_rows(
     raise UserError(
       f"no usable row ({report.summary()}).{first}",
       where=os.fspath(path),
-      remedy="Check that it is the right file, the right source and, where"
-      " one is given, the right chat template.",
+      remedy="Check that this is the right file, the right source and, where"
+      " a chat template is given, the right template.",
     )
   return records, report
 
 
-# What a row tells its template, beside its messages: TRL's names.
+# Fields of a row that its template reads beside the messages, named as in TRL.
 VARIABLES = _TOOLS, _MORE = "tools", "chat_template_kwargs"
 
-# What only the reader says to a template.
+# Names that only the reader sets for a template.
 _OWN = frozenset(
   {
     "messages",
@@ -150,14 +153,14 @@ _OWN = frozenset(
 
 
 def told(template: ChatTemplate | None) -> tuple[str, ...]:
-  """Those of `VARIABLES` that a template reads."""
+  """Names out of `VARIABLES` that a template may read."""
   if template is None:
     return ()
   return VARIABLES if _TOOLS in template.text else (_MORE,)
 
 
 def _plain(rows: Rows, fields: Collection[str]) -> Rows:
-  """Yields the same rows, their fields plain values."""
+  """Yields the rows with plain values in their fields."""
   for where, row in rows:
     if not isinstance(row, BadRow):
       try:
@@ -170,11 +173,11 @@ def _plain(rows: Rows, fields: Collection[str]) -> Rows:
 
 
 def variables_of(row: dict[str, Any]) -> dict[str, Any]:
-  """A row's own variables of the chat template: its tools, and others.
+  """A row's own variables for the chat template: its tools, and others.
 
   Raises:
-    BadRow: tools are no list of objects, or the others no object of names that
-      a row may say.
+    BadRow: the tools are not a list of objects, or the others are not an object
+      or have a name that a row can't set.
   """
   tools, more = (_value(row.get(name), name) for name in VARIABLES)
   if isinstance(tools, list):
@@ -205,7 +208,7 @@ def variables_of(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _value(value: Any, field: str) -> Any:
-  """JSON is read, where a container has one type a column."""
+  """A field's value; text is read as JSON, as where columns have one type."""
   return parsed_field(value, field) if isinstance(value, str) else value
 
 
@@ -220,7 +223,7 @@ def to_record(
   parse: Callable[[dict[str, Any], str, ChatTemplate | None], Any],
   template: Template,
 ) -> Parse[Any]:
-  """`parse` for rows that become one record each, nothing left out."""
+  """Makes a `Parse` for rows that become one record each."""
   chat = as_template(template)
   return lambda row, where, note: [parse(row, where, for_row(chat, row))]
 

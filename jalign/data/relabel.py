@@ -1,7 +1,7 @@
-"""Records under a goal: the prompt says what the response is to be worth.
+"""Rewrites records so that the prompt says what the response is to be worth.
 
-Pure functions. The text that states the goal has to be the same when the model
-is used: it comes from a format string, and nothing else adds to it.
+These are pure functions. The text that states the goal has to be the same when
+the model is used, so it comes from a format string and from nothing else.
 """
 
 import math
@@ -22,15 +22,15 @@ DIRECTION_FORM = (
 def reward_augmented(
   records: Iterable[PreferenceRecord], form: str = GOAL_FORM
 ) -> tuple[list[PreferenceRecord], Report]:
-  """Two pairs of each: under the chosen response's score, and the other's.
+  """Makes two pairs of each pair, one with either response's score as the goal.
 
-  Where the goal is the chosen response's score the preference stays; where it
-  is the rejected one's the sides are swapped, because that response is the one
-  that meets the goal. Scores become -(goal - score)^2, which is 0 for whichever
-  is chosen. What the rater said of the pair, `preference`, isn't kept: it
-  doesn't hold under a goal. A pair without both scores is skipped, as is one
-  whose scores tie or contradict its sides. The prompt without the goal stays
-  beside the new one, as `plain`, for whoever judges responses to it.
+  Under the chosen response's score the preference stays. Under the rejected
+  response's score the sides are swapped, because the rejected response is the
+  one that meets the goal. Scores become -(goal - score)^2, which is 0 for
+  the chosen side. The rater's `preference` isn't kept, since it doesn't hold
+  under a goal. A pair without both scores is skipped, and so is a pair whose
+  scores tie or contradict its sides. The record keeps the prompt without the
+  goal as `plain`, for whoever judges responses to it.
 
   Zhang et al. 2024, "Reward-Augmented Data Enhances Direct Preference Alignment
   of LLMs", arXiv:2410.08067.
@@ -40,11 +40,11 @@ def reward_augmented(
     form: text of the new prompt, with the fields {prompt} and {goal}.
 
   Returns:
-    (two pairs for each that is used, report over the pairs).
+    (two pairs for each pair that is used, report over the pairs).
 
   Raises:
-    UserError: the form lacks one of its fields, or has another; or a chat
-      template wrote the prompts, which the goal would stand before.
+    UserError: the form lacks one of its fields, or has another field; or a chat
+      template wrote the prompts, and the goal would stand before its marks.
   """
   _check(form, ("prompt", "goal"))
   pairs: list[PreferenceRecord] = []
@@ -54,14 +54,14 @@ def reward_augmented(
     high, low = record.chosen_score, record.rejected_score
     if record.end is not None:
       raise UserError(
-        "the prompt is what a chat template wrote: the goal would stand before "
-        "its first mark, where no model reads any text.",
+        "a chat template wrote the prompt: the goal would stand before the "
+        "template's first mark, where no model reads any text.",
         where=record.source,
         remedy="Write the goals into the turns of the rows, or read texts "
         "without a template.",
       )
     if high is None or low is None:
-      skipped.append(Skipped(record.source, "missing", "it has no scores."))
+      skipped.append(Skipped(record.source, "missing", "a score is missing."))
     elif high == low:
       skipped.append(Skipped(record.source, "tie"))
     elif high < low:
@@ -96,7 +96,7 @@ def directional_prompt(
   """The prompt that asks for a direction in the plane of two rewards.
 
   Args:
-    prompt: what is answered.
+    prompt: the prompt without the direction.
     direction: two numbers, not both 0; their length doesn't matter.
     form: text of the new prompt, with the fields {prompt}, {first} and
       {second}: whole numbers, 100 times the direction's cosine and sine.
@@ -105,7 +105,8 @@ def directional_prompt(
     The new prompt, the same in training and in use.
 
   Raises:
-    UserError: the direction is none, or the form lacks a field or has another.
+    UserError: `direction` isn't a direction, or the form lacks one of its
+      fields or has another field.
   """
   _check(form, ("prompt", "first", "second"))
   first, second = _unit(direction)
@@ -122,12 +123,12 @@ def directional_choice(
 ) -> tuple[int, str]:
   """The response to imitate under a direction, and the prompt that asks for it.
 
-  Directional preference alignment keeps, of K samples, the one whose rewards go
-  furthest along the direction, and fine-tunes on it under the prompt that
-  names the direction. The direction (1, 0) is rejection sampling by the first
-  reward. A RankedRecord holds one score a response, so the rewards come as a
-  matrix. How the paper scales its rewards isn't known; one factor for both
-  changes nothing here, a different one for each does.
+  Directional preference alignment keeps, out of K samples, the one whose
+  rewards reach furthest along the direction, and fine-tunes on it under the
+  prompt that names the direction. The direction (1, 0) is rejection sampling by
+  the first reward. A RankedRecord holds one score per response, so the rewards
+  come as a matrix. How the paper scales its rewards isn't known; one factor for
+  both rewards changes nothing here, but a different factor for each does.
 
   Wang et al. 2024, "Arithmetic Control of LLMs for Diverse User Preferences:
   Directional Preference Alignment with Multi-Objective Rewards",
@@ -135,16 +136,16 @@ def directional_choice(
 
   Args:
     prompt: what the K responses answer.
-    rewards: [K, 2], of each response.
+    rewards: [K, 2], two rewards of each response.
     direction: two numbers, not both 0; their length doesn't matter.
     form: see `directional_prompt`.
 
   Returns:
-    (number of the response, from 0, the first of equals; the new prompt).
+    (index of the response, the first if several are best; the new prompt).
 
   Raises:
-    UserError: there are no responses, they haven't two rewards each or not
-      finite ones, or what `directional_prompt` refuses.
+    UserError: there are no responses, a response hasn't two finite rewards, or
+      as in `directional_prompt`.
   """
   first, second = _unit(direction)
   if not rewards:
@@ -167,7 +168,7 @@ def _unit(direction: Sequence[float]) -> tuple[float, float]:
 
 
 def _check(form: str, fields: Sequence[str]) -> None:
-  """Refuses a form without one of its fields, or with another."""
+  """Raises UserError if a form lacks one of its fields, or has another."""
   wanted = ", ".join(f"{{{field}}}" for field in fields)
   try:
     named = {name for _, name, _, _ in string.Formatter().parse(form)} - {None}

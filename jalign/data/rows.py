@@ -1,4 +1,4 @@
-"""What one field of a row must be; anything else is a `BadRow`."""
+"""Checks of single fields of a row; a field that fails raises `BadRow`."""
 
 import math
 import reprlib
@@ -8,8 +8,8 @@ HUMAN = "\n\nHuman:"
 ASSISTANT = "\n\nAssistant:"
 
 SKIP = (
-  'Mend the line or take it out; on_error="skip", of training and your own'
-  " code, and --skip_bad_rows of `jalign score` leave such rows out."
+  'Mend the line or take it out; on_error="skip" (in training and in your own'
+  " code) and --skip_bad_rows of `jalign score` leave such rows out."
 )
 
 _short = reprlib.Repr()
@@ -25,17 +25,17 @@ class _Unread:
     return "(not read)"
 
 
-# Stands in a row for what its container has and nobody asked for.
+# Stands in a row for a value that the container has and nobody asked for.
 UNREAD: Any = _Unread()
 
 
 def quoted(value: Any) -> str:
-  """A value of a file as a message shows it: short, on one line, escaped."""
+  """A value of a file as errors show it: short, escaped, on one line."""
   return _short.repr(value)
 
 
 def kind_of(value: Any) -> str:
-  """ "a list", "an empty list", "nothing": what a value is, in words."""
+  """What a value is, in words: "a list", "an empty list", "nothing"."""
   if value is None:
     return "nothing"
   empty = isinstance(value, list | dict) and not value
@@ -43,7 +43,7 @@ def kind_of(value: Any) -> str:
 
 
 def text(row: dict[str, Any], field: str) -> str:
-  """The string in a field."""
+  """The string in a field; raises BadRow if there is none."""
   value = require(row, field)
   if not isinstance(value, str):
     raise BadRow(
@@ -55,7 +55,12 @@ def text(row: dict[str, Any], field: str) -> str:
 
 
 def number(row: dict[str, Any], field: str) -> float | None:
-  """The finite number in a field; None if the field is missing or null."""
+  """The finite number in a field; None if the field is missing or null.
+
+  Raises:
+    BadRow: the value is not a finite number or, for "preference", lies outside
+      [0, 1].
+  """
   value = row.get(field)
   if value is None:
     return None
@@ -70,7 +75,7 @@ def number(row: dict[str, Any], field: str) -> float | None:
     raise BadRow(
       "range",
       f"field 'preference' is {value}, outside [0, 1].",
-      f"It is the probability that chosen is the better one. {SKIP}",
+      f"It is the probability that the chosen response is better. {SKIP}",
     )
   if abs(value) > 3e38 or not math.isfinite(value):
     raise BadRow(
@@ -82,14 +87,14 @@ def number(row: dict[str, Any], field: str) -> float | None:
 
 
 def empty_prompt() -> BadRow:
-  """A prompt without any text."""
+  """The BadRow for a prompt without any text."""
   return BadRow(
     "empty_prompt", "the prompt is empty.", f"Write a prompt. {SKIP}"
   )
 
 
 def empty_response(name: str = "") -> BadRow:
-  """A response without any text: "chosen" or whatever it is called."""
+  """The BadRow for a response without any text; `name` is "chosen", say."""
   return BadRow(
     "empty_response",
     f"the {name + ' ' if name else ''}response is empty.",
@@ -98,7 +103,7 @@ def empty_response(name: str = "") -> BadRow:
 
 
 def check_two(chosen: str, rejected: str) -> None:
-  """Neither response is blank, and they differ."""
+  """Raises BadRow if a response is blank, or if the two are equal."""
   for name, response in (("chosen", chosen), ("rejected", rejected)):
     if not response.strip():
       raise empty_response(name)
@@ -111,7 +116,7 @@ def check_two(chosen: str, rejected: str) -> None:
 
 
 def require(row: dict[str, Any], field: str) -> Any:
-  """What a field holds, whatever its type."""
+  """What a field holds, of any type; raises BadRow if the row lacks it."""
   if field not in row:
     have = ", ".join(quoted(key) for key in list(row)[:20]) or "none"
     raise BadRow(
@@ -123,12 +128,13 @@ def require(row: dict[str, Any], field: str) -> Any:
 
 
 def rows_of_columns(value: Any, field: str) -> Any:
-  """Columns become rows: TFDS and `datasets` give lists of objects so.
+  """Turns an object of columns into rows.
 
-  Anything but an object of lists comes back as it is.
+  TFDS and `datasets` give lists of objects as such columns. Any other value
+  comes back as it is.
 
   Raises:
-    BadRow: the columns aren't equally long.
+    BadRow: the columns haven't the same length.
   """
   if not isinstance(value, dict) or not all(
     isinstance(v, list) for v in value.values()
@@ -140,7 +146,7 @@ def rows_of_columns(value: Any, field: str) -> Any:
     raise BadRow(
       "columns",
       f"the columns of field {field!r} have different lengths ({said}).",
-      f"Give each as many entries. {SKIP}",
+      f"Give all columns the same number of entries. {SKIP}",
     )
   return [
     {name: v for name, v in zip(value, values) if v is not None}
@@ -149,12 +155,12 @@ def rows_of_columns(value: Any, field: str) -> Any:
 
 
 def first_of(row: dict[str, Any], *fields: str) -> str:
-  """The first of some names that the row has a value for; else the first."""
+  """The first of the fields that the row has a value for, or `fields[0]`."""
   return next((f for f in fields if row.get(f) is not None), fields[0])
 
 
 def group_of(prompt: str) -> str:
-  """The first human turn of an HH prompt; else the prompt."""
+  """A prompt's split key: an HH prompt's first human turn, else the prompt."""
   if not prompt.startswith(HUMAN):
     return prompt.strip()
   turn = prompt.removeprefix(HUMAN).split(ASSISTANT)[0].split(HUMAN)[0]

@@ -1,4 +1,4 @@
-"""The records that every source gives, and the report of what was read."""
+"""The records that sources yield, and the report of what was read."""
 
 import dataclasses
 import re
@@ -7,7 +7,7 @@ from typing import Any
 
 from jalign.data.rows import quoted
 
-# What a reason reads like in a sentence: "4 with an empty response".
+# Reason -> its words in a sentence such as "4 with an empty response".
 REASONS = {
   "unreadable": "that are not UTF-8 text",
   "json": "that are not JSON",
@@ -36,7 +36,7 @@ REASONS = {
   "contradicted": "whose scores contradict the preference",
 }
 
-# The same for parts of rows that were used without them.
+# The same for reasons why a row was used without one of its parts.
 PARTS = {
   "unscored": "responses without a score",
   "blank": "empty responses",
@@ -49,25 +49,26 @@ _LISTED = 10  # lines that a summary names for each reason
 
 @dataclasses.dataclass(frozen=True)
 class PreferenceRecord:
-  """One prompt with a preferred and a dispreferred response, as text.
+  """A prompt with a preferred and a dispreferred response, as text.
 
-  The model's input is `prompt` followed directly by a response: a space or
-  line break between the two belongs to one of them.
+  The model's input is `prompt` followed directly by a response, so a space or
+  line break between them belongs to one of the two.
 
   Attributes:
     prompt: not empty.
     chosen: the preferred response, not blank.
     rejected: the other response, not blank.
-    source: "file:line", 1-based; errors and batches name it.
-    group: split key; records of one group never part (see `sources.split`).
-    preference: P(chosen > rejected) in [0, 1], where the source has it.
-    chosen_score: reward of the chosen response, where the source has it.
-    rejected_score: reward of the rejected response, where the source has it.
-    plain: the prompt before a conversion wrote a goal into `prompt`: what
-      annotators, measures and reports see; "" where they see `prompt`.
-    end: what ends a turn in texts that a chat template wrote, "" where nothing
-      does: such texts have all their special tokens. None for plain texts,
-      which begin and end as the tokenizer has it.
+    source: "file:line", counted from 1; errors and batches name it.
+    group: split key; a split keeps records of one group together (see
+      `groups.split`).
+    preference: P(chosen > rejected) in [0, 1], if the source has it.
+    chosen_score: reward of the chosen response, if the source has it.
+    rejected_score: reward of the rejected response, if the source has it.
+    plain: the prompt as it was before a conversion wrote a goal into `prompt`,
+      which annotators, measures and reports see; "" where they see `prompt`.
+    end: for texts that a chat template wrote, with all their special tokens,
+      the mark that ends a turn, or "" if there is none. None for plain texts,
+      which begin and end as the tokenizer begins and ends them.
   """
 
   prompt: str
@@ -95,8 +96,8 @@ class PromptRecord:
 
 @dataclasses.dataclass(frozen=True)
 class DemonstrationRecord:
-  """A prompt with a response to imitate; shared fields are
-  `PreferenceRecord`'s."""
+  """A prompt with a response to imitate; for the fields see
+  `PreferenceRecord`."""
 
   prompt: str
   response: str
@@ -111,11 +112,12 @@ class ConversationRecord:
   """A conversation whose assistant turns are all to be imitated.
 
   Attributes:
-    messages: its turns, each with a "role" ("system", "user", "assistant" or
-      "tool") and a "content" that is text; one or more is the assistant's.
+    messages: the turns, each with a "role" ("system", "user", "assistant" or
+      "tool") and a "content" that is text; one or more are the assistant's.
     source: "file:line".
     group: split key: the first user turn.
-    variables: what the chat template reads beside them: "tools", and others.
+    variables: what the chat template reads beside the messages: "tools", and
+      others.
   """
 
   messages: tuple[Mapping[str, Any], ...]
@@ -126,8 +128,8 @@ class ConversationRecord:
 
 @dataclasses.dataclass(frozen=True)
 class BinaryRecord:
-  """A prompt with a response that is desirable or not; shared fields are
-  `PreferenceRecord`'s."""
+  """A prompt with a response that is desirable or not; for the other fields see
+  `PreferenceRecord`."""
 
   prompt: str
   response: str
@@ -140,16 +142,17 @@ class BinaryRecord:
 
 @dataclasses.dataclass(frozen=True)
 class RankedRecord:
-  """A prompt with two or more responses and a score of each.
+  """A prompt with two or more responses, each of them with a score.
 
   Attributes:
     prompt: not empty.
-    responses: two or more, none blank.
-    scores: one each, higher is better; finite. Equal scores are a tie.
+    responses: two or more texts, none blank.
+    scores: a finite number per response, higher is better. Equal scores are a
+      tie.
     source: "file:line".
     group: split key.
-    plain: of `PreferenceRecord`.
-    end: of `PreferenceRecord`.
+    plain: see `PreferenceRecord`.
+    end: see `PreferenceRecord`.
   """
 
   prompt: str
@@ -172,12 +175,12 @@ Prompted = (
 
 @dataclasses.dataclass(frozen=True)
 class Skipped:
-  """A row, or a part of one, that was left out.
+  """A row, or a part of a row, that was left out.
 
   Attributes:
     where: "file:line", or "file:line#part" for a part.
     reason: a key of `REASONS`, or of `PARTS`.
-    problem: what was wrong with it, in a sentence.
+    problem: what was wrong with the row, in a sentence.
   """
 
   where: str
@@ -186,24 +189,26 @@ class Skipped:
 
   @property
   def line(self) -> int:
-    """The 1-based line number."""
+    """The line number, from 1; 0 for a place without one."""
     return line_of(self.where)
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-  """What became of the rows of a file.
+  """What happened to the rows of a file.
 
   Attributes:
     path: the file.
-    read: rows read; blank lines are not rows.
-    used: rows that became records; `read == used + len(skipped)`.
-    skipped: the others, in the order of the file.
-    ignored: (field, rows that have it) for every field that was not read; all
-      rows in containers of columns, where what isn't read isn't looked at.
+    read: number of rows read; blank lines are not rows.
+    used: number of rows that became records; `read == used + len(skipped)`.
+    skipped: the rows that became none, in the order of the file.
+    ignored: (field, number of rows that have it) for each field that was not
+      read. Containers of columns count all rows, since they don't look at
+      columns that aren't read.
     noun: what a row is: "pairs", "prompts", "lists" ...
     left_out: parts of used rows that were not used.
-    records: records made, where a row may become several; None for one each.
+    records: number of records, where a row may become several; None where each
+      used row became one.
   """
 
   path: str
@@ -216,11 +221,11 @@ class Report:
   records: int | None = None
 
   def lines(self) -> dict[str, list[int]]:
-    """Skipped line numbers by reason, in the order of `REASONS`."""
+    """Line numbers of skipped rows by reason, in the order of `REASONS`."""
     return _by_reason(self.skipped, REASONS)
 
   def parts(self) -> dict[str, list[int]]:
-    """Line numbers of `left_out` by reason, one for each part."""
+    """Line numbers of the parts left out, by reason; one number per part."""
     return _by_reason(self.left_out, PARTS)
 
   def summary(self) -> str:
@@ -250,7 +255,7 @@ class Report:
     return text
 
   def to_dict(self) -> dict[str, Any]:
-    """The same as plain values for a JSON file, with every line listed."""
+    """The report as plain values for a JSON file, with every line listed."""
     return {
       "path": self.path,
       "noun": self.noun,
@@ -264,13 +269,13 @@ class Report:
 
 
 def line_of(where: str) -> int:
-  """The line number of a place, "file:line" or "file:line#part"."""
+  """The line number in "file:line" or "file:line#part"; 0 if there is none."""
   match = re.search(r":(\d+)(#.*)?$", where)
   return int(match[1]) if match else 0
 
 
 def place_of(source: str) -> str:
-  """The row that a record was made of: "file:line" of "file:line#part"."""
+  """The place of a record's row: "file:line" for "file:line#part"."""
   return re.sub(r"(:\d+)#[^:]*$", r"\1", source)
 
 
@@ -285,7 +290,7 @@ def _by_reason(
 
 
 def name_lines(numbers: Sequence[int]) -> str:
-  """ "lines 87, 517" or "lines 1, 2, ... and 40 more"."""
+  """Names line numbers: "lines 87, 517", or ten of them "and 40 more"."""
   different = list(dict.fromkeys(numbers))
   text = ", ".join(str(number) for number in different[:_LISTED])
   if len(different) > _LISTED:

@@ -1,4 +1,4 @@
-"""Texts to imitate become token ids: one sequence, some of it scored."""
+"""Turns texts to imitate into token ids: a sequence, parts of it scored."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -28,9 +28,9 @@ class EncodedSequence:
     ids: [n] int32, from the beginning of sequence to the end.
     mask: [n] bool, True on the tokens to learn from; mask[0] is False.
     source: "file:line" of the record.
-    cut: tokens dropped from (prompt, response).
-    reward: of the response.
-    value: expected reward of the prompt.
+    cut: numbers of tokens dropped from (prompt, response).
+    reward: reward of the response, if it is known.
+    value: expected reward of responses to the prompt, if it is known.
   """
 
   ids: np.ndarray
@@ -44,11 +44,11 @@ class EncodedSequence:
 def encode_demonstration(
   record: DemonstrationRecord, tokenizer: Tokenizer, limits: Limits
 ) -> EncodedSequence:
-  """Token ids of a prompt and its response, cut to the limits.
+  """Encodes a prompt and its response as one sequence, cut to the limits.
 
   Args:
     record: the demonstration.
-    tokenizer: for prompt and response.
+    tokenizer: encodes prompt and response.
     limits: where to cut.
 
   Raises:
@@ -60,7 +60,7 @@ def encode_demonstration(
 def _encode(
   record: DemonstrationRecord, tokenizer: Tokenizer, limits: Limits
 ) -> tuple[EncodedSequence, int]:
-  """(the sequence, `limits.Encoded.joined`)."""
+  """(encoded sequence, `limits.Encoded.joined` of it)."""
   encoded = encode_texts(record, (record.response,), tokenizer, limits)
   ids = np.concatenate([encoded.prompt, *encoded.responses])
   sequence = EncodedSequence(
@@ -77,10 +77,13 @@ def encode_demonstrations(
   tokenizer: Tokenizer,
   limits: Limits,
 ) -> tuple[list[EncodedSequence], Truncation]:
-  """`encode_demonstration` of each record, and what was cut.
+  """Encodes each record with `encode_demonstration`.
+
+  Returns:
+    (encoded sequences, what was cut from them).
 
   Raises:
-    UserError: as `encode_demonstration`.
+    UserError: as in `encode_demonstration`.
   """
   encoded = [_encode(record, tokenizer, limits) for record in records]
   sequences = [sequence for sequence, _ in encoded]
@@ -101,23 +104,23 @@ def encode_conversation(
   template: ChatTemplate,
   limits: Limits,
 ) -> EncodedSequence:
-  """Token ids of a conversation; all assistant turns are scored.
+  """Encodes a conversation; all of the assistant's turns are scored.
 
-  A turn is scored to its end: the token that closes it is. As everywhere, what
-  is scored is tokenised apart from what comes before it, so that the tokens are
-  those of generation: a conversation of one turn is its demonstration. The last
-  turn gets an end if the template writes none.
+  A turn is scored up to and including the token that ends it. As everywhere,
+  the scored text is tokenised apart from the text before it, so that the tokens
+  are those of generation: a conversation with one answer is encoded like the
+  demonstration. The last turn gets an end token if the template writes none.
 
   Args:
     record: the conversation.
-    tokenizer: of all its parts.
-    template: writes it; see `ChatTemplate.spans`.
-    limits: `max_tokens` alone applies; a long conversation loses its end.
+    tokenizer: encodes all parts of the conversation.
+    template: writes the conversation; see `ChatTemplate.spans`.
+    limits: only `max_tokens` applies; a long conversation loses its end.
 
   Raises:
     UserError: the template refuses the conversation, or writes a turn
-      differently once others follow (`encode_conversations` takes such ones
-      apart); or no scored token is left.
+      differently once others follow (`encode_conversations` takes such a
+      conversation apart); or no scored token is left.
   """
   try:
     text, spans = template.given(record.variables).spans(record.messages)
@@ -134,7 +137,8 @@ def _encode_spans(
   template: ChatTemplate,
   limits: Limits,
 ) -> tuple[EncodedSequence, int]:
-  """A conversation of one text, the spans in it scored; and borders kept."""
+  """(a conversation's text encoded, with its spans scored; number of spans and
+  gaps whose border was kept, see `Tokenizer.encode_after`)."""
   tokenizer = tokenizer.ended_by(template.end)
   at = spans[0][0] if spans else 0
   ids = start_ids(text[:at], tokenizer, not template.plain)
@@ -142,7 +146,7 @@ def _encode_spans(
   joined = 0
   for start, stop in spans:
     if tokenizer.split_end(text[start:stop])[1] is None:
-      # The next turn's mark may be what ends this one.
+      # The mark that opens the next turn may be what ends this turn.
       after = [end for end in tokenizer.ends if text.startswith(end, stop)]
       stop += max(map(len, after), default=0)
     for piece, scored in ((text[at:start], False), (text[start:stop], True)):
@@ -178,9 +182,9 @@ def _turn_by_turn(
   template: ChatTemplate,
   limits: Limits,
 ) -> tuple[list[EncodedSequence], list[int], int]:
-  """(demonstrations of turns, tokens dropped from each turn, borders kept).
+  """(turns as demonstrations, tokens dropped from each turn, borders kept).
 
-  A turn whose prompt alone is beyond the limit is left out.
+  A turn is left out if its prompt alone exceeds the limit.
   """
   own = template.given(record.variables)
   end = end_of(template)
@@ -233,18 +237,21 @@ def encode_conversations(
   template: ChatTemplate,
   limits: Limits,
 ) -> tuple[list[EncodedSequence], Truncation]:
-  """`encode_conversation` of each record, and what was cut.
+  """Encodes conversations with `encode_conversation`.
 
-  Where the template writes a turn differently once others follow (it drops the
-  thoughts of earlier turns), each of the conversation's turns is a
-  demonstration of its own instead, after the text that the template writes
-  before it: "FILE:LINE#1", "#2" and so on. Every turn is scored once. How many
-  conversations this befell is in `Truncation.parted`.
+  A template may write a turn differently once others follow, say without the
+  thoughts of earlier turns. Then each assistant turn of the conversation
+  becomes a demonstration of its own, after the text that the template writes
+  before the turn: "FILE:LINE#1", "#2" and so on. Every turn is scored once.
+  `Truncation.parted` counts such conversations.
+
+  Returns:
+    (encoded sequences, what was cut from them).
 
   Raises:
     UserError: the template refuses a conversation, or no scored token of it is
       left; or the template ends turns with a token that the tokenizer reads as
-      plain text, or that isn't its own.
+      plain text or doesn't have.
   """
   end = tokenizer.eos_text
   theirs = template.variables.get("eos_token") or end
@@ -253,7 +260,7 @@ def encode_conversations(
       f"the template ends texts with {theirs!r}, which isn't a token of the "
       f"tokenizer; its own end is {end!r}.",
       where=template.name,
-      remedy="Take both from one folder.",
+      remedy="Take the template and the tokenizer from one folder.",
     )
   if ("eos_token" in template.text or end in template.text) and (
     tokenizer.encode(end) != [tokenizer.eos_id]
@@ -295,5 +302,5 @@ def encode_conversations(
 
 
 def sequence_length(sequence: EncodedSequence) -> int:
-  """Tokens of a sequence."""
+  """Number of tokens of a sequence."""
   return len(sequence.ids)

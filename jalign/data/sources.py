@@ -1,4 +1,4 @@
-"""Sources by name: a shape of rows and its reader.
+"""Sources by name; a source is a shape of rows, and has a reader.
 
 Every reader is `(path, on_error, ...) -> (records, report)`; `reading` says
 what the arguments are.
@@ -52,7 +52,7 @@ SOURCES: dict[str, Reader] = {
   "tldr_world": read_tldr_world,
 }
 
-# Sources that are read without a chat template: they hold plain texts.
+# Sources that are read without a chat template, since they hold plain texts.
 WITHOUT_TEMPLATE = frozenset({"hh", "tldr_world"})
 
 
@@ -62,15 +62,15 @@ def read(name: str, path: Path, **options: Any) -> tuple[list[Any], Report]:
   Args:
     name: a key of `SOURCES`.
     path: a file, a folder, or "tfds:...".
-    **options: the reader's own; a source of `WITHOUT_TEMPLATE` takes no
-      template but None.
+    **options: the reader's other arguments; for sources of `WITHOUT_TEMPLATE`
+      the template must be None.
 
   Returns:
     (records, report); `KINDS` says what the records are.
 
   Raises:
-    UserError: no such source, a template for one that takes none, or the
-      reader's own.
+    UserError: there is no such source, a template is given for a source that
+      takes none, or as the reader says.
   """
   if name not in SOURCES:
     raise UserError(
@@ -81,7 +81,7 @@ def read(name: str, path: Path, **options: Any) -> tuple[list[Any], Report]:
     raise UserError(
       f"the source {name!r} takes no template.",
       where=str(path),
-      remedy="Leave it out, or name another source.",
+      remedy="Leave the template out, or name another source.",
     )
   if name == "tldr_world" and options.pop("columns", None):
     raise UserError(
@@ -92,8 +92,8 @@ def read(name: str, path: Path, **options: Any) -> tuple[list[Any], Report]:
   return SOURCES[name](path, **options)
 
 
-# What the records of a source are. Those of "tldr_world" are of any kind: its
-# path says which; it has no rows of a file, so that it is never guessed.
+# Source -> class of its records. "tldr_world" is missing: its path says which
+# records it yields, and it reads no file, so that it is never guessed.
 KINDS: dict[str, type] = {
   "pairs": PreferenceRecord,
   "jsonl": PreferenceRecord,
@@ -112,8 +112,11 @@ KINDS: dict[str, type] = {
 def guess_source(row: dict[str, Any]) -> str:
   """The name of the source whose shape a row has.
 
+  Args:
+    row: a row with the fields of `shape_fields`, as far as the file has them.
+
   Raises:
-    UserError: it has none of them.
+    UserError: the row has the shape of no source.
   """
   has = {key for key, value in row.items() if value is not None}
   if {"chosen", "rejected"} <= has:
@@ -131,7 +134,7 @@ def guess_source(row: dict[str, Any]) -> str:
 
 
 def shape_fields() -> set[str]:
-  """Every field that tells a shape."""
+  """The names of all fields that tell a shape."""
   return {"chosen", "rejected", "parent_id"}.union(*(f for _, f in _SHAPES))
 
 

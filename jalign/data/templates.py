@@ -1,4 +1,4 @@
-"""Where chat templates come from: tokenizers' folders, files, strings."""
+"""Loads chat templates from tokenizers' folders, files and strings."""
 
 import dataclasses
 import os
@@ -11,7 +11,7 @@ from jalign.data.chat import ChatTemplate
 from jalign.data.lines import file_size
 from jalign.errors import UserError
 
-_MOST = 1 << 20  # bytes of a template; published ones have some 10,000
+_MOST = 1 << 20  # bytes of a template; published templates have some 10,000
 _SPECIAL = re.compile(r"\b(?:bos|eos|pad|unk|sep|cls|mask)_token\b")
 
 
@@ -27,14 +27,14 @@ def load_template(
     source: a folder that `transformers.AutoTokenizer` reads and that has a
       chat template; a file of Jinja; or the Jinja itself. A `ChatTemplate`
       comes back with the variables added.
-    tokens_of: a tokenizer's folder whose special tokens a file or a string
-      sees: then it writes what it would write as that folder's own template.
+    tokens_of: a tokenizer's folder, whose special tokens a file or a string
+      may read. It then writes what it would write as that folder's template.
     **variables: what the template reads beside the messages. A folder gives
       its special tokens; a file and a string give none.
 
   Raises:
-    UserError: nothing there; no template in the folder; broken Jinja; or the
-      template writes a special token that isn't known.
+    UserError: there is nothing at `source`, the folder has no template, the
+      Jinja is broken, or the template writes a special token that isn't known.
   """
   if isinstance(source, ChatTemplate):
     template = dataclasses.replace(source, variables={**source.variables})
@@ -44,7 +44,7 @@ def load_template(
     *template.variables,
     *variables,
   }
-  # Folders leave out the tokens that they don't have; their templates cope.
+  # Folders leave out tokens that they don't have; their templates allow for it.
   known = os.path.isdir(template.name)
   if read and tokens_of is not None and not known:
     variables = _special_tokens(_tokenizer(pathlib.Path(tokens_of))) | variables
@@ -89,7 +89,7 @@ def _tokenizer(folder: pathlib.Path) -> Any:
     raise UserError(
       f"no tokenizer can be loaded ({type(error).__name__}: {error}).",
       where=str(folder),
-      remedy="Mend the file that this is about (config.json is read, too); or"
+      remedy="Mend the file that the error names (config.json is read, too); or"
       " give another tokenizer's folder, or a file of Jinja.",
     ) from None
 
@@ -120,12 +120,12 @@ def _from_folder(folder: pathlib.Path) -> ChatTemplate:
 
 
 def template_of(tokenizer: Any, name: str) -> ChatTemplate | None:
-  """The template of a Hugging Face tokenizer, None without a (default) one."""
+  """A Hugging Face tokenizer's template; None if it has no (default) one."""
   if not tokenizer.chat_template:
     return None
   try:
     text = tokenizer.get_chat_template()
-  except ValueError:  # several, and none is the default
+  except ValueError:  # there are several templates, and no default
     return None
   return ChatTemplate(text, _special_tokens(tokenizer), name)
 
@@ -148,5 +148,5 @@ def _check(template: ChatTemplate, unknown: Sequence[str]) -> None:
       where=template.name,
       remedy="Give the folder of the tokenizer, too: load_template(..., "
       f"tokens_of=DIR), or {unknown[0]}=TEXT; config.tokenizer.path or "
-      "--tokenizer does so.",
+      "--tokenizer gives the folder, too.",
     )

@@ -1,6 +1,6 @@
-"""Rows of TFDS data that was prepared on this machine; nothing is fetched.
+"""Reads TFDS data that was prepared on this machine; nothing is downloaded.
 
-Records are read from array_record files, which needs no TensorFlow.
+Records are read from array_record files, without TensorFlow.
 """
 
 import os
@@ -26,18 +26,18 @@ def tfds_rows(
 ) -> Iterator[tuple[str, dict[str, Any] | BadRow]]:
   """Yields (place, row) of "tfds:NAME[/CONFIG][/VERSION][:SPLIT]".
 
-  Text is decoded and numbers become Python's. The split is any that TFDS
-  takes, "train" or "train[:10%]"; it may be left out where there is only one.
+  Texts are decoded and numbers become Python's. SPLIT may be anything that TFDS
+  takes, "train" or "train[:10%]", and may be left out if there is only one.
 
   Args:
-    name: what to read. Without a version, the newest that is prepared.
-    data_dir: folder with NAME in it; default $TFDS_DATA_DIR, then
+    name: what to read. Without a version, it is the newest prepared one.
+    data_dir: folder that holds NAME; by default $TFDS_DATA_DIR, then
       ~/tensorflow_datasets.
-    fields: what to read; the others are `UNREAD`. None reads all.
+    fields: fields to read; any other field's value is `UNREAD`. None reads all.
 
   Raises:
-    UserError: not prepared there, or in a form that needs TensorFlow; no such
-      config or split.
+    UserError: the data isn't prepared there, or is in a form that needs
+      TensorFlow; or there is no such config or split.
   """
   match = _NAME.fullmatch(name)
   if not match:
@@ -71,7 +71,7 @@ def tfds_rows(
     ) from None
   if split is None:
     raise UserError(
-      f"it has the splits {', '.join(splits)}.",
+      f"the data has the splits {', '.join(splits)}.",
       where=name,
       remedy=f"Name one: {name}:{splits[0]}.",
     )
@@ -99,7 +99,11 @@ def tfds_rows(
 def _version_folder(
   folder: pathlib.Path, name: str, root: pathlib.Path
 ) -> pathlib.Path:
-  """The folder of the newest version in `folder`, or itself if it is one."""
+  """The newest version's folder in `folder`, or `folder` if it is a version.
+
+  Raises:
+    UserError: there is no prepared data, or a config has to be named.
+  """
   if (folder / "dataset_info.json").is_file():
     return folder
   inside = [p for p in folder.glob("*") if p.is_dir()]
@@ -113,12 +117,12 @@ def _version_folder(
   configs = sorted(p.name for p in inside if any(p.glob("*/dataset_info.json")))
   if configs:
     raise UserError(
-      f"it has the configs {', '.join(configs)}.",
+      f"the data has the configs {', '.join(configs)}.",
       where=name,
       remedy=f"Name one: tfds:{folder.relative_to(root)}/{configs[0]}.",
     )
   raise UserError(
-    f"it is not prepared: there is no {folder}.",
+    f"the data is not prepared: there is no {folder}.",
     where=name,
     remedy="Prepare it where there is a network, by tfds.builder(NAME, "
     'data_dir=DIR, file_format="array_record").download_and_prepare(), and '
@@ -127,7 +131,7 @@ def _version_folder(
 
 
 def _plain(value: Any) -> Any:
-  """Bytes become text; arrays and their scalars Python's values."""
+  """Turns bytes into text, and arrays and scalars into Python's values."""
   if isinstance(value, bytes):
     return value.decode()
   if isinstance(value, dict):

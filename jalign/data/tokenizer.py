@@ -1,4 +1,4 @@
-"""Text to token ids and back: one small record around a fast tokenizer."""
+"""Turns text into token ids and back: a record around a fast tokenizer."""
 
 import contextlib
 import dataclasses
@@ -16,15 +16,15 @@ from jalign.data.patterns import check_patterns, panicked
 from jalign.errors import UserError
 from jalign.files import appearing, write_whole
 
-PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"  # of the tokenizers trained here
+PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"  # of tokenizers trained here
 _SPECIAL = (PAD, BOS, EOS)
-SMALLEST_VOCAB = 256 + 3  # bytes and the three above
+SMALLEST_VOCAB = 256 + 3  # the bytes and the special tokens
 
-MARK = "jalign"  # key in tokenizer_config.json of the folders written here
+MARK = "jalign"  # key in tokenizer_config.json of folders written here
 GENERATION = "generation_config.json"
-# Characters of the text before that the encoding of the next may depend on.
+# Characters before a text that its encoding may depend on.
 _CONTEXT = 128
-# Texts that hardly any other forms a token with, one of them at least.
+# Texts of which at least one forms no token with hardly any text after it.
 _NEUTRAL = ("\n", "a", ".", "0")
 
 
@@ -35,17 +35,16 @@ class Tokenizer:
   Attributes:
     backend: of the `tokenizers` library; truncation and padding are off.
     vocab_size: the largest id plus one, V of a model that takes every id.
-    eos_id: ends a sequence.
-    pad_id: fills rows; may equal `eos_id`, as nothing is inferred from ids.
-    bos_id: begins a text; None for tokenizers without one. Whether it is
-      written is `prefix_ids`' matter.
+    eos_id: id that ends a sequence.
+    pad_id: id that fills rows; may equal `eos_id`, as no id is read back.
+    bos_id: id that begins a text, or None; `prefix_ids` says if it is written.
     eos_text: how `eos_id` is written in text.
     bos_text: how `bos_id` is written in text, "" without one.
-    end_ids: all that end a response, without repeats. The first one closes a
-      response that has no end yet: the chat template's end of turn where there
-      is one; the others ascend. Scored as a part of the response.
-    prefix_ids: what stands before a plain text: what the tokenizer's own
-      post-processor puts there; of tokenizers trained here, `bos_id`.
+    end_ids: all ids that end a response, scored as a part of it. The first one
+      closes a response that has no end yet: the chat template's end of turn, if
+      there is one. The others ascend.
+    prefix_ids: ids that stand before a plain text: those that the tokenizer's
+      own post-processor puts there; `bos_id` for tokenizers trained here.
   """
 
   backend: tokenizers.Tokenizer
@@ -60,26 +59,25 @@ class Tokenizer:
 
   def __post_init__(self):
     first, *others = self.end_ids or (self.eos_id,)
-    # One order of the others, whichever of them was found first.
+    # The other ids ascend, in whatever order they were found.
     ends = (first, *sorted({*others} - {first}))
     object.__setattr__(self, "end_ids", ends)
 
   def ended_by(self, text: str) -> "Tokenizer":
-    """The same, whose responses end as a chat template ends a turn.
+    """This tokenizer, with responses ending as a chat template ends a turn.
 
     Args:
-      text: `ChatTemplate.end`. Where it doesn't begin with a token that was
-        added to the vocabulary, as special tokens are, the model says it in
-        ordinary tokens, and the end of sequence closes them.
+      text: `ChatTemplate.end`. If it doesn't begin with a token that was added
+        to the vocabulary, as special tokens are, the model writes it in
+        ordinary tokens, and the end of sequence closes the response.
     """
     return _ended_by(self, text)
 
   def split_end(self, text: str) -> tuple[str, int | None]:
-    """A response without the end that is written in it, and that end's id.
+    """(response without the end that is written in it, the end's id or None).
 
     White space and further ends after the first one open the next turn or
-    close the text: they are no part of the response. None where the text says
-    no end.
+    close the text, and are no part of the response.
     """
     content, end_id = text, None
     while True:
@@ -92,26 +90,29 @@ class Tokenizer:
 
   @property
   def plain_specials(self) -> bool:
-    """Whether special tokens in a text are plain text: if trained here."""
+    """Whether special tokens in texts are plain text; true if trained here."""
     return bool(self.backend.encode_special_tokens)
 
   @functools.cached_property
   def ends(self) -> dict[str, int]:
-    """How each of `end_ids` is written in text."""
+    """Text of each id in `end_ids` -> the id."""
     texts = {self.text_of(i): i for i in self.end_ids}
     texts.pop("", None)
     return {self.eos_text: self.eos_id, **texts}
 
   def text_of(self, token: int) -> str:
-    """How a special token is written in text, "" for an id that none has."""
+    """How a special token is written in text; "" for an id that has no text."""
     return self.backend.id_to_token(token) or ""
 
   def encode(self, text: str) -> list[int]:
     """Token ids of a text; no special token is added.
 
     Tokenizers trained here take special tokens that are written in the text
-    (a user who types "<eos>") as plain text. Those of a Hugging Face folder
-    read them as special tokens, as their chat formats need.
+    (say by a user who types "<eos>") as plain text. Tokenizers of a Hugging
+    Face folder read them as special tokens, as their chat formats need.
+
+    Raises:
+      UserError: a tokenizer of whole words doesn't know a word.
     """
     try:
       return self.backend.encode(text, add_special_tokens=False).ids
@@ -124,23 +125,22 @@ class Tokenizer:
       ) from None
 
   def encode_after(self, before: str, text: str) -> tuple[list[int], bool]:
-    """Token ids of a text that goes on where another ended.
+    """Token ids of a text that continues another one.
 
-    Encoded by itself a text may get what only the beginning of one has: the
-    space that SentencePiece's tokenizers put there. Here the ids are those
-    that the two texts have in one, after those of the first. Where a token
-    would lie across the border, or the border changes the first text's tokens,
-    the border is kept, since prompts end there when they are sampled from.
+    Encoded by itself, a text may get what only the beginning of a text has, as
+    the space that SentencePiece's tokenizers put there. Here the ids are those
+    of the two texts encoded as one, after the ids of the first. If a token
+    would lie across the border, or the first text's tokens change, the texts
+    are encoded apart, since prompts end at the border in sampling.
 
     Args:
-      before: the first text; its last characters are all that is looked at.
-      text: the second one.
+      before: the first text; only its last characters matter.
+      text: the second text.
 
     Returns:
-      (ids of the second text, whether the border had to be kept).
+      (ids of the second text, whether the texts had to be encoded apart).
     """
-    # Bytes and whole words are the same wherever they stand; texts that meet
-    # without a space are no words.
+    # Bytes and whole words encode alike wherever they stand.
     if self.plain_specials or not before or not text:
       return self.encode(text), False
     for context in (before[-_CONTEXT:], *_NEUTRAL):
@@ -163,13 +163,13 @@ class Tokenizer:
     texts = list(texts)
     try:
       encodings = self.backend.encode_batch(texts, add_special_tokens=False)
-    except BaseException as error:  # one by one, `encode` says which text it is
+    except BaseException as error:  # `encode` says which of the texts it is
       panicked(error)
       return [self.encode(text) for text in texts]
     return [encoding.ids for encoding in encodings]
 
   def decode(self, ids: Sequence[int]) -> str:
-    """The text of token ids; special tokens are skipped."""
+    """The text of token ids, without special tokens."""
     return self.backend.decode([int(i) for i in ids], skip_special_tokens=True)
 
   def save(self, path: str | os.PathLike[str]) -> None:
@@ -177,7 +177,7 @@ class Tokenizer:
 
     Args:
       path: folder, made if missing: tokenizer.json, tokenizer_config.json, and
-        generation_config.json with `end_ids`; what else is in the last stays.
+        generation_config.json with `end_ids` (its other entries stay).
     """
     folder = pathlib.Path(path)
     config: dict[str, Any] = {
@@ -195,7 +195,7 @@ class Tokenizer:
       "tokenizer_config.json": json.dumps(config, indent=2) + "\n",
       GENERATION: json.dumps(more, indent=2) + "\n",
     }
-    # A folder that is there is whole: what is killed half-way leaves another.
+    # A folder that exists is whole: a killed process leaves another name.
     with contextlib.ExitStack() as stack:
       if not folder.exists():
         folder = stack.enter_context(appearing(folder, alone=False))
@@ -204,18 +204,17 @@ class Tokenizer:
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-  """Trains a byte-level BPE: every text round-trips, no unknown token.
+  """Trains a byte-level BPE: every text round-trips, without unknown tokens.
 
   The result depends on the texts and `vocab_size` alone. Ids 0, 1 and 2 are
   padding, beginning and end of sequence.
 
   Args:
-    texts: what to learn merges from: prompts and responses.
+    texts: texts to learn merges from: prompts and responses.
     vocab_size: at most this many ids; small texts may give fewer.
 
   Raises:
-    UserError: `vocab_size` below 259, which holds the bytes and the three
-      special tokens.
+    UserError: `vocab_size` is below 259: 256 bytes and 3 special tokens.
   """
   if vocab_size < SMALLEST_VOCAB:
     raise UserError(
@@ -240,13 +239,13 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
 
 
 def train_words(texts: Iterable[str]) -> Tokenizer:
-  """A tokenizer of whole words, cut at white space: for small languages.
+  """Makes a tokenizer of whole words, cut at white space: for small languages.
 
   Decoding joins words by single spaces. A word that is in none of the texts
-  can't be encoded and is an error: there is no unknown token.
+  can't be encoded and is an error, since there is no unknown token.
 
   Args:
-    texts: every word of them becomes an id, in alphabetical order after
+    texts: texts whose words all become ids, in alphabetical order after
       padding, beginning and end of sequence.
   """
   words = sorted({word for text in texts for word in text.split()})
@@ -264,7 +263,7 @@ def _ended_by(tokenizer: Tokenizer, text: str) -> Tokenizer:
   first = [
     i
     for i, token in added.items()
-    # An added "<" ends no response, whatever the word goes on with.
+    # An added token "<" ends no response, whatever follows it in the word.
     if token.content == text
     or (token.special and token.content and text.startswith(token.content))
   ]
@@ -275,17 +274,17 @@ def _ended_by(tokenizer: Tokenizer, text: str) -> Tokenizer:
 
 
 def read_object(path: pathlib.Path) -> dict[str, Any]:
-  """The JSON object in a file, {} where there is none.
+  """The JSON object in a file; {} if there is no such file.
 
   Raises:
-    UserError: it can't be read, or holds no object of JSON.
+    UserError: the file can't be read, or holds no JSON object.
   """
   if not path.is_file():
     return {}
   try:
     value = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(value, dict):
-      raise TypeError("it holds no object")
+      raise TypeError("the file holds no object")
   except (OSError, TypeError, ValueError, RecursionError) as error:
     raise broken(path, error) from None
   return value
@@ -299,7 +298,7 @@ def wrap(
   pad: str | None,
   where: str,
 ) -> Tokenizer:
-  """The record, from the texts of special tokens; no text is cut or filled."""
+  """Makes a `Tokenizer`; raises UserError if it has no end of sequence."""
   check_patterns(backend, where)
   backend.no_truncation()
   backend.no_padding()
@@ -314,7 +313,7 @@ def wrap(
   pad_id = backend.token_to_id(pad) if pad else None
   bos_id = backend.token_to_id(bos) if bos else None
   if backend.encode_special_tokens and bos and bos_id is not None:
-    # Trained here: who opens the folder elsewhere begins texts as we do.
+    # Trained here: programs that open the folder elsewhere begin texts alike.
     backend.post_processor = tokenizers.processors.TemplateProcessing(
       single=f"{bos} $A", special_tokens=[(bos, bos_id)]
     )
@@ -331,17 +330,17 @@ def wrap(
 
 
 def _prefix(backend: tokenizers.Tokenizer) -> tuple[int, ...]:
-  """What a tokenizer's post-processor puts before a text."""
+  """The ids that a tokenizer's post-processor puts before a text."""
   try:
     encoding = backend.encode("a")
-  except Exception:  # whole words, and this isn't one
+  except Exception:  # a tokenizer of whole words lacks this one
     encoding = backend.encode("")
   added = zip(encoding.ids, encoding.special_tokens_mask)
   return tuple(i for i, _ in itertools.takewhile(lambda x: x[1], added))
 
 
 def broken(path: pathlib.Path, error: Exception) -> UserError:
-  """What is said of a folder that a tokenizer can't be loaded from."""
+  """The error for a file or folder that a tokenizer can't be loaded from."""
   return UserError(
     f"no tokenizer can be loaded ({type(error).__name__}: {error}).",
     where=str(path),

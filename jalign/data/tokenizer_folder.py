@@ -1,4 +1,4 @@
-"""Tokenizers out of folders: those written here, and Hugging Face's."""
+"""Loads tokenizers from folders: those written here, and Hugging Face's."""
 
 import dataclasses
 import os
@@ -20,18 +20,19 @@ from jalign.errors import UserError
 
 
 def load(path: str | os.PathLike[str]) -> Tokenizer:
-  """Loads a tokenizer from a folder; never from the network.
+  """Loads a tokenizer from a folder, never from the network.
 
   Args:
-    path: a folder written by `Tokenizer.save`, or any that
+    path: a folder written by `Tokenizer.save`, or one that
       `transformers.AutoTokenizer` reads with a fast tokenizer. A missing
       padding token is replaced by the end of sequence. A response ends with
-      the end of turn of the folder's chat template, with what its
-      generation_config.json lists, or with the end of sequence.
+      the end of turn of the folder's chat template, with one of the ids in its
+      generation_config.json, or with the end of sequence.
 
   Raises:
-    UserError: no such folder, nothing to load in it, no fast form, no end
-      of sequence, or an end that isn't in the vocabulary.
+    UserError: there is no such folder or nothing to load in it, or the
+      tokenizer has no fast form, no end of sequence, or an end that isn't in
+      the vocabulary.
   """
   folder = pathlib.Path(path)
   if not folder.is_dir():
@@ -54,7 +55,7 @@ def _load_own(folder: pathlib.Path, config: dict[str, Any]) -> Tokenizer:
   if not isinstance(plain, bool) or not all(
     isinstance(text, str | None) for text in texts
   ):
-    error = ValueError("a special token or how to read it is missing")
+    error = ValueError("a special token, or how to read one, is missing")
     raise broken(folder / "tokenizer_config.json", error)
   try:
     backend = tokenizers.Tokenizer.from_file(str(path))
@@ -64,8 +65,8 @@ def _load_own(folder: pathlib.Path, config: dict[str, Any]) -> Tokenizer:
   backend.encode_special_tokens = plain
   bos, eos, pad = texts
   tokenizer = wrap(backend, bos=bos, eos=eos, pad=pad, where=str(folder))
-  # The first of these ids closes responses: it may be that of a template that
-  # isn't in the folder.
+  # The first of these ids closes responses: it may be the end of a template
+  # that isn't in the folder.
   ends = (*_listed(folder, tokenizer.vocab_size), tokenizer.eos_id)
   return dataclasses.replace(tokenizer, end_ids=ends)
 
@@ -83,7 +84,7 @@ def _load_hugging_face(folder: pathlib.Path) -> Tokenizer:
     raise UserError(
       f"{type(original).__name__} has no fast form.",
       where=str(folder),
-      remedy="Convert it to a tokenizer.json with transformers.",
+      remedy="Convert the tokenizer to a tokenizer.json with transformers.",
     )
   tokenizer = wrap(
     original.backend_tokenizer,
@@ -100,10 +101,10 @@ def _load_hugging_face(folder: pathlib.Path) -> Tokenizer:
 
 
 def _listed(folder: pathlib.Path, vocab_size: int) -> list[int]:
-  """The ids that generation_config.json says end a response.
+  """The ids that end a response according to generation_config.json.
 
   Raises:
-    UserError: they are not ids of the vocabulary.
+    UserError: a value is no id of the vocabulary.
   """
   path = folder / GENERATION
   value = read_object(path).get("eos_token_id")
@@ -114,6 +115,7 @@ def _listed(folder: pathlib.Path, vocab_size: int) -> list[int]:
         f"eos_token_id is {value!r}, and the tokenizer has the ids 0 to"
         f" {vocab_size - 1}.",
         where=str(path),
-        remedy="Write the id, or a list of ids, of what ends a response.",
+        remedy="Write the id of the token that ends a response, or a list of"
+        " such ids.",
       )
   return ids

@@ -1,7 +1,7 @@
-"""OpenAssistant's trees: every prompt with ranked replies is a list.
+"""Reads OpenAssistant's trees: every prompt with ranked replies is a list.
 
 A file holds nested trees (`{"prompt": {"text", "role", "replies": [...]}}`) or
-the flat table of messages with their `parent_id`; both read the same.
+the flat table of messages with their `parent_id`; both give the same records.
 """
 
 from collections.abc import Iterator
@@ -37,9 +37,9 @@ def read_openassistant(
 ) -> tuple[list[RankedRecord], Report]:
   """Reads OpenAssistant trees, nested or as the flat table of messages.
 
-  Every prompt of a tree with two or more ranked replies becomes a list; its
-  score is minus the rank. Needs a template. The split key is the first prompt
-  of the tree.
+  Every prompt of a tree with two or more ranked replies becomes a list. A
+  reply's score is minus its rank. A template is needed. The split key is the
+  first prompt of the tree.
 
   Args, Returns, Raises: as at the top of `reading`.
   """
@@ -62,13 +62,16 @@ def tree_records(
   note: Note,
   template: ChatTemplate | None,
 ) -> list[RankedRecord]:
-  """A list for every prompt of a tree that has two or more ranked replies.
+  """A record for every prompt of a tree that has two or more ranked replies.
 
-  The prompt is the conversation down to it, the score minus the rank (0 is
-  the best). Deleted messages are left out with all that follows them.
+  The record's prompt is the conversation down to that prompt, and a score is
+  minus the rank (rank 0 is the best). Deleted messages are left out, with all
+  that follows them.
 
   Raises:
-    BadRow: a message without text, role or rank; or no prompt with two.
+    UserError: `template` is None.
+    BadRow: a message has no text, role or rank of the right type; or no prompt
+      has two ranked replies.
   """
   if template is None:
     raise no_template(where)
@@ -96,7 +99,7 @@ def tree_records(
     except BadRow as bad:
       if bad.args[0] != "few":
         raise
-      note("alone")  # blank replies have left it fewer than two
+      note("alone")  # without blank replies, fewer than two are left
   if not records:
     raise BadRow(
       "few",
@@ -140,10 +143,10 @@ def _prompts(
 
 
 def trees_of(rows: Rows) -> Rows:
-  """Rows of a flat table of messages become nested trees.
+  """Turns the rows of a flat table of messages into nested trees.
 
-  Yields the rows of nested files as they are. A message whose parent isn't in
-  the table, and every message below it, is a bad row.
+  Rows of nested files stay as they are. A message whose parent isn't in the
+  table is a bad row, and so is every message below it.
   """
   messages: dict[str, tuple[str, dict[str, Any]]] = {}
   bad: list[tuple[str, BadRow]] = []
@@ -185,7 +188,7 @@ def trees_of(rows: Rows) -> Rows:
   for name, (where, row) in messages.items():
     if name not in reached:
       problem = (
-        f"its parent {quoted(row['parent_id'])} leads to no first message."
+        f"the parent {quoted(row['parent_id'])} leads to no first message."
       )
       bad.append(
         (

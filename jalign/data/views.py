@@ -1,6 +1,6 @@
-"""Encoded records of one kind, read as another by losses that take those.
+"""Views of encoded records as another kind, for losses that take that kind.
 
-A row made of a part of a record adds the part to its source, so that sources
+A row made from a part of a record adds the part to its source, so that sources
 stay different.
 """
 
@@ -14,7 +14,7 @@ from jalign.data.sequences import EncodedSequence
 
 
 def pairs_as_binary(pairs: Sequence[EncodedPair]) -> list[EncodedBinary]:
-  """Two of each pair: the chosen response, desirable, and the rejected one."""
+  """Two records per pair: chosen as desirable, rejected as not desirable."""
   return [
     EncodedBinary(
       prompt=pair.prompt,
@@ -44,10 +44,10 @@ def pairs_as_lists(pairs: Sequence[EncodedPair]) -> list[EncodedList]:
 
 
 def lists_as_sequences(lists: Sequence[EncodedList]) -> list[EncodedSequence]:
-  """Each response by itself, with its score as the reward.
+  """Each response as a sequence of its own, with its score as the reward.
 
-  The value is the mean of the list's scores: an estimate, from the responses
-  at hand, of what the prompt is worth under the policy that wrote them.
+  The sequence's value is the mean of the list's scores. It estimates, from the
+  responses at hand, the expected reward under the policy that wrote them.
   """
   return [
     EncodedSequence(

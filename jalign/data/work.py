@@ -1,8 +1,8 @@
 """How many steps the operations of a chat template take.
 
-One step is a few microseconds: 64 parts of a value read, or 128 bytes made.
-Steps are counted from the sizes of what an operation reads, before it makes
-anything that is larger than what it was given.
+A step takes a few microseconds: 64 parts of a value are read, or 128 bytes
+made. Steps are counted from the sizes of an operation's operands, before the
+operation makes anything larger than they are.
 """
 
 import contextvars
@@ -17,10 +17,10 @@ from jinja2.exceptions import SecurityError
 _VIEWS = (ItemsView, KeysView, ValuesView)
 _GATHERED = (list, tuple, dict, set, frozenset)
 _TEXTS = (str, bytes, bytearray)
-# Filters that look at nothing but the outside of a value; and methods.
+# Filters that look only at the outside of a value, and such methods.
 QUICK = {"attr", "count", "d", "default", "first", "last", "length"}
 _QUICK_METHODS = {"get", "items", "keys", "values"}
-# Each item is a call of its own, or is compared with others.
+# Filters that call something for each item, or compare each with others.
 _EACH = {
   "batch",
   "dictsort",
@@ -36,7 +36,7 @@ _EACH = {
   "sort",
   "unique",
 }
-# More than linear in the text.
+# Filters that take more than linear time in their text.
 _SLOW = {"pprint", "striptags", "urlize", "wordwrap", "xmlattr"}
 _GROWING = (
   _EACH
@@ -55,13 +55,13 @@ _GROWING = (
 
 @dataclasses.dataclass
 class Work:
-  """What one rendering may still do, and the sizes of what it has seen.
+  """What a rendering may still spend, and the sizes of values it has seen.
 
   Attributes:
-    left: steps.
-    total: steps that it began with.
-    date: "YYYY-MM-DD" for `strftime_now`, "" for today.
-    sizes: id -> a value, which is kept alive, and its size.
+    left: steps that are left.
+    total: steps that the rendering began with.
+    date: "YYYY-MM-DD" for `strftime_now`; "" for today.
+    sizes: id of a value -> (the value, which is thereby kept alive; its size).
   """
 
   left: int
@@ -77,18 +77,18 @@ def spend(steps: int) -> None:
   """Counts steps.
 
   Raises:
-    jinja2.exceptions.SecurityError: there are no more.
+    jinja2.exceptions.SecurityError: no steps are left.
   """
   work = WORK.get()
   work.left -= steps
   if work.left < 0:
-    raise SecurityError(f"it takes more than {work.total:,} steps")
+    raise SecurityError(f"the template takes more than {work.total:,} steps")
 
 
 def size(x: Any) -> int:
-  """How large a value is written out: 1 for each part, and 16 characters.
+  """The size of a value written out: 1 for each part and each 16 characters.
 
-  A list that holds another twice has its size twice: its text does.
+  A list that holds another list twice counts it twice, as its text does.
   """
   if isinstance(x, _TEXTS):
     return 1 + len(x) // 16
@@ -112,7 +112,10 @@ def size(x: Any) -> int:
 
 
 def _parts(x) -> tuple[int, bool]:
-  """Size of what gathers others; whether it lasts: a namespace may grow."""
+  """(size of a value with parts, whether the size lasts).
+
+  The size doesn't last if the value holds a namespace, which may grow.
+  """
   work = WORK.get()
   total, lasts = 1, True
   parts = x
@@ -131,27 +134,27 @@ def _parts(x) -> tuple[int, bool]:
 
 
 def _attributes(x) -> Any:
-  """Those of a namespace, None of anything else."""
+  """The attributes of a Jinja namespace; None for any other value."""
   if isinstance(x, jinja2.utils.Namespace):
     return object.__getattribute__(x, "_Namespace__attrs")
   return None
 
 
 def made(x: Any) -> int:
-  """Steps of a value that an operation made: of its memory."""
+  """Steps for the memory of a value that an operation made."""
   if isinstance(x, (*_TEXTS, int)):
     return size(x) // 8
   return len(x) // 2 if isinstance(x, _GATHERED) else 0
 
 
 def of_filter(name: str, value: Any, args: Any, kwargs: Any) -> int:
-  """Steps of a filter or a test.
+  """Steps that a filter or a test takes.
 
   Args:
-    name: of it.
-    value: that it is applied to.
-    args: the others.
-    kwargs: the same.
+    name: its name.
+    value: the value that it is applied to.
+    args: its other arguments.
+    kwargs: its keyword arguments.
   """
   if name in QUICK:
     return 1
@@ -182,7 +185,7 @@ def of_filter(name: str, value: Any, args: Any, kwargs: Any) -> int:
 
 
 def of_method(name: str, owner: Any, args: Any, kwargs: Any) -> int:
-  """Steps of a method of what it belongs to; see `of_filter`."""
+  """Steps that a method of `owner` takes; see `of_filter`."""
   if name in _QUICK_METHODS:
     return 1
   steps = 1 + size(owner) // 64 + sum(map(size, args)) // 64
@@ -205,7 +208,7 @@ def of_method(name: str, owner: Any, args: Any, kwargs: Any) -> int:
 
 
 def of_operator(operator: str, left: Any, right: Any) -> int:
-  """Steps of arithmetic, which texts and lists have as well."""
+  """Steps that an arithmetic operator takes, also on texts and lists."""
   numbers = isinstance(left, int) and isinstance(right, int)
   if operator == "**" and numbers:
     return 1 + (left.bit_length() * abs(right) // 1024) ** 2
@@ -222,7 +225,7 @@ def of_operator(operator: str, left: Any, right: Any) -> int:
 
 
 def of_words(args: Any, kwargs: Any) -> int:
-  """Steps of `lipsum`: paragraphs by words."""
+  """Steps of `lipsum`, whose arguments are numbers of paragraphs and words."""
   return max(100, _largest((*args, *kwargs.values()))) ** 2
 
 
@@ -232,7 +235,7 @@ def _largest(args) -> int:
 
 
 def _longest(args) -> int:
-  """The longest text among some arguments, or in their lists."""
+  """Length of the longest text among some arguments, or in their lists."""
   flat = [y for x in args for y in _flat(x)]
   return max((len(x) for x in flat if isinstance(x, _TEXTS)), default=0)
 
@@ -261,9 +264,9 @@ def _joined(items, separator: int) -> int:
 
 
 def _formatted(text, args) -> int:
-  """Of "%s and {}" with its arguments.
+  """Steps of formatting a text such as "%s and {}" with its arguments.
 
-  A width is a number in the text, or among the arguments.
+  A field's width may be any number in the text, or among the arguments.
   """
   if not isinstance(text, str):
     text = bytes(text).decode("latin-1")

@@ -129,7 +129,9 @@ def test_an_empty_shard_has_the_same_columns():
 
 def test_optional_columns_are_for_all_or_none():
   some = [_record(preference=0.5), _record()]
-  with pytest.raises(UserError, match="f.jsonl:7: has no 'preference'.*1 of 2"):
+  with pytest.raises(
+    UserError, match="f.jsonl:7: the record has no 'preference'.*1 of 2"
+  ):
     data.encode_pairs(some, BPE, WIDE)
   pairs = [data.encode_pair(record, BPE, WIDE) for record in some]
   with pytest.raises(UserError, match="for all records or for none"):

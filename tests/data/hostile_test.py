@@ -45,7 +45,7 @@ def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, monkeypatch):
   os.mkfifo(saved / "data.arrow")
   for name, problem in (
     ("data.arrow", "this is a pipe"),
-    ("../../etc/passwd", "files elsewhere"),
+    ("../../etc/passwd", "files outside the folder"),
     ("none.arrow", "no such file"),
   ):
     state = {"_data_files": [{"filename": name}]}
@@ -175,7 +175,7 @@ def test_two_columns_of_one_name_are_refused(tmp_path):
   values = [pyarrow.array(["a"])] * 4
   names = ["prompt", "chosen", "rejected", "chosen"]
   pyarrow.parquet.write_table(pyarrow.table(values, names), path)
-  _refused(path, "two columns of the name 'chosen'")
+  _refused(path, "two columns have the name 'chosen'")
 
 
 def test_folders_of_numbered_files(tmp_path):

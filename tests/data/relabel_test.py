@@ -31,7 +31,9 @@ def test_reward_augmented():
 
 def test_a_goal_stands_before_no_mark_of_a_template():
   chat = dataclasses.replace(PAIR, prompt="<user>p<assistant>", end="")
-  with pytest.raises(UserError, match="f:7: .*before its first mark"):
+  with pytest.raises(
+    UserError, match="f:7: .*before the template.s first mark"
+  ):
     data.reward_augmented([PAIR, chat])
 
 

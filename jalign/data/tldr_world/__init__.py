@@ -1,16 +1,17 @@
 """The TL;DR world: a small language in which every question has an answer.
 
-Posts state facts about people; a cue word marks the salient ones. A good
-summary states these, briefly, and invents nothing. Attributes of a summary,
-rewards, and the preferences of several kinds of raters are exact functions,
-and the preferences of one population run in a circle.
+Posts state facts about people, and a cue word marks the salient facts. A good
+summary states the salient facts, briefly, and invents nothing. A summary's
+attributes, the rewards and the preferences of several kinds of raters are exact
+functions. The preferences of one population of raters form a cycle.
+
 
   language        words, facts, posts
   summary         the attributes of any summary
   raters          gold reward and cost, raters, the population
-  demonstrations  imperfect demonstrations with known shares; pure archetypes
-  ceiling         the best that any summary could do
-  dataset         the world as records; builder: as a TFDS data set
+  demonstrations  imperfect demonstrations in known shares; pure archetypes
+  ceiling         the best that any summary can do
+  dataset         the world as records; builder: the world as a TFDS data set
 
 The language, the raters and the shares were frozen on 2026-11-25, before any
 algorithm was tuned on them (seed 0 of `dataset`).

@@ -1,4 +1,4 @@
-"""The world as a TFDS data set: ArrayRecord files, no TensorFlow.
+"""The TL;DR world as a TFDS data set: ArrayRecord files, no TensorFlow.
 
   TldrWorld(config="sft", data_dir=folder, file_format="array_record")
   builder.download_and_prepare()
@@ -21,12 +21,12 @@ from jalign.data.tldr_world import dataset
 
 @dataclasses.dataclass(kw_only=True)
 class TldrConfig(tfds.core.BuilderConfig):
-  """A configuration of the world.
+  """A configuration of the TL;DR world.
 
   Attributes:
-    records: what they are, for a name that doesn't say it.
-    posts: records, both splits together.
-    seed: of the world.
+    records: kind of records, where the configuration's name isn't one.
+    posts: number of records, in both splits together.
+    seed: seed of the world.
   """
 
   records: str = ""
@@ -35,11 +35,11 @@ class TldrConfig(tfds.core.BuilderConfig):
 
 
 _DESCRIBED = {
-  "sft": "one imperfect demonstration a post",
+  "sft": "one imperfect demonstration per post",
   "preferences": "pairs, ordered by the intransitive population",
   "ranked": "four demonstrations with gold rewards, best first",
   "binary": "demonstrations, desirable where the gold cost is negative",
-  "prompts": "posts alone",
+  "prompts": "posts without a summary",
 }
 
 

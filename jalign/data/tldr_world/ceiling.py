@@ -1,7 +1,7 @@
-"""Exact ceilings: the best that any summary could do, by enumeration.
+"""Exact ceilings: the best that any summary can do, by enumeration.
 
-Raters see attributes alone, so the best summary of a post is found among the
-attribute vectors that some grammatical summary of it has.
+Raters see only attributes, so the best summary of a post is found among the
+attribute vectors of its grammatical summaries.
 """
 
 import functools
@@ -18,15 +18,15 @@ from jalign.data.tldr_world.summary import Attributes, attributes
 
 @functools.lru_cache
 def attainable(salient: int, max_words: int = MAX_WORDS) -> Attributes:
-  """Attributes of every grammatical summary of a post, each once.
+  """The attributes of all grammatical summaries of a post, without repeats.
 
   Args:
-    salient: number of salient facts of the post. (How many others there are
-      doesn't matter: repeating counts like stating them.)
-    max_words: of a summary.
+    salient: number of salient facts of the post. (The number of other facts
+      doesn't matter: repeating a fact counts like stating another one.)
+    max_words: most words of a summary.
 
   Returns:
-    Attributes of arrays [N].
+    Attributes of N vectors, as arrays [N].
   """
   attributes = set()
   most = max_words // 4
@@ -36,8 +36,8 @@ def attainable(salient: int, max_words: int = MAX_WORDS) -> Attributes:
     clauses, true = new + redundant + false, new + redundant
     if not 1 <= clauses <= most:
       continue
-    # A false clause may have a detail too: it adds a word, as one does to a
-    # true clause, but no source.
+    # A false clause may have a detail, too: it adds a word, as in a true
+    # clause, but the clause isn't sourced.
     for sourced, extra, filler in itertools.product(
       range(true + 1), range(false + 1), range(clauses + 1)
     ):
@@ -53,18 +53,19 @@ def attainable(salient: int, max_words: int = MAX_WORDS) -> Attributes:
 def best_responses(
   rater: Rater, posts: Sequence[Post], opponents: Sequence[Sequence[str]]
 ) -> np.ndarray:
-  """The highest win rate that any response has, post by post.
+  """The highest win rate that any response has, for each post.
 
   Args:
     rater: the exact annotator.
     posts: G posts.
-    opponents: K responses to each; the response plays against their mixture.
+    opponents: K responses to each post; the response plays against their
+      mixture.
 
   Returns:
     [G] max over grammatical summaries y of mean_k P(y > opponents_k): no
-    response has a higher win rate over these K. Where they are samples of a
-    policy it is an upper bound on the best response to that policy, which
-    doesn't know the draws; see `cross_fitted`.
+    response has a higher win rate over these K. If they are samples of a
+    policy, this is an upper bound on the win rate of a best response to the
+    policy, which doesn't know the draws; see `cross_fitted`.
   """
   return np.array(
     [
@@ -77,20 +78,20 @@ def best_responses(
 def cross_fitted(
   rater: Rater, posts: Sequence[Post], opponents: Sequence[Sequence[str]]
 ) -> np.ndarray:
-  """What a response wins over draws that it wasn't chosen on, post by post.
+  """The win rate of a response over draws that it wasn't chosen on.
 
-  The best response to one half of the samples plays the other half, and the
-  other way round: in expectation something that can be won over the policy,
-  and so a lower bound on its best response, where `best_responses` is an upper
-  one.
+  The best response to one half of the samples plays against the other half, and
+  the other way round. In expectation this is a win rate that some response has
+  over the policy, and so a lower bound on the best response's, where
+  `best_responses` gives an upper bound.
 
   Args:
     rater: the exact annotator.
     posts: G posts.
-    opponents: K >= 2 samples of a policy for each.
+    opponents: K >= 2 samples of a policy for each post.
 
   Returns:
-    [G] win rates.
+    [G] win rates, in [0, 1].
   """
   rates = []
   for post, texts in zip(posts, opponents, strict=True):
@@ -108,7 +109,7 @@ def cross_fitted(
 
 
 def _against(rater: Rater, post: Post, texts: Sequence[str]) -> np.ndarray:
-  """[N, K] P of every attainable summary over each text."""
+  """[N, K] P of every attainable summary being preferred to each text."""
   mine = attainable(len(post.salient))
   theirs = attributes([post.text] * len(texts), texts)
   return rater(
@@ -124,12 +125,12 @@ def exploitability(
 
   max_y P(y > policy) - 1/2, averaged over posts, where the policy is the
   mixture of its responses to a post; 0 for a Nash policy. With few responses
-  a post it is an upper bound: the best response knows the draws.
+  per post this is an upper bound, since the best response knows the draws.
 
   Args:
     rater: the exact annotator.
     posts: N texts; equal texts are one post.
-    summaries: N texts.
+    summaries: N texts, the policy's responses to `posts`.
   """
   by_post: dict[str, list[str]] = {}
   for post, text in zip(posts, summaries, strict=True):

@@ -1,7 +1,8 @@
-"""The world as records: post number i is the same in every configuration.
+"""The TL;DR world as records; post i is the same in every configuration.
 
-Post i of seed s is drawn from the generator of (s, "post", i), its summaries
-from others, so that the first n records never depend on how many there are.
+Post i of seed s is drawn from the generator of (s, "post", i), and its
+summaries from other generators, so that the first n records never depend on how
+many are asked for.
 """
 
 import functools
@@ -22,13 +23,13 @@ from jalign.data.tldr_world.demonstrations import sample_demonstration
 from jalign.data.tldr_world.language import Post, rng, sample_post
 from jalign.errors import UserError
 
-POSTS = 10_000  # records of a configuration unless fewer are asked for
+POSTS = 10_000  # records of a configuration, unless another number is asked for
 RANKED = 4  # summaries of a ranked list
 ECHO_WORDS = 12
 
 
 def sft_record(post: Post, seed: int, i: int) -> DemonstrationRecord:
-  """One imperfect demonstration."""
+  """A record with one imperfect demonstration."""
   _, text = sample_demonstration(post, rng(seed, "sft", i))
   return DemonstrationRecord(
     post.text, text, _source("sft", i), _group(post.text)
@@ -36,10 +37,10 @@ def sft_record(post: Post, seed: int, i: int) -> DemonstrationRecord:
 
 
 def preference_record(post: Post, seed: int, i: int) -> PreferenceRecord:
-  """Two different demonstrations, ordered by one draw of the population.
+  """A pair of different demonstrations, ordered by a draw of the population.
 
-  `preference` is the exact P(chosen > rejected) under the population, the
-  scores are gold rewards: they needn't agree with the order.
+  `preference` is the exact P(chosen > rejected) under the population. The
+  scores are gold rewards, which needn't agree with the order.
   """
   generator = rng(seed, "preferences", i)
   _, a = sample_demonstration(post, generator)
@@ -62,7 +63,7 @@ def preference_record(post: Post, seed: int, i: int) -> PreferenceRecord:
 
 
 def ranked_record(post: Post, seed: int, i: int) -> RankedRecord:
-  """Different demonstrations with their gold rewards, best first."""
+  """`RANKED` different demonstrations with their gold rewards, best first."""
   generator = rng(seed, "ranked", i)
   rewards: dict[str, float] = {}
   while len(rewards) < RANKED:
@@ -79,7 +80,7 @@ def ranked_record(post: Post, seed: int, i: int) -> RankedRecord:
 
 
 def binary_record(post: Post, seed: int, i: int) -> BinaryRecord:
-  """A demonstration, desirable if its gold cost is negative."""
+  """A demonstration, labelled desirable if its gold cost is negative."""
   _, text = sample_demonstration(post, rng(seed, "binary", i))
   good = raters.gold_cost(post.text, text) < 0
   return BinaryRecord(
@@ -88,16 +89,17 @@ def binary_record(post: Post, seed: int, i: int) -> BinaryRecord:
 
 
 def prompt_record(post: Post, seed: int, i: int) -> PromptRecord:
-  """A post alone."""
+  """A post without a summary."""
   del seed
   return PromptRecord(post.text, _source("prompts", i), _group(post.text))
 
 
 def echo_record(seed: int, i: int) -> DemonstrationRecord:
-  """Words in random order, to be repeated from a random one on.
+  """Words in random order, which the response repeats from a random one on.
 
-  Language models that are to summarise must copy first; on this list they
-  learn it ten times faster than on posts. It has nothing of the posts.
+  A language model that is to summarise must first learn to copy, which it
+  learns ten times faster on such lists than on posts. The list has no structure
+  of a post.
   """
   generator = rng(seed, "echo", i)
   words = generator.permutation(
@@ -122,7 +124,7 @@ CONFIGS = (*_OF_POST, "echo")
 
 
 def post(i: int, seed: int = 0) -> Post:
-  """Post number i of a world, from 0."""
+  """Post i of a world, counted from 0."""
   return sample_post(rng(seed, "post", i))
 
 
@@ -132,8 +134,8 @@ def records(config: str, count: int = POSTS, seed: int = 0) -> tuple[Any, ...]:
 
   Args:
     config: "sft", "preferences", "ranked", "binary", "prompts" or "echo".
-    count: how many; one a post.
-    seed: of the world; 0 is the frozen one that results are reported on.
+    count: number of records; each is made from a post of its own.
+    seed: seed of the world; results are reported on 0, the frozen one.
   """
   if config == "echo":
     return tuple(echo_record(seed, i) for i in range(count))
@@ -147,16 +149,16 @@ def read_tldr_world(
   *,
   data_dir: str = "",
 ) -> tuple[list[Any], Report]:
-  """The world as a data source.
+  """The TL;DR world as a data source.
 
   Args:
-    path: a configuration, with the number of records if not `POSTS`: "sft",
-      "preferences[:6000]".
-    on_error: taken as every reader does; no row is ever bad.
-    data_dir: none can be given: the world is generated.
+    path: a configuration, followed by the number of records if that isn't
+      `POSTS`: "sft", "preferences[:6000]".
+    on_error: accepted as by every reader; no row is ever bad.
+    data_dir: must be empty, since the world is generated.
 
   Raises:
-    UserError: there is no such configuration.
+    UserError: there is no such configuration, or `data_dir` is given.
   """
   del on_error
   if data_dir:
@@ -184,5 +186,5 @@ def _source(config: str, i: int) -> str:
 
 
 def _group(prompt: str) -> str:
-  """The split key of a prompt, as of one that is read from a file."""
+  """The split key of a prompt, as if the prompt were read from a file."""
   return prompt.strip()

@@ -1,4 +1,4 @@
-"""Summaries as people write them, with known faults; and pure archetypes."""
+"""Summaries with known faults, as people write them; and pure archetypes."""
 
 from collections.abc import Callable, Sequence
 
@@ -24,7 +24,7 @@ SHARES = {
   "hallucinating": 0.35,
 }
 DETAIL_SHARES = {"all": 0.45, "none": 0.45, "mixed": 0.10}
-MAX_WORDS = 23  # with the end of sequence 24 tokens
+MAX_WORDS = 23  # 24 tokens with the end of sequence
 
 _Clauses = list[tuple[str, ...]]
 
@@ -39,11 +39,11 @@ def sample_demonstration(
 ) -> tuple[str, str]:
   """Draws a summary as a person might write it.
 
-  good: the salient facts and nothing else. verbose: also facts that aren't
-  salient, or "it seems that". incomplete: one or more salient facts are
-  missing. hallucinating: one clause is false: a word of it is changed. Details
-  are given in all clauses, in none, or here and there. Clauses that don't fit
-  in `MAX_WORDS` words are left out.
+  There are four kinds. good: the salient facts and nothing else. verbose: also
+  facts that aren't salient, or "it seems that". incomplete: one or more salient
+  facts are missing. hallucinating: one word of one clause is changed, so that
+  the clause is false. Details are given in all clauses, in none, or in some.
+  Clauses beyond `MAX_WORDS` words are left out.
 
   Returns:
     (kind, text).
@@ -83,7 +83,7 @@ def sample_demonstration(
 def _corrupt(
   fact: Fact, post: Post, sourced: bool, generator: np.random.Generator
 ) -> Fact:
-  """The fact with one word changed, to one that is nowhere in the post."""
+  """The fact with one word changed to a word that isn't in the post."""
   parts = [fact.name, fact.verb, fact.object, fact.detail]
   place = int(generator.integers(4 if sourced else 3))
   pool = (NAMES, VERBS, OBJECTS, DETAILS)[place]
@@ -98,7 +98,7 @@ def _text(clauses: Sequence[Sequence[str]]) -> str:
 
 
 def _false(post: Post) -> Fact:
-  """A fact that no post states of these people: the next name's deed."""
+  """A false fact: the first fact with the second one's verb."""
   first, second = post.facts[0], post.facts[1]
   return Fact(first.name, second.verb, first.object, first.detail)
 
@@ -111,7 +111,7 @@ def _sourced(facts: Sequence[Fact]) -> _Clauses:
   return [fact.sourced for fact in facts]
 
 
-# Pure types of summaries, each a function of the post alone.
+# Pure types of summaries; each is a function of the post alone.
 ARCHETYPES: dict[str, Callable[[Post], _Clauses]] = {
   "complete plain": lambda p: _plain(p.salient),
   "complete sourced": lambda p: _sourced(p.salient),
@@ -141,8 +141,8 @@ def archetype(name: str, post: Post) -> str:
   return _text(ARCHETYPES[name](post))
 
 
-# Contestants that show what can be won, and how: the three of the cycle, and
-# the shortest that says something.
+# Archetypes that a report shows as contestants: the three of the cycle, and the
+# shortest that states a fact.
 SHOWN = (
   "complete plain",
   "complete sourced",
@@ -152,7 +152,7 @@ SHOWN = (
 
 
 def archetypes(posts: Sequence[str]) -> dict[str, list[str]]:
-  """The summaries of the shown types: name -> one for each text of a post."""
+  """Summaries of the shown types: name -> a summary for each post's text."""
   return {
     name: [archetype(name, read_post(post)) for post in posts] for name in SHOWN
   }

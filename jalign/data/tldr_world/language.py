@@ -1,11 +1,11 @@
 """Posts: a vocabulary of about 200 words, facts, cues and chatter.
 
 A post is a shuffle of short sentences. Facts are `[cue] name verb object
-detail .`; a cue word marks the salient ones. Chatter states nothing. There
-are no articles or prepositions in a fact, and names, verbs, objects and
-details are each unique within a post: every word of a fact follows a word that
-occurs once, so that copying needs one step of look-back (induction), which a
-two-layer transformer learns.
+detail .`; a cue word marks the salient ones. Chatter states nothing. A fact has
+no articles or prepositions, and names, verbs, objects and details are unique
+within a post. So every word of a fact follows a word that occurs once, and
+copying needs one step of look-back (induction), which a two-layer transformer
+learns.
 """
 
 import dataclasses
@@ -83,13 +83,13 @@ class Fact:
 
 @dataclasses.dataclass(frozen=True)
 class Post:
-  """A post and what it states.
+  """A post and the facts that it states.
 
   Attributes:
     salient: two or three facts marked by a cue, in their order.
     others: one or two facts without a cue, in their order.
-    facts: all of them in the order of the post.
-    text: the prompt: "post: ... tl;dr: ", to be followed by a summary.
+    facts: all facts, in the order of the post.
+    text: the prompt: "post: ... tl;dr: ", which a summary is to follow.
   """
 
   salient: tuple[Fact, ...]
@@ -108,7 +108,7 @@ def vocabulary() -> tuple[str, ...]:
 
 
 def rng(*purpose: Any) -> np.random.Generator:
-  """The generator of one purpose: numbers and short names."""
+  """The random generator of one purpose, named by numbers and short names."""
   parts = [
     int.from_bytes(p.encode(), "big") if isinstance(p, str) else p
     for p in purpose
@@ -117,7 +117,7 @@ def rng(*purpose: Any) -> np.random.Generator:
 
 
 def sample_post(generator: np.random.Generator) -> Post:
-  """Draws a post: 2 or 3 salient facts, 1 or 2 others, 1 to 3 of chatter."""
+  """Draws a post: 2 or 3 salient facts, 1 or 2 others, 1 to 3 chatter lines."""
   salient = int(generator.integers(2, 4))
   others = int(generator.integers(1, 3))
   count = salient + others
@@ -145,10 +145,10 @@ def sample_post(generator: np.random.Generator) -> Post:
 
 @functools.lru_cache(maxsize=65536)
 def read_post(text: str) -> Post:
-  """The post that a prompt's text states.
+  """The post that a prompt's text stands for.
 
   Raises:
-    UserError: the text is no post of this world.
+    UserError: the text is no post of this world, or has no salient fact.
   """
   words = text.split()
   if words[:1] != [BEGIN] or words[-1:] != [TLDR]:
@@ -185,5 +185,5 @@ _SETS = tuple(frozenset(part) for part in _PARTS)
 
 
 def is_part(word: str, place: int) -> bool:
-  """Whether a word can stand at a place of a clause: name, verb, ..."""
+  """Whether a word can stand at a place of a clause (0 for the name, ...)."""
   return word in _SETS[place]

@@ -1,9 +1,9 @@
 """Exact raters: P(a is preferred to b) as pure functions of attributes.
 
 A rater maps `(Attributes, Attributes)` of any broadcastable shapes to
-probabilities. `annotator` makes one into a function of texts, which
-`jalign.feedback.from_batch` makes a judge; the ready ones at the end are named
-in configs as `jalign.data.tldr_world:population` and the like.
+probabilities. `annotator` turns a rater into a function of texts, and
+`jalign.feedback.from_batch` turns that into a judge. Configs name the ready
+annotators at the end as `jalign.data.tldr_world:population` and the like.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,16 +21,22 @@ from jalign.data.tldr_world.summary import (
 Rater = Callable[[Attributes, Attributes], np.ndarray]
 Annotator = Callable[[Sequence[str], Sequence[str], Sequence[str]], np.ndarray]
 
-# Of the gold reward, a number for each unit of an attribute.
+# Gold reward per unit of an attribute.
 COVERAGE, HALLUCINATION, REDUNDANT, FILLER = 3.0, -1.5, -0.5, -0.3
 WORD, UNGRAMMATICAL = -0.05, -3.0
 
 
 def reward(of: Attributes) -> np.ndarray:
-  """The gold reward.
+  """The gold reward of a summary.
 
   3 coverage - 1.5 hallucinations - 0.5 redundant - 0.3 filler - 0.05 words
   - 3 (1 - grammatical)
+
+  Args:
+    of: attributes of any shape.
+
+  Returns:
+    Rewards of that shape.
   """
   return (
     COVERAGE * of.coverage
@@ -43,16 +49,16 @@ def reward(of: Attributes) -> np.ndarray:
 
 
 def cost(of: Attributes) -> np.ndarray:
-  """The gold cost: hallucinations, an ungrammatical text as one, minus 1/2.
+  """The gold cost: hallucinations, plus 1 if ungrammatical, minus 1/2.
 
-  Positive for a summary that misleads, -1/2 for one that doesn't: the sign is
-  the safety label that cost models are trained on.
+  The cost is positive for a summary that misleads, and -1/2 for one that
+  doesn't. Its sign is the safety label that cost models are trained on.
   """
   return of.hallucinations + (1 - of.grammatical) - 0.5
 
 
 class Segment(NamedTuple):
-  """Words [start, stop) of a summary and the reward they earn."""
+  """The words [start, stop) of a summary, and the reward that they earn."""
 
   start: int
   stop: int
@@ -62,8 +68,8 @@ class Segment(NamedTuple):
 def segment_rewards(post: str, summary: str) -> list[Segment]:
   """The gold reward, clause by clause; the rewards sum to `reward`.
 
-  The words after the first error are a last segment, which bears the penalty
-  for it; an empty summary has one empty segment.
+  The words after the first error form a last segment, which bears the error's
+  penalty; an empty summary has one empty segment.
   """
   clauses, grammatical = read_summary(post, summary)
   share = COVERAGE / len(read_post(post).salient)
@@ -83,7 +89,7 @@ def segment_rewards(post: str, summary: str) -> list[Segment]:
 def bradley_terry(
   score: Callable[[Attributes], np.ndarray] = reward, *, scale: float = 2.0
 ) -> Rater:
-  """P = sigmoid(scale (score(a) - score(b))).
+  """A rater with P(a > b) = sigmoid(scale (score(a) - score(b))).
 
   Bradley and Terry 1952.
   """
@@ -106,7 +112,7 @@ def noisy(rater: Rater, *, flip: float = 0.2) -> Rater:
 
 
 def lexicographic(*criteria: tuple[str, int], tremble: float = 0.05) -> Rater:
-  """A rater who decides by the first attribute that differs.
+  """A rater who decides by the first criterion on which the summaries differ.
 
   Args:
     *criteria: (attribute, +1 to prefer more or -1 to prefer less), the most
@@ -120,7 +126,7 @@ def lexicographic(*criteria: tuple[str, int], tremble: float = 0.05) -> Rater:
   def prefer(a: Attributes, b: Attributes) -> np.ndarray:
     verdict = np.zeros(np.broadcast(a.words, b.words).shape)
     for name, sign in reversed(criteria):
-      # Shares of thirds are compared without their rounding.
+      # Shares such as 1/3 are compared without their rounding errors.
       difference = np.round(getattr(a, name) - getattr(b, name), 9)
       verdict = np.where(difference != 0, sign * np.sign(difference), verdict)
     return 0.5 + (0.5 - tremble) * verdict
@@ -129,14 +135,14 @@ def lexicographic(*criteria: tuple[str, int], tremble: float = 0.05) -> Rater:
 
 
 def mixture(raters: Sequence[Rater], weights: Sequence[float]) -> Rater:
-  """The mean preference of a population, groups weighed by their sizes."""
+  """The mean preference of a population's groups, weighted by their sizes."""
   return lambda a, b: np.add.reduce(
     [w * rater(a, b) for w, rater in zip(weights, raters)]
   )
 
 
 def annotator(rater: Rater) -> Annotator:
-  """`(posts, summaries, summaries) -> [N] P(first is preferred)`."""
+  """Turns a rater into `(posts, summaries, summaries) -> [N]` P(first wins)."""
   return lambda posts, a, b: rater(attributes(posts, a), attributes(posts, b))
 
 
@@ -144,7 +150,7 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
   return 0.5 * (1 + np.tanh(0.5 * x))
 
 
-# The population of the demo. Each group is transitive; their mean isn't.
+# The population of the demo. Each group is transitive; their mean is not.
 GROUPS: dict[str, Rater] = {
   "coverage first": lexicographic(
     ("grammatical", 1), ("coverage", 1), ("hallucinations", -1), ("words", -1)
@@ -183,7 +189,7 @@ def gold_cost(post: str, summary: str) -> float:
 def measures(
   posts: Sequence[str], summaries: Sequence[str]
 ) -> dict[str, np.ndarray]:
-  """What a report shows of summaries: name -> [N] numbers."""
+  """The measures of summaries that a report shows: name -> [N] numbers."""
   of = attributes(posts, summaries)
   clauses = np.maximum(of.clauses, 1)
   return {

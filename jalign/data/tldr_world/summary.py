@@ -1,7 +1,7 @@
 """Exact attributes of summaries.
 
 A summary is a sequence of clauses `[it seems that] name verb object [detail] .`
-It is read word by word; whatever doesn't fit ends the reading.
+It is read word by word, up to the first word that doesn't fit.
 """
 
 import functools
@@ -17,13 +17,13 @@ class Clause(NamedTuple):
   """One clause of a summary, judged against the post.
 
   Attributes:
-    start: index of its first word, the filler included.
+    start: index of its first word, including the filler's.
     stop: index after its full stop.
     filler: whether it begins with "it seems that".
-    new: it is the first to state a salient fact.
-    true: its name, verb and object are one fact of the post, and its detail,
-      if it has one, is that fact's.
-    sourced: true, and with its detail.
+    new: whether it is the first clause to state this salient fact.
+    true: whether its name, verb and object are those of a fact of the post and
+      its detail, if it has one, is that fact's.
+    sourced: whether it is true and has its detail.
   """
 
   start: int
@@ -35,17 +35,17 @@ class Clause(NamedTuple):
 
 
 class Attributes(NamedTuple):
-  """What a summary is worth, as N numbers or arrays [N].
+  """What a summary is worth, as numbers or arrays [N] for N summaries.
 
   Attributes:
-    grammatical: 1 if the whole text is one or more clauses, else 0. The
-      others are of the clauses before the first error.
-    coverage: distinct salient facts stated, a share of all of them.
-    hallucinations: clauses that the post doesn't state.
-    redundant: true clauses that repeat, or that aren't salient.
-    filler: clauses that begin with "it seems that".
-    words: of the text, full stops included.
-    sourced: share of the clauses that have their true detail.
+    grammatical: 1 if the whole text is one or more clauses, else 0. The other
+      attributes but `words` describe the clauses before the first error.
+    coverage: share of the post's salient facts that the summary states.
+    hallucinations: number of clauses that the post doesn't state.
+    redundant: number of true clauses that repeat a fact or aren't salient.
+    filler: number of clauses that begin with "it seems that".
+    words: number of words of the text, full stops included.
+    sourced: share of the clauses that are true and have their detail.
     clauses: number of clauses.
   """
 
@@ -60,17 +60,17 @@ class Attributes(NamedTuple):
 
 
 def read_summary(post: str, summary: str) -> tuple[list[Clause], bool]:
-  """The clauses of a summary, and whether that is all there is.
+  """Reads the clauses of a summary.
 
   Args:
     post: text of the post.
     summary: any text.
 
   Returns:
-    (clauses, grammatical).
+    (clauses before the first error, whether they are the whole text).
 
   Raises:
-    UserError: the post is no post.
+    UserError: `post` is no post of the world.
   """
   there = read_post(post)
   by_core = {f.plain[:3]: f for f in there.facts}
@@ -117,7 +117,7 @@ def _attributes(post: str, summary: str) -> tuple[float, ...]:
 
 
 def attributes(posts: Sequence[str], summaries: Sequence[str]) -> Attributes:
-  """Attributes of N summaries.
+  """The attributes of N summaries.
 
   Args:
     posts: N texts of posts.

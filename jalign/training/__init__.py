@@ -1,4 +1,4 @@
-"""Training: an objective, an update, a loop, checkpoints."""
+"""Training: objectives, an update, a loop, checkpoints, metrics."""
 
 from jalign.training.checkpoint import Checkpoints
 from jalign.training.metrics import combine

@@ -1,4 +1,4 @@
-"""Checkpoints: the state, the position in the data, and what made them."""
+"""Checkpoints: a training state, its position in the data, and its origin."""
 
 import contextlib
 import errno
@@ -25,7 +25,7 @@ from jalign.training import manifest, quirks, readback
 from jalign.training.state import TrainState
 from jalign.types import Params
 
-_OVERHEAD = 2**20  # bytes of a checkpoint beside its arrays, amply
+_OVERHEAD = 2**20  # bytes of a checkpoint beside its arrays, a generous guess
 _UNFINISHED = ".orbax-checkpoint-tmp"  # in the names of orbax's own folders
 
 
@@ -33,9 +33,9 @@ class Restored(NamedTuple):
   """A checkpoint read back.
 
   Attributes:
-    state: the state, on the shardings that were asked for.
-    data: position in the data, as the loader gave it.
-    meta: `versions`, `shapes` and whatever else was saved beside them.
+    state: the training state, on the shardings that were asked for.
+    data: the position in the data, as the loader gave it.
+    meta: `versions`, `shapes` and everything else that was saved with them.
   """
 
   state: TrainState
@@ -44,7 +44,7 @@ class Restored(NamedTuple):
 
 
 def versions() -> dict[str, str]:
-  """Versions of what decides a run's numbers."""
+  """Versions of the packages that decide a run's numbers, by package."""
   modules = (jalign, jax, jaxlib, flax, optax, ocp, np)
   return {m.__name__.split(".")[0]: m.__version__ for m in modules}
 
@@ -52,13 +52,15 @@ def versions() -> dict[str, str]:
 class Checkpoints:
   """A folder of checkpoints, written in the background.
 
-  Each has a manifest of its files' hashes, and none is read that differs from
-  it: the newest whole one is taken instead, and a line is printed. Nothing is
-  made or deleted before the first `save` or `discard_after`.
+  Each checkpoint has a manifest of its files' hashes, and one that differs from
+  its manifest is never read: the newest whole checkpoint is taken instead, and
+  a line is printed. Nothing is made or deleted before the first `save` or
+  `discard_after`.
 
   Args:
-    folder: one subfolder a step.
-    keep: newest checkpoints to keep, 2 or more: one to fall back on.
+    folder: holds a subfolder per checkpoint, named by its step.
+    keep: number of newest checkpoints to keep, 2 or more, so that there is one
+      to fall back on.
   """
 
   def __init__(self, folder: str | pathlib.Path, *, keep: int = 2):
@@ -73,9 +75,14 @@ class Checkpoints:
     self._whole: set[int] = set()
 
   def save(self, state: TrainState, *, data: Any, meta: dict[str, Any]) -> None:
-    """Starts to save; the arrays are copied before this returns.
+    """Starts to save a checkpoint; the arrays are copied before this returns.
 
-    A step that is there already is left alone.
+    A step that has a checkpoint already is left alone.
+
+    Args:
+      state: the training state.
+      data: position in the data, as values for JSON.
+      meta: anything else to keep, as values for JSON.
 
     Raises:
       UserError: this checkpoint or the one before can't be written.
@@ -116,7 +123,7 @@ class Checkpoints:
       )
 
   def steps(self) -> list[int]:
-    """Steps of the checkpoints there are, damaged ones too; ascending."""
+    """Steps of all checkpoints, including damaged ones; ascending."""
     if not self.folder.is_dir():
       return []
     return sorted(
@@ -126,15 +133,15 @@ class Checkpoints:
     )
 
   def latest(self, items: Sequence[str] = ()) -> int | None:
-    """Step of the newest whole checkpoint, None where none was ever saved.
+    """Step of the newest whole checkpoint; None if none was ever saved.
 
-    Prints a line on each that is damaged.
+    Prints a line about each newer checkpoint that is damaged.
 
     Args:
-      items: parts of a checkpoint that will be read; all where none is named.
+      items: parts of a checkpoint that will be read; () for all parts.
 
     Raises:
-      UserError: there are checkpoints, and all are damaged.
+      UserError: there are checkpoints, and all of them are damaged.
     """
     steps = self.steps()
     problems: list[str] = []
@@ -162,11 +169,11 @@ class Checkpoints:
     """Reads the newest whole checkpoint onto any mesh.
 
     Args:
-      like: a state, or jax.ShapeDtypeStructs with shardings in its place:
-        shapes and placement of the result.
+      like: a state, or jax.ShapeDtypeStructs with shardings in place of its
+        arrays: shapes and placement of the result.
 
     Raises:
-      UserError: there is none, or its shapes are not those of `like`.
+      UserError: there is no checkpoint, or its shapes are not those of `like`.
     """
     step = self._existing(self.latest())
     got = self._read(step, {"params": like.params, "optimizer": _beside(like)})
@@ -175,29 +182,31 @@ class Checkpoints:
     return Restored(state, data, self._json(step, "meta"))
 
   def restore_params(self, like: Params) -> Params:
-    """Reads the newest whole checkpoint's parameters alone.
+    """Reads only the parameters of the newest whole checkpoint.
 
     Args:
       like: params, or jax.ShapeDtypeStructs with shardings in their place.
 
     Raises:
-      UserError: there is none, or its shapes are not those of `like`.
+      UserError: there is no checkpoint, or its shapes are not those of `like`.
     """
     step = self._existing(self.latest(("params", "meta")))
     return self._read(step, {"params": like})["params"]
 
   def meta(self) -> dict[str, Any]:
-    """What was saved beside the newest whole checkpoint's parameters.
+    """The `meta` that was saved with the newest whole checkpoint.
 
     Raises:
-      UserError: there is none.
+      UserError: there is no checkpoint.
     """
     step = self._existing(self.latest(("params", "meta")))
     return self._json(step, "meta")
 
   def _existing(self, step: int | None) -> int:
     if step is None:
-      raise UserError("holds no complete checkpoint.", where=str(self.folder))
+      raise UserError(
+        "the folder holds no complete checkpoint.", where=str(self.folder)
+      )
     return step
 
   def _json(self, step: int, item: str) -> dict[str, Any]:
@@ -207,7 +216,7 @@ class Checkpoints:
 
   def _read(self, step: int, trees: dict[str, Any]) -> dict[str, Any]:
     shapes = self._json(step, "meta")["shapes"]
-    # Compared before reading: a read that fails half way leaves its threads.
+    # Shapes are compared before reading: a failed read leaves its threads.
     for name, like in trees.items():
       there, here = shapes[name], _shapes(like)
       for path in sorted(there.keys() | here.keys()):
@@ -217,9 +226,9 @@ class Checkpoints:
             f" optimiser: {name}{path} has shape {there.get(path)} there and"
             f" {here.get(path)} here (None: there is no such array).",
             where=str(self.folder),
-            remedy="Use the config that made it.",
+            remedy="Use the config that made the checkpoint.",
           )
-    # Item by item: what orbax keeps beside them has no hash in the manifest.
+    # Item by item: orbax's files beside the items have no hash in the manifest.
     with ocp.StandardCheckpointer() as reader:
       return {
         name: reader.restore(self.folder / str(step) / name, _abstract(like))
@@ -227,7 +236,7 @@ class Checkpoints:
       }
 
   def discard_after(self, step: int) -> None:
-    """Deletes checkpoints of later steps: a resumed run makes its own."""
+    """Deletes the checkpoints of later steps; a resumed run makes its own."""
     self.wait()
     if host0():
       for later in self.steps():
@@ -247,17 +256,17 @@ class Checkpoints:
       self.wait()
 
   def wait(self) -> None:
-    """Blocks until what was started is on disk.
+    """Blocks until the save that was started is on disk.
 
     Raises:
-      UserError: it can't be written.
+      UserError: the checkpoint can't be written.
     """
     if self._manager is not None:
       with self._telling():
         self._manager.wait_until_finished()
 
   def close(self) -> None:
-    """Waits, and frees the background threads."""
+    """Waits for the last save, and frees the background threads."""
     self.wait()
     if self._manager is not None:
       self._manager.close()
@@ -268,7 +277,7 @@ class Checkpoints:
     if self._manager is None:
       if host0():
         for left in self.folder.glob(f"*{_UNFINISHED}*"):
-          shutil.rmtree(left)  # by a process that was killed
+          shutil.rmtree(left)  # left by a process that was killed
       path, self._alias = quirks.without_patterns(self.folder)
       self._manager = ocp.CheckpointManager(
         path,
@@ -283,7 +292,7 @@ class Checkpoints:
     return self._manager
 
   def _check_space(self, state: TrainState) -> None:
-    """Finds a full disk before half a checkpoint is on it."""
+    """Raises OSError for a full disk before half a checkpoint is written."""
     needed = sum(x.nbytes for x in jax.tree.leaves(state)) + _OVERHEAD
     free = shutil.disk_usage(self.folder).free
     if free < needed:
@@ -292,8 +301,8 @@ class Checkpoints:
       raise OSError(errno.ENOSPC, text)
 
   def _seal(self) -> None:
-    """Reads back, then writes the manifest; orbax calls this just before its
-    rename."""
+    """Reads the files back, then writes the manifest; orbax calls this just
+    before it renames the folder."""
     if not host0():
       return
     unfinished = list(self.folder.glob(f"{self._saving}{_UNFINISHED}*"))
@@ -315,7 +324,7 @@ class Checkpoints:
 
 
 def _beside(state: TrainState) -> dict[str, Any]:
-  """What is kept beside the parameters; a carry without arrays isn't."""
+  """The part of a state beside its parameters; no carry without arrays."""
   beside = {"step": state.step, "opt_state": state.opt_state}
   if jax.tree.leaves(state.carry):
     beside["carry"] = state.carry

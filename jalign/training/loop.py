@@ -1,7 +1,7 @@
-"""The training loop: batches in, updates, probes, checkpoints, metrics out.
+"""The training loop: takes batches, updates the state, measures and saves.
 
-It knows nothing of losses, models or algorithms: those are in the functions
-that it is given.
+The loop knows nothing of losses, models or algorithms: those are in the
+functions that it is given.
 """
 
 import time
@@ -32,12 +32,12 @@ class Interrupted(Exception):
 
 
 class Placed(NamedTuple):
-  """What a step learns from.
+  """The data of one step.
 
   Attributes:
     batches: the batch records of the step's updates, on the devices.
     sources: where each example comes from, for error messages.
-    values: metrics known already, e.g. of sampling.
+    values: metrics that are known already, say of sampling.
   """
 
   batches: Sequence[Any]
@@ -46,13 +46,13 @@ class Placed(NamedTuple):
 
 
 class Probe(NamedTuple):
-  """Something to measure while training, evaluation for example.
+  """A measurement during training, evaluation for example.
 
   Attributes:
-    every: steps between two measurements; the last step is always one.
+    every: steps between two measurements; the last step is always measured.
     measure: `(step, state) -> values`; must not keep the state.
-    before: `(step, state)`, called with the state that this step is about to
-      change; must not keep it either.
+    before: `(step, state)`, called with the state that the measured step is
+      about to change; must not keep the state either.
   """
 
   every: int
@@ -89,36 +89,38 @@ def run(
 ) -> TrainState:
   """Runs from the state's step up to `steps`.
 
-  Metrics of a step are fetched after the next one is dispatched. A checkpoint
-  or a probe sees only states whose every step was finite.
+  Metrics of a step are fetched after the next step is dispatched. Checkpoints
+  and probes see only states whose every step was finite.
 
   Args:
-    state: is donated.
+    state: the first state; its buffers are donated.
     steps: the step at which to end.
-    batches: what `prepare` is fed.
+    batches: yields what `prepare` takes.
     prepare: `(state, batch) -> Placed`: places an offline batch on the
       devices, or samples and judges an online one.
     update: `(state, data, ref_params) -> (state, sums)`.
     finish: `(state, values, sums of each update) -> (state, whether what it
-      keeps is without NaN)`, called after a step's updates; None where an
-      update is a step and nothing is left.
+      keeps is without NaN)`, called after a step's updates; None if a step is
+      one update and nothing is left to do.
     ref_params: passed to `update`.
-    write: takes `(step, values)` every `log_every` steps and for each probe.
-    log_every: steps in a window of averaged metrics.
-    probes: run in order.
+    write: called with `(step, values)` every `log_every` steps and for each
+      probe.
+    log_every: number of steps over which metrics are averaged.
+    probes: run in this order.
     save: `(state, position in the data)`: starts a checkpoint.
-    save_every: steps between checkpoints, 0 for none; a last one at the end.
-    should_stop: asked after each step; True saves and raises Interrupted.
-    learning_rate: of each step, written beside the metrics.
-    description: of the progress; "" shows none.
+    save_every: steps between checkpoints, 0 for none; the last step saves one
+      in any case.
+    should_stop: called after each step; True saves and raises Interrupted.
+    learning_rate: update -> its learning rate, written with the metrics.
+    description: title of the progress bar; "" shows none.
 
   Returns:
     The last state.
 
   Raises:
-    NonFiniteLossError: names the step and the batch; what was saved before
-      stays.
-    Interrupted: after saving.
+    NonFiniteLossError: the loss, the gradient or the algorithm's carry is not
+      finite; names the step and the batch. Earlier checkpoints stay.
+    Interrupted: `should_stop` returned True; the state is saved.
   """
   window: list[dict[str, Any]] = []
   extra: list[Values] = []
@@ -176,9 +178,9 @@ def run(
         state, sound = finish(state, batch.values, dispatched)
         pending = (step, sums, sound, batch.sources)
       extra.append(batch.values)
-      stop = should_stop() and not last  # at the end there is nothing to stop
+      stop = should_stop() and not last  # the last step ends the run anyway
       saving = last or stop or (save_every and step % save_every == 0)
-      # A window ends at a checkpoint: what is written is what is resumed from.
+      # A window ends at a checkpoint, so that a resumed run repeats no metrics.
       if step % log_every == 0 or saving:
         settle()
         now = time.perf_counter()
@@ -190,7 +192,7 @@ def run(
         progress.show(loss=values["loss"])
         window, extra, clock = [], [], now
       progress.update()
-      if due:  # when stopping too: a resumed run goes on after this step
+      if due:  # also when stopping, since a resumed run starts after this step
         settle()
         for probe in due:
           values = dict(probe.measure(step, state))

@@ -1,8 +1,8 @@
 """The manifest of a checkpoint: the size and SHA-256 of each of its files.
 
-Orbax doesn't check what it reads: a flipped bit in an array would be trained
-on. The manifest is written into the checkpoint's temporary folder, before the
-rename that makes it a checkpoint, so that no checkpoint is without one.
+Orbax doesn't check what it reads: training would go on from an array with a
+flipped bit. The manifest is written into the checkpoint's temporary folder,
+before the rename that makes it a checkpoint, so that every checkpoint has one.
 """
 
 import concurrent.futures
@@ -14,12 +14,12 @@ from collections.abc import Iterable
 from jalign.files import write_whole
 
 NAME = "manifest.json"
-# Written by the rename's own code, after the manifest; nothing is read there.
+# Files that the rename writes, after the manifest; nothing reads them.
 _UNLISTED = (NAME, "_CHECKPOINT_METADATA", "commit_success.txt")
 
 
 def write(folder: pathlib.Path) -> None:
-  """Writes the manifest of everything below a folder."""
+  """Writes a manifest of all files below a folder."""
   names = sorted(
     path.relative_to(folder).as_posix()
     for path in folder.rglob("*")
@@ -36,11 +36,11 @@ def write(folder: pathlib.Path) -> None:
 
 
 def damage(folder: pathlib.Path, items: Iterable[str] = ()) -> str | None:
-  """What is wrong with a folder, None where it is as it was written.
+  """What is wrong with a checkpoint, in words; None if its files are unchanged.
 
   Args:
-    folder: of a checkpoint.
-    items: its subfolders to look at; all files where none is named.
+    folder: the checkpoint's folder, with its manifest.
+    items: its subfolders to look at; () for all files.
   """
   try:
     files = json.loads((folder / NAME).read_bytes())["files"]
@@ -68,7 +68,7 @@ def damage(folder: pathlib.Path, items: Iterable[str] = ()) -> str | None:
         return f"{name} has another SHA-256 than when it was written"
     except FileNotFoundError:
       return f"{name} is missing"
-    except (OSError, ValueError) as e:  # ValueError: a name no path can have
+    except (OSError, ValueError) as e:  # ValueError: an impossible file name
       return f"{name} can't be read: {e}"
     return None
 
@@ -82,6 +82,6 @@ def _facts(path: pathlib.Path) -> tuple[int, str]:
 
 
 def _map(function, values):
-  """In threads: hashing lets go of the interpreter's lock."""
+  """Maps in threads, since hashing releases the interpreter's lock."""
   with concurrent.futures.ThreadPoolExecutor() as pool:
     return list(pool.map(function, values))

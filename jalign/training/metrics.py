@@ -2,8 +2,8 @@
 
 A metric travels as a pair (total, count) and is divided once, by `combine`.
 A writer has three functions, `write(step, values)`, `truncate_after(step)` and
-`close()`; a training loop takes the first as its hook. With several processes
-let only process 0 have writers.
+`close()`; a training loop takes `write` as its hook. Of several processes, let
+only process 0 have writers.
 """
 
 import hashlib
@@ -31,26 +31,26 @@ class MetricWriter(Protocol):
   """Where metrics go."""
 
   def write(self, step: int, values: Mapping[str, Any]) -> None:
-    """Keeps `values`, a scalar each, as of `step`."""
+    """Keeps scalar values, by name, for a step."""
 
   def truncate_after(self, step: int) -> None:
-    """Forgets what was written beyond `step`: a run resumes from there."""
+    """Forgets everything beyond a step, from which a run resumes."""
 
   def close(self) -> None:
-    """Nothing is written after this."""
+    """Frees the writer; nothing is written afterwards."""
 
 
 def combine(
   sums: Sequence[Mapping[str, tuple[Any, Any]]],
 ) -> dict[str, float]:
-  """Means over everything summed: microbatches, steps, hosts.
+  """Means over all parts that were summed: microbatches, steps, hosts.
 
   mean = sum_i total_i / sum_i count_i, added in float64 without rounding
-  error, so the result does not depend on how examples were cut into parts.
+  error, so the mean does not depend on how examples were cut into parts.
 
   Args:
-    sums: of each part, name -> (total, count), scalars on host or device. A
-      part without a name adds nothing to it.
+    sums: for each part, name -> (total, count), scalars on host or device. A
+      part that lacks a name adds nothing to its mean.
 
   Returns:
     name -> mean, names in order of appearance; NaN where the count is 0.
@@ -68,7 +68,7 @@ def combine(
 
 
 def _ratio(totals: Sequence[float], counts: Sequence[float]) -> float:
-  # fsum refuses inf - inf; the plain sum is NaN there.
+  # fsum raises for inf - inf; the plain sum is NaN.
   finite = all(map(math.isfinite, totals))
   total = math.fsum(totals) if finite else sum(totals)
   count = math.fsum(counts)
@@ -79,9 +79,9 @@ def _scalar(name: str, value: Any) -> float:
   array = np.asarray(value)
   if array.size != 1:
     raise UserError(
-      f"a metric is a scalar, and this has shape {array.shape}.",
+      f"a metric must be a scalar, and this one has shape {array.shape}.",
       where=f"metric {name!r}",
-      remedy="Sum it, and give its count beside it.",
+      remedy="Sum the metric, and give its count beside it.",
     )
   return float(array.reshape(()))
 
@@ -93,14 +93,14 @@ def _scalars(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 class JsonlWriter:
-  """Appends one JSON object per line: step, time (Unix seconds), values.
+  """Appends a JSON object per line: step, time (Unix seconds) and values.
 
   Each line is flushed. Strict JSON has no NaN or infinity: both become null,
-  and `read_jsonl` gives NaN back. A partial last line, left by a crash, is
+  which `read_jsonl` reads as NaN. A partial last line, left by a crash, is
   dropped when the file is opened again.
 
   Args:
-    path: of the file; its folder is made.
+    path: the file; its folder is made if missing.
   """
 
   def __init__(self, path: str | os.PathLike[str]):
@@ -111,7 +111,7 @@ class JsonlWriter:
     self._file.truncate(whole)
 
   def write(self, step: int, values: Mapping[str, Any]) -> None:
-    """Appends a line. UserError on a value named `step` or `time`."""
+    """Appends a line; raises UserError for values named `step` or `time`."""
     for name in RESERVED:
       if name in values:
         raise UserError(f"no metric can be named {name!r}.", where="metrics")
@@ -124,7 +124,7 @@ class JsonlWriter:
       self._file.flush()
 
   def truncate_after(self, step: int) -> None:
-    """Drops the lines of later steps; the old file stays until the end."""
+    """Drops the lines of later steps; the old file stays until then."""
     self._file.close()
     lines = self._path.read_bytes().split(b"\n")[:-1]
     earlier = [
@@ -142,22 +142,23 @@ class JsonlWriter:
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-  """The rows that a `JsonlWriter` wrote, also while it writes.
+  """Reads the rows that a `JsonlWriter` wrote, also while it writes.
 
   Args:
-    path: of the file.
+    path: the file.
 
   Returns:
     A dict per line, in order: `step` (int), `time` (Unix seconds) and the
     values, NaN where the file has null. A partial last line is left out.
 
   Raises:
-    UserError: there is no such file, or a whole line is not what was written.
+    UserError: there is no such file, or a whole line is damaged.
   """
   try:
     data = pathlib.Path(path).read_bytes()
   except OSError as error:
-    raise UserError(f"cannot be read: {error}.", where=str(path)) from error
+    problem = f"the file cannot be read: {error}."
+    raise UserError(problem, where=str(path)) from error
   rows = []
   for number, line in enumerate(data.split(b"\n")[:-1], 1):
     items = _row(line, f"{path}:{number}").items()
@@ -166,14 +167,17 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 def digest(path: str | os.PathLike[str], step: int | None = None) -> str:
-  """A hash of a file's whole lines, which no other run's has.
+  """A hash of a file's whole lines, which no other run's file has.
 
   Args:
-    path: of the file; one that isn't there has no lines.
-    step: the last to look at; None for all.
+    path: the file; a missing file has no lines.
+    step: the last step whose lines count; None for all lines.
+
+  Returns:
+    32 hexadecimal digits.
 
   Raises:
-    UserError: a line isn't what was written.
+    UserError: a line is damaged.
   """
   path = pathlib.Path(path)
   lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
@@ -185,19 +189,23 @@ def digest(path: str | os.PathLike[str], step: int | None = None) -> str:
 
 
 def _row(line: bytes, where: str) -> dict[str, Any]:
-  """The object in a line: an integer step, and numbers or nulls."""
+  """The object on a line: an integer step, and numbers or nulls."""
   remedy = "Mend or delete the line."
   try:
     row = json.loads(line)
   except (ValueError, RecursionError) as error:
-    raise UserError("is not JSON.", where=where, remedy=remedy) from error
+    raise UserError(
+      "the line is not JSON.", where=where, remedy=remedy
+    ) from error
   if not isinstance(row, dict):
-    raise UserError("is not a JSON object.", where=where, remedy=remedy)
+    raise UserError(
+      "the line is not a JSON object.", where=where, remedy=remedy
+    )
   if type(row.get("step")) is not int:
-    raise UserError("has no integer step.", where=where, remedy=remedy)
+    raise UserError("the line has no integer step.", where=where, remedy=remedy)
   for name, value in row.items():
     if value is not None and type(value) not in (int, float):
-      raise UserError(f"{name!r} is no number.", where=where, remedy=remedy)
+      raise UserError(f"{name!r} is not a number.", where=where, remedy=remedy)
   return row
 
 
@@ -209,9 +217,9 @@ class TensorBoardWriter:
   """
 
   def __init__(self, folder: str | os.PathLike[str]):
-    # TensorBoard reads files in the order of their names, seconds first: the
-    # newest comes last even where the clock was set back. Its own writer has
-    # a thread, in which a full disk would go by unseen.
+    # TensorBoard reads files in the order of their names, which begin with
+    # seconds: the newest must come last even if the clock was set back. Its own
+    # writer has a thread, in which a full disk would go unnoticed.
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     there = [p.name.split(".") for p in folder.glob("events.out.tfevents.*")]
@@ -231,7 +239,7 @@ class TensorBoardWriter:
     self._add(step, summary=summary_pb2.Summary(value=scalars))
 
   def truncate_after(self, step: int) -> None:
-    """Marks a restart: TensorBoard hides what earlier files have beyond it."""
+    """Marks a restart, so that TensorBoard hides later steps of older files."""
     log = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
     self._add(step + 1, session_log=log)
 
@@ -250,14 +258,14 @@ class TensorBoardWriter:
 class WandbWriter:
   """Logs to Weights & Biases, with `step` as the charts' axis.
 
-  wandb's own step only grows, so the step is logged as a value: a resumed run
-  may write steps again.
+  wandb's own step can only grow, so the step is logged as a value: a resumed
+  run may then write steps again.
 
   Args:
-    project: the name of the project.
-    name: of the run.
-    folder: for wandb's files.
-    config: what to record with the run.
+    project: name of the project.
+    name: name of the run; None lets wandb choose.
+    folder: folder for wandb's files; None for wandb's default.
+    config: settings to record with the run.
     **options: passed to `wandb.init`: `id`, `resume`, `mode="offline"`, ...
 
   Raises:
@@ -303,7 +311,7 @@ class WandbWriter:
     self._run.log({"step": int(step), **_scalars(values)})
 
   def truncate_after(self, step: int) -> None:
-    """Does nothing: wandb keeps what it got, and draws steps twice."""
+    """Does nothing: wandb keeps all rows, and draws repeated steps twice."""
 
   def close(self) -> None:
     """Finishes the run."""
@@ -331,10 +339,10 @@ class _All:
 
 
 def write_all(writers: Iterable[MetricWriter]) -> MetricWriter:
-  """One writer that writes to each of several, none included.
+  """A writer that writes to each of several writers, or to none.
 
   Args:
-    writers: in the order to write.
+    writers: the writers, in the order to write to them.
 
   Returns:
     A `MetricWriter`.

@@ -1,6 +1,7 @@
-"""What is passed by mistake, said in words.
+"""Errors that name the mistake when a wrong argument is passed.
 
-All of it is looked at while a function is traced: a compiled step pays nothing.
+All checks run while a function is traced, so that a compiled step costs nothing
+more.
 """
 
 from collections.abc import Iterable
@@ -13,15 +14,15 @@ from jalign.data.loader import Batch
 from jalign.errors import UserError
 from jalign.types import Params
 
-# So that jit hands it to the function that says what is wrong. Taken apart, it
-# must do no harm: the pipeline that yields it counts its bytes so.
+# As a pytree, a `Batch` reaches the functions under jit that name the mistake.
+# Its data is its leaves, as the pipeline that yields it counts its bytes.
 jax.tree_util.register_dataclass(
   Batch, data_fields=["data"], meta_fields=["index", "sources"]
 )
 
 
 def check_record(data: Any) -> None:
-  """UserError for a loader's record in the place of the batch in it."""
+  """Raises UserError for a loader's `Batch` in place of the batch in it."""
   if isinstance(data, Batch):
     raise UserError(
       f"this is what a loader yields (batch {data.index}, with its sources),"
@@ -32,22 +33,22 @@ def check_record(data: Any) -> None:
 
 
 def missing_reference(wanted: Iterable[str]) -> UserError:
-  """The error for a loss that needs a reference and has none."""
+  """The error for a loss that needs a reference where none is given."""
   return UserError(
     f"the loss takes {', '.join(wanted)}, and neither reference parameters"
     " nor precomputed log-probs of them are given.",
     where="loss",
     remedy="Pass ref_params: update(state, batch, ref_params) and"
-    " evaluate(params, batch, ref_params). In a config: reference='step'; sums"
-    " over responses alone can be precomputed.",
+    " evaluate(params, batch, ref_params). In a config: reference='step'; only"
+    " sums over responses can be precomputed.",
   )
 
 
 def check_reference(params: Params, ref_params: Params) -> None:
-  """UserError for a reference of another architecture than the policy's.
+  """Raises UserError if the reference's architecture isn't the policy's.
 
-  A parameter of the one may be several of the other: a low-rank change lies
-  beside the weight that it changes.
+  A parameter of one may be several parameters of the other: a low-rank change
+  lies beside the weight that it changes.
   """
   ours, theirs = _shapes(params), _shapes(ref_params)
   for path in theirs:
@@ -68,7 +69,7 @@ def check_reference(params: Params, ref_params: Params) -> None:
 
 def _other(what: str) -> UserError:
   return UserError(
-    f"is of another architecture than the policy: {what}.",
+    f"the reference has another architecture than the policy: {what}.",
     where="ref_params",
     remedy="Policy and reference share the model's functions; pass the"
     " parameters of a model with the same config.",

@@ -1,8 +1,8 @@
 """The one place where a loss meets parameters.
 
-A loss names the arrays that it wants; its kind of batch computes those and no
-others, so a reference pass happens only for a loss with a `ref_` argument.
-Nothing is averaged here: sums and counts go to jalign.training.step.
+A loss names the arrays that it takes. Its kind of batch computes those arrays
+and no others, so that the reference is run only for a loss with a `ref_`
+argument. Nothing is averaged here: jalign.training.step divides the sums.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -21,23 +21,23 @@ from jalign.types import Array, Model, Params
 
 
 class Objective(NamedTuple):
-  """A differentiable objective, not yet divided.
+  """A differentiable objective, not yet divided by its count.
 
   Attributes:
     sums: `(params, batch, ref_params=None, counts=None) -> (loss sum,
-      (denominator, metrics))` where the metrics are `Sums`. A sum of losses
-      may have terms that are divided by another count than the first: these
-      enter with the ratio of `counts`, which are those of the whole batch of
-      which this one is a part; by default this batch is the whole.
-    counts: `batch -> {name: []}`, what the terms are divided by, the main one
-      first.
+      (denominator, metrics))`, with metrics as `Sums`. A sum of losses may have
+      terms that are divided by another count than the first term. They enter
+      the loss sum multiplied by the ratio of `counts`, which are the counts of
+      the whole batch that this batch is a part of; by default, its own counts.
+    counts: `batch -> {name: []}`, the counts that terms are divided by, with
+      the main one first.
     needs_reference: whether the loss has a `ref_` argument.
     coupled: whether an example's loss depends on the rest of its batch.
     nudged: `(params, nudge, batch, ref_params=None, counts=None) -> (loss sum,
-      (denominator, metrics, hidden))`: the same as `sums` with a Nudge added,
-      for gradients by row; `hidden` are the states that it was added to.
-    nudge: `(params, batch, hidden=False) -> Nudge` of zeros, with or without
-      states.
+      (denominator, metrics, hidden))`: `sums` with a Nudge added, whose
+      gradients are gradients per row; `hidden` are the states before the Nudge.
+    nudge: `(params, batch, hidden=False) -> Nudge` of zeros; `hidden` says
+      whether it has zeros for the states, too.
   """
 
   sums: Callable[..., tuple[Array, tuple[Array, Sums]]]
@@ -60,22 +60,22 @@ def make_objective(
   """Joins a loss to a model.
 
   Args:
-    loss: arrays in, per-example losses out; hyperparameters bound
-      (functools.partial). The names of its positional parameters say what it
-      is given: see `kinds.vocabulary`.
-    model: the policy's and the reference's functions.
-    batch: kind of batch, a key of `kinds.KINDS` or a kind of your own. This and
-      the next two are by default what the CATALOGUE says of the loss; of one
-      that it doesn't hold, "pairs", "examples" and False.
-    denominator: what the summed loss is divided by: "examples" or "tokens". A
-      weighted sum's terms know theirs.
+    loss: arrays in, losses per example out, with its hyperparameters bound
+      (functools.partial). The names of its positional parameters say which
+      arrays it is given: see `kinds.vocabulary`.
+    model: functions of the policy and of the reference.
+    batch: kind of batch: a key of `kinds.KINDS`, or a kind of your own. By
+      default this and the next two are what the CATALOGUE says of the loss or,
+      for a loss that isn't in it, "pairs", "examples" and False.
+    denominator: what the summed loss is divided by: "examples" or "tokens". The
+      terms of a weighted sum bring their own.
     coupled: see `Objective`.
-    head: for losses on what a score head says. The parameters are then
+    head: score head, for losses on its outputs. The parameters are then
       `{"model": the model's, "head": the head's}`.
 
   Raises:
-    UserError: the kind of batch is unknown, or the loss names an array that
-      such a batch, or such a head, doesn't give.
+    UserError: the kind of batch is unknown; the loss names an array that such a
+      batch, or such a head, doesn't give; or it can't be divided so.
   """
   entry = losses.entry_of(loss)
   given: dict[str, Any] = {"denominator": denominator, "coupled": coupled}
@@ -122,7 +122,7 @@ def make_objective(
     )
     arrays = arrays_of(outputs, data, names)
     weights = data.weights
-    # A row that fills the batch may hold anything: drop it, don't weigh it.
+    # A row that fills the batch may hold NaN: drop it, don't multiply by 0.
     live = lambda x: jnp.sum(jnp.where(weights > 0, x * weights, 0.0))
     own = counts_of(data)
     counts = own if counts is None else counts
@@ -133,10 +133,10 @@ def make_objective(
       if value.shape != weights.shape:
         raise UserError(
           f"{term.name} gave shape {value.shape} for"
-          f" {weights.shape[0]} examples; a loss doesn't reduce.",
+          f" {weights.shape[0]} examples; a loss must not average them.",
           where="loss",
-          remedy=f"Return one value an example, {weights.shape}: no mean over"
-          " the batch, and tokens summed.",
+          remedy=f"Return a value per example, {weights.shape}: tokens summed,"
+          " and no mean over the batch.",
         )
       part = live(value)
       if len(terms) > 1:
@@ -170,24 +170,24 @@ def make_objective(
 def _check_names(
   title: str, names: tuple[str, ...], kind: Kind, head: ScoreHead | None
 ) -> None:
-  """Refuses a loss that takes what neither batch nor head gives."""
+  """Raises UserError for a loss on arrays that neither batch nor head gives."""
   unknown = [name for name in names if name not in kind.gives]
   if unknown:
     raise UserError(
       f"{title} takes {', '.join(unknown)}, which a batch of {kind.name}"
       " doesn't give.",
       where="loss",
-      remedy=f"It gives: {', '.join(kind.gives)}.",
+      remedy=f"Such a batch gives: {', '.join(kind.gives)}.",
     )
   if bool(kind.head) != (head is not None):
     raise UserError(
-      f"a loss on {kind.name} takes what a score head says, and there is none."
+      f"a loss on {kind.name} takes outputs of a score head, and there is none."
       if head is None
       else f"a loss on {kind.name} takes no score head.",
       where="head",
       remedy="Pass head=, one of jalign.models.heads."
       if head is None
-      else "Leave it out.",
+      else "Leave head= out.",
     )
   lacking = [
     name
@@ -199,7 +199,7 @@ def _check_names(
     raise UserError(
       f"{title} takes {', '.join(lacking)}, which this head doesn't give.",
       where="head",
-      remedy=f"It gives: {', '.join(able)}.",
+      remedy=f"This head gives: {', '.join(able)}.",
     )
 
 
@@ -210,14 +210,14 @@ def _check_denominators(names: Iterable[str], kind: Kind) -> None:
       raise UserError(
         f"a loss on {kind.name} can't be divided by {name!r}.",
         where="loss",
-        remedy=f"It is divided by {' or '.join(map(repr, known))}.",
+        remedy=f"Divide it by {' or '.join(map(repr, known))}.",
       )
 
 
 def make_evaluation(
   objective: Objective,
 ) -> Callable[[Params, Any, Params | None], Mapping]:
-  """A jitted `(params, batch, ref_params) -> Sums`, without gradients."""
+  """Makes a jitted `(params, batch, ref_params) -> Sums`, without gradients."""
 
   @jax.jit
   def evaluate(params, batch, ref_params=None):

@@ -1,4 +1,4 @@
-"""Optax chains from a few settings."""
+"""Makes optax chains from a few settings."""
 
 import dataclasses
 
@@ -9,8 +9,8 @@ from jalign.errors import UserError, nearest
 from jalign.types import Params
 
 SCHEDULES = ("constant", "cosine", "linear")
-# Ends of the names of what weight decay leaves alone: norms, biases, and the
-# magnitudes of DoRA.
+# Endings of the names of parameters that weight decay leaves alone: norms,
+# biases, and the magnitudes of DoRA.
 UNDECAYED = ("norm", "bias", "bq", "bk", "bv", "bo", "scale", "magnitude")
 
 
@@ -22,14 +22,15 @@ class OptimizerConfig:
     learning_rate: peak of the schedule.
     schedule: "constant", "cosine" or "linear" decay after the warm-up.
     warmup_steps: updates of the linear rise from 0; a step of an online stage
-      may be several.
-    final_fraction: of the peak, at the last update of a decay.
-    b1: decay of the first moment. 0 for preference games: momentum orbits
-      their equilibrium.
-    b2: decay of the second moment.
-    eps: added to the root of the second moment.
-    weight_decay: on matrices and embeddings, not on norms and biases.
-    max_grad_norm: global norm at which gradients are clipped; 0 for never.
+      may be several updates.
+    final_fraction: learning rate at the last update of a decay, as a fraction
+      of the peak, in [0, 1].
+    b1: decay of the first moment, in [0, 1). Use 0 for preference games, where
+      momentum orbits the equilibrium.
+    b2: decay of the second moment, in [0, 1).
+    eps: constant added to the root of the second moment.
+    weight_decay: decay of matrices and embeddings, not of norms and biases.
+    max_grad_norm: global norm at which gradients are clipped; 0 never clips.
   """
 
   learning_rate: float = 1e-3
@@ -60,10 +61,14 @@ class OptimizerConfig:
 
 
 def make_schedule(c: OptimizerConfig, steps: int) -> optax.Schedule:
-  """Learning rate of each update, `steps` in all.
+  """The learning rate as a function of the update.
+
+  Args:
+    c: the settings.
+    steps: number of updates in all.
 
   Raises:
-    UserError: the schedule is unknown, or the warm-up leaves no step.
+    UserError: the schedule is unknown, or the warm-up leaves no update.
   """
   if c.schedule not in SCHEDULES:
     raise UserError(
@@ -75,7 +80,7 @@ def make_schedule(c: OptimizerConfig, steps: int) -> optax.Schedule:
     raise UserError(
       f"{c.warmup_steps} updates of warm-up leave none of {steps} to train.",
       where="optimizer.warmup_steps",
-      remedy="Warm up for fewer, or train for longer.",
+      remedy="Warm up for fewer updates, or train for more.",
     )
   decaying = max(steps - c.warmup_steps, 1)
   peak, final = c.learning_rate, c.learning_rate * c.final_fraction
@@ -88,7 +93,7 @@ def make_schedule(c: OptimizerConfig, steps: int) -> optax.Schedule:
   }[c.schedule]()
   if not c.warmup_steps:
     return decay
-  # The first step already moves: step s of the warm-up is (s + 1) / warm-up.
+  # The first update already moves: update s has (s + 1) / warm-up of the peak.
   first = peak / c.warmup_steps
   rise = optax.linear_schedule(first, peak, max(c.warmup_steps - 1, 1))
   return optax.join_schedules([rise, decay], [c.warmup_steps])
@@ -97,7 +102,15 @@ def make_schedule(c: OptimizerConfig, steps: int) -> optax.Schedule:
 def make_optimizer(
   c: OptimizerConfig, steps: int
 ) -> optax.GradientTransformation:
-  """The chain: clip by global norm, then AdamW under the schedule."""
+  """Makes the chain: clip by global norm, then AdamW under the schedule.
+
+  Args:
+    c: the settings.
+    steps: number of updates in all.
+
+  Raises:
+    UserError: as in `make_schedule`.
+  """
   clip = (
     optax.clip_by_global_norm(c.max_grad_norm)
     if c.max_grad_norm
@@ -117,7 +130,7 @@ def make_optimizer(
 
 
 def decayed(params: Params) -> Params:
-  """True for the parameters that weight decay applies to."""
+  """A tree that is True for parameters that weight decay applies to."""
   return jax.tree_util.tree_map_with_path(
     lambda path, _: not str(getattr(path[-1], "key", "")).endswith(UNDECAYED),
     params,

@@ -1,7 +1,7 @@
-"""What models say of a batch's rows, and where it comes from.
+"""What models give for a batch's rows: log-probs, states and scores.
 
-`Outputs` gives it under the policy or under the reference, computed or known;
-what asks need not know.
+`Outputs` gives them under the policy or the reference, computed or precomputed;
+callers need not know which.
 """
 
 import functools
@@ -20,13 +20,13 @@ from jalign.types import Array, Model, Params, Sequences
 
 
 class Nudge(struct.PyTreeNode):
-  """Zeros that are added to a batch's rows: gradients of a loss by row.
+  """A zero perturbation of rows; differentiating by it gives gradients per row.
 
   Attributes:
-    logps: [R] to each response's log-prob, in equal parts to those of its
+    logps: [R] added to each response's log-prob, in equal parts to those of its
       scored tokens.
-    hidden: [R, T - 1, D] to the states that predict tokens 1 .. T - 1; None
-      for no such gradient.
+    hidden: [R, T - 1, D] added to the states that predict tokens 1 .. T - 1;
+      None if no gradient by the states is wanted.
   """
 
   logps: Array
@@ -34,20 +34,20 @@ class Nudge(struct.PyTreeNode):
 
 
 class Outputs:
-  """What the policy and the reference say of a batch's own rows.
+  """What the policy and the reference give for a batch's own rows.
 
-  A nudge is added to all that is said of the own rows under the policy:
-  functions without a `sequences` argument speak of these.
+  A nudge is added to everything that the policy gives for the batch's own rows,
+  which are the rows of functions without a `sequences` argument.
 
   Args:
-    model: functions of both.
-    params: the policy's.
-    sequences: the batch's own rows.
-    names: arrays that the loss takes.
-    ref_params: the reference's, or None.
-    ref_logps: [R] the reference's log-probs, where they were precomputed.
-    nudge: of the own rows; None for none.
-    head: a score head and its parameters, where the policy has one.
+    model: functions of the policy and of the reference.
+    params: the policy's parameters.
+    sequences: the batch's own rows, R of them.
+    names: names of the arrays that the loss takes.
+    ref_params: the reference's parameters, or None.
+    ref_logps: [R] the reference's log-probs, if they were precomputed.
+    nudge: added to the own rows; None adds nothing.
+    head: a score head and its parameters, if the policy has one.
   """
 
   def __init__(
@@ -67,7 +67,7 @@ class Outputs:
     self._names = names
     self._nudge = nudge
     self._score_head = head
-    self.nudged_hidden: Array | None = None  # what the nudge was added to
+    self.nudged_hidden: Array | None = None  # the states before the nudge
     self.needs_reference = any(name.startswith("ref_") for name in names)
 
   # --------------------------------------------------- the batch's own rows
@@ -99,20 +99,20 @@ class Outputs:
     return jnp.sum(self.tokens(), -1)
 
   def ref_tokens(self) -> Array:
-    """[R, T - 1] the same as `tokens` under the reference; constants."""
+    """[R, T - 1] log-probs as in `tokens`, under the reference; constants."""
     return self._under_reference(self._own)
 
   def ref_sums(self) -> Array:
-    """[R] the same as `sums` under the reference: known, or a pass."""
+    """[R] log-probs as in `sums`, under the reference; a pass if not known."""
     if self._ref_logps is not None:
       return self._ref_logps
     return jnp.sum(self.ref_tokens(), -1)
 
   def tokens_and_candidates(self) -> tuple[Array, Array]:
-    """`tokens`, and [R, T - 1, T - 1] those of all of a row's own tokens.
+    """`tokens`, and [R, T - 1, T - 1] log-probs of all of a row's own tokens.
 
-    Candidates are no part of the response: a nudge of its log-prob leaves them
-    as they are, one of the states moves them, too.
+    Candidates are no part of the response. So a nudge of the response's
+    log-prob leaves them as they are, while a nudge of the states moves them.
     """
     hidden, head, targets = self.hidden(), self._head(), self._targets()
     logps = token_logprobs(hidden, head, targets)
@@ -120,7 +120,7 @@ class Outputs:
     return self._nudged(jnp.where(self._mask(), logps, 0.0)), candidates
 
   def collisions(self) -> Array:
-    """[R] sums over the response of log sum_v pi(v)^2; a constant."""
+    """[R] sums over the response's tokens of log sum_v pi(v)^2; constants."""
     hidden = jax.lax.stop_gradient(self.hidden())
     head = jax.lax.stop_gradient(self._head())
     # z - LSE(z) and 2 z - LSE(2 z) of the targets give LSE(2 z) - 2 LSE(z).
@@ -133,7 +133,7 @@ class Outputs:
     """[R, D] states of the rows' last tokens, which score heads read.
 
     Raises:
-      UserError: there is a nudge, and a score is no log-prob of a response.
+      UserError: there is a nudge, but scores don't come from log-probs.
     """
     if self._nudge is not None:
       raise UserError(
@@ -150,16 +150,16 @@ class Outputs:
   # -------------------------------------------------------------- other rows
 
   def sums_of(self, sequences: Sequences) -> Array:
-    """[R'] log-probs of whole responses that aren't the batch's own."""
+    """[R'] log-probs of whole responses in rows that aren't the batch's own."""
     logps = packed.token_logps(self._model, self._params, sequences)
     return jnp.sum(logps, -1)
 
   def ref_sums_of(self, sequences: Sequences) -> Array:
-    """[R'] the same under the reference; constants."""
+    """[R'] log-probs as in `sums_of`, under the reference; constants."""
     return jnp.sum(self._under_reference(sequences), -1)
 
   def _nudged(self, logps: Array) -> Array:
-    """Log-probs [R, T - 1] of the tokens with the nudge of their responses."""
+    """Tokens' log-probs [R, T - 1], with their responses' nudges added."""
     if self._nudge is None:
       return logps
     share = self._nudge.logps / jnp.maximum(counts_of(self._own), 1)
@@ -183,7 +183,7 @@ class Outputs:
 
 
 def _doubled(head):
-  """The head that gives twice the logits."""
+  """A head that gives twice the logits of `head`."""
   if head.dense is not None:
     dense = head.dense
     return head.replace(dense=lambda hidden: 2 * dense(hidden))
@@ -194,5 +194,5 @@ def _doubled(head):
 
 
 def counts_of(sequences: Sequences) -> Array:
-  """[R] float32 scored tokens."""
+  """[R] float32 numbers of scored tokens."""
   return jnp.sum(sequences.mask[:, 1:], -1).astype(jnp.float32)

@@ -1,8 +1,8 @@
-"""Log-probs of sequences, from packed rows where a batch has them.
+"""Log-probs of sequences, from packed rows if a batch has them.
 
-The model reads rows in which sequences lie side by side; what it says of each
-token is then picked out into the rows of `Sequences`, so that whatever works on
-these works on a packed batch.
+The model reads rows in which sequences lie side by side. Its output for each
+token is then moved to the token's place in the rows of `Sequences`, so that
+whatever takes unpacked batches takes packed ones, too.
 """
 
 import jax
@@ -22,7 +22,7 @@ def hidden_states(model: Model, params: Params, sequences: Sequences) -> Array:
     sequences: R rows, packed or not.
 
   Returns:
-    [R, T - 1, D]; past the end of a sequence they mean nothing.
+    [R, T - 1, D]; states past the end of a sequence mean nothing.
   """
   packed = sequences.packed
   if packed is None:
@@ -72,7 +72,7 @@ def token_logps(model: Model, params: Params, sequences: Sequences) -> Array:
       hidden, model.head(params), sequences.tokens[:, 1:], mask=mask
     )
   hidden, tokens = _forward(model, params, packed)
-  # The last slot of a segment predicts what no sequence asks for.
+  # The last slot of a segment predicts a token that no sequence scores.
   targets = jnp.roll(tokens, -1, axis=1)
   logps = token_logprobs(
     hidden,
@@ -89,7 +89,7 @@ def _forward(
   """States [G * n, W, D] and tokens [G * n, W]."""
   rows = lambda x: x.reshape(-1, x.shape[-1])
   tokens = rows(packed.tokens)
-  # Prefixes only where there are any: models that can't share may still pack.
+  # Prefixes only if there are any: models that can't share them may still pack.
   more = () if packed.prefix_ids is None else (rows(packed.prefix_ids),)
   hidden = model.forward(
     params, tokens, rows(packed.positions), rows(packed.segment_ids), *more
@@ -98,7 +98,7 @@ def _forward(
 
 
 def _pack(mask: Array, places: Array, shape: tuple[int, ...]) -> Array:
-  """[R, T - 1] of the tokens that are predicted -> [G * n, W] of the slots."""
+  """Moves a mask of predicted tokens [R, T - 1] to slots [G * n, W]."""
   groups = places.shape[0]
   at = places[..., :-1].reshape(groups, -1)
   slots = jnp.zeros((groups, shape[0] * shape[1] // groups), bool)
@@ -108,10 +108,10 @@ def _pack(mask: Array, places: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _unpack(x: Array, places: Array) -> Array:
-  """[G * n, W, ...] of slots -> [R, T - 1, ...] of the tokens but the last."""
+  """Moves values of slots [G * n, W, ...] to tokens [R, T - 1, ...]."""
   groups, per_group, length = places.shape
   slots = x.reshape(groups, -1, *x.shape[2:])
   at = places[..., :-1].reshape(groups, -1, *(1,) * (x.ndim - 2))
-  # In groups, so that no device asks another for its slots.
+  # Per group, so that no device asks another device for its slots.
   states = jnp.take_along_axis(slots, at, axis=1, mode="clip")
   return states.reshape(groups * per_group, length - 1, *x.shape[2:])

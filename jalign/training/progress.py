@@ -1,7 +1,7 @@
-"""How far something is: a bar on a terminal, else a plain line every minute.
+"""Shows progress: a bar on a terminal, else a plain line every minute.
 
 A log file, a pipe or a cluster's console gets whole lines, on standard error
-like the bar, and none from what takes less than a minute.
+like the bar. Phases of less than a minute print no line.
 """
 
 import contextlib
@@ -19,12 +19,12 @@ class Progress:
   """Progress of one phase; `close` it, or use it in a `with`.
 
   Args:
-    description: of the phase; "" shows nothing at all.
-    unit: one of what is counted, in the singular.
-    total: units at the end, None where it isn't known.
-    initial: units that were done before.
+    description: title of the phase; "" shows nothing at all.
+    unit: name of a unit that is counted, in the singular.
+    total: number of units at the end; None if it isn't known.
+    initial: number of units that were done before.
     leave: whether a bar stays on the terminal when the phase is over.
-    clock: seconds, from anywhere.
+    clock: gives the time in seconds, from any start.
   """
 
   def __init__(
@@ -62,24 +62,24 @@ class Progress:
     self._bar.close()
 
   def update(self, count: int = 1) -> None:
-    """Counts units that are done, and says so where a minute has passed."""
+    """Counts units that are done; prints a line if a minute has passed."""
     self._done += count
     self._bar.update(count)
     now = self._clock()
     if self._plain and now - self._said_at >= EVERY_SECONDS:
-      # A log that can't be written to stops no training.
+      # Training goes on if the log can't be written to.
       with contextlib.suppress(OSError, ValueError):
         print(self._line(now), file=sys.stderr, flush=True)
       self._said_at, self._said_done = now, self._done
 
   def show(self, **values: float) -> None:
-    """Shows numbers, the loss for example, beside the count from now on."""
+    """Shows numbers beside the count from now on, the loss for example."""
     texts = {name: f"{value:.4f}" for name, value in values.items()}
     self._bar.set_postfix(texts, refresh=False)
     self._values = "".join(f", {k} {text}" for k, text in texts.items())
 
   def _line(self, now: float) -> str:
-    """What is done, and how fast since the last line."""
+    """A line on the units that are done, and their rate since the last line."""
     rate = (self._done - self._said_done) / (now - self._said_at)
     unit = self._unit
     line = f"[{self._description}] {unit} {self._done:,}"
@@ -101,13 +101,13 @@ def follow(
   unit: str,
   total: int | None = None,
 ) -> Iterator[Any]:
-  """Yields items, each a unit of progress that is done when the next is asked.
+  """Yields items; each is a unit of progress, done when the next is asked for.
 
   Args:
-    items: of any kind.
-    description: of the phase; "" shows nothing.
-    unit: one of them, in the singular.
-    total: how many there are; None: their length, if they have one.
+    items: the items.
+    description: title of the phase; "" shows nothing.
+    unit: name of an item, in the singular.
+    total: number of items; None takes their length, if they have one.
   """
   if total is None:
     total = getattr(items, "__len__", lambda: None)()

@@ -1,4 +1,4 @@
-"""What orbax does that nobody would expect, and how it is kept from it."""
+"""Works around behaviour of orbax that nobody would expect."""
 
 import pathlib
 import sys
@@ -18,21 +18,21 @@ def without_patterns(
 ) -> tuple[pathlib.Path, tempfile.TemporaryDirectory | None]:
   """A path that orbax doesn't take for a pattern.
 
-  It looks for what it wrote by names such as `PATH/process_*`: below `run[1]`
-  it finds nothing, and below `a*` what another run wrote.
+  Orbax looks for its own files by names such as `PATH/process_*`. Below
+  `run[1]` it would find nothing, and below `a*` the files of another run.
 
   Returns:
-    (the folder, None), or a link to it and the folder that holds the link.
+    (the folder, None), or (a link to the folder, what holds the link).
 
   Raises:
-    UserError: several processes would each have a link of their own.
+    UserError: several processes share the path; each would have its own link.
   """
   if not _PATTERN & set(str(folder)):
     return folder, None
   if jax.process_count() > 1:
     raise UserError(
-      "its path has one of the characters * ? [ and is shared by several"
-      " processes.",
+      "the folder's path has one of the characters * ? [ and is shared by"
+      " several processes.",
       where=str(folder),
       remedy="Choose another --workdir.",
     )
@@ -44,14 +44,15 @@ def without_patterns(
 
 
 def timeout() -> dict[str, int]:
-  """Orbax takes its time limits from the wall clock, which may be set.
+  """Options that keep orbax's time limits from ending a save.
 
-  A laptop that wakes from sleep would lose the save that it was in. Several
-  hosts keep the limits: there they end the wait for one that is gone.
+  Orbax takes the limits from the wall clock, which may be set: a laptop that
+  wakes from sleep would lose the save that it was in. Several hosts keep the
+  limits, which end the wait for a host that is gone.
   """
   if jax.process_count() > 1:
     return {}
-  # The wait of one of its threads for another has a limit without an option.
+  # When one of its threads waits for another, the limit has no option.
   private: Any = sys.modules.get("orbax.checkpoint._src.multihost.multihost")
   if hasattr(private, "coordination_timeout"):
     private.coordination_timeout = lambda: _CENTURY

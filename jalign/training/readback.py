@@ -1,8 +1,8 @@
-"""Arrays of a checkpoint, read back and compared with what was saved.
+"""Reads a checkpoint's arrays back and compares them with what was saved.
 
-A library may write what nobody can read, or read what is somebody else's; a
-manifest of hashes would certify that. So each array is read once, one at a
-time, before its checkpoint counts.
+A library may write files that nobody can read, or read files of another run,
+and a manifest of hashes would certify them. So arrays are read once, one at a
+time, before their checkpoint counts.
 """
 
 import pathlib
@@ -21,12 +21,12 @@ _CHUNK = 2**22  # words
 
 
 class ArrayDigest(NamedTuple):
-  """What is known of an array.
+  """Facts by which an array is compared.
 
   Attributes:
-    shape: of it.
-    dtype: its name.
-    sums: two checksums of its bits, the second one of their places, too.
+    shape: its shape.
+    dtype: name of its dtype.
+    sums: two checksums of its bits; the second depends on their places, too.
   """
 
   shape: tuple[int, ...]
@@ -35,7 +35,7 @@ class ArrayDigest(NamedTuple):
 
 
 def checksums(x: Any) -> jax.Array:
-  """[2] uint32 checksums of an array's bits, computed where it lies."""
+  """[2] uint32 checksums of an array's bits, computed on its own device."""
   if x.dtype == jnp.bool_:
     x = x.astype(jnp.uint8)
   bits = jax.lax.bitcast_convert_type(x, jnp.dtype(_WORDS[x.dtype.itemsize]))
@@ -45,7 +45,7 @@ def checksums(x: Any) -> jax.Array:
 
 
 def _on_host(x: np.ndarray) -> tuple[int, int]:
-  """The same by NumPy, some megabytes at a time."""
+  """`checksums` by NumPy, some megabytes at a time."""
   words = np.ascontiguousarray(x).reshape(-1).view(_WORDS[x.dtype.itemsize])
   totals = [0, 0]
   for at in range(0, words.size, _CHUNK):
@@ -63,9 +63,9 @@ def _terms(bits, place):
 
 
 def digests(tree: Any) -> list[ArrayDigest]:
-  """Facts of a tree's arrays, in an order of their own.
+  """Facts of a tree's arrays, sorted by the facts.
 
-  On accelerators the checksums are computed there, and nothing is gathered.
+  On accelerators the checksums are computed there, and no array is gathered.
   """
   if jax.default_backend() == "cpu" and jax.process_count() == 1:
     sums = [_on_host(np.asarray(x)) for x in jax.tree.leaves(tree)]
@@ -85,19 +85,19 @@ def _digest(array: Any, sums: Any) -> ArrayDigest:
 
 
 def check(folder: pathlib.Path, saved: Mapping[str, list[ArrayDigest]]) -> None:
-  """Compares what is on disk with what was saved.
+  """Compares the arrays on disk with those that were saved.
 
   Args:
-    folder: of the checkpoint.
+    folder: the checkpoint's folder.
     saved: name of an item -> digests of its arrays.
 
   Raises:
-    UserError: an array can't be read, is missing, or is another.
+    UserError: an array can't be read, is missing, or differs.
   """
   for name, expected in saved.items():
     try:
       facts = sorted(_read(folder / name))
-    except Exception as e:  # the library's own errors are ValueErrors and more
+    except Exception as e:  # the library raises ValueError and other errors
       raise _unsound(folder, f"{name} can't be read back ({e})") from e
     if facts != expected:
       raise _unsound(folder, f"{name} isn't what was saved")
@@ -118,8 +118,8 @@ def _read(item: pathlib.Path) -> Iterator[ArrayDigest]:
 
 def _unsound(folder: pathlib.Path, problem: str) -> UserError:
   return UserError(
-    f"a checkpoint was written, and {problem}: it doesn't count.",
+    f"a checkpoint was written, and {problem}: the checkpoint doesn't count.",
     where=str(folder),
     remedy="Earlier checkpoints are kept. Choose a --workdir on another disk,"
-    " or of another name.",
+    " or with another name.",
   )

@@ -1,4 +1,4 @@
-"""Reference log-probs, computed once and kept with a fingerprint."""
+"""Log-probs under the reference, computed once and kept with a fingerprint."""
 
 import hashlib
 import io
@@ -24,9 +24,12 @@ def fingerprint(params: Params, examples: Iterable[tuple]) -> str:
   """A hash of the parameters' bits and of the examples' tokens.
 
   Args:
-    params: reduced on the devices to two checksums an array; nothing is
+    params: reduced on the devices to two checksums per array; no array is
       gathered.
     examples: tuples of a source and token ids, in any nesting.
+
+  Returns:
+    32 hexadecimal digits.
   """
   digest = hashlib.sha256()
   sums = jax.device_get(_checksums(params))
@@ -51,13 +54,16 @@ def compute(
   batches: Iterable[Any],
   place: Callable[[Any], Any],
 ) -> dict[str, np.ndarray]:
-  """Log-probs of every row of every batch, by the source of its example.
+  """Log-probs of all rows of all batches, by the source of their example.
 
   Args:
     model: the reference's functions.
-    params: its parameters.
-    batches: records with `.data.sequences` and `.sources`, one epoch.
+    params: the reference's parameters.
+    batches: one epoch of records with `.data.sequences` and `.sources`.
     place: puts a batch on the devices.
+
+  Returns:
+    Source -> [rows of an example] float32 log-probs of whole responses, nats.
   """
   score = jax.jit(lambda p, s: sequence_logprobs(model, p, s))
   table: dict[str, np.ndarray] = {}
@@ -70,17 +76,23 @@ def compute(
 
 
 def attach(data: Any, sources: Sequence[str], table: Table) -> Any:
-  """Fills a batch's `ref_logps`; rows that fill the batch get 0.
+  """Sets a batch's `ref_logps`; rows that only fill the batch get 0.
+
+  Args:
+    data: the batch.
+    sources: sources of its examples, in order.
+    table: from `compute`.
 
   Raises:
     UserError: an example isn't in the table.
+    ValueError: there aren't as many sources as examples.
   """
   missing = [source for source in sources if source not in table]
   if missing:
     raise UserError(
       "no reference log-prob was computed for this example.",
       where=missing[0],
-      remedy="Delete the run's reference_logps.npz; it is made again.",
+      remedy="Delete the run's reference_logps.npz; the run makes it again.",
     )
   examples = data.weights.shape[0]
   rows = data.sequences.tokens.shape[0] // examples
@@ -94,9 +106,10 @@ def attach(data: Any, sources: Sequence[str], table: Table) -> Any:
 
 
 def load(path: pathlib.Path, expected: str) -> dict[str, np.ndarray] | None:
-  """The table in a file, None where none has the fingerprint.
+  """The table in a file; None if no file has the fingerprint.
 
-  A damaged file is none: the table is computed again, and a line is printed.
+  For a damaged file, a line is printed and None returned, so that the table is
+  computed again.
   """
   if not path.exists():
     return None
@@ -105,15 +118,15 @@ def load(path: pathlib.Path, expected: str) -> dict[str, np.ndarray] | None:
       if str(stored["fingerprint"]) != expected:
         return None
       sources, logps = stored["sources"].tolist(), stored["logps"]
-  except Exception as e:  # zip, zlib and NumPy have their own each
-    say(f"{path}: is damaged ({type(e).__name__}); computed again")
+  except Exception as e:  # zip, zlib and NumPy raise errors of their own
+    say(f"{path}: the file is damaged ({type(e).__name__}); computed again")
     return None
   return dict(zip(sources, logps))
 
 
 @once
 def store(path: pathlib.Path, table: Table, made_of: str) -> None:
-  """Writes a table whole or not at all."""
+  """Writes a table with its fingerprint, whole or not at all."""
   buffer = io.BytesIO()
   np.savez(
     buffer,

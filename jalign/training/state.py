@@ -14,14 +14,14 @@ from jalign.types import Params
 
 
 class TrainState(struct.PyTreeNode):
-  """All that a step changes; or the shardings of it, in the same tree.
+  """Everything that a step changes; or, in the same tree, its shardings.
 
   Attributes:
-    step: [] int32 steps so far; a step of an online stage may be several
-      updates.
-    params: the policy's parameters.
+    step: [] int32, number of steps so far; a step of an online stage may be
+      several updates.
+    params: the policy's trained parameters.
     opt_state: the optimiser's state.
-    carry: what an online algorithm keeps from step to step, in any pytree.
+    carry: any pytree that an online algorithm keeps from step to step.
   """
 
   step: Any
@@ -36,15 +36,15 @@ def state_shardings(
   param_shardings: Params,
   mesh: Mesh,
 ) -> TrainState:
-  """Shardings of a state: moments lie where their parameters lie.
+  """Shardings of a state: moments are sharded like their parameters.
 
-  Left to itself `jit(optimizer.init)` would replicate them.
+  By itself, `jit(optimizer.init)` would replicate the moments.
 
   Args:
-    optimizer: whose state it is.
+    optimizer: the optimiser whose state is sharded.
     params: the parameters, or their shapes.
     param_shardings: a tree of NamedSharding of the same structure.
-    mesh: where everything else is replicated.
+    mesh: the mesh on which everything else is replicated.
   """
   everywhere = replicated(mesh)
   shapes = jax.eval_shape(optimizer.init, params)
@@ -66,14 +66,15 @@ def init_state(
 ) -> TrainState:
   """The state at step 0, built by one jitted program.
 
-  The parameters are copied: updates donate the state, and the caller's arrays
-  may serve as the reference.
+  The parameters are copied, since updates donate the state, and the caller's
+  arrays may serve as the reference.
 
   Args:
-    params: to start from.
-    optimizer: whose state is made.
+    params: the parameters to start from.
+    optimizer: the optimiser whose state is made.
     shardings: from `state_shardings`; None on a single device.
-    start: `params -> the trained ones`, where these are a part, or a change.
+    start: `params -> trained parameters`, where only a part of the parameters
+      is trained, or a change of them.
   """
 
   def build(params):

@@ -26,32 +26,33 @@ def make_update(
   watch: Callable[[Nudge, Array, Any], Sums] | None = None,
   counts: bool = True,
 ) -> Callable[..., tuple[TrainState, dict[str, Any]]]:
-  """The jitted update.
+  """Makes the jitted update.
 
   Microbatches add up unreduced sums of losses, gradients and counts, and the
-  division happens once: accumulation equals the full batch, whatever the
-  lengths and weights in it. The state is donated.
+  division happens once. So accumulation equals the full batch, whatever its
+  lengths and weights. The state is donated.
 
   Args:
     objective: from `make_objective`.
-    optimizer: clipping included (see jalign.training.optimizer).
-    shardings: of the state. They are pinned on the way out: otherwise the
-      compiler's choice comes back and every program compiles again.
+    optimizer: the optimiser, with clipping (see jalign.training.optimizer).
+    shardings: shardings of the state. The outputs are pinned to them: otherwise
+      the compiler's choice comes back, and every program compiles again.
     microbatches: parts that a batch is cut into, a divisor of its examples.
-    join: makes the policy of the state's parameters and those that aren't
+    join: makes the policy from the state's parameters and those that aren't
       trained (see jalign.training.trainable).
-    watch: `(gradient, hidden, batch) -> more metrics`, of what the backward
-      pass of each microbatch knows by row: the loss's gradient by a Nudge, and
-      the states that it would be added to. It may not look at packed batches.
-    counts: whether an update is a step of the state; False where a step has
-      several, and what ends it counts.
+    watch: `(gradient, hidden, batch) -> more metrics`, computed from what the
+      backward pass of each microbatch knows per row: the loss's gradient by a
+      Nudge, and the states that the Nudge is added to. It can't be used with
+      packed batches.
+    counts: whether an update is a step of the state; False if a step has
+      several updates and something else counts it.
 
   Returns:
     `(state, batch, ref_params=None, frozen=None) -> (state, sums)`; the sums
     are the objective's metrics and `grad_norm` before clipping.
 
   Raises:
-    UserError: a coupled loss with more than one microbatch.
+    UserError: a coupled loss is given more than one microbatch.
   """
   if objective.coupled and microbatches > 1:
     raise UserError(
@@ -95,7 +96,7 @@ def make_update(
     )
     return jax.lax.scan(add, zeros, parts)[0]
 
-  # None leaves the layout to the compiler: for a single device.
+  # None, for a single device, leaves the layout to the compiler.
   out = None if shardings is None else (shardings, None)
 
   @functools.partial(jax.jit, donate_argnums=0, out_shardings=out)
@@ -119,11 +120,11 @@ def split_batch(batch: Any, parts: int) -> Any:
   """Cuts every leaf [R * X, ...] of R examples into [parts, R / parts * X].
 
   Every `parts`-th example goes to the same part, so that an example stays on
-  the device that holds it; the rows of one example stay together. Of a packed
-  batch it is every `parts`-th group of examples.
+  the device that holds it; the rows of one example stay together. In a packed
+  batch, every `parts`-th group of examples goes to the same part.
 
   Raises:
-    UserError: the examples, or their groups, don't divide.
+    UserError: the examples, or their groups, can't be divided into the parts.
   """
   packed = getattr(getattr(batch, "sequences", None), "packed", None)
   what = "examples" if packed is None else "groups of packed examples"

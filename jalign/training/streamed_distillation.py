@@ -1,4 +1,4 @@
-"""Distillation from hidden states, where logits would be [B, T, V]."""
+"""Distils from hidden states, where whole logits would be [B, T, V]."""
 
 import chex
 import jax
@@ -19,19 +19,20 @@ def align_distil_streamed(
   extrapolation: float = 15.0,
   chunk: int | None = None,
 ) -> Array:
-  """`losses.align_distil` from hidden states: [B, chunk, V] logits at a time.
+  """`losses.align_distil` from hidden states; holds [B, chunk, V] logits.
 
-  Forward and backward compute each chunk's logits anew. Differentiable in the
-  student's hidden states and its head's weight.
+  The forward and the backward pass both compute each chunk's logits. The loss
+  is differentiable in the student's hidden states and its head's weight.
 
   Args:
     student: [B, T, D] hidden states that predict each token, and the head.
-    dpo: the same for a model trained by DPO, of any width; constants.
-    reverse_dpo: the same for one trained on swapped pairs; constants.
+    dpo: states and head of a model trained by DPO, of any width; constants.
+    reverse_dpo: states and head of a model trained on swapped pairs; constants.
     mask: [B, T] bool, True on the scored tokens.
     beta: weight of the reward, > 0.
-    extrapolation: of the teacher, per distance, >= 0.
-    chunk: tokens of each row; by default what makes logits of 32 MiB.
+    extrapolation: extrapolation of the teacher per distance, >= 0.
+    chunk: tokens of each row whose logits are made at once; by default as many
+      as take 32 MiB.
 
   Returns:
     [B] float32 losses, not reduced.

@@ -1,8 +1,8 @@
-"""What of a policy is trained: everything, some by path, or a low-rank change.
+"""Which part of a policy is trained: all, some paths, or a low-rank change.
 
-The policy is in two trees: the state's, which updates change, and the frozen
-rest, which they don't: it has neither gradients nor optimiser states, and it
-may be the reference's memory, too.
+The policy lies in two trees: the state's, which updates change, and the frozen
+rest, which they don't. The frozen tree has neither gradients nor optimiser
+states, and may share the reference's memory.
 """
 
 import fnmatch
@@ -18,15 +18,15 @@ from jalign.types import Array, Params
 
 
 class Trainable(NamedTuple):
-  """One way to cut a policy in two.
+  """A way to divide a policy into a trained and a frozen part.
 
   Attributes:
-    specs: of the trained parameters.
+    specs: partition specs of the trained parameters.
     start: `(policy, key) -> trained parameters`.
-    frozen: `policy -> the rest`, without copying.
-    join: `(trained, rest) -> policy`, without computing.
-    whole: `policy -> plain parameters`.
-    title: for people; "" where everything is trained.
+    frozen: `policy -> frozen parameters`, without copying.
+    join: `(trained, frozen) -> policy`, without computing.
+    whole: `policy -> plain parameters`, with a low-rank change merged in.
+    title: description for readers; "" if everything is trained.
   """
 
   specs: Params
@@ -38,7 +38,7 @@ class Trainable(NamedTuple):
 
 
 def everything(c: ModelConfig) -> Trainable:
-  """All parameters."""
+  """Trains all parameters."""
   return Trainable(
     param_specs(c),
     start=lambda policy, key: policy,
@@ -48,12 +48,12 @@ def everything(c: ModelConfig) -> Trainable:
 
 
 def by_path(c: ModelConfig, patterns: tuple[str, ...]) -> Trainable:
-  """The parameters whose paths match.
+  """Trains the parameters whose paths match.
 
   Args:
     c: the model's config.
-    patterns: as a shell has them: "blocks/*", "embed". Layers are stacked: a
-      pattern is of all layers.
+    patterns: patterns as in a shell: "blocks/*", "embed". Layers are stacked,
+      so that a pattern matches all layers.
 
   Raises:
     UserError: a pattern matches nothing.
@@ -64,7 +64,7 @@ def by_path(c: ModelConfig, patterns: tuple[str, ...]) -> Trainable:
       raise UserError(
         f"{pattern!r} matches no parameter.",
         where="trainable",
-        remedy=f"There are: {', '.join(specs)}.",
+        remedy=f"The parameters are: {', '.join(specs)}.",
       )
 
   def chosen(tree, wanted=True):
@@ -92,7 +92,11 @@ def by_path(c: ModelConfig, patterns: tuple[str, ...]) -> Trainable:
 
 
 def low_rank(c: ModelConfig, config: lora.LoraConfig) -> Trainable:
-  """LoRA: the rest is the whole start, which the reference can be, too."""
+  """Trains a LoRA or DoRA change.
+
+  The frozen part is the whole policy at the start, which may also serve as the
+  reference.
+  """
   kind = "DoRA" if config.use_dora else "LoRA"
   return Trainable(
     lora.delta_specs(c, config),
@@ -108,16 +112,21 @@ def low_rank(c: ModelConfig, config: lora.LoraConfig) -> Trainable:
 def trainable(
   c: ModelConfig, config: lora.LoraConfig, patterns: tuple[str, ...]
 ) -> Trainable:
-  """What a stage's settings ask for.
+  """The part that a stage's settings train.
+
+  Args:
+    c: the model's config.
+    config: a low-rank change; none if its rank is 0.
+    patterns: paths as in `by_path`; () for all parameters.
 
   Raises:
-    UserError: for both at once; or see `by_path` and `lora.targets`.
+    UserError: both are given; or as in `by_path` and `lora.targets`.
   """
   if config.rank and patterns:
     raise UserError(
       "a low-rank change is trained instead of parameters.",
       where="trainable",
-      remedy="Leave it empty, or set lora.rank to 0.",
+      remedy="Leave trainable empty, or set lora.rank to 0.",
     )
   if config.rank:
     return low_rank(c, config)

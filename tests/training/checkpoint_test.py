@@ -138,7 +138,7 @@ def test_another_model_is_a_users_error(tmp_path, changes, array):
 def test_an_empty_folder_is_a_users_error(tmp_path):
   checkpoints = Checkpoints(tmp_path / "none")
   assert checkpoints.latest() is None
-  with pytest.raises(UserError, match=r"none: holds no complete checkpoint"):
+  with pytest.raises(UserError, match=r"none: the folder holds no complete"):
     checkpoints.restore(_state(sharding.make_mesh()))
   checkpoints.close()
 

@@ -82,7 +82,9 @@ def test_errors_name_what_is_missing():
   def needs_gold(chosen_logps, gold_logps):
     return chosen_logps
 
-  with pytest.raises(UserError, match="needs_gold takes gold_logps.*It gives"):
+  with pytest.raises(
+    UserError, match="needs_gold takes gold_logps.*batch gives"
+  ):
     make_objective(needs_gold, model, batch="pairs")
   with pytest.raises(UserError, match="kind 'triples'"):
     make_objective(losses.dpo, model, batch="triples")

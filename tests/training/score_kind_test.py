@@ -167,7 +167,7 @@ def test_packed_rows_score_the_same(model):
 def test_what_a_head_does_not_give_is_named(model):
   config, model, params = model
   scalar, _ = _head("scalar", config)
-  with pytest.raises(UserError, match="takes what a score head says"):
+  with pytest.raises(UserError, match="takes outputs of a score head"):
     make_objective(losses.bradley_terry, model)
   with pytest.raises(UserError, match="takes no score head"):
     make_objective(losses.dpo, model, head=scalar)

@@ -1,9 +1,10 @@
-"""Kinds of batch: what each gives to a loss, and how it comes to be.
+"""Kinds of batch: the arrays that they give to losses, and their origin.
 
-A kind lives in one module, as a `Kind`: names and axes of the arrays that its
-losses may take, how they are computed from a batch, what is observed, what sums
-are divided by, and how records become batches. A new kind is a module and a row
-of `KINDS`; a `Kind` of one's own goes wherever a name of one does.
+A kind is a `Kind` in a module of its own: names and axes of the arrays that its
+losses may take, how they are computed from a batch, which metrics are observed,
+what sums are divided by, and how records become batches. A new kind is a module
+and a row of `KINDS`; a `Kind` of your own can stand wherever the name of a kind
+can.
 """
 
 from collections.abc import Mapping
@@ -47,10 +48,10 @@ KINDS: Mapping[str, Kind] = {
 
 
 def kind_of(batch: str | Kind) -> Kind:
-  """A kind by its name; a `Kind` is itself.
+  """The kind of a name; a `Kind` comes back as it is.
 
   Raises:
-    UserError: no kind has the name, or no batch is of the kind.
+    UserError: no kind has the name, or no batch of the kind can be made.
   """
   kind = KINDS.get(batch) if isinstance(batch, str) else batch
   if kind is None or kind.arrays is None:
@@ -65,10 +66,11 @@ def kind_of(batch: str | Kind) -> Kind:
 
 
 def vocabulary(batch: str | Kind) -> dict[str, str]:
-  """Names that losses of a kind may take -> axes, and "bool" where it is.
+  """Names of arrays that losses of a kind may take -> their axes.
 
-  What a batch gives comes first; the others come from elsewhere: other models,
-  critics, samples.
+  The axes are followed by "bool" where the array is boolean. Arrays that a
+  batch gives come first; the others come from elsewhere: other models, critics,
+  samples.
   """
   kind = KINDS[batch] if isinstance(batch, str) else batch
   return {**kind.gives, **kind.elsewhere}

@@ -1,4 +1,4 @@
-"""Kinds of arrays that losses take and no batch of jalign gives."""
+"""Kinds whose arrays losses take, but no batch of this library gives."""
 
 from jalign.training.kinds.kind import Kind
 

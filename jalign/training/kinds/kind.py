@@ -1,7 +1,8 @@
-"""The record of a kind of batch, and what the kinds share.
+"""The record of a kind of batch, and functions that kinds share.
 
-Letters of axes as in jalign.types, and I: one response under each of I other
-models; C: candidate tokens; Z: an embedding; 2: the two segments of a pair.
+Letters of axes are those of jalign.types, and: I, other models that each score
+one response; C, candidate tokens; Z, an embedding; 2, the two segments of a
+pair.
 """
 
 import types
@@ -15,7 +16,7 @@ from jalign.types import Array
 
 Arrays = dict[str, Array]
 Sums = dict[str, tuple[Array, Array]]  # name -> (sum, count), both []
-Axes = Mapping[str, str]  # name -> axes, and "bool" where it isn't float
+Axes = Mapping[str, str]  # name -> axes, followed by "bool" where it is boolean
 
 _NONE: Mapping[str, Any] = types.MappingProxyType({})
 
@@ -39,15 +40,14 @@ class Reading(NamedTuple):
   Attributes:
     collate: `(examples, rows, length, *, pad_id, fill, **options) -> batch`;
       see `jalign.data.collate_pairs`.
-    length: tokens of an example's longest row.
-    view: records -> examples; None where the records are the examples.
-    options: `(examples of a part by its name, part) -> options of collate`
-      that depend on the data. Parts are "train" and "eval".
-    lacks: names that the kind gives, and these records don't.
-    chosen_alone: whether, of a pair, the chosen response alone is in the
-      batch.
-    check: `(title of a loss, names that it takes, training examples)`, for
-      what can't be right; raises UserError, its `where` a key of a stage.
+    length: example -> tokens of its longest row.
+    view: records -> examples; None if the records are the examples.
+    options: `(function from a part's name to its examples, part) -> options of
+      collate` that depend on the data. Parts are "train" and "eval".
+    lacks: names of arrays that the kind gives, but not from these records.
+    chosen_alone: whether only the chosen response of a pair is in the batch.
+    check: `(title of a loss, names that it takes, training examples)`; raises
+      UserError for what can't be right, its `where` a key of a stage.
   """
 
   collate: Callable[..., Any]
@@ -62,28 +62,29 @@ class Reading(NamedTuple):
 
 
 class Kind(NamedTuple):
-  """A kind of batch: all that differs between it and the others.
+  """A kind of batch: everything that distinguishes it from other kinds.
 
   Attributes:
-    name: of the kind, as `losses.Entry.batch` has it.
-    about: what an example is, for people.
-    gives: names that a batch can give to a loss, with their axes.
-    arrays: `(outputs, batch, names) -> arrays`: what the names ask for, and no
-      more than comes with it. None where no batch gives what its losses take.
+    name: name of the kind, as in `losses.Entry.batch`.
+    about: what an example is, for readers.
+    gives: names of arrays that a batch can give to a loss -> axes.
+    arrays: `(outputs, batch, names) -> arrays`: the named arrays, and others
+      only if they cost nothing more. None if no batch gives what losses of the
+      kind take.
     observe: `(arrays, weights [B]) -> Sums`: metrics beside the loss.
-    counts: name -> `batch -> [B]`: what sums may be divided by beside the
-      number of examples; "tokens", mostly.
-    elsewhere: names that losses of the kind may take from somewhere else:
-      other models, critics, samples.
+    counts: name -> `batch -> [B]`: counts, mostly "tokens", that sums may be
+      divided by instead of the number of examples.
+    elsewhere: names of arrays that losses of the kind may take from somewhere
+      else (other models, critics, samples) -> axes.
     records: kind of encoded records -> how they become a batch.
-    online: names, of those in `gives`, that no records give: what an online
-      stage or a caller knows.
-    precomputed: names of the reference's log-probs that a table, made before
-      training, gives.
-    head: name -> function of `jalign.models.ScoreHead` that it comes from;
-      empty where arrays come from log-probs.
-    several: whether an example has several responses to one prompt, next to
-      each other: packed rows may hold the prompt once.
+    online: names in `gives` that no records give, but an online stage or a
+      caller.
+    precomputed: names of the reference's log-probs that can be computed before
+      training and kept in a table.
+    head: name of an array -> function of `jalign.models.ScoreHead` that gives
+      it; empty where arrays come from log-probs.
+    several: whether an example has several responses to one prompt, in adjacent
+      rows; packed rows may then hold the prompt once.
     paired: whether an example is two rows, the chosen and the rejected one.
   """
 
@@ -110,10 +111,15 @@ def unread(kind: Kind, names: Iterable[str]) -> list[str]:
 def optional(
   data: Any, names: Sequence[str], among: Sequence[str]
 ) -> dict[str, Any]:
-  """The arrays, among those that a batch may hold, that a loss takes.
+  """The arrays that a loss takes, out of those that a batch may hold.
+
+  Args:
+    data: the batch.
+    names: names of the arrays that the loss takes.
+    among: names of the arrays that the batch may hold.
 
   Raises:
-    UserError: the batch doesn't hold one.
+    UserError: the loss takes an array that the batch doesn't hold.
   """
   arrays = {}
   for name in among:
@@ -130,7 +136,7 @@ def optional(
 
 
 def mean(values: Array, weights: Array) -> tuple[Array, Array]:
-  """(sum, count) of rows that count."""
+  """(weighted sum, sum of weights); rows of weight 0 may hold anything."""
   return (
     jnp.sum(jnp.where(weights > 0, values * weights, 0.0)),
     jnp.sum(weights),
@@ -138,15 +144,15 @@ def mean(values: Array, weights: Array) -> tuple[Array, Array]:
 
 
 def wins(margin: Array) -> Array:
-  """1 where a margin is positive, 1/2 where it is 0, else 0."""
+  """1 where a margin is positive, 1/2 where it is 0, 0 where it is negative."""
   return jnp.where(margin > 0, 1.0, jnp.where(margin == 0, 0.5, 0.0))
 
 
 def by_token(values: Array, mask: Array) -> Array:
-  """[..., T] of each token, out of that or of one [...] for all of them.
+  """[..., T] values of tokens, from such values or from one per row.
 
   Args:
-    values: with as many elements as `mask` [..., T], or as its rows.
+    values: as many elements as `mask`, or one for each row [...] of it.
     mask: [..., T].
   """
   return jnp.broadcast_to(values.reshape(*mask.shape[:-1], -1), mask.shape)

@@ -1,4 +1,4 @@
-"""Scored lists of responses: sums of whole ones, or the tokens of each."""
+"""Lists of scored responses, as sums over responses or as single tokens."""
 
 import jax.numpy as jnp
 
@@ -9,18 +9,18 @@ from jalign.types import Array, ListBatch
 
 
 def live(batch) -> Array:
-  """[B, K] bool, the responses that count, of a batch of lists."""
+  """[B, K] bool, True for responses that count, in a batch of lists."""
   return batch.valid & (batch.weights > 0)[:, None]
 
 
 def tokens(batch) -> Array:
-  """[B] scored tokens of the responses that there are."""
+  """[B] scored tokens of a list's valid responses."""
   counts = counts_of(batch.sequences).reshape(batch.valid.shape)
   return jnp.sum(jnp.where(batch.valid, counts, 0.0), -1)
 
 
 def list_options(examples, part) -> dict[str, int]:
-  """K of all batches, of either part."""
+  """Option `size`: K, the longest list's responses in either part."""
   del part
   return {"size": data.list_size([*examples("train"), *examples("eval")])}
 
@@ -42,7 +42,7 @@ def _arrays(
 
 
 def _observe(arrays: Arrays, weights: Array) -> Sums:
-  """Accuracies are over ordered pairs of a list, without ties in scores."""
+  """Metrics of lists; accuracies are over pairs whose scores differ."""
   valid, scores = arrays["valid"], arrays["scores"]
   counted = valid * weights[:, None]
   best = jnp.argmax(jnp.where(valid, scores, -jnp.inf), -1)[:, None]
@@ -131,7 +131,7 @@ def _observe_segments(arrays: Arrays, weights: Array) -> Sums:
 
 RANKED_SEGMENTS = Kind(
   name="ranked_segments",
-  # A list's responses; a step is a token.
+  # The segments are a list's responses; a step is a token.
   about="K segments of steps, scored",
   gives={
     "step_logps": "BKT",

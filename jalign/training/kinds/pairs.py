@@ -1,4 +1,4 @@
-"""Preference pairs: sums of whole responses, or the tokens of each."""
+"""Preference pairs, as sums over responses or as single tokens."""
 
 import jax.numpy as jnp
 
@@ -16,7 +16,7 @@ from jalign.training.kinds.kind import (
 from jalign.training.outputs import Outputs, counts_of
 from jalign.types import Array, PairBatch
 
-_FIELDS = {  # what a batch may hold -> what a record calls it
+_FIELDS = {  # array that a batch may hold -> field of a record
   "chosen_scores": "chosen_score",
   "rejected_scores": "rejected_score",
   "preference": "preference",
@@ -24,7 +24,7 @@ _FIELDS = {  # what a batch may hold -> what a record calls it
 
 
 def _split(rows: Array) -> tuple[Array, Array]:
-  """Interleaved [2P, ...] -> chosen and rejected [P, ...]."""
+  """Splits interleaved rows [2P, ...] into chosen and rejected [P, ...]."""
   both = rows.reshape(-1, 2, *rows.shape[1:])  # a pair stays on its shard
   return both[:, 0], both[:, 1]
 
@@ -83,7 +83,7 @@ def _check(title, names, pairs) -> None:
       raise UserError(
         f"{title} takes {name}, which the data doesn't hold.",
         where="loss",
-        remedy="Give every record that field, or choose another loss.",
+        remedy="Give every record this field, or choose another loss.",
       )
 
 
@@ -100,12 +100,12 @@ PAIRS = Kind(
     **{f"{side}_lengths": "B" for side in _SIDES},
     **{f"{side}_scores": "B" for side in _SIDES},
     "preference": "B",
-    # Sums over the first min(|y_w|, |y_l|) tokens of each.
+    # Sums over the first min(|y_w|, |y_l|) tokens of either response.
     **{f"{side}_shared_logps": "B" for side in _SIDES},
     **{f"ref_{side}_shared_logps": "B" for side in _SIDES},
     # Sums of log sum_v pi(v)^2 over the response.
     **{f"{side}_collision_logps": "B" for side in _SIDES},
-    # False for a pair that only fills the batch; coupled losses take it.
+    # False for a pair that only fills the batch; coupled losses take `valid`.
     "valid": "B bool",
   },
   arrays=_arrays,
@@ -115,10 +115,10 @@ PAIRS = Kind(
     # Margin rewards of M other objectives.
     "chosen_margin_scores": "BM",
     "rejected_margin_scores": "BM",
-    # Under the policy that drew the responses.
+    # Log-probs under the policy that drew the responses.
     "old_chosen_logps": "B",
     "old_rejected_logps": "B",
-    # Responses beside the pair.
+    # Log-probs of responses beside the pair.
     "gold_logps": "B",
     "rationale_logps": "B",
     "explore_logps": "B",
@@ -142,7 +142,7 @@ def _segment_arrays(
   arrays = {
     "step_logps": steps(outputs.tokens()),
     "mask": steps(batch.sequences.mask[:, 1:]),
-    # Where the data has no probability its label is certain.
+    # Where the data has no probability, the label counts as certain.
     "preference": jnp.ones_like(batch.weights)
     if batch.preference is None
     else batch.preference,
@@ -153,7 +153,7 @@ def _segment_arrays(
 
 
 def _observe_segments(arrays: Arrays, weights: Array) -> Sums:
-  """As pairs: the first segment is the chosen one."""
+  """Metrics as for pairs; the first segment is the chosen response."""
   summed = {}
   for prefix in ("", "ref_"):
     if f"{prefix}step_logps" in arrays:
@@ -167,7 +167,7 @@ def _observe_segments(arrays: Arrays, weights: Array) -> Sums:
 
 SEGMENTS = Kind(
   name="segments",
-  # A pair's responses; a step is a token.
+  # The segments are a pair's responses; a step is a token.
   about="two segments of steps",
   gives={
     "step_logps": "B2T",

@@ -1,4 +1,4 @@
-"""Kinds of records, as files hold them, and how they become token ids."""
+"""Kinds of records, as files hold them, and how each becomes token ids."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -13,10 +13,10 @@ class Records(NamedTuple):
   """A kind of records.
 
   Attributes:
-    kind: its name, as `Kind.records` has it.
+    kind: name of the kind, as in `Kind.records`.
     encode: `(records, tokenizer, limits, template) -> (encoded, Truncation)`;
-      None for records that hold nothing to train on but prompts.
-    templated: whether they are conversations, which need a chat template.
+      None for records that hold only prompts, and nothing to train on.
+    templated: whether the records are conversations, which need a template.
   """
 
   kind: str
@@ -25,7 +25,7 @@ class Records(NamedTuple):
 
 
 def _by(encode: Callable[..., Any]) -> Encode:
-  """Records of texts: what a template writes is in them already."""
+  """Drops the template from the arguments: texts are written already."""
 
   def function(records, tokenizer, limits, template):
     del template

@@ -1,4 +1,4 @@
-"""K sampled responses to a prompt, with what was recorded of them."""
+"""K sampled responses to a prompt, with log-probs and rewards from sampling."""
 
 import jax.numpy as jnp
 

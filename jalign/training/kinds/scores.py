@@ -1,4 +1,4 @@
-"""What a model's score head says of ranked responses or of pairs."""
+"""What a model's score head gives for ranked responses or for pairs."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from jalign.training.kinds.lists import list_options, live, tokens
 from jalign.training.outputs import Outputs
 from jalign.types import Array, ScoreBatch
 
-_HEAD = {  # name -> function of the head that gives it
+_HEAD = {  # array -> function of the head that gives it
   "chosen_scores": "score",
   "rejected_scores": "score",
   "scores": "score",
@@ -32,7 +32,7 @@ _HEAD = {  # name -> function of the head that gives it
   "first_embeddings": "embed",
   "second_embeddings": "embed",
 }
-_LISTED = ("scores", "ranks", "valid")  # the others are of two responses
+_LISTED = ("scores", "ranks", "valid")  # other arrays are of two responses
 
 
 def _arrays(
@@ -43,16 +43,16 @@ def _arrays(
   if of_pairs and size != 2:
     raise UserError(
       f"the loss takes {', '.join(of_pairs)}, of two responses, and the batch"
-      f" has {size} to a prompt.",
+      f" has {size} responses to a prompt.",
       where="loss",
-      remedy="Give it pairs, or choose a loss on scores of lists.",
+      remedy="Give the loss pairs, or choose a loss on scores of lists.",
     )
   head, params = outputs.score_head()
   rows = outputs.features()
   arrays: Arrays = {
     "ranks": batch.ranks,
     "valid": live(batch),
-    # Where the data has no probability its label is certain.
+    # Where the data has no probability, the label counts as certain.
     "preference": jnp.ones_like(batch.weights)
     if batch.preference is None
     else batch.preference,
@@ -74,7 +74,7 @@ def _arrays(
 
 
 def _observe(arrays: Arrays, weights: Array) -> Sums:
-  """Accuracies are over ordered pairs of a prompt's responses, without ties."""
+  """Metrics of scores; accuracies are over pairs whose ranks differ."""
   metrics: Sums = {}
   if "scores" in arrays:
     scores, ranks, valid = (arrays[n] for n in ("scores", "ranks", "valid"))
@@ -96,7 +96,7 @@ def _observe(arrays: Arrays, weights: Array) -> Sums:
 
 
 def _of_pairs(encoded, rows, length, **options) -> ScoreBatch:
-  """`collate_pairs`; the margin is the difference of the records' scores."""
+  """`collate_pairs`, with the difference of the records' scores as margin."""
   pairs = data.collate_pairs(encoded, rows, length, **options)
   margin = None
   if pairs.chosen_scores is not None and pairs.rejected_scores is not None:
@@ -114,7 +114,7 @@ def _of_pairs(encoded, rows, length, **options) -> ScoreBatch:
 
 
 def _of_lists(encoded, rows, length, **options) -> ScoreBatch:
-  """`collate_lists`, with places for scores."""
+  """`collate_lists`, with ranks in place of scores; rank 1 is the best."""
   lists = data.collate_lists(encoded, rows, length, **options)
   scores, valid = np.asarray(lists.scores), np.asarray(lists.valid)
   better = (scores[:, None, :] > scores[:, :, None]) & valid[:, None, :]
@@ -123,7 +123,7 @@ def _of_lists(encoded, rows, length, **options) -> ScoreBatch:
 
 
 def _best_first(lists: Sequence[data.EncodedList]) -> list[data.EncodedList]:
-  """The lists with their responses in the order of their scores."""
+  """The lists, with their responses in the order of their scores."""
   ordered = []
   for record in lists:
     order = np.argsort(-record.scores, kind="stable")

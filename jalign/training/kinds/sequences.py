@@ -1,4 +1,4 @@
-"""Single responses: sums of whole ones, or the tokens of each."""
+"""Single responses, as sums over responses or as single tokens."""
 
 import jax.numpy as jnp
 
@@ -16,7 +16,7 @@ from jalign.training.kinds.kind import (
 from jalign.training.outputs import Outputs, counts_of
 from jalign.types import Array, SequenceBatch
 
-_SCORED = ("rewards", "values")  # of responses out of ranked lists
+_SCORED = ("rewards", "values")  # arrays of responses from ranked lists
 
 
 def _arrays(
@@ -42,7 +42,7 @@ def _observe(arrays: Arrays, weights: Array) -> Sums:
 
 
 def _no_scores(records):
-  """A check of losses that take the scores that such records don't have."""
+  """A check that refuses losses on scores, which such records don't have."""
 
   def check(title, names, examples) -> None:
     del examples
@@ -65,7 +65,7 @@ def _check_rewards(title, names, examples) -> None:
       f"{title} takes no rewards, and would imitate the worst responses of a"
       " list as much as the best.",
       where="data.convert",
-      remedy="Set it to 'best_demonstrations'.",
+      remedy="Set data.convert to 'best_demonstrations'.",
     )
 
 

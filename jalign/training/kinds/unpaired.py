@@ -1,4 +1,4 @@
-"""Single responses with a label, beside responses to other prompts."""
+"""Labelled single responses, with responses to other prompts beside them."""
 
 import jax
 
@@ -29,7 +29,7 @@ def _arrays(
     arrays["ref_logps"] = outputs.ref_sums()
   if "mismatched_logps" in names or "ref_mismatched_logps" in names:
     rows = optional(batch, ("mismatched",), ("mismatched",))["mismatched"]
-    # Their mean is a constant of the loss: no gradient, no activations.
+    # Their mean is a constant of the loss, without gradient or activations.
     arrays["mismatched_logps"] = jax.lax.stop_gradient(outputs.sums_of(rows))
     arrays["ref_mismatched_logps"] = outputs.ref_sums_of(rows)
     arrays |= {
@@ -64,7 +64,7 @@ def _observe(arrays: Arrays, weights: Array) -> Sums:
 
 
 def _options(examples, part):
-  # A batch may be all of one prompt.
+  # Spare responses serve batches whose rows all have one prompt.
   return {"spare": data.spare_responses(examples(part))}
 
 
@@ -74,7 +74,7 @@ def _check(title, names, examples) -> None:
     said = "desirable" if True in labels else "undesirable"
     raise UserError(
       f"{title} tells desirable responses from others, and all {len(examples)}"
-      f" to train on are {said}.",
+      f" responses to train on are {said}.",
       where="data",
       remedy="Give responses of both labels, or imitate desirable ones: the"
       " source 'demonstrations' with the loss 'sft'.",

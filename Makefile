@@ -87,26 +87,25 @@ bench-%: .venv-bench/.installed
 
 .venv-bench/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv-bench
-	$(BENCH_BIN)/python -m pip install --quiet --upgrade pip
-	$(BENCH_BIN)/python -m pip install --quiet --editable ".[bench]" \
+	$(BENCH_BIN)/python -m pip install -qq --upgrade pip
+	$(BENCH_BIN)/python -m pip install -qq --editable ".[bench]" \
 	  $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 	touch $@
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: setup.cfg pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable .
-	touch $@
+	@$(BIN)/python .ci/install.py .
+	@touch $@
 
 $(VENV)/.installed-test: setup.cfg pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable ".[test]"
-	touch $@ $(VENV)/.installed
+	@$(BIN)/python .ci/install.py ".[test]"
+	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-docs: setup.cfg pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --editable ".[docs]"
-	touch $@ $(VENV)/.installed
+	@$(BIN)/python .ci/install.py ".[docs]"
+	@touch $@ $(VENV)/.installed
 
 clean:
 	rm -rf .venv .venv-* build dist *.egg-info

@@ -1,8 +1,8 @@
-"""Any Flax Linen or NNX module as a `Model`.
+"""Adapters that make any Flax Linen or NNX module a `Model`.
 
 The module maps tokens [B, T] to logits [B, T, V], or to hidden states where a
-`head` is given. It has no cache that we know of, so decoding with it runs the
-whole prefix again at every step: right, and slow.
+`head` is given. As the adapter knows of no cache in the module, decoding runs
+the whole prefix again at every step, which is correct but slow.
 """
 
 from collections.abc import Callable
@@ -19,11 +19,11 @@ HeadFunction = Callable[[Params], Head]
 
 
 class PrefixCache(struct.PyTreeNode):
-  """The tokens so far: all that a module without a cache can keep.
+  """The tokens so far, which are all that a module without a cache can keep.
 
   Attributes:
     tokens: [B, S] int32.
-    lengths: [B] int32.
+    lengths: [B] int32, number of tokens so far.
   """
 
   tokens: Array
@@ -35,21 +35,23 @@ def from_apply(
   apply: Callable[[Params, Array], Array],
   head: HeadFunction | None = None,
 ) -> Model:
-  """A model of two functions.
+  """Makes a `Model` of two functions.
 
-  Call it once for a module and keep the result: jit's cache knows a model by
-  identity.
+  Call this once for a module and keep the result: jit's cache recognises a
+  model by its identity, so that another `Model` compiles again.
 
   Args:
     init: `key -> params`.
     apply: `(params, tokens [B, T]) -> [B, T, V]` logits, causal; or hidden
       states [B, T, D] where `head` is given.
     head: `params -> Head`, for example
-      `lambda p: Head(weight=p["embed"]["embedding"])`. With it the log-probs
-      stream over the vocabulary; without it the logits exist.
+      `lambda p: Head(weight=p["embed"]["embedding"])`. With a head, log-probs
+      are computed a tile of the vocabulary at a time; without a head, `apply`
+      computes whole logits.
 
   Returns:
-    A `Model`. Its `forward` refuses positions and segment ids.
+    A `Model`. Its `forward` raises ValueError if it is given positions, segment
+    ids or prefix ids.
   """
 
   def forward(
@@ -84,12 +86,15 @@ def from_apply(
 
 
 def from_linen(module: Any, head: HeadFunction | None = None) -> Model:
-  """A Flax Linen module as a `Model`; its params are the "params" collection.
+  """Makes a Flax Linen module a `Model`, whose params are its "params".
 
   Args:
-    module: an `nn.Module` called on tokens [B, T]; deterministic, with no
-      collection but "params".
+    module: an `nn.Module` that can be called with tokens [B, T]; deterministic,
+      with no collection but "params".
     head: see `from_apply`.
+
+  Returns:
+    A `Model`; see `from_apply`.
   """
 
   def init(key):
@@ -102,17 +107,20 @@ def from_linen(module: Any, head: HeadFunction | None = None) -> Model:
 
 
 def from_nnx(module: Any, head: HeadFunction | None = None) -> Model:
-  """A Flax NNX module as a `Model`; its params are a plain nested dict.
+  """Makes a Flax NNX module a `Model`, whose params are a plain nested dict.
 
-  `init` returns the module's present parameters, whatever the key: an NNX
-  module is built with its own.
+  `init` returns the module's present parameters and ignores the key, because an
+  NNX module is built together with its parameters.
 
   Args:
-    module: an `nnx.Module` called on tokens [B, T]; all of its state is taken
-      as parameters.
+    module: an `nnx.Module` that can be called with tokens [B, T]; all of its
+      state is taken as parameters.
     head: see `from_apply`.
+
+  Returns:
+    A `Model`; see `from_apply`.
   """
-  # Imported here: flax ties its nnx releases to single jax releases.
+  # Imported here, because flax ties its nnx releases to single jax releases.
   from flax import nnx
 
   graph, state = nnx.split(module)
@@ -123,7 +131,7 @@ def from_nnx(module: Any, head: HeadFunction | None = None) -> Model:
     return params
 
   def apply(params, tokens):
-    fresh = jax.tree.map(lambda x: x, state)  # a new container
+    fresh = jax.tree.map(lambda x: x, state)  # a new container to write into
     nnx.replace_by_pure_dict(fresh, params)
     return nnx.merge(graph, fresh)(tokens)
 

@@ -1,6 +1,7 @@
-"""Attention: the reference, and the choice of a kernel by platform and use.
+"""Attention: the reference implementation, and the choice of a kernel.
 
-R is the number of query heads that share a key/value head, H = G * R.
+The choice depends on the platform and the use. R is the number of query heads
+that share a key/value head, H = G * R.
 """
 
 import functools
@@ -17,12 +18,12 @@ from jalign.models.config import ModelConfig
 from jalign.sharding import axis_size, mesh_axes
 from jalign.types import Array
 
-NEG_INF = -1e30  # finite: a fully masked row gives a mean, not a NaN
+NEG_INF = -1e30  # finite, so that a fully masked row gives a mean and no NaN
 
-# (name in the config, platform) -> what runs, by preference, for training,
-# for a chunk of several tokens and for a step of one. On GPUs and TPUs nothing
-# of this is measured yet: kernels go where their makers mean them to, and
-# steps stay with XLA until a benchmark says otherwise.
+# (name in the config, platform) -> implementations in order of preference, for
+# training, for a chunk of several tokens and for a step of one token. These
+# choices aren't measured yet on GPUs and TPUs: kernels are used for what their
+# authors intend, and steps use XLA until a benchmark says otherwise.
 _ANY = ("cudnn", "xla")
 _CHOICES = {
   ("auto", "cpu"): (("xla",),) * 3,
@@ -42,19 +43,22 @@ def choose(
   where: str,
   unfit: Callable[[str], str] = lambda name: "",
 ) -> str:
-  """The implementation for a kind of attention on a platform.
+  """Chooses the implementation for a kind of attention on a platform.
 
   Args:
-    c: the model's config; `attention` names the family.
-    kind: "training", "chunk" (several tokens onto a cache) or "step" (one).
-    where: the platform, as from `platform`.
-    unfit: why an implementation cannot take the arrays at hand, or "".
+    c: the model's config, whose `attention` names a family of implementations.
+    kind: "training", "chunk" (several tokens are appended to a cache) or "step"
+      (one token is).
+    where: the platform, as `platform` returns it.
+    unfit: takes an implementation's name and returns why that implementation
+      can't take the given arrays, or "" if it can.
 
   Returns:
     "xla", "cudnn", "split_k", "splash" or "splash_step".
 
   Raises:
-    UserError: the config asks for what the platform or the arrays rule out.
+    UserError: the config asks for an implementation that the platform or the
+      arrays rule out.
   """
   if c.attention == "xla":
     return "xla"
@@ -97,13 +101,15 @@ def over_sequence(
     v: [B, G, T, E] values.
     mask: [B, T, T] bool, True where a query may see a key.
     c: the model's config.
-    causal: the mask says no more than that a token sees the tokens up to
-      itself, those of its segment where ids are given. Kernels then read no
-      mask.
-    segment_ids: [B, T] int32; without `causal` they are not looked at.
+    causal: whether the mask is just causal: a token sees the tokens up to
+      itself, of its own segment where ids are given. Kernels then read no mask.
+    segment_ids: [B, T] int32; ignored unless `causal`.
 
   Returns:
     [B, T, H, E] in q's dtype.
+
+  Raises:
+    UserError: see `choose`.
   """
   plain = causal and segment_ids is None
 
@@ -111,8 +117,8 @@ def over_sequence(
     if c.attn_logit_softcapping:
       return _CAPPED
     if name == "splash":
-      return "" if causal else "its mask is not that of segments"
-    # cuDNN's gradient reads a bias in pairs.
+      return "" if causal else "the mask is not just causal in segments"
+    # cuDNN's gradient reads the bias two entries at a time.
     odd = not plain and q.shape[1] % 2
     return "the length is odd" if odd else _unfit(name, q, k)
 
@@ -136,19 +142,24 @@ def over_cache(
   c: ModelConfig,
   scales: tuple[Array, ...] = (),
 ) -> Array:
-  """Attention of the last C tokens to a cache that holds them already.
+  """Attention of the last C tokens to a cache that already holds them.
 
   Args:
     q: [B, C, H, E] queries.
     k: [B, G, S, E] keys, or [B, G, E, S] if `slots_last`; int8 with `scales`.
-    v: [B, G, S, E] values.
-    mask: [B, C, S] bool: slots up to a query's position, in its window.
-    positions: [B, C] int32, consecutive.
+    v: [B, G, S, E] values; int8 with `scales`.
+    mask: [B, C, S] bool, True on slots up to a query's position and within its
+      window.
+    positions: [B, C] int32, consecutive in each row.
     c: the model's config.
-    scales: of int8 keys and of values, each [B, G, S].
+    scales: scales of int8 keys and of int8 values, each [B, G, S]; () for other
+      dtypes.
 
   Returns:
     [B, C, H, E] in q's dtype.
+
+  Raises:
+    UserError: see `choose`.
   """
   chunk, slots = q.shape[1], v.shape[2]
   kind = "step" if chunk == 1 else "chunk"
@@ -178,8 +189,8 @@ def over_cache(
     }[name]
     return mapped(kernel, c, q, k, v, lengths)
 
-  # The first chunk of all rows is a sequence by itself: no mask in memory,
-  # and none of the empty slots read.
+  # Where this is the first chunk of every row, the chunk is a whole sequence:
+  # no mask is in memory, and no empty slot is read.
   def first():
     own = k[:, :, :chunk], v[:, :, :chunk]
     if name == "splash":
@@ -187,7 +198,7 @@ def over_cache(
     return mapped(functools.partial(kernels.cudnn, causal=True), c, q, *own)
 
   def later():
-    if name == "splash":  # its masks are known when it is compiled
+    if name == "splash":  # the kernel needs its mask when it is compiled
       return reference(q, k, v, mask)
     return mapped(kernels.cudnn, c, q, k, v, mask, lengths)
 
@@ -197,16 +208,19 @@ def over_cache(
 
 
 def slots_last(c: ModelConfig) -> bool:
-  """Whether keys are cached [B, G, E, S].
+  """Whether keys are cached as [B, G, E, S] instead of [B, G, S, E].
 
-  With float32 and the few queries of a step XLA:CPU multiplies by them four
-  times as fast so. Kernels want [B, G, S, E].
+  In float32 and with the few queries of a step, XLA:CPU multiplies by keys of
+  this layout four times as fast. Kernels need [B, G, S, E].
   """
   return platform() == "cpu" and c.attention in ("auto", "xla")
 
 
 def slots(size: int, c: ModelConfig) -> int:
-  """Slots of a cache for `size` tokens: step kernels want whole blocks."""
+  """Number of slots of a cache for `size` tokens.
+
+  It is rounded up to whole blocks for step kernels.
+  """
   return size + (-size % kernels.BLOCK if c.attention == "pallas" else 0)
 
 
@@ -222,23 +236,23 @@ def reference(
 ) -> Array:
   """Grouped-query attention by two matrix products.
 
-  Heads come before slots in keys and values, and a product has two batch axes
-  and no other: XLA:CPU then takes 0.4 of the time that an einsum over
-  [B, S, G, E] takes (1,024 slots), and knows the product of bfloat16.
+  Heads come before slots in keys and values, so that each product has exactly
+  two batch axes in front. XLA:CPU then takes 0.4 of the time of an einsum over
+  [B, S, G, E] (at 1,024 slots), and has a fast product for bfloat16.
 
   Args:
     q: [B, T, H, E] queries.
     k: [B, G, S, E] keys.
     v: [B, G, S, E] values.
     mask: [B, T, S] bool, True where a query may see a key.
-    scales: of int8 keys and of values, each [B, G, S]. They multiply scores
-      and weights, so that no key or value is scaled.
+    scales: scales of int8 keys and of int8 values, each [B, G, S]. They
+      multiply scores and weights, so that no key or value has to be scaled.
     slots_last: whether keys are [B, G, E, S].
-    soft_cap: bound on scores by tanh; 0 for none.
+    soft_cap: bound on scores by tanh; 0 for no bound.
 
   Returns:
-    [B, T, H, E] in q's dtype; scores and softmax in float32, products in the
-    dtype of the keys (that of q where they are int8).
+    [B, T, H, E] in q's dtype. Scores and softmax are computed in float32,
+    products in the dtype of the keys (or of q where keys are int8).
   """
   batch, length, heads, width = q.shape
   groups = k.shape[1]
@@ -275,11 +289,11 @@ def reference(
 def mapped(
   kernel, c: ModelConfig, q: Array, k: Array, v: Array, *others: Array
 ):
-  """`kernel(q, k, v, *rest)` on each device's own rows and heads.
+  """Runs `kernel(q, k, v, *others)` on each device's own rows and heads.
 
-  A kernel is opaque to the partitioner, which would gather its operands.
-  `others` are arrays with the rows as their first axis. Axes that a mesh does
-  not divide stay whole.
+  A kernel is opaque to the partitioner, which would otherwise gather its
+  operands. `others` are arrays whose first axis is the rows. Axes whose size
+  the mesh doesn't divide stay whole.
   """
   mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
@@ -294,27 +308,27 @@ def mapped(
     kernel,
     in_specs=(queries, keys, keys, *[PartitionSpec(batch)] * len(others)),
     out_specs=queries,
-    check_vma=False,  # kernels don't say over which axes their results vary
+    check_vma=False,  # kernels don't declare the axes their results vary over
   )(q, k, v, *others)
 
 
 def platform() -> str:
-  """The platform that programs are for."""
+  """The platform that programs are compiled for: "cpu", "gpu" or "tpu"."""
   return jax.default_backend()
 
 
 def _unfit(name: str, q: Array, k: Array) -> str:
-  """Why a kernel cannot take these arrays; "" where it can."""
+  """Why a kernel can't take these arrays; "" if it can."""
   width, slots_ = q.shape[-1], k.shape[2]
   if k.dtype != q.dtype:
     return f"keys are {k.dtype} and queries {q.dtype}"
   if name == "cudnn":
     if q.dtype not in (jnp.bfloat16, jnp.float16):
-      return f"it takes bfloat16 and float16, not {q.dtype}"
+      return f"cuDNN takes bfloat16 and float16, not {q.dtype}"
     if width % 8 or width > 128:
       return f"heads of width {width} are not a multiple of 8 up to 128"
   if name == "split_k" and (width & (width - 1) or math.gcd(slots_, 128) < 16):
-    return f"width {width} or {slots_} slots don't make its blocks"
+    return f"the kernel has no blocks for width {width} and {slots_} slots"
   if name == "splash_step" and slots_ % kernels.BLOCK:
-    return f"{slots_} slots are no multiple of {kernels.BLOCK}"
+    return f"{slots_} slots are not a multiple of {kernels.BLOCK}"
   return ""

@@ -1,4 +1,4 @@
-"""One layer of the transformer, what goes in before and comes out behind."""
+"""One layer of the transformer, and the embedding, final norm and head."""
 
 from typing import NamedTuple
 
@@ -12,12 +12,12 @@ from jalign.types import Array, Head, Params
 
 
 class LayerKind(NamedTuple):
-  """How a layer differs from others.
+  """How a layer differs from other layers.
 
   Attributes:
-    turns: [E / 2] radians a position, or as `rope.frequencies` has it.
-    factor: on cosines and sines.
-    window: keys that a query sees; `EVERY` for all.
+    turns: [E / 2] radians per position, or as `rope.frequencies` returns them.
+    factor: factor on cosines and sines.
+    window: number of keys that a query sees; `EVERY` for all keys.
   """
 
   turns: Array | np.ndarray
@@ -31,11 +31,11 @@ EVERY = np.iinfo(np.int32).max
 def kinds_of_layers(
   c: ModelConfig, lengths: Array
 ) -> tuple[list[LayerKind], bool]:
-  """Every layer's kind, and whether they are one.
+  """The kind of every layer, and whether all layers are of one kind.
 
   Args:
     c: the model's config.
-    lengths: [B] tokens of each row, those of the cache included.
+    lengths: [B] number of tokens of each row, including tokens in the cache.
   """
   rotates = c.no_rope_layers or (1,) * c.num_hidden_layers
   local = c.rope_local_base_freq
@@ -53,7 +53,19 @@ def kinds_of_layers(
 
 
 def block(p, x, positions, attend, c: ModelConfig, kind: LayerKind):
-  """One layer; `attend` maps (q, k, v) to ([B, T, H, E], its own carry)."""
+  """Applies one layer to x [B, T, D].
+
+  Args:
+    p: the layer's parameters.
+    x: [B, T, D] input.
+    positions: [B, T] int32.
+    attend: `(q, k, v) -> (attended [B, T, H, E], carry)`.
+    c: the model's config.
+    kind: the layer's kind.
+
+  Returns:
+    The output [B, T, D], and the carry of `attend`.
+  """
   h = _norm(x, p, "attn_norm", c)
   q = layers.project(h, p["wq"])
   k = layers.project(h, p["wk"])
@@ -79,7 +91,7 @@ def block(p, x, positions, attend, c: ModelConfig, kind: LayerKind):
 
 
 def _norm(x, p, name, c):
-  """The layer's norm of that name, if it has one."""
+  """Applies the norm of that name; x unchanged if there is no such norm."""
   if name not in p:
     return x
   if c.norm_type == "layer":
@@ -89,7 +101,7 @@ def _norm(x, p, name, c):
 
 
 def _mlp(p, x, c):
-  """down(act(gate x) * up x); with silu, SwiGLU."""
+  """down(act(gate x) * up x), which is SwiGLU for silu; or the experts' mlp."""
   if c.num_experts:
     return experts.mlp(p, x, c)
 
@@ -111,12 +123,13 @@ def final_norm(params: Params, x: Array, c: ModelConfig) -> Array:
 def embed(
   params: Params, tokens: Array, positions: Array, c: ModelConfig
 ) -> Array:
-  """Embeddings [B, T, D] of tokens at positions, both [B, T].
+  """Embeddings [B, T, D] of tokens [B, T] at positions [B, T].
 
-  A learned position beyond the table is NaN, not another one's embedding.
+  The embedding of a learned position beyond the table is NaN, and not that of
+  another position.
   """
-  # Gathered over fsdp first: a gather from a table split on both axes makes
-  # the partitioner rematerialise it.
+  # The table is first gathered over fsdp: looking up rows in a table that is
+  # split on both axes makes the partitioner rematerialise the table.
   table = constrain(params["embed"], ("vocab", None), c.rules)
   x = layers.embed(table, tokens, c.dtype)
   if c.embedding_scale != 1:
@@ -128,7 +141,7 @@ def embed(
 
 
 def head(params: Params, *, c: ModelConfig) -> Head:
-  """The output layer, as log-probs take it."""
+  """The output layer, in the form that jalign.logprobs takes."""
   name = "embed" if c.tie_word_embeddings else "unembed"
   return Head(
     weight=params[name],

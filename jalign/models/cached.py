@@ -1,10 +1,11 @@
 """Decoding with a cache: prefill, chunks and single tokens.
 
-Parameters are laid out anew for it (`prepare`), once for a whole response. In
-training they are stacked [L, ...] and scanned; a step that reads each weight
-once, from memory, would spend most of its time on cutting slices out of the
-stack. So layers are apart here, cast to the dtype of the products, and split
-over `tensor` alone: a step gathers no weight.
+For decoding, parameters get another layout (`prepare`), once for a whole
+response. In training the layers' parameters are stacked [L, ...] and scanned,
+but a decoding step, which reads each weight once from memory, would spend most
+of its time cutting slices out of the stack. So here each layer has arrays of
+its own, cast to the dtype of the products and split over `tensor` only, so that
+a step gathers no weight.
 """
 
 import chex
@@ -35,19 +36,20 @@ _CACHE_AXES = ("batch", "kv_heads", None, None)
 class KVCache(struct.PyTreeNode):
   """Keys and values of every layer; row b holds `lengths[b]` tokens.
 
-  With `cache_dtype="int8"` a key or value is 127 steps of its own scale (one
-  number for each row, head and slot) either way, and off by half a step at
-  most: 1/254 of its largest entry. Logits of two layers at their initial
-  weights are off by 0.2 % of their spread at most (root mean square), and with
-  weights twelve times as large by 1 %. Attention reads the rounded keys in a
-  prefill too: how a prompt is cut into chunks makes no difference.
+  With `cache_dtype="int8"`, each key and each value (of a row, head and slot)
+  has a scale, and its entries are rounded to -127 to 127 times that scale. The
+  error is at most half a scale, which is 1/254 of the largest entry. In a model
+  of two layers the logits' error was at most 0.2 % of their spread (root mean
+  square) at initial weights, and 1 % with weights twelve times as large.
+  Attention reads the rounded keys in a prefill too, so that it makes no
+  difference how a prompt is cut into chunks.
 
   Attributes:
     k: L arrays [B, G, S, E], or [B, G, E, S] (`attention.slots_last`).
     v: L arrays [B, G, S, E].
     lengths: [B] int32, the position of each row's next token.
-    k_scale: L arrays [B, G, S] float32 where keys are int8, else none.
-    v_scale: the same of values.
+    k_scale: L arrays [B, G, S] float32 where keys are int8, else ().
+    v_scale: L arrays [B, G, S] float32 where values are int8, else ().
   """
 
   k: tuple[Array, ...]
@@ -58,7 +60,7 @@ class KVCache(struct.PyTreeNode):
 
 
 def quantise(x: Array) -> tuple[Array, Array]:
-  """int8 [..., E] and float32 scales [...] whose product is nearest to x."""
+  """Rounds x [..., E] to int8 [..., E] times float32 scales [...]."""
   x = x.astype(jnp.float32)
   scale = jnp.max(jnp.abs(x), -1) / 127
   steps = x / jnp.where(scale == 0, 1, scale)[..., None]
@@ -66,22 +68,22 @@ def quantise(x: Array) -> tuple[Array, Array]:
 
 
 def prepare(params: Params, rows: int, *, c: ModelConfig) -> Params:
-  """The parameters as decoding wants them; see the head of this file.
+  """Lays the parameters out for decoding; see the head of this file.
 
   Args:
-    params: as from `init`, or prepared already: these come back as they are.
-      A low-rank change of a weight is added to it.
-    rows: that are decoded at a time.
+    params: parameters as from `init`; parameters that are prepared already are
+      returned unchanged. A low-rank change is added to its weight.
+    rows: number of rows that are decoded at a time.
     c: the model's config.
 
   Returns:
-    A tree with the keys of `params`; `blocks` is a tuple of L trees. It takes
-    as much memory again as the parameters, in the dtype of the products.
+    A tree with the keys of `params`, where `blocks` is a tuple of L trees. It
+    is a copy of the parameters in memory, in the dtype of the products.
   """
   if isinstance(params["blocks"], tuple):
     return params
   specs = param_specs(c)
-  # A single row of float32 is the one case that is slower so.
+  # Only for a single row of float32 are transposed weights slower.
   few = rows == 1 and c.dtype == "float32"
   on = attention.platform() == "cpu" and not few
   turned = matrices(c) if on else ()
@@ -92,12 +94,12 @@ def prepare(params: Params, rows: int, *, c: ModelConfig) -> Params:
 
   def layer(k, x, i):
     x = whole(jax.tree.map(lambda y: y[i], x))
-    # Routes are chosen in float32.
+    # Experts are chosen in float32.
     dtype = x.dtype if k == "router" else c.dtype
     axes = specs["blocks"][k].axes[1:]
     if k not in turned:
       return place(x, axes, dtype)
-    # Outputs come first.
+    # The outputs' axes come first.
     order = [*range(inputs(k), x.ndim), *range(inputs(k))]
     axes = tuple(axes[i] for i in order)
     return Transposed(place(x.transpose(order), axes, dtype))
@@ -109,19 +111,20 @@ def prepare(params: Params, rows: int, *, c: ModelConfig) -> Params:
   outside = {
     k: place(x, specs[k].axes) for k, x in params.items() if k != "blocks"
   }
-  # The barrier keeps the loop from making the slices at every step.
+  # Without the barrier the decode loop would cut the slices at every step.
   return jax.lax.optimization_barrier(outside | {"blocks": tuple(blocks)})
 
 
 def init_cache(
   params: Params, batch: int, size: int, *, c: ModelConfig
 ) -> KVCache:
-  """An empty cache of `size` tokens a row, or a few more (`slots`)."""
+  """An empty cache for `size` tokens per row, or a few more (`slots`)."""
   del params
   shape = batch, c.num_key_value_heads, attention.slots(size, c)
   dtype = c.cache_dtype or c.dtype
   if not c.cache_dtype and attention.platform() == "cpu":
-    # XLA:CPU writes to bfloat16 by converting all of it to float32 and back.
+    # To write to a bfloat16 array, XLA:CPU converts the whole array to float32
+    # and back.
     dtype = "float32" if dtype == "bfloat16" else dtype
 
   def zeros(shape, dtype):
@@ -146,8 +149,9 @@ def extend(
 ) -> tuple[Array, KVCache]:
   """Appends `lengths[b]` of the tokens [B, C] to each row.
 
-  Padding beyond a row's length writes slots that no query sees before a later
-  token overwrites them; slots beyond the cache are dropped.
+  Padding beyond a row's length is written to slots that no query sees before a
+  later token overwrites them. Tokens beyond the cache's slots are dropped. See
+  `Policy.extend`.
   """
   chex.assert_rank([tokens, lengths], [2, 1])
   chunk = jnp.arange(tokens.shape[1], dtype=jnp.int32)
@@ -185,10 +189,10 @@ def extend(
 
 
 def _put(old: Array, new: Array, positions: Array) -> Array:
-  """[B, G, S, ...] with new [B, C, G, ...] written at positions [B, C]."""
+  """Writes new [B, C, G, ...] to old [B, G, S, ...] at positions [B, C]."""
 
-  # Rows as batch and heads as window of the scatter: so each device of a mesh
-  # writes its own part.
+  # Rows are the scatter's batch and heads its window, so that each device of a
+  # mesh writes its own part.
   def row(old, new, at):
     new = jnp.moveaxis(new, 0, 1).astype(old.dtype)
     return old.at[:, at].set(new, mode="drop")
@@ -197,7 +201,7 @@ def _put(old: Array, new: Array, positions: Array) -> Array:
 
 
 def _put_last(old: Array, new: Array, positions: Array) -> Array:
-  """The same where slots are the last axis."""
+  """As `_put`, for an array [B, G, E, S], whose slots are the last axis."""
 
   def row(old, new, at):
     new = jnp.moveaxis(new, 0, -1).astype(old.dtype)

@@ -19,72 +19,80 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-  """A decoder-only transformer: Llama's shape, and what other families add.
+  """A decoder-only transformer: Llama's, with the options of other families.
 
-  Frozen and hashable: equal configs share one compiled program. The sharding
-  rules live here for that reason, since a context of rules would not be part
-  of the key of jit's cache.
+  The config is frozen and hashable, so that equal configs share one compiled
+  program. It also holds the sharding rules, because rules in a context would
+  not be part of the key of jit's cache.
 
   Attributes:
-    vocab_size: V.
-    hidden_size: D.
-    intermediate_size: F; of each expert where there are experts.
-    num_hidden_layers: L.
-    num_attention_heads: H.
-    num_key_value_heads: G, a divisor of H.
-    head_dim: E, even; hidden_size / num_attention_heads by default.
+    vocab_size: V, number of tokens of the vocabulary.
+    hidden_size: D, width of the hidden states.
+    intermediate_size: F, inner width of the mlp, or of each expert.
+    num_hidden_layers: L, number of layers.
+    num_attention_heads: H, number of query heads.
+    num_key_value_heads: G, number of key and value heads, a divisor of H.
+    head_dim: E, width of a head, even; 0 for hidden_size / num_attention_heads.
     rope_theta: base of the rotary frequencies.
-    rope_scaling: as Hugging Face's `rope_parameters`: a mapping, or pairs, of
-      "rope_type" (linear, dynamic, llama3, yarn) and what it takes.
-    rope_local_base_freq: base in layers with a window, without the scaling; 0
-      for the same as elsewhere.
-    no_rope_layers: 1 for each layer that rotates, 0 for each that doesn't, as
-      Hugging Face has it; () for all that rotate.
-    sliding_window: keys that a query sees in layers with a window, itself
-      included; 0 for no window.
+    rope_scaling: scaling of rotary positions, as Hugging Face's
+      `rope_parameters`: a mapping or pairs with "rope_type" (linear, dynamic,
+      llama3, yarn) and the parameters of that type; () for no scaling.
+    rope_local_base_freq: base of the rotary frequencies in layers with a
+      window, which aren't scaled; 0 for the base and scaling of other layers.
+    no_rope_layers: for each layer 1 if it has rotary positions and 0 if it
+      doesn't, as in Hugging Face's configs; () for rotary positions everywhere.
+    sliding_window: number of keys that a query sees in layers with a window,
+      its own key included; 0 for no window.
     layer_types: "sliding_attention" or "full_attention" for each layer; () for
-      a window in all layers, if there is one.
-    query_pre_attn_scalar: scores are divided by its root; 0 for head_dim.
-    attn_logit_softcapping: bound on scores by tanh; 0 for none.
-    final_logit_softcapping: the same of logits.
-    hidden_act: a name of `layers.ACTIVATIONS`.
-    mlp_gated: down(act(gate x) * up x); without, down(act(up x)).
-    num_experts: of each layer's mlp; 0 for a mlp without experts.
-    num_experts_per_tok: those whose outputs a token sums.
-    norm_topk_prob: their probabilities are divided by their sum.
-    norm_type: "rms", or "layer": with the mean taken off, and a bias.
-    norm_position: where a layer's norms stand: "pre", before attention and
-      mlp; "post", behind them and before the sum; "both".
-    norm_offset: norms multiply by 1 + weight.
-    embedding_scale: factor on embeddings, not on the head.
-    learned_positions: an embedding for each position up to this many is added
-      to the token's, and nothing rotates; 0 for rotary positions.
-    rms_norm_eps: added to the mean square, or the variance, in every norm.
-    tie_word_embeddings: use the input embedding as the output embedding.
-    attention_bias: biases on the query, key and value projections.
-    attention_out_bias: a bias on attention's output projection.
-    mlp_bias: biases in the mlp.
-    qk_norm: RMS norm on queries and keys, per head, before the rotation.
-    qk_norm_flat: such a norm over all heads together, with a weight for each
-      entry.
+      sliding_window in all layers.
+    query_pre_attn_scalar: attention scores are divided by its square root; 0
+      for head_dim.
+    attn_logit_softcapping: bound on attention scores by tanh; 0 for no bound.
+    final_logit_softcapping: bound on logits by tanh; 0 for no bound.
+    hidden_act: activation of the mlp: silu, gelu, gelu_pytorch_tanh, gelu_new
+      or relu.
+    mlp_gated: whether the mlp is down(act(gate x) * up x) rather than
+      down(act(up x)).
+    num_experts: number of experts in each layer's mlp; 0 for no experts.
+    num_experts_per_tok: number of experts that each token goes to.
+    norm_topk_prob: whether the chosen experts' probabilities are divided by
+      their sum.
+    norm_type: "rms", or "layer" for layer norms, which subtract the mean and
+      have a bias.
+    norm_position: where a layer has norms: "pre", before attention and before
+      the mlp; "post", after each of them and before the residual sum; "both".
+    norm_offset: whether norms multiply by 1 + weight rather than by weight.
+    embedding_scale: factor on embeddings, but not on the head.
+    learned_positions: number of learned position embeddings, which are added to
+      the tokens' and replace rotary positions; 0 for rotary positions.
+    rms_norm_eps: number added to the mean square, or the variance, in norms.
+    tie_word_embeddings: whether the input embedding is the output embedding.
+    attention_bias: whether query, key and value projections have biases.
+    attention_out_bias: whether attention's output projection has a bias.
+    mlp_bias: whether the mlp's projections have biases.
+    qk_norm: whether queries and keys have an RMS norm per head, before the
+      rotation.
+    qk_norm_flat: whether queries and keys have an RMS norm over all heads
+      together, with a weight for each entry.
     initializer_range: standard deviation of the initial weights.
     model_type: family of an exported config.json, a key of `hf.FAMILIES`; ""
-      for the first that fits. It changes nothing that is computed.
-    dtype: of activations and matrix products; by name, or as `jnp.dtype`
-      takes it.
-    param_dtype: of the parameters.
-    cache_dtype: of cached keys and values. "" is that of activations, on the
-      CPU float32 for bfloat16; "int8" (see KVCache) takes half the memory of
-      bfloat16.
-    attention: "xla" is the reference, which runs everywhere; "cudnn" needs an
-      NVIDIA GPU and bfloat16 or float16; "pallas" has kernels for the steps of
-      decoding on GPUs, and for all attention on TPUs. "auto" takes by platform
-      what models/attention.py lists, and the reference where no kernel fits.
-    remat: what the backward pass computes again, a name of `REMAT`: "none"
-      keeps every activation of a layer, "block" only its input, "dots" also
-      the products with weights (less to compute, more to keep).
-    scan_unroll: layers of one iteration of the scan over layers. More make
-      a step faster where layers are small, and compiling slower.
+      for the first family that fits. It changes no computation.
+    dtype: dtype of activations and matrix products: a name, or whatever
+      `jnp.dtype` takes.
+    param_dtype: dtype of the parameters.
+    cache_dtype: dtype of cached keys and values; "" for that of activations
+      (but float32 instead of bfloat16 on the CPU). "int8" (see KVCache) takes
+      half the memory of bfloat16.
+    attention: implementation of attention. "xla" is the reference, which runs
+      everywhere; "cudnn" needs an NVIDIA GPU and bfloat16 or float16; "pallas"
+      has kernels for decoding steps on GPUs and for all attention on TPUs.
+      "auto" chooses by platform as models/attention.py lists, and takes the
+      reference where no kernel fits.
+    remat: what the backward pass keeps rather than computes again: "none" keeps
+      every activation of a layer; "block" keeps only the layer's input; "dots"
+      also keeps products with weights, for more memory and less computation.
+    scan_unroll: number of layers in one iteration of the scan over layers. More
+      make a step faster where layers are small, and compilation slower.
     rules: logical axis -> mesh axes.
   """
 
@@ -167,12 +175,12 @@ class ModelConfig:
     self._require(
       not self.num_experts or (self.mlp_gated and not self.mlp_bias),
       "num_experts",
-      "goes with gated mlps without biases",
+      "needs gated mlps without biases (mlp_gated, mlp_bias)",
     )
     self._require(
       self.norm_type == "rms" or self.norm_position == "pre",
       "norm_type",
-      "stands before attention and mlp alone (norm_position)",
+      "needs norm_position='pre'",
     )
     for name, valid in (
       ("dtype", DTYPES),
@@ -209,7 +217,7 @@ class ModelConfig:
 
   @property
   def windows(self) -> tuple[int, ...]:
-    """Of each layer; 0 for none."""
+    """Each layer's window: how many keys a query sees; 0 for all keys."""
     types = self.layer_types or (SLIDING,) * self.num_hidden_layers
     return tuple(self.sliding_window * (kind == SLIDING) for kind in types)
 

@@ -1,4 +1,4 @@
-"""The range of every number of a model's config."""
+"""The allowed range of every number of a model's config."""
 
 import numbers
 from collections.abc import Mapping
@@ -8,12 +8,13 @@ import jax.numpy as jnp
 
 
 class Range(NamedTuple):
-  """What a field may be.
+  """The numbers that a field may have.
 
   Attributes:
-    low: the least, or what it is above.
-    high: the most; generous, but what is computed with stays finite.
-    whole: whether it is a whole number.
+    low: the lower end.
+    high: the upper end, included. It is generous, but small enough that
+      computed values stay finite.
+    whole: whether only whole numbers are allowed.
     above: whether `low` itself is excluded.
   """
 
@@ -28,12 +29,12 @@ class Range(NamedTuple):
     return f"must be {kind} {start} to {self.high:g}"
 
   def holds(self, value: Any) -> bool:
-    """Whether a value is such a number; True and "1" are none."""
+    """Whether a value is a number in the range; True and "1" aren't numbers."""
     kind = numbers.Integral if self.whole else numbers.Real
     if isinstance(value, bool) or not isinstance(value, kind):
       return False
     number: Any = value
-    inside = self.low <= number <= self.high  # NaN isn't
+    inside = self.low <= number <= self.high  # False for NaN
     return inside and not (self.above and number == self.low)
 
 
@@ -43,7 +44,7 @@ def _size(high):
 
 _POSITIVE = Range(0, 1e18, above=True)
 _FROM_ZERO = Range(0, 1e18)
-# By the names of ModelConfig.
+# Field of ModelConfig -> its range.
 FIELDS: Mapping[str, Range] = {
   "vocab_size": _size(2**24),
   "hidden_size": _size(2**20),
@@ -77,7 +78,8 @@ SWITCHES = (
   "qk_norm",
   "qk_norm_flat",
 )
-# Of a scaling of rotary positions; those that may be None are by a formula.
+# Parameter of a scaling of rotary positions -> its range. Where a parameter may
+# be None, a formula gives its value.
 SCALING: Mapping[str, Range] = {
   "factor": _POSITIVE,
   "original_max_position_embeddings": _size(2**31 - 1),
@@ -92,11 +94,11 @@ SCALING: Mapping[str, Range] = {
 
 
 def dtype_name(given: Any) -> Any:
-  """The name of a type of numbers: of jnp.float32, of "f4".
+  """The name of a dtype, such as "float32" for jnp.float32 or "f4".
 
   Args:
-    given: what `jnp.dtype` takes; None and "" are "". Anything else comes back
-      as it is.
+    given: whatever `jnp.dtype` takes; for None and "" the name is "". Anything
+      else is returned unchanged.
   """
   if given is None or (isinstance(given, str) and not given):
     return ""

@@ -1,4 +1,4 @@
-"""A mlp of experts: each token goes to a few of them, and none is dropped.
+"""An mlp of experts: each token goes to a few experts, and none is dropped.
 
 Shazeer et al. 2017, arXiv:1701.06538; Jiang et al. 2024 (Mixtral),
 arXiv:2401.04088.
@@ -14,16 +14,19 @@ from jalign.types import Array, Params
 
 
 def route(x: Array, router: Array, c: ModelConfig) -> tuple[Array, Array]:
-  """Which experts each token goes to.
+  """Chooses the experts of each token.
+
+  All is computed in float32, because choosing another expert changes the
+  output a lot.
 
   Args:
-    x: [N, D] tokens.
-    router: [D, X] of X experts.
+    x: [N, D] states of the tokens.
+    router: [D, X] weights of X experts.
     c: the model's config.
 
   Returns:
-    float32 factors and int32 experts, [N, K] each. All of it is computed in
-    float32: a token that goes elsewhere changes much.
+    float32 factors of, and int32 indices of, the K experts of each token, [N,
+    K] each.
   """
   scores = jnp.matmul(
     x.astype(jnp.float32),
@@ -37,10 +40,11 @@ def route(x: Array, router: Array, c: ModelConfig) -> tuple[Array, Array]:
 
 
 def mlp(p: Params, x: Array, c: ModelConfig) -> Array:
-  """[B, T, D] -> [B, T, D]; no loss that balances the experts is added.
+  """Applies a layer's experts to x [B, T, D].
 
-  On a mesh each device sorts its own rows' tokens and has its part of every
-  expert's inner width, so that tokens stay where they are.
+  No loss that balances the experts is added. On a mesh, each device sorts the
+  tokens of its own rows and has a part of every expert's inner width, so that
+  no token moves to another device.
   """
   gate, up, down = (p[name].astype(x.dtype) for name in ("gate", "up", "down"))
   arrays = x, p["router"], gate, up, down
@@ -64,7 +68,7 @@ def mlp(p: Params, x: Array, c: ModelConfig) -> Array:
 
 
 def _grouped(c, x, router, gate, up, down):
-  """Tokens sorted by expert, one product for all of an expert's tokens."""
+  """Sorts tokens by expert, so that each expert has one product per weight."""
   rows = x.reshape(-1, x.shape[-1])
   factors, chosen = route(rows, router, c)
   order = jnp.argsort(chosen.reshape(-1), stable=True)

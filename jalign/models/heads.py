@@ -1,4 +1,4 @@
-"""Heads that read a response's score off a model's hidden states."""
+"""Heads that compute a response's score from a model's hidden states."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,14 +13,15 @@ from jalign.types import Array, Params, Sequences
 class ScoreHead(NamedTuple):
   """A head as a record of functions.
 
-  It has what it can give; the others are None. Features are `last_hidden`.
+  Functions that a head doesn't have are None. Features are the hidden states
+  that `last_hidden` returns.
 
   Attributes:
     init: `key -> params`.
-    score: `(params, features [B, D]) -> [B]` float32, one number a response.
+    score: `(params, features [B, D]) -> [B]` float32, one number per response.
     compare: `(params, a [B, D], b [B, D]) -> [B]` float32 logits of P(a > b).
-    embed: `(params, features [B, D]) -> [B, Z]` float32, of which
-      `jalign.losses.general_preference_score` makes the logits.
+    embed: `(params, features [B, D]) -> [B, Z]` float32 embeddings, from which
+      `jalign.losses.general_preference_score` computes the logits.
   """
 
   init: Callable[[Array], Params]
@@ -30,16 +31,16 @@ class ScoreHead(NamedTuple):
 
 
 def last_hidden(hidden: Array, sequences: Sequences) -> Array:
-  """Hidden state [B, D] of each row's last token, out of [B, T, D]."""
+  """Takes each row's hidden state at its last token: [B, T, D] -> [B, D]."""
   chex.assert_equal_shape_prefix([hidden, sequences.tokens], 2)
   last = jnp.maximum(sequences.lengths - 1, 0)[:, None, None]
   return jnp.take_along_axis(hidden, last, axis=1)[:, 0]
 
 
 def scalar(hidden_size: int) -> ScoreHead:
-  """A reward model's head: `score`, one number a response.
+  """A reward model's head, with `score`: one number per response.
 
-  It starts at zero: every response scores the same.
+  The head starts at zero, so that all responses score the same.
 
   Ouyang et al. 2022, arXiv:2203.02155, section 3.5.
   """
@@ -60,19 +61,20 @@ def pairwise(hidden_size: int, rank: int = 4) -> ScoreHead:
 
   logit P(a > b) = r(a) - r(b) + sum_i [u_i(a) v_i(b) - v_i(a) u_i(b)]
 
-  The difference of scores is Bradley-Terry; the skew form adds cycles: rank 1
-  holds any preference cycle over three responses. Swapping the arguments
-  negates the logit exactly. An embedding is (u_1, v_1, u_2, v_2, ..., r, 1).
+  The difference of the scores r is Bradley-Terry; the skew form adds cycles:
+  rank 1 is enough for any preference cycle over three responses. Swapping the
+  arguments negates the logit exactly. An embedding is
+  (u_1, v_1, u_2, v_2, ..., r, 1).
 
   Zhang et al. 2024, "Beyond Bradley-Terry Models: A General Preference Model
   for Language Model Alignment", arXiv:2410.02197 (the skew form).
 
   Args:
     hidden_size: D.
-    rank: number of skew planes.
+    rank: number of pairs (u_i, v_i).
 
   Returns:
-    A head with `compare`, and with `embed`, Z = 2 rank + 2.
+    A head with `compare`, and with `embed` for Z = 2 rank + 2.
   """
 
   def init(key):

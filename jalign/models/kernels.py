@@ -1,8 +1,9 @@
-"""Attention kernels that ship with jax, behind one layout.
+"""Attention kernels that ship with jax, all called with one layout.
 
-Queries [B, T, H, E], keys and values [B, G, S, E], as everywhere in models.
-Each function works on the arrays of one device; `attention` maps it over a
-mesh. `interpret` runs a Pallas kernel as plain JAX, which tests do.
+Queries are [B, T, H, E], keys and values [B, G, S, E], as everywhere in
+jalign.models. Each function works on the arrays of one device;
+`attention.mapped` maps it over a mesh. `interpret` runs a Pallas kernel as
+plain JAX, for tests.
 """
 
 import math
@@ -13,9 +14,9 @@ import jax.numpy as jnp
 
 from jalign.types import Array
 
-BLOCK = 128  # slots: a cache for the step kernels is a multiple of it
-_SPLITS = 16  # parts of the cache that a GPU works on at once, at most
-_ROWS = 16  # queries of the smallest TPU tile in bfloat16
+BLOCK = 128  # the slots of a cache for the step kernels are a multiple of this
+_SPLITS = 16  # largest number of parts of a cache that a GPU works on at once
+_ROWS = 16  # number of queries of the smallest TPU tile in bfloat16
 
 
 def cudnn(
@@ -28,16 +29,20 @@ def cudnn(
   causal: bool = False,
   implementation: Literal["cudnn", "xla"] = "cudnn",
 ) -> Array:
-  """cuDNN's flash attention, or with "xla" what jax does in its place.
+  """cuDNN's flash attention, or jax's own implementation for "xla".
 
   Args:
-    q: [B, T, H, E] float16 or bfloat16.
+    q: [B, T, H, E] queries, float16 or bfloat16.
     k: [B, G, S, E] keys.
     v: [B, G, S, E] values.
-    mask: [B, T, S] bool; a bias in memory, so rather leave it out.
-    lengths: [B] int32, the first so many keys of a row count.
-    causal: query t sees keys up to t.
-    implementation: of jax.nn.dot_product_attention.
+    mask: [B, T, S] bool. It becomes a bias in memory, so that it is better to
+      use `causal` and `lengths` where they are enough.
+    lengths: [B] int32; only the first `lengths[b]` keys of row b count.
+    causal: whether query t sees only keys up to t.
+    implementation: argument of jax.nn.dot_product_attention.
+
+  Returns:
+    [B, T, H, E].
   """
   return jax.nn.dot_product_attention(
     q,
@@ -53,14 +58,20 @@ def cudnn(
 def split_k(
   q: Array, k: Array, v: Array, lengths: Array, *, interpret: bool = False
 ) -> Array:
-  """One query a row on a GPU: parts of the cache apart, then put together.
+  """Attention of one query per row on a GPU, by parts of the cache.
+
+  The kernel computes parts of the cache separately and then combines them.
 
   Args:
-    q: [B, 1, H, E], E a power of two.
+    q: [B, 1, H, E] queries, E a power of two.
     k: [B, G, S, E] keys, S a multiple of 16, better of 128.
     v: [B, G, S, E] values.
-    lengths: [B] int32, at least 1: the first so many keys of a row count.
+    lengths: [B] int32, at least 1; only the first `lengths[b]` keys of row b
+      count.
     interpret: see the head of this file.
+
+  Returns:
+    [B, 1, H, E] in q's dtype.
   """
   from jax.experimental.pallas.ops.gpu import decode_attention
 
@@ -76,7 +87,8 @@ def split_k(
     k_splits=splits,
     interpret=interpret,
   )
-  return out[:, None].astype(q.dtype)  # of bfloat16 it makes float32
+  # The kernel returns float32 for bfloat16 queries.
+  return out[:, None].astype(q.dtype)
 
 
 def splash(
@@ -90,11 +102,15 @@ def splash(
   """Causal attention of a sequence to itself on a TPU, with its gradient.
 
   Args:
-    q: [B, T, H, E]; T of any size, padded here.
+    q: [B, T, H, E] queries; T may have any size and is padded here.
     k: [B, G, T, E] keys.
     v: [B, G, T, E] values.
-    segment_ids: [B, T] int32; tokens see their own segment only.
+    segment_ids: [B, T] int32; tokens see only their own segment. None for one
+      segment.
     interpret: see the head of this file.
+
+  Returns:
+    [B, T, H, E].
   """
   from jax.experimental.pallas.ops.tpu.splash_attention import (
     splash_attention_kernel as kernels,
@@ -120,7 +136,7 @@ def splash(
     block_sizes=sizes,
     interpret=interpret,
   )
-  # Padding comes last, where no query of the sequence looks.
+  # Padding comes last, where no query of the sequence sees it.
   pad = lambda x: jnp.pad(x, [(0, 0), (0, 0), (0, padding), (0, 0)])
   q, k, v = pad(_scaled(q).swapaxes(1, 2)), pad(k), pad(v)
   if segment_ids is None:
@@ -134,17 +150,23 @@ def splash(
 def splash_step(
   q: Array, k: Array, v: Array, lengths: Array, *, interpret: bool = False
 ) -> Array:
-  """One query a row on a TPU: the R heads of a group are its sequence.
+  """Attention of one query per row on a TPU.
 
-  jax's paged kernel wants pages with heads before rows, which a cache with
-  rows first would have to be transposed to at every step.
+  The R query heads that share a key/value head are passed to the kernel as a
+  sequence of R queries. jax's paged kernel isn't used, because it needs pages
+  with heads before rows, and a cache with rows first would have to be
+  transposed at every step.
 
   Args:
-    q: [B, 1, H, E].
+    q: [B, 1, H, E] queries.
     k: [B, G, S, E] keys, S a multiple of 128.
     v: [B, G, S, E] values.
-    lengths: [B] int32, at least 1: the first so many keys of a row count.
+    lengths: [B] int32, at least 1; only the first `lengths[b]` keys of row b
+      count.
     interpret: see the head of this file.
+
+  Returns:
+    [B, 1, H, E].
   """
   from jax.experimental.pallas.ops.tpu.splash_attention import (
     splash_attention_kernel as kernels,

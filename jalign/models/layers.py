@@ -1,6 +1,6 @@
-"""Layers of a transformer but attention, as functions.
+"""A transformer's layers except attention, as functions.
 
-Letters: see jalign.types.
+For the shape letters see jalign.types.
 """
 
 import math
@@ -15,10 +15,10 @@ from jalign.types import Array
 
 
 class Transposed(struct.PyTreeNode):
-  """A weight held [*outputs, *inputs].
+  """A weight that is stored as [*outputs, *inputs].
 
-  XLA:CPU multiplies a few rows by it faster, once weights are larger than its
-  caches (experiments/bench/products.py).
+  XLA:CPU multiplies a few rows faster by such a weight, if the weights are
+  larger than the CPU's caches (experiments/bench/products.py).
   """
 
   weight: Array
@@ -27,11 +27,19 @@ class Transposed(struct.PyTreeNode):
 def project(
   x: Array, weight: Array | LowRank | Transposed, axes: int = 1
 ) -> Array:
-  """Contracts x's last `axes` axes with the first of a weight, in x's dtype.
+  """Contracts the last `axes` axes of x with the first `axes` of a weight.
 
-  Both are flattened to matrices: with three axes XLA:CPU transposes the
+  Both arrays are flattened to matrices: with three axes XLA:CPU transposes the
   operands of the backward products element by element, which doubled the time
   of a step.
+
+  Args:
+    x: [..., *inputs].
+    weight: [*inputs, *outputs], or a LowRank or Transposed weight.
+    axes: number of the inputs' axes.
+
+  Returns:
+    [..., *outputs] in x's dtype.
   """
   if isinstance(weight, LowRank):
     change = project(project(x, weight.a, axes), weight.b)
@@ -51,9 +59,10 @@ def project(
 
 
 def rms_norm(x: Array, scale: Array, eps: float, offset: bool = False) -> Array:
-  """Root mean square norm over as many last axes as `scale` has, in float32.
+  """Root mean square norm over as many last axes as `scale` has.
 
-  With `offset` (Gemma) the factor is 1 + scale, applied before rounding.
+  The norm is computed in float32 and returned in x's dtype. With `offset`
+  (Gemma) the factor is 1 + scale, and is applied before rounding to x's dtype.
   """
   axes = tuple(range(-scale.ndim, 0))
   y = x.astype(jnp.float32)
@@ -64,7 +73,7 @@ def rms_norm(x: Array, scale: Array, eps: float, offset: bool = False) -> Array:
 
 
 def layer_norm(x: Array, scale: Array, bias: Array, eps: float) -> Array:
-  """Norm of mean 0 and variance 1 over the last axis, in float32."""
+  """Layer norm over the last axis, computed in float32; in x's dtype."""
   y = x.astype(jnp.float32)
   y -= jnp.mean(y, -1, keepdims=True)
   y *= jax.lax.rsqrt(jnp.mean(jnp.square(y), -1, keepdims=True) + eps)
@@ -75,13 +84,13 @@ ACTIVATIONS = {
   "silu": jax.nn.silu,
   "gelu": lambda x: jax.nn.gelu(x, approximate=False),
   "gelu_pytorch_tanh": jax.nn.gelu,
-  "gelu_new": jax.nn.gelu,  # the same by the name that GPT-2 has for it
+  "gelu_new": jax.nn.gelu,  # GPT-2's name for gelu_pytorch_tanh
   "relu": jax.nn.relu,
 }
 
 
 def embed(table: Array, tokens: Array, dtype: str) -> Array:
-  """Rows [B, T, D] of the table [V, D]."""
+  """Looks up the rows [B, T, D] of tokens [B, T] in a table [V, D]."""
   rows = jnp.take(table, tokens, axis=0)
   # The barrier keeps XLA from converting the whole table inside a loop.
   return jax.lax.optimization_barrier(rows).astype(dtype)

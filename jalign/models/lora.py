@@ -1,8 +1,8 @@
-"""LoRA: low-rank changes of some weights, the others as they were.
+"""LoRA: trained low-rank changes of some weights, with the weights frozen.
 
-A policy is base and delta, joined without copying (`join`); its reference is
-the base by itself, so that both share the base's memory. Gradients and
-optimiser states are the delta's alone.
+A policy is a base and a delta, joined without copying (`join`). Its reference
+is the base by itself, so that both share the base's memory. Only the delta has
+gradients and optimiser states.
 
 Hu et al. 2021, arXiv:2106.09685; Kalajdzievski 2023 (rank-stabilised LoRA),
 arXiv:2312.03732; Liu et al. 2024 (DoRA), arXiv:2402.09353.
@@ -30,15 +30,16 @@ from jalign.types import Array, Params
 
 @dataclasses.dataclass(frozen=True)
 class LoraConfig:
-  """Which weights get a change, and of what rank.
+  """Which weights get a low-rank change, and of what rank.
 
   Attributes:
-    rank: r; 0 for no LoRA.
+    rank: r, the rank of the changes A B; 0 for no LoRA.
     alpha: the change is A B times alpha / r.
-    targets: patterns, as a shell has them, of paths of weights: "blocks/w[qv]"
-      for queries and values. Layers are stacked: a pattern is of all layers.
-    use_rslora: alpha / sqrt(r) instead, which doesn't fade as r grows.
-    use_dora: DoRA: each output's column has a length that is trained, too.
+    targets: shell patterns of paths of weights, such as "blocks/w[qv]" for
+      queries and values. A pattern applies to all layers, as they are stacked.
+    use_rslora: whether the change is A B times alpha / sqrt(r) instead, which
+      doesn't vanish as r grows.
+    use_dora: whether the length of each output's column is trained too (DoRA).
   """
 
   rank: int = 0
@@ -58,7 +59,7 @@ class LoraConfig:
 
   @property
   def scale(self) -> float:
-    """Factor of A B."""
+    """The factor on A B."""
     rank = max(self.rank, 1)
     return self.alpha / (math.sqrt(rank) if self.use_rslora else rank)
 
@@ -67,7 +68,8 @@ def targets(c: ModelConfig, lora: LoraConfig) -> tuple[str, ...]:
   """Names in `blocks` of the weights that get a change.
 
   Raises:
-    UserError: a pattern matches no matrix of a layer; experts have none.
+    UserError: a pattern matches no matrix of a layer; experts' matrices can't
+      have a change.
   """
   paths = {f"blocks/{name}": name for name in matrices(c)}
   for pattern in lora.targets:
@@ -85,10 +87,10 @@ def targets(c: ModelConfig, lora: LoraConfig) -> tuple[str, ...]:
 
 
 def delta_specs(c: ModelConfig, lora: LoraConfig) -> Params:
-  """A spec for each parameter of a delta; they are float32.
+  """Specs of the parameters of a delta, which are float32.
 
   A starts as PyTorch's linear layers do, uniform up to 1 / sqrt(inputs), and B
-  at zero: a fresh delta changes nothing.
+  starts at zero, so that a new delta changes nothing.
   """
   blocks = param_specs(c)["blocks"]
   changes = {}
@@ -110,7 +112,7 @@ def delta_specs(c: ModelConfig, lora: LoraConfig) -> Params:
       changes[name]["magnitude"] = ParamSpec(
         (*first, *spec.shape[n:]),
         (*last, *spec.axes[n:]),
-        jax.nn.initializers.ones,  # init_delta measures them
+        jax.nn.initializers.ones,  # init_delta sets the columns' lengths
       )
   return {"blocks": changes}
 
@@ -125,13 +127,14 @@ def _uniform(bound):
 def init_delta(
   c: ModelConfig, lora: LoraConfig, base: Params, key: Array
 ) -> Params:
-  """A delta that changes nothing yet.
+  """A new delta, which changes nothing yet.
 
   Args:
     c: the model's config.
-    lora: which weights, which rank.
-    base: parameters of the model; DoRA's magnitudes are its columns' lengths.
-    key: of A's values.
+    lora: which weights get a change, and of what rank.
+    base: parameters of the model; the lengths of their columns are DoRA's first
+      magnitudes.
+    key: PRNG key of A's values.
   """
   delta = init_params(delta_specs(c, lora), key)
   if lora.use_dora:
@@ -142,7 +145,10 @@ def init_delta(
 
 
 def join(lora: LoraConfig, delta: Params, base: Params) -> Params:
-  """The policy's parameters; nothing is computed and no array is copied."""
+  """The policy's parameters: the base with the delta's changes beside it.
+
+  Nothing is computed, and no array is copied.
+  """
   changed = {
     name: LowRank(base["blocks"][name], scale=lora.scale, **change)
     for name, change in delta["blocks"].items()

@@ -1,4 +1,4 @@
-"""A weight and a low-rank change of it, side by side."""
+"""A weight together with its low-rank change."""
 
 import jax
 import jax.numpy as jnp
@@ -8,21 +8,21 @@ from jalign.types import Array
 
 
 class LowRank(struct.PyTreeNode):
-  """The weight W + scale * A B, in place of W (LoRA).
+  """Stands for the weight W + scale * A B in place of W (LoRA).
 
-  With a magnitude m, each output's column is then given that length (DoRA):
-  m (W + scale * A B) / ||W + scale * A B||. The length under the bar is a
-  constant to gradients, as section 4.3 there has it.
+  With a magnitude m, each output's column is then given the length m (DoRA):
+  m (W + scale * A B) / ||W + scale * A B||. The denominator is a constant to
+  gradients, as in section 4.3 of the DoRA paper.
 
   Hu et al. 2021, arXiv:2106.09685, equation 3; Liu et al. 2024,
   arXiv:2402.09353, equations 5 and 11.
 
   Attributes:
-    weight: [*inputs, *outputs], also anybody else's.
-    a: [*inputs, r].
-    b: [r, *outputs].
-    magnitude: [*outputs] float32, or None.
-    scale: factor.
+    weight: W [*inputs, *outputs], an array that others may share.
+    a: A [*inputs, r].
+    b: B [r, *outputs].
+    magnitude: m [*outputs] float32, or None.
+    scale: factor on A B.
   """
 
   weight: Array
@@ -32,20 +32,25 @@ class LowRank(struct.PyTreeNode):
   scale: float = struct.field(pytree_node=False, default=1.0)
 
   def gain(self, dtype) -> Array:
-    """[*outputs] the factor that gives each output its magnitude."""
+    """Factors [*outputs] that give each output's column its magnitude."""
     assert self.magnitude is not None
     length = jax.lax.stop_gradient(lengths(_sum(self), self.a.ndim - 1))
     return (self.magnitude / length).astype(dtype)
 
 
 def lengths(weight: Array, inputs: int) -> Array:
-  """[*outputs] float32 Euclidean norm of each output's column."""
+  """Euclidean norms [*outputs], float32, of the outputs' columns.
+
+  Args:
+    weight: [*inputs, *outputs].
+    inputs: number of the inputs' axes.
+  """
   axes = tuple(range(inputs))
   return jnp.sqrt(jnp.sum(jnp.square(weight.astype(jnp.float32)), axes))
 
 
 def whole(weight: Array | LowRank) -> Array:
-  """The weight that a LowRank stands for; of another its own."""
+  """The weight that a LowRank stands for; any other weight is unchanged."""
   if not isinstance(weight, LowRank):
     return weight
   out = _sum(weight)

@@ -1,6 +1,6 @@
-"""Rotary positions: each layer's frequencies, and the scalings for long texts.
+"""Rotary positions: the frequencies, and their scalings for long texts.
 
-Formulas are those of Hugging Face's `rope_parameters`, whose names they keep.
+Formulas and names are those of Hugging Face's `rope_parameters`.
 """
 
 import math
@@ -13,7 +13,8 @@ from jalign.errors import UserError
 from jalign.models.config_ranges import SCALING
 from jalign.types import Array
 
-# What a scaling may be told, beside its type; None is "by the formula".
+# Type of scaling -> its parameters and their defaults: ... for a parameter that
+# has to be given, None for a value that a formula gives.
 _DEFAULTS: dict[str, dict[str, Any]] = {
   "linear": {"factor": ...},
   "dynamic": {"factor": ..., "original_max_position_embeddings": ...},
@@ -38,13 +39,14 @@ SCALINGS = tuple(_DEFAULTS)
 
 
 def scaling_of(given: Any) -> tuple[tuple[str, Any], ...]:
-  """A scaling as sorted pairs, with its defaults; () for none.
+  """A scaling as sorted pairs, with defaults filled in; () for no scaling.
 
   Args:
-    given: a mapping or pairs: "rope_type" and what that type takes.
+    given: a mapping or pairs with "rope_type" and the parameters of that type.
 
   Raises:
-    UserError: a type or key that isn't known, or a missing one.
+    UserError: the type or a parameter is unknown, a parameter is missing, or a
+      value is out of range.
   """
   scaling = {str(k): v for k, v in dict(given).items()}
   kind = scaling.pop("rope_type", "default")
@@ -93,22 +95,23 @@ def frequencies(
   scaling: tuple[tuple[str, Any], ...],
   lengths: Array,
 ) -> tuple[Array | np.ndarray, float]:
-  """Radians a position of each plane, and a factor on cosines and sines.
+  """Radians per position of each plane, and a factor on cosines and sines.
 
   Args:
     width: E, even.
     theta: the base.
-    scaling: as from `scaling_of`.
-    lengths: [B] tokens of each row so far; only "dynamic" looks at them.
+    scaling: a scaling as `scaling_of` returns it.
+    lengths: [B] number of tokens of each row so far; only "dynamic" uses them.
 
   Returns:
-    [E / 2] numbers, or [B, 1, 1, E / 2] by the length of each row; the factor.
+    Radians [E / 2], or [B, 1, 1, E / 2] where they depend on the length of each
+    row; and the factor.
   """
   s = dict(scaling)
   kind = s.get("rope_type", "default")
   planes = np.arange(0, width, 2, dtype=np.float32) / np.float32(width)
   if kind == "dynamic":
-    # The base grows with what is longer than the model was trained on.
+    # The base grows with the length beyond the length of training.
     trained = s["original_max_position_embeddings"]
     longest = jnp.maximum(lengths, trained)
     grown = s["factor"] * longest / trained - (s["factor"] - 1)
@@ -125,7 +128,7 @@ def frequencies(
 
 
 def _llama3(plain, s):
-  """Long waves are stretched, short ones kept; a ramp lies between."""
+  """Stretches long waves, keeps short waves, and interpolates between them."""
   turns = s["original_max_position_embeddings"] * plain / (2 * math.pi)
   low, high = s["low_freq_factor"], s["high_freq_factor"]
   share = np.clip((turns - low) / (high - low), 0.0, 1.0)
@@ -133,11 +136,14 @@ def _llama3(plain, s):
 
 
 def _yarn(plain, width, theta, s):
-  """Peng et al. 2023, arXiv:2309.00071: the ramp is linear in the plane."""
+  """YaRN: stretches slow planes, keeps fast planes, with a ramp between them.
+
+  Peng et al. 2023, arXiv:2309.00071; the ramp is linear in the plane's index.
+  """
   trained, factor = s["original_max_position_embeddings"], s["factor"]
 
   def plane(turns):
-    """That turns so often over the length of training."""
+    """Index of the plane that turns so often over the length of training."""
     waves = math.log(trained / (turns * 2 * math.pi))
     return width * waves / (2 * math.log(theta))
 
@@ -167,13 +173,19 @@ def _temperature(factor, s):
 def rotate(
   x: Array, positions: Array, turns: Array | np.ndarray, factor: Any
 ) -> Array:
-  """Rotates [B, T, H, E] by positions [B, T]; halves, not interleaved.
+  """Rotates queries or keys by their positions.
+
+  A plane is entries i and E / 2 + i of a head: halves, not neighbours.
 
   Args:
-    x: queries or keys.
-    positions: int32.
-    turns: [E / 2] radians a position; 0 leaves a plane as it is.
-    factor: on the cosines and sines.
+    x: [B, T, H, E] queries or keys.
+    positions: [B, T] int32.
+    turns: radians per position, as `frequencies` returns them; 0 leaves a plane
+      unchanged.
+    factor: factor on the cosines and sines.
+
+  Returns:
+    [B, T, H, E] in x's dtype.
   """
   angle = positions[..., None, None].astype(jnp.float32) * turns
   cos, sin = jnp.cos(angle) * factor, jnp.sin(angle) * factor

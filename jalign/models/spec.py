@@ -1,4 +1,4 @@
-"""One tree of specs: every parameter's shape, logical axes and initialiser."""
+"""The tree of specs: each parameter's shape, logical axes and initialiser."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,7 +18,13 @@ _zeros = jax.nn.initializers.zeros
 
 @dataclasses.dataclass(frozen=True)  # not a pytree: a leaf of the spec tree
 class ParamSpec:
-  """Shape, logical axes (see jalign.sharding.RULES) and initialiser."""
+  """A parameter's shape, logical axes and initialiser.
+
+  Attributes:
+    shape: of the parameter.
+    axes: a logical name, or None, for each axis; see jalign.sharding.RULES.
+    init: `(key, shape, dtype) -> array`.
+  """
 
   shape: tuple[int, ...]
   axes: tuple[str | None, ...]
@@ -26,11 +32,14 @@ class ParamSpec:
 
 
 def param_specs(c: ModelConfig) -> Params:
-  """The one place that names every parameter; blocks are stacked [L, ...]."""
+  """Specs of all parameters of a model; those of layers are stacked [L, ...].
+
+  This is the only place that names the parameters.
+  """
   layers, d = c.num_hidden_layers, c.hidden_size
   h, g, e = c.num_attention_heads, c.num_key_value_heads, c.head_dim
   normal = _normal(c.initializer_range)
-  # Residual branches start smaller, by the number of them (GPT-2).
+  # Weights at the end of the 2 L residual branches start smaller (GPT-2).
   residual = _normal(c.initializer_range * (2 * layers) ** -0.5)
 
   def block(shape, axes, init=normal):
@@ -80,7 +89,7 @@ def param_specs(c: ModelConfig) -> Params:
 
 
 def _mlp(c, block, residual):
-  """Parameters of a layer's mlp, or of its experts."""
+  """Specs of the parameters of a layer's mlp, or of its experts."""
   d, f = c.hidden_size, c.intermediate_size
   experts = (c.num_experts,) if c.num_experts else ()
   on = (None,) * len(experts)
@@ -101,22 +110,25 @@ def _mlp(c, block, residual):
 
 
 def matrices(c: ModelConfig) -> tuple[str, ...]:
-  """Names of a layer's matrices that all tokens are multiplied by."""
+  """Names of a layer's matrices that multiply all tokens: no experts'."""
   mlp = ("gate", "up", "down") if c.mlp_gated else ("up", "down")
   return ("wq", "wk", "wv", "wo", *(() if c.num_experts else mlp))
 
 
 def inputs(path: str) -> int:
-  """How many axes of a layer's matrix are its inputs; the others are outputs.
+  """How many axes of a layer's matrix are inputs; the others are outputs.
 
   Args:
-    path: its name in a block.
+    path: name of the matrix in a block.
   """
   return 2 if path == "wo" else 1
 
 
 def init_params(specs: Params, key: Array, dtype: Any = jnp.float32) -> Params:
-  """Initialises a tree of specs; each parameter's key depends on its path."""
+  """Initialises the parameters of a tree of specs.
+
+  Each parameter gets a key of its own, in the order of the sorted paths.
+  """
   flat = traverse_util.flatten_dict(specs, sep="/")
   keys = jax.random.split(key, len(flat))
   return traverse_util.unflatten_dict(
@@ -129,7 +141,7 @@ def init_params(specs: Params, key: Array, dtype: Any = jnp.float32) -> Params:
 
 
 def param_table(specs: Params) -> str:
-  """A line for each parameter: path, shape, axes, count; and the total."""
+  """A text table: a line per parameter (path, shape, axes, size), a total."""
   rows = []
   for path, spec in traverse_util.flatten_dict(specs, sep="/").items():
     count = 1

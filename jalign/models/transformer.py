@@ -1,7 +1,7 @@
-"""A decoder-only transformer as a `Model`: five pure functions of params.
+"""A decoder-only transformer as a `Model`: pure functions of params.
 
-Blocks are stacked [L, ...] and run by one `lax.scan`, so a program's size and
-compile time do not grow with the depth.
+The layers' parameters are stacked [L, ...] and run by one `lax.scan`, so that a
+program's size and compile time don't grow with the depth.
 """
 
 import functools
@@ -17,8 +17,8 @@ from jalign.models.spec import init_params, param_specs
 from jalign.sharding import BATCH_AXES, mesh_axes
 from jalign.types import Array, Layout, Model, Params
 
-# What jax.checkpoint may keep; None for nothing. Attention's scores have batch
-# dimensions, so that "dots" doesn't keep them.
+# What jax.checkpoint may keep; None for nothing. Attention's scores aren't kept
+# by "dots", because their product has batch dimensions.
 _POLICIES = {
   "block": None,
   "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
@@ -27,7 +27,7 @@ _POLICIES = {
 
 @functools.lru_cache  # equal configs give the same functions, so one jit cache
 def transformer(config: ModelConfig) -> Model:
-  """The model of a config."""
+  """The model of a config; equal configs return the same object."""
   return Model(
     init=functools.partial(_init, c=config),
     forward=functools.partial(_forward, c=config),

@@ -1,4 +1,4 @@
-"""Hugging Face checkpoints in and out."""
+"""Reads and writes Hugging Face checkpoints and PEFT adapters."""
 
 from jalign.models.hf.adapter import load_adapter, save_adapter
 from jalign.models.hf.checkpoint_folder import appearing, resolve

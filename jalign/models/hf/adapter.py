@@ -1,4 +1,4 @@
-"""LoRA adapters in the format of PEFT, both ways."""
+"""Reads and writes LoRA adapters in the format of PEFT."""
 
 import collections
 import json
@@ -41,19 +41,19 @@ def save_adapter(
 ) -> None:
   """Writes an adapter that `peft.PeftModel.from_pretrained` opens.
 
-  Changes of several weights that are one tensor in the family's files are one
-  change of the sum of their ranks there.
+  Where a family's files hold several of our weights in one tensor, their
+  changes become one change, whose rank is the sum of their ranks.
 
   Args:
-    delta: as from `jalign.models.lora.init_delta`.
-    config: the model's.
-    lora: the delta's.
-    path: a folder that isn't there yet.
-    base: name or folder of the checkpoint that it belongs to.
+    delta: parameters as from `jalign.models.lora.init_delta`, trained.
+    config: the model's config.
+    lora: the settings of the delta.
+    path: a folder that doesn't exist yet.
+    base: name or folder of the checkpoint that the adapter belongs to.
 
   Raises:
-    UserError: the folder is there; the delta isn't that of the settings; or
-      DoRA on a part of a tensor.
+    UserError: the folder exists; the delta doesn't fit the settings; or DoRA
+      changes only a part of a tensor.
   """
   specs = param_specs(config)
   _check_delta(delta, config, lora)
@@ -103,7 +103,7 @@ def save_adapter(
 
 
 def _check_delta(delta, config, lora):
-  """Names and shapes are those that the settings give."""
+  """Raises UserError unless a delta has the settings' names and shapes."""
   shapes = lambda tree, of: jax.tree.map(lambda x: x.shape, tree, is_leaf=of)
   spec = lambda x: isinstance(x, ParamSpec)
   got = shapes(delta["blocks"], None)
@@ -115,12 +115,13 @@ def _check_delta(delta, config, lora):
     raise UserError(
       f"the delta isn't that of these settings at {', '.join(wrong)}.",
       where="lora",
-      remedy="Give the LoraConfig and the ModelConfig that it was made with.",
+      remedy="Give the LoraConfig and the ModelConfig that the delta was made"
+      " with.",
     )
 
 
 def _modules(config, specs) -> dict[str, list[tuple[str, int, Place]]]:
-  """Name of a tensor -> (name in `blocks`, layer, place) of what lies in it."""
+  """Tensor -> the parameters in it, as (name in `blocks`, layer, place)."""
   modules: dict[str, list[tuple[str, int, Place]]] = collections.defaultdict(
     list
   )
@@ -135,7 +136,7 @@ def _modules(config, specs) -> dict[str, list[tuple[str, int, Place]]]:
 
 
 def _written(mine, lora, outputs, module) -> Iterator[tuple[str, np.ndarray]]:
-  """The tensors of one module's change."""
+  """Names (by PEFT) and values of the tensors of one module's change."""
   width = lora.rank
   rows, out = [], np.zeros((outputs, width * len(mine)), np.float32)
   lengths = np.zeros(outputs, np.float32)
@@ -152,9 +153,10 @@ def _written(mine, lora, outputs, module) -> Iterator[tuple[str, np.ndarray]]:
   if lora.use_dora:
     if not lengths.all():
       raise UserError(
-        f"DoRA changes a part of {module}, and an adapter changes all of it.",
+        f"DoRA changes only a part of {module}, but in an adapter it has to"
+        " change the whole module.",
         where="lora.targets",
-        remedy="Merge it into the checkpoint instead.",
+        remedy="Merge the delta into the checkpoint instead.",
       )
     yield "lora_magnitude_vector", lengths
 
@@ -162,21 +164,21 @@ def _written(mine, lora, outputs, module) -> Iterator[tuple[str, np.ndarray]]:
 def load_adapter(
   path: str | os.PathLike[str], config: ModelConfig
 ) -> tuple[LoraConfig, Params]:
-  """Reads an adapter of PEFT.
+  """Reads an adapter that PEFT has saved.
 
-  Where its modules have several ranks, the smaller ones are filled up with
-  zeros; layers that it doesn't change get zeros, too.
+  Where modules differ in rank, changes of smaller rank are filled up with
+  zeros; layers that the adapter doesn't change get zeros, too.
 
   Args:
     path: folder with adapter_config.json and adapter_model.safetensors.
-    config: of the model that it belongs to.
+    config: config of the model that the adapter belongs to.
 
   Returns:
     Settings and delta for `jalign.models.lora.join`.
 
   Raises:
-    UserError: it can't be read, isn't LoRA, asks for what isn't known, or its
-      tensors are not those of the model.
+    UserError: the adapter can't be read, isn't LoRA, has unknown settings, or
+      its tensors don't fit the model.
   """
   folder = pathlib.Path(path)
   given = read_adapter_config(folder)
@@ -196,10 +198,10 @@ def load_adapter(
   whole = [n for n, parts in modules.items() if keys & {k for k, _, _ in parts}]
   if lora.use_dora and len(changes) < len(whole):
     raise UserError(
-      "it is DoRA on some layers alone: the other columns' lengths aren't"
-      " known.",
+      "it is DoRA on only some layers: the columns' lengths in the other layers"
+      " aren't known.",
       where=file,
-      remedy="Merge it with PEFT first.",
+      remedy="Merge the adapter with PEFT first.",
     )
   delta = {
     key: {part: np.zeros(s.shape, np.float32) for part, s in parts.items()}
@@ -234,7 +236,7 @@ def _changes(file, modules, given) -> dict[str, dict[str, np.ndarray]]:
   """Tensor of the model -> the parts of its change, by PEFT's names."""
   try:
     stored = safetensors.numpy.load_file(file)
-  except Exception as error:  # safetensors has an exception of its own
+  except Exception as error:  # safetensors raises an exception of its own
     raise UserError(
       f"it can't be read ({type(error).__name__}: {error}).", where=file
     ) from None
@@ -246,7 +248,7 @@ def _changes(file, modules, given) -> dict[str, dict[str, np.ndarray]]:
     if not match or target not in modules or match[2] in changes[target]:
       strange.append(name)
     elif str(x.dtype) not in DTYPES:
-      wrong.append(f"{name} has numbers of the type {x.dtype}")
+      wrong.append(f"{name} has numbers of type {x.dtype}")
     elif count := not_finite(x):
       wrong.append(f"{name} has {count:,} values that aren't finite")
     else:
@@ -255,7 +257,7 @@ def _changes(file, modules, given) -> dict[str, dict[str, np.ndarray]]:
     raise UserError(
       f"its values can't be added to weights: {listed(wrong)}.",
       where=file,
-      remedy="Train it again, or take another checkpoint of it.",
+      remedy="Train the adapter again, or take another checkpoint of it.",
     )
   needed = {"lora_A", "lora_B"}
   if given.use_dora:
@@ -269,10 +271,10 @@ def _changes(file, modules, given) -> dict[str, dict[str, np.ndarray]]:
     )
   if lacking:
     raise UserError(
-      f"these changes aren't of {', '.join(sorted(needed))}, as {CONFIG} says:"
-      f" {listed(lacking)}.",
+      f"these changes don't consist of {', '.join(sorted(needed))}, as"
+      f" {CONFIG} says: {listed(lacking)}.",
       where=file,
-      remedy=f"Take the {CONFIG} that was saved with it.",
+      remedy=f"Take the {CONFIG} that was saved with this file.",
     )
   untouched = [
     name
@@ -281,15 +283,16 @@ def _changes(file, modules, given) -> dict[str, dict[str, np.ndarray]]:
   ]
   if untouched:
     raise UserError(
-      f"{CONFIG} names modules that it has no change of: {listed(untouched)}.",
+      f"{CONFIG} names modules for which this file has no change:"
+      f" {listed(untouched)}.",
       where=file,
-      remedy="It may be cut short: copy or download it again.",
+      remedy="The file may be cut short: copy or download it again.",
     )
   return dict(changes)
 
 
 def _check_shapes(name, change, rank, shape, outputs, where, file):
-  """Those of a change are those of the weight, and of the rank."""
+  """Raises UserError unless a change's shapes fit the weight and the rank."""
   inputs = math.prod(shape) // outputs
   want: dict[str, tuple[int, ...]] = {
     "lora_A": (rank, inputs),
@@ -304,10 +307,10 @@ def _check_shapes(name, change, rank, shape, outputs, where, file):
   ranks = {got["lora_A"][0], *got["lora_B"][1:]}
   if len(ranks) == 1 and ranks != {rank}:
     raise UserError(
-      f"the change of {name} has the rank {ranks.pop()}; by {CONFIG} it is"
+      f"the change of {name} has rank {ranks.pop()}, but {CONFIG} says"
       f" {rank} (r, rank_pattern).",
       where=file,
-      remedy=f"Take the {CONFIG} that was saved with it.",
+      remedy=f"Take the {CONFIG} that was saved with this file.",
     )
   raise UserError(
     f"the change of {name} has the shapes {list(got.values())}, not"

@@ -1,8 +1,9 @@
-"""What an adapter_config.json says.
+"""Reads an adapter_config.json.
 
-A setting is read, or has no part in what an adapter computes, or must be off.
-Any other is an error that names it: as in config.json, what isn't understood
-isn't ignored. Names and defaults are those of PEFT's `LoraConfig`.
+A setting is either read, or has no effect on what an adapter computes, or has
+to be off. Any other setting is an error that names the setting: as in
+config.json, nothing unknown is ignored. Names and defaults are those of PEFT's
+`LoraConfig`.
 """
 
 import json
@@ -14,11 +15,14 @@ from typing import Any, NamedTuple
 from jalign.errors import UserError
 
 CONFIG = "adapter_config.json"
-_LARGEST = 1e9  # of a factor: above, float32 holds nothing of a weight
+# Upper bound on ranks and alphas: beside a change with a larger factor, float32
+# keeps nothing of the weight.
+_LARGEST = 1e9
 _DEFAULTS = {"r": 8, "lora_alpha": 8}
 _SWITCHES = ("use_rslora", "use_dora", "fan_in_fan_out", "inference_mode")
-# Which modules there are, and their shapes, is what the tensors say; how they
-# began doesn't matter once they are trained, but see `_STARTS`.
+# Settings that aren't read: the tensors tell which modules are changed, and
+# their shapes; how a change was initialised doesn't matter once it is trained,
+# except as `_STARTS` says.
 _SILENT = frozenset(
   (
     "auto_mapping",
@@ -32,10 +36,10 @@ _SILENT = frozenset(
     "loftq_config",
     "lora_dropout",
     "lora_ga_config",
-    "megatron_config",  # layers of another library with the same products
+    "megatron_config",  # another library's layers, with the same products
     "megatron_core",
     "peft_version",
-    "qalora_group_size",  # with use_qalora alone
+    "qalora_group_size",  # only used with use_qalora
     "revision",
     "runtime_config",
     "target_modules",
@@ -49,12 +53,13 @@ _MERGE = (
   "Merge it with PEFT: PeftModel.from_pretrained(BASE, ADAPTER)"
   ".merge_and_unload().save_pretrained(FOLDER)."
 )
-# What changes the arithmetic, and isn't computed here -> what to do.
+# Setting that changes the arithmetic in a way that isn't implemented here -> a
+# remedy.
 _REFUSED = {
-  "alora_invocation_tokens": "It acts on some tokens alone: no weights do"
-  " what it does.",
-  "arrow_config": "It chooses between adapters by the token: no weights do"
-  " what it does.",
+  "alora_invocation_tokens": "Such an adapter acts only on some tokens, which"
+  " no change of weights can do.",
+  "arrow_config": "Such an adapter chooses between adapters for each token,"
+  " which no change of weights can do.",
   "kasa_config": _MERGE,
   "layer_replication": _MERGE,
   "lora_bias": _MERGE,
@@ -66,22 +71,23 @@ _REFUSED = {
   "use_qalora": _MERGE,
   "velora_config": _MERGE,
 }
-# Starts of adapters that leave the base as it was; others change it, too.
+# Values of init_lora_weights that leave the base unchanged; other
+# initialisations change the base, too.
 _STARTS = ("true", "false", "gaussian", "eva", "orthogonal", "mica")
 
 
 class AdapterConfig(NamedTuple):
-  """What is read of an adapter_config.json.
+  """The settings of an adapter_config.json that are used.
 
   Attributes:
-    rank: where no pattern says another.
-    alpha: the same.
+    rank: rank of modules whose names match no pattern of `ranks`.
+    alpha: alpha of modules whose names match no pattern of `alphas`.
     ranks: pattern of modules' names -> rank.
-    alphas: the same of alpha.
-    use_rslora: the factor is alpha / sqrt(rank).
-    use_dora: columns have lengths.
-    targets: names, or ends of names, of the modules that change, where all
-      such modules do; () for what only tensors say.
+    alphas: pattern of modules' names -> alpha.
+    use_rslora: whether the factor is alpha / sqrt(rank), not alpha / rank.
+    use_dora: whether the columns' lengths are trained too (DoRA).
+    targets: names, or ends of names, of the changed modules, if all modules of
+      these names are changed; () where only the tensors tell.
   """
 
   rank: int
@@ -95,11 +101,11 @@ class AdapterConfig(NamedTuple):
   def ranks_and_scales(
     self, modules: Iterable[str], where: str
   ) -> dict[str, tuple[int, float]]:
-    """Rank and factor of modules: the first pattern that matches a name wins.
+    """Module's name -> rank and factor, by the first pattern that matches.
 
     Args:
-      modules: their names.
-      where: of error messages: the file.
+      modules: names of the modules.
+      where: the file, for error messages.
 
     Raises:
       UserError: a pattern can't be read.
@@ -117,10 +123,10 @@ class AdapterConfig(NamedTuple):
 
 
 def read_adapter_config(folder: pathlib.Path) -> AdapterConfig:
-  """adapter_config.json of a folder, checked.
+  """Reads and checks the adapter_config.json of a folder.
 
   Raises:
-    UserError: it can't be read, isn't LoRA, or asks for what isn't known.
+    UserError: the file can't be read, isn't LoRA's, or has unknown settings.
   """
   where = str(folder / CONFIG)
   try:
@@ -137,7 +143,7 @@ def read_adapter_config(folder: pathlib.Path) -> AdapterConfig:
     ) from None
   if kind != "LORA":
     raise UserError(
-      f"it is of the type {kind!r}; LORA alone is known.",
+      f"the adapter is of type {kind!r}, but only LORA can be read.",
       where=where,
       remedy=_MERGE,
     )
@@ -147,7 +153,7 @@ def read_adapter_config(folder: pathlib.Path) -> AdapterConfig:
 
 
 def _refuse(given, where):
-  """What isn't computed here."""
+  """Raises UserError for settings that ask for what jalign doesn't compute."""
   for key, remedy in _REFUSED.items():
     if given.get(key):
       raise UserError(
@@ -163,13 +169,14 @@ def _refuse(given, where):
   start = given.get("init_lora_weights", True)
   if str(start).lower() not in _STARTS:
     raise UserError(
-      f"init_lora_weights is {start!r}: such an adapter belongs to a base that"
-      " its start changed, not to the one that was published.",
+      f"init_lora_weights is {start!r}: such an adapter belongs to a base whose"
+      " weights the initialisation changed, not to the published base.",
       where=where,
-      remedy="Let PEFT write it as plain LoRA: model.save_pretrained(FOLDER,"
-      " path_initial_model_for_weight_conversion=START), START being the"
-      " adapter as saved before training. If that is done, or the base is the"
-      " changed one, set init_lora_weights to true in this file.",
+      remedy="Let PEFT write the adapter as plain LoRA:"
+      " model.save_pretrained(FOLDER,"
+      " path_initial_model_for_weight_conversion=START), where START is the"
+      " adapter as saved before training. If that is done, or if your base is"
+      " the changed one, set init_lora_weights to true in this file.",
     )
   known = _SILENT | _READ | _REFUSED.keys() | _DEFAULTS.keys() | set(_SWITCHES)
   unknown = sorted(
@@ -181,8 +188,8 @@ def _refuse(given, where):
     raise UserError(
       f"it asks for {', '.join(unknown)}, which jalign doesn't know.",
       where=where,
-      remedy="If that changes nothing that is computed, take it out of the"
-      f" file. {_MERGE}",
+      remedy="If that has no effect on what the adapter computes, remove it"
+      f" from the file. {_MERGE}",
     )
 
 
@@ -195,7 +202,8 @@ def _checked(given, where) -> AdapterConfig:
   for key in ("rank_pattern", "alpha_pattern"):
     if not isinstance(given.get(key, {}), dict):
       raise UserError(
-        f"{key} is {given[key]!r}, not values by modules.", where=where
+        f"{key} is {given[key]!r}, not an object of values by module.",
+        where=where,
       )
   ranks, alphas = given.get("rank_pattern", {}), given.get("alpha_pattern", {})
   for key, x in (("r", given["r"]), *_named("rank_pattern", ranks)):
@@ -229,9 +237,10 @@ def _named(key, pattern):
 
 
 def _firsts(values, modules, default, where) -> list[Any]:
-  """The value of the first pattern that matches each module.
+  """For each module, the value of the first pattern that matches its name.
 
-  RE2 matches, as Python's engine may take years for a pattern of a stranger.
+  Patterns are matched by RE2, because Python's engine may take years for a
+  stranger's pattern.
   """
   import pyarrow as pa  # slow to import
   import pyarrow.compute as pc
@@ -243,10 +252,10 @@ def _firsts(values, modules, default, where) -> list[Any]:
       hits = pc.match_substring_regex(names, rf"^(.*\.)?({pattern})$")
     except pa.ArrowInvalid as error:
       raise UserError(
-        f"{pattern[:60]!r} is no regular expression that is read here"
+        f"{pattern[:60]!r} isn't a regular expression that can be read here"
         f" ({str(error)[:100]}).",
         where=where,
-        remedy="Write it without looking around and without references to"
+        remedy="Write the pattern without look-around and without references to"
         " groups, or name the modules one by one.",
       ) from None
     for i, hit in enumerate(hits.to_pylist()):

@@ -1,4 +1,4 @@
-"""Where a checkpoint is, and folders that appear whole."""
+"""Finds a checkpoint's folder, and writes folders that appear whole."""
 
 import contextlib
 import os
@@ -9,20 +9,26 @@ from collections.abc import Iterator
 from jalign import files
 from jalign.errors import UserError
 
-# What is read of a repository: no pickles, no code.
+# Files of a repository that are downloaded: no pickles, no code.
 _FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?(@[\w./-]+)?")
 
 
 def resolve(name: str | os.PathLike[str]) -> pathlib.Path:
-  """The folder that a name means.
+  """Finds the folder of a checkpoint.
 
-  A folder that exists is itself. Else the name is a repository's on the
-  Hugging Face hub, with an optional revision, "ORG/NAME@REVISION": the copy in
-  the local cache is taken, and without one it is downloaded to there.
+  Args:
+    name: a folder, or else a repository on the Hugging Face hub with an
+      optional revision, "ORG/NAME@REVISION". The repository's copy in the local
+      cache is taken; if there is none, the repository is downloaded to the
+      cache.
+
+  Returns:
+    The folder.
 
   Raises:
-    UserError: neither, or the hub can't be reached or refuses.
+    UserError: the name is neither a folder nor a repository, or the hub can't
+      be reached or refuses.
   """
   path = pathlib.Path(name).expanduser()
   if path.exists():
@@ -48,11 +54,11 @@ def resolve(name: str | os.PathLike[str]) -> pathlib.Path:
           local_files_only=local,
         )
       )
-    except Exception as error:  # of many kinds: no network, no such name, gated
+    except Exception as error:  # many kinds: no network, unknown name, gated
       if not local:
         line = (str(error).strip() or type(error).__name__).partition("\n")[0]
         raise UserError(
-          f"{problem}, and it can't be had from the hub ({line}).",
+          f"{problem}, and it can't be downloaded from the hub ({line}).",
           where=text,
           remedy="Check the name; a gated repository needs a token"
           " (`hf auth login`). Without a network, copy the folder here.",
@@ -66,14 +72,17 @@ def resolve(name: str | os.PathLike[str]) -> pathlib.Path:
 
 @contextlib.contextmanager
 def appearing(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-  """A folder to write into, which gets its name once all is there.
+  """Yields a temporary folder to write into, which is then renamed.
+
+  Args:
+    folder: the name that the folder gets at the end.
 
   Raises:
     UserError: the folder exists.
   """
   if folder.exists():
     raise UserError(
-      "it is there already.", where=str(folder), remedy="Name another folder."
+      "already exists.", where=str(folder), remedy="Name another folder."
     )
   with files.appearing(folder) as partial:
     partial.mkdir()

@@ -1,8 +1,7 @@
-"""What a config.json says, both ways.
+"""Translates a config.json to a ModelConfig and back.
 
-A key is read, or must have the value that the block computes with, or has no
-part in a forward pass. Any other is an error that names it: what isn't
-understood isn't ignored.
+A key is either read, or has to have the value that the block computes with, or
+has no effect on a forward pass. Any other key is an error: nothing is ignored.
 """
 
 import dataclasses
@@ -14,7 +13,7 @@ from jalign.models.config import FULL, SLIDING, ModelConfig
 from jalign.models.config_ranges import SWITCHES
 from jalign.models.hf.families import FAMILIES
 
-# Fields of ModelConfig that say how and in what numbers, not what, is computed.
+# Fields of ModelConfig that say how a model is computed, not what it computes.
 HOW = (
   "dtype",
   "param_dtype",
@@ -23,7 +22,7 @@ HOW = (
   "remat",
   "scan_unroll",
 )
-# Read for every family, by one name in both.
+# Keys that are read for every family and are fields of the same name.
 _SHARED = (
   "vocab_size",
   "hidden_size",
@@ -35,7 +34,7 @@ _SHARED = (
   "tie_word_embeddings",
   "initializer_range",
 )
-# Without a part in a forward pass, or read elsewhere in this file.
+# Keys without an effect on a forward pass, or read elsewhere in this file.
 _SILENT = frozenset(
   (
     "_name_or_path",
@@ -62,7 +61,7 @@ _SILENT = frozenset(
     "return_dict",
     "rope_parameters",
     "sliding_window",
-    "sliding_window_pattern",  # AutoConfig makes layer_types of it
+    "sliding_window_pattern",  # AutoConfig turns it into layer_types
     "torch_dtype",
     "transformers_version",
     "unk_token_id",
@@ -70,7 +69,7 @@ _SILENT = frozenset(
     "use_sliding_window",
   )
 )
-# What all blocks compute with; a tuple has the values that mean it.
+# Key -> the values with which all blocks compute; they mean the same.
 _FIXED: dict[str, tuple[Any, ...]] = {
   "attention_dropout": (0,),
   "chunk_size_feed_forward": (0,),
@@ -84,7 +83,7 @@ _FIXED: dict[str, tuple[Any, ...]] = {
   "scale_attn_weights": (True,),
   "use_bidirectional_attention": (None, False),
 }
-# Where 0 is another thing than here, and no model means it.
+# Keys for which 0 would mean something else than in ModelConfig.
 _NOT_ZERO = (
   "attn_logit_softcapping",
   "final_logit_softcapping",
@@ -96,10 +95,10 @@ _ROPE = ("rope_type", "type", "rope_theta", "partial_rotary_factor")
 
 
 def family_of(c: ModelConfig) -> str:
-  """The family whose config.json can say what a config does: the first.
+  """The first family whose config.json can describe a model.
 
   Raises:
-    UserError: none can.
+    UserError: no family's config.json can describe it.
   """
   if c.model_type:
     names = [c.model_type] if c.model_type in FAMILIES else []
@@ -109,8 +108,7 @@ def family_of(c: ModelConfig) -> str:
     if _says(name, c):
       return name
   raise UserError(
-    f"no config.json of {c.model_type or 'any family'} says what this model"
-    " computes.",
+    f"no config.json of {c.model_type or 'any family'} describes this model.",
     where="model",
     remedy=f"Families: {', '.join(FAMILIES)}.",
   )
@@ -127,7 +125,7 @@ def _says(name, c):
 
 
 def _plain(c):
-  """Without what makes no difference: windows of no layer, heads' own scale."""
+  """Resets fields that make no difference: windows of no layer, for example."""
   changes: dict[str, Any] = {}
   if not any(c.windows):
     changes |= {"sliding_window": 0, "layer_types": ()}
@@ -141,20 +139,20 @@ def _plain(c):
 
 
 def config_from(config: Mapping[str, Any], where: str = "") -> ModelConfig:
-  """The model that a config.json describes.
+  """The config of the model that a config.json describes.
 
   Args:
-    config: as `transformers.AutoConfig` completes it (`to_dict`).
-    where: of error messages: the file.
+    config: the file as `transformers.AutoConfig` completes it (`to_dict`).
+    where: the file, for error messages.
 
   Raises:
-    UserError: a family or a key that isn't known, or a value that this model
-      doesn't compute with.
+    UserError: the family or a key is unknown, or this model can't compute with
+      a value.
   """
   name = config.get("model_type")
   if name not in FAMILIES:
     raise UserError(
-      f"models of the type {name!r} aren't known.",
+      f"models of type {name!r} aren't known.",
       where=where,
       remedy=f"Families: {', '.join(FAMILIES)}.",
     )
@@ -182,13 +180,13 @@ def config_from(config: Mapping[str, Any], where: str = "") -> ModelConfig:
   for key in _NOT_ZERO:
     if config.get(key) == 0 and config[key] is not False:
       raise UserError(
-        f"{key} is 0.", where=where, remedy="Write null for none."
+        f"{key} is 0.", where=where, remedy="Write null to turn it off."
       )
   fields = {key: config[key] for key in _SHARED if key in config}
   for key in family.read:
     none = False if key in SWITCHES else 0
     fields[key] = none if config[key] is None else config[key]
-  # Where it is a choice, a bias is on all four projections.
+  # Where a config.json has attention_bias, it is for all four projections.
   fields["attention_out_bias"] = fields.get("attention_bias", False)
   fields |= family.implied(config)
   if "learned_positions" not in family.read:
@@ -206,9 +204,9 @@ def config_from(config: Mapping[str, Any], where: str = "") -> ModelConfig:
 
 
 def _translated(config, family):
-  """A config.json by our names; what has the name of another goes."""
+  """Translates keys to our names; keys with our name for others are dropped."""
   ours = {theirs: ours for ours, theirs in family.renamed.items()}
-  if "num_experts" in family.read:  # transformers has two names for it
+  if "num_experts" in family.read:  # transformers has two names for the field
     ours |= {"num_local_experts": "num_experts"}
   others = {k: v for k, v in config.items() if k not in ours}
   return others | {
@@ -241,8 +239,8 @@ def _rope(config, where):
   local = _one_rope(rotations[SLIDING], config, where)
   fields = _one_rope(rotations[FULL], config, where)
   if local.get("rope_scaling"):
-    raise UserError("layers with a window scale their positions.", where=where)
-  if not local["rope_theta"]:  # here, it means that of the other layers
+    raise UserError("positions are scaled in windowed layers.", where=where)
+  if not local["rope_theta"]:  # 0 in ModelConfig means the other layers' base
     raise UserError("rope_theta of layers with a window is 0.", where=where)
   return fields | {"rope_local_base_freq": local["rope_theta"]}
 
@@ -274,9 +272,9 @@ def _one_rope(rotation, config, where):
 
 
 def config_to(c: ModelConfig) -> dict[str, Any]:
-  """config.json of a model, what it computes alone; see `config_from`.
+  """The config.json that describes what a model computes; see `config_from`.
 
-  What has another name in transformers 4 is there by both.
+  Keys that have another name in transformers 4 are written by both names.
   """
   name = c.model_type or family_of(c)
   older = _older_windows(name, c)
@@ -286,13 +284,13 @@ def config_to(c: ModelConfig) -> dict[str, Any]:
 
 
 def _described(c):
-  """The same by the names of transformers 5 alone."""
+  """The config.json of a model, by the names of transformers 5 only."""
   name = c.model_type or family_of(c)
   family = FAMILIES[name]
   rope = {k: v for k, v in c.rope_scaling if v is not None}
   rope = {"rope_type": "default", "rope_theta": c.rope_theta} | rope
   described = {key: getattr(c, key) for key in _SHARED}
-  if rope["rope_type"] == "dynamic":  # it has the length in another place
+  if rope["rope_type"] == "dynamic":  # its length is a key of the top level
     trained = rope.pop("original_max_position_embeddings")
     described["max_position_embeddings"] = trained
   described |= {"model_type": name, "architectures": [family.architecture]}
@@ -324,7 +322,7 @@ def _described(c):
 
 
 def _older_rope(c):
-  """Rotations as transformers 4, and what follows it, reads them."""
+  """Rotary positions in the form that transformers 4 reads."""
   older = {"rope_theta": c.rope_theta}
   scaling = {k: v for k, v in c.rope_scaling if v is not None}
   if scaling.get("rope_type") == "dynamic":  # see `_described`
@@ -337,13 +335,13 @@ def _older_rope(c):
 
 
 def _older_windows(name, c):
-  """Which layers have a window, where an older key can say it."""
+  """Which layers have a window, by an older key if it can describe them."""
   sliding = [w > 0 for w in c.windows]
-  if name == "gemma3_text":  # all but each so-manieth
+  if name == "gemma3_text":  # all layers but every n-th have a window
     for every in range(1, len(sliding) + 1):
       if sliding == [(i + 1) % every > 0 for i in range(len(sliding))]:
         return {"sliding_window_pattern": every}
-  if name in ("qwen2", "qwen3"):  # the last ones
+  if name in ("qwen2", "qwen3"):  # the last layers have a window
     first = sliding.index(True) if any(sliding) else len(sliding)
     if all(sliding[first:]):
       return {"max_window_layers": first}

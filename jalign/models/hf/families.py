@@ -1,4 +1,4 @@
-"""The table of families: how each differs from Llama."""
+"""The table of model families: how each family differs from Llama."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -10,13 +10,14 @@ class Family(NamedTuple):
   """How one family differs from Llama.
 
   Attributes:
-    architecture: the class in transformers that opens an export.
-    read: more fields of ModelConfig, which config.json names alike.
-    implied: fields that the family sets without saying so.
-    fits: whether a config that names no family is one of this.
-    renamed: our name -> that of config.json, where they differ.
-    silent: keys that are only about training with dropout, or about heads.
-    absent: keys that its config.json doesn't have.
+    architecture: name of the class in transformers that opens an export.
+    read: more fields of ModelConfig that the family's config.json has.
+    implied: takes a config.json and returns fields of ModelConfig that the
+      family implies without a key.
+    fits: whether a ModelConfig that names no family may be of this family.
+    renamed: name of a field -> its key in config.json, where they differ.
+    silent: keys that only concern training, dropout or task heads.
+    absent: keys that the family's config.json doesn't have.
   """
 
   architecture: str
@@ -29,7 +30,7 @@ class Family(NamedTuple):
 
   @property
   def scorer(self) -> str:
-    """The class in transformers for a reward model."""
+    """Name of the class in transformers for a reward model of the family."""
     for ending in ("ForCausalLM", "LMHeadModel"):
       name = self.architecture.removesuffix(ending)
       if name != self.architecture:
@@ -71,7 +72,7 @@ def _gpt2(config):
   }
 
 
-# A config that names no family takes the first that fits.
+# A config that names no family is of the first family here that fits.
 FAMILIES: dict[str, Family] = {
   "gpt2": Family(
     "GPT2LMHeadModel",

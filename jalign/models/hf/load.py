@@ -1,4 +1,4 @@
-"""From a Hugging Face folder to parameters on devices."""
+"""Loads a Hugging Face checkpoint's parameters onto devices."""
 
 import collections
 import dataclasses
@@ -31,22 +31,22 @@ from jalign.sharding import shardings
 from jalign.types import Params
 
 _DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-_WIDE = {"F64"}  # read where it is asked to be narrower
+_WIDE = {"F64"}  # only read if a narrower dtype is asked for
 _EMBEDS = ("model.embed_tokens.weight", "transformer.wte.weight")
 _PREFIXES = ("model.", "transformer.")
-# Computed from the config, and in the files of older versions.
+# Tensors in files of older versions that are computed from the config.
 _BUFFERS = (".rotary_emb.inv_freq", ".masked_bias", ".attn.bias")
 
 
 def read_config(path: str | os.PathLike[str], **fields: Any) -> ModelConfig:
-  """The config of a checkpoint's config.json.
+  """Reads a checkpoint's config.json.
 
   Args:
-    path: the folder.
-    **fields: of ModelConfig that no checkpoint has: attention, remat, ….
+    path: the checkpoint's folder.
+    **fields: fields of ModelConfig that no checkpoint has: attention, remat, ….
 
   Raises:
-    UserError: it can't be read, or asks for what isn't known.
+    UserError: the file can't be read, or has unknown keys or values.
   """
   import transformers  # slow to import
 
@@ -68,7 +68,7 @@ def read_config(path: str | os.PathLike[str], **fields: Any) -> ModelConfig:
     config = config_from(description.to_dict(), where)
   except UserError:
     raise
-  except Exception as error:  # whatever a foreign file makes it raise
+  except Exception as error:  # transformers may raise anything for a bad file
     raise UserError(
       f"it can't be read ({type(error).__name__}: {error}).", where=where
     ) from None
@@ -83,15 +83,16 @@ def load(
   param_dtype: Any = "",
   **fields: Any,
 ) -> tuple[ModelConfig, Params]:
-  """Loads a checkpoint; each device's part is read by itself.
+  """Loads a checkpoint; for each device only its own part is read.
 
   Args:
     path: folder with config.json and safetensors files.
-    mesh: that parameters are split over by the rules of the config; None for
+    mesh: mesh over which parameters are split by the config's rules; None for
       one device.
-    dtype: of activations, as `jnp.dtype` takes it; "" for that of the
-      parameters.
-    param_dtype: of the parameters, likewise; "" for that of the files.
+    dtype: dtype of activations, as `jnp.dtype` takes it; "" for the dtype of
+      the parameters.
+    param_dtype: dtype of the parameters, as `jnp.dtype` takes it; "" for the
+      dtype of the files.
     **fields: more fields of ModelConfig.
 
   Returns:
@@ -99,9 +100,9 @@ def load(
 
   Raises:
     UserError: a file is missing or damaged; tensors are missing, unexpected or
-      misshapen; their numbers aren't finite, or of a type that weights don't
-      have; types are mixed and none is asked for; embeddings that should be one
-      differ.
+      of another shape; their numbers aren't finite, or have a dtype that
+      weights can't have; the files have several dtypes and no param_dtype is
+      given; or tied embeddings differ.
   """
   config, params, score = _load(path, mesh, dtype, param_dtype, fields)
   assert score is None
@@ -116,19 +117,19 @@ def load_reward_model(
   param_dtype: Any = "",
   **fields: Any,
 ) -> tuple[ModelConfig, Params, Params]:
-  """Loads what `AutoModelForSequenceClassification` saved with one label.
+  """Loads what `AutoModelForSequenceClassification` has saved with one label.
 
   Args:
-    path: see `load`, as for the rest.
-    mesh: the same.
-    dtype: the same.
-    param_dtype: the same.
-    **fields: the same.
+    path: see `load`.
+    mesh: see `load`.
+    dtype: see `load`.
+    param_dtype: see `load`.
+    **fields: see `load`.
 
   Returns:
-    The config, the parameters (of a model without an output embedding of its
-    own) and those of `jalign.models.scalar`, whose score of the last token is
-    that of transformers.
+    The config, the parameters of the model (without an output embedding) and
+    the parameters of the head `jalign.models.scalar`, which scores the last
+    token as transformers does.
 
   Raises:
     UserError: as for `load`; or the checkpoint has several labels.
@@ -174,7 +175,8 @@ def _load(path, mesh, dtype, param_dtype, fields, scored=False):
       score = jax.numpy.asarray(values, jax.numpy.float32)
   arrays = {}
   for name, place in places(config, specs).items():
-    # Opened anew: pages that were read count as ours while a file is open.
+    # The files are opened anew for each parameter, because pages that were read
+    # count as this process's memory while a file is open.
     with open_shards(folder) as shards:
       arrays[name] = read(
         _completed(shards, wanted),
@@ -184,7 +186,7 @@ def _load(path, mesh, dtype, param_dtype, fields, scored=False):
         config.param_dtype,
         bad,
       )
-  if bad := +bad:  # those above zero
+  if bad := +bad:  # the counts above zero
     said = listed(f"{name} ({count:,})" for name, count in bad.items())
     kind = (
       "too large for float16, infinite"
@@ -200,7 +202,7 @@ def _load(path, mesh, dtype, param_dtype, fields, scored=False):
 
 
 def _completed(shards: Shards, wanted) -> Shards:
-  """With the prefix that files of a model without a head lack."""
+  """Adds the prefix of names that files of a model without a head lack."""
   for prefix in _PREFIXES:
     full = [name for name in wanted if name.startswith(prefix)]
     bare = [name.removeprefix(prefix) for name in full]
@@ -211,17 +213,18 @@ def _completed(shards: Shards, wanted) -> Shards:
 
 
 def _check_names(config, wanted, shards: Shards):
-  """Tensors of a file are those of the model, in name and shape."""
+  """Raises UserError unless the files have the model's names and shapes."""
   there = {n for n in shards.files if not n.endswith(_BUFFERS)}
   embed = next((name for name in _EMBEDS if name in there), "")
   if config.tie_word_embeddings and HEAD in there and embed:
     there.discard(HEAD)
     if not _equal(shards, HEAD, embed):
       raise UserError(
-        f"{HEAD} and {embed} differ, and config.json says that they are one"
-        " (tie_word_embeddings).",
+        f"{HEAD} and {embed} differ, but config.json says that they are the"
+        " same (tie_word_embeddings).",
         where=shards.where(HEAD),
-        remedy="Set tie_word_embeddings to false there, or drop the head.",
+        remedy="Set tie_word_embeddings to false in config.json, or remove"
+        f" {HEAD}.",
       )
   missing, more = wanted.keys() - there, there - wanted.keys()
   wrong = [
@@ -241,17 +244,17 @@ def _check_names(config, wanted, shards: Shards):
   if said:
     scored = SCORE in more
     raise UserError(
-      f"its tensors aren't those of {config.model_type} as config.json has it;"
-      f" {'; '.join(said)}.",
+      f"its tensors aren't those of the {config.model_type} that config.json"
+      f" describes; {'; '.join(said)}.",
       where=str(shards.folder),
-      remedy="It is a reward model: load_reward_model takes it."
+      remedy="It is a reward model: load_reward_model loads it."
       if scored
       else "",
     )
 
 
 def _equal(shards, a, b, rows=4096):
-  """Whether two tensors are, a part at a time."""
+  """Whether two tensors are equal; they are read a part at a time."""
   if shards.shape(a) != shards.shape(b):
     return False
   x, y, total = shards.slice(a), shards.slice(b), shards.shape(a)[0]
@@ -260,7 +263,7 @@ def _equal(shards, a, b, rows=4096):
 
 
 def _dtype(shards, asked: str) -> str:
-  """That of the parameters: the one asked for, or the one of all tensors."""
+  """The dtype of the parameters: the dtype asked for, or else the tensors'."""
   counts = collections.Counter(
     shards.dtype(name) for name in shards.files if not name.endswith(_BUFFERS)
   )
@@ -268,9 +271,9 @@ def _dtype(shards, asked: str) -> str:
   choices = ", ".join(_DTYPES.values())
   if not counts.keys() <= _DTYPES.keys() | _WIDE:
     raise UserError(
-      f"its tensors are {said}: weights of {choices} are read.",
+      f"its tensors are {said}, but only weights of {choices} can be read.",
       where=str(shards.folder),
-      remedy="What is quantised has to be turned back first, as by"
+      remedy="Dequantise a quantised checkpoint first, for instance by"
       " `dequantize()` of transformers.",
     )
   if asked:
@@ -279,6 +282,6 @@ def _dtype(shards, asked: str) -> str:
     raise UserError(
       f"its tensors are {said}.",
       where=str(shards.folder),
-      remedy=f"Say which the parameters shall have (param_dtype): {choices}.",
+      remedy=f"Choose the parameters' dtype (param_dtype): {choices}.",
     )
   return _DTYPES[next(iter(counts))]

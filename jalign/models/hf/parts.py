@@ -1,4 +1,4 @@
-"""Parts of a checkpoint's tensors, read onto the devices that hold them."""
+"""Reads parts of a checkpoint's tensors onto the devices that hold them."""
 
 import collections
 import functools
@@ -19,17 +19,19 @@ def read(
   dtype: str,
   bad: collections.Counter,
 ) -> jax.Array:
-  """A parameter, of which each device's part alone is read.
+  """Reads a parameter; for each device only its own part is read.
 
-  A layer at a time goes to the devices: the host never holds a stack of them.
+  One layer at a time goes to the devices, so that the host never holds the
+  stack of all layers.
 
   Args:
     shards: the files.
-    place: where the parameter lies in them.
-    shape: of the parameter.
-    sharding: that it will have.
-    dtype: the same.
-    bad: counts values that aren't finite, by the name of their tensor.
+    place: where the parameter is in the files.
+    shape: shape of the parameter.
+    sharding: sharding that the parameter gets.
+    dtype: dtype that the parameter gets.
+    bad: counts values that aren't finite, by the name of their tensor; it is
+      updated.
   """
   stacked = len(place.stack)
   devices: dict[tuple, list[jax.Device]] = {}  # replicas are read once
@@ -56,7 +58,7 @@ def read(
       return part
 
     if not stacked:
-      with np.errstate(over="ignore", invalid="ignore"):  # it is counted
+      with np.errstate(over="ignore", invalid="ignore"):  # `cut` counts these
         part = cut(()).reshape(sizes).astype(dtype, copy=False)
       arrays |= {d: jax.device_put(part, d) for d in alike}
       continue
@@ -65,12 +67,13 @@ def read(
     for at in np.ndindex(*sizes[:stacked]):
       part = cut(at)
       for d in alike:
-        # A mesh around, with other devices, would not do.
+        # A mesh of other devices around this call would raise an error.
         with jax.set_mesh(alone[d]):
           arrays[d] = _put(
             arrays[d], jax.device_put(part, d), at, place.transposed
           )
-      jax.block_until_ready([arrays[d] for d in alike])  # or parts pile up
+      # Without waiting, parts would pile up in memory.
+      jax.block_until_ready([arrays[d] for d in alike])
   order = sharding.addressable_devices_indices_map(shape)
   return jax.make_array_from_single_device_arrays(
     shape, sharding, [arrays[device] for device in order]
@@ -79,14 +82,14 @@ def read(
 
 @functools.partial(jax.jit, donate_argnums=0, static_argnums=3)
 def _put(whole, part, at, transposed):
-  """Writes a part of a tensor, as the file has it, to its place."""
+  """Writes a part of a tensor, laid out as in the file, to its place."""
   part = part.T if transposed else part
   part = part.reshape(whole.shape[len(at) :]).astype(whole.dtype)
   return whole.at[at].set(part)
 
 
 def _cut(shards, name, place, shape, ranges):
-  """Part of a tensor, as the file has it."""
+  """Reads a part of a tensor, laid out as in the file."""
   view, inner = shards.slice(name), place.inner
   outer = _flat(ranges[inner:], shape[inner:], place.start)
   if not inner:
@@ -96,7 +99,7 @@ def _cut(shards, name, place, shape, ranges):
 
 
 def _flat(ranges, shape, before=0):
-  """A range of several axes as one of their product."""
+  """The range of a flattened axis that ranges of several axes make."""
   assert all(r == (0, n) for r, n in zip(ranges[1:], shape[1:])), ranges
   inner = int(np.prod(shape[1:]))
   return slice(before + ranges[0][0] * inner, before + ranges[0][1] * inner)

@@ -1,4 +1,4 @@
-"""The numbers of a config.json, before anything computes with them."""
+"""Checks the numbers of a config.json before anything computes with them."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from jalign.models.config_ranges import FIELDS, SCALING, SWITCHES
 from jalign.models.hf.families import FAMILIES
 
 _ROTATION = {**SCALING, "rope_theta": FIELDS["rope_theta"]}
-# No field of ModelConfig: exports write what the file says.
+# Keys that aren't fields of ModelConfig.
 _TRAINED = "original_max_position_embeddings"
 _LENGTHS = dict.fromkeys(
   ("max_position_embeddings", _TRAINED), SCALING[_TRAINED]
@@ -15,17 +15,17 @@ _LENGTHS = dict.fromkeys(
 
 
 def check_numbers(config: Any, where: str) -> None:
-  """Checks that each is one, and in its range; `config_from` checks the rest.
+  """Checks numbers and switches; `config_from` checks everything else.
 
   Args:
-    config: as the file has it.
-    where: of error messages: the file.
+    config: content of the file.
+    where: the file, for error messages.
 
   Raises:
-    UserError: one is out of its range, or no number.
+    UserError: a value is out of its range, or isn't a number or a switch.
   """
   if not isinstance(config, dict):
-    raise UserError("it is no object of JSON.", where=where)
+    raise UserError("it isn't a JSON object.", where=where)
   name = config.get("model_type")
   family = FAMILIES.get(name) if isinstance(name, str) else None
   renamed = {} if family is None else family.renamed
@@ -39,7 +39,7 @@ def check_numbers(config: Any, where: str) -> None:
       )
   for kind in ("rope_parameters", "rope_scaling"):
     given = config.get(kind) or {}
-    # One rotation for all layers, or several.
+    # One rotation for all layers, or several rotations by kind of layer.
     for rotation in (given, *dict(given).values()):
       for key, value in rotation.items() if isinstance(rotation, dict) else ():
         if key in _ROTATION:

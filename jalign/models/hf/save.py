@@ -1,4 +1,4 @@
-"""From parameters to a folder that transformers opens."""
+"""Writes parameters to a folder that transformers opens."""
 
 import dataclasses
 import itertools
@@ -25,7 +25,8 @@ from jalign.models.spec import param_specs
 from jalign.types import Params
 
 SHARD_BYTES = 5 * 10**9
-# Files that come along: of the tokenizer unless another is given.
+# Tokenizer files that are copied from the original checkpoint, unless a
+# tokenizer is given.
 TOKENIZER_FILES = (
   "added_tokens.json",
   "chat_template.jinja",
@@ -37,7 +38,7 @@ TOKENIZER_FILES = (
   "vocab.json",
 )
 _SCORER = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
-# What the model's shape doesn't say and users of an export want to know.
+# Keys that aren't in a ModelConfig and that users of an export need.
 _KEPT = (
   "bos_token_id",
   "eos_token_id",
@@ -58,31 +59,33 @@ def save(
 ) -> None:
   """Writes a checkpoint that `AutoModelForCausalLM.from_pretrained` opens.
 
-  With a head of scores, it is `AutoModelForSequenceClassification` that opens
-  it, as a reward model: one label, the score of the last token. Transformers
-  finds that token by the padding's id: give a tokenizer, or `like`.
+  With a score head, `AutoModelForSequenceClassification` opens the checkpoint
+  as a reward model, with one label: the score of the last token. Transformers
+  finds that token by the padding's id, so give a tokenizer or `like`.
 
-  The folder appears whole: it is written beside itself and then renamed.
+  The folder appears whole: a temporary folder is written beside it and then
+  renamed.
 
   Args:
-    params: of the model.
-    config: the model's.
-    path: a folder that isn't there yet.
-    tokenizer: with a `save(path)`; also gives the ids of special tokens.
-    like: checkpoint that the model comes from: its length, its special tokens,
-      generation_config.json and, without `tokenizer`, its tokenizer with its
-      chat template are taken over.
-    score_head: parameters of `jalign.models.scalar`, whose bias has to be 0:
-      there is no place for one.
-    shard_bytes: of one file at most, but for a tensor that is larger.
+    params: parameters of the model.
+    config: the model's config.
+    path: a folder that doesn't exist yet.
+    tokenizer: an object with `save(path)` and with the ids of special tokens
+      (bos_id, eos_id, pad_id), which are written to config.json.
+    like: checkpoint that the model comes from. Its largest length, special
+      tokens, generation_config.json and, without `tokenizer`, its tokenizer and
+      chat template are copied.
+    score_head: parameters of `jalign.models.scalar`, whose bias has to be 0,
+      because a checkpoint has no place for a bias.
+    shard_bytes: largest size of a file, unless a single tensor is larger.
 
   Raises:
-    UserError: the folder is there, no family says what the model computes, or
-      the parameters aren't those of the config.
+    UserError: the folder exists, no family's config.json can describe the
+      model, or the parameters don't fit the config.
   """
   name, dtype = family_of(config), _checked(params, config)
   config = dataclasses.replace(config, model_type=name, param_dtype=dtype)
-  # The second is the name of transformers 4.
+  # torch_dtype is the name in transformers 4.
   description = config_to(config) | {"dtype": dtype, "torch_dtype": dtype}
   more = {}
   if score_head is not None:
@@ -103,7 +106,7 @@ def save(
 
 
 def _checked(params, config) -> str:
-  """The type of all parameters, whose names and shapes are the config's."""
+  """The dtype of all parameters, after a check of their names and shapes."""
   flat = traverse_util.flatten_dict(params, sep="/")
   specs = traverse_util.flatten_dict(param_specs(config), sep="/")
   wrong = sorted(
@@ -120,16 +123,16 @@ def _checked(params, config) -> str:
   dtypes = sorted({str(x.dtype) for x in flat.values()})
   if len(dtypes) > 1 or dtypes[0] not in DTYPES:
     raise UserError(
-      f"parameters are of {', '.join(dtypes)}: a checkpoint has one of"
-      f" {', '.join(DTYPES)}.",
+      f"parameters are of {', '.join(dtypes)}, but a checkpoint has one dtype,"
+      f" one of {', '.join(DTYPES)}.",
       where="params",
-      remedy="Cast them: jax.tree.map(lambda x: x.astype(TYPE), params).",
+      remedy="Cast them: jax.tree.map(lambda x: x.astype(DTYPE), params).",
     )
   return dtypes[0]
 
 
 def _take_over(source, target, description, more):
-  """Keys of config.json and files of the checkpoint that a model comes from."""
+  """Copies keys of config.json and files of the original checkpoint."""
   original = json.loads((source / "config.json").read_text(encoding="utf-8"))
   for key in _KEPT:
     if key in original:
@@ -143,10 +146,10 @@ def _score(head, dtype):
   bias = float(head["bias"])
   if bias:
     raise UserError(
-      f"the bias of the score is {bias:g}, and a checkpoint has no place for"
-      " one.",
+      f"the bias of the score is {bias:g}, but a checkpoint has no place for a"
+      " bias.",
       where="score_head",
-      remedy="Set it to 0: it moves all scores alike.",
+      remedy="Set the bias to 0: it shifts all scores by the same number.",
     )
   return np.asarray(on_host(head["weight"]))[None].astype(
     jax.numpy.dtype(dtype)
@@ -154,7 +157,7 @@ def _score(head, dtype):
 
 
 def _write_tensors(params, config, more, folder, shard_bytes):
-  """One file, or several and an index, a file in memory at a time."""
+  """Writes one file, or several files and an index, one at a time."""
   names: list[list[str]] = []
   part: dict[str, np.ndarray] = {}
   size = total = 0
@@ -190,7 +193,11 @@ def _write_tensors(params, config, more, folder, shard_bytes):
 def exported(
   params: Params, config: ModelConfig
 ) -> Iterator[tuple[str, np.ndarray]]:
-  """Name and values of each tensor, a layer in memory at a time."""
+  """Yields each tensor's name and values, with one layer in memory at a time.
+
+  Raises:
+    UserError: the parameters don't fit the config.
+  """
   _checked(params, config)
   flat = traverse_util.flatten_dict(params, sep="/")
   where = places(config, param_specs(config))
@@ -198,7 +205,7 @@ def exported(
     if not place.stack:
       yield place.name, on_host(flat[path])
   for layer in range(config.num_hidden_layers):
-    # Parts of one tensor follow each other by where they start.
+    # Parts of one tensor are joined in the order of their starts.
     parts: dict[str, list] = {}
     for path, place in where.items():
       if place.stack:
@@ -217,15 +224,15 @@ def exported(
 
 
 def _out(x, place):
-  """A parameter as the file has it; the inverse of reading."""
+  """A parameter laid out as in the file; the inverse of reading."""
   if not place.transposed:
     return np.ascontiguousarray(x.reshape(place.shape))
   return np.ascontiguousarray(x.reshape(place.shape[::-1]).T)
 
 
 def on_host(x: Any) -> np.ndarray:
-  """The values of an array, wherever its parts lie."""
-  if not getattr(x, "is_fully_addressable", True):  # NumPy has no parts
+  """The values of an array, wherever its parts are."""
+  if not getattr(x, "is_fully_addressable", True):  # True for NumPy's arrays
     from jax.experimental import multihost_utils
 
     return np.asarray(multihost_utils.process_allgather(x, tiled=True))

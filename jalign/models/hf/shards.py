@@ -1,4 +1,4 @@
-"""The safetensors files of a checkpoint, one or several with an index."""
+"""The safetensors files of a checkpoint: one file, or several and an index."""
 
 import contextlib
 import functools
@@ -14,15 +14,15 @@ from jalign.errors import UserError
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-_LARGEST_HALF = 65504.0  # of float16
+_LARGEST_HALF = 65504.0  # largest finite float16
 HEAD, SCORE = "lm_head.weight", "score.weight"
 
 
 class Shards:
-  """Open files; tensors are read a slice at a time.
+  """Open files, from which tensors are read a slice at a time.
 
   Attributes:
-    folder: of the files.
+    folder: folder of the files.
     files: name of a tensor -> name of its file.
   """
 
@@ -35,11 +35,14 @@ class Shards:
     }
 
   def slice(self, name: str) -> Any:
-    """A lazy view: `[...]` reads, `get_shape()` and `get_dtype()` don't."""
+    """A lazy view of a tensor.
+
+    Indexing (`[...]`) reads values; `get_shape()` and `get_dtype()` don't.
+    """
     return self._open[name]()
 
   def prefixed(self, prefix: str, but: tuple[str, ...]) -> "Shards":
-    """The same files, with a prefix to all names but some."""
+    """The same files, with a prefix before all names except those in `but`."""
     again = Shards(self.folder, {})
     for name, file in self.files.items():
       full = name if name in but else prefix + name
@@ -47,9 +50,11 @@ class Shards:
     return again
 
   def shape(self, name: str) -> tuple[int, ...]:
+    """Shape of a tensor."""
     return tuple(self.slice(name).get_shape())
 
   def dtype(self, name: str) -> str:
+    """Dtype of a tensor by its name in safetensors, e.g. "BF16"."""
     return self.slice(name).get_dtype()
 
   def where(self, name: str) -> str:
@@ -62,8 +67,8 @@ def open_shards(folder: pathlib.Path) -> Iterator[Shards]:
   """Opens all files of a checkpoint.
 
   Raises:
-    UserError: there is none, one is missing or damaged, or the index and the
-      files disagree.
+    UserError: there are no safetensors files, a file is missing or damaged, or
+      the index and the files disagree.
   """
   index = _index(folder)
   names = sorted(set(index.values())) if index else [SINGLE]
@@ -71,10 +76,10 @@ def open_shards(folder: pathlib.Path) -> Iterator[Shards]:
     tensors: dict[str, tuple[str, Any]] = {}
     for file in names:
       opened = stack.enter_context(_opened(folder / file))
-      for name in opened.keys():  # noqa: SIM118 (it isn't a mapping)
+      for name in opened.keys():  # noqa: SIM118 (`opened` isn't a mapping)
         if name in tensors:
           raise UserError(
-            f"{name} is in {tensors[name][0]} too.", where=str(folder / file)
+            f"{name} is in {tensors[name][0]}, too.", where=str(folder / file)
           )
         tensors[name] = file, opened
     if index:
@@ -83,7 +88,7 @@ def open_shards(folder: pathlib.Path) -> Iterator[Shards]:
 
 
 def _index(folder):
-  """Tensor -> file, {} for a single file."""
+  """Name of a tensor -> name of its file; {} for a single file."""
   path = folder / INDEX
   if not path.is_file():
     if (folder / SINGLE).is_file():
@@ -113,18 +118,18 @@ def _index(folder):
 def _opened(path):
   if not path.is_file():
     raise UserError(
-      "the index names this file, and it isn't there.",
+      "the index names this file, but it doesn't exist.",
       where=str(path),
       remedy="Copy or download the checkpoint again.",
     )
   try:
     opened = safetensors.safe_open(str(path), framework="numpy")
-  except Exception as error:  # safetensors has an exception of its own
+  except Exception as error:  # safetensors raises an exception of its own
     size = path.stat().st_size
     raise UserError(
       f"the file ({size} bytes) can't be read: {error}.",
       where=str(path),
-      remedy="It may be cut short: copy or download it again.",
+      remedy="The file may be cut short: copy or download it again.",
     ) from None
   with opened as file:
     yield file
@@ -138,8 +143,8 @@ def _check_index(folder, index, held):
     said = [
       f"{verb}: {listed(names)}"
       for verb, names in (
-        ("not in the files that it names", lacking),
-        ("in the files, not in the index", more),
+        ("not in the files that the index names", lacking),
+        ("in the files, but not in the index", more),
       )
       if names
     ]
@@ -147,7 +152,7 @@ def _check_index(folder, index, held):
 
 
 def listed(names: Any, most: int = 8) -> str:
-  """Some names, and how many more there are."""
+  """At most `most` of the names, and how many more there are."""
   names = sorted(names)
   more = f" and {len(names) - most} more" if len(names) > most else ""
   return ", ".join(names[:most]) + more
@@ -157,18 +162,19 @@ def not_finite(x: np.ndarray, dtype: str = "") -> int:
   """How many values of an array are NaN or infinite.
 
   Args:
-    x: of a type with a sign, exponent and fraction.
-    dtype: that it will have; what is too large for float16 counts, too.
+    x: an array of floats.
+    dtype: dtype that the array will be cast to. If it is float16, values that
+      are too large for float16 count, too.
   """
   flat, count = np.ascontiguousarray(x).reshape(-1), 0
   narrower = dtype == "float16" and x.dtype != np.float16
-  for start in range(0, flat.size, 2**16):  # a cache holds such a part
+  for start in range(0, flat.size, 2**16):  # a CPU cache holds such a part
     part = flat[start : start + 2**16]
     if narrower:
       bad = ~(np.abs(part.astype(np.float32)) <= _LARGEST_HALF)
     elif x.itemsize > 2:
       bad = ~np.isfinite(part)
-    else:  # an exponent of ones alone; numpy is slow with bfloat16 itself
+    else:  # all bits of the exponent are 1; numpy itself is slow with bfloat16
       ones = np.uint16(0x7C00 if x.dtype == np.float16 else 0x7F80)
       bad = (part.view(np.uint16) & ones) == ones
     if bad.any():

@@ -1,4 +1,4 @@
-"""Which tensors a checkpoint has, and where each lies in the parameters."""
+"""Which tensors a checkpoint has, and where parameters are in the tensors."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -30,7 +30,7 @@ _MLP = {
   "up_bias": "mlp.up_proj.bias",
   "down_bias": "mlp.down_proj.bias",
 }
-# By where norms stand.
+# norm_position -> name of a norm -> its tensor.
 _NORMS = {
   "pre": {
     "attn_norm": "input_layernorm.weight",
@@ -55,15 +55,16 @@ _TOP = {
 
 
 class TensorScheme(NamedTuple):
-  """How a family's files name and hold things.
+  """How a family's files name and store parameters.
 
   Attributes:
-    layer: what precedes the names of a layer.
-    names: of a layer's parameters, where they differ from Llama's; "{}" stands
-      for the expert.
-    fused: several of ours in one tensor, their outputs one after another.
-    top: names outside of layers.
-    inputs_first: matrices are [inputs, outputs], as ours.
+    layer: prefix of the names of a layer's tensors; "{}" stands for the layer.
+    names: parameter of a layer -> tensor, where it differs from Llama's; "{}"
+      stands for the expert.
+    fused: tensor -> the parameters that it holds, outputs one after another.
+    top: parameter outside of layers -> tensor.
+    inputs_first: whether the files' matrices are [inputs, outputs], as ours
+      are.
   """
 
   layer: str = "model.layers.{}."
@@ -127,15 +128,15 @@ _SCHEMES = {
 
 
 class Place(NamedTuple):
-  """Where a parameter, or a layer or an expert of it, lies in a file.
+  """Where a parameter (of a layer, of an expert) is in the files.
 
   Attributes:
-    name: of the tensor; "{}" stands for the layer, and for the expert.
-    stack: how many layers and experts there are; () outside of layers.
-    start: its first output in the tensor.
-    inner: axes of the parameter that are inputs; 0 for a vector.
-    shape: of its part of the tensor.
-    transposed: whether a matrix is [outputs, inputs] there.
+    name: name of the tensor; "{}" stands for the layer, and for the expert.
+    stack: numbers of layers and of experts; () outside of layers.
+    start: index of the parameter's first output in the tensor.
+    inner: number of the parameter's axes that are inputs; 0 for a vector.
+    shape: shape of the parameter's part of the tensor.
+    transposed: whether a matrix is [outputs, inputs] in the file.
   """
 
   name: str
@@ -147,17 +148,17 @@ class Place(NamedTuple):
 
   @property
   def outputs(self) -> int:
-    """The tensor's axis that outputs lie along."""
+    """The tensor's axis that outputs are on."""
     return 0 if self.transposed else len(self.shape) - 1
 
   def names(self) -> Iterator[tuple[tuple[int, ...], str]]:
-    """Index in the parameter, and name, of each tensor."""
+    """Yields each tensor's index in the stacked parameter, and its name."""
     for index in itertools.product(*map(range, self.stack)):
       yield index, self.name.format(*index)
 
 
 def places(c: ModelConfig, specs) -> dict[str, Place]:
-  """Path -> place of every parameter."""
+  """Path of each parameter -> its place in the files."""
   family = family_of(c)
   scheme = _SCHEMES.get(family, TensorScheme())
   names = {**_ATTENTION, **_MLP, **_NORMS[c.norm_position], **scheme.names}
@@ -192,7 +193,7 @@ def places(c: ModelConfig, specs) -> dict[str, Place]:
 
 
 def _is_matrix(path):
-  """Whether a layer's parameter is one, rather than a norm or a bias."""
+  """Whether a layer's parameter is a matrix, rather than a norm or a bias."""
   return not (
     path.endswith(("norm", "bias")) or path in ("bq", "bk", "bv", "bo")
   )
@@ -208,7 +209,7 @@ def _place(name, shape, stack, inner, start, transposed):
 
 
 def tensors(c: ModelConfig, specs) -> dict[str, tuple[int, ...]]:
-  """Name -> shape of every tensor of a checkpoint."""
+  """Name of each tensor of a checkpoint -> its shape."""
   shapes: dict[str, tuple[int, ...]] = {}
   for place in places(c, specs).values():
     axis = place.outputs

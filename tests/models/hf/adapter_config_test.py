@@ -83,15 +83,17 @@ def test_ranks_are_those_of_the_tensors(tmp_path):
   }
   folder = _write(tmp_path / "a", tensors, rank_pattern={"1.self_attn.*": 4})
   assert _factors(folder) == [4, 4]  # twice the columns, half the factor
-  _refused(_write(tmp_path / "a", tensors), "layers.1", "rank 4", "it is 2")
+  _refused(_write(tmp_path / "a", tensors), "layers.1", "rank 4", "says 2")
   both = {"layers.1": 4, ".*q_proj": 3, "1.self_attn.q_proj": 4}
-  _refused(_write(tmp_path / "a", tensors, rank_pattern=both), "it is 3")
-  _refused(_write(tmp_path / "a", r=None), "rank 2", "it is 8")  # PEFT's own
+  _refused(_write(tmp_path / "a", tensors, rank_pattern=both), "says 3")
+  _refused(_write(tmp_path / "a", r=None), "rank 2", "says 8")  # PEFT's own
 
 
 def test_a_part_that_the_settings_ask_for_is_missing(tmp_path):
   folder = _write(tmp_path / "a", use_dora=True)
-  _refused(folder, "lora_A, lora_B, lora_magnitude_vector", "saved with it")
+  _refused(
+    folder, "lora_A, lora_B, lora_magnitude_vector", "saved with this file"
+  )
 
 
 @pytest.mark.parametrize("outputs", [7, 16, 32])
@@ -120,7 +122,7 @@ def test_shapes_are_equal_on_both_sides(outputs, tmp_path):
     ({"target_parameters": ["experts.gate_up_proj"]}, "target_parameters"),
     ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
     ({"trainable_token_indices": [1]}, "trainable_token_indices"),
-    ({"alora_invocation_tokens": [1]}, "acts on some tokens alone"),
+    ({"alora_invocation_tokens": [1]}, "acts only on some tokens"),
     ({"kasa_config": {"beta": 1}}, "kasa_config"),
     ({"peft_type": "ADALORA"}, "'ADALORA'"),
     ({"use_something_new": 1}, "use_something_new, which jalign doesn't know"),
@@ -138,9 +140,15 @@ def test_shapes_are_equal_on_both_sides(outputs, tmp_path):
     ({"alpha_pattern": ["q_proj"]}, "alpha_pattern is ['q_proj']"),
     ({"alpha_pattern": {"q_proj": -1}}, "alpha_pattern of q_proj is -1"),
     ({"rank_pattern": {"q_proj": "2"}}, "rank_pattern of q_proj is '2'"),
-    ({"alpha_pattern": {"(?=q)q_proj": 1}}, "no regular expression"),
-    ({"alpha_pattern": {"a{99999999}": 1}}, "no regular expression"),
-    ({"target_modules": ["q_proj", "k_proj"]}, "no change of"),
+    (
+      {"alpha_pattern": {"(?=q)q_proj": 1}},
+      "a regular expression that can be read",
+    ),
+    (
+      {"alpha_pattern": {"a{99999999}": 1}},
+      "a regular expression that can be read",
+    ),
+    ({"target_modules": ["q_proj", "k_proj"]}, "has no change"),
   ],
 )
 def test_settings_that_change_what_is_computed(settings, said, tmp_path):

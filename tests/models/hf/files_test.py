@@ -120,9 +120,9 @@ def test_an_index_that_is_wrong(tmp_path):
     (several / INDEX).write_text(text)
 
   write(index["weight_map"] | {first: files[1]})
-  _refused(several, INDEX, "not in the files that it names", first)
+  _refused(several, INDEX, "not in the files that the index names", first)
   write(index["weight_map"] | {first: "nowhere.safetensors"})
-  _refused(several, "nowhere.safetensors", "isn't there")
+  _refused(several, "nowhere.safetensors", "doesn't exist")
   write(index["weight_map"] | {first: "../out.safetensors"})
   _refused(several, INDEX, "weight_map")
   (several / INDEX).write_text("[")
@@ -189,7 +189,7 @@ def test_an_export_is_whole_or_not_there(tmp_path, monkeypatch):
       hf.save(params, config, target)
   assert [p.name for p in tmp_path.iterdir()] == ["qwen3"]
   hf.save(params, config, target)
-  with pytest.raises(UserError, match="there already"):
+  with pytest.raises(UserError, match="already exists"):
     hf.save(params, config, target)
 
 

@@ -9,6 +9,7 @@ LAYERS = {
   "types": 0,
   "sharding": 0,
   "errors": 0,
+  "glossary": 0,
   "files": 0,
   "hosts": 0,
   "products": 0,

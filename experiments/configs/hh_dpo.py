@@ -54,7 +54,7 @@ def get_config() -> ConfigDict:
   c.sft = base.stage(dict(name="sft"), epochs=4)
   c.sft.eval_every = 66
   c.sft.save_every = 66
-  c.sft.select = "eval/nll_per_token"
+  c.sft.select = "eval/nll_nats_per_token"
   c.sft.optimizer.learning_rate = 2e-3
   c.sft.optimizer.weight_decay = 0.1
   c.sft.optimizer.warmup_steps = 20

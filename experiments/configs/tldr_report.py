@@ -12,6 +12,7 @@ from jalign.experiment.tables import interval, percent
 from jalign.pages import Figure, Section, Table, plot_cycle, plot_frontier
 
 MEASURES = ("grammatical %", "true clauses %", "words")  # shown first
+KL, WINS = "samples/kl_k1_nats", "samples/win_rate"
 CYCLE = ("complete plain", "complete sourced", "all but one sourced")
 
 
@@ -19,8 +20,8 @@ def sections(outcome: Outcome) -> list[Section]:
   """Returns the sections, in order; of another config the frontier alone."""
   rows, matrix = outcome.rows, outcome.matrix
   shown = matrix is not None and set(world.SHOWN) <= set(matrix.names)
-  needed = {*MEASURES, "gold reward"}
-  measured = all(needed <= set(row["measures"]) for row in rows)
+  needed = {f"measures/{name}" for name in (*MEASURES, "gold reward")}
+  measured = all(needed <= set(row) for row in rows)
   if not rows or not shown or not measured:
     return frontier(outcome)
   parts = [_what(outcome), _cycle(outcome)]
@@ -30,7 +31,7 @@ def sections(outcome: Outcome) -> list[Section]:
 
 
 def _what(outcome: Outcome) -> Section:
-  rows = [row for row in outcome.rows if "win_rate" in row]
+  rows = [row for row in outcome.rows if WINS in row]
   base = outcome.rows[0]
   text = (
     "A post tells who did what; cue words (importantly, notably, surprisingly,"
@@ -57,9 +58,9 @@ def _what(outcome: Outcome) -> Section:
         [
           (
             row["name"],
-            percent(row["win_rate"]) if "win_rate" in row else "",
-            interval(row["kl"]) if "kl" in row else "",
-            *(f"{row['measures'][name]['mean']:.1f}" for name in MEASURES),
+            percent(row[WINS]) if WINS in row else "",
+            interval(row[KL]) if KL in row else "",
+            *(f"{row[f'measures/{name}']['mean']:.1f}" for name in MEASURES),
             *_worst(outcome, row["name"]),
           )
           for row in (base, *rows)
@@ -189,8 +190,8 @@ def _reward(outcome: Outcome) -> list[Section]:
   """Gold reward against KL: a judge that nobody was trained on."""
   points = {}
   for row in outcome.rows:
-    gold = row["measures"]["gold reward"]
-    kl = row.get("kl", {"mean": 0.0, "low": 0.0, "high": 0.0})
+    gold = row["measures/gold reward"]
+    kl = row.get(KL, {"mean": 0.0, "low": 0.0, "high": 0.0})
     half = (kl["high"] - kl["low"]) / 2
     points[row["name"]] = (
       *(kl["mean"], half),

@@ -265,7 +265,7 @@ def table(studies: list[Study]) -> str:
             f"{NAMES[s.name]}, {label}",
             what,
             rate(likelihood.ranking_accuracy(scores, groups)),
-            rate(likelihood.normalized_ranking_accuracy(scores, groups)),
+            rate(likelihood.ranking_accuracy_per_token(scores, groups)),
             ""
             if first
             else rate(likelihood.reward_accuracy(scores, s.ref[part], groups)),

@@ -1,6 +1,6 @@
 """What is logged of a set of pairs: a few named numbers of arrays by pair.
 
-A name says its unit: nats, bits, tokens; a share or an accuracy is in [0, 1].
+Names and units are rows of `jalign.glossary`.
 """
 
 from collections.abc import Mapping
@@ -75,11 +75,11 @@ def realised_panel(
   """
   case = np.asarray(case_of(jnp.asarray(chosen), jnp.asarray(rejected)))
   panel = {
-    "realised/chosen_change_nats": _mean(chosen),
-    "realised/rejected_change_nats": _mean(rejected),
-  } | {f"realised/{k}": v for k, v in shares(case).items()}
+    "chosen_change_nats": _mean(chosen),
+    "rejected_change_nats": _mean(rejected),
+  } | shares(case)
   if expected is not None:
-    panel["realised/as_forecast_share"] = _mean(case == np.asarray(expected))
+    panel["as_forecast_share"] = _mean(case == np.asarray(expected))
   return panel
 
 
@@ -106,8 +106,8 @@ def likelihood_panel(
     scores.rejected / np.maximum(scores.rejected_tokens, 1)
   )
   panel = {
-    "chosen_nats": _mean(scores.chosen),
-    "rejected_nats": _mean(scores.rejected),
+    "chosen_logps_nats": _mean(scores.chosen),
+    "rejected_logps_nats": _mean(scores.rejected),
     "chosen_tokens": _mean(scores.chosen_tokens),
     "rejected_tokens": _mean(scores.rejected_tokens),
     "chosen_log_ratio_nats": _mean(up),
@@ -155,7 +155,7 @@ def policy_panel(
     "top_k_entropy_bits": mean(indicators.entropy_bits),
     "top_k_entropy_renormalised_bits": mean(indicators.renormalised_bits),
     "top_k_mass": mean(indicators.mass),
-    "token_kl_nats": mean(token_kl),
+    "kl_nats_per_token": mean(token_kl),
   }
 
 

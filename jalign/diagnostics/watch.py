@@ -77,4 +77,4 @@ def watch_pairs(gradient: Nudge, hidden: Array, batch) -> Sums:
   }
   pairs = jnp.sum(batch.weights > 0).astype(jnp.float32)
   sums["pulled_share"] = (count, pairs)
-  return {f"entanglement/last_layer/{k}": v for k, v in sums.items()}
+  return {f"last_layer_{name}": value for name, value in sums.items()}

@@ -70,7 +70,7 @@ def ranking_accuracy(scores: PairScores, groups: Any = None) -> WinRate:
   return _share(scores.chosen - scores.rejected, groups)
 
 
-def normalized_ranking_accuracy(
+def ranking_accuracy_per_token(
   scores: PairScores, groups: Any = None
 ) -> WinRate:
   """The same of log-probs per token."""

@@ -35,6 +35,7 @@ from jalign.feedback import (
   reward_statistics,
 )
 from jalign.feedback.values import read
+from jalign.glossary import in_section
 from jalign.hosts import say
 from jalign.models import transformer
 from jalign.training.kinds import PAIRS
@@ -119,15 +120,16 @@ class Contest:
     assessed = self._assess(sampled_answers(samples, main))
     row |= self._measures(samples.texts, samples, assessed)
     row |= {
-      "response_tokens": float(np.mean(samples.tokens)),
-      "finished": samples.finished,
+      "samples/response_tokens": float(np.mean(samples.tokens)),
+      "samples/finished_share": samples.finished,
     }
     if before is not None:
       row["against"] = start
       if self._settings.sample.plain:
-        row["kl"] = _interval(
-          clustered_mean(samples.logps - samples.ref_logps, samples.prompt_ids)
+        kl = clustered_mean(
+          samples.logps - samples.ref_logps, samples.prompt_ids
         )
+        row["samples/kl_k1_nats"] = _interval(kl)
       row |= self._duel(samples, assessed, before)
     row["prompts"] = [prompt.text for prompt in self._prompts]
     row["samples"] = samples.texts
@@ -222,7 +224,7 @@ class Contest:
     groups = self._run.prepared.main.groups(scores.sources)
     rates = {
       "ranking_accuracy": likelihood.ranking_accuracy(scores, groups),
-      "normalized_ranking_accuracy": likelihood.normalized_ranking_accuracy(
+      "ranking_accuracy_per_token": likelihood.ranking_accuracy_per_token(
         scores, groups
       ),
     }
@@ -230,27 +232,28 @@ class Contest:
       rates["reward_accuracy"] = likelihood.reward_accuracy(
         scores, before.scores, groups
       )
-    return {name: _interval(rate) for name, rate in rates.items()}
+    return in_section(
+      "eval", {name: _interval(rate) for name, rate in rates.items()}
+    )
 
   def _measures(self, texts, samples, assessed) -> dict[str, Any]:
-    """The reward and the config's measures, and the diversity of the texts."""
+    """The config's measures, the rewards, and the diversity of the texts."""
     ids = samples.prompt_ids
     measured: dict[str, Any] = {}
     if assessed is not None:
+      measured |= reward_statistics(assessed, ids)
       for name in ("reward", "cost"):
         numbers = getattr(assessed, name)
         if numbers is not None:
           mean = clustered_mean(read(numbers, name), ids)
-          measured[name] = _interval(mean)
-      measured |= reward_statistics(assessed, ids)
-    return measured | {
-      "measures": {
-        name: _interval(_mean(name, values, ids))
-        for name, values in self._measure(samples.prompts, texts).items()
-      },
-      "distinct_1": distinct_n(texts, 1),
-      "distinct_2": distinct_n(texts, 2),
+          measured[f"{name}_mean"] = _interval(mean)
+    measured["distinct_1_share"] = distinct_n(texts, 1)
+    measured["distinct_2_share"] = distinct_n(texts, 2)
+    own = {
+      name: _interval(_mean(name, values, ids))
+      for name, values in self._measure(samples.prompts, texts).items()
     }
+    return in_section("measures", own) | in_section("samples", measured)
 
   def _duel(self, samples, assessed, before: _Judged) -> dict[str, Any]:
     """Win rate over the policy before, where there is an annotator."""
@@ -259,9 +262,9 @@ class Contest:
       return {}
     past = before.samples
     preference = compare(annotator, assessed, before.assessed)
-    duel = {"win_rate": _interval(win_rate(preference, ids))}
+    duel = {"samples/win_rate": _interval(win_rate(preference, ids))}
     if len(set(samples.tokens - past.tokens)) > 1:  # or there is no effect
-      duel["length_adjusted"] = _interval(
+      duel["samples/win_rate_length_adjusted"] = _interval(
         length_adjusted(preference, samples.tokens, past.tokens, ids)
       )
     return duel

@@ -1,6 +1,5 @@
 """Held-out metrics while a stage trains, and the best of its states."""
 
-import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -26,6 +25,7 @@ from jalign.feedback import (
   compare,
   reward_statistics,
 )
+from jalign.glossary import in_section
 from jalign.losses.kl import k1, k3
 from jalign.training import metrics
 from jalign.training.checkpoint import Checkpoints
@@ -37,18 +37,15 @@ from jalign.types import Model, Params
 
 Measure = Callable[[Params], dict[str, float]]
 
-ONLINE_METRICS = (
-  "eval/win_rate",
-  "eval/kl",
-  "eval/response_tokens",
-  "eval/finished",
-)
 
-
-def online_metrics(judge: Judge) -> tuple[str, ...]:
-  """Names of what `measure_wins` always measures."""
-  names = [name for name in ("reward", "cost") if getattr(judge, name)]
-  return (*ONLINE_METRICS, *(f"eval/{name}_mean" for name in names))
+def sample_metrics(judge: Judge, settings: SamplerSettings) -> tuple[str, ...]:
+  """Names of what `measure_samples` always measures with a judge."""
+  names = ["response_tokens", "finished_share", "distinct_2_share", "win_rate"]
+  names += ["kl_k1_nats", "kl_k3_nats"] if settings.plain else []
+  names += [
+    f"{name}_mean" for name in ("reward", "cost") if getattr(judge, name)
+  ]
+  return tuple(f"samples/{name}" for name in names)
 
 
 def check_select(stage: StageSettings, measured: Sequence[str]) -> None:
@@ -87,7 +84,7 @@ def measure_loss(
       jax.device_get(evaluate(params, place(b.data, mesh), ref_params))
       for b in follow(batches, "held-out loss", "batch")
     ]
-    return {f"eval/{k}": v for k, v in metrics.combine(sums).items()}
+    return in_section("eval", metrics.combine(sums))
 
   return measure
 
@@ -108,67 +105,6 @@ def loss_metrics(
   return sorted(f"eval/{name}" for name in sums)
 
 
-def measure_wins(
-  prepared: Prepared,
-  model: Model,
-  judge: Judge,
-  settings: SamplerSettings,
-  ref_params: Params,
-  seed: int,
-) -> Measure:
-  """Win rate of sampled responses over the reference's, on held-out prompts.
-
-  Args:
-    prepared: the data.
-    model: functions of both policies.
-    judge: who compares.
-    settings: how many prompts and how to draw.
-    ref_params: the reference; it is sampled once.
-    seed: of the policy's draws, the same at every step; the reference has a
-      stream of its own.
-  """
-  prompts = prepared.main.sample_prompts(
-    settings.eval_prompts or settings.prompts
-  )
-  draw = lambda params, seed: sample_texts(
-    model,
-    params,
-    prepared.tokenizer,
-    prompts,
-    settings,
-    seed=seed,
-    ref_params=ref_params,
-    keep_tokens=judge.reads_tokens,
-    description="held-out samples",
-  )
-  reference: list[Assessed] = []
-
-  def assessed(samples: SampledTexts) -> Assessed:
-    return assess(judge, sampled_answers(samples, prepared.main))
-
-  def measure(params: Params) -> dict[str, float]:
-    if not reference:
-      past = draw(ref_params, stream(seed, "reference"))
-      reference.append(assessed(past))
-    samples = draw(params, seed)
-    judged = assessed(samples)
-    preference = compare(judge, judged, reference[0])
-    rewards = reward_statistics(judged, samples.prompt_ids)
-    values = (
-      win_rate(preference, samples.prompt_ids).win_rate,
-      float(np.mean(samples.logps - samples.ref_logps))
-      if settings.plain
-      else float("nan"),
-      float(np.mean(samples.tokens)),
-      samples.finished,
-    )
-    return dict(zip(ONLINE_METRICS, values)) | {
-      f"eval/{name}": value for name, value in rewards.items()
-    }
-
-  return measure
-
-
 def measure_samples(
   prepared: Prepared,
   model: Model,
@@ -178,23 +114,24 @@ def measure_samples(
   reference: Params,
   count: int,
   seed: int,
-) -> Callable[[Params], dict[str, float]]:
-  """`params -> values` of responses to `count` held-out prompts, one each.
+) -> Measure:
+  """`params -> values` of responses to held-out prompts.
 
   KL is that of whole responses to the start, estimated on the samples: k1
-  without bias, k3 without bias and never negative.
+  without bias, k3 without bias and never negative. Both are left out where the
+  settings draw from another distribution than the policy's own.
 
   Args:
     prepared: the data.
     model: functions of both policies.
     judge: judges against the start's responses; None for no win rate.
     measures: what else is measured on samples.
-    settings: how to draw.
-    reference: what the stage starts from.
+    settings: how to draw, and how many responses to each prompt.
+    reference: what the stage starts from; it is sampled once.
     count: prompts.
-    seed: of the draws.
+    seed: of the policy's draws, the same at every step; the reference has a
+      stream of its own.
   """
-  settings = dataclasses.replace(settings, per_prompt=1)
   prompts = prepared.main.sample_prompts(count)
   draw = lambda params, seed: sample_texts(
     model,
@@ -205,32 +142,39 @@ def measure_samples(
     seed=seed,
     ref_params=reference,
     keep_tokens=judge is not None and judge.reads_tokens,
-    description="samples of diagnostics",
+    description="held-out samples",
   )
   others: list[Assessed] = []
+
+  def judged(samples: SampledTexts) -> dict[str, float]:
+    if judge is None:
+      return {}
+    assessed = lambda x: assess(judge, sampled_answers(x, prepared.main))
+    if not others:
+      others.append(assessed(draw(reference, stream(seed, "reference"))))
+    mine = assessed(samples)
+    wins = compare(judge, mine, others[0])
+    return {
+      "win_rate": win_rate(wins, samples.prompt_ids).win_rate,
+      **reward_statistics(mine, samples.prompt_ids),
+    }
 
   def measure(params: Params) -> dict[str, float]:
     samples = draw(params, seed)
     values = {
-      "samples/tokens": float(np.mean(samples.tokens)),
-      "samples/finished_share": samples.finished,
-      "samples/distinct_2": distinct_n(samples.texts, 2),
+      "response_tokens": float(np.mean(samples.tokens)),
+      "finished_share": samples.finished,
+      "distinct_2_share": distinct_n(samples.texts, 2),
     }
     if settings.plain:
       both = jnp.asarray(samples.logps), jnp.asarray(samples.ref_logps)
-      values["samples/kl_k1_nats"] = float(jnp.mean(k1(*both)))
-      values["samples/kl_k3_nats"] = float(jnp.mean(k3(*both)))
-    if judge is not None:
-      assessed = lambda x: assess(judge, sampled_answers(x, prepared.main))
-      if not others:
-        others.append(assessed(draw(reference, stream(seed, "reference"))))
-      judged = assessed(samples)
-      wins = compare(judge, judged, others[0])
-      values["samples/win_rate"] = win_rate(wins, samples.prompt_ids).win_rate
-      rewards = reward_statistics(judged, samples.prompt_ids)
-      values |= {f"samples/{name}": value for name, value in rewards.items()}
+      values["kl_k1_nats"] = float(jnp.mean(k1(*both)))
+      values["kl_k3_nats"] = float(jnp.mean(k3(*both)))
+    values |= judged(samples)
     more = measures(samples.prompts, samples.texts)
-    return values | {f"samples/{k}": float(np.mean(v)) for k, v in more.items()}
+    return in_section("samples", values) | in_section(
+      "measures", {name: float(np.mean(value)) for name, value in more.items()}
+    )
 
   return measure
 
@@ -241,6 +185,7 @@ class Evaluation:
   Args:
     measure: params to held-out metrics.
     stage: its settings: the metric and its mode.
+    sections: of the metrics that are measured.
     folder: of the stage, with the metrics so far.
     best: where the best state goes, None where the stage doesn't select.
     meta: kept beside the best state, as beside every other.
@@ -250,12 +195,13 @@ class Evaluation:
     self,
     measure: Measure,
     stage: StageSettings,
+    sections: Sequence[str],
     folder: pathlib.Path,
     best: Checkpoints | None,
     meta: Mapping[str, Any],
   ):
     self._measure, self._stage, self._best = measure, stage, best
-    self._meta = meta
+    self._meta, self._sections = meta, frozenset(sections)
     self._metrics = folder / "metrics.jsonl"
     self._past: list[tuple[int, dict[str, float]]] | None = None
 
@@ -280,11 +226,14 @@ class Evaluation:
     if self._past is None:
       rows = metrics.read_jsonl(self._metrics) if self._metrics.exists() else []
       measured = [
-        (row["step"], {k: v for k, v in row.items() if k.startswith("eval/")})
+        (row["step"], {k: v for k, v in row.items() if self._own(k)})
         for row in rows
       ]
       self._past = [(step, values) for step, values in measured if values]
     return self._past
+
+  def _own(self, name: str) -> bool:
+    return name.partition("/")[0] in self._sections
 
   def last(self, step: int) -> dict[str, float]:
     """The metrics measured at a step, by name; {} where none were."""

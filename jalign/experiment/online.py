@@ -13,8 +13,8 @@ from jalign.experiment.data.dataset import Dataset
 from jalign.experiment.held_out import (
   Measure,
   check_select,
-  measure_wins,
-  online_metrics,
+  measure_samples,
+  sample_metrics,
 )
 from jalign.experiment.loss import BoundLoss
 from jalign.experiment.params import trainable_of
@@ -117,14 +117,16 @@ def prepare_of(given, stage, model, whole, ref_params, table):
 
 
 def measure_of(run: Run, stage: StageSettings, assembly, params) -> Measure:
-  """Win rate over the start on held-out prompts."""
+  """What responses to held-out prompts are like, and win over the start."""
   assert run.annotator is not None  # check_stage saw to it
-  return measure_wins(
+  return measure_samples(
     run.prepared,
     assembly.model,
     run.annotator,
+    run.measures,
     run.sample,
     params,
+    run.sample.eval_prompts or run.sample.prompts,
     stream(run.seed, "held out", stage.name),
   )
 
@@ -145,6 +147,12 @@ def check(
         where=f"{at}.{key}",
         remedy=f"Set it to {off}.",
       )
+  if stage.diagnostics.samples:
+    raise UserError(
+      "every evaluation of an online stage measures held-out samples.",
+      where=f"{at}.diagnostics.samples",
+      remedy="Leave it out, and set config.sample.eval_prompts and eval_every.",
+    )
   judged = "config.annotator.function"
   if run.annotator is None:
     raise UserError(
@@ -176,7 +184,7 @@ def check(
       remedy=f"Choose a multiple of {ways}.",
     )
   _try_out(run, stage, algorithm, loss)
-  check_select(stage, online_metrics(run.annotator))
+  check_select(stage, sample_metrics(run.annotator, run.sample))
 
 
 def _try_out(run, stage, algorithm, loss) -> None:

@@ -17,6 +17,7 @@ from jalign.experiment.data.dataset import Dataset
 from jalign.experiment.data.prepare import Prepared, place
 from jalign.experiment.loss import BoundLoss, beta_of
 from jalign.files import write_whole
+from jalign.glossary import in_section
 from jalign.hosts import once, say
 from jalign.logprobs import sequence_logprobs, token_kl
 from jalign.training import loop
@@ -151,22 +152,22 @@ class PairProbe:
     scores = self._pair_scores(logps)
     measured: dict[str, float] = {}
     arrays: dict[str, Any] = {"step": step, "sources": self.sources}
-    for name, which in (("policy", scores), ("reference", self._reference)):
-      arrays[f"{name}_chosen_nats"] = which.chosen
-      arrays[f"{name}_rejected_nats"] = which.rejected
-    arrays["tokens"] = self._lengths
+    for prefix, which in (("", scores), ("ref_", self._reference)):
+      arrays[f"{prefix}chosen_logps_nats"] = which.chosen
+      arrays[f"{prefix}rejected_logps_nats"] = which.rejected
+    arrays["chosen_tokens"], arrays["rejected_tokens"] = self._lengths.T
     if settings.likelihood:
       panel = diagnostics.likelihood_panel(scores, self._reference, self._beta)
-      measured |= {f"likelihood/{k}": v for k, v in panel.items()}
+      measured |= in_section("likelihood", panel)
     if settings.policy:
       top, kl = jax.device_get(
         self._indicators(state.params, self._frozen, self._rows, self._start)
       )
       panel = diagnostics.policy_panel(top, kl, self._mask)
-      measured |= {f"policy/{k}": v for k, v in panel.items()}
+      measured |= in_section("policy", panel)
     if self._exact:
-      panel, more = self._realised(step, state, logps)
-      measured |= {f"entanglement/{k}": v for k, v in panel.items()}
+      values, more = self._realised(step, state, logps)
+      measured |= values
       arrays |= more
     _store(self._path, arrays)
     return measured
@@ -202,24 +203,26 @@ class PairProbe:
     }
 
   def _realised(self, step, state, logps):
-    """(panel, arrays by pair) of the last step, and of the state before it."""
+    """(metrics, arrays by pair) of the last step and the state before it."""
     before = self._before
     if before is None or before.step != step:  # nothing has been changed yet
       before = None
       products, forecasts = self._entanglement(state)
     else:
       products, forecasts = before.products, before.forecasts
-    panel = diagnostics.entanglement_panel(products, forecasts)
+    values = in_section(
+      "entanglement", diagnostics.entanglement_panel(products, forecasts)
+    )
     arrays: dict[str, Any] = {"cosine": products.cosine()}
     if forecasts is not None:
       arrays["cosine_threshold"] = forecasts["all"].cosine_threshold
       arrays["case"] = forecasts["all"].case
     if before is not None:
-      arrays["change_nats"] = moved = (logps - before.logps).reshape(-1, 2)
-      panel |= diagnostics.realised_panel(
-        moved[:, 0], moved[:, 1], arrays.get("case")
-      )
-    return panel, arrays
+      up, down = (logps - before.logps).reshape(-1, 2).T
+      arrays["chosen_change_nats"], arrays["rejected_change_nats"] = up, down
+      panel = diagnostics.realised_panel(up, down, arrays.get("case"))
+      values |= in_section("realised", panel)
+    return values, arrays
 
 
 def _pulls_are_known(dataset: Dataset, loss: BoundLoss) -> bool:

@@ -21,6 +21,7 @@ class Regime(NamedTuple):
       shardings, whole) -> Stepping`; `whole` makes a policy of what is trained.
     measure_of: `(run, stage, assembly, start's parameters) -> Measure`, of the
       held-out part.
+    measured: sections of these metrics.
     check: `(run, stage, loss, dataset)`; raises UserError where a setting makes
       no sense in this regime.
   """
@@ -31,6 +32,7 @@ class Regime(NamedTuple):
   prepare_of: Callable[..., Any]
   stepping_of: Callable[..., Stepping]
   measure_of: Callable[..., Any]
+  measured: tuple[str, ...]
   check: Callable[..., None]
 
 
@@ -41,6 +43,7 @@ OFFLINE = Regime(
   offline.prepare_of,
   offline.stepping_of,
   offline.measure_of,
+  ("eval",),
   offline.check,
 )
 ONLINE = Regime(
@@ -50,6 +53,7 @@ ONLINE = Regime(
   online.prepare_of,
   online.stepping_of,
   online.measure_of,
+  ("samples", "measures"),
   online.check,
 )
 

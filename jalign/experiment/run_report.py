@@ -11,6 +11,7 @@ from jalign.experiment.data.prepare import Prepared
 from jalign.experiment.sampling import SampledTexts
 from jalign.experiment.tables import (
   ACCURACIES,
+  MEANS,
   headline,
   results,
   sampled,
@@ -29,36 +30,38 @@ from jalign.pages.report import (
 from jalign.pages.style import Looks
 from jalign.training.metrics import read_jsonl
 
-# What a stage's curves show, where it was measured; the units are in metric
-# names nowhere else.
+# Titles of a stage's curves, which are drawn where they were measured.
 CURVES = {
-  "loss": "loss",
+  "train/loss": "loss",
   "eval/loss": "held-out loss",
-  "nll_per_token": "negative log-likelihood (nats/token)",
-  "eval/nll_per_token": "held-out NLL (nats/token)",
-  "margin": "margin of log-ratios (nats)",
-  "reward_accuracy": "reward accuracy (training)",
+  "train/nll_nats_per_token": "negative log-likelihood (nats/token)",
+  "eval/nll_nats_per_token": "held-out NLL (nats/token)",
+  "train/margin_nats": "margin of log-ratios (nats)",
+  "train/reward_accuracy": "reward accuracy (training)",
   "eval/reward_accuracy": "held-out reward accuracy",
-  "chosen_log_ratio": "chosen log pi/ref (nats)",
-  "rejected_log_ratio": "rejected log pi/ref (nats)",
-  "eval/win_rate": "held-out win rate over the start",
-  "eval/kl": "held-out KL to the start (nats)",
-  "reward_mean": "reward of samples, mean",
-  "eval/reward_mean": "held-out reward of samples, mean",
-  "reward_std": "reward of samples, sd",
-  "eval/reward_std": "held-out reward of samples, sd",
-  "reward_std_within_prompt": "reward, sd within a prompt",
-  "cost_mean": "cost of samples, mean",
-  "eval/cost_mean": "held-out cost of samples, mean",
-  "cost_std": "cost of samples, sd",
-  "eval/cost_std": "held-out cost of samples, sd",
-  "cost_std_within_prompt": "cost, sd within a prompt",
-  "preference_certainty": "certainty of preferences, |2p - 1|",
-  "identical_pairs": "identical pairs of samples, share",
-  "win_rate_over_mixture": "win rate over the mixture (training)",
-  "response_tokens": "response length (tokens)",
-  "grad_norm": "gradient norm",
+  "train/chosen_log_ratio_nats": "chosen log pi/ref (nats)",
+  "train/rejected_log_ratio_nats": "rejected log pi/ref (nats)",
+  "samples/win_rate": "held-out win rate over the start",
+  "samples/kl_k1_nats": "held-out KL to the start (nats)",
+  "rollouts/reward_mean": "reward of samples, mean",
+  "samples/reward_mean": "held-out reward of samples, mean",
+  "rollouts/reward_std": "reward of samples, sd",
+  "samples/reward_std": "held-out reward of samples, sd",
+  "rollouts/reward_std_within_prompt": "reward, sd within a prompt",
+  "rollouts/cost_mean": "cost of samples, mean",
+  "samples/cost_mean": "held-out cost of samples, mean",
+  "rollouts/cost_std": "cost of samples, sd",
+  "samples/cost_std": "held-out cost of samples, sd",
+  "rollouts/cost_std_within_prompt": "cost, sd within a prompt",
+  "rollouts/preference_certainty": "certainty of preferences, |2p - 1|",
+  "rollouts/identical_pairs_share": "identical pairs of samples, share",
+  "rollouts/win_rate_over_mixture": "win rate over the mixture (training)",
+  "rollouts/response_tokens": "response length (tokens)",
+  "train/grad_norm": "gradient norm",
 }
+
+
+_KL, _WINS = "samples/kl_k1_nats", "samples/win_rate"
 
 
 class Outcome(NamedTuple):
@@ -180,7 +183,7 @@ def colours(outcome: Outcome) -> Looks:
 def frontier(
   outcome: Outcome, references: Mapping[str, float] | None = None
 ) -> list[Section]:
-  """Win rate against KL, with each online stage's path while it trained.
+  """Win rate against KL, with the path of each stage while it trained.
 
   KL and win rate are over the policy that a stage started from: stages from
   other policies have a plot of their own.
@@ -194,11 +197,11 @@ def frontier(
   """
   points: dict[str, dict[str, tuple[float, ...]]] = {}
   for row in outcome.rows:
-    if "kl" in row and "win_rate" in row:
+    if _KL in row and _WINS in row:
       points.setdefault(row["against"], {})[row["name"]] = (
-        row["kl"]["mean"],
-        (row["kl"]["high"] - row["kl"]["low"]) / 2,
-        *(100 * row["win_rate"][k] for k in ("mean", "low", "high")),
+        row[_KL]["mean"],
+        (row[_KL]["high"] - row[_KL]["low"]) / 2,
+        *(100 * row[_WINS][k] for k in ("mean", "low", "high")),
       )
   figures, plotted = [], outcome.folder / "plots"
   for i, (start, mine) in enumerate(points.items()):
@@ -218,9 +221,9 @@ def frontier(
     caption += " far it went for it, with 95 % intervals."
     if curves:
       caption += (
-        " A line is the path of an online stage while it trained; it ends at an"
-        " open circle beside its policy's dot, because other samples measured"
-        " the path, or an earlier state was selected."
+        " A line is the path of a stage while it trained, where samples were"
+        " measured; it ends at an open circle beside its policy's dot, because"
+        " other samples measured the path, or an earlier state was selected."
       )
     figures.append(Figure(picture, caption))
   return [Section("Frontier", figures)] if figures else []
@@ -231,22 +234,25 @@ def _paths(outcome: Outcome, names: Iterable[str]) -> dict[str, Any]:
   curves = {}
   for name in names:
     rows = read_jsonl(outcome.folder / name / "metrics.jsonl")
-    path = [r for r in rows if "eval/kl" in r]
+    path = [r for r in rows if _KL in r and _WINS in r]
     if path:
       curves[name] = (
-        [r["eval/kl"] for r in path],
-        [100 * r["eval/win_rate"] for r in path],
+        [r[_KL] for r in path],
+        [100 * r[_WINS] for r in path],
       )
   return curves
 
 
-_WITH_UNIT = {"loss": "nll_per_token", "eval/loss": "eval/nll_per_token"}
-_BARS = ("ranking_accuracy", "reward_accuracy", "win_rate")
+_WITH_UNIT = {
+  f"{section}/loss": f"{section}/nll_nats_per_token"
+  for section in ("train", "eval")
+}
+_BARS = ("eval/ranking_accuracy", "eval/reward_accuracy", _WINS)
 
 
 def _scores_said(rows) -> str:
   """What the columns of rewards and costs are, where there are some."""
-  names = [n for n in ("reward", "cost") if any(n in row for row in rows)]
+  names = [n for key, n in MEANS.items() if any(key in row for row in rows)]
   if not names:
     return ""
   name = " and ".join(names)

@@ -1,6 +1,7 @@
 """One stage: from parameters to better parameters, inside its folder."""
 
 import contextlib
+import dataclasses
 import pathlib
 from typing import Any, NamedTuple
 
@@ -89,7 +90,14 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     ref_params = None
 
   measure = regime_of(stage).measure_of(run, stage, assembly, params)
-  evaluate = Evaluation(lambda p: measure(policy(p)), stage, folder, best, meta)
+  evaluate = Evaluation(
+    lambda p: measure(policy(p)),
+    stage,
+    regime_of(stage).measured,
+    folder,
+    best,
+    meta,
+  )
   probes = make_probes(
     probe_data(run.prepared, stage) if stage.diagnostics.probes else None,
     _samples(run, stage, assembly.model, params),
@@ -165,7 +173,7 @@ def _writers(run: Run, stage: StageSettings, folder: pathlib.Path):
 
 
 def _samples(run: Run, stage: StageSettings, model, params):
-  """What is measured of held-out samples, None for nothing."""
+  """What is measured of held-out samples, one a prompt; None for nothing."""
   count = stage.diagnostics.samples
   if not count:
     return None
@@ -175,7 +183,7 @@ def _samples(run: Run, stage: StageSettings, model, params):
     model,
     run.annotator,
     run.measures,
-    run.sample,
+    dataclasses.replace(run.sample, per_prompt=1),
     params,
     count,
     seed,

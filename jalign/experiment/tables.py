@@ -8,52 +8,54 @@ from jalign.pages.report import Table
 Rows = Sequence[Mapping[str, Any]]
 
 ACCURACIES = (
-  ("ranking_accuracy", "ranking accuracy"),
-  ("normalized_ranking_accuracy", "per-token ranking accuracy"),
-  ("reward_accuracy", "reward accuracy over its start"),
-  ("win_rate", "win rate over its start"),
-  ("length_adjusted", "length-adjusted win rate"),
+  ("eval/ranking_accuracy", "ranking accuracy"),
+  ("eval/ranking_accuracy_per_token", "per-token ranking accuracy"),
+  ("eval/reward_accuracy", "reward accuracy over its start"),
+  ("samples/win_rate", "win rate over its start"),
+  ("samples/win_rate_length_adjusted", "length-adjusted win rate"),
 )
 
 # What a judge says of sampled responses: means with their intervals, standard
 # deviations over all, and among those of a prompt.
 SCORES = (
-  ("reward", "reward"),
-  ("reward_std", "sd of the reward"),
-  ("reward_std_within_prompt", "sd within a prompt"),
-  ("cost", "cost"),
-  ("cost_std", "sd of the cost"),
-  ("cost_std_within_prompt", "sd of the cost within a prompt"),
+  ("samples/reward_mean", "reward"),
+  ("samples/reward_std", "sd of the reward"),
+  ("samples/reward_std_within_prompt", "sd within a prompt"),
+  ("samples/cost_mean", "cost"),
+  ("samples/cost_std", "sd of the cost"),
+  ("samples/cost_std_within_prompt", "sd of the cost within a prompt"),
 )
+MEANS = {"samples/reward_mean": "reward", "samples/cost_mean": "cost"}
 
 
 def headline(rows: Rows) -> str:
   """A sentence or two: what each policy won, or how well it ranks."""
-  judged = [row for row in rows if "win_rate" in row]
+  judged = [row for row in rows if "samples/win_rate" in row]
   if judged:
     wins = [
-      f"{row['name']} {percent(row['win_rate'])} over {row['against']}"
+      f"{row['name']} {percent(row['samples/win_rate'])} over {row['against']}"
       for row in judged
     ]
     text = f"Held-out win rates: {', '.join(wins)}."
-    for name in ("reward", "cost"):
+    for key, name in MEANS.items():
       means = [
-        f"{row['name']} {interval(row[name])}" for row in rows if name in row
+        f"{row['name']} {interval(row[key])}" for row in rows if key in row
       ]
       text += f" Mean {name}: {', '.join(means)}." if means else ""
     return text
-  if not rows or "ranking_accuracy" not in rows[-1]:
+  ranking, reward = "eval/ranking_accuracy", "eval/reward_accuracy"
+  if not rows or ranking not in rows[-1]:
     return ""
   last = rows[-1]
   text = (
-    f"Held-out ranking accuracy {percent(rows[0]['ranking_accuracy'])} at"
-    f" {rows[0]['name']}, {percent(last['ranking_accuracy'])} after"
+    f"Held-out ranking accuracy {percent(rows[0][ranking])} at"
+    f" {rows[0]['name']}, {percent(last[ranking])} after"
     f" {last['name']}"
   )
-  if "reward_accuracy" in last:
+  if reward in last:
     text += (
       f"; reward accuracy of {last['name']} over {last['against']}"
-      f" {percent(last['reward_accuracy'])}"
+      f" {percent(last[reward])}"
     )
   return text + "."
 
@@ -78,27 +80,26 @@ def results(rows: Rows) -> Table:
 
 def sampled(rows: Rows) -> Table:
   """Table of what was measured on samples, of policies and contestants."""
-  names = list(dict.fromkeys(n for row in rows for n in row["measures"]))
-  header = ("policy", "KL", "tokens", "ended")
+  own = [key for row in rows for key in row if key.startswith("measures/")]
+  measures = list(dict.fromkeys(own))
+  header, ended = ("policy", "KL", "tokens", "ended"), "samples/finished_share"
   scores = [(k, label) for k, label in SCORES if any(k in r for r in rows)]
   return Table(
     (
       *(*header, *(label for _, label in scores)),
-      *(*names, "distinct-1", "distinct-2"),
+      *(key.removeprefix("measures/") for key in measures),
+      *("distinct-1", "distinct-2"),
     ),
     [
       (
         row["name"],
-        interval(row["kl"]) if "kl" in row else "",
-        row.get("response_tokens", ""),
-        f"{100 * row['finished']:.0f} %" if "finished" in row else "",
+        _score(row.get("samples/kl_k1_nats", "")),
+        row.get("samples/response_tokens", ""),
+        f"{100 * row[ended]:.0f} %" if ended in row else "",
         *(_score(row.get(key, "")) for key, _ in scores),
-        *(
-          interval(row["measures"][n]) if n in row["measures"] else ""
-          for n in names
-        ),
-        row["distinct_1"],
-        row["distinct_2"],
+        *(_score(row.get(key, "")) for key in measures),
+        row["samples/distinct_1_share"],
+        row["samples/distinct_2_share"],
       )
       for row in rows
     ],
@@ -111,9 +112,7 @@ def summary(row: Mapping[str, Any]) -> str:
     f"{label} {percent(row[key])}" for key, label in ACCURACIES if key in row
   ]
   parts += [
-    f"{name} {interval(row[name])}"
-    for name in ("reward", "cost")
-    if name in row
+    f"{name} {interval(row[key])}" for key, name in MEANS.items() if key in row
   ]
   return f"[{row['name']}] held out: {', '.join(parts)}"
 

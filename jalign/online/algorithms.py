@@ -49,7 +49,7 @@ class Algorithm(NamedTuple):
       measures, for the metrics and for the carry.
     ref_logps: whether the reference scores the responses when they are drawn,
       for penalties that `arrange` takes off the reward; the round then
-      measures `kl`, the mean log-ratio of the policy's responses in nats.
+      measures `rollouts/kl_k1_nats`, of the policy's own responses.
     carry: what the algorithm keeps from step to step.
     reference: `(carry, start) -> parameters`, the reference of the loss and of
       mixtures.

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jalign.errors import UserError, nearest
+from jalign.glossary import in_section
 from jalign.sharding import replicated
 from jalign.training.state import TrainState
 from jalign.types import Array, Params
@@ -25,9 +26,10 @@ class StepTaken(NamedTuple):
   Attributes:
     params: the policy's parameters after all updates of the step, as they are
       trained: of a low-rank change, the change.
-    statistics: name -> [] float32: the metrics of the round, such as
-      `reward_mean` and whatever the algorithm measures, and the means over its
-      updates of the loss's, such as `log_ratio`.
+    statistics: name -> [] float32, under the names that `metrics.jsonl` has:
+      the metrics of the round, such as `rollouts/reward_mean`; what the
+      algorithm measures, as `algorithm/NAME`; and the means over its updates of
+      the loss's, such as `train/log_ratio_nats`.
     step: [] int32 steps so far, this one included.
   """
 
@@ -138,7 +140,7 @@ def make_finish(
   def advance(old, params, step, values, sums):
     step = step + 1
     means = {name: _mean([s[name] for s in sums]) for name in sums[0]}
-    statistics = _Statistics(values | means)
+    statistics = _Statistics(values | in_section("train", means))
     new = copied(carry.next(old, StepTaken(params, statistics, step)))
     check_alike(old, new)
     wrong = [jnp.any(jnp.isnan(x)) for x in jax.tree.leaves(new)]

@@ -14,6 +14,7 @@ from jalign.data import PromptBatch
 from jalign.decode import Sampler
 from jalign.feedback import Judge, reward_statistics
 from jalign.feedback.answers import Row
+from jalign.glossary import in_section
 from jalign.online.algorithms import Algorithm
 from jalign.online.arrange import Judged
 from jalign.online.draws import (
@@ -42,8 +43,9 @@ class Round(NamedTuple):
   Attributes:
     batches: of the round's updates, as the algorithm's loss takes them.
     rollout: P * K rows, the responses of a prompt adjacent.
-    values: metrics of the round: lengths in tokens, shares, and
-      `jalign.feedback.reward_statistics` under a judge of a reward or a cost.
+    values: metrics of the round: `rollouts/...`, with
+      `jalign.feedback.reward_statistics` under a judge of a reward or a cost,
+      and `algorithm/...`, what the algorithm measures.
   """
 
   batches: tuple[Any, ...]
@@ -145,7 +147,9 @@ def make_round(
       values |= _divergence(algorithm, live, np.asarray(ratios))
 
     measured = algorithm.measure(judged)
-    values |= {name: float(value) for name, value in measured.items()}
+    values = in_section("rollouts", values) | in_section(
+      "algorithm", {name: float(value) for name, value in measured.items()}
+    )
 
     batch = algorithm.arrange(judged)
     batches = cut(batch, algorithm.updates, order_key, len(live))
@@ -167,7 +171,7 @@ def _values(
   tokens = np.asarray(rollout.sequences.mask.sum(-1))
   values = {
     "response_tokens": float(np.mean(tokens[rows])),
-    "finished": float(np.mean(np.asarray(rollout.finished)[rows])),
+    "finished_share": float(np.mean(np.asarray(rollout.finished)[rows])),
   }
   preference = verdict.preference[live]
   if pairs:
@@ -175,7 +179,7 @@ def _values(
     same = [texts[:, i] == texts[:, j] for i, j in pairs]
     values |= {
       "preference_certainty": float(np.mean(np.abs(2 * preference - 1))),
-      "identical_pairs": float(np.mean(same)),
+      "identical_pairs_share": float(np.mean(same)),
     }
   counted = verdict.assessed.take(np.flatnonzero(np.tile(live, len(draws))))
   values |= reward_statistics(
@@ -199,7 +203,7 @@ def _divergence(
   if not places:
     return {}
   by_prompt = ratios.reshape(len(live), -1)[live]
-  return {"kl": float(np.mean(by_prompt[:, places]))}
+  return {"kl_k1_nats": float(np.mean(by_prompt[:, places]))}
 
 
 def response_texts(

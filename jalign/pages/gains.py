@@ -29,13 +29,13 @@ def rewards(key: str) -> Drawing:
 
 
 _SPREADS = {
-  "reward_std": ("all samples", "-"),
-  "reward_std_within_prompt": ("within a prompt", "--"),
+  "rollouts/reward_std": ("all samples", "-"),
+  "rollouts/reward_std_within_prompt": ("within a prompt", "--"),
 }
 _PREFERENCES = {
-  "preference_certainty": ("certainty, |2p - 1|", "-"),
-  "win_rate_over_mixture": ("win rate over the mixture", "--"),
-  "identical_pairs": ("identical pairs", ":"),
+  "rollouts/preference_certainty": ("certainty, |2p - 1|", "-"),
+  "rollouts/win_rate_over_mixture": ("win rate over the mixture", "--"),
+  "rollouts/identical_pairs_share": ("identical pairs", ":"),
 }
 
 
@@ -62,25 +62,19 @@ spreads: Drawing = _styled(_SPREADS, "sd of the reward", 1)
 preferences: Drawing = _styled(_PREFERENCES, "%", 100)
 
 
-_GAINS = (
-  ("samples/{}", "samples/kl_k1_nats"),
-  ("eval/{}", "eval/kl"),
-)
-
-
 def _gain(run: Dynamics):
   """(label, KLs, gains) of a run's held-out samples, None without."""
-  for names, distance in _GAINS:
-    measured = {k for row in run.rows for k in row if k.startswith(names[:5])}
-    others = sorted(k for k in measured if "reward" in k and "_std" not in k)
-    for key in (names.format("reward_mean"), *others, names.format("win_rate")):
-      gain, kl = run.curve(key), run.curve(distance)
-      if gain is None or kl is None or len(gain[1]) != len(kl[1]):
-        continue
-      if key.endswith("win_rate"):
-        return "win rate over the start (%)", kl[1], 100 * gain[1]
-      what = key.partition("/")[2].removesuffix("_mean").replace("_", " ")
-      return f"mean {what}", kl[1], gain[1]
+  kl = run.curve("samples/kl_k1_nats")
+  own = {k for row in run.rows for k in row if k.startswith("measures/")}
+  rewards = sorted(k for k in own if "reward" in k)
+  for key in ("samples/reward_mean", *rewards, "samples/win_rate"):
+    gain = run.curve(key)
+    if gain is None or kl is None or len(gain[1]) != len(kl[1]):
+      continue
+    if key == "samples/win_rate":
+      return "win rate over the start (%)", kl[1], 100 * gain[1]
+    what = key.partition("/")[2].removesuffix("_mean").replace("_", " ")
+    return f"mean {what}", kl[1], gain[1]
   return None
 
 

@@ -12,8 +12,10 @@ from jalign.pages.traces import Drawing, Dynamics, Panel, Runs, explain
 SIDES: tuple[tuple[str, Any], ...] = (("chosen", "-"), ("rejected", "--"))
 CASES = ("ideal", "both_up", "both_down", "reversed")
 _CASE_COLOURS = ("#009E73", "#56B4E9", "#E69F00", "#D55E00")
+# Where cosines and cases come from: a probe, or else the training steps.
+_PARTS = ("entanglement/all/", "train/last_layer_")
 # Where log-ratios come from: held-out pairs, or else training batches.
-MEASURED, TRAINED = ("likelihood/{}_nats", "eval/{}"), ("{}",)
+MEASURED, TRAINED = ("likelihood/{}", "eval/{}"), ("train/{}",)
 
 
 def _log_ratios(sources: Sequence[str]) -> Drawing:
@@ -22,11 +24,11 @@ def _log_ratios(sources: Sequence[str]) -> Drawing:
   def draw(axes, runs: Runs, looks) -> bool:
     drawn = False
     for name, run in runs.items():
-      if sources == TRAINED and _curves(run, MEASURED, "chosen_log_ratio"):
+      if sources == TRAINED and _curves(run, MEASURED, "chosen_log_ratio_nats"):
         continue
       colour = looks[name][0]
       for side, style in SIDES:
-        curve = _curves(run, sources, f"{side}_log_ratio")
+        curve = _curves(run, sources, f"{side}_log_ratio_nats")
         if curve is None:
           continue
         drawn = True
@@ -52,9 +54,9 @@ def _cosines(axes, runs: Runs, looks) -> bool:
   """Cosine of the two gradients, and below what it has to stay."""
   drawn = False
   for name, run in runs.items():
-    for part in ("all", "last_layer"):
-      cosine = run.curve(f"entanglement/{part}/cosine")
-      bound = run.curve(f"entanglement/{part}/cosine_threshold")
+    for part in _PARTS:
+      cosine = run.curve(f"{part}cosine")
+      bound = run.curve(f"{part}cosine_threshold")
       if cosine is not None:
         axes.plot(*cosine, color=looks[name][0])
         if bound is not None:
@@ -67,8 +69,7 @@ def _cosines(axes, runs: Runs, looks) -> bool:
 
 def _cases(axes, runs: Runs, looks) -> bool:
   """Shares of the forecast cases of one run; of several, the ideal's."""
-  parts = ("all", "last_layer")
-  keys = lambda case: [f"entanglement/{p}/{case}_share" for p in parts]
+  keys = lambda case: [f"{part}{case}_share" for part in _PARTS]
   axes.set_ylim(-3, 103)  # lines at the ends are seen whole
   axes.set_ylabel("% of pairs")
   if len(runs) > 1:
@@ -101,7 +102,7 @@ def _changes(axes, runs: Runs, looks) -> bool:
   drawn = False
   for name, run in runs.items():
     for side, style in SIDES:
-      curve = run.curve(f"entanglement/realised/{side}_change_nats")
+      curve = run.curve(f"realised/{side}_change_nats")
       if curve is not None:
         axes.plot(*curve, style, color=looks[name][0])
         drawn = True
@@ -157,10 +158,10 @@ def _calibration(axes, runs: Runs, looks) -> bool:
   """Reliability of the implicit rewards at the last probe."""
   drawn = False
   for name, run in runs.items():
-    if run.beta is None or "policy_chosen_nats" not in run.pairs:
+    if run.beta is None or "ref_chosen_logps_nats" not in run.pairs:
       continue
     ratio = lambda side, run=run: (
-      run.pairs[f"policy_{side}_nats"] - run.pairs[f"reference_{side}_nats"]
+      run.pairs[f"{side}_logps_nats"] - run.pairs[f"ref_{side}_logps_nats"]
     )
     margins = run.beta * (ratio("chosen") - ratio("rejected"))
     bins = 10 if len(margins) >= 100 else 5
@@ -193,10 +194,9 @@ def panels(runs: Runs, looks: Looks) -> list[Panel]:
     Panel("Accuracies on held-out pairs", _accuracies),
     Panel("Calibration of implicit rewards", _calibration, ""),
     Panel("Preferences between training samples", preferences),
-    Panel("Reward of training samples", rewards("reward")),
+    Panel("Reward of training samples", rewards("rollouts/reward")),
     Panel("Spread of that reward", spreads),
-    Panel("Reward of held-out samples", rewards("eval/reward")),
-    Panel("Reward of the probe's samples", rewards("samples/reward")),
+    Panel("Reward of held-out samples", rewards("samples/reward")),
     *gains(runs),
   ]
   return [panel for panel in candidates if _is_drawn(panel, runs, looks)]

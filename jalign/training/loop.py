@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from jalign.errors import UserError
+from jalign.glossary import in_section
 from jalign.training import metrics
 from jalign.training.progress import Progress
 from jalign.training.state import TrainState
@@ -37,7 +38,8 @@ class Placed(NamedTuple):
   Attributes:
     batches: the batch records of the step's updates, on the devices.
     sources: where each example comes from, for error messages.
-    values: metrics that are known already, say of sampling.
+    values: metrics that are known already, say of sampling, under their
+      whole names.
   """
 
   batches: Sequence[Any]
@@ -184,12 +186,12 @@ def run(
       if step % log_every == 0 or saving:
         settle()
         now = time.perf_counter()
-        values = metrics.combine(window) | _means(extra)
-        values["seconds_per_step"] = (now - clock) / len(extra)
+        values = in_section("train", metrics.combine(window)) | _means(extra)
+        values["time/step_seconds"] = (now - clock) / len(extra)
         if learning_rate is not None:
-          values["learning_rate"] = float(learning_rate(step - 1))
+          values["train/learning_rate"] = float(learning_rate(step - 1))
         write(step, values)
-        progress.show(loss=values["loss"])
+        progress.show(loss=values["train/loss"])
         window, extra, clock = [], [], now
       progress.update()
       if due:  # also when stopping, since a resumed run starts after this step

@@ -45,14 +45,12 @@ def test_the_likelihood_panel():
 def test_the_realised_panel():
   up, down = np.array([1.0, 1.0, -1.0, -2.0]), np.array([-1.0, 0.5, -1.0, 3.0])
   got = diagnostics.realised_panel(up, down, np.array([0, 0, 2, 2]))
-  assert got["realised/chosen_change_nats"] == -0.25
-  assert got["realised/rejected_change_nats"] == 0.375
+  assert got["chosen_change_nats"] == -0.25
+  assert got["rejected_change_nats"] == 0.375
   for case in diagnostics.SHARES:
-    assert got[f"realised/{case}"] == 0.25
-  assert got["realised/as_forecast_share"] == 0.5
-  assert "realised/as_forecast_share" not in diagnostics.realised_panel(
-    up, down
-  )
+    assert got[f"{case}"] == 0.25
+  assert got["as_forecast_share"] == 0.5
+  assert "as_forecast_share" not in diagnostics.realised_panel(up, down)
 
 
 def test_the_policy_panel_averages_tokens_then_responses():
@@ -66,7 +64,7 @@ def test_the_policy_panel_averages_tokens_then_responses():
     "top_k_entropy_bits": 3.0,
     "top_k_entropy_renormalised_bits": 6.0,
     "top_k_mass": 0.5,
-    "token_kl_nats": 9.0,
+    "kl_nats_per_token": 9.0,
   }
 
 

@@ -18,7 +18,7 @@ from tests.models.tiny import tiny
 from tests.training import batches
 
 LOSS = functools.partial(losses.dpo, beta=0.3)
-PREFIX = "entanglement/last_layer/"
+PREFIX = "last_layer_"
 
 
 def _mean(sums, name):

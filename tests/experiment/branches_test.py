@@ -76,8 +76,8 @@ def test_branches_start_from_one_policy_and_meet_in_one_matrix(branching):
     if stage == "dpo":
       np.testing.assert_allclose(first["eval/loss"], np.log(2), rtol=1e-5)
     else:
-      np.testing.assert_allclose(first["eval/kl"], 0, atol=1e-5)
-    assert {"gold reward", "grammatical %"} <= set(results["measures"])
+      np.testing.assert_allclose(first["samples/kl_k1_nats"], 0, atol=1e-5)
+    assert {"measures/gold reward", "measures/grammatical %"} <= set(results)
   warmup = json.loads((folder / "warmup" / "results.json").read_text())
   assert warmup["step"] == 2 and "eval/loss" in warmup["evaluation"]
   page = (folder / "report.html").read_text()
@@ -89,7 +89,9 @@ def test_branches_start_from_one_policy_and_meet_in_one_matrix(branching):
   assert names[:4] == ["sft", "dpo", "online", "best of 2"]
   at = lambda a, b: matrix["win_rate"][names.index(a)][names.index(b)]
   dpo = json.loads((folder / "dpo" / "results.json").read_text())
-  assert at("dpo", "sft") == pytest.approx(dpo["win_rate"]["mean"], abs=1e-6)
+  assert at("dpo", "sft") == pytest.approx(
+    dpo["samples/win_rate"]["mean"], abs=1e-6
+  )
   assert at("complete plain", "complete sourced") == pytest.approx(0.65)
   facts = json.loads((folder / "data.json").read_text())
   assert facts["source"]["path"] == "tldr_world/preferences"
@@ -159,7 +161,7 @@ def test_ranked_lists_become_pairs(branching):
   folder, said = branching.train("--config.report=")
   assert re.search(r"read 60 records, used 60\n.*read 60 pairs, used \d+", said)
   results = json.loads((folder / "dpo" / "results.json").read_text())
-  assert results["against"] == "start" and "reward_accuracy" in results
+  assert results["against"] == "start" and "eval/reward_accuracy" in results
 
 
 def test_no_stage_is_trained_on_prompts_that_the_run_holds_out(branching):

@@ -141,7 +141,9 @@ def test_transformers_sees_the_rise_that_we_report(trained, start):
   assert len(held_rows) == len(held_out)
   rise = _chosen(target, held_rows) - _chosen(start, held_rows)
   assert abs(rise) > 0.01
-  np.testing.assert_allclose(last["eval/chosen_log_ratio"], rise, atol=1e-3)
+  np.testing.assert_allclose(
+    last["eval/chosen_log_ratio_nats"], rise, atol=1e-3
+  )
 
 
 def test_what_a_checkpoint_cannot_be(place, start):

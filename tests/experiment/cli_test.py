@@ -33,7 +33,7 @@ def _params(run):
 
 def _rows(run):
   """Metrics of the last stage, clocks apart."""
-  clocks = ("time", "seconds_per_step")
+  clocks = ("time", "time/step_seconds")
   return [
     {k: v for k, v in row.items() if k not in clocks}
     for row in read_jsonl(run / "align" / "metrics.jsonl")

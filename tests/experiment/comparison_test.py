@@ -28,9 +28,12 @@ def _sweep(folder, *sweep, seeds=(0, 1)):
     (folder / run.name / "run.json").write_text(json.dumps(about))
     mean = RATES[run.settings.seed] + run.settings.stages[0].loss["beta"] - 0.1
     rate = {"mean": mean, "low": mean - 0.1, "high": mean + 0.1}
-    results = {"ranking_accuracy": rate, "evaluation": {"eval/loss": mean}}
+    results = {"eval/ranking_accuracy": rate, "evaluation": {"eval/loss": mean}}
     (stage / "results.json").write_text(json.dumps(results))
-    rows = [{"step": i, "loss": 1.0, "margin": mean * i} for i in (1, 2)]
+    rows = [
+      {"step": i, "train/loss": 1.0, "train/margin_nats": mean * i}
+      for i in (1, 2)
+    ]
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (stage / "metrics.jsonl").write_text(text)
   return members
@@ -60,7 +63,7 @@ def test_losses_of_different_betas_are_in_no_column(tmp_path, drawn):
   assert re.search(r"loss.beta=0.2 \| +2 \| 70.0 ± 14.1 %", page)
   assert "| held-out loss" not in page and "aren't compared" in page
   ((keys, options),) = drawn
-  assert keys == ["margin"]
+  assert keys == ["train/margin_nats"]
   looks = [options["looks"][run.name] for run in members]
   assert looks[0] == looks[2] != looks[1] == looks[3]
   assert set(options["groups"].values()) == {"loss.beta=0.1", "loss.beta=0.2"}
@@ -70,14 +73,14 @@ def test_one_loss_is_compared(tmp_path, drawn):
   page = _page(tmp_path, _sweep(tmp_path))
   assert re.search(r"all runs \| +2 \| 60.0 ± 14.1 % \| 0.6000 ± 0.1414", page)
   assert "aren't compared" not in page
-  assert drawn[0][0] == ["loss", "margin"]
+  assert drawn[0][0] == ["train/loss", "train/margin_nats"]
 
 
 def test_rewards_are_compared_in_their_own_unit(tmp_path, drawn):
   members = _sweep(tmp_path)
   for path, mean in zip(sorted(tmp_path.rglob("results.json")), (-2.0, -3.0)):
     result = json.loads(path.read_text())
-    result["reward"] = {"mean": mean, "low": mean - 0.5, "high": mean + 0.5}
+    result["samples/reward_mean"] = {"mean": mean, "low": mean - 0.5, "high": mean + 0.5}
     path.write_text(json.dumps(result))
   page = _page(tmp_path, members)
   assert "-2.5 ± 0.707 |" in page and "| -2.00 ± 0.50 |" in page

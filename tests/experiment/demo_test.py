@@ -24,16 +24,16 @@ def test_every_aligned_policy_beats_a_competent_start(tmp_path):
   read = lambda stage: json.loads(
     (tmp_path / "demo" / stage / "results.json").read_text()
   )
-  sft = read("sft")["measures"]
-  assert sft["grammatical %"]["mean"] > 90
-  assert sft["true clauses %"]["mean"] > 75
+  sft = read("sft")
+  assert sft["measures/grammatical %"]["mean"] > 90
+  assert sft["measures/true clauses %"]["mean"] > 75
   for stage in ALIGNED:
     row = read(stage)
     assert row["against"] == "sft"
-    assert row["win_rate"]["low"] > 0.5
-    grammatical = row["measures"]["grammatical %"]["mean"]
-    assert grammatical > sft["grammatical %"]["mean"] - 5
-    assert 0.1 < row["kl"]["mean"] < 4
+    assert row["samples/win_rate"]["low"] > 0.5
+    grammatical = row["measures/grammatical %"]["mean"]
+    assert grammatical > sft["measures/grammatical %"]["mean"] - 5
+    assert 0.1 < row["samples/kl_k1_nats"]["mean"] < 4
   page = (tmp_path / "demo" / "report.html").read_text()
   assert 'src="http' not in page and "<script" not in page
   assert page.count("data:image/png;base64,") >= 6

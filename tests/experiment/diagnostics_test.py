@@ -21,6 +21,8 @@ FLAGS = (
   "--config.diagnostics.every=1",
   "--config.diagnostics.groups=('embed',)",
 )
+# Where there are shares of the cases: of the probe, and of each step.
+PARTS = "entanglement/all/", "entanglement/embed/", "train/last_layer_"
 
 
 def _by_step(rows, name):
@@ -34,7 +36,9 @@ def test_probes_and_their_page(place, capsys):
   # Looking changes nothing.
   plain, _ = place.train(workdir="plain")
   loss = lambda folder: list(
-    _by_step(read_jsonl(folder / "align" / "metrics.jsonl"), "loss").values()
+    _by_step(
+      read_jsonl(folder / "align" / "metrics.jsonl"), "train/loss"
+    ).values()
   )
   np.testing.assert_allclose(loss(run), loss(plain), rtol=1e-6)
   results = [
@@ -47,23 +51,23 @@ def test_probes_and_their_page(place, capsys):
 def _check_numbers(run):
   rows = read_jsonl(run / "align" / "metrics.jsonl")
   get = lambda name: _by_step(rows, name)
-  chosen = get("likelihood/chosen_nats")
+  chosen = get("likelihood/chosen_logps_nats")
   assert list(chosen) == [0, 1, 2, 3, 4]
   # What a step did is the difference of two successive probes.
   for side in ("chosen", "rejected"):
-    nats = get(f"likelihood/{side}_nats")
-    change = get(f"entanglement/realised/{side}_change_nats")
+    nats = get(f"likelihood/{side}_logps_nats")
+    change = get(f"realised/{side}_change_nats")
     assert list(change) == [1, 2, 3, 4]
     for step, value in change.items():
       np.testing.assert_allclose(value, nats[step] - nats[step - 1], atol=1e-5)
   # At its start the policy is its own reference.
-  assert get("policy/token_kl_nats")[0] == pytest.approx(0, abs=1e-6)
-  assert get("policy/token_kl_nats")[4] > 0
+  assert get("policy/kl_nats_per_token")[0] == pytest.approx(0, abs=1e-6)
+  assert get("policy/kl_nats_per_token")[4] > 0
   assert get("samples/kl_k1_nats")[0] == pytest.approx(0, abs=1e-5)
   assert get("likelihood/displaced_share")[0] == 0
-  for part in ("all", "embed", "last_layer"):
+  for part in PARTS:
     shares = [
-      np.fromiter(get(f"entanglement/{part}/{case}_share").values(), float)
+      np.fromiter(get(f"{part}{case}_share").values(), float)
       for case in ("ideal", "both_up", "both_down", "reversed")
     ]
     np.testing.assert_allclose(np.sum(shares, 0), 1, atol=1e-6)
@@ -74,12 +78,12 @@ def _check_numbers(run):
   with np.load(run / "align" / "probe_pairs.npz") as arrays:
     assert arrays["step"] == 4 and len(arrays["sources"]) == 6
     np.testing.assert_allclose(
-      arrays["policy_chosen_nats"].mean(), chosen[4], rtol=1e-12
+      arrays["chosen_logps_nats"].mean(), chosen[4], rtol=1e-12
     )
-    assert arrays["change_nats"].shape == (6, 2)
+    assert arrays["rejected_change_nats"].shape == (6,)
   # SFT has no pull on the rejected response, and no beta.
   rows = read_jsonl(run / "sft" / "metrics.jsonl")
-  assert not any("likelihood/chosen_nats" in row for row in rows)
+  assert not any("likelihood/chosen_logps_nats" in row for row in rows)
 
 
 def _check_page(place, run, capsys):
@@ -124,7 +128,7 @@ def test_bad_settings_are_named_before_anything_runs(place, flag, said):
 
 def test_normalised_pairs_are_trained(place):
   run, _ = place.train("--config.normalise_pairs=True")
-  norms = _by_step(read_jsonl(run / "align/metrics.jsonl"), "grad_norm")
+  norms = _by_step(read_jsonl(run / "align/metrics.jsonl"), "train/grad_norm")
   # Each pair's part is of length two at most, times its pull of beta / 2.
   assert 0.01 < max(norms.values()) <= 2 * 0.1 / 2 + 1e-6
   said = place.fails(
@@ -146,7 +150,7 @@ def test_a_loss_on_labels_is_probed_on_the_pairs(place):
   rows = read_jsonl(run / "align" / "metrics.jsonl")
   last = {k: v for row in rows for k, v in row.items()}
   assert 0 <= last["entanglement/all/ideal_share"] <= 1
-  assert "entanglement/realised/as_forecast_share" in last
+  assert "realised/as_forecast_share" in last
   said = place.fails(
     place.command(
       "--config.loss.name=kto",

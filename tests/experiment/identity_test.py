@@ -96,7 +96,7 @@ def _settings(**changes):
     },
     "algorithm": "online_dpo",
     "loss": {"beta": 0.1},
-    "select": "eval/win_rate",
+    "select": "samples/win_rate",
     "steps": 1,
     "annotator": {"function": "jalign.data.tldr_world:population"},
   }

@@ -83,11 +83,15 @@ def test_a_verifiable_reward_from_jsonl_and_parquet(judge, capsys):
   assert "fields not read" not in said
   assert re.search(r"judge.py:reward and .*judge.py:cost: tried on 2", said)
   metrics = _metrics(folder)
-  held_out = [row for row in metrics if "eval/win_rate" in row]
-  steps = [row for row in metrics if "loss" in row]
-  assert {r["reward_mean"] for r in steps} - {0.0}  # some responses are right
-  assert all(0 <= r["reward_mean"] <= 1 < r["cost_mean"] for r in steps)
-  assert all(300 < r["eval/cost_mean"] < 600 for r in held_out)
+  held_out = [row for row in metrics if "samples/win_rate" in row]
+  steps = [row for row in metrics if "train/loss" in row]
+  assert {r["rollouts/reward_mean"] for r in steps} - {
+    0.0
+  }  # some responses are right
+  assert all(
+    0 <= r["rollouts/reward_mean"] <= 1 < r["rollouts/cost_mean"] for r in steps
+  )
+  assert all(300 < r["samples/cost_mean"] < 600 for r in held_out)
   results = json.loads((folder / "align" / "results.json").read_text())
   answer = {row["prompt"]: row["answer"] for row in _rows()}
   right, costs = zip(
@@ -96,8 +100,8 @@ def test_a_verifiable_reward_from_jsonl_and_parquet(judge, capsys):
       for prompt, response in zip(results["prompts"], results["samples"])
     )
   )
-  assert results["reward"]["mean"] == pytest.approx(np.mean(right))
-  assert results["cost"]["mean"] == pytest.approx(np.mean(costs))
+  assert results["samples/reward_mean"]["mean"] == pytest.approx(np.mean(right))
+  assert results["samples/cost_mean"]["mean"] == pytest.approx(np.mean(costs))
   page = (folder / "report.md").read_text()
   assert "| reward | sd of the reward | cost | sd of the cost |" in page
   assert " Mean cost: " in page
@@ -152,12 +156,18 @@ def test_a_judge_on_tokens_sees_what_was_sampled(judge):
       columns="()",
     )
   )
-  steps = [row for row in _metrics(folder) if "loss" in row]
+  steps = [row for row in _metrics(folder) if "train/loss" in row]
   for row in steps:
-    assert row["reward_mean"] == pytest.approx(-row["response_tokens"])
-    assert row["cost_mean"] == pytest.approx(16 - row["response_tokens"])
+    assert row["rollouts/reward_mean"] == pytest.approx(
+      -row["rollouts/response_tokens"]
+    )
+    assert row["rollouts/cost_mean"] == pytest.approx(
+      16 - row["rollouts/response_tokens"]
+    )
   results = json.loads((folder / "align" / "results.json").read_text())
-  assert results["reward"]["mean"] == pytest.approx(-results["response_tokens"])
+  assert results["samples/reward_mean"]["mean"] == pytest.approx(
+    -results["samples/response_tokens"]
+  )
   matrix = json.loads((folder / "win_matrix.json").read_text())
   assert matrix["names"] == ["start", "align", "best of 3", "other"]
   # Best-of-n takes the shortest, and is better than whom it is drawn from.

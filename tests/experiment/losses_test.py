@@ -52,9 +52,12 @@ def test_most_losses_can_be_fed():
   assert len(fed()) > 50
 
 
+LOSS = "train/loss"
 # Where a weight that the policy decides is held constant, the value may rise
 # while the likelihood that it weighs does what it should.
-FALLING = dict.fromkeys(("a_lol", "a_lol_seq", "r_lol"), "nll_per_token")
+FALLING = dict.fromkeys(
+  ("a_lol", "a_lol_seq", "r_lol"), "train/nll_nats_per_token"
+)
 
 
 @pytest.mark.slow
@@ -81,6 +84,6 @@ def test_ten_steps_lower_the_loss(name, tmp_path):
     ]
   cli.main(command)
   rows = read_jsonl(run / "align" / "metrics.jsonl")
-  values = [row[FALLING.get(name, "loss")] for row in rows if "loss" in row]
+  values = [row[FALLING.get(name, LOSS)] for row in rows if LOSS in row]
   assert len(values) == 10 and np.isfinite(values).all()
   assert values[-1] < values[0]

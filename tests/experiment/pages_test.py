@@ -15,7 +15,12 @@ from jalign.pages.traces import Dynamics
 def _row(name, against, kl):
   share = {"mean": 0.6, "low": 0.5, "high": 0.7}
   spread = {"mean": kl, "low": kl - 1, "high": kl + 1}
-  return {"name": name, "against": against, "kl": spread, "win_rate": share}
+  return {
+    "name": name,
+    "against": against,
+    "samples/kl_k1_nats": spread,
+    "samples/win_rate": share,
+  }
 
 
 @pytest.fixture
@@ -25,7 +30,10 @@ def outcome(tmp_path):
     (tmp_path / name).mkdir()
     rows = [{"step": 0}]
     if name == "far":
-      rows += [{"step": i, "eval/kl": i, "eval/win_rate": 0.5} for i in (1, 2)]
+      rows += [
+        {"step": i, "samples/kl_k1_nats": i, "samples/win_rate": 0.5}
+        for i in (1, 2)
+      ]
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (tmp_path / name / "metrics.jsonl").write_text(lines)
   return types.SimpleNamespace(
@@ -71,13 +79,20 @@ def test_stages_of_other_starts_have_a_frontier_of_their_own(
 
 
 def test_a_loss_is_left_out_only_where_it_is_the_likelihood():
-  imitating = {"step": 1, "loss": 2.0, "nll_per_token": 2.0 + 1e-6}
-  other = {"step": 1, "loss": 0.3, "nll_per_token": 2.0}
+  imitating = {
+    "step": 1,
+    "train/loss": 2.0,
+    "train/nll_nats_per_token": 2.0 + 1e-6,
+  }
+  other = {"step": 1, "train/loss": 0.3, "train/nll_nats_per_token": 2.0}
   shown = lambda *rows: list(report.present({"run": rows}))
-  assert shown(imitating) == ["nll_per_token"]
-  assert shown(other) == ["loss", "nll_per_token"]
-  assert shown(imitating, other) == ["loss", "nll_per_token"]
-  assert shown({"step": 1, "loss": 1.0}, imitating) == ["loss", "nll_per_token"]
+  assert shown(imitating) == ["train/nll_nats_per_token"]
+  assert shown(other) == ["train/loss", "train/nll_nats_per_token"]
+  assert shown(imitating, other) == ["train/loss", "train/nll_nats_per_token"]
+  assert shown({"step": 1, "train/loss": 1.0}, imitating) == [
+    "train/loss",
+    "train/nll_nats_per_token",
+  ]
 
 
 def test_a_start_is_known_by_what_its_checkpoints_say(tmp_path):

@@ -38,11 +38,13 @@ def test_a_run_leaves_what_it_promises(place, capsys):
     assert (folder / name).stat().st_size > 0
   for stage, steps in (("sft", 2), ("align", 4)):
     rows = read_jsonl(folder / stage / "metrics.jsonl")
-    assert [r["step"] for r in rows if "loss" in r] == list(range(1, steps + 1))
+    assert [r["step"] for r in rows if "train/loss" in r] == list(
+      range(1, steps + 1)
+    )
     assert any("eval/loss" in r for r in rows)
     assert any((folder / stage / "tensorboard").iterdir())
     results = json.loads((folder / stage / "results.json").read_text())
-    assert 0 <= results["ranking_accuracy"]["mean"] <= 1
+    assert 0 <= results["eval/ranking_accuracy"]["mean"] <= 1
     assert len(results["samples"]) == 4
   first = next(
     r
@@ -132,17 +134,22 @@ def test_an_online_stage(place, capsys):
   place.config.write_text(text)
   folder, said = place.train(f"--config.annotator.function={reward}:reward")
   rows = read_jsonl(folder / "align" / "metrics.jsonl")
-  steps = [r for r in rows if "loss" in r]
-  assert {"response_tokens", "preference_certainty"} <= set(steps[-1])
+  steps = [r for r in rows if "train/loss" in r]
+  assert {
+    "rollouts/response_tokens",
+    "rollouts/preference_certainty",
+  } <= set(steps[-1])
   # "Chosen" is the response that the annotator prefers, also with soft labels.
-  held_out = [r for r in rows if "eval/win_rate" in r]
+  held_out = [r for r in rows if "samples/win_rate" in r]
   assert [r["step"] for r in held_out] == [0, 4]
   results = json.loads((folder / "align" / "results.json").read_text())
-  assert 0 <= results["win_rate"]["mean"] <= 1
+  assert 0 <= results["samples/win_rate"]["mean"] <= 1
   # So is the reward itself, of training samples and of held-out ones.
-  assert all(r["reward_mean"] <= 0 <= r["reward_std"] for r in steps)
-  assert all("reward_std_within_prompt" in r for r in steps)
-  assert all(r["eval/reward_mean"] <= 0 for r in held_out)
+  assert all(
+    r["rollouts/reward_mean"] <= 0 <= r["rollouts/reward_std"] for r in steps
+  )
+  assert all("rollouts/reward_std_within_prompt" in r for r in steps)
+  assert all(r["samples/reward_mean"] <= 0 for r in held_out)
   lengths = [len(text) for text in results["samples"]]
   assert results["reward"]["mean"] == pytest.approx(-np.mean(lengths))
   assert results["reward_std"] == pytest.approx(np.std(lengths, ddof=1))
@@ -184,7 +191,7 @@ def test_sigterm_saves_and_the_rest_is_the_same_to_the_bit(place):
   said, _ = process.communicate(timeout=600)
   assert process.returncode == 0, said
   assert "run the same command to resume" in said
-  steps = len([r for r in read_jsonl(metrics) if "loss" in r])
+  steps = len([r for r in read_jsonl(metrics) if "train/loss" in r])
   assert 0 < steps < 60
   assert not (cut / "report.md").exists()
 
@@ -193,7 +200,7 @@ def test_sigterm_saves_and_the_rest_is_the_same_to_the_bit(place):
   _equal(_params(whole), _params(cut))
   losses = [
     [
-      r["loss"]
+      r["train/loss"]
       for r in read_jsonl(x / "align" / "metrics.jsonl")
       if "loss" in r
     ]

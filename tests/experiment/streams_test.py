@@ -29,7 +29,7 @@ def test_policies_are_sampled_independently(place):
     json.loads((folder / stage / "results.json").read_text())
     for stage in ("sft", "align")
   )
-  assert a["ranking_accuracy"] == b["ranking_accuracy"]
+  assert a["eval/ranking_accuracy"] == b["eval/ranking_accuracy"]
   same = np.mean([x == y for x, y in zip(a["samples"], b["samples"])])
   assert len(a["samples"]) == 32 and same < 0.2
 

@@ -36,7 +36,7 @@ def _go_on(carry, taken):
     "pool": jax.tree.map(
       lambda pool, new: jnp.stack([new, pool[0]]), carry["pool"], taken.params
     ),
-    "number": carry["number"] + taken.statistics["loss"],
+    "number": carry["number"] + taken.statistics["train/loss"],
   }
 
 

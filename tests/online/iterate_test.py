@@ -160,8 +160,8 @@ def test_the_annotator_sees_prompts_and_responses_without_the_stop_token():
     np.testing.assert_array_equal(
       width[2 * i, :length], width[2 * i + 1, :length]
     )
-  assert got.values["finished"] == pytest.approx(np.mean(ended))
-  assert got.values["response_tokens"] == pytest.approx(
+  assert got.values["rollouts/finished_share"] == pytest.approx(np.mean(ended))
+  assert got.values["rollouts/response_tokens"] == pytest.approx(
     np.mean([len(r) for r in rows])
   )
 
@@ -173,8 +173,8 @@ def test_fill_rows_have_no_weight_and_count_nowhere():
   np.testing.assert_array_equal(
     got.batches[0].weights, [1, 1, 1, 1, 1, 0, 0, 0]
   )
-  assert got.values["preference_certainty"] == pytest.approx(0.8)
-  assert got.values["response_tokens"] == NEW
+  assert got.values["rollouts/preference_certainty"] == pytest.approx(0.8)
+  assert got.values["rollouts/response_tokens"] == NEW
 
 
 def test_the_reward_is_asked_once_a_response_and_reported():
@@ -198,19 +198,21 @@ def test_the_reward_is_asked_once_a_response_and_reported():
   rewards = (first + 10 * (np.arange(16) // 2))[:10].astype(float)
   pairs = rewards.reshape(5, 2)
   want = {
-    "reward_mean": rewards.mean(),
-    "reward_std": rewards.std(ddof=1),
-    "reward_std_within_prompt": np.sqrt(
+    "rollouts/reward_mean": rewards.mean(),
+    "rollouts/reward_std": rewards.std(ddof=1),
+    "rollouts/reward_std_within_prompt": np.sqrt(
       np.mean((pairs[:, 0] - pairs[:, 1]) ** 2 / 2)
     ),
   }
-  assert want["reward_std_within_prompt"] < want["reward_std"] / 3
+  assert (
+    want["rollouts/reward_std_within_prompt"] < want["rollouts/reward_std"] / 3
+  )
   assert {k: got.values[k] for k in want} == pytest.approx(want)
   plain = _round("nash_md", from_preference(lambda p, a, b: 0.75))
   values = plain(_model()[1], _model()[1], prompts, jax.random.key(0)).values
   assert not any("reward" in name for name in values)
-  assert values["win_rate_over_mixture"] == pytest.approx(0.75)
-  assert "win_rate_over_mixture" not in got.values
+  assert values["rollouts/win_rate_over_mixture"] == pytest.approx(0.75)
+  assert "rollouts/win_rate_over_mixture" not in got.values
 
 
 def test_ipo_md_samples_the_mixture():

@@ -44,7 +44,7 @@ def _arrays(run, step=None):
 
 def _rows(run):
   """Metrics of the last stage, clocks apart."""
-  clocks = ("time", "seconds_per_step")
+  clocks = ("time", "time/step_seconds")
   return [
     {k: v for k, v in row.items() if k not in clocks}
     for row in read_jsonl(run / "align" / "metrics.jsonl")
@@ -138,7 +138,8 @@ def test_a_schedule_goes_from_update_to_update(toy):
     *("--config.optimizer.max_grad_norm=0.0",),
     "--config.optimizer.learning_rate=0.0625",
   )
-  rates = [r["learning_rate"] for r in _rows(run) if "learning_rate" in r]
+  name = "train/learning_rate"
+  rates = [r[name] for r in _rows(run) if name in r]
   # Four updates a step: 8, 7, 6, 5 eighths, then 4, 3, 2, 1.
   assert rates == [0.0625, 0.0625 / 2]
   before, after = _arrays(run, 1), _arrays(run, 2)

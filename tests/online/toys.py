@@ -113,11 +113,13 @@ def go_on(carry, taken, *, target: float, every: int = 2, decay: float = 0.9):
     every: steps between two opponents.
     decay: of the reference's moving average.
   """
-  error = jnp.clip(taken.statistics["kl"] / target - 1, -0.5, 0.5)
+  error = jnp.clip(
+    taken.statistics["rollouts/kl_k1_nats"] / target - 1, -0.5, 0.5
+  )
   fresh = taken.step % every == 0
   return {
     "coefficient": carry["coefficient"] * (1 + 0.2 * error),
-    "spread": carry["spread"] + taken.statistics["length_spread"],
+    "spread": carry["spread"] + taken.statistics["algorithm/length_spread"],
     "opponent": jax.tree.map(
       lambda old, new: jnp.where(fresh, new, old),
       carry["opponent"],

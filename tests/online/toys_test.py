@@ -201,7 +201,7 @@ def _train(algorithm, steps, **options):
 def test_what_is_rewarded_is_learned(algorithm):
   states, rounds = _train(algorithm, 8)
   assert [int(state.step) for state in states] == list(range(9))
-  rewards = [played.values["reward_mean"] for played in rounds]
+  rewards = [played.values["rollouts/reward_mean"] for played in rounds]
   assert rewards[-1] > rewards[0] + 0.3
 
 
@@ -213,7 +213,7 @@ def test_a_carry_goes_on_as_it_is_told():
   opponent = states[0].params
   for step, (state, played) in enumerate(zip(states[1:], rounds), 1):
     assert int(state.step) == step
-    error = np.clip(played.values["kl"] / 0.05 - 1, -0.5, 0.5)
+    error = np.clip(played.values["rollouts/kl_k1_nats"] / 0.05 - 1, -0.5, 0.5)
     coefficient *= 1 + 0.2 * error
     ema = jax.tree.map(lambda a, b: 0.9 * a + 0.1 * b, ema, state.params)
     if step % 2 == 0:
@@ -257,8 +257,10 @@ def test_the_opponent_and_the_reference_are_the_carried_ones():
   ratios = (logps["own"] - logps["third"]).sum(-1)[0::2]
   (batch,) = played.batches
   np.testing.assert_allclose(batch.rewards, 0.25 - 0.5 * ratios, atol=1e-5)
-  assert played.values["kl"] == pytest.approx(ratios.mean(), rel=1e-4)
-  assert played.values["win_rate_over_opponent"] == 0.75
+  assert played.values["rollouts/kl_k1_nats"] == pytest.approx(
+    ratios.mean(), rel=1e-4
+  )
+  assert played.values["rollouts/win_rate_over_opponent"] == 0.75
   # A response doesn't depend on who else draws: the policy's are its own.
   alone = _round(algorithm._replace(draws=(POLICY, POLICY)), judge)
   same = alone(params, None, _prompts(), key, carry=carry).rollout.sequences
@@ -318,7 +320,10 @@ def test_what_is_wrong_with_a_row_is_said():
 @pytest.mark.parametrize(
   "change, text",
   [
-    (lambda carry, taken: taken.statistics["rewards_mean"], "'reward_mean'"),
+    (
+      lambda carry, taken: taken.statistics["reward_mean"],
+      "'rollouts/reward_mean'",
+    ),
     (lambda carry, taken: carry.astype(jnp.bfloat16), "was float32"),
     (lambda carry, taken: (carry, carry), "Return the structure"),
   ],

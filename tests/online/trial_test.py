@@ -41,7 +41,7 @@ def _of_others(judged):
 
 
 def _branches(carry, taken):
-  return 2 * carry if taken.statistics["reward_mean"] > 0 else carry
+  return 2 * carry if taken.statistics["rollouts/reward_mean"] > 0 else carry
 
 
 def _draws(params):

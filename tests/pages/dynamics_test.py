@@ -32,12 +32,14 @@ def _colours(axes):
   return {line.get_color() for line in axes.lines} - grey
 
 
-SIDES = ("chosen_log_ratio", "rejected_log_ratio")
+SIDES = ("chosen_log_ratio_nats", "rejected_log_ratio_nats")
+TRAINED = [f"train/{name}" for name in SIDES]
+MEASURED = [f"eval/{name}" for name in SIDES]
 
 
 def test_what_was_measured_in_training_is_not_called_held_out(drawn):
-  held_out = _run(*SIDES, *(f"eval/{name}" for name in SIDES))
-  training = _run(*SIDES, scale=3.0)
+  held_out = _run(*TRAINED, *MEASURED)
+  training = _run(*TRAINED, scale=3.0)
   charts, _ = drawn({"a": held_out, "b": training})
   assert list(charts) == [
     "Log-probs of held-out pairs",
@@ -51,7 +53,7 @@ def test_what_was_measured_in_training_is_not_called_held_out(drawn):
 
 
 def test_runs_from_other_starts_have_axes_of_their_own(drawn):
-  names = "eval/kl", "eval/win_rate"
+  names = "samples/kl_k1_nats", "samples/win_rate"
   runs = {
     "a": _run(*names),
     "b": _run(*names, start="other"),
@@ -71,7 +73,9 @@ def test_runs_from_other_starts_have_axes_of_their_own(drawn):
 
 
 def test_a_distance_below_zero_is_drawn_where_it_is(drawn):
-  charts, _ = drawn({"a": _run("eval/kl", "eval/win_rate", scale=-0.1)})
+  charts, _ = drawn(
+    {"a": _run("samples/kl_k1_nats", "samples/win_rate", scale=-0.1)}
+  )
   axes = charts["Gain and distance"]
   path, last = axes.lines
   np.testing.assert_allclose(path.get_xdata(), [0, -0.2, -0.4])
@@ -81,8 +85,13 @@ def test_a_distance_below_zero_is_drawn_where_it_is(drawn):
 
 
 def test_rewards_are_shown_and_are_the_gain_where_there_are_some(drawn):
-  names = "reward_mean", "reward_std", "reward_std_within_prompt"
-  held_out = "eval/reward_mean", "eval/reward_std", "eval/kl", "eval/win_rate"
+  names = [f"rollouts/reward_{x}" for x in ("mean", "std", "std_within_prompt")]
+  held_out = (
+    "samples/reward_mean",
+    "samples/reward_std",
+    "samples/kl_k1_nats",
+    "samples/win_rate",
+  )
   charts, _ = drawn({"a": _run(*names, *held_out)})
   assert list(charts) == [
     "Reward of training samples",
@@ -94,14 +103,19 @@ def test_rewards_are_shown_and_are_the_gain_where_there_are_some(drawn):
   (mean,) = charts["Reward of training samples"].lines
   np.testing.assert_allclose(mean.get_ydata(), [0, 2, 4])
   # Gains in other units share no axis.
-  wins = _run("eval/kl", "eval/win_rate")
+  wins = _run("samples/kl_k1_nats", "samples/win_rate")
   charts, _ = drawn({"a": _run(*held_out), "b": wins})
   gains = panels.gains({"a": _run(*held_out), "b": wins})
   assert len(gains) == 2
 
 
 def test_preferences_are_shown_without_a_reward(drawn):
-  names = "preference_certainty", "identical_pairs", "win_rate_over_mixture"
+  names = (
+    "preference_certainty",
+    "identical_pairs_share",
+    "win_rate_over_mixture",
+  )
+  names = [f"rollouts/{name}" for name in names]
   charts, _ = drawn({"a": _run(*names, scale=0.1)})
   (axes,) = charts.values()
   assert list(charts) == ["Preferences between training samples"]
@@ -111,7 +125,7 @@ def test_preferences_are_shown_without_a_reward(drawn):
 
 
 def test_chosen_and_rejected_have_the_runs_colour(drawn):
-  charts, _ = drawn({"a": _run(*(f"eval/{name}" for name in SIDES))})
+  charts, _ = drawn({"a": _run(*MEASURED)})
   axes = charts["Log-probs of held-out pairs"]
   assert _colours(axes) == {style.look(0)[0]}
   assert {"-", "--"} <= {line.get_linestyle() for line in axes.lines}
@@ -122,7 +136,7 @@ def test_a_legend_of_many_long_names_is_whole(drawn):
     f"a rather long name of run {i} " * 2: _run("eval/x") for i in range(9)
   }
   runs = {
-    name: _run("eval/chosen_log_ratio", scale=i)
+    name: _run("eval/chosen_log_ratio_nats", scale=i)
     for i, name in enumerate(runs, 1)
   }
   _, figure = drawn(runs)

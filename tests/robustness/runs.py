@@ -15,7 +15,7 @@ from jalign.training.metrics import read_jsonl
 from tests.experiment.conftest import CONFIG, pairs
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-CLOCKS = ("time", "seconds_per_step")
+CLOCKS = ("time", "time/step_seconds")
 REWARD = """
 def reward(prompt, response):
   return float(response.count("e")) + len(response) / 100
@@ -54,7 +54,7 @@ class Runs:
       reward = f"{self.folder / 'reward.py'}:reward"
       flags += ["--config.algorithm=online_dpo", "--config.max_new_tokens=4"]
       flags += [f"--config.annotator.function={reward}"]
-      flags += ["--config.select=eval/win_rate", "--config.select_mode=max"]
+      flags += ["--config.select=samples/win_rate", "--config.select_mode=max"]
     return ["train", *flags]
 
   def start(self, *arguments: str, **options) -> subprocess.Popen:
@@ -152,7 +152,7 @@ def check_equal(whole: pathlib.Path, cut: pathlib.Path) -> None:
   for rows in sorted(whole.glob("*/metrics.jsonl")):
     mine = cut / rows.relative_to(whole)
     assert _without_clocks(rows) == _without_clocks(mine)
-    steps = [row["step"] for row in read_jsonl(mine) if "loss" in row]
+    steps = [row["step"] for row in read_jsonl(mine) if "train/loss" in row]
     assert steps == list(range(1, len(steps) + 1))
   for pattern in ("*/results.json", "tokenizer/*", "data.json"):
     for path in whole.glob(pattern):

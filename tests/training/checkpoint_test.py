@@ -235,7 +235,7 @@ class _Session:
       return loop.Placed((place(batch.data, self.mesh),), batch.sources, {})
 
     def write(step, values):
-      del values["seconds_per_step"]
+      del values["time/step_seconds"]
       self.rows.append((step, values))
 
     with jax.set_mesh(self.mesh):
@@ -266,7 +266,7 @@ def test_resumed_equals_uninterrupted_to_the_bit(tmp_path):
   assert [step for step, _ in rows] == [2, 4, 6, 8]
   # The comparison is not of states that don't move.
   assert not np.array_equal(half.params["embed"], resumed.params["embed"])
-  losses_ = [values["loss"] for _, values in rows]
+  losses_ = [values["train/loss"] for _, values in rows]
   assert len(set(losses_)) == len(losses_)
 
 

@@ -226,8 +226,8 @@ def test_losses_on_samples_raise_what_was_rewarded(policies, name):
   update = make_update(objective, optimizer)
   state = init_state(jax.tree.map(jnp.array, params), optimizer)
   state, sums = update(state, data, reference)
-  if "old_log_ratio" in sums:
-    np.testing.assert_allclose(sums["old_log_ratio"][0], 0, atol=1e-4)
+  if "old_log_ratio_nats" in sums:
+    np.testing.assert_allclose(sums["old_log_ratio_nats"][0], 0, atol=1e-4)
   moved = tokens_of((model, state.params), rows).sum(-1) - old.sum(-1)
   assert np.dot(moved, reward.reshape(-1)) > 1e-3
 
@@ -251,12 +251,16 @@ def test_metrics_of_samples_are_means_over_the_live_responses(policies, name):
   past = np.asarray(old).sum(-1)[live]
   other = tokens_of(policies, rows, 2).sum(-1)[live]
   mean = lambda name: float(sums[name][0] / sums[name][1])
-  assert mean("old_log_ratio") == pytest.approx((own - past).mean(), rel=1e-4)
+  assert mean("old_log_ratio_nats") == pytest.approx(
+    (own - past).mean(), rel=1e-4
+  )
   assert abs((own - past).mean()) > 1
   if entry.batch == "rollouts":
-    assert mean("log_ratio") == pytest.approx((own - other).mean(), rel=1e-4)
+    assert mean("log_ratio_nats") == pytest.approx(
+      (own - other).mean(), rel=1e-4
+    )
     want = np.asarray(data.rewards).reshape(-1)[live].mean()
-    assert mean("rewards") == pytest.approx(want)
+    assert mean("reward_mean") == pytest.approx(want)
 
 
 def test_what_the_data_lacks_is_named(policies):

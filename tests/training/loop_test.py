@@ -70,11 +70,13 @@ def test_a_window_is_the_mean_over_its_examples_and_the_last_may_be_short():
   for window in ((0, 1, 2), (3, 4, 5), (6,)):
     counts = np.add(window, 1)
     want.append(np.dot(window, counts) / counts.sum())
-  np.testing.assert_allclose([v["loss"] for _, v in rows], want, rtol=1e-6)
-  assert [v["grad_norm"] for _, v in rows] == [1, 4, 6]
+  np.testing.assert_allclose(
+    [v["train/loss"] for _, v in rows], want, rtol=1e-6
+  )
+  assert [v["train/grad_norm"] for _, v in rows] == [1, 4, 6]
   assert [v["fed"] for _, v in rows] == [1, 4, 6]
-  assert [v["learning_rate"] for _, v in rows] == [20, 50, 60]
-  assert all(v["seconds_per_step"] > 0 for _, v in rows)
+  assert [v["train/learning_rate"] for _, v in rows] == [20, 50, 60]
+  assert all(v["time/step_seconds"] > 0 for _, v in rows)
 
 
 def _several(state, batch):
@@ -112,7 +114,7 @@ def test_a_step_of_several_updates_counts_once():
   assert float(state.params["w"][0]) == sum(2 + 2 * i + 100 for i in range(7))
   data = np.array([0, 100, 1, 101])
   want = np.dot(data, data + 1) / np.sum(data + 1)
-  assert rows[0][1]["loss"] == pytest.approx(want)
+  assert rows[0][1]["train/loss"] == pytest.approx(want)
   assert rows[0][1]["fed"] == 0.5
 
   def breaks(state, data, ref_params):
@@ -151,7 +153,7 @@ def test_a_resumed_run_goes_on_from_its_step():
   half, first = run(steps=4, log_every=1)
   resumed, second = run(half, batches=Count(4), log_every=1)
   np.testing.assert_array_equal(whole.params["w"], resumed.params["w"])
-  losses = lambda rows: [(step, v["loss"]) for step, v in rows]
+  losses = lambda rows: [(step, v["train/loss"]) for step, v in rows]
   assert losses(rows) == losses(first + second)
   again, none = run(resumed)
   assert int(again.step) == 7 and none == []
@@ -292,7 +294,11 @@ def test_a_log_without_a_terminal_tells_step_and_loss(capsys, monkeypatch):
   assert [line.split(",")[0] for line in lines] == [
     f"[dpo] step {step} of 7" for step in range(1, 8)
   ]
-  losses = {step: values["loss"] for step, values in rows if "loss" in values}
+  losses = {
+    step: values["train/loss"]
+    for step, values in rows
+    if "train/loss" in values
+  }
   assert f", loss {losses[7]:.4f}" in lines[-1] and "loss" not in lines[0]
   run()
   assert capsys.readouterr().err == ""

@@ -130,7 +130,7 @@ def test_metrics_have_their_signs():
   logps = np.asarray(sequence_logprobs(model, params, batch.sequences))
   ref = np.asarray(sequence_logprobs(model, reference, batch.sequences))
   h = (logps - ref)[0::2] - (logps - ref)[1::2]
-  np.testing.assert_allclose(value["margin"], h.mean(), rtol=1e-4)
+  np.testing.assert_allclose(value["margin_nats"], h.mean(), rtol=1e-4)
   np.testing.assert_allclose(value["reward_accuracy"], (h > 0).mean())
   np.testing.assert_allclose(
     value["ranking_accuracy"], (logps[0::2] > logps[1::2]).mean()

@@ -70,9 +70,11 @@ def test_scores_of_pairs_equal_numpy(model, name):
   }[name]
   np.testing.assert_allclose(total, value[:4].sum(), rtol=1e-4)
   assert float(count) == 4
-  right, of = metrics["accuracy"]
+  right, of = metrics["score_accuracy"]
   assert float(right) == (gap[:4] > 0).sum() and float(of) == 4
-  np.testing.assert_allclose(metrics["scores"][0], scores[:8].sum(), rtol=1e-4)
+  np.testing.assert_allclose(
+    metrics["score_mean"][0], scores[:8].sum(), rtol=1e-4
+  )
 
 
 def test_gradients_of_the_scalar_head_equal_numpy(model):
@@ -130,7 +132,7 @@ def test_comparisons_of_two_responses_equal_numpy(model):
     total, (_, metrics) = objective.sums(whole, batch)
     expected = _cross_entropy(z, preference)
     np.testing.assert_allclose(total, expected.sum(), rtol=1e-4)
-    assert float(metrics["accuracy"][0]) == (logit > 0).sum()
+    assert float(metrics["score_accuracy"][0]) == (logit > 0).sum()
     found, _ = jax.grad(objective.sums, has_aux=True)(whole, batch)
     found = found["head"]
     slope = 1 / (1 + np.exp(-z)) - preference
@@ -275,4 +277,4 @@ def test_a_model_and_its_head_train(model, name, kind):
     state, _ = update(state, batch)
   after = evaluate(state.params, batch, None)
   assert float(after["loss"][0]) < float(before["loss"][0]) / 2
-  assert float(after["accuracy"][0]) == 8
+  assert float(after["score_accuracy"][0]) == 8

@@ -9,7 +9,7 @@ import numpy as np
 from jalign.experiment.commands.sweep import SweptRun
 from jalign.experiment.disk import folder as folders
 from jalign.experiment.run_report import present
-from jalign.experiment.tables import ACCURACIES, interval, percent
+from jalign.experiment.tables import ACCURACIES, MEANS, interval, percent
 from jalign.pages import plots
 from jalign.pages.report import Figure, Section, Table, write_report
 from jalign.pages.style import look
@@ -42,7 +42,9 @@ def write_comparison(
   keys = present(curves)
   one_loss = _same_loss(runs)
   if not one_loss:
-    keys = {k: v for k, v in keys.items() if k not in ("loss", "eval/loss")}
+    keys = {
+      k: v for k, v in keys.items() if k not in ("train/loss", "eval/loss")
+    }
   sections = []
   if len(settings) < len(runs):
     sections.append(_by_setting(groups, results, one_loss))
@@ -84,9 +86,9 @@ def _columns(results: Mapping[str, Any], one_loss: bool) -> dict[str, str]:
     for key, label in ACCURACIES
     if any(key in result for result in results.values())
   }
-  for name in ("reward", "cost"):
-    if any(name in result for result in results.values()):
-      columns[name] = f"mean {name}"
+  for key, name in MEANS.items():
+    if any(key in result for result in results.values()):
+      columns[key] = f"mean {name}"
   losses = [r["evaluation"].get("eval/loss") for r in results.values()]
   if one_loss and any(x is not None for x in losses):
     columns["eval/loss"] = _LOSS
@@ -114,9 +116,7 @@ def _spread(results: Sequence[Mapping[str, Any]], key: str) -> str:
     form, unit, scale = ".4f", "", 1
   else:
     means = [result[key]["mean"] for result in results if key in result]
-    form, unit, scale = (
-      (".3g", "", 1) if key in ("reward", "cost") else (".1f", " %", 100)
-    )
+    form, unit, scale = (".3g", "", 1) if key in MEANS else (".1f", " %", 100)
   values = [scale * value for value in means if value is not None]
   if not values:
     return ""
@@ -135,7 +135,7 @@ def _each(results, one_loss: bool) -> list[Any]:
       *(
         result["evaluation"].get(key)
         if key == "eval/loss"
-        else (interval if key in ("reward", "cost") else percent)(result[key])
+        else (interval if key in MEANS else percent)(result[key])
         if key in result
         else ""
         for key in columns

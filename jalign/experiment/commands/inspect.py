@@ -152,7 +152,7 @@ def evaluate_run(
     lines.append(
       _line(
         "per-token ranking accuracy",
-        likelihood.normalized_ranking_accuracy(scores, groups),
+        likelihood.ranking_accuracy_per_token(scores, groups),
       )
     )
     if against is not None:

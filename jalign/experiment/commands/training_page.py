@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from jalign import glossary
 from jalign.diagnostics import reversal
 from jalign.errors import UserError
 from jalign.experiment.config.parse import parse
@@ -17,7 +18,7 @@ from jalign.files import check_output, is_unfinished, telling
 from jalign.pages.dynamics import Dynamics, plot_dynamics
 from jalign.pages.report import Figure, Section, Table, write_report
 from jalign.pages.style import FORMATS
-from jalign.training.metrics import read_jsonl
+from jalign.training.metrics import RESERVED, read_jsonl
 
 FOLDER = "dynamics"  # of the page, in the run's folder
 PAGE = "report.html"
@@ -26,12 +27,12 @@ _KEPT = "A page that was there is kept as far as nothing new is."
 # factor, format.
 _LINES = (
   (
-    ("likelihood/chosen_log_ratio_nats", "eval/chosen_log_ratio"),
+    ("likelihood/chosen_log_ratio_nats", "eval/chosen_log_ratio_nats"),
     "chosen log pi/ref (nats)",
     *(1, ".2f"),
   ),
   (
-    ("likelihood/rejected_log_ratio_nats", "eval/rejected_log_ratio"),
+    ("likelihood/rejected_log_ratio_nats", "eval/rejected_log_ratio_nats"),
     "rejected log pi/ref (nats)",
     *(1, ".2f"),
   ),
@@ -51,24 +52,24 @@ _LINES = (
   (("entanglement/all/cosine",), "cosine", 1, ".3f"),
   (("entanglement/all/ideal_share",), "ideal (%)", 100, ".0f"),
   (
-    ("entanglement/realised/as_forecast_share",),
+    ("realised/as_forecast_share",),
     "as forecast (%)",
     *(100, ".0f"),
   ),
   (("policy/top_k_entropy_bits",), "top-k entropy (bits)", 1, ".3f"),
   (("policy/top_k_mass",), "top-k mass", 1, ".4f"),
-  (("samples/kl_k1_nats", "eval/kl"), "KL of samples (nats)", 1, ".2f"),
+  (("samples/kl_k1_nats",), "KL of samples (nats)", 1, ".2f"),
   (
-    ("samples/win_rate", "eval/win_rate"),
+    ("samples/win_rate",),
     "win rate over the start (%)",
     *(100, ".1f"),
   ),
-  (("samples/reward_mean", "eval/reward_mean"), "reward, mean", 1, ".3g"),
-  (("samples/reward_std", "eval/reward_std"), "reward, sd", 1, ".3g"),
-  (("reward_mean",), "reward in training, mean", 1, ".3g"),
-  (("reward_std",), "reward in training, sd", 1, ".3g"),
+  (("samples/reward_mean",), "reward, mean", 1, ".3g"),
+  (("samples/reward_std",), "reward, sd", 1, ".3g"),
+  (("rollouts/reward_mean",), "reward in training, mean", 1, ".3g"),
+  (("rollouts/reward_std",), "reward in training, sd", 1, ".3g"),
   (
-    ("reward_std_within_prompt",),
+    ("rollouts/reward_std_within_prompt",),
     "reward in training, sd within a prompt",
     *(1, ".3g"),
   ),
@@ -158,6 +159,7 @@ def _written(
   runs: Sequence[pathlib.Path], out: pathlib.Path, stage: str, kind: str
 ) -> pathlib.Path:
   curves = {name: _dynamics(folder, stage) for name, folder in _named(runs)}
+  _check_names(curves)
   title = f"Dynamics of {', '.join(curves)}" if len(curves) < 4 else "Dynamics"
   at = out / "plots" / "dynamics.png"
   figure = plot_dynamics(curves, at)
@@ -168,10 +170,46 @@ def _written(
     plot_dynamics(curves, at.with_suffix(f".{kind}"))
   sections = [
     Section("What training did", [Figure(figure, _starts(curves)), _NOTES]),
-    Section("At the last measurement", _table(curves)),
+    Section("At the last measurement", [_table(curves), _unknown(curves)]),
   ]
   page = write_report(out, title=title, sections=sections)
   return page.with_suffix(".html")
+
+
+def _strangers(run: Dynamics) -> list[str]:
+  """Names of a run's metrics that no row of the glossary has."""
+  names = dict.fromkeys(name for row in run.rows for name in row)
+  return glossary.strangers(n for n in names if n not in RESERVED)
+
+
+def _check_names(curves: Mapping[str, Dynamics]) -> None:
+  """Refuses a run whose metrics are all under names that nobody knows."""
+  for name, run in curves.items():
+    measured = {key for row in run.rows for key in row} - set(RESERVED)
+    if measured and len(_strangers(run)) == len(measured):
+      raise UserError(
+        f"no metric has a name of the glossary: {_some(sorted(measured))}.",
+        where=f"{name}: metrics.jsonl",
+        remedy="Report it with the jalign that trained it, or train it again.",
+      )
+
+
+def _unknown(curves: Mapping[str, Dynamics]) -> str:
+  """What to say of metrics that this page can't know."""
+  names = dict.fromkeys(n for run in curves.values() for n in _strangers(run))
+  if not names:
+    return ""
+  return (
+    f"Not shown, because the glossary has no such names: {_some(list(names))}."
+    " They are of a kind of batch or of an algorithm of the run's own, or an"
+    " earlier jalign wrote them."
+  )
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+  listed = ", ".join(f"`{name}`" for name in names[:most])
+  more = len(names) - most
+  return f"{listed} and {more} more" if more > 0 else listed
 
 
 def _starts(curves: Mapping[str, Dynamics]) -> str:

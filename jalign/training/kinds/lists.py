@@ -54,17 +54,17 @@ def _observe(arrays: Arrays, weights: Array) -> Sums:
   accuracy = lambda x: mean(wins(x[:, :, None] - x[:, None, :]), ordered)
   logps = arrays["logps"]
   metrics = {
-    "logps": mean(logps, counted),
-    "best_logps": mean(pick(logps), weights),
+    "logps_nats": mean(logps, counted),
+    "best_logps_nats": mean(pick(logps), weights),
     "ranking_accuracy": accuracy(logps),
-    "responses": (jnp.sum(counted), jnp.sum(weights)),
-    "tokens": mean(arrays["lengths"], counted),
+    "responses_count": (jnp.sum(counted), jnp.sum(weights)),
+    "response_tokens": mean(arrays["lengths"], counted),
   }
   if "ref_logps" in arrays:
     ratio = logps - arrays["ref_logps"]
     metrics |= {
-      "log_ratio": mean(ratio, counted),
-      "best_log_ratio": mean(pick(ratio), weights),
+      "log_ratio_nats": mean(ratio, counted),
+      "best_log_ratio_nats": mean(pick(ratio), weights),
       "reward_accuracy": accuracy(ratio),
     }
   return metrics

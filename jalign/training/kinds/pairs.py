@@ -59,8 +59,8 @@ def _observe(arrays: Arrays, weights: Array) -> Sums:
   of = lambda x: mean(x, weights)
   chosen, rejected = arrays["chosen_logps"], arrays["rejected_logps"]
   metrics = {
-    "chosen_logps": of(chosen),
-    "rejected_logps": of(rejected),
+    "chosen_logps_nats": of(chosen),
+    "rejected_logps_nats": of(rejected),
     "ranking_accuracy": of(wins(chosen - rejected)),
     "chosen_tokens": of(arrays["chosen_lengths"]),
     "rejected_tokens": of(arrays["rejected_lengths"]),
@@ -69,9 +69,9 @@ def _observe(arrays: Arrays, weights: Array) -> Sums:
     up = chosen - arrays["ref_chosen_logps"]
     down = rejected - arrays["ref_rejected_logps"]
     metrics |= {
-      "chosen_log_ratio": of(up),
-      "rejected_log_ratio": of(down),
-      "margin": of(up - down),
+      "chosen_log_ratio_nats": of(up),
+      "rejected_log_ratio_nats": of(down),
+      "margin_nats": of(up - down),
       "reward_accuracy": of(wins(up - down)),
     }
   return metrics

@@ -44,14 +44,14 @@ def _observe(arrays: Arrays, weights: Array) -> Sums:
   sums = lambda name: jnp.sum(arrays[name], -1)
   logps = sums("token_logps")
   metrics = {
-    "logps": of(logps),
-    "rewards": of(arrays["rewards"]),
-    "old_log_ratio": of(logps - sums("old_token_logps")),
-    "responses": (jnp.sum(counted), jnp.sum(weights)),
-    "tokens": of(sums("mask")),
+    "logps_nats": of(logps),
+    "reward_mean": of(arrays["rewards"]),
+    "old_log_ratio_nats": of(logps - sums("old_token_logps")),
+    "responses_count": (jnp.sum(counted), jnp.sum(weights)),
+    "response_tokens": of(sums("mask")),
   }
   if "ref_token_logps" in arrays:
-    metrics["log_ratio"] = of(logps - sums("ref_token_logps"))
+    metrics["log_ratio_nats"] = of(logps - sums("ref_token_logps"))
   return metrics
 
 

@@ -82,16 +82,18 @@ def _observe(arrays: Arrays, weights: Array) -> Sums:
       valid[:, :, None] & valid[:, None, :]
     )
     gaps = scores[:, :, None] - scores[:, None, :]
-    metrics["scores"] = mean(scores, valid * weights[:, None])
-    metrics["accuracy"] = mean(wins(gaps), ordered * weights[:, None, None])
+    metrics["score_mean"] = mean(scores, valid * weights[:, None])
+    metrics["score_accuracy"] = mean(
+      wins(gaps), ordered * weights[:, None, None]
+    )
   if "logits" in arrays:
     gap = arrays["logits"] - arrays["swapped_logits"]
-    metrics["accuracy"] = mean(wins(gap), weights)
+    metrics["score_accuracy"] = mean(wins(gap), weights)
   if "first_embeddings" in arrays:
     gap = general_preference_score(
       arrays["first_embeddings"], arrays["second_embeddings"]
     )
-    metrics["accuracy"] = mean(wins(gap), weights)
+    metrics["score_accuracy"] = mean(wins(gap), weights)
   return metrics
 
 

@@ -35,9 +35,12 @@ def _observe(arrays: Arrays, weights: Array) -> Sums:
   of = lambda x: mean(x, weights)
   logps, count = of(arrays["logps"])
   tokens, _ = of(arrays["lengths"])
-  metrics = {"nll_per_token": (-logps, tokens), "tokens": (tokens, count)}
+  metrics = {
+    "nll_nats_per_token": (-logps, tokens),
+    "response_tokens": (tokens, count),
+  }
   if "ref_logps" in arrays:
-    metrics["log_ratio"] = of(arrays["logps"] - arrays["ref_logps"])
+    metrics["log_ratio_nats"] = of(arrays["logps"] - arrays["ref_logps"])
   return metrics
 
 
@@ -151,11 +154,11 @@ def _observe_tokens(arrays: Arrays, weights: Array) -> Sums:
   metrics = _observe(summed, weights)
   if "old_token_logps" in arrays:
     ratio = summed["logps"] - jnp.sum(arrays["old_token_logps"], -1)
-    metrics["old_log_ratio"] = mean(ratio, weights)
+    metrics["old_log_ratio_nats"] = mean(ratio, weights)
   if "repeats" in arrays:
     repeats = jnp.sum(arrays["repeats"] & arrays["mask"], -1)
     repeated, _ = mean(repeats, weights)
-    metrics["repeated_share"] = (repeated, metrics["tokens"][0])
+    metrics["repeated_share"] = (repeated, metrics["response_tokens"][0])
   return metrics
 
 

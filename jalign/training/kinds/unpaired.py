@@ -44,18 +44,20 @@ def _observe(arrays: Arrays, weights: Array) -> Sums:
   good = weights * arrays["desirable"]
   sides = {"desirable": good, "undesirable": weights - good}
   metrics = {
-    f"{side}_logps": mean(arrays["logps"], rows) for side, rows in sides.items()
+    f"{side}_logps_nats": mean(arrays["logps"], rows)
+    for side, rows in sides.items()
   }
   metrics["desirable_share"] = (good.sum(), weights.sum())
-  metrics["tokens"] = mean(arrays["lengths"], weights)
+  metrics["response_tokens"] = mean(arrays["lengths"], weights)
   if "ref_logps" in arrays:
     ratio = arrays["logps"] - arrays["ref_logps"]
     metrics |= {
-      f"{side}_log_ratio": mean(ratio, rows) for side, rows in sides.items()
+      f"{side}_log_ratio_nats": mean(ratio, rows)
+      for side, rows in sides.items()
     }
   if "ref_mismatched_logps" in arrays:
     ratio = arrays["mismatched_logps"] - arrays["ref_mismatched_logps"]
-    metrics["mismatched_log_ratio"] = mean(ratio, weights)
+    metrics["mismatched_log_ratio_nats"] = mean(ratio, weights)
   if "mismatched_cut" in arrays:
     metrics["mismatched_cut_tokens"] = mean(arrays["mismatched_cut"], weights)
   if "unmatched" in arrays:

@@ -1,0 +1,109 @@
+"""Rows of what is measured on sampled responses."""
+
+from jalign.glossary.row import Row
+
+_HELD_OUT, _ITERATE = "experiment.held_out", "online.iterate"
+_REWARDS, _CONTEST = "feedback.rewards", "experiment.contest"
+
+
+def _judged(name: str) -> list[Row]:
+  """Rows of a reward or of a cost that a judge gives."""
+  return [
+    Row(
+      f"rollouts|samples/{name}_mean",
+      "score",
+      f"mean {name} of the responses under the judge",
+      _REWARDS,
+    ),
+    Row(
+      f"rollouts|samples/{name}_std",
+      "score",
+      f"standard deviation of the {name} over all responses",
+      _REWARDS,
+    ),
+    Row(
+      f"rollouts|samples/{name}_std_within_prompt",
+      "score",
+      f"standard deviation of the {name} among the responses to a prompt",
+      _REWARDS,
+    ),
+  ]
+
+
+SAMPLES: tuple[Row, ...] = (
+  Row(
+    "rollouts|samples/response_tokens",
+    "tokens",
+    "mean length of the responses",
+    _HELD_OUT,
+  ),
+  Row(
+    "rollouts|samples/finished_share",
+    "share",
+    "responses that ended by a stop token, before the longest length allowed",
+    _HELD_OUT,
+  ),
+  Row(
+    "rollouts|samples/kl_k1_nats",
+    "nats",
+    "KL to the reference, estimated on the responses without bias by the mean"
+    " log-ratio; the estimate may be negative",
+    "losses.kl",
+  ),
+  Row(
+    "samples/kl_k3_nats",
+    "nats",
+    "the same KL, estimated by a mean of numbers that are never negative",
+    "losses.kl",
+  ),
+  *_judged("reward"),
+  *_judged("cost"),
+  Row(
+    "samples/win_rate",
+    "win rate",
+    "win rate over the policy that the stage started from",
+    "evaluation.win_rate",
+  ),
+  Row(
+    "samples/win_rate_length_adjusted",
+    "win rate",
+    "the same at equal length, by a regression on the difference of lengths",
+    "evaluation.win_rate",
+  ),
+  *(
+    Row(
+      f"samples/distinct_{n}_share",
+      "share",
+      f"{what} of the responses that differ, a fraction of all",
+      "evaluation.diversity",
+    )
+    for n, what in ((1, "words"), (2, "pairs of neighbouring words"))
+  ),
+  Row(
+    "rollouts/preference_certainty",
+    "probability",
+    "mean |2p - 1| of the judge's preferences p between two draws",
+    _ITERATE,
+  ),
+  Row(
+    "rollouts/identical_pairs_share",
+    "share",
+    "pairs of draws that are the same text",
+    _ITERATE,
+  ),
+  Row(
+    "rollouts/win_rate_over_DRAW",
+    "win rate",
+    "win rate of the policy's draw over another one, such as the mixture",
+    _ITERATE,
+  ),
+  Row(
+    "algorithm/NAME", "own", "what the algorithm's `measure` gives", _ITERATE
+  ),
+  Row(
+    "measures/NAME",
+    "own",
+    "mean of one of `config.annotator.measures` over the responses",
+    _CONTEST,
+  ),
+)

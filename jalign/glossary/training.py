@@ -1,0 +1,171 @@
+"""Rows of what a training step and the held-out loss measure."""
+
+from jalign.glossary.row import Row, sides
+
+_BOTH = "train|eval/"
+_PAIRS, _LISTS = "training.kinds.pairs", "training.kinds.lists"
+_ROLLOUTS, _SCORES = "training.kinds.rollouts", "training.kinds.scores"
+_SEQUENCES, _UNPAIRED = "training.kinds.sequences", "training.kinds.unpaired"
+
+
+TRAINING: tuple[Row, ...] = (
+  Row(
+    _BOTH + "loss", "loss", "the loss that is minimised", "training.objective"
+  ),
+  Row(
+    _BOTH + "loss/TERM",
+    "loss",
+    "one term of a weighted sum of losses, before its weight",
+    "training.objective",
+  ),
+  Row(
+    "train/grad_norm",
+    "norm",
+    "norm of the gradient before it is clipped",
+    "training.step",
+  ),
+  Row(
+    "train/learning_rate",
+    "rate",
+    "learning rate of the step",
+    "training.loop",
+  ),
+  Row(
+    "time/step_seconds",
+    "seconds",
+    "wall-clock time of a step, without evaluations",
+    "training.loop",
+  ),
+  *sides(
+    "train|eval|likelihood/SIDE_logps_nats",
+    "nats",
+    "log-prob of the SIDE response",
+    _PAIRS,
+  ),
+  *sides(
+    "train|eval|likelihood/SIDE_log_ratio_nats",
+    "nats",
+    "log-prob of the SIDE response less the reference's",
+    _PAIRS,
+  ),
+  Row(
+    _BOTH + "margin_nats",
+    "nats",
+    "log-ratio of the chosen response less that of the rejected one",
+    _PAIRS,
+  ),
+  *sides(
+    "train|eval|likelihood/SIDE_tokens",
+    "tokens",
+    "length of the SIDE response",
+    _PAIRS,
+  ),
+  Row(
+    "train|eval|likelihood/ranking_accuracy",
+    "accuracy",
+    "how often the better of two responses has the higher log-prob",
+    _PAIRS,
+  ),
+  Row(
+    "eval|likelihood/ranking_accuracy_per_token",
+    "accuracy",
+    "the same of log-probs per token",
+    "evaluation.likelihood",
+  ),
+  Row(
+    "train|eval|likelihood/reward_accuracy",
+    "accuracy",
+    "how often the better of two responses has the higher log-ratio",
+    _PAIRS,
+  ),
+  Row(
+    _BOTH + "nll_nats_per_token",
+    "nats_per_token",
+    "negative log-likelihood of the responses, by token",
+    _SEQUENCES,
+  ),
+  Row(_BOTH + "response_tokens", "tokens", "length of a response", _SEQUENCES),
+  Row(_BOTH + "logps_nats", "nats", "log-prob of a response", _LISTS),
+  Row(
+    _BOTH + "log_ratio_nats",
+    "nats",
+    "log-prob of a response less the reference's",
+    _SEQUENCES,
+  ),
+  Row(
+    _BOTH + "old_log_ratio_nats",
+    "nats",
+    "log-prob of a response less that under the policy that drew it",
+    _ROLLOUTS,
+  ),
+  Row(
+    _BOTH + "repeated_share",
+    "share",
+    "tokens that end an n-gram which the response had before",
+    _SEQUENCES,
+  ),
+  *(
+    Row(
+      f"{_BOTH}{side}_{quantity}_nats",
+      "nats",
+      f"{said} of the {side} responses{less}",
+      _UNPAIRED,
+    )
+    for side in ("desirable", "undesirable")
+    for quantity, said, less in (
+      ("logps", "log-prob", ""),
+      ("log_ratio", "log-prob", " less the reference's"),
+    )
+  ),
+  Row(
+    _BOTH + "desirable_share",
+    "share",
+    "responses that are labelled desirable",
+    _UNPAIRED,
+  ),
+  Row(
+    _BOTH + "mismatched_log_ratio_nats",
+    "nats",
+    "log-prob less the reference's of responses to other prompts, from which"
+    " the loss estimates the KL",
+    _UNPAIRED,
+  ),
+  Row(
+    _BOTH + "mismatched_cut_tokens",
+    "tokens",
+    "tokens cut off a response that stands behind another prompt",
+    _UNPAIRED,
+  ),
+  Row(
+    _BOTH + "unmatched_share",
+    "share",
+    "examples for which no response to another prompt was there",
+    _UNPAIRED,
+  ),
+  Row(
+    _BOTH + "best_logps_nats",
+    "nats",
+    "log-prob of the response with the highest score of its list",
+    _LISTS,
+  ),
+  Row(
+    _BOTH + "best_log_ratio_nats",
+    "nats",
+    "log-prob of that response less the reference's",
+    _LISTS,
+  ),
+  Row(_BOTH + "responses_count", "count", "responses to a prompt", _LISTS),
+  Row(
+    _BOTH + "reward_mean",
+    "score",
+    "mean reward of the responses that a step learns from",
+    _ROLLOUTS,
+  ),
+  Row(_BOTH + "score_mean", "score", "mean score that the head gives", _SCORES),
+  Row(
+    _BOTH + "score_accuracy",
+    "accuracy",
+    "how often the head puts the better of two responses first",
+    _SCORES,
+  ),
+)

@@ -7,7 +7,7 @@ import optax
 from numpy.typing import ArrayLike
 
 import jalign
-from jalign import losses
+from jalign import glossary, losses
 from jalign.cli import loss_tables
 from jalign.training.kinds import KINDS
 
@@ -62,6 +62,7 @@ def _fill(app, docname, source):
   source[0] = source[0].replace("<!-- catalogue -->", _losses())
   source[0] = source[0].replace("<!-- functions -->", _functions())
   source[0] = source[0].replace("<!-- kinds -->", _kinds())
+  source[0] = source[0].replace("<!-- metrics -->", glossary.markdown())
 
 
 def _tables() -> str:

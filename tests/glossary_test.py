@@ -1,18 +1,31 @@
 """The glossary: its own rules, and whether code and pages keep to it."""
 
 import ast
-import importlib
 import pathlib
 import re
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from jalign import glossary
+from jalign import diagnostics, glossary
+from jalign.evaluation.likelihood import PairScores
 from jalign.experiment import held_out, run_report, tables
 from jalign.experiment.commands import training_page
 from jalign.experiment.config.settings import SamplerSettings
-from jalign.feedback import from_reward
+from jalign.feedback import (
+  Judge,
+  assess,
+  from_reward,
+  make_answers,
+  reward_statistics,
+)
 from jalign.glossary import GLOSSARY, OTHERS, SECTIONS, SUFFIXES, rows_of
+from jalign.training.kinds import KINDS
+from jalign.training.outputs import Nudge, Outputs
+from tests.models.tiny import tiny
+from tests.training import batches, kinds_test
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 # What a pattern's word in capitals may stand for.
@@ -51,20 +64,77 @@ def test_a_name_says_its_section_and_its_unit():
   assert {row.unit for row in GLOSSARY} == {*SUFFIXES, *OTHERS}
 
 
-@pytest.mark.parametrize("source", sorted({row.source for row in GLOSSARY}))
-def test_a_quantity_is_named_in_the_module_that_computes_it(source):
-  """A row whose name no code writes is one that nothing measures."""
-  module = importlib.import_module(f"jalign.{source}")
-  path = pathlib.Path(module.__file__)
-  files = path.parent.rglob("*.py") if path.name == "__init__.py" else [path]
-  texts = [file.read_text() for file in files]
-  written = {
-    node.value
-    for text in texts
-    for node in ast.walk(ast.parse(text))
-    if isinstance(node, ast.Constant) and isinstance(node.value, str)
+def _observed():
+  """Names of what batches of each kind measure; nothing is computed."""
+  _, model, params = tiny(num_hidden_layers=1, remat="none")
+  for name, make in kinds_test.MAKE.items():
+    kind, data = KINDS[name], make(2)
+
+    def observe(kind=kind, data=data):
+      outputs = Outputs(
+        model, params, data.sequences, tuple(kind.gives), ref_params=params
+      )
+      arrays = kind.arrays(outputs, data, tuple(kind.gives))
+      return kind.observe(arrays, data.weights)
+
+    yield from jax.eval_shape(observe)
+  two = jnp.ones((1, 2))
+  scored = {"scores": two, "ranks": two, "valid": two > 0}
+  compared = {"logits": two[0], "swapped_logits": two[0]}
+  for arrays in (scored, compared):
+    yield from KINDS["scores"].observe(arrays, jnp.ones(1))
+
+
+def _measured():
+  """Names that the functions which measure things give, with sections."""
+  for name in _observed():
+    yield from (f"train/{name}", f"eval/{name}")
+  ones, pairs = jnp.ones(2), jnp.ones((4, 3, 5))
+  products = diagnostics.Products({"all": ones}, {"all": ones}, {"all": ones})
+  said = diagnostics.forecast(ones, ones, ones, ones, ones)
+  scores = PairScores(*(np.ones(2) for _ in range(4)), ("a", "b"))
+  watched = diagnostics.watch_pairs(
+    Nudge(jnp.ones(4), pairs), pairs, batches.pairs(2)
+  )
+  panels = {
+    "train": watched,
+    "likelihood": diagnostics.likelihood_panel(scores, scores, beta=0.1),
+    "policy": diagnostics.policy_panel(
+      diagnostics.TopK(*(np.ones((2, 3)) for _ in range(3))),
+      np.ones((2, 3)),
+      np.ones((2, 3), bool),
+    ),
+    "entanglement": diagnostics.entanglement_panel(products, {"all": said}),
+    "realised": diagnostics.realised_panel(ones, ones, said.case),
   }
-  print(source, len(written))
+  judge = Judge(reward=lambda x: np.ones(4), cost=lambda x: np.ones(4))
+  assessed = assess(judge, make_answers(["p"] * 4, ["r"] * 4))
+  statistics = reward_statistics(assessed, [0, 0, 1, 1])
+  panels |= {"rollouts": statistics, "samples": statistics}
+  for section, values in panels.items():
+    yield from glossary.in_section(section, values)
+  yield from held_out.sample_metrics(judge, SamplerSettings())
+
+
+def test_what_is_measured_has_one_row_and_a_row_is_measured():
+  measured = set(_measured())
+  assert len(measured) > 90
+  for name in sorted(measured):
+    assert len(rows_of(name)) == 1, name
+  # The others are written out where a run logs them.
+  files = [
+    path
+    for path in (ROOT / "jalign").rglob("*.py")
+    if not {"glossary", "pages", "commands"} & set(path.parts)
+    and path.stem not in ("tables", "run_report")
+  ]
+  code = "".join(path.read_text() for path in files)
+  for row in GLOSSARY:
+    fixed = re.split("[A-Z]{2,}", row.name)[0]
+    named = [f"{mark}{x}" for mark in '"/' for x in {fixed, row.pattern}]
+    assert row in [r for name in measured for r in rows_of(name)] or any(
+      name in code for name in named
+    ), row
 
 
 def _page_keys():

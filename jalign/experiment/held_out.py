@@ -51,10 +51,14 @@ def sample_metrics(judge: Judge, settings: SamplerSettings) -> tuple[str, ...]:
 def check_select(stage: StageSettings, measured: Sequence[str]) -> None:
   """Refuses to choose a state by a metric that isn't among those measured."""
   if stage.select and stage.select not in measured:
+    # Of another section, or without its unit, it is the same quantity.
+    quantity = lambda name: name.rpartition("/")[2]
+    wanted = quantity(stage.select)
+    same = [name for name in measured if quantity(name).startswith(wanted)]
     raise UserError(
       f"{stage.select!r} is not measured.",
       where=f"config.{stage.name}.select",
-      remedy=nearest(stage.select, measured),
+      remedy=nearest(same[0] if same else stage.select, measured),
     )
 
 

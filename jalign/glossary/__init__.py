@@ -16,7 +16,12 @@ from jalign.glossary.row import OTHERS, SECTIONS, SUFFIXES, Row
 from jalign.glossary.samples import SAMPLES
 from jalign.glossary.training import TRAINING
 
-GLOSSARY: tuple[Row, ...] = (*TRAINING, *SAMPLES, *PROBE)
+GROUPS: Mapping[str, tuple[Row, ...]] = {
+  "Training steps, and the loss on held-out data": TRAINING,
+  "Sampled responses": SAMPLES,
+  "Diagnostics": PROBE,
+}
+GLOSSARY: tuple[Row, ...] = sum(GROUPS.values(), ())
 
 
 def _expression(row: Row) -> re.Pattern[str]:
@@ -50,6 +55,44 @@ def strangers(names: Iterable[str]) -> list[str]:
   return [name for name in names if not rows_of(name)]
 
 
+def markdown() -> str:
+  """The glossary as tables of a page: sections, units, and metrics."""
+  parts = [
+    "## Sections",
+    _table(("section", "what is measured"), _named(SECTIONS)),
+    "## Units",
+    "A name ends in its unit:",
+    _table(
+      ("ending", "unit"), _named({f"_{k}": v for k, v in SUFFIXES.items()})
+    ),
+    "These quantities have no unit in their names:",
+    _table(("quantity", "unit"), list(OTHERS.items())),
+  ]
+  for title, rows in GROUPS.items():
+    cells = [
+      (
+        f"`{row.name}`",
+        ", ".join(f"`{section}`" for section in row.sections),
+        row.unit.replace("_", " "),
+        row.says.replace("|", "\\|"),
+        f"`jalign.{row.source}`",
+      )
+      for row in rows
+    ]
+    head = ("metric", "sections", "unit", "what it is", "computed in")
+    parts += [f"## {title}", _table(head, cells)]
+  return "\n\n".join(parts)
+
+
+def _named(texts: Mapping[str, str]) -> list[tuple[str, ...]]:
+  return [(f"`{name}`", text) for name, text in texts.items()]
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+  lines = [head, ("---",) * len(head), *rows]
+  return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
 __all__ = [
   "GLOSSARY",
   "OTHERS",
@@ -57,6 +100,7 @@ __all__ = [
   "SUFFIXES",
   "Row",
   "in_section",
+  "markdown",
   "rows_of",
   "strangers",
 ]

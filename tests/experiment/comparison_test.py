@@ -80,7 +80,11 @@ def test_rewards_are_compared_in_their_own_unit(tmp_path, drawn):
   members = _sweep(tmp_path)
   for path, mean in zip(sorted(tmp_path.rglob("results.json")), (-2.0, -3.0)):
     result = json.loads(path.read_text())
-    result["samples/reward_mean"] = {"mean": mean, "low": mean - 0.5, "high": mean + 0.5}
+    result["samples/reward_mean"] = {
+      "mean": mean,
+      "low": mean - 0.5,
+      "high": mean + 0.5,
+    }
     path.write_text(json.dumps(result))
   page = _page(tmp_path, members)
   assert "-2.5 ± 0.707 |" in page and "| -2.00 ± 0.50 |" in page

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from jalign import cli
+from jalign.glossary import rows_of
 from jalign.training import progress
+from jalign.training.metrics import RESERVED, read_jsonl
 
 CONFIG = """
 from jalign.configs import base
@@ -49,6 +51,16 @@ def pairs(count=40):
     yield {"prompt": f"q{i}:", "chosen": " a" * a, "rejected": " b" * b}
 
 
+def check_names(folder):
+  """Whatever a run logs has exactly one row of the glossary."""
+  for path in folder.rglob("metrics.jsonl"):
+    for name in {name for row in read_jsonl(path) for name in row}:
+      assert name in RESERVED or len(rows_of(name)) == 1, (path, name)
+  for path in folder.rglob("results.json"):
+    for name in json.loads(path.read_text()):
+      assert "/" not in name or len(rows_of(name)) == 1, (path, name)
+
+
 class Workplace:
   """A folder with data, a config, and the command line."""
 
@@ -75,6 +87,7 @@ class Workplace:
   def train(self, *flags, workdir="run"):
     """Trains; returns the run's folder and what was printed."""
     cli.main(self.command(*flags, workdir=workdir))
+    check_names(self.folder / workdir)
     return self.folder / workdir, self._capsys.readouterr().out
 
   def fails(self, arguments):

@@ -6,8 +6,12 @@ import types
 import pytest
 
 from jalign import cli
+from jalign.errors import UserError
+from jalign.experiment import held_out
 from jalign.experiment import run_report as report
 from jalign.experiment.commands import training_page as dynamics
+from jalign.experiment.config.settings import SamplerSettings, StageSettings
+from jalign.feedback import from_reward
 from jalign.pages import style
 from jalign.pages.traces import Dynamics
 
@@ -141,3 +145,36 @@ def test_a_page_without_probes_says_so_and_has_a_vector_file(place, capsys):
   assert "| ranking accuracy (%) |" in table and "probe |" not in table
   said = place.fails(["report", str(run), "--format=jpg"])
   assert "'jpg' is not one of png, pdf, svg" in said
+
+
+def test_names_that_nobody_knows_are_told_of():
+  """A page of an earlier run's metrics isn't drawn as if all were there."""
+  old = [{"step": 1, "time": 0.0, "loss": 2.0, "eval/kl": 1.0}]
+  new = [{"step": 1, "train/loss": 2.0, "train/of_mine": 1.0}]
+  with pytest.raises(
+    UserError, match="`eval/kl`, `loss`.*with the jalign that"
+  ):
+    dynamics._check_names({"old": Dynamics(old, {}, None)})
+  dynamics._check_names({"new": Dynamics(new, {}, None)})
+  said = dynamics._unknown({"new": Dynamics(new, {}, None)})
+  assert "`train/of_mine`" in said and "train/loss" not in said
+  assert not dynamics._unknown({"new": Dynamics(new[:0], {}, None)})
+
+
+@pytest.mark.parametrize(
+  "select, meant",
+  [
+    ("samples/winrate", "samples/win_rate"),
+    ("eval/win_rate", "samples/win_rate"),
+    ("eval/kl", "samples/kl_k1_nats"),
+    ("eval/reward_mean", "samples/reward_mean"),
+    ("eval/finished", "samples/finished_share"),
+    ("win_rate", "samples/win_rate"),
+  ],
+)
+def test_a_metric_that_is_not_measured_gets_a_proposal(select, meant):
+  judge = from_reward(lambda prompt, response: 0.0)
+  measured = held_out.sample_metrics(judge, SamplerSettings())
+  stage = StageSettings(name="align", loss={}, select=select)
+  with pytest.raises(UserError, match=f"Did you mean '{meant}'"):
+    held_out.check_select(stage, measured)

@@ -126,13 +126,13 @@ def test_packed_rows_train_the_same(place):
 
 
 def test_an_online_stage(place, capsys):
-  reward = place.folder / "reward.py"
-  reward.write_text("def reward(prompt, response):\n  return -len(response)\n")
+  judge = place.folder / "reward.py"
+  judge.write_text("def reward(prompt, response):\n  return -len(response)\n")
   text = place.config.read_text().replace(
     "c.loss.beta = 0.1", 'c.loss = dict(tau=0.5)\n  c.algorithm = "ipo_md"'
   )
   place.config.write_text(text)
-  folder, said = place.train(f"--config.annotator.function={reward}:reward")
+  folder, said = place.train(f"--config.annotator.function={judge}:reward")
   rows = read_jsonl(folder / "align" / "metrics.jsonl")
   steps = [r for r in rows if "train/loss" in r]
   assert {
@@ -151,11 +151,12 @@ def test_an_online_stage(place, capsys):
   assert all("rollouts/reward_std_within_prompt" in r for r in steps)
   assert all(r["samples/reward_mean"] <= 0 for r in held_out)
   lengths = [len(text) for text in results["samples"]]
-  assert results["reward"]["mean"] == pytest.approx(-np.mean(lengths))
-  assert results["reward_std"] == pytest.approx(np.std(lengths, ddof=1))
+  reward = results["samples/reward_mean"]
+  assert reward["mean"] == pytest.approx(-np.mean(lengths))
+  assert results["samples/reward_std"] == pytest.approx(np.std(lengths, ddof=1))
   page = (folder / "report.md").read_text()
   assert "| reward | sd of the reward |" in page and "Mean reward: " in page
-  assert f"reward {results['reward']['mean']:.2f} ±" in said
+  assert f"reward {reward['mean']:.2f} ±" in said
   cli.main(["evaluate", f"--run={folder}", f"--against={folder}"])
   said = capsys.readouterr().out
   assert f"win rate over {folder}: " in said

@@ -8,7 +8,7 @@ in front.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jalign.glossary.probe import PROBE
@@ -88,7 +88,7 @@ def _named(texts: Mapping[str, str]) -> list[tuple[str, ...]]:
   return [(f"`{name}`", text) for name, text in texts.items()]
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
   lines = [head, ("---",) * len(head), *rows]
   return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 

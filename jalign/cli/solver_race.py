@@ -60,7 +60,7 @@ def _race(name: str, tau: float, steps: int, out: str) -> None:
   print(f"\nexploitability after {'':<13}", end="")
   marks = sorted({m for m in (1, 10, 100, 1000, 10000) if m < steps} | {steps})
   print("".join(f"{m:>10}" for m in marks), flush=True)
-  for label, (solver, size) in _entrants(tau).items():
+  for label, (solver, size) in entrants(tau).items():
     with warnings.catch_warnings(record=True) as said:
       warnings.simplefilter("always", UserWarning)
       race = run(solver, *game[:2], tau, steps=steps, step_size=size)
@@ -73,7 +73,7 @@ def _race(name: str, tau: float, steps: int, out: str) -> None:
   print(f"\n{path}")
 
 
-def _entrants(tau: float) -> dict[str, tuple]:
+def entrants(tau: float) -> dict[str, tuple]:
   """Solvers with steps in the range of their theory, where it has one."""
   return {
     "Nash Mirror Prox, step 2": (solvers.nash_mirror_prox(), 2.0),

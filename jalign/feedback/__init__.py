@@ -1,4 +1,4 @@
-"""Feedback: who judges responses."""
+"""Feedback: judges of responses, and the rewards and preferences they give."""
 
 from jalign.feedback.answers import Answers, make_answers
 from jalign.feedback.judge import (

@@ -1,4 +1,4 @@
-"""What judges see: prompts with responses, the rows of the data, the tokens."""
+"""What judges see: prompts, responses, rows of the data, and tokens."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,12 +15,13 @@ class Answers(NamedTuple):
   """N responses, each with its prompt.
 
   Attributes:
-    prompts: N texts, as people see them: without a goal that a conversion
-      wrote into them.
-    texts: N responses.
-    rows: N mappings, {} for a response whose data has no other columns.
-    sequences: the N rows of prompt and response as the model reads them; None
-      where nobody asked for them.
+    prompts: N texts, as people see them: without the goal that a data
+      conversion may have written into the prompt.
+    texts: N texts of responses.
+    rows: N mappings of the data's other columns; {} where there are no other
+      columns.
+    sequences: N rows of prompt and response as the model reads them; None
+      unless the judge reads tokens.
   """
 
   prompts: Sequence[str]
@@ -29,7 +30,7 @@ class Answers(NamedTuple):
   sequences: Sequences | None = None
 
   def take(self, at: Sequence[int] | np.ndarray) -> "Answers":
-    """Some of the answers, by their places."""
+    """The answers at some indices."""
     return Answers(
       [self.prompts[i] for i in at],
       [self.texts[i] for i in at],
@@ -44,16 +45,16 @@ def make_answers(
   rows: Sequence[Row] | None = None,
   sequences: Sequences | None = None,
 ) -> Answers:
-  """`Answers` of as many prompts as responses.
+  """Makes `Answers`, and checks that there are equally many of everything.
 
   Args:
-    prompts: N.
-    texts: N responses.
-    rows: N, None where the data has no other columns.
-    sequences: of N rows, or None.
+    prompts: N texts of prompts.
+    texts: N texts of responses.
+    rows: N mappings; None where the data has no other columns.
+    sequences: N rows of tokens, or None.
 
   Raises:
-    ValueError: they aren't equally many.
+    ValueError: the numbers of prompts, responses and rows differ.
   """
   rows = [{}] * len(texts) if rows is None else rows
   if not len(prompts) == len(texts) == len(rows):

@@ -1,8 +1,8 @@
-"""Judges: who says how good a response is, or which of two is better.
+"""Judges, which say how good a response is or which of two is better.
 
-A judge is a record of functions on `Answers`. Everything else here makes one
-out of something simpler: a function of one response or of many, of texts on
-the host or of tokens on the devices.
+A judge is a record of functions on `Answers`. The other functions here make a
+judge out of something simpler: a function of one response or of many, of texts
+on the host or of tokens on the devices.
 """
 
 import functools
@@ -30,19 +30,20 @@ _Position = (
 
 
 class Judge(NamedTuple):
-  """Functions of N answers; any of them may be missing.
+  """A record of functions of N answers; any of the functions may be None.
 
-  What they return is checked by `assess` and `compare`, which call them.
+  `assess` and `compare` call these functions and check what they return.
 
   Attributes:
-    reward: [N] finite numbers, higher is better.
-    cost: [N] finite numbers, lower is better.
-    preference: of two answers to each of N prompts, [N] P(the first is
-      preferred) in [0, 1]; it may be intransitive. Where it is missing, a
-      reward prefers: sigmoid(scale (r(a) - r(b))), Bradley and Terry 1952.
+    reward: `Answers -> [N]` finite numbers, higher is better.
+    cost: `Answers -> [N]` finite numbers, lower is better.
+    preference: `(Answers, Answers) -> [N]` P(the first is preferred) in [0, 1],
+      for two answers to each of N prompts; it may be intransitive. Where it is
+      None, the preference follows from the reward:
+      sigmoid(scale (r(a) - r(b))), Bradley and Terry 1952.
     scale: inverse temperature of a reward's preferences, > 0.
-    reads_tokens: whether a function reads `Answers.sequences`, which are not
-      kept for judges that don't.
+    reads_tokens: whether a function reads `Answers.sequences`, which is None
+      for other judges.
   """
 
   reward: Score | None = None
@@ -53,13 +54,16 @@ class Judge(NamedTuple):
 
 
 def from_reward(reward: Callable[..., float], *, scale: float = 1.0) -> Judge:
-  """A judge of a function of one response.
+  """Makes a judge from a reward function of one response.
 
   Args:
     reward: `(prompt, response) -> float`, or `(prompt, response, row) ->
-      float` with the other columns of the data: a third parameter takes the
-      row if it has no default or is called "row".
+      float` with the other columns of the data: a third parameter gets the row
+      if it has no default or is called "row".
     scale: inverse temperature of the preferences, > 0.
+
+  Raises:
+    UserError: the scale is out of range.
   """
   return Judge(reward=_one_by_one(reward), scale=checked_scale(scale))
 
@@ -67,11 +71,14 @@ def from_reward(reward: Callable[..., float], *, scale: float = 1.0) -> Judge:
 def from_rewards(
   rewards: Callable[..., ArrayLike], *, scale: float = 1.0
 ) -> Judge:
-  """A judge of a function of many responses.
+  """Makes a judge from a reward function of many responses.
 
   Args:
-    rewards: `(prompts, responses, rows) -> [N]`.
+    rewards: `(prompts, responses, rows) -> [N]`, from three lists of N.
     scale: inverse temperature of the preferences, > 0.
+
+  Raises:
+    UserError: the scale is out of range.
   """
 
   @functools.wraps(rewards)
@@ -82,17 +89,18 @@ def from_rewards(
 
 
 def from_cost(cost: Callable[..., float]) -> Judge:
-  """A judge of a cost; `from_reward(f)._replace(cost=from_cost(g).cost)` has
-  both.
+  """Makes a judge from a cost function of one response.
+
+  `from_reward(f)._replace(cost=from_cost(g).cost)` has both.
 
   Args:
-    cost: as the function of `from_reward`; lower is better.
+    cost: a function as `from_reward` takes it; lower is better.
   """
   return Judge(cost=_one_by_one(cost))
 
 
 def from_preference(preference: Callable[[str, str, str], float]) -> Judge:
-  """A judge of a function of one prompt and two responses.
+  """Makes a judge from a preference function of two responses to a prompt.
 
   Args:
     preference: `(prompt, a, b) -> P(a is preferred)` in [0, 1]; it may be
@@ -108,15 +116,16 @@ def from_preference(preference: Callable[[str, str, str], float]) -> Judge:
 
 
 def from_batch(preferences: Callable[..., ArrayLike]) -> Judge:
-  """A judge of a function of many prompts at once.
+  """Makes a judge from a preference function of many prompts at once.
 
   Args:
-    preferences: `(prompts, a, b) -> [N] P(a is preferred)` in [0, 1].
+    preferences: `(prompts, a, b) -> [N] P(a is preferred)` in [0, 1], from
+      three lists of N texts.
   """
 
   @functools.wraps(preferences)
   def prefer(a: Answers, b: Answers) -> ArrayLike:
-    # Copies: the function may sort them.
+    # Lists of its own, as the function may change them.
     return preferences(list(a.prompts), list(a.texts), list(b.texts))
 
   return Judge(preference=prefer)
@@ -130,17 +139,21 @@ def on_tokens(
   scale: float = 1.0,
   rows: int = 64,
 ) -> Judge:
-  """A judge on the devices, such as a model that reads the tokens.
+  """Makes a judge that runs on the devices, such as a model that reads tokens.
 
-  What the functions return stays on the devices until somebody reads it.
+  The results of reward and cost stay on the devices until they are read.
 
   Args:
-    reward: `sequences -> [N]`, a jitted function for one.
-    cost: the same.
+    reward: `sequences -> [N]`, for example a jitted function.
+    cost: `sequences -> [N]`.
     preference: `(sequences, sequences) -> [N]` P(the first is preferred).
     scale: inverse temperature of a reward's preferences, > 0.
-    rows: at a time; of more answers than that, the last part is filled with
-      the first rows, so that one compiled shape serves.
+    rows: number of rows that are judged at a time. If there are more answers,
+      the last part is filled up with the first rows, so that all parts have one
+      compiled shape.
+
+  Raises:
+    UserError: the scale is out of range.
   """
   parts = functools.partial(_in_parts, rows=rows)
   return Judge(
@@ -153,17 +166,17 @@ def on_tokens(
 
 
 def checked_scale(scale: float) -> float:
-  """The scale, if preferences can have it."""
+  """Returns a scale of preferences; raises UserError if it is out of range."""
   if not 0 < scale < math.inf:
     raise UserError(f"{scale} must be > 0, finite.", where="annotator.scale")
   return scale
 
 
 def takes_row(function: Callable[..., Any]) -> bool:
-  """Whether a function of prompt and response takes the row as well."""
+  """Whether a function of prompt and response takes the data's row as well."""
   try:
     parameters = inspect.signature(function).parameters.values()
-  except (TypeError, ValueError):  # a function in C that doesn't tell
+  except (TypeError, ValueError):  # a function in C without a signature
     return False
   places = [p for p in parameters if p.kind in _Position]
   needed = [p for p in places if p.default is p.empty]
@@ -182,7 +195,7 @@ def _one_by_one(function: Callable[..., float]) -> Score:
 
 
 def _in_parts(function: Callable[..., jax.Array], *, rows: int):
-  """A function of answers, called on `rows` rows at a time."""
+  """Makes a function of sequences one of answers, `rows` rows at a time."""
 
   @functools.wraps(function)
   def score(*answers: Answers) -> jax.Array:
@@ -203,8 +216,8 @@ def _in_parts(function: Callable[..., jax.Array], *, rows: int):
 def _tokens_of(answers: Answers) -> Sequences:
   if answers.sequences is None:
     raise UserError(
-      "the judge reads tokens, and the answers have texts alone.",
+      "the judge reads tokens, but the answers have only texts.",
       where="annotator",
-      remedy="Give the answers their sequences.",
+      remedy="Pass sequences to make_answers.",
     )
   return answers.sequences

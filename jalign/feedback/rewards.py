@@ -1,4 +1,4 @@
-"""What a judge says: asked once a response, compared, described."""
+"""Asks a judge: numbers of each response, preferences, and statistics."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,12 +14,13 @@ from jalign.feedback.values import probabilities, read, scores
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Assessed:
-  """N answers with the numbers that a judge gave them.
+  """N answers with the rewards and costs that a judge has given them.
 
   Attributes:
-    answers: that were judged.
-    reward: [N] float64, or an array on devices; None of a judge without.
-    cost: the same.
+    answers: the N answers.
+    reward: [N] float64, or an array on devices; None if the judge has no
+      reward.
+    cost: [N] float64, or an array on devices; None if the judge has no cost.
   """
 
   answers: Answers
@@ -30,7 +31,7 @@ class Assessed:
     return len(self.answers.texts)
 
   def take(self, at: Sequence[int] | np.ndarray) -> "Assessed":
-    """Some of the answers with their numbers, by their places."""
+    """The answers at some indices, with their numbers."""
     at = np.asarray(at)
     told = ((k, getattr(self, k)) for k in ("reward", "cost"))
     numbers = {k: v if v is None else v[at] for k, v in told}
@@ -38,11 +39,15 @@ class Assessed:
 
 
 def assess(judge: Judge, answers: Answers) -> Assessed:
-  """The numbers of each response: the judge is asked for them once.
+  """Asks a judge once for the reward and the cost of each response.
+
+  Args:
+    judge: the judge.
+    answers: N answers.
 
   Raises:
-    UserError: a function returns something else than N finite numbers. What
-      stays on devices is looked at where it is read.
+    UserError: a function returns something else than N finite numbers. Numbers
+      that stay on devices are checked later, by `values.read`.
   """
   count = len(answers.texts)
   asked = {"reward": judge.reward, "cost": judge.cost}
@@ -57,15 +62,19 @@ def assess(judge: Judge, answers: Answers) -> Assessed:
 
 
 def compare(judge: Judge, a: Assessed, b: Assessed) -> np.ndarray:
-  """[N] float32 P(a is preferred); rewards aren't asked for again.
+  """Asks a judge for preferences, or computes them from rewards.
 
   Args:
-    judge: of a preference or a reward.
-    a: of `assess`.
-    b: answers to the same prompts.
+    judge: a judge with a preference or a reward.
+    a: N answers with the numbers from `assess`.
+    b: N answers to the same prompts, likewise.
+
+  Returns:
+    [N] float32 P(a is preferred).
 
   Raises:
-    UserError: the judge compares nothing, or gives no probabilities.
+    UserError: the judge has neither, or gives something else than N
+      probabilities.
   """
   if judge.preference is not None:
     return probabilities(judge.preference(a.answers, b.answers), len(a))
@@ -84,14 +93,14 @@ def reward_statistics(
   """Mean and spread of rewards and of costs, in their units.
 
   Args:
-    assessed: of N responses.
+    assessed: N responses with the numbers from `assess`.
     prompt_ids: [N] number of each response's prompt, from 0.
 
   Returns:
-    `reward_mean`; `reward_std`, over all responses, of two or more;
-    `reward_std_within_prompt`, the root of the mean variance of a prompt's
-    responses, where every prompt has two or more; and the same of `cost`.
-    Variances divide by n - 1. Nothing is said of a preference.
+    `reward_mean`; `reward_std` over all responses, if there are at least two;
+    `reward_std_within_prompt`, the root of the mean over prompts of the
+    variance of a prompt's responses, if every prompt has at least two; and the
+    same for `cost`. Variances divide by n - 1. Preferences have no statistics.
   """
   statistics: dict[str, float] = {}
   ids = np.asarray(prompt_ids)

@@ -1,4 +1,4 @@
-"""What people's own functions return, as numbers or as a sentence."""
+"""Reads numbers that people's own functions return, or says what is wrong."""
 
 import decimal
 import inspect
@@ -18,13 +18,13 @@ _REMEDIES = {
 
 
 def refuse(value: Any, wanted: str, where: str, at: str = "") -> UserError:
-  """The error of a value that is something other than what is wanted.
+  """Makes the error for a value that isn't what was wanted.
 
   Args:
-    value: that was given; a coroutine is closed.
-    wanted: a noun, as "a number".
-    where: whose value it is.
-    at: which of several, as " in place 1".
+    value: the value that a function gave; a coroutine is closed.
+    wanted: a noun phrase, such as "a number".
+    where: the function that gave the value.
+    at: the place of the value among several, such as " in place 1".
   """
   what = describe(value)
   if inspect.iscoroutine(value):
@@ -37,7 +37,7 @@ def refuse(value: Any, wanted: str, where: str, at: str = "") -> UserError:
 
 
 def describe(value: Any) -> str:
-  """A few words for people on what a value is."""
+  """Describes a value in a few words."""
   if value is None:
     return "None"
   if inspect.isawaitable(value):
@@ -60,22 +60,22 @@ def describe(value: Any) -> str:
 
 
 def shortened(text: str, most: int = 40) -> str:
-  """A text in quotes, cut where it is long."""
+  """A text in quotes, cut after `most` characters."""
   return repr(text if len(text) <= most else f"{text[:most]}...")
 
 
 def number(value: Any, where: str = "annotator") -> float:
-  """A finite number out of whatever a function returned.
+  """Reads a finite number from whatever a function returned.
 
   Raises:
-    UserError: it is none.
+    UserError: the value isn't a finite number.
   """
   array = _array(value, "a number", where)
   if array.shape:
     raise refuse(value, "a number", where)
   if not np.isfinite(array):
     raise UserError(
-      f"gave {float(array)}.", where=where, remedy="It must be finite."
+      f"gave {float(array)}.", where=where, remedy="Numbers must be finite."
     )
   return float(array)
 
@@ -83,10 +83,10 @@ def number(value: Any, where: str = "annotator") -> float:
 def vector(
   values: Any, count: int, where: str = "annotator", of: str = "pairs"
 ) -> np.ndarray:
-  """[count] float64 numbers out of whatever a function returned.
+  """Reads [count] float64 numbers from whatever a function returned.
 
   Raises:
-    UserError: they are other than that many numbers; NaN is a number here.
+    UserError: the values aren't that many numbers; NaN counts as a number here.
   """
   wanted = f"{count} numbers for {count} {of}"
   if isinstance(values, list | tuple):
@@ -101,17 +101,20 @@ def vector(
 
 
 def scores(values: Any, count: int, name: str, where: str = "annotator") -> Any:
-  """[count] finite numbers of a judge: float64, or as they are on devices.
+  """Checks a judge's rewards or costs.
 
   Args:
-    values: what its function returned. An array on devices isn't read: its
-      shape alone is checked, and the rest by `read`.
-    count: of the responses.
-    name: what they are, "reward" or "cost".
-    where: whose values they are.
+    values: what the judge's function returned. Of an array on devices only the
+      shape is checked here; `read` checks its values.
+    count: number of responses.
+    name: "reward" or "cost".
+    where: the function that gave the values.
+
+  Returns:
+    [count] float64, or the array on devices.
 
   Raises:
-    UserError: they are something else.
+    UserError: the values aren't `count` finite numbers.
   """
   if isinstance(values, jax.Array):
     if values.shape != (count,):
@@ -125,10 +128,10 @@ def scores(values: Any, count: int, name: str, where: str = "annotator") -> Any:
 
 
 def read(values: Any, name: str, where: str = "annotator") -> np.ndarray:
-  """[N] float64 of what `scores` gave.
+  """Reads [N] float64 numbers from what `scores` returned.
 
   Raises:
-    UserError: one isn't finite.
+    UserError: a number isn't finite.
   """
   array = np.asarray(values, np.float64)
   bad = np.flatnonzero(~np.isfinite(array))
@@ -144,10 +147,10 @@ def read(values: Any, name: str, where: str = "annotator") -> np.ndarray:
 def probabilities(
   values: Any, count: int, where: str = "annotator"
 ) -> np.ndarray:
-  """[count] float32 preferences out of whatever a function returned.
+  """Reads [count] float32 preferences from whatever a function returned.
 
   Raises:
-    UserError: they are other than that many numbers in [0, 1].
+    UserError: the values aren't that many numbers in [0, 1].
   """
   array = vector(values, count, where)
   bad = ~((array >= 0) & (array <= 1))  # NaN is bad too
@@ -169,7 +172,7 @@ def _array(value: Any, wanted: str, where: str) -> np.ndarray:
 
 
 def _array_of(value: Any) -> np.ndarray | None:
-  """Real numbers as float64; None for anything else, texts of numbers too."""
+  """Real numbers as float64; None for anything else, such as "1.0"."""
   if value is None or isinstance(value, str | bytes) or np.ma.is_masked(value):
     return None
   try:
@@ -181,5 +184,5 @@ def _array_of(value: Any) -> np.ndarray | None:
     if array.dtype.kind in "USMmc":
       return None
     return array.astype(np.float64)
-  except Exception:  # ragged, on a device, of another library
+  except Exception:  # a ragged list, or another library's array on a device
     return None

@@ -1,7 +1,7 @@
-"""Online alignment: an algorithm is a row of `ALGORITHMS` and pure functions.
+"""Online alignment: algorithms are rows of `ALGORITHMS`, with pure functions.
 
-A round goes from prompts to the batches of its updates: draw, judge, arrange.
-The update is the offline one.
+A round draws responses to prompts, has them judged, and arranges them into the
+batches of its updates. The update itself is the one of offline training.
 """
 
 from jalign.online.algorithms import ALGORITHMS, Algorithm

@@ -1,8 +1,9 @@
 """The table of online algorithms.
 
-An algorithm is a row: who draws, what the judge is asked, what becomes of the
-responses and judgements, the loss, and what it keeps from step to step. The
-functions of a row are pure; their keyword-only arguments are hyperparameters.
+An algorithm is a row of the table: which models draw responses, what the judge
+is asked, how responses and judgements become a batch, the loss, and what the
+algorithm keeps from step to step. The functions of a row are pure; their
+keyword-only arguments are hyperparameters.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,13 +24,13 @@ from jalign.types import Params
 
 
 def no_measures(judged: Judged) -> dict[str, float]:
-  """Nothing beside what every round measures."""
+  """Adds nothing to what every round measures."""
   del judged
   return {}
 
 
 def the_start(carry: Any, start: Params) -> Params:
-  """What training starts from, for a reference that stays as it is."""
+  """Takes the parameters that training starts from as a fixed reference."""
   del carry
   return start
 
@@ -38,21 +39,21 @@ class Algorithm(NamedTuple):
   """A row of the table.
 
   Attributes:
-    draws: who samples each of the K responses to a prompt.
+    draws: for each of the K responses to a prompt, which model samples it.
     needs: what the judge is asked.
     arrange: `(Judged, **hyperparameters) -> batch` of the kind that the loss
       takes; advantages are computed here.
-    loss: name in `losses.CATALOGUE`, or a row such as are in it.
-    paper: where it comes from.
-    updates: how often a round is learned from.
-    measure: `(Judged, **hyperparameters) -> {name: number}`, what else a round
-      measures, for the metrics and for the carry.
+    loss: name of a loss in `losses.CATALOGUE`, or an `Entry` of your own.
+    paper: source of the algorithm, such as an arXiv id.
+    updates: how many updates a round serves, and on which prompts.
+    measure: `(Judged, **hyperparameters) -> {name: number}`, what a round
+      measures in addition, for the metrics and for the carry.
     ref_logps: whether the reference scores the responses when they are drawn,
-      for penalties that `arrange` takes off the reward; the round then
-      measures `rollouts/kl_k1_nats`, of the policy's own responses.
-    carry: what the algorithm keeps from step to step.
-    reference: `(carry, start) -> parameters`, the reference of the loss and of
-      mixtures.
+      for penalties that `arrange` subtracts from the reward; the round then
+      measures `rollouts/kl_k1_nats` on the policy's own responses.
+    carry: state that the algorithm keeps from step to step.
+    reference: `(carry, start) -> parameters` of the reference, for the loss and
+      for mixtures.
   """
 
   draws: tuple[Draw, ...]

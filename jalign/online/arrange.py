@@ -1,4 +1,4 @@
-"""From responses and judgements to a batch of the kind that a loss takes."""
+"""Arranges responses and judgements into a batch that a loss takes."""
 
 from typing import Any, NamedTuple
 
@@ -10,18 +10,18 @@ from jalign.types import Array, PairBatch, Rollout, SequenceBatch, Sequences
 
 
 class Judged(NamedTuple):
-  """Responses to P prompts, K to each, and what the judge says of them.
+  """Responses to P prompts, K to each, and the judge's answers about them.
 
   Attributes:
     rollout: P * K rows, the responses of a prompt adjacent; see
       `draw_responses` for its log-probs.
-    rewards: [P, K] float64, None where the judge has no reward.
-    costs: [P, K] float64, None where the judge has no cost.
-    preference: [P, J] float32 P(the first > the second) of the J pairs of
+    rewards: [P, K] float64; None where the judge has no reward.
+    costs: [P, K] float64; None where the judge has no cost.
+    preference: [P, J] float32 P(the first > the second) for the J pairs of
       draws that the algorithm has compared.
     weights: [P] float32; 0 marks a prompt that only fills the batch.
     carry: the algorithm's own state.
-    key: for what an arrangement draws.
+    key: PRNG key for an `arrange` that draws.
     ref_token_logps: [P * K, T - 1] float32 log-probs of tokens 1 .. T - 1 of
       the rollout under the reference, 0 where a token isn't sampled; None
       where the algorithm doesn't ask for them.
@@ -38,12 +38,15 @@ class Judged(NamedTuple):
 
   @property
   def old_token_logps(self) -> Array:
-    """[P * K, T - 1] the same under the model that drew each response."""
+    """[P * K, T - 1] log-probs of tokens 1 .. T - 1 under the drawing model.
+
+    That is the model that drew the response, without mixture and temperature.
+    """
     return self.rollout.model_logps[0][:, 1:]
 
 
 def drawn_pairs(judged: Judged) -> PairBatch:
-  """Pairs that one Bernoulli draw of the preference orders."""
+  """Pairs of the two responses, ordered by one Bernoulli draw per pair."""
   preference = judged.preference[:, 0]
   uniforms = np.asarray(jax.random.uniform(judged.key, preference.shape))
   sequences = _ordered(judged.rollout.sequences, uniforms < preference)
@@ -51,10 +54,11 @@ def drawn_pairs(judged: Judged) -> PairBatch:
 
 
 def soft_pairs(judged: Judged) -> PairBatch:
-  """Pairs with the preference itself for a label.
+  """Pairs of the two responses with the preference itself as the label.
 
-  The likelier response comes first, so that "chosen" in the metrics means it;
-  a loss of soft labels doesn't change under the swap.
+  The response that is likelier to be preferred comes first, so that "chosen" in
+  the metrics means that response; a loss with soft labels doesn't change under
+  the swap.
   """
   preference = judged.preference[:, 0]
   soft = jnp.asarray(np.maximum(preference, 1.0 - preference))
@@ -63,7 +67,7 @@ def soft_pairs(judged: Judged) -> PairBatch:
 
 
 def first_responses(judged: Judged) -> SequenceBatch:
-  """The first of the two responses, with how often it beats the second."""
+  """The first of the two responses, with P(it beats the second response)."""
   return SequenceBatch(
     jax.tree.map(lambda x: x[0::2], judged.rollout.sequences),
     jnp.asarray(judged.weights),
@@ -72,7 +76,7 @@ def first_responses(judged: Judged) -> SequenceBatch:
 
 
 def _ordered(sequences: Sequences, first_wins: np.ndarray) -> Sequences:
-  """2P rows with the winner of each pair first."""
+  """Orders 2P rows so that the winner of each pair comes first."""
   if first_wins.all():
     return sequences
   rows = np.arange(2 * len(first_wins)).reshape(-1, 2)

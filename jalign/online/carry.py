@@ -1,8 +1,9 @@
-"""What an algorithm keeps from step to step: a pytree and two pure functions.
+"""The carry: what an algorithm keeps from step to step.
 
-An EMA of the policy, a refreshed reference, snapshots of opponents, the
-coefficient of a KL penalty, Lagrange multipliers, running baselines. It lies in
-`TrainState.carry` and is saved and restored with the rest of the state.
+A carry is a pytree with two pure functions, for example an EMA of the policy, a
+refreshed reference, snapshots of opponents, the coefficient of a KL penalty,
+Lagrange multipliers, or running baselines. It is stored in `TrainState.carry`
+and is saved and restored with the train state.
 """
 
 import functools
@@ -21,16 +22,16 @@ from jalign.types import Array, Params
 
 
 class StepTaken(NamedTuple):
-  """What a step leaves for the next state of a carry.
+  """The results of a training step, from which a carry's next state is made.
 
   Attributes:
-    params: the policy's parameters after all updates of the step, as they are
-      trained: of a low-rank change, the change.
-    statistics: name -> [] float32, under the names that `metrics.jsonl` has:
-      the metrics of the round, such as `rollouts/reward_mean`; what the
-      algorithm measures, as `algorithm/NAME`; and the means over its updates of
-      the loss's, such as `train/log_ratio_nats`.
-    step: [] int32 steps so far, this one included.
+    params: the policy's trained parameters after all updates of the step; where
+      a low-rank change is trained, only the change.
+    statistics: name -> [] float32, under the names of `metrics.jsonl`: the
+      round's metrics, such as `rollouts/reward_mean`; what the algorithm
+      measures, as `algorithm/NAME`; and the loss's metrics, such as
+      `train/log_ratio_nats`, averaged over the updates of the round.
+    step: [] int32, number of steps so far, this step included.
   """
 
   params: Params
@@ -39,10 +40,10 @@ class StepTaken(NamedTuple):
 
 
 class Carry(NamedTuple):
-  """How the state of an algorithm begins and goes on.
+  """Functions that make an algorithm's first state and each next state.
 
   Attributes:
-    init: `(params, **hyperparameters) -> carry`, of the parameters that
+    init: `(params, **hyperparameters) -> carry`; takes the parameters that
       training starts from.
     next: `(carry, StepTaken, **hyperparameters) -> carry` of the same
       structure, shapes and types.
@@ -53,11 +54,13 @@ class Carry(NamedTuple):
 
 
 def nothing(params: Params) -> tuple[()]:
+  """An empty carry."""
   del params
   return ()
 
 
 def unchanged(carry: Any, taken: StepTaken) -> Any:
+  """The same carry."""
   del taken
   return carry
 
@@ -68,17 +71,18 @@ NO_CARRY = Carry(nothing, unchanged)
 def carry_shardings(
   carry: Carry, params: Params, param_shardings: Params, mesh: Mesh
 ) -> Any:
-  """Shardings of a carry: copies of the parameters lie where these lie.
+  """Shardings of a carry; copies of the parameters are sharded like these.
 
   Args:
-    carry: of an algorithm, hyperparameters bound.
+    carry: functions of an algorithm's carry, with hyperparameters bound.
     params: the trained parameters, or their shapes.
-    param_shardings: a tree of NamedSharding of the same structure.
-    mesh: where everything else is replicated.
+    param_shardings: a tree of NamedSharding with the structure of `params`.
+    mesh: the mesh on which everything else is replicated.
 
   Returns:
-    A tree of the carry's structure. A subtree with the structure of the
-    parameters has their shardings, with or without one more axis in front.
+    A tree of shardings with the carry's structure. A subtree with the structure
+    and shapes of the parameters has the parameters' shardings, also where its
+    arrays have one more axis in front.
   """
   everywhere = replicated(mesh)
   structure: Any = jax.tree.structure(params)
@@ -109,9 +113,9 @@ def init_carry(carry: Carry, params: Params, shardings: Any = None) -> Any:
   """The carry at step 0.
 
   Args:
-    carry: of an algorithm, hyperparameters bound.
-    params: the trained parameters; they are copied.
-    shardings: of `carry_shardings`; None on a single device.
+    carry: functions of an algorithm's carry, with hyperparameters bound.
+    params: the trained parameters; what the carry keeps of them is a copy.
+    shardings: shardings from `carry_shardings`; None on a single device.
   """
   begin = lambda params: copied(carry.init(params))
   return jax.jit(begin, out_shardings=shardings)(params)
@@ -122,17 +126,18 @@ def make_finish(
 ) -> Callable[
   [TrainState, Mapping[str, float], Sequence[Any]], tuple[TrainState, Array]
 ]:
-  """What ends a step: counts it, and takes the carry on.
+  """Makes the function that ends a step: it counts the step, updates the carry.
 
   Args:
-    carry: of an algorithm, hyperparameters bound.
-    shardings: of `carry_shardings`, pinned on the way out; None on a single
-      device.
+    carry: functions of an algorithm's carry, with hyperparameters bound.
+    shardings: shardings from `carry_shardings`, which the new carry gets; None
+      on a single device.
 
   Returns:
-    `(state, values, sums) -> (state, [] bool)`: the values of the round and
-    the sums of each update; whether the new carry is without NaN. Infinity may
-    be meant. The state's carry is donated.
+    `(state, values, sums) -> (state, [] bool)`, where `values` are those of the
+    round and `sums` the sums of each update. The bool says whether the new
+    carry is free of NaN; infinities are allowed, as they may be intended. The
+    state's carry is donated.
   """
   out = None if shardings is None else (None, shardings, None)
 
@@ -161,12 +166,12 @@ def make_finish(
 def beside_carry(
   update: Callable[..., Any], reference: Callable[[Any, Params], Params]
 ) -> Callable[..., Any]:
-  """An update that leaves the carry as it is, and may find its reference there.
+  """Wraps an update so that it keeps the carry and takes its reference from it.
 
-  The carry stays outside: the update donates its state.
+  The carry isn't passed to the update, because the update donates its state.
 
   Args:
-    update: of `make_update`.
+    update: an update from `make_update`.
     reference: `(carry, start) -> the reference's parameters`.
 
   Returns:
@@ -185,11 +190,11 @@ def beside_carry(
 
 
 class _Statistics(dict):
-  """A dictionary whose missing names are told of in words."""
+  """A dictionary that raises UserError for an unknown name."""
 
   def __missing__(self, name: str):
     raise UserError(
-      f"asks for {name!r}, which a step of this algorithm doesn't measure.",
+      f"it asks for {name!r}, which a step of this algorithm doesn't measure.",
       where="carry.next",
       remedy=nearest(name, sorted(self)),
     )
@@ -201,14 +206,17 @@ def _mean(parts: Sequence[tuple[Array, Array]]) -> Array:
 
 
 def copied(tree: Any) -> Any:
-  """Arrays of their own, of the types that a checkpoint gives back."""
+  """Copies arrays, with the dtypes with which a checkpoint restores them."""
   return jax.tree.map(
     lambda x: jnp.array(x, jnp.result_type(x), copy=True), tree
   )
 
 
 def check_alike(old: Any, new: Any) -> None:
-  """UserError where `next` gives another form than `init`."""
+  """Raises UserError unless `next` returns what `init` does.
+
+  Structure, shapes and dtypes have to be the same.
+  """
 
   def shapes(tree):
     leaves = jax.tree_util.tree_leaves_with_path(tree)
@@ -223,5 +231,5 @@ def check_alike(old: Any, new: Any) -> None:
       raise UserError(
         f"{name} was {before.get(name)} and is {after.get(name)}.",
         where="carry.next",
-        remedy="Return the structure, shapes and types that init gives.",
+        remedy="Return the structure, shapes and dtypes that init returns.",
       )

@@ -1,6 +1,7 @@
-"""Who samples the responses of a round.
+"""Samples the responses of a round, each from the model that its draw names.
 
-P prompts, K responses to each; rows are P * K, those of a prompt adjacent.
+There are P prompts and K responses to each, in P * K rows; the responses of a
+prompt are adjacent.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,11 +19,11 @@ from jalign.types import Array, Model, Params, Rollout
 
 
 class Cast(NamedTuple):
-  """Whose parameters there are to draw from.
+  """The parameters that responses can be drawn from.
 
   Attributes:
-    policy: of the policy, as they are trained.
-    reference: of the reference, None where none is given.
+    policy: the policy's trained parameters.
+    reference: the reference's parameters; None where no reference is given.
     carry: the algorithm's own state.
   """
 
@@ -32,19 +33,19 @@ class Cast(NamedTuple):
 
 
 class Draw(NamedTuple):
-  """Who samples one response to each prompt.
+  """Which model samples one response to each prompt, and how.
 
-  Draws that have the same function for `params` and are greedy or not alike
-  are made in one run of the decoder.
+  Draws with the same function `params` and the same `greedy` are made in one
+  run of the decoder.
 
   Attributes:
-    name: for metrics, as in `win_rate_over_mixture`.
-    params: `Cast -> parameters` of the model that draws, a carried snapshot
-      for example.
-    mix_ref: weight of the reference in a token-level geometric mixture with
-      it (`jalign.decode.geometric`), in [0, 1]; None for the weight that the
-      round is given.
-    greedy: whether the likeliest token is taken each time.
+    name: name of the drawing model in metrics, as in `win_rate_over_mixture`.
+    params: `Cast -> parameters` of the model that draws, for example a snapshot
+      in the carry.
+    mix_ref: weight of the reference in a token-level geometric mixture with the
+      reference (`jalign.decode.geometric`), in [0, 1]; None for the round's
+      weight.
+    greedy: whether always to take the most probable token.
   """
 
   name: str
@@ -68,9 +69,13 @@ GREEDY = Draw("greedy", _policy, greedy=True)
 
 
 def no_reference(what: str) -> UserError:
-  """The error of an algorithm that does something with a reference it lacks."""
+  """The error of an algorithm that needs a reference and has none.
+
+  Args:
+    what: what the algorithm does with the reference, a verb phrase.
+  """
   return UserError(
-    f"the algorithm {what}, and no reference is given.",
+    f"the algorithm {what}, but no reference is given.",
     where="round",
     remedy="Pass ref_params: play(params, ref_params, prompts, key).",
   )
@@ -93,31 +98,33 @@ def draw_responses(
 ) -> Rollout:
   """Samples one response to each prompt for each of K draws.
 
-  A response's key is that of its row, whoever else draws.
+  The PRNG key of a response depends only on `key` and the response's row, not
+  on the other draws.
 
   Args:
-    draws: K of them.
-    model: functions of all whose parameters are drawn from.
-    cast: these parameters.
+    draws: K draws.
+    model: functions of all models that are drawn from.
+    cast: the parameters of these models.
     prompts: P prompts.
-    key: is split into one a row.
-    max_new_tokens: of a response at most, the stop token included.
+    key: PRNG key, which is split into one key per row.
+    max_new_tokens: the most tokens of a response, the stop token included.
     stop_ids: tokens that end a response.
-    pad_id: fills columns after a response.
-    mix_ref: weight of the reference where a draw leaves it open.
-    draw: the sampler, temperature 1 by default; greedy draws have their own.
-    slots: responses decoded at a time, see `jalign.decode.generate`.
-    whole: makes a policy's parameters of those that are trained, see
-      `make_round`.
+    pad_id: token id that fills the columns after a response.
+    mix_ref: weight of the reference for draws whose own mix_ref is None.
+    draw: the sampler, temperature 1 by default; greedy draws ignore it.
+    slots: number of responses that are decoded at a time; see
+      `jalign.decode.generate`.
+    whole: `trained parameters -> a policy's parameters`; see `make_round`.
 
   Returns:
-    Rollout of P * K rows. Its `model_logps[0]` are those of the model that
-    drew, without mixture and temperature: where that is the policy, the old
-    log-probs of importance ratios. Where some draws are mixtures and others
-    come from other parameters, no further model's are kept.
+    Rollout of P * K rows. Its `model_logps[0]` are the log-probs under the
+    model that drew the response, without mixture and temperature: where that is
+    the policy, they are the old log-probs of importance ratios. If there are
+    several runs of the decoder, `model_logps` has only as many models as the
+    run with the fewest.
 
   Raises:
-    UserError: a reference is needed and isn't given, or is of another
+    UserError: a reference is needed but isn't given, or has another
       architecture.
   """
   count, size = len(prompts.lengths), len(draws)
@@ -164,7 +171,7 @@ def draw_responses(
 
 
 def _together(draws: Sequence[Draw]) -> list[list[int]]:
-  """Places of the draws that one run of the decoder makes."""
+  """For each run of the decoder, the places of the draws that it makes."""
   runs: dict[Any, list[int]] = {}
   for k, draw in enumerate(draws):
     runs.setdefault((draw.params, draw.greedy), []).append(k)
@@ -174,12 +181,12 @@ def _together(draws: Sequence[Draw]) -> list[list[int]]:
 def _interleave(
   runs: Sequence[Rollout], order: Sequence[int], count: int
 ) -> Rollout:
-  """One rollout of several, the rows of a prompt in the order of its draws.
+  """Joins rollouts so that a prompt's rows are in the order of its draws.
 
   Args:
-    runs: each of `count` times its own number of rows.
-    order: the draw that each response of a prompt comes from, run by run.
-    count: prompts.
+    runs: rollouts of `count` prompts, each with its number of draws.
+    order: place of the draw of each response of a prompt, run by run.
+    count: number of prompts.
   """
   models = min(len(run.model_logps) for run in runs)
   runs = [

@@ -1,6 +1,6 @@
 """One round of online alignment: draw, judge, arrange.
 
-P prompts, K responses to each, J pairs of draws that are compared.
+There are P prompts, K responses to each, and J pairs of draws to compare.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,10 +38,11 @@ Decode = Callable[[Any], str]  # token ids -> text
 
 
 class Round(NamedTuple):
-  """What one round leaves.
+  """The results of one round.
 
   Attributes:
-    batches: of the round's updates, as the algorithm's loss takes them.
+    batches: the batches of the round's updates, of the kind that the
+      algorithm's loss takes.
     rollout: P * K rows, the responses of a prompt adjacent.
     values: metrics of the round: `rollouts/...`, with
       `jalign.feedback.reward_statistics` under a judge of a reward or a cost,
@@ -67,35 +68,38 @@ def make_round(
   slots: int | None = None,
   whole: Callable[[Params], Params] = lambda params: params,
 ) -> Callable[..., Round]:
-  """Makes the step from prompts to the batches of their updates.
+  """Makes the function that plays a round: from prompts to batches of updates.
 
   Every loss here is on the policy's own samples: keep the sampler at
-  temperature 1 without truncation unless you mean to be off-policy.
+  temperature 1 without truncation unless you intend to be off-policy.
 
   Args:
-    algorithm: a row of `ALGORITHMS`, or one of your own.
-    model: functions of the policy, the reference and whoever else draws.
-    judge: of the responses, with what the algorithm needs.
-    decode: token ids of a response, its stop token dropped -> text.
-    max_new_tokens: of a response at most, the stop token included.
+    algorithm: a row of `ALGORITHMS`, or an `Algorithm` of your own.
+    model: functions of all models that draw: the policy, the reference, others.
+    judge: judge of the responses, with the functions that the algorithm needs.
+    decode: `token ids of a response, without its stop token -> text`.
+    max_new_tokens: the most tokens of a response, the stop token included.
     stop_ids: tokens that end a response.
-    pad_id: fills columns after a response.
-    mix_ref: weight of the reference in a mixture that leaves it open;
+    pad_id: token id that fills the columns after a response.
+    mix_ref: weight of the reference for draws whose own mix_ref is None;
       Calandriello et al. 2024 select 0.125, as do Munos et al. 2023. At 0
-      Nash-MD is self-play, at 1 it goes for the best response.
+      Nash-MD is self-play, at 1 it approaches the best response to the
+      reference.
     draw: the sampler, temperature 1 by default.
-    slots: responses decoded at a time, see `jalign.decode.generate`.
-    whole: `parameters as they are trained -> a policy's`, where a part or a
-      change is trained; it leaves those of a policy as they are.
+    slots: number of responses that are decoded at a time; see
+      `jalign.decode.generate`.
+    whole: `trained parameters -> a policy's parameters`, for runs that train
+      only a part of the parameters or a low-rank change; it returns a policy's
+      parameters unchanged.
 
   Returns:
     `(params, ref_params, prompts, key, carry=(), rows=None) -> Round`, with P
-    prompts as a jalign.data.PromptBatch and P rows of the data that the judge
-    sees. `ref_params` are what training started from.
+    prompts as a jalign.data.PromptBatch and P rows of the data for the judge.
+    `ref_params` are the parameters that training started from.
 
   Raises:
-    UserError: the judge lacks what the algorithm needs, or it compares draws
-      that aren't there.
+    UserError: the judge lacks a function that the algorithm needs, or the
+      algorithm compares draws that it doesn't make.
   """
   check_places(algorithm.needs, len(algorithm.draws))
   check_judge(judge, algorithm.needs, "the algorithm")
@@ -109,7 +113,7 @@ def make_round(
     rows: Sequence[Row] | None = None,
   ) -> Round:
     check_record(prompts)
-    # The first two as `split` gives them; the third is none of these.
+    # The third key is made by fold_in, so that it differs from the first two.
     draw_key, arrange_key = jax.random.split(key)
     order_key = jax.random.fold_in(key, 2)
 
@@ -165,7 +169,7 @@ def _values(
   responses: list[str],
   verdict: Verdict,
 ) -> dict[str, float]:
-  """Metrics of a round, over the prompts that are live."""
+  """Metrics of a round, over the prompts that don't just fill the batch."""
   draws, pairs = algorithm.draws, algorithm.needs.preference
   rows = np.repeat(live, len(draws))
   tokens = np.asarray(rollout.sequences.mask.sum(-1))
@@ -198,7 +202,10 @@ _token_logps = jax.jit(packed.token_logps, static_argnums=0)
 def _divergence(
   algorithm: Algorithm, live: np.ndarray, ratios: np.ndarray
 ) -> dict[str, float]:
-  """Mean of the [P * K] log-ratios, of what the policy itself has drawn."""
+  """Mean of log-ratios [P * K] over the responses that the policy has drawn.
+
+  There is no metric if the policy has drawn no response.
+  """
   places = [k for k, draw in enumerate(algorithm.draws) if draw == POLICY]
   if not places:
     return {}

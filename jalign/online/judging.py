@@ -1,6 +1,6 @@
-"""What the judge of a round is asked, and what it says.
+"""Asks the judge of a round, and collects the judge's answers.
 
-P prompts, K responses to each, J pairs of draws that are compared.
+There are P prompts, K responses to each, and J pairs of draws to compare.
 """
 
 from collections.abc import Sequence
@@ -26,9 +26,10 @@ class Needs(NamedTuple):
   """What an algorithm asks of a judge.
 
   Attributes:
-    preference: pairs of places among the draws whose responses are compared.
-    reward: whether it takes rewards.
-    cost: whether it takes costs.
+    preference: pairs of draws, by their places from 0, whose responses are
+      compared.
+    reward: whether the algorithm needs rewards.
+    cost: whether the algorithm needs costs.
   """
 
   preference: tuple[tuple[int, int], ...] = ()
@@ -37,13 +38,13 @@ class Needs(NamedTuple):
 
 
 class Verdict(NamedTuple):
-  """What a judge says of a round's responses.
+  """A judge's answers about a round's responses.
 
   Attributes:
-    assessed: the responses with their numbers, all of the first draw, then all
-      of the second, and so on.
-    rewards: [P, K] float64, None where the judge has no reward.
-    costs: [P, K] float64, None where the judge has no cost.
+    assessed: the responses with their rewards and costs: all responses of the
+      first draw, then all of the second draw, and so on.
+    rewards: [P, K] float64; None where the judge has no reward.
+    costs: [P, K] float64; None where the judge has no cost.
     preference: [P, J] float32 P(the first > the second).
   """
 
@@ -56,16 +57,16 @@ class Verdict(NamedTuple):
 def check_judge(
   judge: Judge, needs: Needs, name: str, where: str = "annotator"
 ) -> None:
-  """Checks that a judge can say what an algorithm asks.
+  """Checks that a judge has the functions that an algorithm needs.
 
   Args:
-    judge: to be asked.
-    needs: of the algorithm.
-    name: of the algorithm.
-    where: for the error.
+    judge: the judge that will be asked.
+    needs: needs of the algorithm.
+    name: name of the algorithm, for the error.
+    where: place for the error, such as a config key.
 
   Raises:
-    UserError: it lacks a function; says which.
+    UserError: the judge lacks a function, which the error names.
   """
   wanted = {
     "a preference or a reward": not needs.preference
@@ -77,32 +78,33 @@ def check_judge(
   lacking = [what for what, there in wanted.items() if not there]
   if lacking:
     raise UserError(
-      f"{name} needs a judge with {' and '.join(lacking)}, and this one has"
-      " none.",
+      f"{name} needs a judge with {' and '.join(lacking)}, which this judge"
+      " doesn't have.",
       where=where,
-      remedy="Name a function that gives it, or choose another algorithm.",
+      remedy=f"Name a function that gives {' and '.join(lacking)}, or choose"
+      " another algorithm.",
     )
 
 
 def check_places(needs: Needs, count: int) -> None:
-  """Checks that what is compared is drawn.
+  """Checks that an algorithm makes the draws that it compares.
 
   Args:
-    needs: of the algorithm.
-    count: K, of its draws.
+    needs: needs of the algorithm.
+    count: K, number of draws of the algorithm.
 
   Raises:
-    UserError: there are no draws, or fewer than are compared.
+    UserError: there are no draws, or a draw is compared that isn't made.
   """
   if not count:
     raise UserError("the algorithm draws nothing.", where="draws")
   for pair in needs.preference:
     if not all(0 <= place < count for place in pair):
       raise UserError(
-        f"the algorithm compares draws {pair[0]} and {pair[1]} of a prompt, and"
-        f" makes {count}, counted from 0.",
+        f"the algorithm compares draws {pair[0]} and {pair[1]} of a prompt, but"
+        f" makes only {count}, counted from 0.",
         where="needs.preference",
-        remedy="Name places among its draws.",
+        remedy="Name places of draws that the algorithm makes.",
       )
 
 
@@ -114,19 +116,25 @@ def judge_responses(
   rollout: Rollout,
   rows: Sequence[Row] | None = None,
 ) -> Verdict:
-  """Asks the judge for the numbers of each response once, and for preferences.
+  """Asks the judge once for each response's numbers, and for preferences.
 
   Args:
-    judge: has what is needed.
-    needs: of the algorithm.
+    judge: a judge with the functions that are needed.
+    needs: needs of the algorithm.
     prompts: P texts.
-    responses: P * K texts, those of a prompt adjacent.
-    rollout: the same P * K, as tokens.
-    rows: P rows of the data, None where it has no other columns.
+    responses: P * K texts, the responses of a prompt adjacent.
+    rollout: the same P * K responses as tokens.
+    rows: P rows of the data; None where the data has no other columns.
+
+  Returns:
+    The verdict.
+
+  Raises:
+    UserError: a function of the judge returns something unusable.
   """
   count = len(prompts)
   size = len(responses) // count
-  # All of one draw, then all of the next.
+  # The order of the answers: all of the first draw, then all of the next.
   places = np.arange(count * size).reshape(count, size).T.reshape(-1)
   answers = make_answers(
     [*prompts] * size,

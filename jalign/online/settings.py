@@ -1,4 +1,4 @@
-"""Hyperparameters of an algorithm: keyword-only arguments of its functions."""
+"""An algorithm's hyperparameters: its functions' keyword-only arguments."""
 
 import functools
 import inspect
@@ -12,13 +12,14 @@ from jalign.online.algorithms import Algorithm
 from jalign.online.carry import Carry
 from jalign.online.updates import Updates
 
-REQUIRED = inspect.Parameter.empty  # the default of one that has none
+REQUIRED = inspect.Parameter.empty  # stands for a missing default
 
 
 def hyperparameters(algorithm: Algorithm) -> dict[str, Any]:
-  """Name -> default, REQUIRED where there is none; passes and minibatches too.
+  """Name of each hyperparameter -> its default, or REQUIRED if it has none.
 
-  The loss's own aren't among them.
+  `passes` and `minibatches` are among them, but the loss's hyperparameters
+  aren't.
   """
   known: dict[str, Any] = {}
   for function in _functions(algorithm):
@@ -31,18 +32,21 @@ def bind(
   settings: Mapping[str, Any],
   where: str = "algorithm_settings",
 ) -> Algorithm:
-  """The algorithm with its hyperparameters in place.
+  """Binds hyperparameters to the functions of an algorithm.
 
-  A name goes to every function that takes it.
+  A hyperparameter is bound to every function that has an argument of its name.
 
   Args:
-    algorithm: a row.
-    settings: of some of its hyperparameters.
-    where: their section, for errors.
+    algorithm: a row of `ALGORITHMS`, or an `Algorithm` of your own.
+    settings: values of some of the hyperparameters.
+    where: the section of the settings, for errors.
+
+  Returns:
+    The algorithm with its hyperparameters bound.
 
   Raises:
-    UserError: there is no such hyperparameter, or one has neither a value nor
-      a default; names the key.
+    UserError: there is no such hyperparameter, its value can't be used, or a
+      hyperparameter has neither a value nor a default; the error names the key.
   """
   known = hyperparameters(algorithm)
   for name, value in settings.items():

@@ -1,4 +1,4 @@
-"""What an algorithm's own functions do wrongly, told in a paragraph."""
+"""Turns exceptions of an algorithm's own functions into UserErrors."""
 
 import functools
 import pathlib
@@ -11,7 +11,8 @@ from jalign.errors import UserError, code_of, line_of, said
 from jalign.online.algorithms import Algorithm
 from jalign.online.carry import Carry
 
-# Python asked for the value of a number that a compiled program will compute.
+# What JAX raises where Python code asks for the value of a traced number, which
+# only the compiled program will compute.
 UNKNOWN_YET = (
   jax.errors.ConcretizationTypeError,
   jax.errors.TracerArrayConversionError,
@@ -20,9 +21,10 @@ UNKNOWN_YET = (
 
 
 def told(algorithm: Algorithm) -> Algorithm:
-  """The same algorithm, whose functions raise nothing but UserError.
+  """The same algorithm, with functions that raise only UserError.
 
-  Draws stay: who is drawn together goes by what they are.
+  The draws aren't wrapped, because draws with the same function are drawn
+  together.
   """
   return algorithm._replace(
     arrange=tell(algorithm.arrange, "arrange"),
@@ -36,11 +38,13 @@ def told(algorithm: Algorithm) -> Algorithm:
 
 
 def tell(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-  """A function whose exceptions become UserErrors with their file and line.
+  """Wraps a function so that its exceptions become UserErrors.
+
+  The errors give the file and the line.
 
   Args:
-    function: of an algorithm.
-    name: what the algorithm has it for.
+    function: a function of an algorithm.
+    name: name of the function's role in the algorithm, such as "arrange".
   """
   code = code_of(function)
   path = None if code is None else pathlib.Path(code.co_filename).resolve()
@@ -54,7 +58,8 @@ def tell(function: Callable[..., Any], name: str) -> Callable[..., Any]:
       raise UserError(
         f"{name} raised {said(e)}.",
         where="" if path is None else line_of(e, path),
-        remedy="It is compiled, for any numbers: choose with jnp.where."
+        remedy="The function is compiled before numbers are known: choose with"
+        " jnp.where, not with if."
         if isinstance(e, UNKNOWN_YET)
         else "Mend it, then run the same command again.",
       ) from e

@@ -1,4 +1,4 @@
-"""An algorithm's functions, called on made-up responses before it trains."""
+"""Tries an algorithm's functions on made-up responses before training."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,24 +28,25 @@ def try_out(
   start: Params | None = None,
   where: str = "algorithm_settings",
 ) -> Any:
-  """What the first update would be given, of responses that say nothing.
+  """Makes the first update's batch from made-up responses.
 
   Args:
-    algorithm: hyperparameters bound.
+    algorithm: the algorithm, with hyperparameters bound.
     params: the trained parameters, or their shapes.
-    prompts: P of a round.
-    columns: T of its responses, 3 or more.
-    start: a policy's parameters, or their shapes, where a part or a change is
-      trained.
+    prompts: P, number of prompts of a round.
+    columns: T, number of columns of the responses, 3 or more.
+    start: a policy's parameters, or their shapes; None where they are the
+      trained parameters.
     where: the section of the hyperparameters, for errors.
 
   Returns:
-    A batch; its numbers mean nothing.
+    A batch, whose numbers have no meaning.
 
   Raises:
-    UserError: a function raises something, refuses a hyperparameter or gives
-      what can't be used: `carry.next` another structure than `carry.init`, a
-      draw no policy's parameters, `arrange` no batch of these prompts.
+    UserError: a function raises an error, refuses a hyperparameter or returns
+      something unusable: `carry.next` another structure than `carry.init`, a
+      draw or the reference something else than a policy's parameters, `arrange`
+      something else than a batch of these prompts.
   """
   names = hyperparameters(algorithm)
   algorithm = told(algorithm)
@@ -53,7 +54,7 @@ def try_out(
     check_places(algorithm.needs, len(algorithm.draws))
     carry = _carried(algorithm, params)
     _check_cast(algorithm, params, params if start is None else start, carry)
-    with np.errstate(all="ignore"):  # of zeros; numbers don't matter
+    with np.errstate(all="ignore"):  # the numbers are zeros and don't matter
       judged = _made_up(algorithm, carry, prompts, columns)
       algorithm.measure(judged)
       batch = algorithm.arrange(judged)
@@ -68,7 +69,7 @@ def try_out(
 def _check_cast(
   algorithm: Algorithm, params: Params, start: Params, carry: Any
 ) -> None:
-  """Looks at whose parameters are drawn from and compared with."""
+  """Checks that reference and draws return a policy's parameters."""
   shapes_of = lambda tree: jax.tree.map(lambda x: x.shape, tree)
   usable = shapes_of(params), shapes_of(start)
 
@@ -77,12 +78,13 @@ def _check_cast(
       tree = jax.eval_shape(tell(function, name), *arguments)
     except UserError as e:
       if isinstance(e.__cause__, UNKNOWN_YET):
-        return start  # it looks at numbers, and there are none yet
+        return start  # the function needs numbers, and there are none yet
       raise
     if shapes_of(tree) not in usable:
       raise UserError(
         f"{name} gives no policy's parameters.",
-        remedy="Give a tree such as the policy's, or as is trained.",
+        remedy="Return a tree with the structure and shapes of the policy's"
+        " parameters, or of the trained parameters.",
       )
     return tree
 
@@ -93,14 +95,14 @@ def _check_cast(
 
 
 class _Anything(dict):
-  """Statistics under whatever name."""
+  """Statistics that have a number for any name."""
 
   def __missing__(self, name: str) -> jax.Array:
     return jnp.float32(1)
 
 
 def _carried(algorithm: Algorithm, params: Params) -> Any:
-  """Zeros of the carry's shapes, which are checked to last."""
+  """Zeros of the carry's shapes, after a check that `next` keeps the shapes."""
   carry = algorithm.carry
 
   def begin(params):
@@ -111,13 +113,14 @@ def _carried(algorithm: Algorithm, params: Params) -> Any:
 
   before = jax.eval_shape(begin, params)
   check_alike(before, jax.eval_shape(go_on, before, params))
-  # NumPy's zeros take no memory until somebody looks at them.
+  # NumPy's zeros take no memory until they are read.
   return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), before)
 
 
 def _made_up(
   algorithm: Algorithm, carry: Any, prompts: int, columns: int
 ) -> Judged:
+  """Responses of zeros, of which the last two columns count as sampled."""
   needs, size = algorithm.needs, len(algorithm.draws)
   rows = prompts * size
   mask = jnp.zeros((rows, columns), bool).at[:, -2:].set(True)

@@ -1,4 +1,4 @@
-"""How many updates a round serves, and on which of its prompts."""
+"""How many updates are made on a round, and on which of its prompts."""
 
 from typing import Any, NamedTuple
 
@@ -10,12 +10,13 @@ from jalign.types import Array
 
 
 class Updates(NamedTuple):
-  """How often a round's batch is learned from.
+  """How many updates are made on a round's batch.
 
   Attributes:
-    passes: over all of its prompts, >= 1.
-    minibatches: parts that each pass is cut into, anew each time, >= 1; a
-      divisor of the prompts. All responses to a prompt are in the same part.
+    passes: number of passes over all prompts of the round, >= 1.
+    minibatches: number of parts into which each pass is cut, >= 1; a divisor of
+      the number of prompts. Each pass is cut in another order, and all
+      responses to a prompt are in the same part.
   """
 
   passes: int = 1
@@ -23,25 +24,25 @@ class Updates(NamedTuple):
 
   @property
   def total(self) -> int:
-    """Updates of a round."""
+    """Number of updates of a round."""
     return self.passes * self.minibatches
 
 
 def cut(
   batch: Any, updates: Updates, key: Array, prompts: int
 ) -> tuple[Any, ...]:
-  """The batches of a round's updates, in their order.
+  """Cuts a round's batch into the batches of its updates, in their order.
 
   Args:
-    batch: record of the prompts' examples, one or several of each; its arrays
-      have a multiple of P rows, those of a prompt adjacent.
+    batch: a record with one or more examples per prompt; the number of rows of
+      its arrays is a multiple of P, and the rows of a prompt are adjacent.
     updates: passes and minibatches.
-    key: of the order; a pass that isn't cut has none.
-    prompts: P.
+    key: PRNG key of the order; unused if passes aren't cut.
+    prompts: P, number of prompts.
 
   Raises:
-    UserError: it isn't such a record, or the prompts don't divide into the
-      parts.
+    UserError: the batch isn't such a record, or the prompts don't divide into
+      the minibatches.
   """
   _check_rows(batch, prompts)
   if prompts % updates.minibatches:
@@ -64,7 +65,7 @@ def cut(
 
 
 def _check_rows(batch: Any, prompts: int) -> None:
-  """Refuses what has other rows than those of so many prompts."""
+  """Refuses a batch whose rows aren't a multiple of the number of prompts."""
   if not hasattr(batch, "weights"):
     raise UserError(
       f"arrange gave a {type(batch).__name__}, not a batch.",
@@ -76,12 +77,13 @@ def _check_rows(batch: Any, prompts: int) -> None:
       raise UserError(
         f"arrange gave {type(batch).__name__}{jax.tree_util.keystr(path)} of"
         f" shape {shape} for {prompts} prompts.",
-        remedy="Give as many rows to each prompt, those of a prompt adjacent.",
+        remedy="Give every prompt equally many rows, and keep the rows of a"
+        " prompt adjacent.",
       )
 
 
 def _taken(batch: Any, prompts: np.ndarray, count: int) -> Any:
-  """The rows of some prompts of `count`."""
+  """The rows of some of the `count` prompts, by their indices."""
 
   def take(x):
     size = x.shape[0] // count

@@ -205,5 +205,5 @@ def test_a_judge_on_tokens_says_what_the_same_function_says_on_the_host(rows):
     compare(host, *want),
     rtol=1e-6,
   )
-  with pytest.raises(UserError, match="the answers have texts alone"):
+  with pytest.raises(UserError, match="the answers have only texts"):
     judged(device, ["p"], ["x"], ["y"])

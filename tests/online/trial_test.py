@@ -54,7 +54,7 @@ def _draws(params):
     ({"draws": ()}, "algorithm: draws: the algorithm draws nothing"),
     (
       {"draws": (POLICY,), "needs": Needs(preference=((0, 1),))},
-      "compares draws 0 and 1 of a prompt, and makes 1",
+      "compares draws 0 and 1 of a prompt, but makes only 1",
     ),
     ({"arrange": _raises}, r"trial_test.py:\d+: arrange raised .*'rewardz'"),
     ({"arrange": lambda judged: None}, "gave a NoneType, not a batch"),

@@ -23,7 +23,8 @@ demo: $(VENV)/.installed
 	$(BIN)/python experiments/demo.py --workdir=runs/demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=15
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	  --durations=15
 
 # Slow tests run one by one: they are large, and some of them measure memory.
 # Programs are optimised as users' are; in `make test`, little (tests/conftest.py).

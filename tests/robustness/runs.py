@@ -23,7 +23,7 @@ def reward(prompt, response):
 
 
 class Runs:
-  """A folder with data, configs and a cache of compiled programs."""
+  """A folder with data and configs."""
 
   def __init__(self, folder: pathlib.Path):
     self.folder = folder
@@ -65,7 +65,9 @@ class Runs:
       + " --xla_force_host_platform_device_count=1"
       " --xla_backend_optimization_level=0"
       " --xla_llvm_disable_expensive_passes=true",
-      "JAX_COMPILATION_CACHE_DIR": str(self.folder / "compiled"),
+      # Apart from programs of others: who is killed may leave half of one.
+      "JAX_COMPILATION_CACHE_DIR": os.environ["JAX_COMPILATION_CACHE_DIR"]
+      + "/runs",
       "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
       "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
       "PYTHONPATH": str(ROOT),

@@ -47,6 +47,12 @@ def printable(text: str) -> str:
   )
 
 
+def meant(name: str, known: Iterable[str]) -> str:
+  """Asks for the known name that is closest; "" where no name is close."""
+  near = difflib.get_close_matches(name, list(known), n=1)
+  return f"Did you mean {near[0]!r}? " if near else ""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
   """A remedy for an unknown name: the closest known name and the known names.
 
@@ -55,11 +61,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     known: the names that exist; the remedy lists at most 30 of them.
   """
   names = [str(candidate)[:80] for candidate in known]
-  near = difflib.get_close_matches(name, names, n=1)
-  meant = f"Did you mean {near[0]!r}? " if near else ""
   more = f" and {len(names) - 30} more" if len(names) > 30 else ""
   there = ", ".join(map(repr, names[:30])) or "none"
-  return f"{meant}There are: {there}{more}."
+  return f"{meant(name, names)}There are: {there}{more}."
 
 
 def said(error: BaseException, most: int = 300) -> str:

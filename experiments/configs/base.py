@@ -1,6 +1,6 @@
-"""Every key there is, with its default; the other configs start from it.
+"""Every key with its default: what the other configs start from.
 
-What a key means stands in jalign/experiment/config/settings.py, once.
+`jalign keys` tells what each key means.
 """
 
 import pathlib
@@ -8,8 +8,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jalign import losses
+from jalign.errors import UserError
 from jalign.experiment.config import parse
+from jalign.experiment.config.loss_section import section_of
 
 
 def get_config() -> ConfigDict:
@@ -30,34 +31,39 @@ def loss(name: str) -> ConfigDict:
   """The section of a loss, with its default hyperparameters.
 
   Args:
-    name: in the catalogue; an unknown one is reported by `jalign train`.
+    name: of the catalogue, or FILE.py:NAME for a function of your own;
+      `jalign train` reports one that isn't there.
   """
-  section = ConfigDict(dict(name=name))
-  known = {n: e.function for n, e in losses.CATALOGUE.items()} | losses.PRESETS
-  if name in known:
-    section.update(losses.hyperparameters(known[name]))
-  return section
+  try:
+    return ConfigDict(section_of(name))
+  except UserError:
+    return ConfigDict(dict(name=name))
+
+
+# What an earlier stage doesn't take over from the last one.
+_OWN = (
+  "optimizer",
+  "lora",
+  "diagnostics",
+  "trainable",
+  "normalise_pairs",
+  "algorithm",
+  "steps",
+  "select",
+  "select_mode",
+)
 
 
 def stage(loss: dict[str, Any], **changes: Any) -> ConfigDict:
   """The section of an earlier stage: what differs from the top level.
 
+  How the last stage is trained, its optimiser and its algorithm for example,
+  isn't taken over: these keys have their defaults again.
+
   Args:
     loss: name and hyperparameters.
     **changes: other keys of a stage.
   """
-  section = ConfigDict(changes)
-  section.loss = ConfigDict(loss)
-  section.optimizer = ConfigDict(parse.defaults()["optimizer"])
-  section.lora = ConfigDict(parse.defaults()["lora"])
-  section.diagnostics = ConfigDict(parse.defaults()["diagnostics"])
-  section.trainable = changes.get("trainable", ())
-  section.normalise_pairs = changes.get("normalise_pairs", False)
-  section.algorithm = changes.get("algorithm", "")
-  section.steps = changes.get("steps", 0)
-  section.data = ConfigDict()
-  section.start = changes.get("start", "")
-  section.judge = changes.get("judge", True)
-  section.select = changes.get("select", "")
-  section.select_mode = changes.get("select_mode", "min")
-  return section
+  defaults = parse.defaults()
+  own = {key: defaults[key] for key in _OWN}
+  return ConfigDict(own | {"loss": loss, "data": {}} | changes)

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from jalign import losses
 from jalign.configs import base, demo
+from jalign.experiment.config import loss_section
 
 # What a loss on a kind of batch is trained on.
 _DATA = {
@@ -32,7 +33,7 @@ def get_config(loss: str = "dpo") -> ConfigDict:
   """Returns the config.
 
   Args:
-    loss: name in the catalogue, or of a preset.
+    loss: name in the catalogue, or of a preset; or FILE.py:NAME.
   """
   c = demo.get_config()
   c.title = f"{loss} in the TL;DR world"
@@ -41,7 +42,7 @@ def get_config(loss: str = "dpo") -> ConfigDict:
     del c[other]
   c.algorithm = ""
   c.loss = base.loss(loss)
-  function, entry = losses.resolve(loss)
+  function, entry = loss_section.resolve(loss)
   scored = {"rewards", "values"} & set(losses.array_parameters(function))
   kind = "lists" if scored else entry.batch
   if kind in _DATA:  # the others are refused by name when the run begins

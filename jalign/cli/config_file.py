@@ -1,89 +1,117 @@
-"""Config files: loaded here, so that their errors name their lines."""
+"""Configs by name or by file: loaded here, so that errors name their lines."""
 
+import ast
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
-
-from ml_collections import ConfigDict
+from typing import TYPE_CHECKING, Any
 
 from jalign import configs
-from jalign.errors import UserError, nearest
-from jalign.experiment.config.functions import guarded, load_function
-from jalign.feedback.values import refuse
+from jalign.errors import UserError, meant, said
 
-_FORM = "() -> ConfigDict; --config=FILE.py:ARGUMENT gives it one argument"
+if TYPE_CHECKING:  # slow to import
+  from ml_collections import ConfigDict
+
+_FORM = "() -> ConfigDict; --config=NAME:ARGUMENT gives it one argument"
 
 
-def read_config(
-  arguments: Sequence[str],
-) -> tuple[ConfigDict | None, list[str]]:
-  """The config that flags name, and the other flags.
+def shipped() -> dict[str, str]:
+  """The configs that come with jalign: name -> first line of its docstring."""
+  named = {}
+  for file in sorted(pathlib.Path(configs.__path__[0]).glob("*.py")):
+    tree = ast.parse(file.read_text())
+    functions = [n.name for n in tree.body if isinstance(n, ast.FunctionDef)]
+    if "get_config" in functions:
+      named[file.stem] = (ast.get_docstring(tree) or "").partition("\n")[0]
+  return named
+
+
+def read_config(name: str, keys: Sequence[tuple[str, str]]) -> dict[str, Any]:
+  """A config with its keys set, as plain dictionaries.
+
+  Args:
+    name: of a shipped config or of a file, "dpo" or "FILE.py"; an argument for
+      its get_config may follow, "dpo:ipo".
+    keys: (dotted key, text of its value).
 
   Raises:
-    UserError: the file can't be run, its get_config raises or gives anything
-      but a ConfigDict, or a flag sets a key that it lacks.
+    UserError: there is no such config, the file can't be run, its get_config
+      raises or gives anything but a ConfigDict; or as `override`.
   """
-  others, name, left = [], None, iter(arguments)
-  for argument in left:
-    flag, given, value = argument.partition("=")
-    if flag in ("--config", "-config"):
-      name = value if given else next(left, "")
-    else:
-      others.append(argument)
-  if name is None:
-    return None, others
   config = _load(name)
-  for argument in others:
-    flag, _, _ = argument.partition("=")
-    if flag.startswith(("--config.", "-config.")):
-      _check_key(config, flag.lstrip("-"))
-  return config, others
+
+  from jalign.experiment.config.overrides import override
+
+  with config.unlocked(), config.ignore_type():
+    override(config, keys)
+  try:
+    return config.to_dict()
+  except Exception as e:  # a reference that nothing is behind, for one
+    raise UserError(f"can't be read ({said(e)}).", where="--config") from e
 
 
-def shipped() -> dict[str, pathlib.Path]:
-  """The configs that come with jalign, by name: their files."""
-  files = sorted(pathlib.Path(configs.__path__[0]).glob("*.py"))
-  return {f.stem: f for f in files if "\ndef get_config(" in f.read_text()}
-
-
-def _load(name: str) -> ConfigDict:
-  file, _, argument = name.partition(":")
+def _load(name: str) -> "ConfigDict":
+  file, argument = _divided(name)
   if file in shipped():
-    file = f"{configs.__name__}.{file}"
-  elif not file.endswith(".py"):
+    module = f"{configs.__name__}.{file}"
+  elif file.endswith(".py"):
+    module = file
+    if not pathlib.Path(file).is_file():
+      raise UserError(
+        f"there is no file {file!r}.",
+        where="--config",
+        remedy=_suggested(pathlib.Path(file).stem),
+      )
+  else:
     raise UserError(
-      f"{file!r} is neither a config that jalign ships nor a FILE.py.",
+      f"jalign ships no config {file!r}.",
       where="--config",
-      remedy=nearest(file, shipped()),
+      remedy=f"{_suggested(file)} One of your own is a FILE.py.",
     )
-  function = load_function(f"{file}:get_config", "--config", {})
+
+  from jalign.experiment.config.functions import guarded, load_function
+
+  function = load_function(f"{module}:get_config", "--config", {})
   given = (argument,) if argument else ()
   form = "(argument) -> ConfigDict" if given else _FORM
-  return guarded(function, "--config", form, _checked, _keys)(*given)
+  try:
+    return guarded(function, "--config", form, _checked, _keys)(*given)
+  except UserError as e:
+    cause = e.__cause__
+    if not isinstance(cause, UserError):
+      raise
+    # What the config was told is told on.
+    at = cause.where or e.where
+    raise UserError(cause.problem, where=at, remedy=cause.remedy) from None
 
 
-def _checked(returned: Any, *_: Any) -> ConfigDict:
+def _divided(name: str) -> tuple[str, str]:
+  """(name or file, argument) of "dpo:ipo" or "/folder/file.py:ipo"."""
+  first, _, others = name.partition(":")
+  if first in shipped() or ".py" not in name:
+    return first, others
+  file, mark, argument = name.partition(".py:")
+  return (f"{file}.py", argument) if mark else (name, "")
+
+
+def _suggested(name: str) -> str:
+  """What may have been meant, and what is shipped."""
+  names = shipped()
+  return f"{meant(name, names)}Shipped are {', '.join(names)}."
+
+
+def _checked(returned: Any, *_: Any) -> "ConfigDict":
+  from ml_collections import ConfigDict
+
+  from jalign.feedback.values import refuse
+
   if not isinstance(returned, ConfigDict):
     raise refuse(returned, "a ConfigDict", "--config")
   return ConfigDict(returned)  # a frozen one thaws
 
 
-def _check_key(config: ConfigDict, key: str) -> None:
-  section: Any = config
-  for name in key.split(".")[1:]:
-    keys = section.keys() if isinstance(section, ConfigDict) else ()
-    if name not in keys:
-      raise UserError(
-        f"there is no {name!r} in this config.",
-        where=key,
-        remedy=nearest(name, keys),
-      )
-    section = section.get_oneway_ref(name).get()
-
-
 def _keys() -> Iterator[str]:
   """The names of all keys and sections that a config may have."""
-  from jalign.experiment.config.parse import defaults  # slow to import
+  from jalign.experiment.config.parse import defaults
 
   return _names(defaults())
 

@@ -1,94 +1,140 @@
 """The commands that look at a run, a checkpoint or a file of data."""
 
 import pathlib
-from collections.abc import Sequence
 
-from absl import flags
-
-from jalign.cli.parsing import parse_flags
+from jalign.cli.parsing import Flag, Values, columns, command, number, whole
 from jalign.errors import UserError
 
+SOURCE = Flag(
+  "source", "NAME", "the shape of the rows; guessed from the first by default"
+)
+TEMPLATE = Flag(
+  "template",
+  "NAME",
+  "how conversations are written: none, plain, a tokenizer's folder or a file"
+  " of Jinja; the model's own template by default",
+)
+COLUMNS = Flag(
+  "columns",
+  "NAMES",
+  "the file's names for fields: FIELD=COLUMN,FIELD=COLUMN",
+  read=columns,
+)
+RUN_IS_MODEL = {"run": "A run's folder is given by --model=DIR."}
 
-def evaluate(arguments: Sequence[str]) -> None:
-  """Prints a run's held-out results."""
-  values = flags.FlagValues()
-  flags.DEFINE_string("run", None, "run folder", flag_values=values)
-  flags.DEFINE_string("against", None, "another run", flag_values=values)
-  flags.DEFINE_string("data", None, "pairs to score", flag_values=values)
-  parse_flags(values, arguments)
-  if not values.run:
-    raise UserError("evaluate needs --run=DIR.")
 
+@command(
+  Flag("model", "DIR", "the folder of a run", required=True),
+  Flag("against", "DIR", "another run, to compare with"),
+  Flag("data", "FILE", "pairs to score in place of the run's held-out ones"),
+  hints=RUN_IS_MODEL,
+)
+def evaluate(values: Values) -> None:
+  """Prints a run's held-out accuracies, and win rates over another.
+
+  Accuracies have 95 % intervals, clustered by prompt. With --against, the two
+  policies are sampled and judged where the run's config names an annotator.
+
+  examples:
+    jalign evaluate --model=runs/dpo
+    jalign evaluate --model=runs/dpo --against=runs/ipo --data=pairs.jsonl
+  """
   from jalign.experiment.commands.inspect import evaluate_run
 
   against = pathlib.Path(values.against) if values.against else None
-  print(evaluate_run(pathlib.Path(values.run), against, values.data or ""))
+  print(evaluate_run(pathlib.Path(values.model), against, values.data or ""))
 
 
-def report(arguments: Sequence[str]) -> None:
-  """Writes the page of one or more runs' dynamics."""
-  values = flags.FlagValues()
-  flags.DEFINE_string("stage", "", "the last by default", flag_values=values)
-  flags.DEFINE_string("out", None, "folder of the page", flag_values=values)
-  flags.DEFINE_string("format", "png", "pdf, svg, too", flag_values=values)
-  runs = parse_flags(values, arguments, words=len(arguments))
-  if not runs:
+@command(
+  Flag("stage", "NAME", "the stage to show; the last by default", ""),
+  Flag("out", "DIR", "folder of the page; RUN/dynamics by default"),
+  Flag("format", "KIND", "png, or pdf or svg for a plot in plots/, too", "png"),
+  words="RUN [RUN ...]",
+)
+def report(values: Values) -> None:
+  """Writes a page on what training did to policies, runs overlaid.
+
+  It shows log-probs, gradients, entropy and samples over the steps, as far as
+  the runs' configs had them measured (`jalign keys diagnostics`). RUN is the
+  folder of a run.
+
+  examples:
+    jalign report runs/dpo
+    jalign report runs/dpo runs/ipo --out=runs/both --format=pdf
+  """
+  if not values.words:
     raise UserError("report needs one or more folders of runs.")
 
   from jalign.experiment.commands.training_page import report_runs
 
   out = pathlib.Path(values.out) if values.out else None
-  folders = [pathlib.Path(run) for run in runs]
+  folders = [pathlib.Path(run) for run in values.words]
   print(report_runs(folders, out, values.stage, values.format))
 
 
-def convert(arguments: Sequence[str]) -> None:
-  """Writes a run's policy, or its adapter, for others."""
-  values = flags.FlagValues()
-  flags.DEFINE_string("run", None, "run folder", flag_values=values)
-  flags.DEFINE_string("to", None, "a new folder", flag_values=values)
-  flags.DEFINE_bool("adapter", False, "alone", flag_values=values)
-  parse_flags(values, arguments)
-  if not values.run or not values.to:
-    raise UserError("convert needs --run=DIR and --to=DIR.")
+@command(
+  Flag("model", "DIR", "the folder of a run", required=True),
+  Flag("to", "DIR", "a new folder", required=True),
+  Flag("adapter", "", "write the low-rank change alone", False),
+  hints=RUN_IS_MODEL,
+)
+def convert(values: Values) -> None:
+  """Writes a run's policy as a checkpoint that transformers opens.
 
+  With --adapter, the low-rank change that the last stage trained is written as
+  an adapter that PEFT opens. The other way, from a checkpoint to a run, is
+  `jalign train --config.init_from=CHECKPOINT`.
+
+  examples:
+    jalign convert --model=runs/dpo --to=models/dpo
+    jalign convert --model=runs/lora --to=models/lora --adapter
+  """
   from jalign.experiment.commands.export import export_adapter, export_run
 
   export = export_adapter if values.adapter else export_run
-  print(export(pathlib.Path(values.run), pathlib.Path(values.to)))
+  print(export(pathlib.Path(values.model), pathlib.Path(values.to)))
 
 
-def merge(arguments: Sequence[str]) -> None:
-  """Adds an adapter to its checkpoint."""
-  values = flags.FlagValues()
-  flags.DEFINE_string("model", None, "checkpoint", flag_values=values)
-  flags.DEFINE_string("adapter", None, "of PEFT", flag_values=values)
-  flags.DEFINE_string("to", None, "a new folder", flag_values=values)
-  parse_flags(values, arguments)
-  if not values.model or not values.adapter or not values.to:
-    raise UserError("merge needs --model=DIR, --adapter=DIR and --to=DIR.")
+@command(
+  Flag("model", "DIR", "a checkpoint, or its name on the hub", required=True),
+  Flag("adapter", "DIR", "an adapter of PEFT to it", required=True),
+  Flag("to", "DIR", "a new folder", required=True),
+)
+def merge(values: Values) -> None:
+  """Adds an adapter of PEFT to its checkpoint.
 
+  example:
+    jalign merge --model=models/Qwen3-0.6B --adapter=models/lora \\
+      --to=models/merged
+  """
   from jalign.experiment.commands.export import merge_adapter
 
   print(merge_adapter(values.model, values.adapter, pathlib.Path(values.to)))
 
 
-def score(arguments: Sequence[str]) -> None:
-  """Writes log-probs of a file's responses."""
-  values = flags.FlagValues()
-  flags.DEFINE_string("model", None, "run, checkpoint", flag_values=values)
-  flags.DEFINE_string("data", None, "its responses", flag_values=values)
-  flags.DEFINE_string("out", None, "parquet file", flag_values=values)
-  flags.DEFINE_string("reference", "", "another model", flag_values=values)
-  flags.DEFINE_string("source", "", "of the rows", flag_values=values)
-  flags.DEFINE_string("template", "", "of chats", flag_values=values)
-  flags.DEFINE_float("beta", 0.1, "of rewards", flag_values=values)
-  flags.DEFINE_integer("batch_size", 8, "responses", 1, flag_values=values)
-  flags.DEFINE_bool("skip_bad_rows", False, "and say", flag_values=values)
-  parse_flags(values, arguments)
-  if not values.model or not values.data or not values.out:
-    raise UserError("score needs --model=DIR, --data=FILE and --out=FILE.")
+@command(
+  Flag(
+    "model", "DIR", "a run, a checkpoint, or its name on the hub", required=True
+  ),
+  Flag("data", "FILE", "rows with responses", required=True),
+  Flag("out", "FILE", "a new parquet file", required=True),
+  Flag("reference", "DIR", "another model, for implicit rewards", ""),
+  Flag("beta", "X", "of implicit rewards", 0.1, number),
+  SOURCE,
+  TEMPLATE,
+  Flag("batch_size", "N", "responses at a time", 8, whole(1)),
+  Flag("skip_bad_rows", "", "leave out rows that can't be read", False),
+)
+def score(values: Values) -> None:
+  """Writes the log-probs and entropies of a file's responses, by token.
 
+  With a reference, implicit rewards are written, too. Of a reward model (a
+  checkpoint for sequence classification with one label), its scores are.
+
+  example:
+    jalign score --model=models/dpo --reference=models/Qwen3-0.6B \\
+      --data=chats.jsonl --out=scores.parquet
+  """
   from jalign.experiment.commands.score import score as write_scores
 
   lines = write_scores(
@@ -96,25 +142,36 @@ def score(arguments: Sequence[str]) -> None:
     values.data,
     pathlib.Path(values.out),
     reference=values.reference,
-    source=values.source,
-    template=values.template,
+    source=values.source or "",
+    template=values.template or "",
     beta=values.beta,
-    batch_size=int(values["batch_size"].value or 0),
+    batch_size=values.batch_size,
     skip_bad_rows=values.skip_bad_rows,
   )
   print("\n".join(lines))
 
 
-def data(arguments: Sequence[str]) -> None:
-  """Prints what is in a file of data."""
-  values = flags.FlagValues()
-  flags.DEFINE_string("source", None, "of the rows", flag_values=values)
-  flags.DEFINE_string("against", None, "another file", flag_values=values)
-  flags.DEFINE_string("tokenizer", None, "its folder", flag_values=values)
-  flags.DEFINE_string("template", None, "of chats", flag_values=values)
-  flags.DEFINE_string("data_dir", None, "of TFDS", flag_values=values)
-  flags.DEFINE_list("columns", [], "field=column", flag_values=values)
-  words = parse_flags(values, arguments, words=len(arguments))
+@command(
+  SOURCE,
+  Flag("against", "PATH", "other data, to count prompts that are in both"),
+  Flag("tokenizer", "DIR", "counts tokens, too"),
+  Flag("template", "NAME", "of conversations: a tokenizer's folder or a file"),
+  Flag("data_dir", "DIR", "where prepared TFDS data is"),
+  Flag("columns", "NAMES", "FIELD=COLUMN,...: the file's names", read=columns),
+  words="check PATH",
+)
+def data(values: Values) -> None:
+  """Says what is in a file of data, and what may be wrong with it.
+
+  That is rows that can't be read, lengths, repeated rows, labels, and prompts
+  that are in the other file, too. PATH is a file of JSON lines or parquet, a
+  saved Hugging Face dataset or tfds:NAME[/CONFIG][:SPLIT].
+
+  examples:
+    jalign data check train.jsonl --against=eval.jsonl
+    jalign data check rows.parquet --columns=prompt=question,chosen=good
+  """
+  words = values.words
   if len(words) != 2 or words[0] != "check":
     raise UserError(
       "data needs the word check and one PATH.",
@@ -135,18 +192,6 @@ def data(arguments: Sequence[str]) -> None:
     tokenizer=data.load(values.tokenizer) if values.tokenizer else None,
     template=template,
     data_dir=values.data_dir,
-    columns=_columns(values.columns),
+    columns=values.columns,
   )
   print("\n".join(describe(checked)))
-
-
-def _columns(named: Sequence[str]) -> dict[str, str]:
-  """Field of the source -> column of the file."""
-  for renaming in named:
-    if not all(renaming.partition("=")):
-      raise UserError(
-        f"{renaming!r} names no field and its column.",
-        where="--columns",
-        remedy="Write --columns=FIELD=COLUMN,FIELD=COLUMN.",
-      )
-  return dict(renaming.split("=", 1) for renaming in named)

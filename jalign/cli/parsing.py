@@ -1,83 +1,296 @@
-"""Flags of a command, and what to say when they are wrong."""
+"""Commands as functions with flags: their help, and what is wrong with flags.
 
-import contextlib
+Nothing heavy is imported here, so that help and a misspelt flag answer at once.
+"""
+
+import argparse
+import difflib
+import inspect
 import math
-import re
-from collections.abc import Iterator, Sequence
-
-from absl import flags
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from jalign.errors import UserError
 
 SEEDS = 2**63 - 1  # the largest
-# What Python says of texts that are no numbers.
-_INTEGER = r"invalid literal for int\(\) with base 10: (.*)"
-_FLOAT = r"could not convert string to float: (.*)"
+_KEY = ("--config.", "-config.")  # how a flag for a key of a config begins
 
 
-def parse_flags(
-  values: flags.FlagValues, arguments: Sequence[str], words: int = 0
-) -> list[str]:
-  """Parses flags; whatever is wrong with them is the user's.
+class Flag(NamedTuple):
+  """A flag of a command.
 
-  Returns:
-    At most `words` arguments that are no flags.
-
-  Raises:
-    UserError: an unknown flag, or a value that it can't have: NaN, infinity
-      and the character NUL, above what its own bounds say.
+  Attributes:
+    name: without dashes.
+    value: what stands for its value in the help: "DIR"; "" for a switch.
+    about: what the flag means; the default is added.
+    default: of the value.
+    read: `text -> value`, raising ArgumentTypeError.
+    required: whether the command can't do without the flag.
+    several: whether the flag may be given several times; the value is a list.
   """
-  values.set_gnu_getopt()  # flags may follow the words
-  with flag_errors(arguments):
-    words_left = values(["jalign", *arguments])[1:]
-  for name in values:
-    if not name.startswith("config"):  # those are checked as settings
-      _check(name, values[name].value)
-  for word in words_left:
-    _check("", word)
-  if len(words_left) > words:
-    raise UserError(
-      f"{words_left[words]!r} is not a flag.", remedy="Flags begin with --."
-    )
-  return words_left
+
+  name: str
+  value: str
+  about: str
+  default: Any = None
+  read: Callable[[str], Any] | None = None
+  required: bool = False
+  several: bool = False
 
 
-@contextlib.contextmanager
-def flag_errors(arguments: Sequence[str]) -> Iterator[None]:
-  """Turns what absl and ml_collections raise of flags into UserError."""
+class Values(argparse.Namespace):
+  """The values of a command's flags, by their names.
+
+  Attributes:
+    words: arguments that are no flags.
+    keys: (key, text) of each flag --config.KEY=TEXT, in their order.
+  """
+
+  words: list[str]
+  keys: list[tuple[str, str]]
+
+  def __getattr__(self, name: str) -> Any:
+    raise AttributeError(name)  # for type checkers: flags have any name
+
+
+class Command(NamedTuple):
+  """A command of the command line.
+
+  Attributes:
+    run: does what the command is for.
+    flags: of the command.
+    words: arguments beside flags, in the help: "RUN [RUN ...]"; "" for none.
+    takes_keys: whether flags may be keys of a config, --config.KEY=VALUE.
+    hints: name of a flag that isn't there -> what to do instead.
+    more: text that ends the help, made when it is asked for.
+  """
+
+  run: Callable[[Values], None]
+  flags: tuple[Flag, ...]
+  words: str = ""
+  takes_keys: bool = False
+  hints: dict[str, str] = {}
+  more: Callable[[], str] = lambda: ""
+
+  @property
+  def about(self) -> str:
+    """The command in a line."""
+    return (inspect.getdoc(self.run) or "").partition("\n")[0]
+
+  def __call__(self, program: str, arguments: Sequence[str]) -> None:
+    """Reads the flags, and runs the command; --help prints and exits.
+
+    Args:
+      program: what is typed before the arguments: "jalign train".
+      arguments: flags and words.
+
+    Raises:
+      UserError: a flag is unknown, lacks its value or can't have it; or what
+        the command itself raises.
+    """
+    self.run(_parse(self, program, arguments))
+
+
+def command(*flags: Flag, **options: Any) -> Callable[..., Command]:
+  """Makes a command of a function `values -> None`; its docstring is the help.
+
+  Args:
+    *flags: of the command.
+    **options: other fields of `Command`.
+  """
+  return lambda run: Command(run, flags, **options)
+
+
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+  """Reads whole numbers of a range."""
+
+  def read(text: str) -> int:
+    try:
+      value = int(text)
+    except ValueError:
+      raise _refuse(f"{text!r} is not a whole number") from None
+    if value < least:
+      raise _refuse(f"{value} is not at least {least}")
+    if most is not None and value > most:
+      raise _refuse(f"{value} is more than {most}")
+    return value
+
+  return read
+
+
+def number(text: str) -> float:
+  """Reads a finite number."""
   try:
-    yield
-  except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as e:
-    if isinstance(e, UserError):
-      raise
-    text = _plain(str(e.args[0]) if e.args else str(e))
-    for argument in arguments:
-      key = argument.lstrip("-").partition("=")[0]
-      if key.startswith("config.") and key.rpartition(".")[2] in text:
-        raise UserError(
-          f"can't be set ({text}).",
-          where=key,
-          remedy="Keys and their defaults: experiments/configs/base.py.",
-        ) from e
-    flag = re.fullmatch(r"flag (--[\w.]+)=.*?: (.*)", text)
-    where, said = flag.groups() if flag else ("flags", text)
-    end = "" if said.endswith(("?", ".")) else "."
-    raise UserError(f"{said}{end}", where=where) from e
+    value = float(text)
+  except ValueError:
+    raise _refuse(f"{text!r} is not a number") from None
+  if not math.isfinite(value):
+    raise _refuse(f"{value} is not a finite number")
+  return value
 
 
-def _plain(text: str) -> str:
-  """A message without the marks of Python's own tuples and quotes."""
-  text = re.sub(r"\('([^']*)', '([^']*)'\)", r"\1: \2", text)
-  text = re.sub(_INTEGER, r"\1 is not a whole number", text)
-  text = re.sub(_FLOAT, r"\1 is not a number", text)
-  whole = re.fullmatch(r"""(['"])(.*)\1""", text, re.DOTALL)
-  return " ".join((whole[2] if whole else text).split()).replace(" ?", "?")
+def columns(text: str) -> dict[str, str]:
+  """Reads "FIELD=COLUMN,...": field of a source -> column of a file."""
+  pairs = [part.partition("=") for part in _text(text).split(",") if part]
+  for pair in pairs:
+    if not all(pair):
+      raise _refuse(f"{''.join(pair)!r} is not FIELD=COLUMN")
+  return {field: column for field, _, column in pairs}
 
 
-def _check(name: str, value: object) -> None:
-  where = f"--{name}" if name else ""
-  for item in value if isinstance(value, list) else [value]:
-    if isinstance(item, float) and not math.isfinite(item):
-      raise UserError(f"{item} is not a finite number.", where=where)
-    if isinstance(item, str) and "\0" in item:
-      raise UserError("holds the character NUL.", where=where)
+def _text(text: str) -> str:
+  if "\0" in text:
+    raise _refuse("holds the character NUL")
+  return text
+
+
+def _switch(text: str) -> bool:
+  if text.lower() not in ("true", "false"):
+    raise _refuse(f"{text!r} is neither true nor false")
+  return text.lower() == "true"
+
+
+def _refuse(problem: str) -> argparse.ArgumentTypeError:
+  return argparse.ArgumentTypeError(f"{problem}.")
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+  """Flags as they are written: --count=N."""
+
+  def __init__(self, prog: str):
+    super().__init__(prog, max_help_position=26)
+
+  def _format_action_invocation(self, action: argparse.Action) -> str:
+    if not action.option_strings or action.nargs in (0, "?"):
+      return ", ".join(action.option_strings)
+    return f"{action.option_strings[0]}={action.metavar}"
+
+
+def _parser(of: Command, program: str) -> argparse.ArgumentParser:
+  needed = [f"--{f.name}={f.value}" for f in of.flags if f.required]
+  usage = [program, of.words, *needed, "[flags]"]
+  if of.takes_keys:
+    usage.append("[--config.KEY=VALUE ...]")
+  parser = argparse.ArgumentParser(
+    program,
+    usage=" ".join(filter(None, usage)),
+    description=inspect.getdoc(of.run),
+    formatter_class=_Help,
+    allow_abbrev=False,
+    exit_on_error=False,
+    add_help=False,
+  )
+  group = parser.add_argument_group("flags")
+  for flag in of.flags:
+    about = flag.about
+    if flag.default not in (None, "") and flag.default is not False:
+      about += f"; {flag.default} by default"
+    options: dict[str, Any] = {
+      "help": about.replace("%", "%%"),
+      "default": flag.default,
+      "dest": flag.name,
+    }
+    if not flag.value:
+      options |= {"nargs": "?", "const": True, "type": _switch}
+    else:
+      options |= {"metavar": flag.value, "type": flag.read or _text}
+    if flag.several:
+      options |= {"action": "append", "default": None}
+    group.add_argument(f"--{flag.name}", **options)
+  group.add_argument("--help", "-h", action="store_true", help="this text")
+  return parser
+
+
+def _parse(of: Command, program: str, arguments: Sequence[str]) -> Values:
+  keys, others = _keys(arguments) if of.takes_keys else ([], list(arguments))
+  parser = _parser(of, program)
+  if {"-h", "--help"} & {*others}:
+    parser.epilog = of.more()
+    parser.print_help()
+    raise SystemExit(0)
+  values = Values()
+  try:
+    _, left = parser.parse_known_args(others, values)
+  except argparse.ArgumentError as e:
+    problem = e.message
+    if problem == "expected one argument":
+      problem = "has no value."
+    raise UserError(problem, where=e.argument_name or "") from None
+  values.keys, values.words = keys, _words(of, left, program)
+  missing = [
+    f"--{flag.name}={flag.value}"
+    for flag in of.flags
+    if flag.required and not getattr(values, flag.name)
+  ]
+  if missing:
+    raise UserError(
+      f"{program.split()[-1]} needs {_listed(missing)}.",
+      remedy=f"`{program} --help` lists its flags.",
+    )
+  return values
+
+
+def _keys(
+  arguments: Sequence[str],
+) -> tuple[list[tuple[str, str]], list[str]]:
+  """Flags of a config's keys as (key, text), and the other arguments."""
+  keys, others, left = [], [], list(arguments)
+  while left:
+    argument = left.pop(0)
+    if not argument.startswith(_KEY):
+      others.append(argument)
+      continue
+    key, given, text = argument.lstrip("-").partition("=")
+    if not given:  # a value of its own follows, or the flag is a switch
+      follows = bool(left) and not left[0].startswith("--")
+      text = left.pop(0) if follows else "true"
+    keys.append((key.removeprefix("config."), text))
+  return keys, others
+
+
+def _words(of: Command, left: Sequence[str], program: str) -> list[str]:
+  """What is left of the arguments, if the command takes it."""
+  words: list[str] = []
+  for i, argument in enumerate(left):
+    if argument == "--":
+      words += left[i + 1 :]
+      break
+    if argument.startswith("-") and argument != "-":
+      raise _unknown(of, argument, program)
+    words.append(argument)
+  for word in words:
+    if "\0" in word:
+      raise UserError("holds the character NUL.", where=repr(word))
+  if words and not of.words:
+    raise UserError(
+      f"{words[0]!r} is not a flag.", remedy="Flags begin with --."
+    )
+  return words
+
+
+def _unknown(of: Command, argument: str, program: str) -> UserError:
+  name = argument.lstrip("-").partition("=")[0]
+  names = [flag.name for flag in of.flags]
+  if of.takes_keys and name.partition(".")[2]:
+    near = difflib.get_close_matches(name.partition(".")[0], ["config"])
+    meant = f"--config.{name.partition('.')[2]}"
+  else:
+    near = difflib.get_close_matches(name, names, n=1)
+    meant = f"--{near[0]}" if near else ""
+  remedy = f"Did you mean {meant}? " if near else ""
+  remedy = of.hints.get(name, remedy)
+  return UserError(
+    f"there is no flag {argument.partition('=')[0]!r}.",
+    remedy=f"{remedy} `{program} --help` lists the flags.".strip(),
+  )
+
+
+def _listed(names: Sequence[str]) -> str:
+  *others, last = names
+  return f"{', '.join(others)} and {last}" if others else last
+
+
+def wrapped(text: str) -> str:
+  """A paragraph in lines of help."""
+  return textwrap.fill(text, 79, break_on_hyphens=False)

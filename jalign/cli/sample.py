@@ -2,41 +2,55 @@
 
 import pathlib
 import sys
-from collections.abc import Sequence
 
-from absl import flags
-
-from jalign.cli.parsing import SEEDS, parse_flags
+from jalign.cli.others import RUN_IS_MODEL, SOURCE, TEMPLATE
+from jalign.cli.parsing import SEEDS, Flag, Values, command, number, whole
 from jalign.errors import UserError
 
+_DRAWS = (  # None is what generation_config.json says
+  Flag("max_new_tokens", "N", "tokens of a response at most", read=whole(1)),
+  Flag("temperature", "X", "0 takes the likeliest token", read=number),
+  Flag("top_k", "N", "draw among so many tokens; 0 for all", read=whole(0)),
+  Flag("top_p", "X", "draw among this mass; 1 for all", read=number),
+  Flag(
+    "min_p",
+    "X",
+    "leave out what is less likely than this share of the likeliest",
+    read=number,
+  ),
+  Flag("repetition_penalty", "X", "1 for none", read=number),
+)
 
-def sample(arguments: Sequence[str]) -> None:
-  """Samples responses of a run's policy or a checkpoint."""
-  values = flags.FlagValues()
-  flags.DEFINE_string("run", "", "run folder", flag_values=values)
-  flags.DEFINE_string("model", "", "run, checkpoint", flag_values=values)
-  flags.DEFINE_multi_string("prompt", [], "prompt", flag_values=values)
-  flags.DEFINE_string("data", "", "file of prompts", flag_values=values)
-  flags.DEFINE_string("source", "", "of its rows", flag_values=values)
-  flags.DEFINE_string("template", "", "of chats", flag_values=values)
-  flags.DEFINE_string("out", "", "JSON lines", flag_values=values)
-  flags.DEFINE_integer("count", 1, "samples a prompt", 1, flag_values=values)
-  flags.DEFINE_integer("seed", 0, "of the draws", 0, SEEDS, flag_values=values)
-  flags.DEFINE_integer("slots", 32, "decoded at once", 1, flag_values=values)
-  flags.DEFINE_integer("max_new_tokens", None, "at most", flag_values=values)
-  flags.DEFINE_integer("top_k", None, "0: all", flag_values=values)
-  for name, said in (
-    ("temperature", "0: greedy"),
-    ("top_p", "1: all"),
-    ("min_p", "0: all"),
-    ("repetition_penalty", "1: none"),
-  ):
-    flags.DEFINE_float(name, None, said, flag_values=values)
-  parse_flags(values, arguments)
-  if not values.run and not values.model:
-    raise UserError("sample needs --run=DIR, or --model=DIR.")
-  if values.run and values.model:
-    raise UserError("give --model or --run: they name the same.")
+
+@command(
+  Flag(
+    "model", "DIR", "a run, a checkpoint, or its name on the hub", required=True
+  ),
+  Flag("prompt", "TEXT", "a prompt; may be given again", several=True),
+  Flag("data", "FILE", "a file whose prompts to sample for"),
+  SOURCE,
+  TEMPLATE,
+  Flag("out", "FILE", "JSON lines, a row for each response, to go on with"),
+  Flag("count", "N", "responses to each prompt", 1, whole(1)),
+  Flag("seed", "N", "of the draws", 0, whole(0, SEEDS)),
+  Flag("slots", "N", "responses that are decoded at once", 32, whole(1)),
+  *_DRAWS,
+  hints=RUN_IS_MODEL,
+)
+def sample(values: Values) -> None:
+  """Samples responses of a run's policy or a checkpoint.
+
+  Prompts are those of --prompt or --data, or lines of standard input; \\n in
+  them is a line break. They are written by the model's own chat template, and
+  responses are drawn as its generation_config.json says, unless flags say
+  otherwise. With --out, a row for each response holds its log-probs, and the
+  same command goes on where it was stopped.
+
+  examples:
+    jalign sample --model=runs/dpo --prompt="Dana in Lisbon wants 3 red lamps."
+    jalign sample --model=models/Qwen3-0.6B --data=prompts.jsonl --count=4 \\
+      --out=samples.jsonl --temperature=0.7
+  """
   if values.prompt and values.data:
     raise UserError("give --prompt or --data, not both.")
   prompts: list[str] = []
@@ -46,21 +60,20 @@ def sample(arguments: Sequence[str]) -> None:
     if not prompts:
       raise UserError("no prompt.", remedy="Give --prompt=TEXT or --data=FILE.")
 
-  from jalign.experiment.commands.generation import Generation
   from jalign.experiment.commands.samples import Request
   from jalign.experiment.commands.samples import sample as draw
 
-  settings = {name: values[name].value for name in Generation._fields}
+  given = {flag.name: getattr(values, flag.name) for flag in _DRAWS}
   request = Request(
-    model=values.model or values.run,
+    model=values.model,
     prompts=prompts,
-    data=values.data,
-    source=values.source,
-    template=values.template,
-    each=int(values["count"].value or 0),  # FlagValues has a method count
+    data=values.data or "",
+    source=values.source or "",
+    template=values.template or "",
+    each=values.count,
     seed=values.seed,
     slots=values.slots,
-    given={k: v for k, v in settings.items() if v is not None},
+    given={k: v for k, v in given.items() if v is not None},
   )
   out = pathlib.Path(values.out) if values.out else None
   say = lambda line: print(line, file=sys.stderr)

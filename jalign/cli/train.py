@@ -8,12 +8,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from absl import flags
-from ml_collections import config_flags
-
-from jalign.cli.config_file import read_config
-from jalign.cli.parsing import flag_errors, parse_flags
-from jalign.errors import UserError, said
+from jalign import configs
+from jalign.cli.config_file import read_config, shipped
+from jalign.cli.parsing import Flag, Values, command
+from jalign.errors import UserError
 
 
 class _Signals:
@@ -35,27 +33,57 @@ class _Signals:
     return self.requested
 
 
-def train(arguments: Sequence[str]) -> None:
-  """Trains every run of a config."""
+def _shipped() -> str:
+  """What ends the help: the configs that come with jalign."""
+  named = shipped()
+  return "\n".join(
+    [
+      "shipped configs:",
+      *(f"  {name:<12}{about}" for name, about in named.items()),
+      "",
+      "The files are in experiments/configs of the repository, to be read and",
+      f"copied; here they lie in {configs.__path__[0]}.",
+    ]
+  )
+
+
+@command(
+  Flag(
+    "config",
+    "NAME[:ARG]",
+    "a shipped config, or a FILE.py whose get_config returns one; ARG is"
+    " passed to get_config",
+    required=True,
+  ),
+  Flag(
+    "workdir",
+    "DIR",
+    "folder of the run: a new one, or one to go on with",
+    required=True,
+  ),
+  takes_keys=True,
+  more=_shipped,
+)
+def train(values: Values) -> None:
+  """Trains every stage of a config, evaluates, and writes reports.
+
+  The reports are DIR/report.md and DIR/report.html. The same command goes on
+  with a run that was stopped.
+
+  Flags set any key of the config: --config.batch_size=16; of an earlier stage
+  by its name: --config.sft.optimizer.learning_rate=1e-3. `jalign keys` lists
+  all keys with their types, defaults and meanings. --config.loss.name=ipo puts
+  another loss in the place of the config's, with that loss's defaults (`python
+  -m jalign.losses` lists losses); --config.loss.name=FILE.py:NAME a function
+  of your own.
+
+  examples:
+    jalign train --config=dpo --workdir=runs/dpo
+    jalign train --config=dpo:ipo --workdir=runs/ipo --config.loss.tau=0.2
+    jalign train --config=my_config.py --workdir=runs/mine --config.seed=1
+  """
   sys.path.insert(0, os.getcwd())  # configs may import their neighbours
-  given, arguments = read_config(arguments)
-  values = flags.FlagValues()
-  flags.DEFINE_string("workdir", None, "run folder", flag_values=values)
-  with flag_errors(arguments):
-    if given is not None:
-      config_flags.DEFINE_config_dict(
-        "config",
-        given,
-        flag_values=values,
-        sys_argv=["jalign", *arguments],  # not sys.argv: main takes its own
-      )
-  parse_flags(values, arguments)
-  if given is None or not values.workdir:
-    raise UserError("train needs --config=FILE and --workdir=DIR.")
-  try:
-    config = values.config.to_dict()
-  except Exception as e:  # a reference that nothing is behind, for one
-    raise UserError(f"can't be read ({said(e)}).", where="--config") from e
+  config = read_config(values.config, values.keys)
 
   # Heavy imports wait until the flags are right.
   from jalign.experiment.commands.sweep import runs as runs_of

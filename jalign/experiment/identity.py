@@ -22,7 +22,7 @@ import numpy as np
 
 from jalign import data
 from jalign.errors import UserError
-from jalign.experiment.config import algorithms, code
+from jalign.experiment.config import algorithms, code, own_loss
 from jalign.experiment.config.settings import (
   AnnotatorSettings,
   Settings,
@@ -60,6 +60,8 @@ def made_of(
   for stage in settings.stages:
     if stage.samples and (own := algorithms.fingerprint(stage.algorithm)):
       hashes[_algorithm(stage)] = own
+    if own := own_loss.fingerprint(stage.loss):
+      hashes[f"{stage.name}.loss"] = own
   datasets = {data_name(settings, stage): stage for stage in settings.stages}
   for name, dataset in (
     ("data", prepared.main),
@@ -91,7 +93,9 @@ def _algorithm(stage: StageSettings) -> str:
 def needed_by(settings: Settings, stage: StageSettings, of: MadeOf) -> MadeOf:
   """What a stage's own parameters come from, the best ones included."""
   own = data_name(settings, stage)
-  names = {f"{own}.train"} | {n for n in of if n.startswith("model.")}
+  names = {f"{own}.train", f"{stage.name}.loss"} | {
+    n for n in of if n.startswith("model.")
+  }
   if stage.samples:
     names |= {*_JUDGE, f"{own}.train_rows", "tokenizer", _algorithm(stage)}
   if stage.select:

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -9,7 +10,9 @@ import jax
 
 from jalign import losses
 from jalign.errors import UserError
+from jalign.experiment.config import own_loss
 from jalign.experiment.config.algorithms import algorithm_of
+from jalign.experiment.config.loss_section import LIST
 from jalign.experiment.config.settings import StageSettings
 from jalign.losses.signature import check_settings
 from jalign.training.kinds import KINDS, Kind, unread, vocabulary
@@ -67,7 +70,8 @@ def bind(stage: StageSettings) -> BoundLoss:
       _check_read(bound)
     return bound
   except UserError as e:
-    raise UserError(e.problem, where=where, remedy=e.remedy) from e
+    at = e.where if e.where.startswith(where) else where
+    raise UserError(e.problem, where=at, remedy=e.remedy) from e
 
 
 def _check_numbers(section: Mapping[str, Any], where: str) -> None:
@@ -93,13 +97,13 @@ def _single(
 ) -> BoundLoss:
   name = section.pop("name", None)
   if not isinstance(name, str):
-    known = (*losses.CATALOGUE, *losses.PRESETS)
     raise UserError(
-      "has no name.",
-      where=where,
-      remedy=f"Set {where}.name to one of: {', '.join(known)}.",
+      "has no name.", where=where, remedy=f"Set {where}.name. {LIST}"
     )
-  if own is None:
+  if own is None and own_loss.is_own(name):
+    function, entry = own_loss.bound(name, section, where)
+    name = pathlib.PurePath(name).name
+  elif own is None:
     function, entry = losses.resolve(name, **section)
   else:  # an algorithm's own, which the catalogue doesn't have
     check_settings(name, own.function, section)

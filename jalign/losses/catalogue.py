@@ -1,11 +1,10 @@
 """Every loss by name: exports, site, command line and tests read this table."""
 
-import difflib
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jalign.errors import UserError
+from jalign.errors import UserError, meant
 from jalign.losses import diffusion, distillation, trajectory, unpaired
 from jalign.losses.likelihood import advantage, contrast, sft, unlikelihood
 from jalign.losses.listwise import (
@@ -315,13 +314,11 @@ def resolve(
     UserError: the name is unknown, or the loss takes no such hyperparameter.
   """
   if name not in CATALOGUE:
-    known = (*CATALOGUE, *beside)
-    near = difflib.get_close_matches(name, known, n=1)
     raise UserError(
-      f"unknown loss {name!r}."
-      + (f" Did you mean {near[0]!r}?" if near else ""),
+      f"unknown loss {name!r}.",
       where="loss.name",
-      remedy=f"Known: {', '.join(known)}.",
+      remedy=f"{meant(name, (*CATALOGUE, *beside))}`python -m jalign.losses`"
+      " lists all.",
     )
   entry = CATALOGUE[name]
   check_settings(name, entry.function, settings)

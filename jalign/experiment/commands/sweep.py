@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from jalign.errors import UserError
 from jalign.experiment.config.algorithms import algorithm_of
+from jalign.experiment.config.overrides import assign
 from jalign.experiment.config.parse import parse, plain
 from jalign.experiment.config.settings import Settings
 
@@ -133,15 +134,11 @@ def _swept(seeds: Any, sweep: Any) -> dict[str, Sequence[Any]]:
 
 
 def _set(config: dict[str, Any], key: str, value: Any) -> None:
-  *path, last = key.split(".")
-  section: Any = config
-  for name in path:
-    section = section.get(name) if isinstance(section, dict) else None
-  if not isinstance(section, dict) or (last not in section and path):
-    raise UserError(
-      "is not a key of this config.", where=f"config.sweep[{key!r}]"
-    )
-  section[last] = value
+  try:
+    assign(config, key, value)
+  except UserError as e:
+    at = f"config.sweep[{key!r}]"
+    raise UserError(e.problem, where=at, remedy=e.remedy) from None
 
 
 def _folder_name(parts: Sequence[str]) -> str:

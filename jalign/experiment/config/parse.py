@@ -13,7 +13,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
-from jalign.errors import UserError, nearest
+from jalign.errors import UserError, meant
 from jalign.experiment.config import ranges
 from jalign.experiment.config.settings import (
   AnnotatorSettings,
@@ -29,14 +29,15 @@ from jalign.models import ModelConfig
 from jalign.models.lora import LoraConfig
 from jalign.training.optimizer import OptimizerConfig
 
-_SECTIONS = {
+SEE = "`jalign keys` lists every key."  # ends errors about keys
+SECTIONS: dict[str, Any] = {
   "data": DataSettings,
   "tokenizer": TokenizerSettings,
-  "mesh": MeshSettings,
   "sample": SamplerSettings,
   "annotator": AnnotatorSettings,
+  "mesh": MeshSettings,
 }
-_OF_STAGE: dict[str, Any] = {
+OF_STAGE: dict[str, Any] = {
   "optimizer": OptimizerConfig,
   "lora": LoraConfig,
   "diagnostics": DiagnosticsSettings,
@@ -52,7 +53,7 @@ FOLDERS = (
   "dynamics",
 )  # of a run, beside its stages
 _OF_ONE = {"start": "", "judge": True}  # never taken over from the top level
-_MODEL = tuple(
+MODEL = tuple(
   f.name
   for f in dataclasses.fields(ModelConfig)
   if f.name not in ("vocab_size", "rules")
@@ -69,9 +70,7 @@ def defaults() -> dict[str, Any]:
     for f in dataclasses.fields(ModelConfig)
     if f.name not in required
   }
-  sections = {
-    name: dataclasses.asdict(cls()) for name, cls in _SECTIONS.items()
-  }
+  sections = {name: dataclasses.asdict(cls()) for name, cls in SECTIONS.items()}
   sections["data"]["columns"] = {}
   return {
     "seed": 0,
@@ -96,7 +95,7 @@ def parse(config: Mapping[str, Any]) -> Settings:
   main_data = _dict(config.get("data", {}), "config.data")
   sections = {
     name: _section(cls, config.pop(name, {}), f"config.{name}")
-    for name, cls in _SECTIONS.items()
+    for name, cls in SECTIONS.items()
   }
   ranges.check_data(sections["data"], "config.data")
   ranges.check_sample(sections["sample"])
@@ -105,7 +104,7 @@ def parse(config: Mapping[str, Any]) -> Settings:
       f"{sections['tokenizer'].kind!r} is not 'bpe' or 'words'.",
       where="config.tokenizer.kind",
     )
-  model = _typed(ModelConfig, config.pop("model", {}), "config.model", _MODEL)
+  model = _typed(ModelConfig, config.pop("model", {}), "config.model", MODEL)
   seed = _convert(config.pop("seed", 0), int, "config.seed")
   if not 0 <= seed < 2**63:
     raise UserError(f"{seed} is not in [0, 2^63).", where="config.seed")
@@ -123,7 +122,7 @@ def parse(config: Mapping[str, Any]) -> Settings:
   top = {name: config.pop(name) for name in _STAGE if name in config}
   known = (
     "start",
-    *_SECTIONS,
+    *SECTIONS,
     "model",
     "seed",
     "seeds",
@@ -168,7 +167,7 @@ def parse(config: Mapping[str, Any]) -> Settings:
 
 def _stage(name, top, own, where) -> StageSettings:
   merged = top | own
-  for key, cls in _OF_STAGE.items():
+  for key, cls in OF_STAGE.items():
     at = f"{where}.{key}"
     section = _dict(top.get(key, {}), at) | _dict(own.get(key, {}), at)
     merged[key] = _section(cls, section, at)
@@ -238,7 +237,7 @@ def _refuse_unknown(section, known, where):
       raise UserError(
         "is not a key that anything reads.",
         where=f"{where}.{key}",
-        remedy=nearest(key, sorted(set(known))),
+        remedy=f"{meant(key, known)}{SEE}",
       )
 
 

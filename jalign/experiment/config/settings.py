@@ -196,6 +196,21 @@ class DiagnosticsSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class SweepSettings:
+  """Keys that make several runs of one config.
+
+  Attributes:
+    seeds: seeds to run the config with, one after another.
+    sweep: pairs of a key and its values, (("loss.beta", (0.1, 0.3)),): a run
+      for each combination of values. A flag may write
+      {"loss.beta": (0.1, 0.3)}.
+  """
+
+  seeds: tuple[int, ...] = ()
+  sweep: tuple[Any, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class StageSettings:
   """One stage of training.
 

@@ -1,0 +1,131 @@
+"""Sets keys of a config by their dotted names, as flags and sweeps do.
+
+A config is a ConfigDict or nested dictionaries. Any key of any stage can be
+set, whether or not the config has it.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from jalign.errors import UserError, meant
+from jalign.experiment.config import keys, loss_section
+from jalign.experiment.config.from_text import from_text
+from jalign.experiment.config.parse import SEE
+
+Read = Callable[[Any, Any, str], Any]  # (value, type, where) -> value
+
+# What other keys hang on is set before them, whatever the order of flags.
+_FIRST = ("stages", "algorithm", "loss", "loss.name", "loss.weights")
+
+
+def override(config: Any, texts: Sequence[tuple[str, str]]) -> None:
+  """Sets keys from texts, as a command line gives them.
+
+  Naming another loss, or another algorithm, replaces the section `loss` by its
+  defaults. Naming stages removes the sections of those that are left out.
+
+  Args:
+    config: changed in place.
+    texts: (dotted key, text of the value).
+
+  Raises:
+    UserError: there is no such key, or the text isn't a value of its type.
+  """
+  for key, text in sorted(texts, key=lambda pair: _rank(pair[0])):
+    _set(config, key, text, from_text)
+
+
+def assign(config: Any, key: str, value: Any) -> None:
+  """Sets a key to a value, which isn't looked at; otherwise as `override`."""
+  _set(config, key, value, lambda value, hint, where: value)
+
+
+def _rank(key: str) -> int:
+  ranks = [r for r, n in enumerate(_FIRST) if f".{key}".endswith(f".{n}")]
+  return max(ranks, default=len(_FIRST))
+
+
+def _set(config: Any, key: str, value: Any, read: Read) -> None:
+  where, (head, *rest) = f"config.{key}", key.split(".")
+  stages = tuple(config.get("stages", ("train",)))
+  section, names, sections = config, keys.top(), keys.sections()
+  if rest and head in stages:
+    if head != stages[-1] or head in config:
+      section = child(config, head, where)
+    names = keys.of_stage()
+    sections = {n: sections[n] for n in keys.SECTIONS_OF_STAGE}
+    head, *rest = rest
+  if head == "stages" and not rest and section is config:
+    _set_stages(config, read(value, tuple[str, ...], where))
+  elif head == "algorithm" and not rest:
+    loss_section.set_algorithm(config, section, read(value, str, where))
+  elif head == "loss":
+    loss_section.set_loss(config, section, rest, value, read, where)
+  elif head == "algorithm_settings" and rest:
+    hint = loss_section.hint_of_algorithm(config, section, rest, where)
+    child(section, head, where)[rest[0]] = read(value, hint, where)
+  elif head in sections:
+    _set_within(section, head, rest, value, read, where)
+  elif head in names and not rest:
+    section[head] = read(value, names[head], where)
+  elif head in names:
+    raise unknown(rest[0], (), where)
+  elif head in stages:
+    raise UserError(
+      "is a stage, whose keys are flags.",
+      where=where,
+      remedy=f"Write --{where}.KEY={value}. {SEE}",
+    )
+  else:
+    raise unknown(head, (*names, *sections, *stages), where)
+
+
+def _set_within(
+  section: Any, head: str, rest: list[str], value: Any, read: Read, where: str
+) -> None:
+  """Sets a key of a section, or all of the section."""
+  hints = keys.sections()[head]
+  if not rest and isinstance(value, str):
+    raise UserError(
+      "is a section of keys, each of which is a flag.",
+      where=where,
+      remedy=f"Write --{where}.KEY={value}. {SEE}",
+    )
+  if not rest:
+    section[head] = value
+    return
+  name, *deeper = rest
+  if name not in hints:
+    raise unknown(name, hints, where)
+  inner = child(section, head, where)
+  if not deeper:
+    inner[name] = read(value, hints[name], where)
+  elif len(deeper) == 1 and keys.holds_names(hints[name]):
+    child(inner, name, where)[deeper[0]] = read(value, str, where)
+  else:
+    raise unknown(deeper[0], (), where)
+
+
+def _set_stages(config: Any, stages: Sequence[str]) -> None:
+  for gone in set(config.get("stages", ())) - set(stages):
+    if gone in config:
+      del config[gone]
+  config["stages"] = stages
+
+
+def child(section: Any, name: str, where: str) -> Any:
+  """The section of that name within another; an empty one where it lacks."""
+  if name not in section or section[name] == ():
+    section[name] = {}
+  if not hasattr(section[name], "keys"):
+    raise UserError(f"{name} is not a section of keys.", where=where)
+  return section[name]
+
+
+def unknown(name: str, known: Iterable[str], where: str) -> UserError:
+  """The error for a key that there isn't."""
+  return UserError(
+    f"there is no key {name!r} here.",
+    where=where,
+    remedy=f"{meant(name, known)}{SEE}",
+  )

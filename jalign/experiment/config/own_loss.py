@@ -1,0 +1,175 @@
+"""A loss of one's own: config.loss.name = "FILE.py:NAME".
+
+The function is written as those of jalign.losses: its positional parameters are
+named after arrays that a batch gives (chosen_logps, rejected_logps, ...; the
+site lists them by kind of batch), its keyword-only parameters are
+hyperparameters, and it returns a value for each example.
+
+  def my_loss(chosen_logps, rejected_logps, *, beta=0.1):
+    return jax.nn.softplus(-beta * (chosen_logps - rejected_logps))
+
+The kind of batch is the first that gives all of the arrays, in the order of
+`jalign.training.kinds.KINDS`; config.loss.batch names another one.
+"""
+
+import functools
+import inspect
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jalign import losses
+from jalign.errors import UserError, code_of, meant
+from jalign.experiment.config import code
+from jalign.experiment.config.functions import load_function
+from jalign.losses.catalogue import check_settings
+from jalign.online.told import tell
+from jalign.training.kinds import KINDS, kind_of
+
+# Keys of the loss section, beside hyperparameters: what the catalogue says of
+# its own losses.
+KEYS: Mapping[str, Any] = {
+  "batch": "",
+  "denominator": "examples",
+  "coupled": False,
+}
+_EMPTY = inspect.Parameter.empty
+_FORM = "def loss(chosen_logps, rejected_logps, *, beta=0.1)"
+
+
+def is_own(name: Any) -> bool:
+  """Whether a name is that of a function in a file or a module."""
+  return isinstance(name, str) and ":" in name
+
+
+def load(name: str, where: str) -> Callable[..., Any]:
+  """The function as its author wrote it.
+
+  Args:
+    name: "file.py:name" or "package.module:name".
+    where: config key of the loss section, for errors.
+
+  Raises:
+    UserError: the function can't be loaded; or a parameter has a default and
+      isn't keyword-only, so that nobody knows whether it is an array.
+  """
+  function = load_function(name, f"{where}.name", {})
+  for parameter in inspect.signature(function).parameters.values():
+    ordinary = parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    if ordinary and parameter.default is not _EMPTY:
+      raise UserError(
+        f"the parameter {parameter.name!r} has a default and isn't"
+        " keyword-only.",
+        where=_place(function, where),
+        remedy=f"Hyperparameters stand behind a *, as in {_FORM}.",
+      )
+  return function
+
+
+def bound(
+  name: str, section: Mapping[str, Any], where: str
+) -> tuple[Callable[..., Any], losses.Entry]:
+  """The loss with its hyperparameters, and what its row would say.
+
+  Args:
+    name: as `load` takes it.
+    section: hyperparameters, and any of `KEYS`.
+    where: config key of the loss section, for errors.
+
+  Raises:
+    UserError: as `load`; a hyperparameter is unknown or lacks its value, or no
+      batch gives the arrays. Whatever the function raises when it is called is
+      a UserError with its file and line.
+  """
+  function = load(name, where)
+  options = {k: section.get(k, default) for k, default in KEYS.items()}
+  settings = {k: v for k, v in section.items() if k not in KEYS}
+  check_settings(name, function, settings)
+  for key, default in losses.hyperparameters(function).items():
+    if default is _EMPTY and key not in settings:
+      raise UserError(
+        f"{name} needs a value of {key!r}.",
+        where=f"{where}.{key}",
+        remedy=f"Give --{where}.{key}=VALUE, or a default in the function.",
+      )
+  names = losses.array_parameters(function)
+  kind = options["batch"] or _kind(names, _place(function, where))
+  try:
+    kind_of(kind)
+  except UserError as e:
+    at = f"{where}.batch"
+    raise UserError(e.problem, where=at, remedy=e.remedy) from None
+  divisors = ("examples", *KINDS[kind].counts)
+  if options["denominator"] not in divisors:
+    raise UserError(
+      f"{options['denominator']!r} is not one of {', '.join(divisors)}.",
+      where=f"{where}.denominator",
+    )
+  entry = losses.Entry(
+    functools.partial(_guarded(function, where), **settings),
+    kind,
+    paper="",
+    denominator=options["denominator"],
+    coupled=bool(options["coupled"]),
+  )
+  return entry.function, entry
+
+
+def fingerprint(section: Mapping[str, Any]) -> str:
+  """A hash of the code of a section's loss; "" for one of the catalogue."""
+  name = section.get("name", "")
+  return code.fingerprint(name) if is_own(name) else ""
+
+
+def _kind(names: tuple[str, ...], where: str) -> str:
+  """The first kind of batch that gives all of some arrays."""
+  kinds = [k for k in KINDS.values() if k.arrays is not None and not k.head]
+  for kind in kinds:
+    if names and set(names) <= set(kind.gives):
+      return kind.name
+  closest = max(kinds, key=lambda kind: len(set(names) & set(kind.gives)))
+  unknown = [name for name in names if name not in closest.gives]
+  remedy = "".join(meant(name, closest.gives) for name in unknown[:1])
+  if not names:
+    raise UserError("takes no array.", where=where, remedy=f"Write {_FORM}.")
+  raise UserError(
+    f"no kind of batch gives all of {', '.join(names)}: {closest.name} lack"
+    f" {', '.join(unknown)}.",
+    where=where,
+    remedy=f"{remedy}A batch of {closest.name} gives"
+    f" {', '.join(closest.gives)}.",
+  )
+
+
+def _guarded(function: Callable[..., Any], where: str) -> Callable[..., Any]:
+  """The same function, whose mistakes are told with their place."""
+  told = tell(function, function.__name__)
+
+  def call(*arrays: Any, **settings: Any) -> Any:
+    try:
+      values = told(*arrays, **settings)
+    except UserError as e:
+      at = f"{where}: {e.where}" if e.where else where
+      raise UserError(e.problem, where=at, remedy=e.remedy) from e
+    count = arrays[0].shape[0]
+    shape = getattr(values, "shape", None)
+    if shape != (count,):
+      gave = f"shape {shape}" if shape is not None else repr(values)
+      raise UserError(
+        f"{function.__name__} gave {gave} for {count} examples.",
+        where=_place(function, where),
+        remedy=f"Return a value for each example, of shape ({count},): no mean"
+        " over the batch, and tokens summed.",
+      )
+    return values
+
+  functools.update_wrapper(call, function)
+  return call
+
+
+def _place(function: Callable[..., Any], where: str) -> str:
+  written = code_of(function)
+  if written is None:
+    return where
+  file = pathlib.Path(written.co_filename).resolve()
+  return f"{where}: {file}:{written.co_firstlineno}"

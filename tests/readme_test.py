@@ -12,6 +12,7 @@ import pytest
 from jalign import cli, losses, online
 from jalign.cli import solver_race
 from jalign.cli.config_file import read_config
+from jalign.cli.parsing import parse as parse_flags
 from jalign.models.hf.families import FAMILIES
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -89,5 +90,6 @@ def test_configs_and_their_keys_exist():
   ]
   assert len(trained) == 3
   for flags in trained:
-    config, _ = read_config(flags)
-    assert config.stages
+    command = [*flags, "--workdir=run"]
+    values = parse_flags(cli.COMMANDS["train"], "jalign train", command)
+    assert read_config(values.config, values.keys)["stages"]

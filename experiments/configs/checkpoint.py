@@ -4,7 +4,7 @@ Rafailov et al. 2023, "Direct Preference Optimization", arXiv:2305.18290.
 
   jalign train --config=checkpoint --workdir=runs/dpo \
     --config.init_from=CHECKPOINT --config.data.path=FILE.jsonl
-  jalign convert --run=runs/dpo --to=NEW_FOLDER
+  jalign convert --model=runs/dpo --to=NEW_FOLDER
 
 CHECKPOINT is a folder with config.json, safetensors and a tokenizer with a
 chat template, or such a repository on the hub; FILE.jsonl has rows of "prompt",

@@ -79,17 +79,8 @@ class Command(NamedTuple):
     return (inspect.getdoc(self.run) or "").partition("\n")[0]
 
   def __call__(self, program: str, arguments: Sequence[str]) -> None:
-    """Reads the flags, and runs the command; --help prints and exits.
-
-    Args:
-      program: what is typed before the arguments: "jalign train".
-      arguments: flags and words.
-
-    Raises:
-      UserError: a flag is unknown, lacks its value or can't have it; or what
-        the command itself raises.
-    """
-    self.run(_parse(self, program, arguments))
+    """Reads the flags as `parse` does, and runs the command."""
+    self.run(parse(self, program, arguments))
 
 
 def command(*flags: Flag, **options: Any) -> Callable[..., Command]:
@@ -202,7 +193,17 @@ def _parser(of: Command, program: str) -> argparse.ArgumentParser:
   return parser
 
 
-def _parse(of: Command, program: str, arguments: Sequence[str]) -> Values:
+def parse(of: Command, program: str, arguments: Sequence[str]) -> Values:
+  """The values of a command's flags; --help prints and exits.
+
+  Args:
+    of: the command.
+    program: what is typed before the arguments: "jalign train".
+    arguments: flags and words.
+
+  Raises:
+    UserError: a flag is unknown, lacks its value or can't have it.
+  """
   keys, others = _keys(arguments) if of.takes_keys else ([], list(arguments))
   parser = _parser(of, program)
   if {"-h", "--help"} & {*others}:

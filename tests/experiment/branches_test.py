@@ -216,7 +216,7 @@ def test_conversations_are_trained_on_and_answered(branching):
   # What is answered is the whole conversation up to the last turn.
   assert all("and?" in p and "yes" in p for p in results["prompts"])
   assert all("no" not in p.split("and?")[1] for p in results["prompts"])
-  message = branching.fails(["evaluate", f"--run={folder}"])
+  message = branching.fails(["evaluate", f"--model={folder}"])
   assert "pairs are needed, and the data has sequences" in message
 
 

@@ -69,7 +69,7 @@ def trained(place, start, request):
   place.flags = [*_flags(place, start), *lora]
   run, _ = place.train(*place.flags)
   target = place.folder / "export"
-  cli.main(["convert", f"--run={run}", f"--to={target}"])
+  cli.main(["convert", f"--model={run}", f"--to={target}"])
   return place, run, target
 
 
@@ -151,7 +151,7 @@ def test_what_a_checkpoint_cannot_be(place, start):
   place.config, flags = CONFIG, _flags(place, start)
   said = place.fails(place.command(*flags, "--config.model.hidden_size=32"))
   assert "config.model.hidden_size" in said and "16" in said
-  said = place.fails(["convert", f"--run={start}", "--to=nowhere"])
+  said = place.fails(["convert", f"--model={start}", "--to=nowhere"])
   assert str(start) in said
   config = json.loads((start / "config.json").read_text())
   shapes = json.loads(str(parity_test.GOLDEN["qwen3/json"]))["shapes"]

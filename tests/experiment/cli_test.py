@@ -68,7 +68,7 @@ def test_an_online_run_that_was_stopped_ends_as_if_it_were_not(
   assert _rows(whole) == _rows(cut)
   assert len(_rows(whole)) == 4 + 2  # the steps, and two evaluations
   # Samples follow from policy, prompt and seed.
-  sample = ["sample", f"--run={cut}", "--prompt=q1:", "--max_new_tokens=6"]
+  sample = ["sample", f"--model={cut}", "--prompt=q1:", "--max_new_tokens=6"]
   said = []
   for seed in (0, 0, 1):
     cli.main([*sample, f"--seed={seed}"])
@@ -80,13 +80,16 @@ def test_an_online_run_that_was_stopped_ends_as_if_it_were_not(
   "flags, texts",
   [
     (["--config.batch_size=many"], ("config.batch_size", "many")),
-    (["--confg.steps=1"], ("confg.steps",)),
+    (["--confg.steps=1"], ("Did you mean --config.steps?",)),
     (["stray"], ("'stray' is not a flag", "begin with --")),
     (
       ["--config.sft.loss.name=dpoo"],
-      ("config.sft.loss: unknown loss 'dpoo'", "mean 'dpo'", "Known: dpo"),
+      ("config.sft.loss.name: unknown loss 'dpoo'. Did you mean 'dpo'?",),
     ),
-    (["--config.loss.name=ipo"], ("no hyperparameter 'beta'", "It has: tau")),
+    (
+      ["--config.loss.name=ipo", "--config.loss.beta=1"],
+      ("config.loss.beta: ipo has no hyperparameter 'beta'", "It has: tau"),
+    ),
     (
       ["--config.mesh.tensor=4"],  # two heads
       ("params blocks/wk", "'kv_heads' has size 2", "Choose a mesh"),
@@ -133,9 +136,9 @@ def test_a_metric_that_nothing_measures_cannot_select(place):
 
 def test_a_folder_that_is_no_run_is_named(place):
   for command in (["sample", "--prompt=x"], ["evaluate"]):
-    message = place.fails([*command, f"--run={place.folder}"])
+    message = place.fails([*command, f"--model={place.folder}"])
     assert str(place.folder) in message and "`jalign train`" in message
-    assert "needs --run" in place.fails(command)
+    assert "needs --model=DIR" in place.fails(command)
   assert "unknown command 'tarin'. Did you mean 'train'?" in place.fails(
     ["tarin"]
   )

@@ -18,24 +18,31 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize(
   "command, said",
   [
-    ("sample --run=x --count=-1", "--count: -1 is not a positive integer."),
-    ("sample --run=x --count=0", "--count: 0 is not"),
-    ("sample --run=x --count=x", "--count: 'x' is not a whole number."),
-    ("sample --run=x --top_p=x", "--top_p: 'x' is not a number."),
-    ("sample --run=x --slots=0", "--slots: 0 is not"),
-    ("sample --run=x --seed=-3", "--seed: -3 is not"),
-    (f"sample --run=x --seed={2**63}", f"--seed: {2**63} is not"),
-    ("sample --run=x --temperature=nan", "--temperature: nan is not a finite"),
-    ("sample --run=x --top_p=inf", "--top_p: inf is not a finite"),
-    ("sample --run=x\0y --prompt=a", "--run: holds the character NUL"),
-    ("report x\0y", "holds the character NUL"),
-    ("score --batch_size=0", "--batch_size: 0 is not a positive integer."),
-    ("score --beta=-inf", "--beta: -inf is not a finite number."),
+    ("sample --model=x --count=-1", "--count: -1 is not at least 1."),
+    ("sample --model=x --count=0", "--count: 0 is not"),
+    ("sample --model=x --count=x", "--count: 'x' is not a whole number."),
+    ("sample --model=x --top_p=x", "--top_p: 'x' is not a number."),
+    ("sample --model=x --slots=0", "--slots: 0 is not"),
+    ("sample --model=x --seed=-3", "--seed: -3 is not"),
+    (f"sample --model=x --seed={2**63}", f"--seed: {2**63} is more than"),
     (
-      "convert --runn=x",
-      "Unknown command line flag 'runn'. Did you mean: run?",
+      "sample --model=x --temperature=nan",
+      "--temperature: nan is not a",
     ),
-    ("convert --adapter=perhaps", "--adapter: "),
+    ("sample --model=x --top_p=inf", "--top_p: inf is not a finite"),
+    ("sample --model=x\0y --prompt=a", "--model: holds the character NUL"),
+    ("report x\0y", "holds the character NUL"),
+    ("score --batch_size=0", "--batch_size: 0 is not at least 1."),
+    ("score --beta=-inf", "--beta: -inf is not a finite number."),
+    ("convert --mode=x", "no flag '--mode'. Did you mean --model?"),
+    ("convert --run=x", "no flag '--run'. A run's folder is given by --model"),
+    ("convert --adapter=perhaps", "--adapter: 'perhaps' is neither true nor"),
+    ("convert --model", "--model: has no value."),
+    ("convert --model=x", "convert needs --to=DIR. `jalign convert --help`"),
+    ("convert x", "'x' is not a flag. Flags begin with --."),
+    ("data check x --columns=a", "--columns: 'a' is not FIELD=COLUMN."),
+    ("train --conf=dpo --workdir=x", "no flag '--conf'. Did you mean --config"),
+    ("train --config=dpo", "train needs --workdir=DIR."),
   ],
 )
 def test_values_that_no_flag_has(place, command, said):
@@ -54,13 +61,16 @@ def test_values_that_no_flag_has(place, command, said):
     ("data.source=jsonal", "config.data.source: unknown source 'jsonal'. Did"),
     ("algorithm=online-dpo", "Did you mean 'online_dpo'?"),
     ("select=eval/los", "Did you mean 'eval/loss'?"),
-    ("optimzer.schedule=x", "'optimzer' in this config. Did you mean 'optimi"),
+    (
+      "optimzer.schedule=x",
+      "no key 'optimzer' here. Did you mean 'opti",
+    ),
     (
       "optimizer.shedule=x",
-      "there is no 'shedule' in this config. Did you mea",
+      "Did you mean 'schedule'? `jalign keys` lists every key.",
     ),
-    ("steps.more=1", "config.steps.more: there is no 'more'"),
-    ("judge=maybe", "can't be set (flag --config.judge=maybe: Non-boolean"),
+    ("steps.more=1", "config.steps.more: there is no key 'more'"),
+    ("judge=maybe", "config.judge: 'maybe' is neither true nor false."),
   ],
 )
 def test_values_that_no_key_has(place, flag, said):
@@ -134,7 +144,7 @@ def test_the_error_on_such_a_terminal(tmp_path, monkeypatch):
   narrow = io.TextIOWrapper(shown, encoding="ascii", errors="strict")
   monkeypatch.setattr(sys, "stderr", narrow)
   with pytest.raises(SystemExit) as e:
-    cli.main(["evaluate", f"--run={tmp_path / 'été'}"])
+    cli.main(["evaluate", f"--model={tmp_path / 'été'}"])
   narrow.flush()
   assert e.value.code == 2 and b"\\xe9t\\xe9" in shown.getvalue()
 
@@ -167,19 +177,19 @@ def test_output_to_a_full_disk_is_not_another_files_error(tmp_path):
 
 
 def test_an_error_of_the_system_names_its_file(place, monkeypatch):
-  def closed(arguments):
+  def closed(*arguments):
     raise PermissionError(13, "Permission denied", "/their/file")
 
-  monkeypatch.setattr(cli.others, "evaluate", closed)
+  monkeypatch.setitem(cli.COMMANDS, "evaluate", closed)
   said = place.fails(["evaluate"])
   assert said.endswith("/their/file: Permission denied.")
 
 
 def test_an_interrupt_is_no_traceback(capsys, monkeypatch):
-  def interrupted(arguments):
+  def interrupted(*arguments):
     raise KeyboardInterrupt
 
-  monkeypatch.setattr(cli.others, "evaluate", interrupted)
+  monkeypatch.setitem(cli.COMMANDS, "evaluate", interrupted)
   with pytest.raises(SystemExit) as e:
     cli.main(["evaluate"])
   assert e.value.code == 130

@@ -122,7 +122,7 @@ def test_a_verifiable_reward_from_jsonl_and_parquet(judge, capsys):
   assert _metrics(again) == metrics
 
   # One run against the other, where the judge sees the rows again.
-  evaluate = ["evaluate", f"--run={folder}", f"--against={again}"]
+  evaluate = ["evaluate", f"--model={folder}", f"--against={again}"]
   cli.main([*evaluate, f"--data={table}"])
   assert "the judge sees 'answer', 'of' of 40" in capsys.readouterr().out
   cli.main(evaluate)
@@ -261,7 +261,7 @@ def test_what_the_judge_was_and_saw_may_not_change(judge, capsys):
       part for part in name.split(", ") if part != "data.held_out_rows"
     ]
   folder = judge.folder / "run"
-  cli.main(["evaluate", f"--run={folder}", f"--against={folder}"])
+  cli.main(["evaluate", f"--model={folder}", f"--against={folder}"])
   said = capsys.readouterr().out
   assert "changed since the run began" in said
   assert {"annotator.cost", "data.train_rows"} <= set(

@@ -86,7 +86,7 @@ def test_the_folder_is_whole(chain):
 
 def test_the_export_of_a_chain(chain, tmp_path):
   target = tmp_path / "export"
-  cli.main(["convert", f"--run={chain / 'dpo'}", f"--to={target}"])
+  cli.main(["convert", f"--model={chain / 'dpo'}", f"--to={target}"])
   assert _same_text(target) == _same_text(chain / "dpo" / "tokenizer")
   config = json.loads((target / "config.json").read_text())
   assert config["max_position_embeddings"] == 77
@@ -113,7 +113,7 @@ def test_another_day_gives_the_same_text(chain, tmp_path, monkeypatch, capsys):
   text = kept.template_for("", chain / "elsewhere" / "start").render([])
   assert text == "01 Jul 2031\n"
   capsys.readouterr()
-  cli.main(["evaluate", f"--run={run}"])
+  cli.main(["evaluate", f"--model={run}"])
   assert "held-out pairs" in capsys.readouterr().out
 
 

@@ -41,14 +41,14 @@ def test_a_change_of_the_stage_before(place):
   assert "['blocks']['wq']['a']" in names
   command = [
     "convert",
-    f"--run={run}",
+    f"--model={run}",
     f"--to={place.folder / 'none'}",
     "--adapter",
   ]
   assert "the stage sft left" in place.fails(command)
   assert not any("embed" in name for name in names)
-  cli.main(["sample", f"--run={run}", "--prompt=q:", "--max_new_tokens=2"])
-  cli.main(["evaluate", f"--run={run}"])
+  cli.main(["sample", f"--model={run}", "--prompt=q:", "--max_new_tokens=2"])
+  cli.main(["evaluate", f"--model={run}"])
   # A run that starts from it takes the whole policy.
   again, _ = place.train(
     f"--config.init_from={run}",
@@ -83,7 +83,7 @@ def test_only_some_paths(place):
   assert "['embed']" not in _saved(run)
   command = [
     "convert",
-    f"--run={run}",
+    f"--model={run}",
     f"--to={place.folder / 'none'}",
     "--adapter",
   ]
@@ -124,11 +124,11 @@ def test_exports_are_alike(place):
   place.config.write_text(re.sub("  c.sft = .*\n", "", text))
   first, _ = place.train(workdir="first")
   start = place.folder / "start"
-  cli.main(["convert", f"--run={first}", f"--to={start}"])
+  cli.main(["convert", f"--model={first}", f"--to={start}"])
   run, _ = place.train(*LORA, f"--config.init_from={start}")
   at = {name: place.folder / name for name in ("whole", "adapter", "merged")}
-  cli.main(["convert", f"--run={run}", f"--to={at['whole']}"])
-  cli.main(["convert", f"--run={run}", f"--to={at['adapter']}", "--adapter"])
+  cli.main(["convert", f"--model={run}", f"--to={at['whole']}"])
+  cli.main(["convert", f"--model={run}", f"--to={at['adapter']}", "--adapter"])
   command = ["merge", f"--model={start}", f"--adapter={at['adapter']}"]
   cli.main([*command, f"--to={at['merged']}"])
   (config, whole), (same, merged) = (
@@ -140,7 +140,7 @@ def test_exports_are_alike(place):
   )
   assert "already exists" in place.fails([*command, f"--to={at['merged']}"])
   # The run holds the change alone: what it started from has to be the same.
-  convert = ["convert", f"--run={run}", f"--to={place.folder / 'x'}"]
+  convert = ["convert", f"--model={run}", f"--to={place.folder / 'x'}"]
   weights = start / "model.safetensors"
   content = weights.read_bytes()
   weights.write_bytes(content[:-4] + b"\0\0\0\0")
@@ -169,9 +169,9 @@ def test_a_selected_part_is_of_use_to_every_command(place, capsys, part):
     *part, "--config.select=eval/loss", "--config.eval_every=2"
   )
   best = max((run / "align" / "best").iterdir(), key=lambda p: int(p.name))
-  cli.main(["sample", f"--run={run}", "--prompt=q:", "--max_new_tokens=2"])
-  cli.main(["evaluate", f"--run={run}"])
-  cli.main(["convert", f"--run={run}", f"--to={place.folder / 'x'}"])
+  cli.main(["sample", f"--model={run}", "--prompt=q:", "--max_new_tokens=2"])
+  cli.main(["evaluate", f"--model={run}"])
+  cli.main(["convert", f"--model={run}", f"--to={place.folder / 'x'}"])
   scores = f"--out={place.folder / 'x.parquet'}"
   cli.main(["score", f"--model={run}", f"--data={place.data}", scores])
   again, _ = place.train(f"--config.init_from={run}", workdir="again")
@@ -188,10 +188,10 @@ def test_a_selected_part_is_of_use_to_every_command(place, capsys, part):
   # Another start is still refused.
   meta.write_text(json.dumps(metadata | {"start": "another"}))
   manifest.write(best)
-  said = place.fails(["convert", f"--run={run}", f"--to={run}-x"])
+  said = place.fails(["convert", f"--model={run}", f"--to={run}-x"])
   assert "its best/ is of another run" in said
   del metadata["made_of"]
   meta.write_text(json.dumps(metadata | {"start": "another"}))
   manifest.write(best)
-  said = place.fails(["convert", f"--run={run}", f"--to={run}-x"])
+  said = place.fails(["convert", f"--model={run}", f"--to={run}-x"])
   assert "what it started from has changed" in said

@@ -128,7 +128,7 @@ def test_a_folder_with_what_is_not_its_own(place, capsys):
   stage = run / "align"
   whole = shutil.copytree(run, place.folder / "whole")
   again = place.command(*flags, workdir="run[1]")
-  cli.main(["evaluate", f"--run={run}"])
+  cli.main(["evaluate", f"--model={run}"])
   assert "changed" not in capsys.readouterr().out
 
   def put_back():
@@ -142,7 +142,7 @@ def test_a_folder_with_what_is_not_its_own(place, capsys):
   _doctored(best, of_another)
   said = place.fails(again)
   assert "its best/ was made of other data.train" in said
-  said = place.fails(["convert", f"--run={run}", f"--to={run}-x"])
+  said = place.fails(["convert", f"--model={run}", f"--to={run}-x"])
   assert "best/ is of another run" in said
   put_back()
 
@@ -152,7 +152,7 @@ def test_a_folder_with_what_is_not_its_own(place, capsys):
   )
   said = place.fails(again)
   assert "config.align.optimizer.learning_rate" in said
-  said = place.fails(["convert", f"--run={run}", f"--to={run}-x"])
+  said = place.fails(["convert", f"--model={run}", f"--to={run}-x"])
   assert "checkpoints/ was made of other settings: config.align.opt" in said
   put_back()
 
@@ -164,7 +164,7 @@ def test_a_folder_with_what_is_not_its_own(place, capsys):
   place.data.write_text(place.data.read_text().replace(" b", " c"))
   assert "align from data.held_out, data.train" in place.fails(again)
   report.unlink()  # which only a report is written with
-  cli.main(["evaluate", f"--run={run}"])
+  cli.main(["evaluate", f"--model={run}"])
   said = capsys.readouterr().out
   assert "changed since the run began: data.train, data.held_out" in said
 

@@ -58,10 +58,10 @@ def test_a_run_leaves_what_it_promises(place, capsys):
   assert "resumes at step 4 of 4" in said
   _equal(trained, _params(folder))
 
-  cli.main(["sample", f"--run={folder}", "--prompt=q1:", "--count=2"])
+  cli.main(["sample", f"--model={folder}", "--prompt=q1:", "--count=2"])
   out = capsys.readouterr().out
   assert out.startswith("> q1:") and len(out.splitlines()) >= 3
-  cli.main(["evaluate", f"--run={folder}", f"--against={folder}"])
+  cli.main(["evaluate", f"--model={folder}", f"--against={folder}"])
   out = capsys.readouterr().out
   assert f"reward accuracy over {folder}: 50.0 %" in out  # all ties
 
@@ -157,7 +157,7 @@ def test_an_online_stage(place, capsys):
   page = (folder / "report.md").read_text()
   assert "| reward | sd of the reward |" in page and "Mean reward: " in page
   assert f"reward {reward['mean']:.2f} ±" in said
-  cli.main(["evaluate", f"--run={folder}", f"--against={folder}"])
+  cli.main(["evaluate", f"--model={folder}", f"--against={folder}"])
   said = capsys.readouterr().out
   assert f"win rate over {folder}: " in said
   assert said.count(f"  reward of {folder}: -") == 2 and "; sd " in said

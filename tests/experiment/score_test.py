@@ -120,10 +120,10 @@ def test_a_run_scores_as_its_export(place, tmp_path):
   target, theirs = tmp_path / "export", tmp_path / "export.partial"
   theirs.mkdir()
   (theirs / "notes").write_text("mine")
-  convert = ["convert", f"--run={run}"]
+  convert = ["convert", f"--model={run}"]
   (tmp_path / "link").symlink_to(run)
   for inside in (run / "export", tmp_path / "link" / "export"):
-    assert "lies in --run=" in place.fails([*convert, f"--to={inside}"])
+    assert "lies in --model=" in place.fails([*convert, f"--to={inside}"])
   for taken in (run, theirs, place.data):
     assert f"--to={taken}: " in place.fails([*convert, f"--to={taken}"])
   assert not (run / "export").exists()
@@ -263,7 +263,7 @@ def test_bad_rows_are_left_out_where_that_is_asked(place, model, capsys):
 
 
 def test_a_checkpoint_is_no_run_to_evaluate(place, model):
-  said = place.fails(["evaluate", f"--run={model}"])
+  said = place.fails(["evaluate", f"--model={model}"])
   assert f"{model}: is a checkpoint, not a run." in said
 
 

@@ -74,7 +74,7 @@ def test_an_unknown_key_is_named_wherever_it_is(key):
   # A key of `optimizer` reaches every stage; the first one reports it.
   where = {"optimizer.nope": "sft.optimizer.nope"}.get(key, key)
   assert caught.value.where == f"config.{where}"
-  assert "There are: " in caught.value.remedy
+  assert "`jalign keys`" in caught.value.remedy
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def test_a_low_rank_change_has_its_own_carry(toy, monkeypatch, capsys):
   assert shapes == trained
   # Whoever reads what is left needn't have the row.
   monkeypatch.delitem(ALGORITHMS, "toy_adaptive")
-  cli.main(["sample", f"--run={run}", "--prompt=q1:", "--max_new_tokens=2"])
+  cli.main(["sample", f"--model={run}", "--prompt=q1:", "--max_new_tokens=2"])
   assert "> q1:" in capsys.readouterr().out
   said = place.fails(place.command("--config.lora.rank=2"))
   assert "config.align.algorithm: unknown algorithm 'toy_adaptive'" in said

@@ -156,7 +156,7 @@ def test_convert_and_init_from_fall_back_and_say_so(run, capsys):
   jax.tree.map(np.testing.assert_array_equal, params, again)
   # And where none is left, the last state doesn't pass for the best one.
   damage.emptied(best[0] / "meta" / "metadata")
-  said = _fails(["convert", f"--run={run}", f"--to={run}-x"], capsys)
+  said = _fails(["convert", f"--model={run}", f"--to={run}-x"], capsys)
   assert "no whole checkpoint is left" in said and "best" in said
 
 

@@ -130,9 +130,9 @@ def test_an_output_that_is_an_input(tmp_path):
   for name in ("in/data", "soft", "hard", "folder/data", "in/../soft"):
     with pytest.raises(UserError, match=f"is --data={data}, which is read"):
       files.check_output(tmp_path / name, "--out", {"--data": data})
-  inside = {"--run": tmp_path / "in", "--model": "org/name"}
+  inside = {"--model": tmp_path / "in", "--adapter": "org/name"}
   for name in ("in/new", "folder/new", "in/a/b"):
-    with pytest.raises(UserError, match="lies in --run=") as e:
+    with pytest.raises(UserError, match="lies in --model=") as e:
       files.check_output(tmp_path / name, "--to", inside, folder=True)
     assert f"--to={tmp_path / name}: " in str(e.value)
   files.check_output(tmp_path / "in2", "--to", inside, folder=True)

@@ -42,7 +42,7 @@ def export_run(run: pathlib.Path, target: pathlib.Path) -> str:
     texts = source_of(settings) or texts
   whole = (texts / "config.json").is_file()
   mesh = make_mesh()
-  inputs = {"--run": run, "init_from": texts}
+  inputs = {"--model": run, "init_from": texts}
   with jax.set_mesh(mesh), _writing(target, inputs) as partial:
     loaded = load_run(run, mesh)
     hf.save(
@@ -81,7 +81,7 @@ def export_adapter(run: pathlib.Path, target: pathlib.Path) -> str:
   config = folders.model_of(run)
   base = folders.read_json(run / "config.json").get("init_from") or ""
   mesh = make_mesh()
-  with jax.set_mesh(mesh), _writing(target, {"--run": run}) as partial:
+  with jax.set_mesh(mesh), _writing(target, {"--model": run}) as partial:
     settings, delta = delta_of(config, mesh, run)
     hf.save_adapter(delta, config, settings, partial, base=base)
   return f"{run} -> {target}, a low-rank change of {base or 'its start'}"

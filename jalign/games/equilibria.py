@@ -79,7 +79,7 @@ class _Point(NamedTuple):
 
 
 def _choose(first: Array, a: _Point, b: _Point) -> _Point:
-  """`a` in the contexts where `first` [...], else `b`."""
+  """Takes `a` in the contexts where `first` [...] is True, else `b`."""
   wide = first[..., None]
   pick = lambda x, y: jnp.where(first if x.ndim == first.ndim else wide, x, y)
   return jax.tree.map(pick, a, b)

@@ -45,16 +45,16 @@ class Entry(NamedTuple):
   """A row of the catalogue.
 
   Attributes:
-    function: arrays in, per-example losses out.
+    function: takes arrays and returns per-example losses.
     batch: kind of batch, a key of `jalign.training.kinds.KINDS`.
-    paper: arXiv id; of a paper elsewhere whatever the docstring cites it by;
-      "" of an unpublished loss, whose docstring says that it is unpublished.
-    denominator: what a batch's sum is divided by, "examples" or "tokens".
-    coupled: whether an example's loss depends on the rest of its batch.
-    monotone: whether, with its defaults, the loss never rises with the log-prob
-      of a good response nor falls with that of a bad one.
-    detached: whether it holds something constant that the policy decides: its
-      gradient isn't that of its values.
+    paper: arXiv id; for a paper that isn't on arXiv, the words by which the
+      docstring cites it; "" for an unpublished loss, whose docstring says so.
+    denominator: the count that divides a batch's sum, "examples" or "tokens".
+    coupled: whether an example's loss depends on other examples of its batch.
+    monotone: whether, with default hyperparameters, the loss never rises with
+      the log-prob of a good response and never falls with that of a bad one.
+    detached: whether the loss holds something constant that depends on the
+      policy, so that its gradient isn't the derivative of its values.
   """
 
   function: Callable[..., Array]
@@ -307,8 +307,11 @@ def resolve(
 
   Args:
     name: a key of CATALOGUE.
-    beside: names that an error lists beside CATALOGUE's.
+    beside: more names for the error to list, after CATALOGUE's.
     **settings: hyperparameters.
+
+  Returns:
+    The loss and its `Entry`.
 
   Raises:
     UserError: the name is unknown, or the loss takes no such hyperparameter.
@@ -326,10 +329,10 @@ def resolve(
 
 
 def entry_of(loss: Callable[..., Array]) -> Entry:
-  """The row of a loss, through functools.partial; a weighted sum has its own.
+  """The `Entry` of a loss, or of the loss inside a functools.partial.
 
-  A loss that isn't in the catalogue counts as one on pairs, divided by
-  examples and not coupled.
+  A weighted sum has an entry of its own. A loss that isn't in the catalogue
+  counts as an uncoupled loss on pairs, whose sum is divided by examples.
   """
   function = loss
   while isinstance(function, functools.partial):

@@ -1,4 +1,4 @@
-"""Losses from a teacher's distribution at every token."""
+"""Distillation losses: KL to a teacher's distribution at every token."""
 
 import chex
 import jax

@@ -1,4 +1,4 @@
-"""The shape of a transformer, with the field names of Hugging Face configs."""
+"""The config of a transformer, with the field names of Hugging Face configs."""
 
 import dataclasses
 from typing import Any

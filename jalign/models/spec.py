@@ -21,7 +21,7 @@ class ParamSpec:
   """A parameter's shape, logical axes and initialiser.
 
   Attributes:
-    shape: of the parameter.
+    shape: the parameter's shape.
     axes: a logical name, or None, for each axis; see jalign.sharding.RULES.
     init: `(key, shape, dtype) -> array`.
   """

@@ -19,7 +19,7 @@ def bco(
   beta: float = 0.1,
   shift: float = 0.0,
 ) -> Array:
-  """Binary classifier optimisation: each response is classified by itself.
+  """Binary classifier optimisation (BCO): classifies each response by itself.
 
   l = -log sigmoid(q_w - shift) - log sigmoid(-(q_l - shift)),
   q = beta log pi/ref
@@ -68,7 +68,7 @@ def bco_shift_update(
   decay: float,
   valid: Array | None = None,
 ) -> Array:
-  """The shift of `bco` after a batch: a moving average of its middle reward.
+  """Updates `bco`'s shift after a batch: a moving average of the mean rewards.
 
   decay shift + (1 - decay) (mean q_w + mean q_l) / 2,  q = beta log pi/ref
 

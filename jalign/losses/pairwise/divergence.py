@@ -17,7 +17,7 @@ _MAX_EXPONENT = 80.0
 
 
 def _bent(z: Array, alpha: float) -> Array:
-  """(1 - exp(-alpha z)) / alpha; flat where the exponent is above 80."""
+  """(1 - exp(-alpha z)) / alpha; constant where the exponent is above 80."""
   return -jnp.expm1(at_most(-alpha * z, _MAX_EXPONENT)) / alpha
 
 
@@ -29,7 +29,7 @@ def f_dpo_forward_kl(
   *,
   beta: float = 0.1,
 ) -> Array:
-  """DPO for a policy held near the reference by KL(reference || policy).
+  """f-DPO with the forward KL: DPO regularised by KL(reference || policy).
 
   l = -log sigmoid(beta (1 / u_l - 1 / u_w)),  u = pi / ref
 
@@ -69,7 +69,7 @@ def f_dpo_js(
   *,
   beta: float = 0.1,
 ) -> Array:
-  """DPO for a policy held near the reference by Jensen and Shannon.
+  """f-DPO with the Jensen-Shannon divergence as the regulariser.
 
   l = -log sigmoid(beta (g(u_w) - g(u_l))),
   g(u) = log(2 u / (1 + u)),  u = pi / ref
@@ -111,7 +111,7 @@ def f_dpo_alpha(
   beta: float = 0.1,
   alpha: float = 0.5,
 ) -> Array:
-  """DPO for a policy held near the reference by an alpha-divergence.
+  """f-DPO with an alpha-divergence as the regulariser.
 
   l = -log sigmoid(beta (g(u_w) - g(u_l))),
   g(u) = (1 - u^-alpha) / alpha,  u = pi / ref
@@ -158,7 +158,7 @@ def alpha_po(
   gamma: float = 0.5,
   alpha: float = 0.25,
 ) -> Array:
-  """SimPO with a reward that is bent: steep for improbable responses.
+  """AlphaPO: SimPO with a reward that is steeper for improbable responses.
 
   l = -log sigmoid(beta (g(p_w) - g(p_l)) - gamma),
   g(p) = (1 - p^-alpha) / alpha,  p = pi(y)^(1 / |y|)

@@ -13,7 +13,7 @@ def slic_hf(
   delta: float = 1.0,
   lam: float = 0.1,
 ) -> Array:
-  """Sequence likelihood calibration: a hinge on log-probs, plus SFT.
+  """Sequence likelihood calibration (SLiC-HF): a hinge on log-probs, plus SFT.
 
   l = max(0, delta - log pi(y_w) + log pi(y_l)) - lam log pi(y_w)
 
@@ -52,7 +52,7 @@ def slic_ratio(
   *,
   beta: float = 0.1,
 ) -> Array:
-  """A hinge on the log-ratios: SLiC, normalised by the reference.
+  """SLiC normalised by the reference: a hinge on the margin of log-ratios.
 
   l = max(0, 1 - beta h),  h = (log pi/ref)(y_w) - (log pi/ref)(y_l)
 

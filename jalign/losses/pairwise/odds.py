@@ -16,7 +16,7 @@ _MAX_MEAN_LOGP = -1e-6
 
 
 def _log_odds(mean_logp: Array) -> Array:
-  """log(P / (1 - P)) of P = exp(mean_logp); no gradient where P is about 1."""
+  """log(P / (1 - P)) of P = exp(mean_logp); no gradient where P is near 1."""
   z = at_most(mean_logp, _MAX_MEAN_LOGP)
   return z - log1mexp(z)
 
@@ -29,7 +29,7 @@ def orpo(
   *,
   lam: float = 0.1,
 ) -> Array:
-  """Odds ratio preference optimisation: likelihood and a ratio of odds.
+  """Odds ratio preference optimisation (ORPO): likelihood plus an odds ratio.
 
   l = -log P_w - lam log sigmoid(log odds(P_w) - log odds(P_l)),
   P = pi(y)^(1 / |y|),  odds(P) = P / (1 - P)
@@ -73,7 +73,7 @@ def asft(
   *,
   lam: float = 0.1,
 ) -> Array:
-  """Aligned supervised fine-tuning: both odds, each by itself.
+  """Aligned supervised fine-tuning (ASFT): each response's odds by themselves.
 
   l = -log P_w
       - lam (log sigmoid(log odds(P_w)) + log sigmoid(-log odds(P_l)))

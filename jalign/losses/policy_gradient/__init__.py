@@ -1,1 +1,1 @@
-"""Losses whose gradients are those of expected rewards, from samples."""
+"""Policy gradients: losses whose gradients estimate an expected reward's."""

@@ -1,1 +1,1 @@
-"""Losses that train reward, cost and preference models, and what they weigh."""
+"""Losses that train reward, cost and preference models."""

@@ -59,6 +59,7 @@ def make_answers(
   rows = [{}] * len(texts) if rows is None else rows
   if not len(prompts) == len(texts) == len(rows):
     raise ValueError(
-      f"{len(prompts)} prompts, {len(texts)} responses, {len(rows)} rows"
+      f"{len(prompts)} prompts, {len(texts)} responses and {len(rows)} rows"
+      " aren't equally many"
     )
   return Answers(prompts, texts, rows, sequences)

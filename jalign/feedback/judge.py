@@ -168,7 +168,7 @@ def on_tokens(
 def checked_scale(scale: float) -> float:
   """Returns a scale of preferences; raises UserError if it is out of range."""
   if not 0 < scale < math.inf:
-    raise UserError(f"{scale} must be > 0, finite.", where="annotator.scale")
+    raise UserError(f"{scale} must be > 0 and finite.", where="annotator.scale")
   return scale
 
 

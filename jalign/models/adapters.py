@@ -58,7 +58,9 @@ def from_apply(
     params, tokens, positions=None, segment_ids=None, prefix_ids=None
   ):
     if any(x is not None for x in (positions, segment_ids, prefix_ids)):
-      raise ValueError("an adapted module takes no positions or segment ids")
+      raise ValueError(
+        "an adapted module takes no positions, segment ids or prefix ids"
+      )
     return apply(params, tokens)
 
   def plain_head(params):

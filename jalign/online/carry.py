@@ -229,7 +229,7 @@ def check_alike(old: Any, new: Any) -> None:
   for name in before.keys() | after.keys():
     if before.get(name) != after.get(name):
       raise UserError(
-        f"{name} was {before.get(name)} and is {after.get(name)}.",
+        f"{name} was {before.get(name)} before and is {after.get(name)} after.",
         where="carry.next",
         remedy="Return the structure, shapes and dtypes that init returns.",
       )

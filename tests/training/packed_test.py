@@ -225,5 +225,5 @@ def test_a_model_that_takes_no_segments_says_so():
   )
   batch = _packed(_batch("pairs"), width=WIDE)
   objective = make_objective(DPO, model)
-  with pytest.raises(ValueError, match="no positions or segment ids"):
+  with pytest.raises(ValueError, match="no positions, segment ids"):
     make_evaluation(objective)(jnp.zeros((64, 64)), batch, jnp.zeros((64, 64)))

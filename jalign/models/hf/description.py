@@ -174,7 +174,8 @@ def config_from(config: Mapping[str, Any], where: str = "") -> ModelConfig:
       continue
     if key in config and config[key] not in values:
       raise UserError(
-        f"{key} is {config[key]!r}; jalign computes with {values[-1]!r}.",
+        f"{key} is {config[key]!r}, but jalign only computes with"
+        f" {values[-1]!r}.",
         where=where,
       )
   for key in _NOT_ZERO:
@@ -219,7 +220,7 @@ def _windows(config, where):
   strange = sorted({str(x) for x in types} - {FULL, SLIDING})
   if strange:
     raise UserError(
-      f"layer_types has {', '.join(strange)}; jalign knows {FULL} and"
+      f"layer_types has {', '.join(strange)}, but jalign only knows {FULL} and"
       f" {SLIDING}.",
       where=where,
     )
@@ -248,14 +249,14 @@ def _rope(config, where):
 def _one_rope(rotation, config, where):
   if rotation.get("partial_rotary_factor", 1) != 1:
     raise UserError(
-      f"partial_rotary_factor is {rotation['partial_rotary_factor']}; jalign"
-      " rotates whole heads.",
+      f"partial_rotary_factor is {rotation['partial_rotary_factor']}, but"
+      " jalign only rotates whole heads.",
       where=where,
     )
   kind = rotation.get("rope_type", "default")
   if rotation.get("type", kind) != kind:
     raise UserError(
-      f"rope_type is {kind!r} and type is {rotation['type']!r}.", where=where
+      f"rope_type is {kind!r}, but type is {rotation['type']!r}.", where=where
     )
   scaling = {
     k: v for k, v in rotation.items() if k not in _ROPE and v is not None

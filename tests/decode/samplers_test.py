@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from jalign import sharding
 from jalign.decode import greedy, inverse_cdf, log_prob, sampler
+from jalign.decode.categorical import _first_above
 from jalign.errors import UserError
 from jalign.types import Layout
 
@@ -135,6 +136,17 @@ def test_a_token_without_mass_is_never_drawn(uniform):
   z = z.at[jnp.arange(300), alive].set(jnp.linspace(-300.0, 300.0, 300))
   draws = inverse_cdf(z, jnp.full(300, uniform, jnp.float32)).tokens
   np.testing.assert_array_equal(draws, alive)
+
+
+def test_a_target_at_the_total_takes_the_last_token_with_mass():
+  """Where rounding leaves nothing above the target, nobody is past the end."""
+  mass = jnp.array([[1.0, 2.0, 0.0, 0.0], [0.0, 1.0, 0.0, 3.0]])
+  index, left = _first_above(mass, jnp.array([3.0, 4.0]))
+  np.testing.assert_array_equal(index, [1, 3])
+  np.testing.assert_array_equal(left, [2.0, 3.0])
+  index, left = _first_above(mass, jnp.array([0.5, 0.5]))
+  np.testing.assert_array_equal(index, [0, 1])
+  np.testing.assert_array_equal(left, [0.5, 0.5])
 
 
 @pytest.mark.parametrize(

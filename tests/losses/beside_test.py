@@ -308,3 +308,22 @@ def test_odpo_does_not_read_jax_arrays():
   scores = jnp.array([3.0, 2.0]), jnp.array([1.0, 2.5])
   for loss in (losses.odpo, jax.jit(losses.odpo)):
     close(loss(*logps, *scores), [math.log1p(2), 0])
+
+
+def test_scores_are_spread_where_they_differ():
+  """By hand: 2 / K^2 times the sigmoid of each pair's gap, K = 3."""
+  sigmoid = lambda x: 1 / (1 + np.exp(-x))
+  got = losses.score_spread(jnp.array([[0.0, 2.0, 1.0], [5.0] * 3]))
+  want = 2 / 9 * (sigmoid(2) + 2 * sigmoid(1)), (3 - 1) / (2 * 3)
+  np.testing.assert_allclose(got, want, rtol=1e-6)
+  far = losses.score_spread(jnp.array([[0.0, 99.0, -99.0]]))
+  np.testing.assert_allclose(far, [2 / 3], rtol=1e-6)
+
+
+def test_an_order_gap_is_none_where_the_answers_agree():
+  """P(y > y') + P(y' > y) is 1 for a model that doesn't mind the order."""
+  logit = lambda p: np.log(p) - np.log1p(-p)
+  first = jnp.array([logit(0.8), logit(0.6), 40.0, 0.7])
+  second = jnp.array([logit(0.4), logit(0.1), 40.0, -0.7])
+  got = losses.order_gap(first, second)
+  np.testing.assert_allclose(got, [0.2, 0.3, 1.0, 0.0], atol=1e-6)

@@ -175,6 +175,24 @@ def test_a_sum_is_divided_as_its_terms_are():
   assert [t.denominator for t in both.terms] == ["tokens", "examples"]
 
 
+def test_a_loss_on_responses_takes_the_chosen_ones_of_pairs():
+  """Everything of the chosen side, and nothing of the rejected one."""
+  both = weighted_sum({"dpo": 1.0, "r_lol": 2.0, "sft_avg": 3.0})
+  scored = {
+    "chosen_scores": jnp.array([1.5, -0.5]),
+    "chosen_lengths": PAIR["chosen_lengths"],
+  }
+  assert losses.array_parameters(both) == (*REFERENCED, *scored)
+  own = (PAIR["chosen_logps"], PAIR["ref_chosen_logps"])
+  parts = (
+    losses.dpo(**REFERENCED_PAIR),
+    2 * losses.r_lol(*own, scored["chosen_scores"]),
+    3 * losses.sft_avg(own[0], scored["chosen_lengths"]),
+  )
+  want = parts[0] + parts[1] + parts[2]
+  np.testing.assert_allclose(both(**REFERENCED_PAIR, **scored), want, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
   "weights, settings, message",
   [

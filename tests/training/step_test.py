@@ -123,7 +123,7 @@ def test_sft_divides_by_tokens():
   logps = sequence_logprobs(model, params, batch.sequences)
   want = -np.sum(logps) / np.sum(batch.sequences.mask[:, 1:])
   np.testing.assert_allclose(_mean(sums, "loss"), want, rtol=1e-5)
-  np.testing.assert_allclose(_mean(sums, "nll_per_token"), want, rtol=1e-5)
+  np.testing.assert_allclose(_mean(sums, "nll_nats_per_token"), want, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -1,0 +1,211 @@
+"""Metrics beside the loss, of numbers that are worked out by hand."""
+
+import jax.numpy as jnp
+import pytest
+
+from jalign.training.kinds import KINDS
+
+
+def _means(kind, arrays, weights):
+  """Name -> mean, of arrays given as lists."""
+  arrays = {name: jnp.array(values) for name, values in arrays.items()}
+  sums = KINDS[kind].observe(arrays, jnp.array(weights))
+  return {name: float(total / count) for name, (total, count) in sums.items()}
+
+
+NAN = float("nan")  # of a row that only fills the batch
+
+
+def test_pairs():
+  got = _means(
+    "pairs",
+    {
+      "chosen_logps": [-4.0, -6.0, -5.0, NAN],
+      "rejected_logps": [-5.0, -3.0, -5.0, NAN],
+      "ref_chosen_logps": [-5.0, -9.0, -5.0, NAN],
+      "ref_rejected_logps": [-3.0, -1.0, -4.0, NAN],
+      "chosen_lengths": [2.0, 4.0, 6.0, 9.0],
+      "rejected_lengths": [1.0, 1.0, 4.0, 9.0],
+    },
+    [1.0, 1.0, 1.0, 0.0],
+  )
+  assert got == pytest.approx(
+    {
+      "chosen_logps_nats": -5,
+      "rejected_logps_nats": -13 / 3,
+      "ranking_accuracy": (1 + 0 + 0.5) / 3,
+      "chosen_tokens": 4,
+      "rejected_tokens": 2,
+      "chosen_log_ratio_nats": (1 + 3 + 0) / 3,
+      "rejected_log_ratio_nats": (-2 - 2 - 1) / 3,
+      "margin_nats": (3 + 5 + 1) / 3,
+      "reward_accuracy": 1,
+    }
+  )
+
+
+def test_segments_are_pairs_whose_first_is_the_chosen_one():
+  got = _means(
+    "segments",
+    {
+      "step_logps": [[[-1.0, -2.0], [-4.0, 0.0]]],
+      "ref_step_logps": [[[-2.0, -2.0], [-2.0, 0.0]]],
+      "mask": [[[True, True], [True, False]]],
+    },
+    [1.0],
+  )
+  assert got["chosen_logps_nats"] == -3 and got["rejected_logps_nats"] == -4
+  assert got["chosen_tokens"] == 2 and got["rejected_tokens"] == 1
+  assert got["chosen_log_ratio_nats"] == 1 and got["margin_nats"] == 3
+
+
+LISTS = {
+  "scores": [[1.0, 3.0, 2.0], [5.0, 4.0, 9.0]],
+  "valid": [[True, True, True], [True, True, False]],
+}
+
+
+@pytest.mark.parametrize("kind", ["lists", "ranked_segments"])
+def test_lists(kind):
+  arrays = {
+    "logps": [[-3.0, -1.0, -2.0], [-6.0, -4.0, 0.0]],
+    "ref_logps": [[-2.0, -4.0, -1.0], [-9.0, -3.0, 0.0]],
+    "lengths": [[1.0, 2.0, 3.0], [4.0, 5.0, 9.0]],
+  }
+  if kind == "ranked_segments":
+    halves = {k: [[[x - 1, 1.0] for x in row] for row in rows]
+              for k, rows in arrays.items() if k != "lengths"}  # fmt: skip
+    arrays = {
+      "step_logps": halves["logps"],
+      "ref_step_logps": halves["ref_logps"],
+      "mask": [
+        [[i < int(x) for i in range(9)] for x in row]
+        for row in arrays["lengths"]
+      ],
+    }
+  got = _means(kind, arrays | LISTS, [1.0, 1.0])
+  assert got == pytest.approx(
+    {
+      "logps_nats": (-6 - 10) / 5,
+      "best_logps_nats": (-1 - 6) / 2,
+      # Ordered pairs: three of the first list, one of the second.
+      "ranking_accuracy": (3 + 0) / 4,
+      "responses_count": 2.5,
+      "response_tokens": 15 / 5,
+      "log_ratio_nats": ((-1 + 3 - 1) + (3 - 1)) / 5,
+      "best_log_ratio_nats": (3 + 3) / 2,
+      "reward_accuracy": (2 + 0.5 * 0 + 1 + 0.5) / 4,
+    }
+  )
+
+
+def test_labelled_responses():
+  got = _means(
+    "unpaired",
+    {
+      "logps": [-2.0, -4.0, -6.0, NAN],
+      "ref_logps": [-3.0, -2.0, -9.0, NAN],
+      "lengths": [1.0, 2.0, 3.0, 9.0],
+      "desirable": [True, False, True, True],
+      "mismatched_logps": [-7.0, -8.0, -9.0, NAN],
+      "ref_mismatched_logps": [-6.0, -6.0, -6.0, NAN],
+      "mismatched_cut": [3.0, 0.0, 0.0, 9.0],
+      "unmatched": [0.0, 1.0, 0.0, 1.0],
+    },
+    [1.0, 1.0, 1.0, 0.0],
+  )
+  assert got == pytest.approx(
+    {
+      "desirable_logps_nats": -4,
+      "undesirable_logps_nats": -4,
+      "desirable_share": 2 / 3,
+      "response_tokens": 2,
+      "desirable_log_ratio_nats": (1 + 3) / 2,
+      "undesirable_log_ratio_nats": -2,
+      "mismatched_log_ratio_nats": -2,
+      "mismatched_cut_tokens": 1,
+      "unmatched_share": 1 / 3,
+    }
+  )
+
+
+def test_single_responses():
+  got = _means(
+    "sequences",
+    {
+      "logps": [-2.0, -4.0, NAN],
+      "ref_logps": [-3.0, -7.0, NAN],
+      "lengths": [1.0, 3.0, 9.0],
+    },
+    [1.0, 1.0, 0.0],
+  )
+  assert got == pytest.approx(
+    {
+      "nll_nats_per_token": 6 / 4,
+      "response_tokens": 2,
+      "log_ratio_nats": 2,
+    }
+  )
+
+
+def test_tokens():
+  got = _means(
+    "tokens",
+    {
+      "token_logps": [[-1.0, -2.0, 0.0], [-1.0, -1.0, -1.0]],
+      "ref_token_logps": [[-2.0, -2.0, 0.0], [-2.0, -2.0, -1.0]],
+      "old_token_logps": [[-4.0, -2.0, 0.0], [-1.0, -2.0, -1.0]],
+      "mask": [[True, True, False], [True, True, True]],
+      "repeats": [[False, True, True], [False, False, True]],
+    },
+    [1.0, 1.0],
+  )
+  assert got == pytest.approx(
+    {
+      "nll_nats_per_token": 6 / 5,
+      "response_tokens": 2.5,
+      "log_ratio_nats": (1 + 2) / 2,
+      "old_log_ratio_nats": (3 + 1) / 2,
+      "repeated_share": 2 / 5,
+    }
+  )
+
+
+def test_rollouts():
+  got = _means(
+    "rollouts",
+    {
+      "token_logps": [[[-1.0, -2.0], [-4.0, 0.0]]],
+      "ref_token_logps": [[[-2.0, -2.0], [-9.0, 0.0]]],
+      "old_token_logps": [[[-4.0, -2.0], [-3.0, 0.0]]],
+      "mask": [[[True, True], [True, False]]],
+      "rewards": [[2.0, 6.0]],
+      "valid": [[True, True]],
+    },
+    [1.0],
+  )
+  assert got == pytest.approx(
+    {
+      "logps_nats": -3.5,
+      "reward_mean": 4,
+      "old_log_ratio_nats": (3 - 1) / 2,
+      "log_ratio_nats": (1 + 5) / 2,
+      "responses_count": 2,
+      "response_tokens": 1.5,
+    }
+  )
+
+
+def test_scores_of_lists():
+  got = _means(
+    "scores",
+    {
+      "scores": [[3.0, 1.0, 2.0], [0.0, 4.0, 9.0]],
+      "ranks": [[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]],
+      "valid": [[True, True, True], [True, True, False]],
+    },
+    [1.0, 1.0],
+  )
+  assert got == pytest.approx(
+    {"score_mean": 2, "score_accuracy": (1 + 1 + 0 + 0) / 4}
+  )

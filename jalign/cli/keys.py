@@ -3,7 +3,7 @@
 import textwrap
 
 from jalign.cli.parsing import Values, command
-from jalign.errors import UserError
+from jalign.errors import UserError, meant
 
 
 @command(words="[WORD]")
@@ -21,14 +21,17 @@ def keys(values: Values) -> None:
   if len(values.words) > 1:
     raise UserError("keys takes one WORD.")
 
-  from jalign.experiment.config.keys import matching, type_name
+  from jalign.experiment.config.keys import matching, table, type_name
+  from jalign.experiment.config.parse import SEE
 
   word = "".join(values.words)
   found = matching(word)
   if not found:
+    names = [key.name for key in table()]
+    names += [name.rpartition(".")[2] for name in names]
     raise UserError(
       f"no key has {word!r} in its name or its meaning.",
-      remedy="`jalign keys` lists every key.",
+      remedy=f"{meant(word, names)}{SEE}",
     )
   of_run = True
   for key in found:

@@ -9,7 +9,6 @@ import functools
 import inspect
 import itertools
 import re
-import types
 import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -87,11 +86,8 @@ def sections() -> dict[str, dict[str, Any]]:
 
 def holds_names(hint: Any) -> bool:
   """Whether a value has names of its own: {"prompt": "question"}."""
-  return (
-    typing.get_origin(typing.get_args(hint)[:1][0]) is tuple
-    if (typing.get_origin(hint) is tuple)
-    else False
-  )
+  inner = typing.get_args(hint)[:1]
+  return bool(inner) and typing.get_origin(inner[0]) is tuple
 
 
 def _of(cls: Any, section: str = "") -> Iterator[Key]:
@@ -110,22 +106,26 @@ def _of(cls: Any, section: str = "") -> Iterator[Key]:
 
 
 def attributes(cls: Any) -> dict[str, str]:
-  """Name -> sentences of the Attributes section of a class's docstring."""
+  """Name -> sentences, of the Attributes section of a class's docstring."""
   text = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2]
   parts = re.split(r"^  (\w+): ", text.partition("\n\n")[0], flags=re.M)
-  pairs = zip(parts[1::2], parts[2::2])
-  return {name: " ".join(about.split()) for name, about in pairs}
+  pairs = zip(parts[1::2], (" ".join(part.split()) for part in parts[2::2]))
+  # "r, the rank": a symbol stays as it is.
+  return {
+    name: about if about[1:2] in (",", " ") else about[:1].upper() + about[1:]
+    for name, about in pairs
+  }
 
 
 def type_name(hint: Any) -> str:
   """A type as people write it."""
-  if isinstance(hint, types.GenericAlias):
-    inner = typing.get_args(hint)[0]
-    if holds_names(hint):
-      return "dict"
-    return "tuple" if inner is Any else f"tuple of {type_name(inner)}"
   if (typing.get_origin(hint) or hint) is Mapping:
     return "section"
+  if holds_names(hint):
+    return "dict"
+  if typing.get_origin(hint) is tuple:
+    inner = typing.get_args(hint)[0]
+    return "tuple" if inner is Any else f"tuple of {type_name(inner)}"
   return "any" if hint is Any else hint.__name__
 
 
@@ -153,12 +153,19 @@ def markdown() -> str:
         f"`{key.name}`",
         type_name(key.hint),
         f"`{key.default!r}`",
-        re.sub(r"([|*<])", r"\\\1", key.about),
+        _markdown_text(key.about),
       )
       for key in keys
     ]
     parts.append("\n".join(f"| {' | '.join(row)} |" for row in rows))
   return "\n\n".join(parts) + "\n"
+
+
+def _markdown_text(text: str) -> str:
+  """Plain text in a table's cell; code in backticks stays as it is."""
+  parts = re.split(r"(`[^`]+`)", text)
+  parts[::2] = [re.sub(r"([*<_\[])", r"\\\1", part) for part in parts[::2]]
+  return "".join(parts).replace("|", r"\|")
 
 
 _OF_RUN = """\

@@ -1,0 +1,206 @@
+"""Sections of a config, as frozen dataclasses with their defaults."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings:
+  """Where records come from and how they become tokens.
+
+  Attributes:
+    source: the shape of the rows, a name in `jalign.data.SOURCES`: "jsonl" for
+      pairs, "ranked", "binary", "demonstrations", "prompts" and others.
+    path: the file or folder to read, or "tfds:NAME[/CONFIG][:SPLIT]".
+    convert: the name of a conversion in `jalign.data.CONVERSIONS`, such as
+      "best_and_worst", which makes pairs of ranked lists; "" for none.
+    template: how conversations are written: "plain", "tokenizer" for the chat
+      template of `tokenizer.path`, the folder of another tokenizer, or a file
+      of Jinja; "" for data without messages.
+    columns: the files' names for the source's fields: {"prompt": "question"}
+      in a config, prompt=question in a flag. "a.b" is the field b of the
+      object a.
+    judge_columns: other columns of the files that judges get with a response.
+      With ("answer", "tests") a judge gets the row {"answer": ..., "tests":
+      ...}, with None for what a record lacks; "a.b" is the field b of the
+      object a. They are read of all data whose prompts are sampled.
+    data_dir: the folder of prepared TFDS data; "" for TFDS's own.
+    on_error: what happens at a record that can't be read: "error" stops the
+      run, "skip" counts and lists the record; "" is what the source does.
+    eval_path: a file or folder with the held-out records, read as `path` is.
+      All of `path` is then trained on, and held-out prompts that are also
+      trained on are counted. "" holds out a part of `path`.
+    eval_fraction: the share of the prompts to hold out where there is no
+      `eval_path`.
+    split_seed: the seed that chooses which prompts are held out. It isn't the
+      run's seed, so that runs of several seeds, and runs that start from each
+      other, hold out the same prompts.
+    max_prompt_tokens: the most tokens of a prompt: the first ones of a longer
+      prompt are cut off, and such prompts are counted.
+    max_response_tokens: the most tokens of a response: the last ones of a
+      longer response are cut off, and such responses are counted.
+    buckets: lengths in tokens to which sequences are padded, ascending.
+  """
+
+  source: str = "jsonl"
+  path: str = ""
+  convert: str = ""
+  template: str = ""
+  columns: tuple[tuple[str, str], ...] = ()
+  judge_columns: tuple[str, ...] = ()
+  data_dir: str = ""
+  on_error: str = ""
+  eval_path: str = ""
+  eval_fraction: float = 0.1
+  split_seed: int = 0
+  max_prompt_tokens: int = 128
+  max_response_tokens: int = 128
+  buckets: tuple[int, ...] = (64, 128, 256)
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerSettings:
+  """The tokenizer: one to load, or one to train on the training records.
+
+  Attributes:
+    path: the folder of a tokenizer; "" trains one.
+    kind: what is trained: "bpe" on bytes; or "words" for small languages, with
+      every word of the data, of the held-out records, too.
+    vocab_size: the number of tokens of a "bpe" that is trained.
+  """
+
+  path: str = ""
+  kind: str = "bpe"
+  vocab_size: int = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshSettings:
+  """How many devices lie along each axis of the mesh.
+
+  Attributes:
+    data: copies of the model, between which a batch is divided; -1 takes all
+      devices that the other axes leave.
+    fsdp: devices that the parameters and the batch are divided between.
+    tensor: devices that the heads and the widths of layers are divided between.
+  """
+
+  data: int = -1
+  fsdp: int = 1
+  tensor: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplerSettings:
+  """How held-out responses are sampled, for evaluation and for the report.
+
+  Attributes:
+    prompts: the number of held-out prompts to sample for.
+    eval_prompts: the number of prompts at evaluations while an online stage
+      trains; 0 for as many as `prompts`.
+    per_prompt: K, the number of responses to each prompt.
+    best_of: the n of a best-of-n policy that the report compares with: of n
+      responses of the policy that the last stage starts from, the annotator
+      chooses one. 0 for no such policy.
+    max_new_tokens: the most tokens of a response.
+    temperature: what logits are divided by; 0 takes the likeliest token.
+    top_k: a token is drawn among this many likeliest ones; 0 for all.
+    top_p: a token is drawn among the likeliest ones that together have this
+      probability; 1 for all.
+    min_p: tokens are left out that are less likely than this share of the
+      likeliest one; 0 for all.
+  """
+
+  prompts: int = 64
+  eval_prompts: int = 0
+  per_prompt: int = 1
+  best_of: int = 0
+  max_new_tokens: int = 64
+  temperature: float = 1.0
+  top_k: int = 0
+  top_p: float = 1.0
+  min_p: float = 0.0
+
+  @property
+  def plain(self) -> bool:
+    """Whether samples have the model's own law: then log-ratios average to a
+    KL divergence."""
+    own = SamplerSettings()
+    return all(
+      getattr(self, name) == getattr(own, name)
+      for name in ("temperature", "top_k", "top_p", "min_p")
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class AnnotatorSettings:
+  """Who judges responses: Python functions of texts.
+
+  Functions are named "FILE.py:NAME" or "package.module:NAME"; "" for none.
+
+  Attributes:
+    function: the function that judges responses, in the form that `kind` says.
+    kind: the form of `function`: "reward" for `(prompt, response) -> number`,
+      "rewards" for `(prompts, responses, rows) -> [N]`, "preference" for
+      `(prompt, a, b) -> P(a is preferred)`, "batch" for a preference on lists
+      of N texts, giving [N]; "judge" for a function without arguments that
+      gives a `jalign.feedback.Judge`, such as a model that reads tokens. A
+      reward may take a third argument, the row of data.judge_columns.
+    cost: a function `(prompt, response) -> number`, or one that takes the row,
+      too. The lower, the better; reports show costs beside what `function`
+      gives.
+    scale: the factor on a reward's differences in the Bradley-Terry
+      preferences that are made of them. A "judge" has a scale of its own.
+    measures: a function `(prompts, responses) -> {name: [N] numbers}` of what
+      else is measured on held-out samples; their means are reported. A name
+      that ends in "%" is a share in per cent.
+    opponents: a function `(prompts) -> {name: responses}` of fixed contestants
+      in the held-out win matrix.
+  """
+
+  function: str = ""
+  kind: str = "reward"
+  cost: str = ""
+  scale: float = 1.0
+  measures: str = ""
+  opponents: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class DiagnosticsSettings:
+  """What is measured while a stage trains, beside its loss.
+
+  A probe looks at the first held-out pairs, always the same ones.
+
+  Attributes:
+    entanglement: which log-probs a step moves. "probe" measures every gradient
+      of the probe's pairs, a forecast from the loss's derivatives, and what the
+      step then did; "step" measures the last layer's part on every training
+      batch, for a few per cent of a step's time; "both" does both; "" neither.
+    likelihood: "probe" measures log-ratios, displacement, rankings and
+      calibration; "" doesn't.
+    policy: "probe" measures the indicators of over-optimisation and the KL
+      divergence; "" doesn't.
+    pairs: the number of held-out pairs of the probe.
+    every: the number of steps between two probes; 0 for that of `eval_every`.
+    groups: patterns of parameter paths, such as "blocks/*": their part of the
+      gradients is measured beside that of all parameters.
+    top_k: the number of likeliest tokens that the indicators look at.
+    samples: the number of held-out prompts to sample one response to, for the
+      samples' KL, lengths, win rate and the annotator's measures; 0 for none.
+  """
+
+  entanglement: str = ""
+  likelihood: str = ""
+  policy: str = ""
+  pairs: int = 32
+  every: int = 0
+  groups: tuple[str, ...] = ()
+  top_k: int = 10
+  samples: int = 0
+
+  @property
+  def probes(self) -> bool:
+    """Whether anything is measured on the probe's pairs."""
+    return bool(
+      self.entanglement in ("probe", "both") or self.likelihood or self.policy
+    )

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 import jalign
 from jalign import glossary, losses
 from jalign.cli import loss_tables
+from jalign.experiment.config import keys
 from jalign.training.kinds import KINDS
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -62,6 +63,7 @@ def _fill(app, docname, source):
   source[0] = source[0].replace("<!-- catalogue -->", _losses())
   source[0] = source[0].replace("<!-- functions -->", _functions())
   source[0] = source[0].replace("<!-- kinds -->", _kinds())
+  source[0] = source[0].replace("<!-- keys -->", keys.markdown())
   source[0] = source[0].replace("<!-- metrics -->", glossary.markdown())
 
 

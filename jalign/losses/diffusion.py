@@ -25,9 +25,9 @@ def diffusion_dpo(
 
   l = -log sigmoid(-beta / 2 ((m_w - m_l) - (ref_w - ref_l))),  m = error
 
-  beta includes the number of time steps and their weight. It is meant for
-  *mean* errors: with sums over pixels the same beta would act as one multiplied
-  by the number of pixels.
+  beta includes the number of time steps and their weight. It is for errors that
+  are means: with sums over pixels the same beta would act as one multiplied by
+  the number of pixels.
 
   Wallace et al. 2023, "Diffusion Model Alignment Using Direct Preference
   Optimization", arXiv:2311.12908.

@@ -1,4 +1,7 @@
-"""What devices exchange at a step of decoding, read from compiled programs."""
+"""What devices exchange at a step of decoding, read from compiled programs.
+
+How much XLA optimises machine code (tests/conftest.py) doesn't change the text.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -23,11 +26,6 @@ CONFIG = dict(
   intermediate_size=96,
   vocab_size=1024,
 )
-
-
-@pytest.fixture(autouse=True)
-def _optimised(optimised):
-  """Programs as users get them."""
 
 
 def _compiled(mesh_shape, mixed=False, settings=None, **changes):

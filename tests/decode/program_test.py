@@ -1,4 +1,7 @@
-"""What the compiled decode loop moves at every step, read from its text."""
+"""What the compiled decode loop moves at every step, read from its text.
+
+How much XLA optimises machine code (tests/conftest.py) doesn't change the text.
+"""
 
 import math
 import os
@@ -23,11 +26,6 @@ _CALLED = re.compile(r"(?:calls|body|condition|to_apply)=%([\w.\-]+)")
 _BRANCHES = re.compile(r"(?:branch_computations=\{|_computation=)([^}]*?)[},]")
 _PASSED_ON = {"parameter", "get-tuple-element", "tuple", "while", "bitcast"}
 _IN_PLACE = {"scatter", "dynamic-update-slice"}
-
-
-@pytest.fixture(autouse=True)
-def _optimised(optimised):
-  """Programs as users get them."""
 
 
 def computations(text):

@@ -1,7 +1,8 @@
 """What the compiled program of a train step holds, and what devices exchange.
 
 The vocabulary is larger than all else, so that whatever was made for each of
-its tokens is the largest there is.
+its tokens is the largest there is. How much XLA optimises machine code
+(tests/conftest.py) doesn't change the programs' text.
 """
 
 import functools
@@ -28,11 +29,6 @@ VOCAB, WIDTH, PAIRS, LENGTH, TILE = 8192, 32, 8, 65, 512
 MESH = (2, 2, 2)
 TOKENS = 2 * PAIRS // 4 * (LENGTH - 1)  # of a device
 PART = VOCAB // 2  # rows of a device's part of the head
-
-
-@pytest.fixture(autouse=True)
-def _optimised(optimised):
-  """Programs as users get them."""
 
 
 def _step(monkeypatch, wrong=None):

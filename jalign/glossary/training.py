@@ -101,7 +101,7 @@ TRAINING: tuple[Row, ...] = (
   Row(
     _BOTH + "repeated_share",
     "share",
-    "tokens that end an n-gram which the response had before",
+    "tokens of n-grams that the response had before",
     _SEQUENCES,
   ),
   *(

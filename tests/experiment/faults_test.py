@@ -69,6 +69,10 @@ def test_a_bad_line_can_be_skipped_and_is_reported(place):
       ["--config.algorithm=online_dpo", "--config.share_prefix=True"],
       "config.*share_prefix: samples of an online stage aren't packed",
     ),
+    (
+      ["--config.algorithm=online_dpo", "--config.diagnostics.samples=4"],
+      "config.*diagnostics.samples: every evaluation of an online stage",
+    ),
     (["--config.model.remat=all"], "model.remat: 'all' .*'none', 'block'"),
     (["--config.init_from=nowhere"], "nowhere.*no such folder"),
   ],

@@ -203,7 +203,7 @@ def test_sigterm_saves_and_the_rest_is_the_same_to_the_bit(place):
     [
       r["train/loss"]
       for r in read_jsonl(x / "align" / "metrics.jsonl")
-      if "loss" in r
+      if "train/loss" in r
     ]
     for x in (whole, cut)
   ]

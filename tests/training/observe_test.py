@@ -20,9 +20,9 @@ def test_pairs():
   got = _means(
     "pairs",
     {
-      "chosen_logps": [-4.0, -6.0, -5.0, NAN],
+      "chosen_logps": [-4.0, -2.0, -5.0, NAN],
       "rejected_logps": [-5.0, -3.0, -5.0, NAN],
-      "ref_chosen_logps": [-5.0, -9.0, -5.0, NAN],
+      "ref_chosen_logps": [-5.0, -5.0, -5.0, NAN],
       "ref_rejected_logps": [-3.0, -1.0, -4.0, NAN],
       "chosen_lengths": [2.0, 4.0, 6.0, 9.0],
       "rejected_lengths": [1.0, 1.0, 4.0, 9.0],
@@ -31,9 +31,9 @@ def test_pairs():
   )
   assert got == pytest.approx(
     {
-      "chosen_logps_nats": -5,
+      "chosen_logps_nats": -11 / 3,
       "rejected_logps_nats": -13 / 3,
-      "ranking_accuracy": (1 + 0 + 0.5) / 3,
+      "ranking_accuracy": (1 + 1 + 0.5) / 3,
       "chosen_tokens": 4,
       "rejected_tokens": 2,
       "chosen_log_ratio_nats": (1 + 3 + 0) / 3,
@@ -200,12 +200,12 @@ def test_scores_of_lists():
   got = _means(
     "scores",
     {
-      "scores": [[3.0, 1.0, 2.0], [0.0, 4.0, 9.0]],
+      "scores": [[3.0, 1.0, 2.0], [4.0, 0.0, 9.0]],
       "ranks": [[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]],
       "valid": [[True, True, True], [True, True, False]],
     },
     [1.0, 1.0],
   )
   assert got == pytest.approx(
-    {"score_mean": 2, "score_accuracy": (1 + 1 + 0 + 0) / 4}
+    {"score_mean": 2, "score_accuracy": (1 + 1 + 0 + 1) / 4}
   )

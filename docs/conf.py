@@ -79,10 +79,9 @@ def _tables() -> str:
 
 def _losses() -> str:
   """Losses by kind of batch."""
-  parts = []
+  parts = ["## Every loss"]
   for kind, entries in loss_tables.groups().items():
-    about = KINDS[kind].about.capitalize()
-    parts += [f"## {kind}", f"{about}.", *map(_entry, entries)]
+    parts += [f"### On {kind}", *map(_entry, entries)]
   return "\n\n".join(parts)
 
 

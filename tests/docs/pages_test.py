@@ -6,17 +6,32 @@ Pages go on with the names of "From Python", whose small model they share.
 import contextlib
 import pathlib
 import re
+from unittest import mock
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from jalign.experiment.commands.sweep import expand
 from jalign.experiment.config import parse
+from jalign.online import ALGORITHMS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 START = "python"
-PAGES = ("own_loss", "judges", "data", "packing")
+OTHERS = {
+  "configs",
+  "data",
+  "judges",
+  "mesh",
+  "own_algorithm",
+  "own_kind",
+  "own_loss",
+  "own_model",
+  "packing",
+}
 
 
 def blocks(page: str) -> list[str]:
@@ -41,7 +56,7 @@ def start():
 
 def test_every_page_with_python_is_run():
   pages = {path.stem for path in DOCS.glob("*.md") if blocks(path.stem)}
-  assert pages == {START, *PAGES, "configs"}
+  assert pages == {START} | OTHERS
 
 
 def test_from_python(start):
@@ -53,7 +68,56 @@ def test_from_python(start):
   assert np.isfinite(total) and count > 0
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_pages_run(start, page):
-  config = ConfigDict(parse.defaults()).lock()
-  run(page, {**start, "c": config})
+@pytest.fixture
+def ran(start):
+  """Runs a page after "From Python", on arrays of its own."""
+
+  def page(name):
+    state = jax.tree.map(jnp.copy, start["state"])
+    config = ConfigDict(parse.defaults()).lock()
+    with mock.patch.dict(ALGORITHMS):
+      return run(name, {**start, "state": state, "c": config})
+
+  return page
+
+
+@pytest.mark.parametrize("page", ("data", "judges", "packing"))
+def test_pages_run(ran, page):
+  ran(page)
+
+
+@pytest.mark.parametrize("page", ("mesh", "own_loss", "own_kind"))
+def test_pages_that_train(ran, page):
+  total, count = ran(page)["sums"]["loss"]
+  assert np.isfinite(total) and count == 16
+
+
+def test_a_sweep_is_runs(ran):
+  config = ran("configs")["get_config"]().to_dict()
+  betas = {parse.parse(c).stages[-1].loss["beta"] for _, c in expand(config)}
+  assert len(expand(config)) == 6 and betas == {0.05, 0.2}
+
+
+def test_an_own_model(ran):
+  names = ran("own_model")
+  assert np.isfinite(names["sums"]["loss"][0])
+  with contextlib.chdir(ROOT):
+    again = names["generate"](
+      names["cached"],
+      names["state"].params,
+      names["prompts"].tokens,
+      names["prompts"].lengths,
+      jax.random.split(jax.random.key(1), len(names["prompts"].lengths)),
+      max_new_tokens=8,
+      stop_ids=names["tokenizer"].end_ids,
+      pad_id=names["tokenizer"].pad_id,
+    )
+  drawn = names["rollout"].sequences.tokens
+  np.testing.assert_array_equal(again.sequences.tokens, drawn)
+
+
+def test_an_own_algorithm(ran):
+  names = ran("own_algorithm")
+  assert np.isfinite(names["sums"]["loss"][0])
+  config = names["get_config"]()
+  assert parse.parse(config.to_dict()).stages[-1].algorithm == "my_rloo"

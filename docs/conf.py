@@ -63,8 +63,8 @@ def _fill(app, docname, source):
   source[0] = source[0].replace("<!-- catalogue -->", _losses())
   source[0] = source[0].replace("<!-- functions -->", _functions())
   source[0] = source[0].replace("<!-- kinds -->", _kinds())
-  source[0] = source[0].replace("<!-- keys -->", keys.markdown())
   source[0] = source[0].replace("<!-- metrics -->", glossary.markdown())
+  source[0] = source[0].replace("<!-- keys -->", keys.markdown())
 
 
 def _tables() -> str:
@@ -146,7 +146,7 @@ def _escaped(text: str) -> str:
   """Code in single backticks as literals; nothing else is markup, but lists."""
   parts = re.split(r"(`[^`]+`)", text)
   parts[::2] = [
-    re.sub(r"(?<!^)(?<!\n)[*]|[|\\]|_(?!\w)|:(?=\w)", r"\\\g<0>", part)
+    re.sub(r"[*](?! )|(?<!^)(?<!\n)[*]|[|\\]|_(?!\w)|:(?=\w)", r"\\\g<0>", part)
     for part in parts[::2]
   ]
   for i in range(1, len(parts), 2):

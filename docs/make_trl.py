@@ -81,8 +81,9 @@ SECTIONS: dict[str, list[Row]] = {
       "`bco_pair`",
       OLD,
       "bco(beta=beta, shift=running.mean)",
-      "The shift was a running mean over all rewards so far; here you carry it"
-      " yourself.",
+      "The shift was a running mean over all rewards so far; here it is an"
+      " argument, and `losses.bco_shift_update` is that mean. Runs of"
+      " `jalign train` hold the shift constant.",
     ),
     Row("`bco_pair`", NEW, "bco(beta=beta, shift=0.0)", "No shift any more."),
     Row(
@@ -272,8 +273,9 @@ SECTIONS: dict[str, list[Row]] = {
       "BCO",
       GONE,
       "bco_unpaired(beta=beta)",
-      "The shift was a mean over all rewards since step 0, and the prompts'"
-      " classifier a part of the trainer; here both come as arguments.",
+      "The shift was a mean over all rewards since step 0, and the classifier"
+      " of prompts a part of the trainer; here both come as arguments"
+      " (`losses.bco_unpaired_shift_update`, `bco_unpaired_matched`).",
     ),
   ],
   "RewardTrainer, SFTTrainer": [
@@ -295,32 +297,41 @@ SECTIONS: dict[str, list[Row]] = {
       "OnlineDPOTrainer `sigmoid`",
       "",
       "dpo(beta=beta)",
-      '`ALGORITHMS["online_dpo"]`.',
+      '`ALGORITHMS["online_dpo"]`. Here the chosen response is drawn with the'
+      " judge's probability; TRL takes the response with the higher score.",
     ),
     Row(
       "OnlineDPOTrainer `ipo`",
       "",
       "ipo(tau=beta)",
-      '`ALGORITHMS["online_ipo"]`. On *sums*, unlike DPOTrainer\'s `ipo`.',
+      '`ALGORITHMS["online_ipo"]`, whose loss `ipo_soft` takes the judge\'s'
+      " probability for its label. On *sums*, unlike DPOTrainer's `ipo`.",
     ),
     Row(
       "GRPOTrainer `grpo`",
       "",
       "grpo(clip=epsilon, beta=beta)",
-      "TRL's default is `dapo`, which is not here, and a `beta` of 0.",
+      "TRL's default is `dapo`, which is not here, and a `beta` of 0. No row of"
+      " `ALGORITHMS` yet: the loss alone.",
     ),
     Row(
       "GRPOTrainer `dr_grpo`",
       "",
       "dr_grpo(clip=epsilon, length=max_completion_length)",
-      "Without a KL term.",
+      "Without a KL term. The loss alone.",
     ),
-    Row("RLOOTrainer", "", "rloo"),
+    Row(
+      "RLOOTrainer",
+      "",
+      "rloo",
+      "The loss alone; [an example](own_algorithm.md) makes it an online"
+      " algorithm.",
+    ),
     Row(
       "PPOTrainer",
       GONE,
       "ppo_clip(clip=cliprange)",
-      "The clipped policy loss alone.",
+      "The clipped policy loss alone, without a value model.",
     ),
     Row(
       "NashMDTrainer",
@@ -329,7 +340,13 @@ SECTIONS: dict[str, list[Row]] = {
       '`ALGORITHMS["nash_md_token_kl"]` with `mix_ref=mixture_coef`;'
       " `nash_md` charges a token for the later log-ratios, too.",
     ),
-    Row("XPOTrainer", GONE, ""),
+    Row(
+      "XPOTrainer",
+      GONE,
+      "",
+      "Not here as an online algorithm; `python -m experiments.papers.updates`"
+      " has its update in a game.",
+    ),
   ],
 }
 
@@ -343,7 +360,7 @@ name. A call such as `ipo_avg(tau=beta)` in the column *here* reads: our
 `ipo_avg` with its `tau` set to TRL's `beta`. On the command line that is
 
 ```
-jalign train --config=experiments/configs/dpo.py:ipo_avg \\
+jalign train --config=dpo:ipo_avg \\
   --config.loss.tau=0.1 --config.data.path=FILE.jsonl --workdir=runs/ipo
 ```
 
@@ -367,10 +384,10 @@ What differs throughout:
 
 OUTRO = """
 "≤ 0.28" and "≥ 0.29" are the versions of TRL before and after its losses were
-rewritten; "gone by 1.16" is what its 1.16.0 package no longer holds, as does
-nothing for Nash learning. Read in TRL's source at v0.28.0 and in a snapshot of
-July 2026; where the values at v0.28.0 could be computed, the tests compare them
-with ours.
+rewritten. "gone by 1.16" marks what the package 1.16.0 no longer has; Nash-MD
+and XPO are among it, and `nash_md` above takes Nash-MD's place. TRL's side was
+read in its source at v0.28.0 and in a snapshot of July 2026. Where the values
+at v0.28.0 could be computed, the tests compare them with ours.
 """
 
 

@@ -1,4 +1,4 @@
-"""The catalogue as tables: its groups, their legends, the README's Markdown."""
+"""The catalogue as tables: its groups, their legends, Markdown for the site."""
 
 import collections
 import re

@@ -12,8 +12,17 @@ from jalign import losses
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 CONF = runpy.run_path(str(DOCS / "conf.py"))
-# What people run, not what they import.
-PROGRAMS = {"cli", "experiment", "files", "hosts", "__main__", "__init__"}
+# What people run or read, and don't import.
+PROGRAMS = {
+  "cli",
+  "configs",
+  "experiment",
+  "files",
+  "glossary",
+  "hosts",
+  "__main__",
+  "__init__",
+}
 
 
 def test_every_package_has_a_page():

@@ -22,7 +22,7 @@ from jalign import losses
 from jalign.errors import UserError, code_of, meant
 from jalign.experiment.config import code
 from jalign.experiment.config.functions import load_function
-from jalign.losses.catalogue import check_settings
+from jalign.losses.signature import check_settings
 from jalign.online.told import tell
 from jalign.training.kinds import KINDS, kind_of
 

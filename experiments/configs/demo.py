@@ -1,20 +1,17 @@
-"""TL;DR with exact annotators: the demo.
+"""The demo: four ways to align a summariser with an exact judge.
 
-SFT of a small transformer on imperfect summaries; then, each from that same
-policy and against the same annotator, a population whose mean preference runs
-in a circle:
+A small transformer learns to summarise from imperfect summaries (SFT). Then
+four methods start from that policy, each with the same judge, a population of
+readers whose mean preference runs in a circle:
 
   dpo         arXiv:2305.18290, on labelled pairs of demonstrations
   online_dpo  arXiv:2402.04792
   online_ipo  arXiv:2403.08635
-  ipo_md      arXiv:2403.08635, samples of the mixture with the reference
+  ipo_md      arXiv:2403.08635, on samples of the mixture with the reference
 
-  make demo
+`make demo` runs it in a clone; to change something:
 
-or, to change something:
-
-  jalign train --config=demo --workdir=runs/mine \
-    --config.loss.tau=0.1
+  jalign train --config=demo --workdir=runs/mine --config.loss.tau=0.1
 
 Cost: 4 min 17 s and 1.3 GiB on 2 CPU cores, after installation.
 Expect: win rates over SFT under the population: DPO 59.4 ± 2.6, online DPO

@@ -6,7 +6,7 @@ Rafailov et al. 2023, "Direct Preference Optimization", arXiv:2305.18290.
     --config.data.path=FILE.jsonl --workdir=runs/dpo
 
 Any loss on pairs takes DPO's place by an argument, with its defaults:
-`--config=dpo:ipo` (see the table in README.md).
+`--config=dpo:ipo` (`python -m jalign.losses` lists losses).
 
 Cost: 32 s on 2 CPU cores, on the bundled pairs.
 Expect: held-out reward accuracy of DPO over SFT 79.3 ± 7.4 % (95 %, 116 pairs,

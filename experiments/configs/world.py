@@ -1,12 +1,12 @@
-"""Any loss that data can feed, in the demo's world: swap one for another.
+"""Any loss that data can feed, by its name, in the demo's world.
 
   jalign train --config=world:kto --workdir=runs/kto
 
-A loss on pairs is trained on labelled pairs, one on lists on ranked lists, one
-on labels on labelled responses, and one on scored responses on the lists'. All
-start from the same SFT policy as the demo's, and are judged by its population.
-`python -m jalign.losses` lists the names; the settings of one are flags, as
---config.loss.beta=0.3.
+Losses on pairs are trained on labelled pairs, losses on lists on ranked lists,
+losses on labels on labelled responses, and losses on scores on the responses of
+the ranked lists. All start from the SFT policy of the demo and are judged by
+its population. `python -m jalign.losses` lists the names of losses; their
+hyperparameters are flags, --config.loss.beta=0.3 for example.
 
 Cost: about 3 minutes on 2 CPU cores, two of them for SFT.
 """

@@ -5,14 +5,13 @@ stop (SIGTERM, or Ctrl-C once) saves first and exits with code 0.
 """
 
 import os
-import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from jalign.cli import others
 from jalign.cli.keys import keys
 from jalign.cli.sample import sample
-from jalign.cli.terminal import careful
+from jalign.cli.terminal import guarded
 from jalign.cli.train import train
 from jalign.errors import UserError, nearest
 
@@ -35,22 +34,6 @@ def main(argv: Sequence[str] | None = None) -> None:
   os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
   arguments = list(sys.argv[1:] if argv is None else argv)
   guarded("jalign", lambda: _run(arguments))
-
-
-def guarded(program: str, work: Callable[[], None]) -> None:
-  """Does some work; a mistake of the user's is a paragraph and exit code 2."""
-  try:
-    with careful():
-      work()
-  except UserError as e:
-    _fail(program, e)
-  except OSError as e:
-    if not isinstance(e.filename, str):
-      raise
-    _fail(program, UserError(f"{e.strerror}.", where=e.filename))
-  except KeyboardInterrupt:
-    print(f"{program}: interrupted", file=sys.stderr)
-    sys.exit(128 + signal.SIGINT)
 
 
 def _run(arguments: list[str]) -> None:
@@ -80,9 +63,3 @@ def _usage() -> str:
       "A first run: jalign train --config=dpo --workdir=runs/dpo",
     ]
   )
-
-
-def _fail(program: str, error: UserError) -> None:
-  with careful():
-    print(error.paragraph(program), file=sys.stderr)
-  sys.exit(2)

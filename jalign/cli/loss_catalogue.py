@@ -3,9 +3,7 @@
 With the name of a loss it prints that loss's whole docstring.
 """
 
-import argparse
 import inspect
-import os
 import shutil
 import sys
 import textwrap
@@ -13,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from jalign.cli import loss_tables
+from jalign.cli.parsing import Values, command
+from jalign.cli.terminal import guarded
 from jalign.errors import UserError
 from jalign.losses.catalogue import CATALOGUE, Entry
 from jalign.losses.presets import PRESETS, resolve
@@ -23,19 +23,27 @@ PROGRAM = "python -m jalign.losses"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """Prints the catalogue, or one loss of it."""
-  parser = argparse.ArgumentParser(PROGRAM, description="The losses by name.")
-  parser.add_argument("name", nargs="?", help="of the loss to print whole")
-  name = parser.parse_args(argv).name
+  """Entry point of `python -m jalign.losses`; exits."""
+  arguments = list(sys.argv[1:] if argv is None else argv)
+  guarded(PROGRAM, lambda: _losses(PROGRAM, arguments))
+
+
+@command(words="[NAME]")
+def _losses(values: Values) -> None:
+  """Lists the losses by kind of batch, or prints one loss whole.
+
+  With NAME, that is the loss's arrays, its hyperparameters with their
+  defaults, its formula, its conventions and its paper.
+
+  examples:
+    python -m jalign.losses
+    python -m jalign.losses simpo
+  """
+  if len(values.words) > 1:
+    raise UserError("give one NAME at most.")
   width = min(max(shutil.get_terminal_size((80, 24)).columns, 72), 100)
-  try:
-    lines = _catalogue(width) if name is None else _one(name, width)
-    print("\n".join(lines), flush=True)
-  except UserError as e:
-    print(e.paragraph(PROGRAM), file=sys.stderr)
-    sys.exit(2)
-  except BrokenPipeError:  # `| head` has read enough; Python would complain
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  lines = _one(values.words[0], width) if values.words else _catalogue(width)
+  print("\n".join(lines), flush=True)
 
 
 def _catalogue(width: int) -> Iterator[str]:
@@ -95,8 +103,8 @@ def _one(name: str, width: int) -> Iterator[str]:
   else:
     try:
       function = resolve(name)[1].function
-    except UserError as e:  # no config has that name, and the list is long
-      raise UserError(e.problem, remedy=f"{PROGRAM} lists them.") from e
+    except UserError as e:  # there is no config here whose key could be named
+      raise UserError(e.problem, remedy=e.remedy) from e
     arrays = array_parameters(function)
   settings = [f"{k}={v}" for k, v in hyperparameters(function).items()]
   parameters = [*arrays, *(["*"] if settings else []), *settings]

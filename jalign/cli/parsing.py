@@ -160,9 +160,8 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
 def _parser(of: Command, program: str) -> argparse.ArgumentParser:
   needed = [f"--{f.name}={f.value}" for f in of.flags if f.required]
-  usage = [program, of.words, *needed, "[flags]"]
-  if of.takes_keys:
-    usage.append("[--config.KEY=VALUE ...]")
+  more = "[--config.KEY=VALUE ...]" if of.takes_keys else "[flags]"
+  usage = [program, of.words, *needed, more]
   parser = argparse.ArgumentParser(
     program,
     usage=" ".join(filter(None, usage)),

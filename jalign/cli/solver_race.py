@@ -4,15 +4,15 @@ Prints the equilibrium, what a Bradley-Terry reward makes of the game, and how
 exploitable each solver's policy is over the steps; draws the curves.
 """
 
-import argparse
-import os
 import sys
 import warnings
 from collections.abc import Sequence
 
 import numpy as np
 
-from jalign.errors import UserError
+from jalign.cli.parsing import Flag, Values, command, number, whole
+from jalign.cli.terminal import guarded
+from jalign.errors import UserError, nearest
 from jalign.games import (
   bradley_terry_fit,
   exploitability,
@@ -29,31 +29,43 @@ _FLOOR = 1e-16  # rounding, below which a log scale shows noise
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """Solves a game by every method."""
-  parser = argparse.ArgumentParser(PROGRAM, description=__doc__)
-  parser.add_argument(
-    "game", nargs="?", default="golden", help=f"one of {', '.join(EXAMPLES)}"
-  )
-  parser.add_argument("--tau", type=float, default=0.1, help="KL strength")
-  parser.add_argument("--steps", type=int, default=1000)
-  parser.add_argument("--out", default="runs/games", help="folder of the plot")
-  args = parser.parse_args(argv)
-  try:
-    _race(args.game, args.tau, args.steps, args.out)
-  except UserError as e:
-    print(e.paragraph(PROGRAM), file=sys.stderr)
-    sys.exit(2)
-  except BrokenPipeError:  # `| head` has read enough; Python would complain
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  """Entry point of `python -m jalign.games`; exits."""
+  arguments = list(sys.argv[1:] if argv is None else argv)
+  guarded(PROGRAM, lambda: _games(PROGRAM, arguments))
+
+
+def _examples() -> str:
+  return f"games: {', '.join(EXAMPLES)}"
+
+
+@command(
+  Flag("tau", "X", "strength of the KL regularisation, > 0", 0.1, number),
+  Flag("steps", "N", "iterates of each solver", 1000, whole(1)),
+  Flag("out", "DIR", "folder of the plot", "runs/games"),
+  words="[GAME]",
+  more=_examples,
+)
+def _games(values: Values) -> None:
+  """Lets solvers of a preference game race to its equilibrium.
+
+  It prints the equilibrium, what a Bradley-Terry reward makes of the game, and
+  how exploitable each solver's policy is over the steps, and draws the curves.
+  GAME is golden by default.
+
+  example:
+    python -m jalign.games golden --tau=0.05 --steps=2000
+  """
+  if len(values.words) > 1:
+    raise UserError("give one GAME at most.")
+  if not values.tau > 0:
+    raise UserError(f"{values.tau} must be > 0.", where="--tau")
+  name = values.words[0] if values.words else "golden"
+  if name not in EXAMPLES:
+    raise UserError(f"no game {name!r}.", remedy=nearest(name, EXAMPLES))
+  _race(name, values.tau, values.steps, values.out)
 
 
 def _race(name: str, tau: float, steps: int, out: str) -> None:
-  if name not in EXAMPLES:
-    raise UserError(f"no game {name!r}: one of {', '.join(EXAMPLES)}.")
-  if not tau > 0:
-    raise UserError(f"{tau} must be > 0.", where="--tau")
-  if steps < 1:
-    raise UserError(f"{steps} must be >= 1.", where="--steps")
   game = EXAMPLES[name]()
   _describe(name, game, tau)
   curves = {}

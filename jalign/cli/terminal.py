@@ -1,10 +1,10 @@
-"""Standard output and error: closed pipes, full disks and ASCII terminals."""
+"""What commands print, and how they end: errors, closed pipes, full disks."""
 
 import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from jalign.errors import UserError
@@ -72,3 +72,25 @@ def _escape(streams, errors) -> None:
     if hasattr(stream, "reconfigure") and how is not None:
       with contextlib.suppress(OSError, ValueError):
         stream.reconfigure(errors=how)
+
+
+def guarded(program: str, work: Callable[[], None]) -> None:
+  """Does some work; a mistake of the user's is a paragraph and exit code 2."""
+  try:
+    with careful():
+      work()
+  except UserError as e:
+    _fail(program, e)
+  except OSError as e:
+    if not isinstance(e.filename, str):
+      raise
+    _fail(program, UserError(f"{e.strerror}.", where=e.filename))
+  except KeyboardInterrupt:
+    print(f"{program}: interrupted", file=sys.stderr)
+    sys.exit(128 + signal.SIGINT)
+
+
+def _fail(program: str, error: UserError) -> None:
+  with careful():
+    print(error.paragraph(program), file=sys.stderr)
+  sys.exit(2)

@@ -41,8 +41,8 @@ def _shipped() -> str:
       "shipped configs:",
       *(f"  {name:<12}{about}" for name, about in named.items()),
       "",
-      "The files are in experiments/configs of the repository, to be read and",
-      f"copied; here they lie in {configs.__path__[0]}.",
+      "Copy one to make a config of your own. They are in the folder",
+      f"  {pathlib.Path(configs.__path__[0]).resolve()}",
     ]
   )
 

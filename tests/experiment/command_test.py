@@ -50,6 +50,57 @@ def test_values_that_no_flag_has(place, command, said):
   assert said in message and "('" not in message
 
 
+def _help(capsys, *arguments):
+  with pytest.raises(SystemExit) as ended:
+    cli.main(arguments)
+  assert ended.value.code == 0
+  return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_of_every_command(capsys, monkeypatch, name):
+  monkeypatch.setenv("COLUMNS", "80")
+  said = _help(capsys, name, "--help")
+  assert said == _help(capsys, "help", name)
+  command = cli.COMMANDS[name]
+  assert said.startswith(f"usage: jalign {name}") and command.about in said
+  assert len(command.about) < 70 and "example" in said
+  for flag in command.flags:
+    assert f"  --{flag.name}" in said and len(flag.about) > 3
+    if flag.default not in (None, "", False):
+      assert f"{flag.default} by default" in " ".join(said.split())
+  assert max(map(len, said.splitlines())) <= 80
+
+
+def test_help_of_train_lists_shipped_configs(capsys):
+  said = _help(capsys, "train", "--help")
+  assert "  dpo         SFT, then DPO, on preference pairs: the config" in said
+  assert "jalign keys" in said and "--config.KEY=VALUE" in said
+
+
+def test_help_and_wrong_flags_import_nothing_slow():
+  slow = "jax", "numpy", "tensorflow", "transformers", "optax", "ml_collections"
+  wrong = ["train --workdir=x", "train --cnfig=dpo", "sample --count=x", "nope"]
+  wrong += ["evaluate --run=x", "train --config=dpoo --workdir=x", "data chekc"]
+  code = f"""
+import sys
+from jalign import cli
+for line in {[f"{n} --help" for n in cli.COMMANDS] + ["--help"] + wrong!r}:
+  try:
+    cli.main(line.split())
+  except SystemExit as e:
+    assert e.code == (0 if "--help" in line else 2), line
+  assert not set(sys.modules) & set({slow!r}), line
+"""
+  done = subprocess.run(
+    [sys.executable, "-c", code],
+    env=os.environ | {"PYTHONPATH": str(ROOT)},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr[-2000:]
+
+
 @pytest.mark.parametrize(
   "flag, said",
   [

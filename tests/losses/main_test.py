@@ -91,7 +91,7 @@ def test_a_pipe_may_close_early():
   ) as process:
     process.stdout.close()
     said = process.stderr.read()
-  assert process.returncode == 0 and said == b""
+  assert process.returncode == 128 + 13 and said == b""
 
 
 def test_it_is_plain_text_in_a_pipe():

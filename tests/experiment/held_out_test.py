@@ -44,8 +44,18 @@ def _dataset():
 def drawing(monkeypatch):
   """Responses of "policy" are the longer ones; those of "start", one letter."""
 
-  def sample_texts(model, params, *args, **settings):
-    return _samples(MORE if params == "policy" else LESS)
+  def sample_texts(model, params, tokenizer, prompts, settings, **options):
+    samples = _samples(MORE if params == "policy" else LESS)
+    times = settings.per_prompt // 2
+    if times < 2:  # two responses to a prompt
+      return samples
+    texts = [text + "a" * i for text in samples.texts for i in range(times)]
+    return samples._replace(
+      texts=texts,
+      prompts=np.repeat(samples.prompts, times).tolist(),
+      prompt_ids=np.repeat(samples.prompt_ids, times),
+      sources=np.repeat(samples.sources, times).tolist(),
+    )
 
   monkeypatch.setattr(held_out, "sample_texts", sample_texts)
   monkeypatch.setattr(contest, "sample_texts", sample_texts)
@@ -82,7 +92,8 @@ def test_the_report_measures_the_same(drawing, monkeypatch):
   monkeypatch.setattr(contest, "say", lambda line: None)
   stage = StageSettings(name="align", loss={})
   settings = types.SimpleNamespace(
-    sample=SamplerSettings(prompts=2, per_prompt=2), stages=(stage,)
+    sample=SamplerSettings(prompts=2, per_prompt=2, best_of=3),
+    stages=(stage,),
   )
   run = types.SimpleNamespace(
     model_config=ModelConfig(8, 4, 4, 1, 1, 1),
@@ -105,7 +116,8 @@ def test_the_report_measures_the_same(drawing, monkeypatch):
   assert row["measures/long %"]["mean"] == 75
   assert row["against"] == "start" and "against" not in start
   added, matrix, drawn = judged.contestants([start, row], "start")
-  assert [x["name"] for x in added] == ["a tie", "silence"] and drawn is None
+  assert [x["name"] for x in added] == ["best of 3", "a tie", "silence"]
+  assert added[0]["samples"] == ["aaa"] * 4 and len(drawn.texts) == 12
   at = lambda a, b: matrix.win_rate[matrix.names.index(a)][
     matrix.names.index(b)
   ]

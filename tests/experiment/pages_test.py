@@ -7,7 +7,7 @@ import pytest
 
 from jalign import cli
 from jalign.errors import UserError
-from jalign.experiment import held_out
+from jalign.experiment import held_out, tables
 from jalign.experiment import run_report as report
 from jalign.experiment.commands import training_page as dynamics
 from jalign.experiment.config.settings import SamplerSettings, StageSettings
@@ -72,6 +72,9 @@ def test_stages_of_other_starts_have_a_frontier_of_their_own(
   ]
   assert [list(given["curves"]) for *_, given in drawn] == [[], ["far"]]
   assert len({path for _, path, _ in drawn}) == 2
+  # Distances with half their interval, wins and both their ends in per cent.
+  assert drawn[0][0]["sft"] == pytest.approx((1, 1, 60, 50, 70))
+  assert drawn[1][2]["curves"]["far"] == ([1, 2], [50, 50])
   # The words about a path stand where there is one.
   first, second = (figure.caption for figure in section.content)
   assert "open circle" in second and "open circle" not in first
@@ -178,3 +181,12 @@ def test_a_metric_that_is_not_measured_gets_a_proposal(select, meant):
   stage = StageSettings(name="align", loss={}, select=select)
   with pytest.raises(UserError, match=f"Did you mean '{meant}'"):
     held_out.check_select(stage, measured)
+
+
+def test_intervals_are_written_as_half_their_width_where_they_are_even():
+  mean = {"mean": 1.25, "low": 1.0, "high": 1.5}
+  assert tables.interval(mean) == "1.25 ± 0.25"
+  even = {"mean": 0.6, "low": 0.5, "high": 0.7}
+  assert tables.percent(even) == "60.0 ± 10.0 %"
+  cut = {"mean": 0.99, "low": 0.9, "high": 1.0}
+  assert tables.percent(cut) == "99.0 (90.0 to 100.0) %"

@@ -177,6 +177,17 @@ def test_fill_rows_have_no_weight_and_count_nowhere():
   assert got.values["rollouts/response_tokens"] == NEW
 
 
+def test_equal_texts_are_counted_among_the_live_prompts():
+  judge = from_preference(lambda prompt, a, b: 0.5)
+  options = {"max_new_tokens": NEW, "stop_ids": ()}
+  share = "rollouts/identical_pairs_share"
+  for decode, wanted in ((lambda ids: "a", 1.0), (_decode, 0.0)):
+    row = ALGORITHMS["online_ipo"]
+    play = make_round(row, _model()[0], judge, decode, **options)
+    got = play(_model()[1], None, _prompts(8, fill=3), jax.random.key(0))
+    assert got.values[share] == wanted
+
+
 def test_the_reward_is_asked_once_a_response_and_reported():
   """Mean and spread over live rows, the two responses of a prompt together."""
   seen = []

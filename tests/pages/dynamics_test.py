@@ -80,6 +80,7 @@ def test_a_distance_below_zero_is_drawn_where_it_is(drawn):
   path, last = axes.lines
   np.testing.assert_allclose(path.get_xdata(), [0, -0.2, -0.4])
   np.testing.assert_allclose(last.get_xdata(), [-0.4])
+  np.testing.assert_allclose(path.get_ydata(), [0, -20, -40])  # per cent
   assert axes.get_ylabel() == "win rate over the start (%)"
   assert "nats" in axes.get_xlabel() and "sqrt" not in axes.get_xlabel()
 
@@ -152,3 +153,42 @@ def test_a_legend_of_many_long_names_is_whole(drawn):
   (axes,) = (axes for axes in figure.axes if axes.get_visible())
   assert not axes.get_window_extent().overlaps(box)
   assert axes.get_window_extent().height > 100
+
+
+def test_a_band_is_a_standard_deviation_each_way(drawn):
+  rows = [
+    {"step": s, "rollouts/reward_mean": 5.0 + s, "rollouts/reward_std": 2.0}
+    for s in (0, 1)
+  ]
+  charts, _ = drawn({"a": Dynamics(rows, {}, None, "a")})
+  (band,) = charts["Reward of training samples"].collections
+  heights = band.get_paths()[0].vertices[:, 1]
+  assert heights.min() == 3 and heights.max() == 8
+
+
+def test_accuracies_are_per_cent_and_a_turn_is_a_fall_that_ends(drawn):
+  values = [0.9, 0.5, 0.7, 0.8, 0.9]
+  rows = [
+    {"step": s, "policy/top_k_mass": v, "likelihood/reward_accuracy": v}
+    for s, v in enumerate(values)
+  ]
+  charts, _ = drawn({"a": Dynamics(rows, {}, None, "a")})
+  (line,) = charts["Accuracies on held-out pairs"].lines
+  np.testing.assert_allclose(line.get_ydata(), 100 * np.array(values))
+  _, turn = charts["Top-k mass"].lines
+  np.testing.assert_allclose(turn.get_xydata(), [[1, 0.5]])
+
+
+def test_calibration_is_of_the_chosen_over_the_rejected(drawn):
+  """Nine of ten pairs are ranked as their labels are, by a margin of 2."""
+  gained = np.where(np.arange(10) < 9, 2.0, -2.0)
+  pairs = {
+    "chosen_logps_nats": gained,
+    "rejected_logps_nats": np.zeros(10),
+    "ref_chosen_logps_nats": np.zeros(10),
+    "ref_rejected_logps_nats": np.zeros(10),
+  }
+  charts, _ = drawn({"a": Dynamics([], pairs, 1.0, "a")})
+  line, _ = charts["Calibration of implicit rewards"].lines
+  np.testing.assert_allclose(line.get_xdata(), 100 / (1 + np.exp(-2)))
+  assert np.mean(line.get_ydata()) == 90

@@ -1,9 +1,11 @@
 """A tiny data set and config, and a way to run the command line."""
 
+import base64
 import json
 import pathlib
 import signal
 
+import matplotlib.figure
 import numpy as np
 import pytest
 
@@ -61,6 +63,13 @@ def check_names(folder):
       assert "/" not in name or len(rows_of(name)) == 1, (path, name)
 
 
+# One transparent pixel.
+BLANK = base64.b64decode(
+  "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA"
+  "60e6kgAAAABJRU5ErkJggg=="
+)
+
+
 class Workplace:
   """A folder with data, a config, and the command line."""
 
@@ -103,7 +112,16 @@ class Workplace:
 
 
 @pytest.fixture
-def place(tmp_path, capsys, monkeypatch):
+def drawn():
+  """For tests of what is drawn: files of plots as users get them."""
+
+
+@pytest.fixture
+def place(request, tmp_path, capsys, monkeypatch):
+  """Where to train; plots are made, but drawn as a pixel without `drawn`."""
+  if "drawn" not in request.fixturenames:
+    blank = lambda self, file, **options: file.write(BLANK)
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", blank)
   monkeypatch.setattr(progress, "EVERY_SECONDS", 3600)  # on a busy machine, too
   monkeypatch.chdir(pathlib.Path(__file__).resolve().parents[2])
   handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}

@@ -29,7 +29,7 @@ def _by_step(rows, name):
   return {row["step"]: row[name] for row in rows if name in row}
 
 
-def test_probes_and_their_page(place, capsys):
+def test_probes_and_their_page(place, drawn, capsys):
   run, _ = place.train(*FLAGS, "--config.diagnostics.samples=3")
   _check_numbers(run)
   _check_page(place, run, capsys)

@@ -121,7 +121,9 @@ def test_starts_are_told_where_they_differ_or_are_not_known():
   assert "start 1 of a, c; 2 of b; 3 of d (not known: nothing" in said
 
 
-def test_a_page_without_probes_says_so_and_has_a_vector_file(place, capsys):
+def test_a_page_without_probes_says_so_and_has_a_vector_file(
+  place, drawn, capsys
+):
   """Names of the data's fields are text on the page, whatever they hold."""
   rows = [json.loads(line) for line in place.data.read_text().splitlines()]
   name = "<b>x</b>|[y](http://z)\n# `w`"

@@ -31,7 +31,7 @@ def _equal(a, b):
   jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def test_a_run_leaves_what_it_promises(place, capsys):
+def test_a_run_leaves_what_it_promises(place, drawn, capsys):
   folder, said = place.train("--config.select=eval/loss")
   assert f"report: {folder / 'report.md'}" in said
   for name in ("report.md", "plots/accuracy.png", "tokenizer/tokenizer.json"):
@@ -125,7 +125,7 @@ def test_packed_rows_train_the_same(place):
   )
 
 
-def test_an_online_stage(place, capsys):
+def test_an_online_stage(place, drawn, capsys):
   judge = place.folder / "reward.py"
   judge.write_text("def reward(prompt, response):\n  return -len(response)\n")
   text = place.config.read_text().replace(

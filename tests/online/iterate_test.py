@@ -279,6 +279,7 @@ def _update(name):
   return optimizer, make_update(objective, optimizer)
 
 
+@jax.jit
 def _liked(params):
   """Mean probability of the liked token right after the prompts."""
   model, _ = _model()
@@ -286,7 +287,7 @@ def _liked(params):
   hidden = model.forward(params, tokens)
   last = hidden[jnp.arange(len(tokens)), lengths - 1]
   logits = last @ model.head(params).weight.T
-  return float(jnp.mean(jax.nn.softmax(logits)[:, LIKED]))
+  return jnp.mean(jax.nn.softmax(logits)[:, LIKED])
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

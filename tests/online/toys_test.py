@@ -79,17 +79,24 @@ def _advantages(batch):
   return rewards - np.stack(others, 1)
 
 
+@functools.cache
+def _token_logps():
+  return jax.jit(functools.partial(token_logps, _model()[0]))
+
+
 def _logps(params, batch):
   """[P, K] in float64."""
-  logps = token_logps(_model()[0], params, batch.sequences)
+  logps = _token_logps()(params, batch.sequences)
   return np.asarray(logps, np.float64).sum(-1).reshape(-1, toys.K)
 
 
+@functools.cache
+def _differentiated(algorithm):
+  return jax.jit(jax.value_and_grad(_objective(algorithm).sums, has_aux=True))
+
+
 def _gradient(algorithm, params, batch):
-  sums = _objective(algorithm).sums
-  (total, (count, _)), grads = jax.value_and_grad(sums, has_aux=True)(
-    params, batch
-  )
+  (total, (count, _)), grads = _differentiated(algorithm)(params, batch)
   return float(total / count), jax.tree.map(lambda g: g / count, grads)
 
 
@@ -248,7 +255,7 @@ def test_the_opponent_and_the_reference_are_the_carried_ones():
   played = play(params, None, _prompts(), key, carry=carry)
   sequences = played.rollout.sequences
   logps = {
-    name: np.asarray(token_logps(model, own, sequences))
+    name: np.asarray(_token_logps()(own, sequences))
     for name, own in (("own", params), ("other", other), ("third", third))
   }
   drawn = np.asarray(played.rollout.model_logps[0])[:, 1:]

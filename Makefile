@@ -23,7 +23,7 @@ TRAINED := entanglement_trained rankings_trained likelihoods_trained \
   kl_reward_trained
 
 demo: $(VENV)/.installed
-	$(BIN)/python experiments/demo.py --workdir=runs/demo
+	$(BIN)/jalign train --config=demo --workdir=runs/demo
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \

@@ -23,10 +23,22 @@ COLUMNS = Flag(
 RUN_IS_MODEL = {"run": "A run's folder is given by --model=DIR."}
 
 
+def check_data(values: Values, *names: str) -> None:
+  """Refuses flags that say how a file is read where there is no file."""
+  for name in names:
+    if getattr(values, name) and not values.data:
+      raise UserError(
+        "is for a file of data, and none is given.",
+        where=f"--{name}",
+        remedy="Give --data=FILE, too.",
+      )
+
+
 @command(
   Flag("model", "DIR", "the folder of a run", required=True),
   Flag("against", "DIR", "another run, to compare with"),
   Flag("data", "FILE", "pairs to score in place of the run's held-out ones"),
+  COLUMNS,
   hints=RUN_IS_MODEL,
 )
 def evaluate(values: Values) -> None:
@@ -39,10 +51,13 @@ def evaluate(values: Values) -> None:
     jalign evaluate --model=runs/dpo
     jalign evaluate --model=runs/dpo --against=runs/ipo --data=pairs.jsonl
   """
+  check_data(values, "columns")
+
   from jalign.experiment.commands.inspect import evaluate_run
 
   against = pathlib.Path(values.against) if values.against else None
-  print(evaluate_run(pathlib.Path(values.model), against, values.data or ""))
+  run, data = pathlib.Path(values.model), values.data or ""
+  print(evaluate_run(run, against, data, values.columns))
 
 
 @command(
@@ -121,6 +136,7 @@ def merge(values: Values) -> None:
   Flag("reference", "DIR", "another model, for implicit rewards", ""),
   Flag("beta", "X", "of implicit rewards", 0.1, number),
   SOURCE,
+  COLUMNS,
   TEMPLATE,
   Flag("batch_size", "N", "responses at a time", 8, whole(1)),
   Flag("skip_bad_rows", "", "leave out rows that can't be read", False),
@@ -147,6 +163,7 @@ def score(values: Values) -> None:
     beta=values.beta,
     batch_size=values.batch_size,
     skip_bad_rows=values.skip_bad_rows,
+    columns=values.columns,
   )
   print("\n".join(lines))
 

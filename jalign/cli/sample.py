@@ -3,7 +3,13 @@
 import pathlib
 import sys
 
-from jalign.cli.others import RUN_IS_MODEL, SOURCE, TEMPLATE
+from jalign.cli.others import (
+  COLUMNS,
+  RUN_IS_MODEL,
+  SOURCE,
+  TEMPLATE,
+  check_data,
+)
 from jalign.cli.parsing import SEEDS, Flag, Values, command, number, whole
 from jalign.errors import UserError
 
@@ -29,6 +35,7 @@ _DRAWS = (  # None is what generation_config.json says
   Flag("prompt", "TEXT", "a prompt; may be given again", several=True),
   Flag("data", "FILE", "a file whose prompts to sample for"),
   SOURCE,
+  COLUMNS,
   TEMPLATE,
   Flag("out", "FILE", "JSON lines, a row for each response, to go on with"),
   Flag("count", "N", "responses to each prompt", 1, whole(1)),
@@ -53,6 +60,7 @@ def sample(values: Values) -> None:
   """
   if values.prompt and values.data:
     raise UserError("give --prompt or --data, not both.")
+  check_data(values, "source", "columns")
   prompts: list[str] = []
   if not values.data:
     prompts = values.prompt or _typed()
@@ -69,6 +77,7 @@ def sample(values: Values) -> None:
     prompts=prompts,
     data=values.data or "",
     source=values.source or "",
+    columns=values.columns,
     template=values.template or "",
     each=values.count,
     seed=values.seed,

@@ -4,7 +4,10 @@ import json
 
 import pytest
 
+from jalign import data
 from jalign.errors import UserError
+from jalign.experiment.commands.prompts import read_prompts
+from jalign.experiment.commands.score_data import read_responses
 from jalign.experiment.config.parse import parse
 from jalign.experiment.data.source import read_records
 
@@ -45,3 +48,22 @@ def test_columns_of_a_command(place):
     mapped = f'  c.data.columns = {{"prompt": "{column}"}}\n  return c'
     place.config.write_text(text.replace("  return c", mapped))
     assert said in place.fails(place.command("--config.batch_size=9"))
+
+
+def test_commands_read_files_whose_columns_have_other_names(tmp_path):
+  file = tmp_path / "rows.jsonl"
+  rows = [
+    {"question": f"q{i}:", "good": " yes", "bad": " no", "tools": None}
+    for i in range(3)
+  ]
+  file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+  names = {"prompt": "question", "chosen": "good", "rejected": "bad"}
+  asked, _ = read_prompts(str(file), "", None, names)
+  assert [ask.prompt for ask in asked] == ["q0:", "q1:", "q2:"]
+  tokenizer = data.train_bpe(["q: yes no"], 270)
+  read = read_responses(
+    str(file), "", "none", tmp_path, tokenizer, columns=names
+  )
+  assert [r.response for r in read.responses[:2]] == [" yes", " no"]
+  with pytest.raises(UserError, match="'answer'"):
+    read_prompts(str(file), "pairs", None, names | {"chosen": "answer"})

@@ -9,15 +9,17 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+FLAGS = ("--config=demo", "--workdir=demo")
 ALIGNED = ("dpo", "online_dpo", "online_ipo", "ipo_md")
 
 
 @pytest.mark.slow
 def test_every_aligned_policy_beats_a_competent_start(tmp_path):
   environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+  environment["PYTHONPATH"] = str(ROOT)
   subprocess.run(
-    [sys.executable, "experiments/demo.py", f"--workdir={tmp_path / 'demo'}"],
-    cwd=ROOT,
+    [sys.executable, "-m", "jalign", "train", *FLAGS],
+    cwd=tmp_path,
     env=environment,
     check=True,
   )

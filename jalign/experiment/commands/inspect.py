@@ -1,6 +1,8 @@
 """A finished run or a checkpoint, loaded; and `jalign evaluate`."""
 
+import dataclasses
 import pathlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -94,7 +96,10 @@ def load_scorer(
 
 
 def evaluate_run(
-  run: pathlib.Path, against: pathlib.Path | None, path: str = ""
+  run: pathlib.Path,
+  against: pathlib.Path | None,
+  path: str = "",
+  columns: Mapping[str, str] | None = None,
 ) -> str:
   """Held-out results of a run as text.
 
@@ -103,6 +108,7 @@ def evaluate_run(
     against: another run, to compare with.
     path: pairs to score instead of the run's own held-out ones; all of the
       file's pairs are used.
+    columns: that file's names for the source's fields; the config's by default.
 
   Raises:
     UserError: a folder is not a run; or the data is bad.
@@ -126,6 +132,9 @@ def evaluate_run(
     if changed:
       lines.append(f"changed since the run began: {', '.join(changed)}")
     if path:
+      if columns:
+        own = dataclasses.replace(settings.data, columns=(*columns.items(),))
+        settings = dataclasses.replace(settings, data=own)
       prepared = prepared.with_pairs(path, settings)
       lines += prepared.lines
     size = settings.stages[-1].batch_size

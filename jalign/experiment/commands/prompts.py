@@ -4,12 +4,17 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from jalign import data
+from jalign.data.columns import Columns, Renamed
 from jalign.data.containers import rows_of
 from jalign.data.file_check import guess
 from jalign.data.preferences import prompt_record
 from jalign.data.rows import BadRow
 from jalign.errors import UserError
 from jalign.experiment.data.prepare import opening
+
+_VARIABLES = ("tools", "chat_template_kwargs")
+_PROMPTS = ("prompt", "history", "instruction")
+_SHOWN = (*_VARIABLES, *_PROMPTS, "chosen")
 
 
 class Asked(NamedTuple):
@@ -50,7 +55,10 @@ def typed_prompts(
 
 
 def read_prompts(
-  path: str, source: str, template: data.ChatTemplate | None
+  path: str,
+  source: str,
+  template: data.ChatTemplate | None,
+  columns: Columns | None = None,
 ) -> tuple[list[Asked], list[str]]:
   """The prompt of every row of a file.
 
@@ -59,6 +67,7 @@ def read_prompts(
       prompt is what comes before its last answer.
     source: name of a reader; "" guesses it.
     template: writes texts and messages; None for texts that stay as they are.
+    columns: the file's names for the source's fields.
 
   Returns:
     (the prompts, lines that say what was read).
@@ -66,8 +75,10 @@ def read_prompts(
   Raises:
     UserError: bad data; or messages and no template.
   """
-  name = source or guess(path)
-  options = {} if name in data.WITHOUT_TEMPLATE else {"template": template}
+  name = source or guess(path, columns=columns)
+  options: dict[str, Any] = {"columns": columns} if columns else {}
+  if name not in data.WITHOUT_TEMPLATE:
+    options["template"] = template
   records, report = data.read(name, path, **options)
   lines = [report.summary()]
   if name in data.WITHOUT_TEMPLATE and name != "conversations" and template:
@@ -85,18 +96,16 @@ def read_prompts(
       Asked(_before(r), dict(r.variables), opening(r, template))
       for r in records
     ], lines
-  rows = {where: row for where, row in rows_of(path) if isinstance(row, dict)}
+  renamed = Renamed(columns or {}, {*_SHOWN, *(columns or ())})
+  read = renamed.rows(rows_of(path))
+  rows = {where: row for where, row in read if isinstance(row, dict)}
   return [_asked(record, rows.get(record.source, {})) for record in records], (
     lines
   )
 
 
 def _asked(record: Any, row: dict[str, Any]) -> Asked:
-  more = {
-    name: row[name]
-    for name in ("tools", "chat_template_kwargs")
-    if row.get(name) is not None
-  }
+  more = {name: row[name] for name in _VARIABLES if row.get(name) is not None}
   text = data.PromptRecord(
     record.prompt, record.source, record.group, end=record.end
   )
@@ -105,7 +114,7 @@ def _asked(record: Any, row: dict[str, Any]) -> Asked:
 
 def _given(row: dict[str, Any], text: str) -> Any:
   """The prompt as a row has it; as the model reads it where it has none."""
-  for name in ("prompt", "history", "instruction"):
+  for name in _PROMPTS:
     if isinstance(row.get(name), str | list):
       return row[name]
   chosen = row.get("chosen")  # a whole conversation

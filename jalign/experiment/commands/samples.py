@@ -50,6 +50,7 @@ class Request(NamedTuple):
     prompts: texts, where there is no `data`.
     data: file of prompts; "" for none.
     source: name of its reader; "" guesses.
+    columns: the file's names for its source's fields.
     template: as `kept.template_for` takes it.
     each: responses to each prompt.
     seed: of the draws.
@@ -61,6 +62,7 @@ class Request(NamedTuple):
   prompts: Sequence[str] = ()
   data: str = ""
   source: str = ""
+  columns: dict[str, str] | None = None
   template: str = ""
   each: int = 1
   seed: int = 0
@@ -109,7 +111,9 @@ def sample(
   settings, lines = settings_of(texts, request.given)
   template = template_for(request.template, folder)
   if request.data:
-    asked, more = read_prompts(request.data, request.source, template)
+    asked, more = read_prompts(
+      request.data, request.source, template, request.columns
+    )
     lines += more
   else:
     asked = typed_prompts(request.prompts, template)

@@ -13,6 +13,7 @@ import numpy as np
 
 import jalign
 from jalign import data
+from jalign.data.columns import Columns
 from jalign.errors import UserError
 from jalign.experiment.commands.inspect import (
   Loaded,
@@ -71,6 +72,7 @@ def score(
   beta: float = 0.1,
   batch_size: int = 8,
   skip_bad_rows: bool = False,
+  columns: Columns | None = None,
 ) -> list[str]:
   """Scores every response of a file under a model.
 
@@ -93,6 +95,7 @@ def score(
     beta: of the implicit reward.
     batch_size: responses at a time.
     skip_bad_rows: leaves out rows that can't be read, and says which.
+    columns: the file's names for the source's fields.
 
   Returns:
     Lines that say what was done.
@@ -131,6 +134,7 @@ def score(
       loaded.tokenizer,
       closed=rewards,
       skip_bad_rows=skip_bad_rows,
+      columns=columns,
     )
     for which in filter(None, (loaded, other)):
       _check_positions(which, read.responses)

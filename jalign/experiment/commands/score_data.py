@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jalign import data
+from jalign.data.columns import Columns
 from jalign.data.file_check import guess, holds_messages
 from jalign.errors import UserError
 from jalign.experiment.disk.kept import ended, named, template_for
@@ -56,6 +57,7 @@ def read_responses(
   *,
   closed: bool = False,
   skip_bad_rows: bool = False,
+  columns: Columns | None = None,
 ) -> Read:
   """Reads and encodes every response of a file; nothing is cut.
 
@@ -71,12 +73,13 @@ def read_responses(
       models of the hub read that, too.
     skip_bad_rows: leaves out rows that can't be read, an empty response for
       one; their lines are in what is said.
+    columns: the file's names for the source's fields.
 
   Raises:
     UserError: bad data, no response in it, or messages without a template.
   """
-  name = source or guess(path)
-  chats = name == "conversations" or holds_messages(path)
+  name = source or guess(path, columns=columns)
+  chats = name == "conversations" or holds_messages(path, columns=columns)
   template = None
   if name not in data.WITHOUT_TEMPLATE or name == "conversations":
     if chats or given or not is_checkpoint(model):
@@ -90,6 +93,8 @@ def read_responses(
         " Jinja.",
       )
   options: dict[str, Any] = {"on_error": "skip"} if skip_bad_rows else {}
+  if columns:
+    options["columns"] = columns
   if template is not None and name not in data.WITHOUT_TEMPLATE:
     options["template"] = template
   records, report = data.read(name, path, **options)

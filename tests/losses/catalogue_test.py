@@ -7,6 +7,7 @@ in CATALOGUE.
 import functools
 import importlib
 import inspect
+import re
 
 import jax
 import jax.numpy as jnp
@@ -28,8 +29,6 @@ TUNABLE = pytest.mark.parametrize(
 UNCOUPLED = pytest.mark.parametrize(
   "name", [n for n, e in losses.CATALOGUE.items() if not e.coupled]
 )
-# Hyperparameters that may have either sign.
-SIGNED = {"shift", "baseline"}
 # Log-probs of models that aren't trained start with one of these.
 FIXED = ("ref_", "old_", "target_", "aligned_logps")
 
@@ -310,14 +309,22 @@ def test_hyperparameters_can_be_traced(name):
   assert not np.allclose(swept[0], swept[-1])
 
 
+def _signed(function, key):
+  """Whether the docstring lets a hyperparameter have either sign."""
+  text = inspect.getdoc(function) + "\n\n"
+  about = re.search(rf"\n  {key}: (.*?)\n(?=  \w|\n)", text, flags=re.S)[1]
+  return "any finite number" in " ".join(about.split())
+
+
 @TUNABLE
 def test_hyperparameters_out_of_range_are_named(name):
   function = losses.CATALOGUE[name].function
   arrays = _cast(_inputs(name), jnp.float32)
   for key in losses.hyperparameters(function):
-    low = "-inf" if key in SIGNED else "0"
+    signed = _signed(function, key)
+    low = "-inf" if signed else "0"
     bad = [float("nan"), "1"]
-    if key not in SIGNED:
+    if not signed:
       bad += [-1.0, np.float32(-1), np.array(-1.0), -1]
     for value in bad:
       with pytest.raises(UserError, match=rf"^{key} .*in [\[(]{low}, "):

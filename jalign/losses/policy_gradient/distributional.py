@@ -50,7 +50,8 @@ def f_dpg_reverse_kl(
     logps: [B] summed log-probs (nats) of samples from the policy.
     target_logps: [B] log p of the samples: the target's log density minus
       log Z; a constant.
-    baseline: number subtracted from the factor, such as its running mean.
+    baseline: any finite number, subtracted from the factor, such as its
+      running mean.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -81,7 +82,8 @@ def f_dpg_forward_kl(
     logps: [B] summed log-probs (nats) of samples from the policy.
     target_logps: [B] log p of the samples: the target's log density minus
       log Z; a constant.
-    baseline: number subtracted from the factor, such as its running mean.
+    baseline: any finite number, subtracted from the factor, such as its
+      running mean.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -112,7 +114,8 @@ def f_dpg_js(
     logps: [B] summed log-probs (nats) of samples from the policy.
     target_logps: [B] log p of the samples: the target's log density minus
       log Z; a constant.
-    baseline: number subtracted from the factor, such as its running mean.
+    baseline: any finite number, subtracted from the factor, such as its
+      running mean.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -143,7 +146,8 @@ def f_dpg_tv(
     logps: [B] summed log-probs (nats) of samples from the policy.
     target_logps: [B] log p of the samples: the target's log density minus
       log Z; a constant.
-    baseline: number subtracted from the factor, such as its running mean.
+    baseline: any finite number, subtracted from the factor, such as its
+      running mean.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -173,7 +177,8 @@ def f_dpg_forward_chi2(
     logps: [B] summed log-probs (nats) of samples from the policy.
     target_logps: [B] log p of the samples: the target's log density minus
       log Z; a constant.
-    baseline: number subtracted from the factor, such as its running mean.
+    baseline: any finite number, subtracted from the factor, such as its
+      running mean.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -203,7 +208,8 @@ def f_dpg_reverse_chi2(
     logps: [B] summed log-probs (nats) of samples from the policy.
     target_logps: [B] log p of the samples: the target's log density minus
       log Z; a constant.
-    baseline: number subtracted from the factor, such as its running mean.
+    baseline: any finite number, subtracted from the factor, such as its
+      running mean.
 
   Returns:
     [B] float32 losses, not reduced.

@@ -1,4 +1,4 @@
-"""Win rates, accuracies and diversity, with their errors."""
+"""Win rates, accuracies and diversity, with their standard errors."""
 
 from jalign.evaluation.best_of_n import best_of_n
 from jalign.evaluation.clustered import Mean, clustered_mean, clustered_share

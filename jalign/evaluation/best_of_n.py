@@ -1,4 +1,4 @@
-"""Best-of-n under a preference, which has no reward to maximise."""
+"""Best-of-n under a preference, where there is no reward to maximise."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,18 +14,20 @@ def best_of_n(
   n: int,
   preference_fn: Callable[[Sequence[Any], Sequence[Any]], ArrayLike],
 ) -> np.ndarray:
-  """Of n responses to each prompt, the one with most wins over the others.
+  """Picks, of n responses to each prompt, the one that beats the others most.
 
-  argmax_j mean_{k != j} P(y_j > y_k), the first of several equal ones: the
-  Borda winner. Under a Bradley-Terry preference it is the response of highest
-  reward, up to nearly equal rewards.
+  It is argmax_j mean_{k != j} P(y_j > y_k), the Borda winner, and the first of
+  several equal ones. Under a Bradley-Terry preference it is the response of
+  highest reward, up to nearly equal rewards.
 
   Args:
-    responses: P * n responses, those of a prompt adjacent.
-    n: responses a prompt, at least 2.
-    preference_fn: `(a, b) -> [P * n]` P(a beats b), in the same order; it is
-      called n - 1 times.
+    responses: P * n responses; a prompt's responses are adjacent.
+    n: responses per prompt, at least 2.
+    preference_fn: `(a, b) -> [P * n]` P(a beats b), in the same order; called
+      n - 1 times.
 
+  Returns:
+    [P] indices into `responses`.
   Returns:
     [P] indices into `responses`.
 
@@ -33,13 +35,15 @@ def best_of_n(
     UserError: n doesn't divide the number of responses, or is below 2.
   """
   if n < 2 or len(responses) % n:
-    raise UserError(f"{len(responses)} responses aren't {n} (>= 2) a prompt.")
+    raise UserError(
+      f"{len(responses)} responses can't be {n} (>= 2) per prompt."
+    )
   order = np.arange(len(responses)).reshape(-1, n)
   wins = np.zeros(order.shape)
   for shift in range(1, n):
     others = np.roll(order, -shift, axis=1).reshape(-1)
     p = preference_fn(responses, [responses[int(i)] for i in others])
     wins += np.asarray(p, np.float64).reshape(order.shape)
-  # Sums in another order differ in the last bits; they are ties.
+  # Sums in another order differ in the last bits; such wins count as tied.
   best = np.round(wins, 6).argmax(1)
   return order[np.arange(len(order)), best]

@@ -1,4 +1,4 @@
-"""Means over prompts, with errors clustered by prompt. See `win_rate`."""
+"""Means over prompts, with errors clustered by prompt; see `win_rate`."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -8,16 +8,17 @@ from numpy.typing import ArrayLike
 
 from jalign.errors import UserError
 
-Z95 = 1.959963984540054  # the normal's 97.5 % point
+Z95 = 1.959963984540054  # 97.5 % quantile of the standard normal
 
 
 class Mean(NamedTuple):
-  """A mean over prompts.
+  """A mean over prompts, with its error.
 
   Attributes:
-    mean: of the prompts' means; NaN without values.
-    standard_error: clustered by prompt; NaN for one prompt.
-    interval: 95 %: of `clustered_mean` normal, of `clustered_share` Wilson's.
+    mean: mean of the prompts' means; NaN without values.
+    standard_error: standard error, clustered by prompt; NaN for one prompt.
+    interval: 95 % interval: normal from `clustered_mean`, Wilson's from
+      `clustered_share`.
   """
 
   mean: float
@@ -26,7 +27,11 @@ class Mean(NamedTuple):
 
 
 def clusters(prompt_ids: Sequence[Any] | np.ndarray | None, n: int):
-  """[n] index of each comparison's prompt, from hashable ids.
+  """[n] indices of each comparison's prompt, from hashable ids.
+
+  Args:
+    prompt_ids: an id per comparison; None for n different prompts.
+    n: number of comparisons.
 
   Raises:
     UserError: there aren't n ids.
@@ -40,13 +45,13 @@ def clusters(prompt_ids: Sequence[Any] | np.ndarray | None, n: int):
 
 
 def prompt_means(values: np.ndarray, cluster: np.ndarray) -> np.ndarray:
-  """[G] from [N], prompts in order of their index."""
+  """[G] means of [N] values by prompt, in the order of the prompts' indices."""
   _, row, count = np.unique(cluster, return_inverse=True, return_counts=True)
   return np.bincount(row, values) / count
 
 
 def mean_and_error(means: np.ndarray) -> tuple[float, float]:
-  """Mean and standard error of [G] prompts' means."""
+  """Mean and standard error of the prompts' means [G]."""
   mean = means.mean() if means.size else np.nan
   error = means.std(ddof=1) if means.size > 1 else np.nan
   return float(mean), float(error / np.sqrt(max(means.size, 1)))
@@ -55,27 +60,28 @@ def mean_and_error(means: np.ndarray) -> tuple[float, float]:
 def share_interval(
   mean: float, standard_error: float, prompts: int
 ) -> tuple[float, float]:
-  """A 95 % interval of a share, a mean of numbers in [0, 1].
+  """A 95 % interval of a share: of a mean of numbers in [0, 1].
 
-  Wilson's score interval, which has a width at 0 and 1 as well, with an
+  This is Wilson's score interval, which has a width at 0 and 1, too, with an
   effective number of prompts:
 
   n = G / phi,  phi = (1 - w) s^2 / (m (1 - m)) + w,  w = 1 / (1 + e^2),
   e = G min(m, 1 - m)
 
-  s^2 / (m (1 - m)) is the variance of the prompts' means as a share of that of
-  verdicts, 0 or 1, with their mean m. Verdicts have phi = 1: Wilson's own
+  s^2 is the variance of the prompts' means, and m (1 - m) that of verdicts, 0
+  or 1, with the same mean m. Verdicts have phi = 1, which is Wilson's own
   interval (Wilson 1927, "Probable Inference, the Law of Succession, and
-  Statistical Inference"). Preferences vary less, and tell more a prompt; but
-  where less than a prompt was lost in all (e < 1), or won, how much they vary
-  isn't known, and they count as verdicts. In simulations of verdicts,
-  preferences and clusters of verdicts, G from 8 to 256, 91 % or more were
-  covered, but 85 % of a share of .99 over 16 prompts.
+  Statistical Inference"). Preferences vary less than verdicts, so each prompt
+  tells more. But if less than one prompt was lost in all, or won (e < 1), how
+  much they vary isn't known, and they count as verdicts. In simulations of
+  verdicts, preferences and clusters of verdicts, with G from 8 to 256, 91 % or
+  more of the intervals covered the share, except 85 % for a share of 0.99 over
+  16 prompts.
 
   Args:
-    mean: of the prompts' means.
-    standard_error: of it; isn't looked at for one prompt.
-    prompts: G.
+    mean: mean of the prompts' means.
+    standard_error: its standard error; unused for one prompt.
+    prompts: G, number of prompts.
 
   Returns:
     (low, high) in [0, 1]; NaN without prompts.
@@ -102,11 +108,11 @@ def clustered_share(
   *,
   scale: float = 1.0,
 ) -> Mean:
-  """`clustered_mean` of shares, with `share_interval`.
+  """`clustered_mean` of shares, with the interval of `share_interval`.
 
   Args:
-    values: [N] in [0, scale].
-    prompt_ids: [N] hashable; None: N different prompts.
+    values: [N] values in [0, scale].
+    prompt_ids: [N] hashable ids; None for N different prompts.
     scale: 100 for per cent.
   """
   x = np.asarray(values, np.float64) / scale
@@ -119,11 +125,11 @@ def clustered_share(
 def clustered_mean(
   values: ArrayLike, prompt_ids: Sequence[Any] | np.ndarray | None = None
 ) -> Mean:
-  """The mean over prompts of each prompt's mean, of any quantity.
+  """The mean over prompts of each prompt's mean, for any quantity.
 
   Args:
     values: [N] finite numbers.
-    prompt_ids: [N] hashable; None: N different prompts.
+    prompt_ids: [N] hashable ids; None for N different prompts.
   """
   x = np.asarray(values, np.float64)
   means = prompt_means(x, clusters(prompt_ids, x.size))

@@ -1,4 +1,4 @@
-"""How varied a policy's responses are."""
+"""Measures how varied a policy's responses are."""
 
 from collections.abc import Sequence
 
@@ -7,15 +7,15 @@ def distinct_n(texts: Sequence[str], n: int) -> float:
   """Different n-grams of words as a share of all n-grams.
 
   Li et al. 2016, "A Diversity-Promoting Objective Function for Neural
-  Conversation Models", arXiv:1510.03055, section 5. It falls as texts are
-  added: compare equally many.
+  Conversation Models", arXiv:1510.03055, section 5. The share falls as texts
+  are added, so compare equal numbers of texts.
 
   Args:
     texts: responses; words are cut at white space.
     n: words of an n-gram, at least 1.
 
   Returns:
-    A share in [0, 1]; NaN where no text has n words.
+    A share in [0, 1]; NaN if no text has n words.
   """
   grams = [
     tuple(words[i : i + n])

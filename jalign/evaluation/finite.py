@@ -1,4 +1,4 @@
-"""Scores are numbers: what score, sample and evaluate share."""
+"""Checks that scores are numbers, for `score`, `sample` and `evaluate`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,15 +11,16 @@ from jalign.errors import UserError
 def check_finite(
   scores: Sequence[Any] | np.ndarray, sources: Sequence[str], where: str = ""
 ) -> None:
-  """Raises unless all log-probs of some responses are finite.
+  """Checks that all log-probs of some responses are finite.
 
   Args:
-    scores: of each response: its log-probs, or their sum; nats.
+    scores: for each response, its log-probs or their sum, nats.
     sources: where each response comes from.
-    where: of the error message: the model.
+    where: the model, for errors.
 
   Raises:
-    UserError: counts the responses whose log-probs aren't, and names the first.
+    UserError: some log-probs aren't finite; counts their responses and names
+      the first.
   """
   bad = [i for i, x in enumerate(scores) if not np.isfinite(x).all()]
   if bad:
@@ -27,6 +28,6 @@ def check_finite(
       f"the log-probs of {len(bad):,} of {len(scores):,} responses aren't"
       f" finite, first of {sources[bad[0]]}.",
       where=where,
-      remedy="Its parameters are damaged or diverged (take an earlier"
+      remedy="The model's parameters are damaged or diverged (take an earlier"
       " checkpoint), or activations overflow (take dtype float32 or bfloat16).",
     )

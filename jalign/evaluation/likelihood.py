@@ -1,4 +1,4 @@
-"""What a policy's log-probs say about held-out preference pairs."""
+"""Measures a policy's log-probs on held-out preference pairs."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -13,13 +13,13 @@ from jalign.types import Model, Params
 
 
 class PairScores(NamedTuple):
-  """Sums of log-probs of held-out pairs, in the order of the batches.
+  """Summed log-probs of N held-out pairs, in the order of the batches.
 
   Attributes:
-    chosen: [N] nats.
-    rejected: [N] nats.
-    chosen_tokens: [N] scored tokens.
-    rejected_tokens: [N] scored tokens.
+    chosen: [N] log-probs of chosen responses, nats.
+    rejected: [N] log-probs of rejected responses, nats.
+    chosen_tokens: [N] scored tokens of chosen responses.
+    rejected_tokens: [N] scored tokens of rejected responses.
     sources: N places that the pairs come from.
   """
 
@@ -31,10 +31,11 @@ class PairScores(NamedTuple):
 
 
 def make_scorer(model: Model) -> Callable[..., PairScores]:
-  """Returns `(params, batches, place) -> PairScores`; compiles once a shape.
+  """Makes `(params, batches, place) -> PairScores`, compiled once per shape.
 
-  `batches` holds `.data` (PairBatch) and `.sources`; `place` puts a batch on
-  the devices. It raises UserError if a log-prob isn't finite.
+  `batches` yields records with `.data` (a PairBatch) and `.sources`; `place`
+  puts a batch on the devices. The function raises UserError if a log-prob isn't
+  finite.
   """
   logps = jax.jit(lambda p, s: sequence_logprobs(model, p, s))
 
@@ -57,15 +58,15 @@ def make_scorer(model: Model) -> Callable[..., PairScores]:
 
 
 def ranking_accuracy(scores: PairScores, groups: Any = None) -> WinRate:
-  """Share of pairs whose chosen response is likelier, ties 1/2.
+  """Share of the pairs whose chosen response is likelier; ties count 1/2.
 
-  Chen et al. 2024, "Preference Learning Algorithms Do Not
-  Learn Preference Rankings", arXiv:2405.19534, definition 3.1.
+  Chen et al. 2024, "Preference Learning Algorithms Do Not Learn Preference
+  Rankings", arXiv:2405.19534, definition 3.1.
 
   Args:
-    scores: of the policy.
-    groups: [N] cluster of each pair for the interval; the pair itself by
-      default.
+    scores: the policy's.
+    groups: [N] cluster of each pair, for the interval; by default each pair is
+      its own.
   """
   return _share(scores.chosen - scores.rejected, groups)
 
@@ -73,7 +74,7 @@ def ranking_accuracy(scores: PairScores, groups: Any = None) -> WinRate:
 def ranking_accuracy_per_token(
   scores: PairScores, groups: Any = None
 ) -> WinRate:
-  """The same of log-probs per token."""
+  """`ranking_accuracy` of log-probs per token."""
   per_token = lambda x, n: x / np.maximum(n, 1)
   return _share(
     per_token(scores.chosen, scores.chosen_tokens)
@@ -85,15 +86,19 @@ def ranking_accuracy_per_token(
 def reward_accuracy(
   scores: PairScores, reference: PairScores, groups: Any = None
 ) -> WinRate:
-  """Share of pairs whose chosen response gained more over the reference.
+  """Share of the pairs whose chosen response gained more over the reference.
 
-  The accuracy of DPO's implicit reward (Rafailov et al. 2023,
-  arXiv:2305.18290, section 4).
+  This is the accuracy of DPO's implicit reward (Rafailov et al. 2023,
+  arXiv:2305.18290, section 4); ties count 1/2.
 
   Args:
-    scores: of the policy.
-    reference: of the reference, on the same pairs in the same order.
-    groups: [N] cluster of each pair for the interval.
+    scores: the policy's.
+    reference: the reference's, on the same pairs in the same order.
+    groups: [N] cluster of each pair, for the interval; by default each pair is
+      its own.
+
+  Raises:
+    ValueError: the two scored different pairs.
   """
   if scores.sources != reference.sources:
     raise ValueError("the policy and the reference scored different pairs")

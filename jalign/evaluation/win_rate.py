@@ -1,15 +1,15 @@
 """Win rates from judged comparisons, with errors clustered by prompt.
 
-The input everywhere is the probability that the policy's response beats its
+The input is always the probability that the policy's response beats its
 opponent's: a judge's probability, a verdict (1 win, 1/2 tie, 0 loss), or NaN
-where the judge gave none. A NaN is left out of every estimate and counted.
+where the judge gave none. NaN is left out of every estimate, and counted.
 
-One estimator: the mean over prompts of each prompt's mean. A benchmark's
-unknown is the average over prompts; samples of one prompt share its
-difficulty, so they are not independent draws, and a prompt with more samples
-(or fewer failed judgements) should not weigh more. With one comparison a
-prompt this is the plain mean, and its error is the ddof-1 standard error.
-All in float64 NumPy; rates are fractions in [0, 1].
+There is one estimator: the mean over prompts of each prompt's mean. A benchmark
+asks for the average over prompts. Samples of one prompt share its difficulty,
+so they are not independent draws, and a prompt with more samples (or fewer
+failed judgements) should not weigh more. With one comparison per prompt, this
+is the plain mean, and its error is the ddof-1 standard error. All functions
+compute in float64 NumPy; rates are fractions in [0, 1].
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,18 +28,19 @@ from jalign.evaluation.clustered import (
 
 
 class WinRate(NamedTuple):
-  """How often the policy wins, and how sure that is.
+  """How often the policy wins, and how certain that is.
 
   Attributes:
     win_rate: mean preference, a fraction in [0, 1]; NaN without comparisons.
-    standard_error: of `win_rate`, clustered by prompt; NaN for one prompt.
-    interval: 95 %, `clustered.share_interval`; inside [0, 1], and with a width
-      where every comparison is won, too.
-    discrete_win_rate: the same mean with a win (> 1/2) as 1, a preference of
-      exactly 1/2 as 1/2, and a loss as 0.
-    prompts: prompts with at least one judged comparison.
-    comparisons: judged comparisons.
-    missing: comparisons left out because the judge gave no preference.
+    standard_error: standard error of `win_rate`, clustered by prompt; NaN for
+      one prompt.
+    interval: 95 % interval by `clustered.share_interval`. It lies in [0, 1],
+      and has a width even if every comparison is won.
+    discrete_win_rate: `win_rate` with preferences above 1/2 as 1, of exactly
+      1/2 as 1/2, and below 1/2 as 0.
+    prompts: number of prompts with at least one judged comparison.
+    comparisons: number of judged comparisons.
+    missing: number of comparisons without a preference, which are left out.
   """
 
   win_rate: float
@@ -56,11 +57,12 @@ class LengthAdjusted(NamedTuple):
 
   Attributes:
     win_rate: predicted preference at zero length difference, in [0, 1].
-    standard_error: of `win_rate`: cluster-robust, by the delta method.
-    interval: 95 %, `clustered.share_interval`.
-    length_effect: log odds per unit of the bounded length difference;
-      positive where longer responses win more.
-    length_effect_error: its cluster-robust standard error.
+    standard_error: standard error of `win_rate`: cluster-robust, by the delta
+      method.
+    interval: 95 % interval by `clustered.share_interval`.
+    length_effect: log-odds per unit of the bounded length difference; positive
+      if longer responses win more.
+    length_effect_error: cluster-robust standard error of `length_effect`.
     raw: the `WinRate` of the same comparisons without adjustment.
   """
 
@@ -73,15 +75,15 @@ class LengthAdjusted(NamedTuple):
 
 
 class WinMatrix(NamedTuple):
-  """Everyone against everyone.
+  """Win rates of all contestants against each other.
 
   Attributes:
-    names: n contestants.
+    names: names of n contestants.
     win_rate: [n, n] fraction of row beating column; 1/2 on the diagonal.
     standard_error: [n, n] clustered by prompt; 0 on the diagonal.
-    low: [n, n] lower end of the 95 % interval of row beating column, as of
-      `win_rate`; the upper one is 1 - low of column beating row.
-    comparisons: [n, n] judged comparisons; 0 on the diagonal.
+    low: [n, n] lower end of the 95 % interval of `win_rate`. The upper end is
+      1 - low[column, row].
+    comparisons: [n, n] number of judged comparisons; 0 on the diagonal.
   """
 
   names: tuple[str, ...]
@@ -92,7 +94,7 @@ class WinMatrix(NamedTuple):
 
 
 def _checked(preferences: ArrayLike) -> np.ndarray:
-  """Preferences as float64, all in [0, 1] or NaN."""
+  """Preferences as float64; raises UserError unless in [0, 1] or NaN."""
   p = np.asarray(preferences, np.float64)
   wrong = np.argwhere(~(np.isnan(p) | ((p >= 0) & (p <= 1))))
   if wrong.size:
@@ -113,26 +115,26 @@ def win_rate(
 
   w = mean_g w_g,  w_g = mean_{i in g} p_i,  se = std_g(w_g, ddof 1) / sqrt(G)
 
-  Why not the ratio estimator (the mean over comparisons, with clustered
-  variance: Miller 2024, "Adding Error Bars to Evals", arXiv:2411.00640): see
-  the module's docstring; with equally many samples a prompt the rates are the
-  same.
+  The ratio estimator is the mean over comparisons, with clustered variance
+  (Miller 2024, "Adding Error Bars to Evals", arXiv:2411.00640). The module's
+  docstring says why it isn't used; with equal numbers of samples per prompt,
+  the rates are the same.
 
   On AlpacaEval 2's annotations this is the leaderboard's `win_rate`,
-  `standard_error` and `discrete_win_rate` (times 100): a tie is a preference
-  of exactly 1/2, and nearly every one is a response identical to the
+  `standard_error` and `discrete_win_rate` (times 100). A tie there is a
+  preference of exactly 1/2, and nearly every tie is a response identical to the
   baseline's.
 
   Args:
     preferences: [N] P(policy beats opponent) in [0, 1]; NaN for none.
-    prompt_ids: [N] hashable; comparisons of one prompt share an id. None: N
-      different prompts.
+    prompt_ids: [N] hashable ids; comparisons of one prompt share an id. None
+      for N different prompts.
 
   Returns:
-    A `WinRate`; NaN estimates where nothing was judged.
+    A `WinRate`; its estimates are NaN if nothing was judged.
 
   Raises:
-    UserError: a value outside [0, 1], or shapes that differ.
+    UserError: a value lies outside [0, 1], or shapes differ.
   """
   p = _checked(preferences)
   if p.ndim != 1:
@@ -160,7 +162,11 @@ def _logistic(x: np.ndarray) -> np.ndarray:
 
 
 def _fit(design: np.ndarray, y: np.ndarray, weights: np.ndarray, scale: float):
-  """Fractional logistic regression by damped Newton: (coefficients, H)."""
+  """Fits a fractional logistic regression by damped Newton steps.
+
+  Returns:
+    (coefficients, Hessian of the penalised loss).
+  """
   prior = np.eye(design.shape[1]) / scale**2
 
   def loss(b):
@@ -194,43 +200,44 @@ def length_adjusted(
   """The win rate that responses of the opponent's length would have.
 
   P(win) = sigmoid(a + b tanh(d / std(d))),  d = length - baseline length,
-  fitted to the preferences with prompts of equal weight; reported: sigmoid(a).
+  is fitted to the preferences, with prompts of equal weight; sigmoid(a) is
+  reported.
 
-  This is jalign's simplified variant of the idea in Dubois et al. 2024,
+  This is a simplified variant of the idea in Dubois et al. 2024,
   "Length-Controlled AlpacaEval", arXiv:2404.04475. Their regression also has
   terms for the model and for each instruction's difficulty, shared over a
-  leaderboard, so their LC numbers are not reproduced here. Where the policy
-  is nearly always the longer (or the shorter), zero difference is an
-  extrapolation: watch the interval.
+  leaderboard, so their LC numbers are not reproduced here. If the policy's
+  response is nearly always the longer (or the shorter) one, zero difference is
+  an extrapolation: watch the interval.
 
   Args:
     preferences: [N] P(policy beats opponent) in [0, 1]; NaN for none.
-    lengths: [N] lengths of the policy's responses, in any one unit.
-    baseline_lengths: [N] lengths of the opponent's, in the same unit.
-    prompt_ids: [N] hashable; None: N different prompts.
-    scale: standard deviation, in log odds, of a normal prior about 0 on a and
-      b. It hardly moves a fit to a hundred prompts, and keeps the answer finite
-      where the verdicts are all alike or length separates them.
+    lengths: [N] lengths of the policy's responses, in any unit.
+    baseline_lengths: [N] lengths of the opponent's responses, in the same unit.
+    prompt_ids: [N] hashable ids; None for N different prompts.
+    scale: standard deviation, in log-odds, of a normal prior about 0 on a and
+      b. The prior hardly moves a fit to a hundred prompts. It keeps the fit
+      finite if the verdicts are all alike, or if length separates them.
 
   Returns:
     A `LengthAdjusted`.
 
   Raises:
-    UserError: as `win_rate`; a length that is not finite; no comparison was
-      judged; every comparison has the same length difference, not 0.
+    UserError: as in `win_rate`; or a length is not finite, no comparison was
+      judged, or all comparisons have the same length difference, not 0.
   """
   raw = win_rate(preferences, prompt_ids)
   p = np.asarray(preferences, np.float64)
   sides = [np.asarray(x, np.float64) for x in (lengths, baseline_lengths)]
   if any(x.shape != p.shape or not np.isfinite(x).all() for x in sides):
-    raise UserError(f"needs {p.size} finite lengths of either side.")
+    raise UserError(f"give {p.size} finite lengths for either side.")
   judged = ~np.isnan(p)
   if not judged.any():
     raise UserError("no comparison was judged.", where="preferences")
   difference = (sides[0] - sides[1])[judged]
   spread = difference.std()
   if spread == 0 and difference[0] != 0:
-    problem = f"length and quality are one: all differ by {difference[0]:g}."
+    problem = f"every length differs by {difference[0]:g}: no effect shows."
     raise UserError(problem, where="lengths", remedy="Use win_rate instead.")
   bounded = np.tanh(difference / spread) if spread else difference
   cluster = clusters(prompt_ids, p.size)[judged]
@@ -266,13 +273,13 @@ def win_matrix(
   *,
   atol: float = 1e-5,
 ) -> WinMatrix:
-  """Win rates of every row against every column.
+  """Tabulates the win rates of every row against every column.
 
   Args:
     names: n contestants.
     preferences: [n, n, N] P(row beats column) on comparison N. The two orders
       of a pair sum to 1 or are both NaN; the diagonal is ignored.
-    prompt_ids: [N] hashable; None: N different prompts.
+    prompt_ids: [N] hashable ids; None for N different prompts.
     atol: tolerance of the check that the two orders sum to 1.
 
   Returns:
@@ -316,14 +323,18 @@ def head_to_head(
   """Judges every pair of contestants once, and tabulates who wins.
 
   Args:
-    responses: name -> N responses, to the same prompts in the same order; a
-      list of them, or whatever `preference_fn` takes and has that length.
-    preference_fn: `(a, b) -> [N]` P(a beats b), NaN for none. It sees each
-      pair in one order: a judge with a position bias should average over both.
-    prompt_ids: [N] hashable; None: N different prompts.
+    responses: name -> N responses, to the same prompts in the same order: a
+      list, or anything of length N that `preference_fn` takes.
+    preference_fn: `(a, b) -> [N]` P(a beats b), NaN for no judgement. It sees
+      each pair in one order, so a judge with a position bias should average
+      over both.
+    prompt_ids: [N] hashable ids; None for N different prompts.
 
   Returns:
-    A `WinMatrix`. Raises UserError where response counts differ.
+    A `WinMatrix`.
+
+  Raises:
+    UserError: the numbers of responses differ, or as in `win_matrix`.
   """
   names, sizes = list(responses), {len(r) for r in responses.values()}
   if len(sizes) != 1:

@@ -262,7 +262,7 @@ def test_separated_and_one_sided_verdicts_stay_finite():
     assert np.isfinite(result.interval).all()
     low, high = result.interval
     assert low <= result.win_rate <= high and high - low > 0.2
-  with pytest.raises(UserError, match="all differ by 3"):
+  with pytest.raises(UserError, match="every length differs by 3"):
     wr.length_adjusted([0.1, 0.9], [5, 6], [2, 3])
   with pytest.raises(UserError, match="no comparison was judged"):
     wr.length_adjusted([np.nan], [5], [2])

@@ -1,4 +1,4 @@
-"""Diagnostics: what a loss does to a policy, as pure functions."""
+"""Diagnostics: pure functions that measure what a loss does to a policy."""
 
 from jalign.diagnostics.entanglement import (
   ALL,

@@ -1,16 +1,17 @@
 """Gradient entanglement: which log-probs a step of a pairwise loss moves.
 
-A gradient step moves both log-probs of a pair by the two norms and the inner
-product of their gradients, weighed by the loss's coefficients d_w and d_l
-(`pulls`, `pulls_of`): to first order, for a learning rate e,
+How a gradient step moves the two log-probs of a pair depends on the norms of
+their gradients g_w and g_l, on the inner product of the two, and on the loss's
+coefficients d_w and d_l (`pulls`, `pulls_of`). To first order, for a learning
+rate e,
 
   change of log pi(y_w) = e (d_w |g_w|^2 - d_l <g_w, g_l>)
   change of log pi(y_l) = e (d_w <g_w, g_l> - d_l |g_l|^2)
 
 Yuan et al. 2024, "A Common Pitfall of Margin-based Language Model Alignment:
-Gradient Entanglement", arXiv:2410.13828. This holds for plain SGD on one pair;
-Adam, clipping and the other pairs of a batch can alter the signs, so
-measure `changes` beside it.
+Gradient Entanglement", arXiv:2410.13828. This holds for plain SGD on one pair.
+Adam, clipping and the other pairs of a batch can alter the signs, so measure
+the real `changes`, too.
 """
 
 import fnmatch
@@ -34,12 +35,12 @@ LogProbs = Callable[[Params, Sequences], Array]
 
 
 class Products(NamedTuple):
-  """Squared norms and inner product of a pair's two gradients.
+  """Squared norms and inner products of the two gradients of P pairs.
 
   Attributes:
-    chosen: name of a group -> [P] |grad log pi(y_w)|^2.
-    rejected: the same of y_l.
-    inner: [P] inner products of the two.
+    chosen: name of a group of parameters -> [P] |grad log pi(y_w)|^2.
+    rejected: name of a group -> [P] |grad log pi(y_l)|^2.
+    inner: name of a group -> [P] inner products of the two gradients.
   """
 
   chosen: dict[str, Array]
@@ -55,18 +56,18 @@ class Products(NamedTuple):
 def gradient_products(
   logps: LogProbs, params: Params, sequences: Sequences, groups: Groups = ALL
 ) -> Products:
-  """Gradients of each pair's two log-probs, reduced to three numbers a group.
+  """Reduces the gradients of each pair's two log-probs to three numbers.
 
-  One backward pass a response, one pair after another. A gradient lies where
-  its parameter lies, and only sums leave the devices.
+  This takes one backward pass per response, one pair after another. A gradient
+  lies where its parameter lies, and only sums leave the devices.
 
   Args:
-    logps: of the rows under parameters: those that the gradients are of. With
-      a low-rank change, `lambda delta, rows: sequence_logprobs(model,
-      join(delta, base), rows)`.
+    logps: log-probs of rows as a function of the parameters that the gradients
+      are by. For a low-rank change, it is `lambda delta, rows:
+      sequence_logprobs(model, join(delta, base), rows)`.
     params: the parameters.
-    sequences: 2P rows, chosen and rejected interleaved.
-    groups: name -> patterns, as a shell has them, of paths of parameters.
+    sequences: 2P rows, chosen and rejected alternating.
+    groups: name -> patterns, as in a shell, of paths of parameters.
 
   Raises:
     UserError: a pattern matches no parameter.
@@ -89,7 +90,7 @@ def gradient_products(
 
 
 def _members(params, groups) -> dict[str, list[int]]:
-  """Group -> indices of its leaves."""
+  """Name of a group -> indices of its leaves."""
   paths = [
     "/".join(str(getattr(k, "key", getattr(k, "name", k))) for k in path)
     for path, _ in jax.tree_util.tree_leaves_with_path(params)
@@ -100,7 +101,7 @@ def _members(params, groups) -> dict[str, list[int]]:
         raise UserError(
           f"{pattern!r} matches no parameter.",
           where=f"groups[{name!r}]",
-          remedy=f"There are: {', '.join(paths)}.",
+          remedy=f"The parameters are: {', '.join(paths)}.",
         )
   return {
     name: [
@@ -117,18 +118,18 @@ def _dot(a, b):
 
 
 class Forecast(NamedTuple):
-  """What one step of SGD on a pair does to it, to first order.
+  """What one step of SGD on a pair does to that pair, to first order.
 
   Attributes:
     chosen: [P] change of log pi(y_w) for a learning rate of 1, nats.
-    rejected: [P] the same of y_l.
-    case: [P] int32 index in `CASES`: which of the two rise.
-    threshold: [P] min(rho |g_w|^2, |g_l|^2 / rho) with rho = d_w / d_l: where
-      both coefficients are positive, the case is ideal if and only if the
-      inner product is below it. NaN or infinite where one is 0.
-    margin: [P] threshold less inner product.
-    cosine: [P] of the two gradients.
-    cosine_threshold: [P] the threshold of the cosine, at most 1.
+    rejected: [P] change of log pi(y_l) for a learning rate of 1, nats.
+    case: [P] int32 index in `CASES`: which of the two log-probs rise.
+    threshold: [P] min(rho |g_w|^2, |g_l|^2 / rho) with rho = d_w / d_l. If both
+      coefficients are positive, the case is ideal if and only if the inner
+      product is below the threshold. NaN or infinite if a coefficient is 0.
+    margin: [P] threshold minus inner product.
+    cosine: [P] cosine of the angle between the two gradients.
+    cosine_threshold: [P] threshold of the cosine, at most 1.
   """
 
   chosen: Array
@@ -143,14 +144,14 @@ class Forecast(NamedTuple):
 def forecast(
   chosen: Array, rejected: Array, inner: Array, d_w: Array, d_l: Array
 ) -> Forecast:
-  """The law at the head of this file.
+  """Applies the law at the head of this file to P pairs.
 
   Args:
     chosen: [P] |g_w|^2.
     rejected: [P] |g_l|^2.
     inner: [P] <g_w, g_l>.
-    d_w: [P] the loss's pull up on y_w.
-    d_l: [P] its pull down on y_l.
+    d_w: [P] the loss's pull on y_w, upwards.
+    d_l: [P] the loss's pull on y_l, downwards.
   """
   chex.assert_equal_shape([chosen, rejected, inner, d_w, d_l])
   up = d_w * chosen - d_l * inner
@@ -179,17 +180,18 @@ def pulls(
 ) -> tuple[Array, Array]:
   """(d_w, d_l), both [P], of any loss that an objective holds.
 
-  By one backward pass through the loss, none through the model; `pulls_of` has
-  them from the loss's arrays alone. Each is of the summed loss: the weights of
-  the batch are in it.
+  This takes one backward pass through the loss, and none through the model;
+  `pulls_of` gets them from the loss's arrays alone. They are derivatives of the
+  summed loss, and so contain the batch's weights.
 
   Args:
     objective: from `make_objective`.
-    params: the policy's.
-    batch: of the loss's kind, of P pairs: rows 0, 2, 4 ... are chosen and the
-      others rejected.
-    ref_params: the reference's.
-    chosen_alone: the batch has P rows, all of them chosen: d_l is 0.
+    params: the policy's parameters.
+    batch: a batch of the loss's kind, of P pairs: rows 0, 2, 4 ... are chosen,
+      the others rejected.
+    ref_params: the reference's parameters.
+    chosen_alone: whether the batch has P rows, all of them chosen; d_l is
+      then 0.
   """
   gradient, _ = jax.grad(
     lambda nudge: objective.nudged(params, nudge, batch, ref_params),
@@ -206,12 +208,13 @@ def pulls_of(
 ) -> tuple[Array, Array]:
   """(d_w, d_l), both [P], of a loss on pairs, without a model.
 
-  d_w = -dl / d log pi(y_w) and d_l = dl / d log pi(y_l), l summed over the
-  pairs, in the arrays `chosen_logps` and `rejected_logps` alone.
+  d_w = -dl / d log pi(y_w) and d_l = dl / d log pi(y_l), where l is the loss
+  summed over the pairs, and only the arrays `chosen_logps` and `rejected_logps`
+  vary.
 
   Args:
-    loss: of arrays by name; returns [P].
-    arrays: name -> array of P pairs: all that the loss takes.
+    loss: function of arrays by name; returns [P].
+    arrays: name -> array of P pairs, for all arrays that the loss takes.
   """
   gradient = jax.grad(lambda logps: loss(**(dict(arrays) | logps)).sum())(
     {key: arrays[key] for key in ("chosen_logps", "rejected_logps")}
@@ -220,7 +223,8 @@ def pulls_of(
 
 
 def case_of(chosen: Array, rejected: Array) -> Array:
-  """[P] index in `CASES` of changes of two log-probs; none is a fall."""
+  """[P] indices in `CASES`, from the changes of the chosen and of the rejected
+  log-probs; a change of 0 counts as a fall."""
   rises, falls = chosen > 0, rejected <= 0
   return jnp.where(
     rises, jnp.where(falls, 0, 1), jnp.where(falls, 2, 3)
@@ -228,7 +232,7 @@ def case_of(chosen: Array, rejected: Array) -> Array:
 
 
 def case_shares(predicted: Forecast) -> dict[str, Array]:
-  """Name of a share -> [P], 1 where the forecast is that case."""
+  """Name of a case's share -> [P], 1 where that case is forecast, else 0."""
   return {
     name: (predicted.case == i).astype(jnp.float32)
     for i, name in enumerate(SHARES)
@@ -238,7 +242,7 @@ def case_shares(predicted: Forecast) -> dict[str, Array]:
 def changes(
   logps: LogProbs, before: Params, after: Params, sequences: Sequences
 ) -> tuple[Array, Array]:
-  """([P], [P]) what a real step did to both log-probs of each pair, nats."""
+  """([P], [P]) changes of chosen and rejected log-probs in a step, nats."""
   rows = sequences.replace(packed=None)
   moved = (logps(after, rows) - logps(before, rows)).reshape(-1, 2)
   return moved[:, 0], moved[:, 1]
@@ -249,15 +253,16 @@ def normalised_pulls(
 ) -> tuple[Array, Array]:
   """Pulls under which no chosen log-prob falls and no rejected one rises.
 
-  Each gradient is divided by its norm: to first order the chosen log-prob
-  changes by pull |g_w| (1 - cosine) and the rejected one by minus pull |g_l|
-  (1 - cosine). A step takes them as constants: the gradient of
-  -(d_w log pi(y_w) - d_l log pi(y_l)).
+  Each gradient is divided by its norm. To first order, the chosen log-prob then
+  changes by pull |g_w| (1 - cosine) and the rejected log-prob by
+  -pull |g_l| (1 - cosine). A step takes the pulls as constants, and follows the
+  gradient of -(d_w log pi(y_w) - d_l log pi(y_l)).
 
   Yuan et al. 2024 propose it (pairwise normalised gradient). Its published form
   isn't established: this is our reading.
 
   Args:
+    pull: [P] a loss's coefficient d_w, for losses with d_w = d_l.
     pull: [P] a loss's coefficient d_w, where d_w = d_l.
     chosen: [P] |g_w|^2.
     rejected: [P] |g_l|^2.

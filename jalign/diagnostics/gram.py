@@ -1,7 +1,7 @@
 """Entanglement token by token: K_ij = <grad log pi(w_i), grad log pi(l_j)>.
 
-The sum over the scored tokens of both responses is the inner product of the
-responses' gradients. Yuan et al. 2024, arXiv:2410.13828.
+The sum of K over the scored tokens of both responses is the inner product of
+the responses' gradients. Yuan et al. 2024, arXiv:2410.13828.
 """
 
 from collections.abc import Callable
@@ -13,15 +13,15 @@ from jalign.errors import UserError
 from jalign.logprobs import logits
 from jalign.types import Array, Head, Model, Params, Sequences
 
-# (params, sequences of R rows) -> [R, T - 1] log-probs of tokens 1 .. T - 1,
-# 0 where they aren't scored.
+# (params, sequences of R rows) -> [R, T - 1] log-probs of tokens 1 .. T - 1;
+# 0 for tokens that aren't scored.
 TokenLogProbs = Callable[[Params, Sequences], Array]
 
 
 def dense_logprobs(model: Model) -> TokenLogProbs:
-  """Log-probs by the full logits of the rows.
+  """Makes log-probs that go through the full logits of the rows.
 
-  The streamed ones have a gradient of their own, and no forward mode.
+  The streamed log-probs have a gradient of their own, and no forward mode.
   """
 
   def logps(params, rows):
@@ -34,17 +34,17 @@ def dense_logprobs(model: Model) -> TokenLogProbs:
 
 
 def token_gram(logps: TokenLogProbs, params: Params, pair: Sequences) -> Array:
-  """The exact matrix: one vjp and one jvp for each token of the rejected row.
+  """The exact matrix K, by one vjp and one jvp per token of the rejected row.
 
   Args:
     logps: log-probs of the rows' tokens, with forward mode: see
       `dense_logprobs`.
-    params: the parameters that the gradients are of.
+    params: the parameters that the gradients are by.
     pair: 2 rows, chosen and rejected.
 
   Returns:
-    [T - 1, T - 1] float32; rows are the chosen tokens 1 .. T - 1, columns the
-    rejected ones, 0 where either isn't scored.
+    [T - 1, T - 1] float32. Rows are the chosen response's tokens 1 .. T - 1,
+    columns the rejected one's; entries are 0 where either isn't scored.
   """
   pair = pair.replace(packed=None)
   of = lambda i: (
@@ -62,16 +62,17 @@ def token_gram(logps: TokenLogProbs, params: Params, pair: Sequences) -> Array:
 def last_layer_gram(
   hidden: Array, head: Head, targets: Array, mask: Array
 ) -> Array:
-  """The part that is due to the head's weight: (e_i e_j)(h_i h_j).
+  """The part of K that comes from the head's weight: <e_i, e_j> <h_i, h_j>.
 
-  e is what a token's logits are off: one at the target, less the softmax. No
-  gradient is computed. Equal to `token_gram` restricted to an untied head.
+  h is the state that predicts a token, and e the error of its logits: one at
+  the target, minus the softmax. No gradient is computed. The matrix equals
+  `token_gram` restricted to an untied head.
 
   Args:
     hidden: [2, T, D] states that predict the targets, chosen and rejected.
-    head: one without a soft cap.
+    head: a head without a soft cap.
     targets: [2, T] int32.
-    mask: [2, T] bool, the tokens that count.
+    mask: [2, T] bool, True on the tokens that count.
 
   Returns:
     [T, T] float32, 0 where either token doesn't count.
@@ -81,8 +82,8 @@ def last_layer_gram(
   """
   if head.weight is None or head.soft_cap is not None:
     raise UserError(
-      "the part of a head with a soft cap, or without a weight, has no such"
-      " form.",
+      "the matrix has no closed form for a head with a soft cap, or without a"
+      " weight.",
       where="head",
       remedy="Use token_gram.",
     )

@@ -31,16 +31,16 @@ def idealised_ranking(
 ) -> Array:
   """[P] bool: whether the optimum of DPO ranks the pair as its label does.
 
-  The optimum's log-odds are the reference's plus logit(agreement) / beta: where
-  the reference ranks a pair wrongly enough, perfect training leaves it so.
-  Chen et al. 2024, corollary 3.3.
+  The optimum's log-odds are the reference's plus logit(agreement) / beta. If
+  the reference ranks a pair wrongly by enough, perfect training leaves the
+  ranking wrong. Chen et al. 2024, corollary 3.3.
 
   Args:
-    ref_chosen_logps: [P] reference's log-probs of the chosen, nats.
-    ref_rejected_logps: [P] of the rejected.
-    agreement: [P] P(chosen is preferred), inside (0, 1): for a label without
+    ref_chosen_logps: [P] the reference's log-probs of chosen responses, nats.
+    ref_rejected_logps: [P] its log-probs of rejected responses, nats.
+    agreement: [P] P(chosen is preferred), inside (0, 1); for labels without
       ties the paper takes 1 - 1e-3.
-    beta: of DPO.
+    beta: temperature of DPO.
   """
   logit = jnp.log(agreement) - jnp.log1p(-agreement)
   return ref_chosen_logps - ref_rejected_logps + logit / beta > 0
@@ -49,16 +49,16 @@ def idealised_ranking(
 def dpo_threshold(
   ref_chosen_logps: Array, ref_rejected_logps: Array, beta: float
 ) -> Array:
-  """[P] the loss of DPO at which the policy's ranking of a pair flips.
+  """[P] the losses of DPO at which the policy's rankings of the pairs flip.
 
   The policy ranks the chosen response first if and only if the pair's loss is
-  at most -log sigmoid(beta c), with c the reference's log-odds against it.
-  Chen et al. 2024, theorem 4.1.
+  at most -log sigmoid(beta c), where c is the reference's log-odds for the
+  rejected response. Chen et al. 2024, theorem 4.1.
 
   Args:
-    ref_chosen_logps: [P] nats.
-    ref_rejected_logps: [P] nats.
-    beta: of DPO.
+    ref_chosen_logps: [P] the reference's log-probs of chosen responses, nats.
+    ref_rejected_logps: [P] its log-probs of rejected responses, nats.
+    beta: temperature of DPO.
   """
   return -jax.nn.log_sigmoid(beta * (ref_rejected_logps - ref_chosen_logps))
 
@@ -66,31 +66,33 @@ def dpo_threshold(
 def ipo_threshold(
   ref_chosen_logps: Array, ref_rejected_logps: Array, tau: float
 ) -> Array:
-  """[P] the loss of IPO up to which a pair is certainly ranked as its label.
+  """[P] the losses of IPO up to which pairs are certainly ranked as labelled.
 
-  (c + 1 / (2 tau))^2 with c the reference's log-odds for it; negative (no loss
-  suffices) where c is below -1 / (2 tau): there a loss of 0 ranks it wrongly.
-  Chen et al. 2024, proposition A.7.
+  The loss is (c + 1 / (2 tau))^2, where c is the reference's log-odds for the
+  chosen response. Where c is below -1 / (2 tau), a loss of 0 ranks the pair
+  wrongly, and the threshold is -1: no loss suffices. Chen et al. 2024,
+  proposition A.7.
 
   Args:
-    ref_chosen_logps: [P] nats.
-    ref_rejected_logps: [P] nats.
-    tau: of IPO.
+    ref_chosen_logps: [P] the reference's log-probs of chosen responses, nats.
+    ref_rejected_logps: [P] its log-probs of rejected responses, nats.
+    tau: regularisation of IPO.
   """
   gap = ref_chosen_logps - ref_rejected_logps + 1 / (2 * tau)
   return jnp.where(gap >= 0, jnp.square(gap), -1.0)
 
 
 class Reliability(NamedTuple):
-  """How often a model is right, by how sure it is.
+  """How often a model is right, by its confidence.
 
   Attributes:
-    confidence: [bins] mean confidence; NaN in an empty bin.
-    accuracy: [bins] share that is right; ties count 1/2.
-    pairs: [bins] how many.
-    ece: expected calibration error: mean over the pairs of their bin's
+    confidence: [bins] mean confidence of a bin; NaN if the bin is empty.
+    accuracy: [bins] share of a bin's pairs that are right; ties count 1/2.
+    pairs: [bins] number of pairs in a bin.
+    ece: expected calibration error: the mean over pairs of their bin's
       |accuracy - confidence|.
-    mce: the largest of a bin that isn't empty.
+    mce: maximum calibration error: the largest |accuracy - confidence| of a bin
+      that isn't empty.
   """
 
   confidence: np.ndarray
@@ -105,14 +107,14 @@ def reliability(
 ) -> Reliability:
   """Calibration of Bradley-Terry preferences sigmoid(margin).
 
-  Folded: the confidence is that in whichever response is preferred, in [1/2,
-  1], and it is right where the margin is positive.
+  The confidence is the probability of whichever response the model prefers, in
+  [1/2, 1]; the model is right where the margin is positive.
 
   Args:
-    margins: [P] rewards of the chosen less the rejected: of a reward model, or
-      implicit ones.
-    bins: of equal width over [1/2, 1].
-    equal_mass: of equal numbers of pairs instead (ACE).
+    margins: [P] rewards of the chosen responses minus those of the rejected,
+      from a reward model, or implicit rewards.
+    bins: number of bins, of equal width over [1/2, 1].
+    equal_mass: whether bins have equal numbers of pairs instead (ACE).
   """
   chex.assert_rank(margins, 1)
   values = np.asarray(margins, np.float64)
@@ -145,12 +147,12 @@ class RewardComparison(NamedTuple):
   """An implicit reward beside an explicit one on the same pairs.
 
   Attributes:
-    implicit: accuracy of the first, a share in [0, 1]; ties count 1/2.
-    explicit: of the second.
-    difference: explicit less implicit accuracy, pair by pair: its interval is
-      that of paired comparisons.
-    agreement: share of pairs that both rank the same way; a tie of one agrees
-      half.
+    implicit: accuracy of the implicit reward, in [0, 1]; ties count 1/2.
+    explicit: accuracy of the explicit reward, in [0, 1]; ties count 1/2.
+    difference: explicit minus implicit accuracy, pair by pair, so that its
+      interval is that of paired comparisons.
+    agreement: share of the pairs that both rewards rank alike; a pair that one
+      of them ties counts half.
   """
 
   implicit: Mean
@@ -164,17 +166,21 @@ def compare_rewards(
   explicit_margins: ArrayLike,
   groups: Sequence[Any] | None = None,
 ) -> RewardComparison:
-  """How DPO's implicit reward generalises beside a reward model's.
+  """Compares the generalisation of an implicit reward and of a reward model.
 
-  Call it on held-out pairs of the training data, and again on pairs that are
-  from elsewhere: it is the second that tells (Lin et al. 2024).
+  Call it on held-out pairs of the training data, and again on pairs from
+  another source: the second comparison is the telling one (Lin et al. 2024).
 
   Args:
-    implicit_margins: [P] log pi/ref of the chosen less that of the rejected.
-    explicit_margins: [P] score of the chosen less that of the rejected.
-    groups: P clusters of the pairs, their prompts; each its own by default.
+    implicit_margins: [P] log pi/ref of the chosen response minus that of the
+      rejected.
+    explicit_margins: [P] score of the chosen response minus that of the
+      rejected.
+    groups: P clusters of the pairs, such as their prompts; by default each pair
+      is its own.
 
   Raises:
+    UserError: the numbers of pairs differ.
     UserError: the numbers of pairs differ.
   """
   signs = [
@@ -183,7 +189,8 @@ def compare_rewards(
   ]
   if signs[0].shape != signs[1].shape:
     raise UserError(
-      f"{signs[0].shape} implicit and {signs[1].shape} explicit margins.",
+      f"there are {signs[0].shape} implicit and {signs[1].shape} explicit"
+      " margins.",
       where="compare_rewards",
     )
   right = [0.5 + 0.5 * sign for sign in signs]

@@ -1,9 +1,9 @@
-"""What a policy's own distributions say about over-optimisation.
+"""Signs of over-optimisation in a policy's own distributions.
 
 Shi et al. 2024, "Understanding Likelihood Over-optimisation in Direct Alignment
-Algorithms", arXiv:2410.11677: the entropy over the k most probable
-next tokens falls for long, and their probability mass declines, before the
-quality of samples does.
+Algorithms", arXiv:2410.11677. Before the quality of samples declines, the
+entropy over the k most probable next tokens falls for long, and their
+probability mass declines.
 """
 
 from typing import NamedTuple
@@ -19,12 +19,12 @@ from jalign.types import Array, Head
 
 
 class TopK(NamedTuple):
-  """Of each token's distribution over its k most probable successors.
+  """Statistics of each token's k most probable successors.
 
   Attributes:
-    entropy_bits: [B, T] -sum p log2 p with the model's own probabilities.
-    renormalised_bits: [B, T] the same with probabilities divided by their sum.
-    mass: [B, T] their sum.
+    entropy_bits: [B, T] -sum p log2 p over the k, with the model's own p.
+    renormalised_bits: [B, T] the entropy of p divided by its sum.
+    mass: [B, T] sum of p over the k, in [0, 1].
   """
 
   entropy_bits: Array
@@ -35,16 +35,17 @@ class TopK(NamedTuple):
 def top_k(
   hidden: Array, head: Head, k: int = 10, *, mask: Array | None = None
 ) -> TopK:
-  """The two indicators, a chunk of tokens at a time.
+  """Computes entropy and mass of the top k, a chunk of tokens at a time.
 
-  The paper's text leaves open whether its entropy is renormalised: both are
-  here.
+  The paper's text leaves open whether its entropy is renormalised, so both
+  entropies are given.
 
   Args:
     hidden: [B, T, D] states that predict the tokens.
     head: the model's head.
-    k: the paper's is 10.
-    mask: [B, T] bool, the tokens that count; others get 0. None for all.
+    k: number of successors; the paper has 10.
+    mask: [B, T] bool, True on the tokens that count; others get 0. None counts
+      all.
   """
 
   def chunk(h):
@@ -66,19 +67,19 @@ def top_k(
 def reversal(
   values: ArrayLike, *, falls: bool, patience: int = 3
 ) -> int | None:
-  """Where a series stops going on and turns: the early warning.
+  """Finds where a series turns: an early warning.
 
-  Our rule, the paper has none: the first extreme that `patience` later values
-  in a row don't reach again.
+  The paper has no rule for it. Ours is: the first extreme that the next
+  `patience` values don't reach again.
 
   Args:
     values: an indicator at successive evaluations.
-    falls: True for one that declines as training goes well (the turn is its
-      least), False for one that rises.
-    patience: values.
+    falls: True for an indicator that declines as training goes well, whose turn
+      is a minimum; False for one that rises.
+    patience: number of later values.
 
   Returns:
-    The index of the extreme, None where the series hasn't turned.
+    The index of the extreme; None if the series hasn't turned.
   """
   series = np.asarray(values, np.float64) * (-1 if falls else 1)
   best = 0

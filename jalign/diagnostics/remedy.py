@@ -1,8 +1,8 @@
-"""A step in which neither response of a pair moves the wrong way.
+"""A training step in which neither response of a pair moves the wrong way.
 
 Yuan et al. 2024, arXiv:2410.13828, propose to normalise the two gradients of a
-pair. The published form of it isn't established: this is our reading, with the
-loss's own pulls.
+pair. The published form isn't established: this is our reading, with the loss's
+own pulls.
 """
 
 import jax
@@ -17,17 +17,18 @@ from jalign.types import Model
 def normalised(objective: Objective, model: Model) -> Objective:
   """The objective with each response's gradient divided by its norm.
 
-  A pair pulls along d_w g_w / |g_w| - d_l g_l / |g_l|, with d_w and d_l the
-  loss's, so that to first order, by itself, it raises y_w by d_w |g_w| -
-  d_l cos |g_w|: never lowers it where d_w = d_l (see `normalised_pulls`).
-  Values and metrics are the objective's own; only its gradient changes. One
-  more backward pass, response by response, finds the norms. The other pairs of
-  a batch still interfere, and the step's size is another: gradients of long
-  responses are large, and count here as much as any.
+  A pair pulls along d_w g_w / |g_w| - d_l g_l / |g_l|, where d_w and d_l are
+  the loss's. To first order, the pair by itself changes log pi(y_w) by
+  d_w |g_w| - d_l cos |g_w|, which is never negative if d_w = d_l (see
+  `normalised_pulls`). Values and metrics are those of the given objective; only
+  the gradient differs. The norms cost one more backward pass, response by
+  response. The other pairs of a batch still interfere. The step's size differs,
+  too: long responses have large gradients, but count no more than short ones
+  here.
 
   Args:
-    objective: of a loss on pairs.
-    model: of its policy.
+    objective: objective of a loss on pairs.
+    model: functions of its policy.
   """
 
   def sums(params, data, ref_params=None, counts=None):

@@ -1,4 +1,4 @@
-"""What is logged of a set of pairs: a few named numbers of arrays by pair.
+"""Summaries of per-pair arrays as the few named numbers that are logged.
 
 Names and units are rows of `jalign.glossary`.
 """
@@ -23,22 +23,23 @@ from jalign.diagnostics.policy import TopK
 from jalign.evaluation.likelihood import PairScores
 
 Panel = dict[str, float]
-SURE = 1 - 1e-3  # agreement that a label without ties stands for (Chen et al.)
+SURE = 1 - 1e-3  # agreement of a label without ties, as in Chen et al.
 QUANTILES = (10, 50, 90)
 
 
 def entanglement_panel(
   products: Products, forecasts: Mapping[str, Forecast] | None = None
 ) -> Panel:
-  """Means over pairs, by group of parameters.
+  """Means over pairs, for each group of parameters.
 
   Args:
     products: of P pairs.
-    forecasts: of each group; None where the loss's pulls aren't known.
+    forecasts: name of a group -> forecast; None if the loss's pulls aren't
+      known.
 
   Returns:
-    GROUP/cosine, /chosen_norm, /rejected_norm (of gradients of nats) and, of
-    a forecast, /cosine_threshold and the share of each case.
+    GROUP/cosine, /chosen_norm, /rejected_norm (norms of gradients of nats) and,
+    with forecasts, /cosine_threshold and the share of each case.
   """
   panel = {}
   for name in products.inner:
@@ -61,17 +62,17 @@ def shares(case: ArrayLike) -> Panel:
 def realised_panel(
   chosen: ArrayLike, rejected: ArrayLike, expected: ArrayLike | None = None
 ) -> Panel:
-  """What a step really did.
+  """Summary of what a real step did to pairs.
 
   Args:
-    chosen: [P] change of each chosen log-prob, nats.
-    rejected: [P] of each rejected one.
-    expected: [P] cases that were forecast.
+    chosen: [P] changes of the chosen log-probs, nats.
+    rejected: [P] changes of the rejected log-probs, nats.
+    expected: [P] cases that were forecast; None if none were.
 
   Returns:
     The mean changes, the share of each case and, with `expected`, the share of
-    pairs whose case was forecast. A step on other pairs, or one that Adam
-    shaped, need not do what the forecast of SGD on one pair says.
+    pairs whose case was forecast. A step on other pairs, or a step of Adam,
+    need not do what the forecast of SGD on one pair says.
   """
   case = np.asarray(case_of(jnp.asarray(chosen), jnp.asarray(rejected)))
   panel = {
@@ -86,18 +87,18 @@ def realised_panel(
 def likelihood_panel(
   scores: PairScores, reference: PairScores, beta: float | None = None
 ) -> Panel:
-  """The health of a policy's log-probs on pairs.
+  """Summary of a policy's log-probs on pairs, beside the reference's.
 
   Args:
-    scores: of the policy.
-    reference: of what it started from.
-    beta: that makes rewards of log-ratios, beta log(pi / ref); None leaves out
-      calibration and idealised accuracy.
+    scores: the policy's.
+    reference: the reference's, on the same pairs.
+    beta: factor that turns log-ratios into rewards, beta log(pi / ref); None
+      leaves out calibration and idealised accuracy.
 
   Returns:
-    Means and quantiles of log-ratios, the share of pairs whose chosen
-    response became less likely (displaced), and of those whose rejected one
-    did too; accuracies; errors of calibration.
+    Means and quantiles of log-ratios; the share of pairs whose chosen response
+    became less likely (displaced), and of pairs both of whose responses did;
+    accuracies; errors of calibration.
   """
   up = scores.chosen - reference.chosen
   down = scores.rejected - reference.rejected
@@ -138,15 +139,15 @@ def likelihood_panel(
 def policy_panel(
   indicators: TopK, token_kl: ArrayLike, mask: ArrayLike
 ) -> Panel:
-  """The indicators of over-optimisation, and the distance gone.
+  """Indicators of over-optimisation, and the distance from the reference.
 
-  Means over the tokens of a response, then over responses, as in Shi et al.
+  Means are over the tokens of a response, then over responses, as in Shi et al.
   2024, arXiv:2410.11677.
 
   Args:
-    indicators: of `top_k`, [B, T].
+    indicators: [B, T] statistics from `top_k`.
     token_kl: [B, T] exact KL to the reference at each token, nats.
-    mask: [B, T] bool, the tokens that count; each row has one.
+    mask: [B, T] bool, True on the tokens that count, at least one per row.
   """
   live = np.asarray(mask)
   count = live.sum(-1)

@@ -1,4 +1,4 @@
-"""Plots and reports: what numbers look like."""
+"""Plots and reports, from pure data to files."""
 
 from jalign.pages.contents import Details, Figure, Samples, Section, Table
 from jalign.pages.cycle import plot_cycle

@@ -1,8 +1,8 @@
-"""What a report can hold, and how its data reads as text.
+"""What a report can hold, and how its data is written as text.
 
-Plain data. `markdown` and `webpage` render it; what both must agree on, how a
-number is written, which columns are numbers and where a long text ends, is
-decided here.
+These are plain data, which `markdown` and `webpage` render. This module decides
+what both must agree on: how a number is written, which columns are numbers, and
+where a long text ends.
 """
 
 import operator
@@ -17,11 +17,11 @@ Path = str | os.PathLike[str]
 
 
 class Table(NamedTuple):
-  """A table. Columns of numbers are set to the right.
+  """A table; columns of numbers are aligned right.
 
   Attributes:
-    header: a name per column, with its unit.
-    rows: a cell per column; floats are shown with four significant digits,
+    header: a name for each column, with its unit.
+    rows: a cell for each column. Floats are shown with four significant digits,
       None and NaN as a dash. Text such as "65.1 ± 2.3 %" or
       "99.7 (99.1 to 100.0) %" counts as a number.
   """
@@ -34,8 +34,8 @@ class Figure(NamedTuple):
   """A picture.
 
   Attributes:
-    path: of the PNG file. From outside the report's folder it is copied in.
-    caption: one sentence, below the picture.
+    path: the PNG file. A file outside the report's folder is copied into it.
+    caption: a sentence below the picture.
   """
 
   path: Path
@@ -43,11 +43,11 @@ class Figure(NamedTuple):
 
 
 class Samples(NamedTuple):
-  """Prompts, each with the responses to it.
+  """Prompts, each with its responses.
 
   Attributes:
-    rows: (prompt, {name of the model: response}).
-    max_chars: longer texts are cut there, and say so.
+    rows: (prompt, {name of the model: response}) for each prompt.
+    max_chars: texts longer than this are cut, with a remark.
   """
 
   rows: Sequence[tuple[str, Mapping[str, str]]]
@@ -55,12 +55,12 @@ class Samples(NamedTuple):
 
 
 class Details(NamedTuple):
-  """What most readers pass over: folded on the web page, below a heading in
-  Markdown.
+  """Content that most readers skip: folded on the web page, and below a heading
+  in Markdown.
 
   Attributes:
-    title: plain text, always seen.
-    content: as of a `Section`, further Details included.
+    title: plain text, which is always shown.
+    content: content as of a `Section`; may include further Details.
   """
 
   title: str
@@ -71,7 +71,7 @@ Content = str | Table | Figure | Samples | Details
 
 
 class Section(NamedTuple):
-  """A heading and what stands below it.
+  """A heading and the content below it.
 
   Attributes:
     title: plain text.
@@ -84,7 +84,11 @@ class Section(NamedTuple):
 
 
 def parts(content: Any, where: str) -> Sequence[Content]:
-  """The content as a sequence, its kinds checked.
+  """The content as a sequence, with the kinds of its parts checked.
+
+  Args:
+    content: a part, or a sequence of parts.
+    where: name of the section, for errors.
 
   Raises:
     UserError: a part is of no kind that can be shown.
@@ -142,7 +146,7 @@ def cells(table: Table, where: str) -> tuple[list[list[str]], list[bool]]:
 
 
 def shortened(text: str, max_chars: int) -> tuple[str, str]:
-  """The text, cut after `max_chars`, and a remark on what was left out."""
+  """(text cut after `max_chars`, remark on what was left out, or "")."""
   more = len(text) - max_chars
   if more <= 0:
     return text, ""

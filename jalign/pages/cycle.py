@@ -1,4 +1,4 @@
-"""A cycle of preferences as a diagram: who beats whom, round and round."""
+"""Draws a cycle of preferences: who beats whom, in a circle."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -17,15 +17,15 @@ from jalign.pages.style import (
   wrapped,
 )
 
-# A diagram's coordinates are inches, so that text fits its box by counting.
+# A diagram's coordinates are inches, so that counting tells what fits a box.
 _LINE = 0.155  # height of a line of 8.5 pt
 _MARGIN = 0.25
-_PAD = 0.1  # of a box, within its size
-_BEND = 0.16  # of an arrow, per length
+_PAD = 0.1  # padding of a box, inside its size
+_BEND = 0.16  # bend of an arrow, as a fraction of its length
 
 
 def _boxes(names: Sequence[str], texts: Mapping[str, str] | None):
-  """The nodes' lines, and one size for all: (names, texts, width, height)."""
+  """(names, texts, width, height): the nodes' lines, and one size for all."""
   columns = 36 if len(names) < 5 else 28
   heads = [wrapped(name, 24, 2) for name in names]
   bodies = [wrapped((texts or {}).get(name, ""), columns, 8) for name in names]
@@ -41,9 +41,10 @@ def _boxes(names: Sequence[str], texts: Mapping[str, str] | None):
 
 
 def _centres(n: int, width: float, height: float) -> np.ndarray:
-  """[n, 2] places on an ellipse, clockwise from the top, with room between.
+  """[n, 2] places on an ellipse, clockwise from the top, with room for arrows.
 
-  Neighbours are a row apart where the circle has them so, else side by side.
+  Neighbours are in different rows if the circle puts them so, else side by
+  side.
   """
   angles = np.pi / 2 - 2 * np.pi * np.arange(n) / n
   circle = np.stack([np.cos(angles), np.sin(angles)], 1)
@@ -55,13 +56,13 @@ def _centres(n: int, width: float, height: float) -> np.ndarray:
 
 
 def _label_place(start, end, bend, size):
-  """Midway on the arrow's visible part, and the unit normal there.
+  """(middle of the arrow's visible part, unit normal at that point).
 
   Args:
     start: [2] centre of the box that the arrow leaves.
-    end: [2] centre of the box that it points at.
-    bend: of the arrow, as `arc3` has it.
-    size: [2] of the boxes.
+    end: [2] centre of the box that the arrow points at.
+    bend: bend of the arrow, as `arc3` takes it.
+    size: [2] size of the boxes.
   """
   over = end - start
   normal = np.array([over[1], -over[0]])
@@ -76,7 +77,7 @@ def _label_place(start, end, bend, size):
 
 
 def _draw_node(axes, centre, head, body, size):
-  """A box with a name and below it perhaps a text; returns the box."""
+  """Draws and returns a box with a name and, below the name, a text if any."""
   width, height = size
   box = FancyBboxPatch(
     centre - (width / 2 - _PAD, height / 2 - _PAD),
@@ -102,7 +103,7 @@ def _draw_node(axes, centre, head, body, size):
 
 
 def _draw_arrow(axes, label, winner, loser, *, bend, colour):
-  """An arrow from box to box, its label on the outer side."""
+  """Draws an arrow between two boxes, with its label on the outer side."""
   size = np.array([winner.get_width(), winner.get_height()])
   start, end = (
     np.array([box.get_x(), box.get_y()]) + size / 2 for box in (winner, loser)
@@ -146,26 +147,28 @@ def plot_cycle(
   texts: Mapping[str, str] | None = None,
   title: str = "",
 ) -> pathlib.Path:
-  """A cycle of preferences: arrows from each winner to the loser.
+  """Draws a cycle of preferences, with arrows from each winner to the loser.
 
-  An arrow against the cycle's direction, a rate below 1/2, has another colour,
-  so that what is no cycle does not look like one.
+  An arrow against the cycle's direction (a rate below 1/2) has another colour,
+  so that a cycle that isn't one does not look like one.
 
   Args:
-    names: three to six, in the order of the cycle.
-    win_rates: fraction of names[i] beating names[i + 1], the last the first.
-    path: of the PNG file.
-    half_widths: of the rates' intervals, fractions; None shows none.
+    names: three to six names, in the order of the cycle.
+    win_rates: fractions of names[i] beating names[i + 1], and of the last name
+      beating the first.
+    path: the PNG file.
+    half_widths: half-widths of the rates' intervals, fractions; None shows
+      none.
     texts: name -> an example; wrapped, and cut after eight lines.
-    title: above the diagram.
+    title: title above the diagram.
 
   Raises:
-    UserError: too few or too many names, or rates that don't fit them.
+    UserError: there are too few or too many names, or the rates don't fit them.
   """
   n, rates = len(names), np.asarray(win_rates, np.float64)
   if not 3 <= n <= 6 or len(set(names)) != n:
     raise UserError(
-      f"{n} names of a cycle.",
+      f"the names {list(names)} can't form a cycle.",
       where=str(path),
       remedy="Give three to six different names.",
     )
@@ -173,11 +176,11 @@ def plot_cycle(
     raise UserError(
       f"win rates {rates.tolist()} for a cycle of {n}.",
       where=str(path),
-      remedy="Give one fraction in [0, 1] a name: it against the next.",
+      remedy="Give a fraction in [0, 1] for each name against the next.",
     )
   heads, bodies, width, height = _boxes(names, texts)
   centres = _centres(n, width, height)
-  below = max(height / 2, 0.7)  # the lowest arrow's label hangs so far
+  below = max(height / 2, 0.7)  # the lowest arrow's label hangs this low
   low = centres.min(0) - (width / 2 + _MARGIN, below + _MARGIN + 0.3)
   high = centres.max(0) + (width / 2 + _MARGIN, height / 2 + 0.1)
   size = high - low

@@ -1,7 +1,7 @@
-"""One page on what a loss did to a policy while it trained, runs overlaid.
+"""A page of panels on what a loss did to a policy in training, runs overlaid.
 
-A panel appears where its quantity was measured. A run has one colour on all of
-them; chosen and rejected responses differ by line style.
+A panel appears if its quantity was measured. A run has the same colour in all
+panels; chosen and rejected responses differ by line style.
 """
 
 import pathlib
@@ -28,9 +28,9 @@ def plot_dynamics(runs: Runs, path: Path, *, title: str = "") -> pathlib.Path:
   """Draws the page.
 
   Args:
-    runs: name -> what it left; up to 28.
-    path: of the file: .png, .pdf or .svg.
-    title: above the panels.
+    runs: name -> what the run left; up to 28 runs.
+    path: the file: .png, .pdf or .svg.
+    title: title above the panels.
 
   Raises:
     UserError: nothing was measured.

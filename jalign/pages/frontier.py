@@ -1,4 +1,4 @@
-"""The frontier of reward against KL, its labels placed by what is free."""
+"""Plots the frontier of reward against KL, with labels where there is room."""
 
 import pathlib
 from collections.abc import Mapping
@@ -22,14 +22,14 @@ from jalign.pages.style import (
 
 
 class FrontierPoint(NamedTuple):
-  """Where a policy ends: how far it went, and what it got for that.
+  """Where a policy ends: its distance from the reference, and its value.
 
   Attributes:
-    kl: distance from the reference, usually in nats a response.
-    kl_error: half-width of the interval of `kl`; None or NaN for none.
+    kl: distance from the reference, usually in nats per response.
+    kl_error: half-width of the interval of `kl`; None or NaN for no interval.
     value: reward or win rate.
-    low: lower end of the interval of `value`; NaN for none.
-    high: its upper end.
+    low: lower end of the interval of `value`; NaN for no interval.
+    high: upper end of the interval of `value`.
   """
 
   kl: float
@@ -40,7 +40,7 @@ class FrontierPoint(NamedTuple):
 
 
 def _along(points: np.ndarray, count: int) -> np.ndarray:
-  """[count, 2] evenly spaced in index over the polyline [N, 2]; no NaN."""
+  """[count, 2] points evenly spaced by index on a polyline [N, 2]; no NaN."""
   points = points[np.isfinite(points).all(1)]
   if not len(points):
     return points
@@ -50,12 +50,12 @@ def _along(points: np.ndarray, count: int) -> np.ndarray:
 
 
 def _place_labels(axes, points: Mapping[str, FrontierPoint], ink, looks):
-  """Writes each name near its point, off the ink and off the other names.
+  """Writes each name near its point, apart from the ink and from other names.
 
   Args:
-    axes: with everything drawn and its limits final.
-    points: name -> where the label belongs.
-    ink: [N, 2] data coordinates of what a label should not cover.
+    axes: axes with everything drawn, and with final limits.
+    points: name -> point that the label belongs to.
+    ink: [N, 2] data coordinates that labels should not cover.
     looks: name -> (colour, line style).
   """
   figure = axes.figure
@@ -131,20 +131,20 @@ def plot_frontier(
   references: Mapping[str, float] | None = None,
   looks: Looks | None = None,
 ) -> pathlib.Path:
-  """What each policy got against how far it went from the reference.
+  """Plots what each policy gained against its distance from the reference.
 
   Args:
-    points: name -> `FrontierPoint`, or a tuple in its order.
-    path: of the file: .png, .pdf or .svg.
+    points: name -> `FrontierPoint`, or a tuple of its fields in order.
+    path: the file: .png, .pdf or .svg.
     xlabel: what the distance is, with its unit.
     ylabel: what the value is, with its unit, and what the intervals are.
-    title: above the plot.
+    title: title above the plot.
     curves: name -> (distances [N], values [N]) in order, such as a policy's
-      path during training. A point's name gives a curve that point's colour,
-      an open circle where it ends and a dotted line from there to the point;
-      other curves are named where they end.
-    references: label -> a value to mark by a dashed line: a ceiling.
-    looks: from `run_colours`; by default of the points, then the curves.
+      path during training. A curve with a point's name gets the point's colour,
+      an open circle at its end and a dotted line from there to the point; other
+      curves are named at their ends.
+    references: label -> a value to mark by a dashed line, such as a ceiling.
+    looks: from `run_colours`; by default for the points, then the curves.
 
   Raises:
     UserError: there are no points, or a curve's arrays differ in length.
@@ -164,7 +164,7 @@ def plot_frontier(
       axes.plot(x, y, color=colour, linestyle=dashes, alpha=0.45, linewidth=1.4)
       ink.append(_along(np.stack([x, y], 1), 60))
       if name in points and len(ink[-1]):
-        # Other samples measured the path: what joins its end to the point.
+        # The path was measured on other samples; a line joins it to the point.
         end, point = ink[-1][-1], places[name]
         gap = np.array([end, (point.kl, point.value)])
         axes.plot(*gap.T, ":", color=colour, alpha=0.6, linewidth=1)

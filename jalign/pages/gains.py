@@ -1,4 +1,4 @@
-"""Panels of what samples gained: rewards, and gain against distance."""
+"""Panels on samples: their rewards, and their gain against distance."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ from jalign.pages.traces import Drawing, Dynamics, Panel, Runs, explain
 
 
 def rewards(key: str) -> Drawing:
-  """Mean reward of samples; of one run with a standard deviation each way."""
+  """Mean reward of samples; for one run, a band of one standard deviation."""
 
   def draw(axes, runs: Runs, looks) -> bool:
     drawn = False
@@ -40,7 +40,7 @@ _PREFERENCES = {
 
 
 def _styled(lines: Mapping[str, tuple[str, str]], ylabel: str, scale: float):
-  """Several metrics of a run on one pair of axes, by line style."""
+  """Draws several metrics of a run on the same axes, by line style."""
 
   def draw(axes, runs: Runs, looks) -> bool:
     drawn = {}
@@ -63,7 +63,7 @@ preferences: Drawing = _styled(_PREFERENCES, "%", 100)
 
 
 def _gain(run: Dynamics):
-  """(label, KLs, gains) of a run's held-out samples, None without."""
+  """(label, KLs, gains) of a run's held-out samples; None without samples."""
   kl = run.curve("samples/kl_k1_nats")
   own = {k for row in run.rows for k in row if k.startswith("measures/")}
   rewards = sorted(k for k in own if "reward" in k)
@@ -79,10 +79,10 @@ def _gain(run: Dynamics):
 
 
 def gains(runs: Runs) -> list[Panel]:
-  """A panel of gain against distance for each start and kind of gain.
+  """A panel of gain against distance for each start and each kind of gain.
 
-  KL and win rates are over the policy that a run started from: runs from
-  others don't share an axis.
+  KL and win rates are relative to the policy that a run started from, so runs
+  from different starts don't share an axis.
   """
   groups: dict[tuple[str, str], list[str]] = {}
   for name, run in runs.items():
@@ -101,7 +101,7 @@ def gains(runs: Runs) -> list[Panel]:
 
 
 def _path(names: Sequence[str], label: str) -> Drawing:
-  """What samples gained against how far the policy went, to a last point."""
+  """Draws the samples' gain against the policy's distance, to a last point."""
 
   def draw(axes, runs: Runs, looks) -> bool:
     for name in names:

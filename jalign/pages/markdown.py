@@ -1,7 +1,7 @@
-"""A report's contents as GitHub-flavoured Markdown.
+"""Writes a report's contents as GitHub-flavoured Markdown.
 
-Whatever comes from data, a table's cell or a model's response, is escaped and
-shows as it is; only a text of the report's own is Markdown.
+Whatever comes from data, such as a table's cell or a model's response, is
+escaped and shows as it is; only the report's own texts are Markdown.
 """
 
 import pathlib
@@ -27,16 +27,16 @@ from jalign.pages.contents import (
 def escaped(text: str) -> str:
   """Text that Markdown shows as it is, on one line: in a cell, a list, a title.
 
-  Every text that comes from data goes through here: names of columns, files
-  and runs, captions, responses.
+  All text that comes from data must be escaped: names of columns, files and
+  runs, captions, responses.
   """
   text = re.sub(r"([\\`*_\[\]<>|~$&#])", r"\\\1", " ".join(text.split()))
-  # A list's number needs a space after its dot: 74.2 is none.
+  # A list's number needs a space after its dot, so that 74.2 is no list.
   return re.sub(r"^(\d+)([.)])(?=\s|$)|^([-+=])", r"\1\\\2\3", text)
 
 
 def _quoted(text: str, max_chars: int) -> str:
-  """Text as a block quote that keeps its lines and indents."""
+  """Text as a block quote, with its lines and indents kept."""
   text, remark = shortened(text, max_chars)
   lines = []
   for line in text.strip("\n").splitlines() or [""]:
@@ -129,11 +129,11 @@ def markdown_page(
   Args:
     title: plain text.
     summary: Markdown below the title.
-    sections: in order.
-    folder: where the page will be; pictures are linked from there.
+    sections: sections, in order.
+    folder: folder of the page, to which links of pictures are relative.
 
   Raises:
-    UserError: as `write_report`.
+    UserError: as in `write_report`.
   """
   blocks = [f"# {escaped(title)}", summary.strip()]
   for section in sections:

@@ -1,4 +1,4 @@
-"""The panels of the page on what a loss did to a policy while it trained."""
+"""Panels of the page on what a loss did to a policy in training."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,14 +12,14 @@ from jalign.pages.traces import Drawing, Dynamics, Panel, Runs, explain
 SIDES: tuple[tuple[str, Any], ...] = (("chosen", "-"), ("rejected", "--"))
 CASES = ("ideal", "both_up", "both_down", "reversed")
 _CASE_COLOURS = ("#009E73", "#56B4E9", "#E69F00", "#D55E00")
-# Where cosines and cases come from: a probe, or else the training steps.
+# Where cosines and forecast cases come from: a probe, or else training steps.
 _PARTS = ("entanglement/all/", "train/last_layer_")
 # Where log-ratios come from: held-out pairs, or else training batches.
 MEASURED, TRAINED = ("likelihood/{}", "eval/{}"), ("train/{}",)
 
 
 def _log_ratios(sources: Sequence[str]) -> Drawing:
-  """Chosen and rejected log pi / ref, with the middle 80 % of one run."""
+  """Chosen and rejected log pi / ref; for one run, also their middle 80 %."""
 
   def draw(axes, runs: Runs, looks) -> bool:
     drawn = False
@@ -51,7 +51,7 @@ def _curves(run: Dynamics, sources: Sequence[str], name: str):
 
 
 def _cosines(axes, runs: Runs, looks) -> bool:
-  """Cosine of the two gradients, and below what it has to stay."""
+  """Cosine of the two gradients, and the threshold that it must stay below."""
   drawn = False
   for name, run in runs.items():
     for part in _PARTS:
@@ -68,9 +68,9 @@ def _cosines(axes, runs: Runs, looks) -> bool:
 
 
 def _cases(axes, runs: Runs, looks) -> bool:
-  """Shares of the forecast cases of one run; of several, the ideal's."""
+  """Shares of a single run's forecast cases; of several runs, the ideal's."""
   keys = lambda case: [f"{part}{case}_share" for part in _PARTS]
-  axes.set_ylim(-3, 103)  # lines at the ends are seen whole
+  axes.set_ylim(-3, 103)  # so that lines at 0 and 100 are fully visible
   axes.set_ylabel("% of pairs")
   if len(runs) > 1:
     axes.set_ylabel("% of pairs forecast as ideal")
@@ -98,7 +98,7 @@ def _cases(axes, runs: Runs, looks) -> bool:
 
 
 def _changes(axes, runs: Runs, looks) -> bool:
-  """What single steps did to both log-probs."""
+  """Changes of both log-probs in single steps."""
   drawn = False
   for name, run in runs.items():
     for side, style in SIDES:
@@ -141,7 +141,7 @@ _ACCURACIES = (
 
 
 def _accuracies(axes, runs: Runs, looks) -> bool:
-  """Rankings by the policy, by its implicit reward, and at the optimum."""
+  """Accuracies of the policy, of its implicit reward, and of the optimum."""
   drawn = {}
   for name, run in runs.items():
     for keys, style, label in _ACCURACIES:
@@ -179,7 +179,7 @@ def _calibration(axes, runs: Runs, looks) -> bool:
 
 
 def panels(runs: Runs, looks: Looks) -> list[Panel]:
-  """Those that have something to show."""
+  """The panels that have something to show."""
   several = len(runs) > 1
   candidates = [
     Panel("Log-probs of held-out pairs", _log_ratios(MEASURED)),

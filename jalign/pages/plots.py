@@ -1,7 +1,7 @@
-"""Plots for reports: pure data in, a file out, no display needed.
+"""Plots for reports: pure data in, a file out; no display is needed.
 
-Curves, small multiples, a matrix of win rates, bars. A plot makes its folder
-and returns its path.
+There are curves, small multiples, matrices of win rates, and bars. A plotting
+function makes the file's folder and returns the file's path.
 """
 
 import pathlib
@@ -29,11 +29,11 @@ from jalign.pages.style import (
 )
 
 Series = Mapping[str, tuple[ArrayLike, ArrayLike]]  # name -> (steps, values)
-_LABELS = 14  # that fit beside the curves of one plot
+_LABELS = 14  # labels that fit beside the curves of one plot
 
 
 def checked_curve(name: str, curve: tuple[ArrayLike, ArrayLike]):
-  """([N], [N]) float64 from a curve; UserError where their shapes differ."""
+  """A curve as ([N], [N]) float64; raises UserError if its shapes differ."""
   steps, values = (np.asarray(x, np.float64) for x in curve)
   if steps.shape != values.shape or steps.ndim != 1:
     raise UserError(
@@ -44,7 +44,7 @@ def checked_curve(name: str, curve: tuple[ArrayLike, ArrayLike]):
 
 
 def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
-  """Centred, one-sided at the ends; a NaN stays, and counts for no other."""
+  """A centred mean, one-sided at the ends; NaN stays, and counts in no mean."""
   means = np.full(values.size, np.nan)
   for i in np.flatnonzero(np.isfinite(values)).tolist():
     start = max(i - window // 2, 0)
@@ -53,7 +53,7 @@ def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
 
 
 def _draw(axes, series: Series, looks, window: int) -> dict[str, float]:
-  """Curves on one pair of axes; name -> where each ends."""
+  """Draws curves on one pair of axes; returns name -> value at its end."""
   ends = {}
   for name, curve in series.items():
     steps, values = checked_curve(name, curve)
@@ -82,17 +82,17 @@ def plot_curves(
   looks: Looks | None = None,
   window: int = 1,
 ) -> pathlib.Path:
-  """Several curves on one pair of axes, each named where it ends, or below.
+  """Plots several curves on one pair of axes, named at their ends, or below.
 
   Args:
     series: name -> (steps [N], values [N]); NaN leaves a gap.
-    path: of the file: .png, .pdf or .svg.
+    path: the file: .png, .pdf or .svg.
     xlabel: what is on the x axis, with its unit.
     ylabel: what is on the y axis, with its unit.
-    title: above the plot.
-    looks: from `run_colours`; by default of this plot's names.
-    window: points of a running mean, drawn over the faint raw curve where
-      that has at least four times as many.
+    title: title above the plot.
+    looks: from `run_colours`; by default for this plot's names.
+    window: number of points of a running mean, which is drawn over the faint
+      raw curve if that has at least four times as many points.
 
   Raises:
     UserError: a curve's steps and values differ in number.
@@ -120,19 +120,20 @@ def plot_panels(
   groups: Mapping[str, str] | None = None,
   window: int = 1,
 ) -> pathlib.Path:
-  """Small multiples: one panel a quantity, the same runs in each.
+  """Plots small multiples: one panel per quantity, with the same runs in each.
 
   Args:
-    panels: the quantity with its unit -> its curves, as in `plot_curves`.
-    path: of the file: .png, .pdf or .svg.
+    panels: quantity with its unit -> curves, as in `plot_curves`.
+    path: the file: .png, .pdf or .svg.
     xlabel: what is on every x axis, with its unit.
-    title: above the panels.
-    looks: from `run_colours`; by default of these runs.
-    groups: run -> its name in the legend, where several share one.
-    window: points of a running mean.
+    title: title above the panels.
+    looks: from `run_colours`; by default for these runs.
+    groups: run -> its name in the legend, which several runs may share.
+    window: number of points of a running mean.
 
   Raises:
-    UserError: no panels; a curve's steps and values differ in number.
+    UserError: there are no panels, or a curve's steps and values differ in
+      number.
   """
   if not panels:
     raise UserError("there is nothing to plot.", where=str(path))
@@ -168,20 +169,20 @@ def plot_metrics(
   groups: Mapping[str, str] | None = None,
   window: int = 1,
 ) -> pathlib.Path:
-  """A panel for each metric of one run, or of several.
+  """Plots a panel for each metric of one run, or of several.
 
   Args:
     rows: from `jalign.training.metrics.read_jsonl`, or run -> such rows. Rows
-      without a key are passed over.
-    keys: metrics, or metric -> its panel's title with the unit.
-    path: of the file: .png, .pdf or .svg.
-    title: above the panels.
+      without a metric are left out of its panel.
+    keys: metrics, or metric -> title of its panel, with the unit.
+    path: the file: .png, .pdf or .svg.
+    title: title above the panels.
     looks: from `run_colours`.
     groups: as in `plot_panels`.
-    window: points of a running mean.
+    window: number of points of a running mean.
 
   Raises:
-    UserError: no run has one of the keys.
+    UserError: one of the metrics is in no run.
   """
   runs = rows if isinstance(rows, Mapping) else {"run": rows}
   titles = keys if isinstance(keys, Mapping) else {key: key for key in keys}
@@ -198,7 +199,7 @@ def plot_metrics(
       raise UserError(
         f"no row has the metric {key!r}.",
         where=str(path),
-        remedy=f"There are: {', '.join(known)}.",
+        remedy=f"The rows have: {', '.join(known)}.",
       )
     panels[quantity] = {
       run: tuple(zip(*points)) for run, points in series.items() if points
@@ -215,17 +216,17 @@ def plot_win_matrix(
   title: str = "Row beats column",
   separators: Sequence[int] = (),
 ) -> pathlib.Path:
-  """Win rates in per cent with 95 % intervals, one cell a pair.
+  """Plots win rates in per cent with 95 % intervals, one cell per pair.
 
   Args:
     matrix: from `win_matrix` or `head_to_head`.
-    path: of the file: .png, .pdf or .svg.
-    title: above the plot.
-    separators: places in `matrix.names` before which a new group begins: 5
-      where five policies come first and fixed responses after them.
+    path: the file: .png, .pdf or .svg.
+    title: title above the plot.
+    separators: indices in `matrix.names` at which a new group begins: 5, if
+      fixed responses follow five policies.
 
   Raises:
-    UserError: a separator with no contestant on one of its sides.
+    UserError: a separator has no contestant on one of its sides.
   """
   n = len(matrix.names)
   for place in separators:
@@ -233,7 +234,7 @@ def plot_win_matrix(
       raise UserError(
         f"a separator at {place}.",
         where=str(path),
-        remedy=f"Between {n} contestants they go from 1 to {n - 1}.",
+        remedy=f"For {n} contestants, separators are 1 to {n - 1}.",
       )
   rates = 100 * np.array(matrix.win_rate)
   low = 100 * np.array(matrix.low)
@@ -253,7 +254,7 @@ def plot_win_matrix(
       axes.text(j, i + 0.06, f"{rate:.1f}", va="bottom", **style)
       span = f"{low[i, j]:.0f} to {100 - low[j, i]:.0f}"
       axes.text(j, i + 0.1, span, va="top", fontsize=6.5, **style)
-    # White rules keep neighbours apart; a dark one, groups.
+    # White rules separate neighbours; dark rules separate groups.
     for place in range(1, n):
       group = place in separators
       rule: Any = {"color": "#333333" if group else "w", "linewidth": 1 + group}
@@ -279,14 +280,15 @@ def plot_bars_with_intervals(
   number: str = ".1f",
   looks: Looks | None = None,
 ) -> pathlib.Path:
-  """Horizontal bars, first on top, with an interval and the number.
+  """Plots horizontal bars, first on top, with an interval and the number.
 
   Args:
     values: name -> (value, low, high), in the unit of `xlabel`.
-    path: of the file: .png, .pdf or .svg.
+    path: the file: .png, .pdf or .svg.
     xlabel: what the bars measure, with its unit, and what the intervals are.
-    title: above the plot.
-    reference: a value to mark by a dashed line, 50 for a win rate in per cent.
+    title: title above the plot.
+    reference: a value to mark by a dashed line, such as 50 for a win rate in
+      per cent.
     number: format of the values written beside the bars.
     looks: from `run_colours`; by default all bars have one colour.
   """

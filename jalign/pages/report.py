@@ -1,7 +1,7 @@
-"""A report as a folder: `report.md`, `report.html` and plots, from pure data.
+"""Writes a report as a folder: `report.md`, `report.html` and plots.
 
-The Markdown page is for a repository's web view and for diffs, and links its
-plots. The web page is one file with everything in it, to be sent or opened.
+The Markdown page is for a repository's web view and for diffs; it links to the
+plots. The web page is a single file with everything in it, to send or to open.
 """
 
 import pathlib
@@ -37,9 +37,9 @@ def write_report(
   """Writes `report.md` and `report.html`; plots belong in `plots/`.
 
   Args:
-    folder: of the report, made where missing; old pages are replaced.
-    title: of the page, plain text.
-    sections: in order.
+    folder: the report's folder, made if missing; old pages are replaced.
+    title: title of the page, plain text.
+    sections: sections, in order.
     summary: Markdown below the title: what was found.
 
   Returns:
@@ -47,7 +47,7 @@ def write_report(
 
   Raises:
     UserError: a picture is missing or no PNG file, a row does not fit its
-      header, or a content is of no known kind. No page is written then.
+      header, or a content is of no known kind. Then no page is written.
   """
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,9 @@
-"""The one look of a report's plots.
+"""The common style of a report's plots.
 
-The Okabe-Ito palette, which the colour-blind can tell apart (dashes join in
-after seven curves), labels beside the data, a light grid. A run keeps its
-colour over a report's plots where they all get one `run_colours`.
+It has the Okabe-Ito palette, which colour-blind readers can tell apart (dashes
+distinguish more than seven curves), labels beside the data, and a light grid. A
+run keeps its colour over a report's plots if all of them get the same
+`run_colours`.
 """
 
 import io
@@ -47,32 +48,32 @@ STYLE: dict[Any, Any] = {
 
 
 def look(index: int) -> tuple[str, str]:
-  """The colour and the line style of a page's index-th run, from 0 on."""
+  """(colour, line style) of the run with an index, from 0, on a page."""
   n = len(PALETTE)
   return PALETTE[index % n], DASHES[index // n % len(DASHES)]
 
 
 def run_colours(names: Sequence[str]) -> Looks:
-  """A colour and a dash pattern for each run, by its place in the list.
+  """A colour and a line style for each run, by its place in the list.
 
   Args:
-    names: of all the runs of a report; repeats keep the first place.
+    names: all runs of a report; a repeated name keeps its first place.
 
   Returns:
-    name -> (colour, line style); distinct for up to 28 names.
+    name -> (colour, line style); different for up to 28 names.
   """
   return {name: look(i) for i, name in enumerate(dict.fromkeys(names))}
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:
-  """An empty figure, in inches, with its title at the left."""
+  """An empty figure, its size in inches, with its title at the left."""
   figure = Figure(figsize=(width, height), layout="constrained")
   if title:
     figure.suptitle(title, x=0.01, ha="left")
   return figure
 
 
-# What a file says of itself beside the picture: no time, and no version.
+# Metadata of files, beside the picture: neither time nor version.
 _METADATA: dict[str, dict[str, Any]] = {
   "png": {"Software": None},
   "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
@@ -82,12 +83,12 @@ FORMATS = tuple(_METADATA)
 
 
 def save_figure(figure: Figure, path: Path) -> pathlib.Path:
-  """Writes the file whole, and its folder where missing.
+  """Writes the file whole, and makes its folder if missing.
 
-  The same figure gives the same bytes.
+  Equal figures give equal bytes.
 
   Raises:
-    UserError: its name ends in none of `FORMATS`.
+    UserError: the file's name ends in none of `FORMATS`.
   """
   path, data = pathlib.Path(path), io.BytesIO()
   kind = path.suffix.removeprefix(".")
@@ -104,10 +105,10 @@ def save_figure(figure: Figure, path: Path) -> pathlib.Path:
 
 
 def legend_below(figure: Figure, lines: Looks) -> None:
-  """A legend under all axes; the figure grows by as many rows as it needs.
+  """Draws a legend under all axes; the figure grows by the legend's rows.
 
   Args:
-    figure: with a constrained layout.
+    figure: a figure with a constrained layout.
     lines: name -> (colour, line style).
   """
   room = figure.get_figwidth() - 0.3
@@ -132,19 +133,26 @@ def legend_below(figure: Figure, lines: Looks) -> None:
 
 
 def wrapped(text: str, width: int, lines: int | None = None) -> str:
-  """Text on lines of at most `width` characters; a rest is cut with "…"."""
+  """Text on lines of at most `width` characters; "…" marks what is cut."""
   return "\n".join(
     textwrap.wrap(text, width, max_lines=lines, placeholder=" …")
   )
 
 
 def label_ends(axes, ends: Mapping[str, float], looks, gap: float = 0.065):
-  """Writes each curve's name right of the axes, near where it ends."""
+  """Writes each curve's name right of the axes, near the curve's end.
+
+  Args:
+    axes: axes with final limits.
+    ends: name -> value at the curve's end.
+    looks: name -> (colour, line style).
+    gap: least distance of two names, as a fraction of the axes' height.
+  """
   low, high = axes.get_ylim()
   names = sorted(ends, key=lambda name: ends[name])
   y = np.array([(ends[name] - low) / (high - low) for name in names])
-  # Halfway between pushing up and pushing down keeps every distance; so do
-  # the two bounds.
+  # Halfway between pushing up and pushing down, all distances are kept; so they
+  # are by the two bounds.
   rank = gap * np.arange(y.size)
   up = np.maximum.accumulate(y - rank) + rank
   down = np.minimum.accumulate((y - rank)[::-1])[::-1] + rank

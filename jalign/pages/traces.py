@@ -1,4 +1,4 @@
-"""What a run left of a stage, and what a panel of it is."""
+"""What a run left of a stage, and the panels that show it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,11 +13,11 @@ class Dynamics(NamedTuple):
   """What a run left of one stage.
 
   Attributes:
-    rows: its metrics, from `jalign.training.metrics.read_jsonl`.
-    pairs: arrays of the probe's pairs at the last probe; {} without one.
-    beta: temperature of its implicit rewards; None where it has none.
-    start: mark of the policy that it started from, and was compared with; ""
-      where that isn't known.
+    rows: the stage's metrics, from `jalign.training.metrics.read_jsonl`.
+    pairs: arrays of the probe's pairs at the last probe; {} without a probe.
+    beta: temperature of the stage's implicit rewards; None if it has none.
+    start: mark of the policy that the stage started from, and that it was
+      compared with; "" if it isn't known.
   """
 
   rows: Sequence[Mapping[str, Any]]
@@ -26,7 +26,7 @@ class Dynamics(NamedTuple):
   start: str = ""
 
   def curve(self, *names: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Steps and values of the first of some metrics that was measured."""
+    """(steps, values) of the first of some metrics that was measured."""
     for name in names:
       points = [(row["step"], row[name]) for row in self.rows if name in row]
       if points:
@@ -43,9 +43,9 @@ class Panel(NamedTuple):
   """A panel of the page.
 
   Attributes:
-    title: above it.
-    draw: `(axes, runs, looks) -> whether anything was there to draw`.
-    xlabel: below it; "" where `draw` says it.
+    title: title above the panel.
+    draw: `(axes, runs, looks) -> whether there was anything to draw`.
+    xlabel: label below the panel; "" if `draw` writes it.
   """
 
   title: str
@@ -54,7 +54,7 @@ class Panel(NamedTuple):
 
 
 def explain(axes, styles: Mapping[str, Any]) -> None:
-  """A small legend of line styles, whatever the colour."""
+  """Adds a small legend that explains line styles, whatever their colour."""
   lines = [
     Line2D([], [], color="#444444", linestyle=style)
     for style in styles.values()

@@ -1,9 +1,9 @@
-"""A report's contents as one self-contained web page.
+"""Writes a report's contents as one self-contained web page.
 
-Pictures and style are inside the page; it loads nothing and runs nothing, and
-says so to the browser in its content security policy. The template
-`report.html.jinja` escapes whatever it is given. Only Markdown comes as
-markup, from a renderer that escapes HTML.
+Pictures and style are inside the page. It loads nothing and runs nothing, and
+its content security policy tells the browser so. The template
+`report.html.jinja` escapes all that it is given, except Markdown's markup,
+which comes from a renderer that escapes HTML.
 """
 
 import base64
@@ -27,14 +27,14 @@ from jalign.pages.contents import (
   shortened,
 )
 
-# Texts above this many characters or lines are folded to their beginning.
+# Texts of more characters or lines than this are folded to a preview.
 FOLD_CHARS, FOLD_LINES = 520, 9
 PREVIEW_CHARS = 300
 
 
 @functools.cache
 def _tools():
-  """(template, function from Markdown to markup): their imports are slow."""
+  """(template, function from Markdown to markup); their imports are slow."""
   import jinja2
   import markdown_it
 
@@ -45,7 +45,7 @@ def _tools():
     trim_blocks=True,
     lstrip_blocks=True,
   )
-  # An image in a text would be loaded from elsewhere: that is a Figure's task.
+  # An image in a text would be loaded from elsewhere; a Figure is embedded.
   render = markdown_it.MarkdownIt("commonmark", {"html": False})
   render.enable(["table", "strikethrough"]).disable("image")
   return environment.get_template("report.html.jinja"), render.render
@@ -67,7 +67,7 @@ def _figure(figure: Figure, where: str) -> dict[str, Any]:
   return {
     "kind": "figure",
     "data": base64.b64encode(data).decode("ascii"),
-    # Two thirds of a plot's size at 150 dpi: its letters as large as the text.
+    # Pixels; at two thirds, a plot's letters are as large as the page's text.
     "width": int.from_bytes(data[16:20], "big"),
     "height": int.from_bytes(data[20:24], "big"),
     "caption": figure.caption,
@@ -75,13 +75,13 @@ def _figure(figure: Figure, where: str) -> dict[str, Any]:
 
 
 def _passage(text: str, max_chars: int) -> dict[str, str]:
-  """A prompt or a response: text, a remark if cut, a preview if folded."""
+  """A prompt or a response: text, remark if cut, preview if folded, size."""
   shown, remark = shortened(text, max_chars)
   shown, preview = shown.strip("\n"), ""
   lines = shown.splitlines()
   if len(shown) > FOLD_CHARS or len(lines) > FOLD_LINES:
     start = "\n".join(lines[: FOLD_LINES - 2])[:PREVIEW_CHARS]
-    # Not within a word, where there are words.
+    # Not cut within a word, if the text has words.
     preview = re.sub(r"\s+\S{0,30}$", "", start) or start
   size = f"{len(shown):,}"
   return {"text": shown, "remark": remark, "preview": preview, "size": size}
@@ -99,7 +99,7 @@ def _samples(samples: Samples) -> dict[str, Any]:
 
 
 def _view(content: Content, where: str) -> dict[str, Any]:
-  """What the template needs to show one content."""
+  """The values that the template needs to show a content."""
   if isinstance(content, Table):
     texts, right = cells(content, where)
     head = list(zip(content.header, right))
@@ -133,15 +133,15 @@ def _anchors(titles: Sequence[str]) -> list[str]:
 
 
 def web_page(title: str, summary: str, sections: Sequence[Section]) -> str:
-  """The page as HTML.
+  """The report as a page of HTML.
 
   Args:
     title: plain text.
     summary: Markdown below the title.
-    sections: in order.
+    sections: sections, in order.
 
   Raises:
-    UserError: as `write_report`.
+    UserError: as in `write_report`.
   """
   template, render = _tools()
   import markupsafe

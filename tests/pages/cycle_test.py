@@ -70,7 +70,7 @@ def test_it_is_a_file_and_errors_name_the_cause(tmp_path):
     ["a", "b", "c"], [0.6, 0.7, 0.5], tmp_path / "p" / "c.png", title="$x$"
   )
   assert path.read_bytes().startswith(b"\x89PNG")
-  with pytest.raises(UserError, match="2 names"):
+  with pytest.raises(UserError, match="can't form a cycle"):
     pages.plot_cycle(["a", "b"], [0.5, 0.5], path)
   with pytest.raises(UserError, match="different names"):
     pages.plot_cycle(["a", "b", "a"], [0.5] * 3, path)

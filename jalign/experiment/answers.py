@@ -1,4 +1,4 @@
-"""Responses to prompts of a run as its judge sees them."""
+"""Makes `Answers`, as a run's judge sees responses to the run's prompts."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from jalign.types import Sequences
 
 
 def sampled_answers(samples: SampledTexts, dataset: Dataset) -> Answers:
-  """Samples with their rows; with their tokens, if these were kept."""
+  """Samples with their rows of data, and their tokens if these were kept."""
   rows = dataset.judge_rows(samples.sources)
   return make_answers(samples.prompts, samples.texts, rows, samples.sequences)
 
@@ -25,14 +25,14 @@ def written_answers(
   tokenizer: data.Tokenizer,
   judge: Judge,
 ) -> Answers:
-  """Responses that nobody sampled, as if somebody had.
+  """Responses that were written rather than sampled, in the form of samples.
 
   Args:
-    prompts: one for each text.
+    prompts: the prompt of each text.
     texts: the responses.
-    dataset: that the prompts are of.
-    tokenizer: of the run.
-    judge: who sees them; the tokens are made if it reads them.
+    dataset: the data that the prompts are from.
+    tokenizer: the run's tokenizer.
+    judge: sees the responses; tokens are made if it reads them.
   """
   return make_answers(
     [prompt.text for prompt in prompts],
@@ -47,7 +47,7 @@ def _sequences(
   texts: Sequence[str],
   tokenizer: data.Tokenizer,
 ) -> Sequences:
-  """Prompts and responses with their ends, as rows of tokens."""
+  """Prompts and responses, with the responses' ends, as rows of tokens."""
   encoded = []
   for prompt, text in zip(prompts, texts, strict=True):
     response, _ = response_ids(prompt.written, text, tokenizer)

@@ -1,7 +1,7 @@
-"""A stage put together, from settings to updates: nothing is written or said.
+"""Assembles a stage, from settings to updates; writes and prints nothing.
 
-Runs, the scripts of papers and whoever asks what a stage would need use it
-alike.
+Runs, the scripts of papers, and anyone who asks what a stage would need, use
+it.
 """
 
 import functools
@@ -28,24 +28,25 @@ from jalign.types import Model, Params
 
 
 class Assembly(NamedTuple):
-  """The parts of a stage, which fit together.
+  """The parts of a stage, made for each other.
 
   Attributes:
-    loss: with its hyperparameters.
+    loss: the loss with its hyperparameters.
     model: functions of policy and reference.
-    steps: of the whole stage.
-    learning_rate: of each step; of several updates, the first one's.
-    objective: of the loss.
-    part: what of the policy is trained.
+    steps: number of steps of the whole stage.
+    learning_rate: step -> learning rate; of a step's several updates, the first
+      one's.
+    objective: the objective of the loss.
+    part: which part of the policy is trained.
     frozen: the policy's other parameters.
-    policy: `trained parameters -> the policy's`.
-    reference: parameters of the reference, None where there is none.
-    init: `() -> TrainState` of step 0.
+    policy: `trained parameters -> the policy's parameters`.
+    reference: parameters of the reference; None if there is none.
+    init: `() -> TrainState` at step 0.
     update: `(state, batch, ref_params) -> (state, sums)`.
     finish: ends a step of several updates, see `Stepping`; or None.
     batches: `() -> Loader`.
-    prepare: `(reference's parameters or None, table of its log-probs or None)
-      -> (state, batch) -> loop.Placed`.
+    prepare: `(reference's parameters or None, table of its log-probs or None)`
+      -> `(state, batch) -> loop.Placed`.
   """
 
   loss: BoundLoss
@@ -65,15 +66,15 @@ class Assembly(NamedTuple):
 
 
 def assemble(given: Materials, stage: StageSettings, params: Any) -> Assembly:
-  """Puts a stage together.
+  """Assembles a stage.
 
   Args:
     given: model, mesh, data and judge.
-    stage: settings.
-    params: to start from; also the reference of a loss that has one.
+    stage: the stage's settings.
+    params: parameters to start from; also the reference of a loss that has one.
 
   Raises:
-    UserError: a setting makes no sense; names its key.
+    UserError: a setting makes no sense; the error names its key.
   """
   regime, loss = regime_of(stage), bind(stage)
   model = transformer(given.model_config)
@@ -138,7 +139,7 @@ def assemble(given: Materials, stage: StageSettings, params: Any) -> Assembly:
 def _whole(
   policy: Callable[[Params], Params], trained: Params
 ) -> Callable[[Params], Params]:
-  """Makes a policy of what has the structure that is trained, or leaves it."""
+  """Makes policies of trees with the structure of `trained`; keeps others."""
   form: Any = jax.tree.structure(trained)
 
   def whole(params: Params) -> Params:

@@ -1,4 +1,4 @@
-"""Held-out results of the policies of a run, and their win matrix."""
+"""Evaluates the policies of a run on held-out data, and plays them together."""
 
 import dataclasses
 import functools
@@ -44,7 +44,7 @@ from jalign.training.progress import follow
 
 @dataclasses.dataclass
 class _Judged:
-  """What is kept of a policy to compare others with it."""
+  """What is kept of a judged policy, to compare other policies with it."""
 
   scores: likelihood.PairScores | None
   samples: SampledTexts
@@ -52,11 +52,11 @@ class _Judged:
 
 
 class Contest:
-  """Samples and scores policies, each compared with the one it started from.
+  """Samples and scores policies, each compared with the policy before it.
 
   Args:
     run: what the stages share.
-    settings: of the run.
+    settings: the run's settings.
   """
 
   def __init__(self, run: Run, settings: Settings):
@@ -89,11 +89,15 @@ class Contest:
     """Judges a policy; writes results.json into a stage's folder.
 
     Args:
-      name: of the stage, or "start".
-      params: of the policy.
-      start: policy that it started from; compared with if it was judged.
-      start_params: parameters of that.
-      result: the stage's `StageResult`, None for the start.
+      name: name of the stage, or "start".
+      params: the policy's parameters.
+      start: name of the policy that it started from; the two are compared if
+        that policy was judged.
+      start_params: parameters of that policy.
+      result: the stage's `StageResult`; None for the start.
+
+    Returns:
+      The results: a row of names and values.
     """
     run, main = self._run, self._run.prepared.main
     before = self._judged.get(start)
@@ -145,15 +149,15 @@ class Contest:
   def contestants(
     self, rows: list[dict[str, Any]], params: Any
   ) -> tuple[list[dict[str, Any]], WinMatrix | None, SampledTexts | None]:
-    """Adds best-of-n and the fixed opponents; judges everyone by everyone.
+    """Adds best-of-n and the fixed opponents, and plays all against all.
 
     Args:
-      rows: of the judged policies.
-      params: of the policy that best-of-n is drawn from.
+      rows: rows of the judged policies.
+      params: parameters of the policy that best-of-n draws from.
 
     Returns:
-      (rows of those added, the win matrix or None without an annotator, the
-      samples that best-of-n chose from or None).
+      (rows of the added contestants; the win matrix, or None without an
+      annotator; the samples that best-of-n chose from, or None).
     """
     annotator, settings = self._run.annotator, self._settings
     if annotator is None or not rows:
@@ -188,7 +192,7 @@ class Contest:
   def _best_of(
     self, n: int, params: Any
   ) -> tuple[list[str], Assessed, SampledTexts]:
-    """(texts of the best, what the annotator saw of them, all samples)."""
+    """(texts of the best samples, their assessments, all samples)."""
     annotator, sample = self._run.annotator, self._settings.sample
     assert annotator is not None  # `contestants` saw to it
     many = dataclasses.replace(sample, per_prompt=n * sample.per_prompt)
@@ -202,7 +206,7 @@ class Contest:
     return [drawn.texts[i] for i in best], judged.take(best), drawn
 
   def _assess(self, answers: Answers) -> Assessed | None:
-    """Responses, judged."""
+    """Assesses responses; None without an annotator."""
     annotator = self._run.annotator
     return annotator and assess(annotator, answers)
 
@@ -237,7 +241,7 @@ class Contest:
     )
 
   def _measures(self, texts, samples, assessed) -> dict[str, Any]:
-    """The config's measures, the rewards, and the diversity of the texts."""
+    """Rewards, the config's measures, and the diversity of the texts."""
     ids = samples.prompt_ids
     measured: dict[str, Any] = {}
     if assessed is not None:
@@ -256,14 +260,14 @@ class Contest:
     return in_section("measures", own) | in_section("samples", measured)
 
   def _duel(self, samples, assessed, before: _Judged) -> dict[str, Any]:
-    """Win rate over the policy before, where there is an annotator."""
+    """Win rate over the policy before, if there is an annotator."""
     annotator, ids = self._run.annotator, samples.prompt_ids
     if annotator is None or assessed is None or before.assessed is None:
       return {}
     past = before.samples
     preference = compare(annotator, assessed, before.assessed)
     duel = {"samples/win_rate": _interval(win_rate(preference, ids))}
-    if len(set(samples.tokens - past.tokens)) > 1:  # or there is no effect
+    if len(set(samples.tokens - past.tokens)) > 1:  # else no effect can be seen
       duel["samples/win_rate_length_adjusted"] = _interval(
         length_adjusted(preference, samples.tokens, past.tokens, ids)
       )
@@ -280,7 +284,7 @@ def _described(name: str, result: StageResult | None) -> dict[str, Any]:
 
 
 def _mean(name: str, values: np.ndarray, ids: np.ndarray) -> Mean:
-  """The mean of a measure; one in per cent has a share's interval."""
+  """The mean of a measure; a measure in per cent gets a share's interval."""
   inside = bool(((values >= 0) & (values <= 100)).all())
   if name.endswith("%") and inside:
     return clustered_share(values, ids, scale=100)

@@ -1,4 +1,4 @@
-"""What a stage is made from, and what all stages of a run share."""
+"""What a stage is assembled from, and what all stages of a run share."""
 
 import pathlib
 from collections.abc import Callable, Mapping
@@ -16,16 +16,16 @@ from jalign.models import ModelConfig
 
 
 class Materials(NamedTuple):
-  """What a stage is put together from, beside its settings and its start.
+  """What a stage is assembled from, beside its settings and its start.
 
   Attributes:
-    model_config: of policy and reference.
-    mesh: that everything lies on.
-    dataset: what the stage is trained on.
-    tokenizer: of the data.
-    annotator: judges what an algorithm samples; None where nothing is sampled.
-    seed_of: `purpose -> seed` of a random stream of the stage: "trainable",
-      "data" or "online".
+    model_config: config of policy and reference.
+    mesh: the mesh that everything lies on.
+    dataset: the data that the stage is trained on.
+    tokenizer: the tokenizer of the data.
+    annotator: judges what an algorithm samples; None if there is no judge.
+    seed_of: `purpose -> seed` of a random stream of the stage; purposes are
+      "trainable", "data" and "online".
   """
 
   model_config: ModelConfig
@@ -40,20 +40,20 @@ class Run(NamedTuple):
   """What all stages of a run share.
 
   Attributes:
-    folder: of the run.
+    folder: the run's folder.
     prepared: data and tokenizer.
-    model_config: of policy and reference.
-    mesh: that everything lies on.
-    seed: of the run.
-    annotator: None where the config names none.
-    measures: what else is measured on samples.
+    model_config: config of policy and reference.
+    mesh: the mesh that everything lies on.
+    seed: the run's seed.
+    annotator: the judge; None if the config names none.
+    measures: further measurements of samples.
     opponents: fixed contestants of the win matrix.
     sample: how responses are drawn for evaluation, and their length.
-    should_stop: polled after each step.
+    should_stop: called after each step; True stops the run.
     extra_writers: metric writers beside the run's own.
     needs: stage -> what its parameters come from: see `identity.needed_by`.
-    anyway: whether to go on where something harmless has changed.
-    sharing: with other runs of a sweep.
+    anyway: whether to continue if something harmless has changed.
+    sharing: sharing of stages with other runs of a sweep.
   """
 
   folder: pathlib.Path
@@ -72,7 +72,7 @@ class Run(NamedTuple):
   sharing: Sharing
 
   def materials(self, stage: StageSettings) -> Materials:
-    """What a stage is put together from."""
+    """What a stage is assembled from."""
     return Materials(
       self.model_config,
       self.mesh,

@@ -1,4 +1,4 @@
-"""Held-out metrics while a stage trains, and the best of its states."""
+"""Measures on held-out data while a stage trains; keeps the best state."""
 
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +39,7 @@ Measure = Callable[[Params], dict[str, float]]
 
 
 def sample_metrics(judge: Judge, settings: SamplerSettings) -> tuple[str, ...]:
-  """Names of what `measure_samples` always measures with a judge."""
+  """Names of the metrics that `measure_samples` always gives with a judge."""
   names = ["response_tokens", "finished_share", "distinct_2_share", "win_rate"]
   names += ["kl_k1_nats", "kl_k3_nats"] if settings.plain else []
   names += [
@@ -49,9 +49,9 @@ def sample_metrics(judge: Judge, settings: SamplerSettings) -> tuple[str, ...]:
 
 
 def check_select(stage: StageSettings, measured: Sequence[str]) -> None:
-  """Refuses to choose a state by a metric that isn't among those measured."""
+  """Raises UserError if a stage selects by a metric that isn't measured."""
   if stage.select and stage.select not in measured:
-    # Of another section, or without its unit, it is the same quantity.
+    # A name in another section, or without its unit, is of the same quantity.
     quantity = lambda name: name.rpartition("/")[2]
     wanted = quantity(stage.select)
     same = [name for name in measured if quantity(name).startswith(wanted)]
@@ -70,15 +70,18 @@ def measure_loss(
   batch_size: int,
   ref_params: Params | None,
 ) -> Measure:
-  """Loss and metrics of an objective on the held-out records.
+  """Makes a function that measures an objective on the held-out records.
 
   Args:
-    dataset: of the stage.
-    mesh: where batches go.
-    objective: of the stage's loss.
-    batch: kind of batch that it takes.
-    batch_size: examples.
-    ref_params: the reference, where the objective needs one.
+    dataset: the stage's data.
+    mesh: the mesh that batches are put on.
+    objective: the objective of the stage's loss.
+    batch: kind of batch that the loss takes.
+    batch_size: examples per batch.
+    ref_params: the reference's parameters, if the objective needs them.
+
+  Returns:
+    `params -> metrics`: the loss and what the objective observes.
   """
   evaluate = make_evaluation(objective)
 
@@ -100,7 +103,7 @@ def loss_metrics(
   batch: Kind,
   batch_size: int,
 ) -> list[str]:
-  """Names of what `measure_loss` will measure, without computing anything."""
+  """Names of the metrics of `measure_loss`, without computing anything."""
   params = jax.eval_shape(model.init, jax.random.key(0))
   example = next(
     dataset.loader(batch, "eval", batch_size, epochs=1, shuffle=False)
@@ -119,22 +122,22 @@ def measure_samples(
   count: int,
   seed: int,
 ) -> Measure:
-  """`params -> values` of responses to held-out prompts.
+  """Makes `params -> values`, measured on responses to held-out prompts.
 
-  KL is that of whole responses to the start, estimated on the samples: k1
-  without bias, k3 without bias and never negative. Both are left out where the
-  settings draw from another distribution than the policy's own.
+  The KL is that of whole responses to the start, estimated on the samples: k1
+  without bias, k3 without bias and never negative. Both are left out if the
+  settings draw from a distribution that isn't the policy's own.
 
   Args:
-    prepared: the data.
+    prepared: the data, with its held-out prompts.
     model: functions of both policies.
-    judge: judges against the start's responses; None for no win rate.
-    measures: what else is measured on samples.
-    settings: how to draw, and how many responses to each prompt.
-    reference: what the stage starts from; it is sampled once.
-    count: prompts.
-    seed: of the policy's draws, the same at every step; the reference has a
-      stream of its own.
+    judge: compares the responses with the start's; None for no win rate.
+    measures: further measurements of samples.
+    settings: how responses are drawn, and how many to each prompt.
+    reference: parameters that the stage starts from; they are sampled once.
+    count: number of prompts.
+    seed: seed of the policy's draws, the same at every step; the reference has
+      a stream of its own.
   """
   prompts = prepared.main.sample_prompts(count)
   draw = lambda params, seed: sample_texts(
@@ -187,12 +190,12 @@ class Evaluation:
   """A probe that measures, and keeps the state that is best by one metric.
 
   Args:
-    measure: params to held-out metrics.
-    stage: its settings: the metric and its mode.
-    sections: of the metrics that are measured.
-    folder: of the stage, with the metrics so far.
-    best: where the best state goes, None where the stage doesn't select.
-    meta: kept beside the best state, as beside every other.
+    measure: `params -> held-out metrics`.
+    stage: the stage's settings, with the metric and its mode.
+    sections: sections of the metrics that are measured.
+    folder: the stage's folder, which has the metrics so far.
+    best: where the best state is saved; None if the stage doesn't select.
+    meta: saved with the best state, as with every other checkpoint.
   """
 
   def __init__(
@@ -226,7 +229,7 @@ class Evaluation:
     return values
 
   def _measured(self) -> list[tuple[int, dict[str, float]]]:
-    """(step, held-out metrics) so far; those of before a restart are read."""
+    """(step, held-out metrics) so far, also from before a restart."""
     if self._past is None:
       rows = metrics.read_jsonl(self._metrics) if self._metrics.exists() else []
       measured = [
@@ -240,6 +243,6 @@ class Evaluation:
     return name.partition("/")[0] in self._sections
 
   def last(self, step: int) -> dict[str, float]:
-    """The metrics measured at a step, by name; {} where none were."""
-    # In the order of the file, whether they were read from there or not.
+    """The metrics measured at a step, by name; {} if none were."""
+    # Sorted by name, whether they were read from the file or not.
     return dict(sorted(dict(self._measured()).get(step, {}).items()))

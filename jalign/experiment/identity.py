@@ -1,11 +1,11 @@
-"""What a run is made of, kept in its folder and compared when it goes on.
+"""What a run is made of: kept in its folder, and compared when it continues.
 
 made_of.json has a hash of everything beside the config that decides numbers:
 the functions' source, each part of the data, the tokenizer, the chat template
-and the fields of the model. A stage's checkpoints name those that their own
-numbers come from. What a trained stage comes from can't change; a change of
-what only judges can be agreed to, by config.resume = "anyway", and is then
-kept in made_of.json.
+and the fields of the model. A stage's checkpoints keep the hashes that the
+stage's own numbers come from. What a trained stage comes from can't change. A
+change that only affects judging can be agreed to, by config.resume = "anyway",
+and made_of.json then keeps the agreement.
 """
 
 import dataclasses
@@ -46,13 +46,13 @@ _FUNCTIONS = {  # key of the config -> the function that it names
 }
 _JUDGE = {"annotator.function", "annotator.cost"}
 
-MadeOf = dict[str, str]  # what -> a hash of it, or its value
+MadeOf = dict[str, str]  # name of an ingredient -> its hash, or its value
 
 
 def made_of(
   settings: Settings, prepared: Prepared, model: ModelConfig
 ) -> MadeOf:
-  """What decides a run's numbers, beside its config and the start's weights."""
+  """Hashes of what decides a run's numbers beside config and start."""
   hashes = {}
   for name, named in _FUNCTIONS.items():
     if named(settings):
@@ -81,17 +81,17 @@ def made_of(
 
 
 def data_name(settings: Settings, stage: StageSettings) -> str:
-  """The config section of a stage's data."""
+  """The config section that describes a stage's data."""
   return "data" if stage.data == settings.data else f"{stage.name}.data"
 
 
 def _algorithm(stage: StageSettings) -> str:
-  """The name of the code of a stage's algorithm."""
+  """The name under which the code of a stage's algorithm is hashed."""
   return f"algorithm {stage.algorithm}"
 
 
 def needed_by(settings: Settings, stage: StageSettings, of: MadeOf) -> MadeOf:
-  """What a stage's own parameters come from, the best ones included."""
+  """The ingredients of a stage's own parameters, including the best ones."""
   own = data_name(settings, stage)
   names = {f"{own}.train", f"{stage.name}.loss"} | {
     n for n in of if n.startswith("model.")
@@ -104,25 +104,25 @@ def needed_by(settings: Settings, stage: StageSettings, of: MadeOf) -> MadeOf:
   return {name: value for name, value in of.items() if name in names}
 
 
-# Where the file of several functions has changed for the sake of one.
+# Added if several functions have changed, perhaps with the file of one of them.
 _WHOLE_FILE = (
-  " A function is its whole file: what is still to be mended belongs in another"
-  " file than the annotator."
+  " A function is hashed with its whole file: keep code that is still to be"
+  " changed in another file than the annotator's."
 )
 
 
 def check(
   folder: pathlib.Path, settings: Settings, now: MadeOf
 ) -> dict[str, Any]:
-  """Compares a run with what its folder says; returns what to `keep`.
+  """Compares a run with its folder's made_of.json; returns what to `keep`.
 
   Raises:
-    UserError: something has changed since that a trained stage comes from; or
-      that nobody has agreed to.
+    UserError: something has changed that a trained stage comes from; or
+      something else has changed, and nobody has agreed to it.
   """
   there = _read(folder)
   begun = [s for s in settings.stages if _has_begun(folder / s.name)]
-  if there is None:  # one that began before there was an id has none
+  if there is None:  # runs that began before there were ids have none
     there = _new("" if begun else secrets.token_hex(8))
   before = there["made_of"] if begun else {}
   changed = [n for n in now if n in before and before[n] != now[n]]
@@ -138,8 +138,8 @@ def check(
   if lost:
     trained = "; ".join(f"{s} from {', '.join(n)}" for s, n in lost.items())
     raise UserError(
-      f"isn't made of the same any more: {said} changed, and stages were"
-      f" trained from that ({trained}).",
+      f"the run isn't made of the same any more: {said} changed, and stages"
+      f" were trained from that ({trained}).",
       where=str(folder),
       remedy="Bring back what was there. Or delete the folders of these stages"
       " and of those that start from them: the same command with"
@@ -148,10 +148,10 @@ def check(
     )
   if settings.resume != ANYWAY:
     raise UserError(
-      f"isn't made of the same any more: {said} changed since it began. No"
-      " trained parameter comes from that, but what was measured does.",
+      f"the run isn't made of the same any more: {said} changed since it began."
+      " No trained parameter comes from that, but measurements do.",
       where=str(folder),
-      remedy=f"Bring back what was there; or --config.resume={ANYWAY} goes on"
+      remedy=f"Bring back what was there; or --config.resume={ANYWAY} continues"
       f" with what is there now, and {NAME} says so.",
     )
   say(f"[run] goes on although {said} changed")
@@ -160,19 +160,19 @@ def check(
 
 
 def agreement(changed: Iterable[str]) -> dict[str, Any]:
-  """What made_of.json keeps of a change that was agreed to."""
+  """The entry of made_of.json for a change that was agreed to."""
   day = datetime.datetime.now().isoformat(timespec="seconds")
   return {"date": day, "changed": list(changed)}
 
 
 def id_of(folder: pathlib.Path) -> str:
-  """A name that no other run has; "" for runs of before there was one."""
+  """An id that no other run has; "" for runs from before there were ids."""
   there = _read(folder) or {}
   return there.get("id", "")
 
 
 def went_on(folder: pathlib.Path) -> list[str]:
-  """Names of what has changed since a run began, and was agreed to."""
+  """Names of ingredients that changed since a run began, and were agreed to."""
   there = _read(folder) or _new("")
   return list(
     dict.fromkeys(n for agreed in there["went_on"] for n in agreed["changed"])
@@ -185,9 +185,9 @@ def changed_since(
   """Names of the data, and of the judge, that have changed since a run began.
 
   Args:
-    run: its folder.
-    settings: of it.
-    prepared: the data that there is now.
+    run: the run's folder.
+    settings: the run's settings.
+    prepared: the present data.
     judged: whether the annotator is used.
   """
   own = settings.annotator if judged else AnnotatorSettings()
@@ -219,7 +219,7 @@ def agree(folder: pathlib.Path, changed: str) -> None:
 
 
 def _read(folder: pathlib.Path) -> dict[str, Any] | None:
-  """made_of.json; None of a run that was made before there was one."""
+  """The contents of made_of.json; None for runs from before it existed."""
   path = folder / NAME
   if not path.exists():
     return None
@@ -229,10 +229,10 @@ def _read(folder: pathlib.Path) -> dict[str, Any] | None:
     and isinstance(value.get("went_on"), list)
   ):
     raise UserError(
-      "is damaged.",
+      "the file is damaged.",
       where=str(path),
-      remedy="Bring back a copy; or delete it, if all that the run is made of"
-      " is what it was.",
+      remedy="Bring back a copy; or delete the file, if everything that the run"
+      " is made of is unchanged.",
     )
   return value
 
@@ -251,7 +251,7 @@ def _say(changed: list[str], before: MadeOf, now: MadeOf) -> str:
 
 
 def _written(template: data.ChatTemplate) -> str:
-  """What a template makes of a conversation: its text may be kept otherwise."""
+  """What a template writes for a test conversation; its own text may vary."""
   turns = [{"role": r, "content": r} for r in ("user", "assistant") * 2]
   try:
     return template.render(turns) + template.render(turns[:1], prompt=True)
@@ -270,7 +270,7 @@ def _of_data(name: str, dataset: Dataset) -> MadeOf:
     )
     for part, lists in parts.items()
   }
-  if dataset.rows_by_source:  # runs without them say nothing of them
+  if dataset.rows_by_source:  # else there is no such hash
     for part, (_, prompts) in parts.items():
       rows = dataset.judge_rows(prompt.source for prompt in prompts)
       hashes[f"{name}.{part}_rows"] = _hash(
@@ -280,9 +280,10 @@ def _of_data(name: str, dataset: Dataset) -> MadeOf:
 
 
 def _values(row: Any) -> Iterable[Any]:
-  """What an encoded record says; of its place, the file's name and line.
+  """Yields names and values of an encoded record's fields, to hash.
 
-  Fields with their default say nothing: a later version may have more.
+  Of its source, only the file's name and the line count. Fields with their
+  default are left out, since a later version may have more fields.
   """
   kind: Any = type(row)
   for name, default in _fields(kind):

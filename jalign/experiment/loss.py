@@ -1,4 +1,4 @@
-"""From the loss section of a config to a function and what it needs."""
+"""Turns the loss section of a config into a function, and checks it."""
 
 import functools
 import math
@@ -22,11 +22,11 @@ class BoundLoss(NamedTuple):
   """A loss with its hyperparameters, as `make_objective` takes it.
 
   Attributes:
-    function: arrays in, per-example losses out.
-    batch: its kind of batch.
+    function: arrays in, losses per example out.
+    batch: the loss's kind of batch.
     denominator: "examples" or "tokens".
-    coupled: whether examples depend on each other.
-    title: for reports, e.g. "dpo(beta=0.1)".
+    coupled: whether the losses of a batch's examples depend on each other.
+    title: name for reports, e.g. "dpo(beta=0.1)".
   """
 
   function: Callable[..., Any]
@@ -44,7 +44,8 @@ def bind(stage: StageSettings) -> BoundLoss:
   of a term under its name (see `losses.weighted_sum`).
 
   Raises:
-    UserError: an unknown loss or hyperparameter; names the key.
+    UserError: the loss or a hyperparameter is unknown, or a number isn't
+      finite; the error names the key.
   """
   where = f"config.{stage.name}.loss"
   section = dict(stage.loss)
@@ -59,7 +60,7 @@ def bind(stage: StageSettings) -> BoundLoss:
       raise UserError(
         f"{section['name']!r} is not the loss of {stage.algorithm}.",
         where=f"{where}.name",
-        remedy=f"Leave it out: it is {name!r}.",
+        remedy=f"Leave the name out: it is {name!r}.",
       )
   try:
     if "weights" in section:
@@ -75,7 +76,7 @@ def bind(stage: StageSettings) -> BoundLoss:
 
 
 def _check_numbers(section: Mapping[str, Any], where: str) -> None:
-  """Refuses NaN and infinity, which a comparison may let through."""
+  """Raises UserError for NaN and infinity, which comparisons may let pass."""
   for key, value in section.items():
     if isinstance(value, Mapping):
       _check_numbers(value, f"{where}.{key}")
@@ -85,7 +86,7 @@ def _check_numbers(section: Mapping[str, Any], where: str) -> None:
 
 
 def beta_of(loss: BoundLoss) -> float | None:
-  """A loss's temperature of implicit rewards, if it has one."""
+  """A loss's temperature of implicit rewards; None if it has none."""
   names = losses.array_parameters(loss.function)
   if "ref_chosen_logps" not in names:
     return None
@@ -98,14 +99,14 @@ def _single(
   name = section.pop("name", None)
   if not isinstance(name, str):
     raise UserError(
-      "has no name.", where=where, remedy=f"Set {where}.name. {LIST}"
+      "the loss has no name.", where=where, remedy=f"Set {where}.name. {LIST}"
     )
   if own is None and own_loss.is_own(name):
     function, entry = own_loss.bound(name, section, where)
     name = pathlib.PurePath(name).name
   elif own is None:
     function, entry = losses.resolve(name, **section)
-  else:  # an algorithm's own, which the catalogue doesn't have
+  else:  # an algorithm's own loss, which isn't in the catalogue
     check_settings(name, own.function, section)
     function, entry = functools.partial(own.function, **section), own
   return _bound(function, entry, f"{name}{_listed(section)}")
@@ -115,7 +116,9 @@ def _sum(section: dict[str, Any], where: str) -> BoundLoss:
   weights = section.pop("weights")
   if "name" in section:
     raise UserError(
-      "has a name and weights.", where=where, remedy="Name it or sum it."
+      "the loss has a name and weights.",
+      where=where,
+      remedy="Give one of the two: the name of a loss, or weights of a sum.",
     )
   if not isinstance(weights, Mapping) or not all(
     isinstance(weight, int | float) for weight in weights.values()
@@ -130,7 +133,7 @@ def _sum(section: dict[str, Any], where: str) -> BoundLoss:
       raise UserError(
         f"{key} = {value!r} is not for one of the terms.",
         where=where,
-        remedy=f"Write {key} = {{hyperparameter: value}}, {key} a term.",
+        remedy=f"Write {key} = {{hyperparameter: value}} for a term {key}.",
       )
   loss = losses.weighted_sum(weights, **section)
   title = " + ".join(
@@ -149,14 +152,15 @@ def _bound(function, entry, title: str) -> BoundLoss:
     raise UserError(
       f"{title} takes {', '.join(absent)}, which no data source gives.",
       where="",
-      remedy="Call it from Python, on arrays of your own.",
+      remedy="Call the loss from Python, on arrays of your own.",
     )
   if kind.head:
     raise UserError(
       f"{title} trains a model's score head, and a run trains its language"
       " model.",
       where="",
-      remedy="Call it from Python: make_objective(loss, model, head=...) with a"
+      remedy="Call the loss from Python: make_objective(loss, model, head=...)"
+      " with a"
       " head of jalign.models.heads.",
     )
   arrays = []
@@ -169,13 +173,14 @@ def _bound(function, entry, title: str) -> BoundLoss:
 
 
 def _check_read(bound: BoundLoss) -> None:
-  """Refuses what samples have and data hasn't."""
+  """Raises UserError for a loss on arrays that samples have and data hasn't."""
   absent = unread(bound.batch, losses.array_parameters(bound.function))
   if absent:
     raise UserError(
       f"{bound.title} takes {', '.join(absent)}, which no data source gives.",
       where="",
-      remedy="Name an algorithm, if one samples for this loss, or call it from"
+      remedy="Name an algorithm, if one samples for this loss, or call the loss"
+      " from"
       " Python, on arrays of your own.",
     )
 

@@ -1,4 +1,4 @@
-"""Stages on data that is there: batches, and reference log-probs of them."""
+"""Stages on given data: their batches, and reference log-probs of those."""
 
 import jax
 
@@ -26,10 +26,10 @@ from jalign.training.objective import make_objective
 def packing_of(
   stage: StageSettings, batch: Kind, mesh: jax.sharding.Mesh | None = None
 ) -> data.Packing | None:
-  """How a stage's batches are packed, None where they aren't.
+  """How a stage's batches are packed; None if they aren't.
 
-  Examples of one shard and one microbatch are packed together; without a mesh
-  the groups are left open.
+  Examples of one shard and one microbatch are packed together. Without a mesh,
+  the number of shards counts as 1.
   """
   share = stage.share_prefix and batch.several
   if not stage.packing and not share:
@@ -39,7 +39,7 @@ def packing_of(
 
 
 def total_steps(stage: StageSettings, dataset: Dataset, batch: Kind) -> int:
-  """Steps of a stage: its steps, or its epochs times batches an epoch."""
+  """Steps of a stage: its `steps`, or its epochs times batches per epoch."""
   dataset.check(batch, f"config.{stage.name}.data")
   if stage.steps:
     return stage.steps
@@ -65,7 +65,7 @@ def batches_of(
 
 
 def prepare_of(given, stage, model, policy, ref_params, table):
-  """`(state, batch) -> loop.Placed`: puts a batch where it is computed."""
+  """Makes `(state, batch) -> loop.Placed`, which puts a batch on the mesh."""
   del stage, model, policy, ref_params
 
   def prepare(state, batch):
@@ -79,19 +79,19 @@ def prepare_of(given, stage, model, policy, ref_params, table):
 
 
 def updates_of(stage: StageSettings) -> int:
-  """Updates of a step."""
+  """The number of updates of a step: 1."""
   del stage
   return 1
 
 
 def stepping_of(given, stage, trained, where, whole) -> Stepping:
-  """A step is an update."""
+  """A step is one update, with nothing around it."""
   del given, stage, trained, where, whole
   return Stepping()
 
 
 def measure_of(run: Run, stage: StageSettings, assembly, params) -> Measure:
-  """Loss and metrics on the held-out records."""
+  """Makes a function that measures loss and metrics on held-out records."""
   return measure_loss(
     run.prepared.stages[stage.name],
     run.mesh,
@@ -105,10 +105,10 @@ def measure_of(run: Run, stage: StageSettings, assembly, params) -> Measure:
 def check(
   run: Run, stage: StageSettings, loss: BoundLoss, dataset: Dataset
 ) -> None:
-  """Finds what makes no sense of training on these data.
+  """Checks a stage's settings against its data.
 
   Raises:
-    UserError: names the key.
+    UserError: something makes no sense; the error names the key.
   """
   at = f"config.{stage.name}"
   _check_packing(stage)
@@ -118,7 +118,8 @@ def check(
   passed = [n for n in names if n.startswith("ref_") and n not in known]
   if stage.reference == "precompute" and passed:
     raise UserError(
-      f"{loss.title} takes {', '.join(passed)}: sums over whole responses alone"
+      f"{loss.title} takes {', '.join(passed)}: only sums over whole responses"
+      " can be"
       " are scored in advance.",
       where=f"{at}.reference",
       remedy="Use reference='step'.",
@@ -136,7 +137,7 @@ def _check_packing(stage: StageSettings) -> None:
   asked = [key for key in ("packing", "share_prefix") if getattr(stage, key)]
   if asked and jax.process_count() > 1:
     raise UserError(
-      "batches are packed by one process alone, and there are"
+      "only a single process can pack batches, and there are"
       f" {jax.process_count()}.",
       where=f"config.{stage.name}.{asked[0]}",
       remedy=f"Set it to {0 if asked[0] == 'packing' else False}.",
@@ -144,7 +145,7 @@ def _check_packing(stage: StageSettings) -> None:
 
 
 def _check_records(dataset: Dataset, loss: BoundLoss, at: str) -> None:
-  """Refuses a loss that the data's records can't be meant for."""
+  """Raises UserError for a loss that the records can't be meant for."""
   names = losses.array_parameters(loss.function)
   rows = dataset.rows(loss.batch, "train")
   try:
@@ -155,13 +156,16 @@ def _check_records(dataset: Dataset, loss: BoundLoss, at: str) -> None:
 
 
 def reference_table(run: Run, stage: StageSettings, assembly, params):
-  """Log-probs of the reference, computed once and kept in the stage's folder.
+  """The reference's log-probs, computed once and kept in the stage's folder.
 
   Args:
     run: what the stages share.
-    stage: settings.
-    assembly: the stage, put together.
-    params: the reference's.
+    stage: the stage's settings.
+    assembly: the assembled stage.
+    params: the reference's parameters.
+
+  Returns:
+    Source of an example -> its rows' log-probs.
   """
   dataset, batch = run.prepared.stages[stage.name], assembly.loss.batch
   mark = reference.fingerprint(params, dataset.examples(batch, "train"))

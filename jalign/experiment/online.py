@@ -1,4 +1,4 @@
-"""Stages on what the policy samples: prompts, draws and their judge."""
+"""Stages on the policy's own samples: prompts, draws and their judge."""
 
 import jax
 
@@ -36,7 +36,7 @@ from jalign.training.objective import make_objective
 
 
 def total_steps(stage: StageSettings, dataset: Dataset, batch: Kind) -> int:
-  """Steps of a stage, each of one batch of prompts."""
+  """Steps of a stage; each step takes one batch of prompts."""
   del dataset, batch
   if stage.steps:
     return stage.steps
@@ -58,12 +58,12 @@ def batches_of(
 
 
 def updates_of(stage: StageSettings) -> int:
-  """Updates of a step."""
+  """The number of updates of a step."""
   return algorithm_of(stage).updates.total
 
 
 def stepping_of(given, stage, trained, where, whole) -> Stepping:
-  """A step is a round with all its updates, and what the algorithm keeps."""
+  """A step is a round with all its updates, and then the algorithm's carry."""
   algorithm = algorithm_of(stage)
   reference, carry = algorithm.reference, algorithm.carry
   laid = carry_shardings(carry, trained, where, given.mesh)
@@ -80,7 +80,7 @@ def stepping_of(given, stage, trained, where, whole) -> Stepping:
 
 
 def prepare_of(given, stage, model, whole, ref_params, table):
-  """`(state, batch) -> loop.Placed`: draws responses and has them judged."""
+  """Makes `(state, batch) -> loop.Placed`, which draws and judges responses."""
   del table
   assert given.annotator is not None  # check_stage saw to it
   play = make_round(
@@ -99,7 +99,7 @@ def prepare_of(given, stage, model, whole, ref_params, table):
   root = jax.random.key(given.seed_of("online"))
 
   def prepare(state, batch):
-    # A key of the step: a resumed run draws what the uninterrupted one drew.
+    # The key depends on the step: a resumed run draws what it would have drawn.
     key = jax.random.fold_in(root, state.step)
     rows = given.dataset.judge_rows(batch.sources, len(batch.data.texts))
     played = play(
@@ -117,7 +117,7 @@ def prepare_of(given, stage, model, whole, ref_params, table):
 
 
 def measure_of(run: Run, stage: StageSettings, assembly, params) -> Measure:
-  """What responses to held-out prompts are like, and win over the start."""
+  """Makes a function that measures responses to held-out prompts."""
   assert run.annotator is not None  # check_stage saw to it
   return measure_samples(
     run.prepared,
@@ -134,10 +134,10 @@ def measure_of(run: Run, stage: StageSettings, assembly, params) -> Measure:
 def check(
   run: Run, stage: StageSettings, loss: BoundLoss, dataset: Dataset
 ) -> None:
-  """Finds what makes no sense of training on samples.
+  """Checks a stage's settings against its algorithm, judge and data.
 
   Raises:
-    UserError: names the key.
+    UserError: something makes no sense; the error names the key.
   """
   at, algorithm = f"config.{stage.name}", algorithm_of(stage)
   for key, off in (("packing", 0), ("share_prefix", False)):
@@ -169,7 +169,7 @@ def check(
     )
   if not dataset.train_prompts:
     raise UserError(
-      f"{stage.algorithm} needs prompts, and the data has none by itself.",
+      f"{stage.algorithm} needs prompts, and the data has no separate ones.",
       where=f"{at}.data",
       remedy="Choose a source whose rows have a prompt.",
     )
@@ -188,7 +188,7 @@ def check(
 
 
 def _try_out(run, stage, algorithm, loss) -> None:
-  """Goes from made-up responses to the loss, without computing it."""
+  """Goes from made-up responses to the loss, by shapes alone."""
   model, key = transformer(run.model_config), jax.random.key(0)
   part = trainable_of(run.model_config, stage)
   params = jax.eval_shape(model.init, key)
@@ -209,12 +209,12 @@ def _try_out(run, stage, algorithm, loss) -> None:
   )
   try:
     jax.eval_shape(objective.sums, params, batch, params)
-  except Exception as e:  # whatever a batch that doesn't fit makes of it
+  except Exception as e:  # whatever an unfitting batch makes the loss raise
     problem = str(e) if isinstance(e, UserError) else f"{said(e)}."
     raise UserError(
       f"{stage.algorithm} arranges a {type(batch).__name__}, of which"
       f" {loss.title}, a loss on {loss.batch.name}, can't be computed:"
       f" {problem}",
       where=f"config.{stage.name}.algorithm",
-      remedy="Let its arrange give what its loss takes.",
+      remedy="Let the algorithm's arrange give what its loss takes.",
     ) from e

@@ -1,4 +1,4 @@
-"""Parameters on a mesh: fresh ones, a checkpoint's, or a run's."""
+"""Puts parameters on a mesh: fresh ones, a checkpoint's, or a run's."""
 
 import pathlib
 from typing import Any
@@ -20,14 +20,14 @@ from jalign.types import Params
 
 
 def layout(config: ModelConfig, mesh: jax.sharding.Mesh) -> Any:
-  """Sharding of every parameter."""
+  """The sharding of every parameter, as a tree like the parameters."""
   return shardings(param_specs(config), mesh, config.rules)
 
 
 def fresh_params(
   config: ModelConfig, mesh: jax.sharding.Mesh, seed: int
 ) -> Params:
-  """Random parameters, made where they lie."""
+  """Random parameters, made on the devices where they lie."""
   init = jax.jit(transformer(config).init, out_shardings=layout(config, mesh))
   return init(jax.random.key(stream(seed, "params")))
 
@@ -48,10 +48,10 @@ def start_params(
 
 
 def trainable_of(config: ModelConfig, stage: StageSettings) -> Trainable:
-  """What a stage trains.
+  """The part of the policy that a stage trains.
 
   Raises:
-    UserError: names the key.
+    UserError: a setting makes no sense; the error names the key.
   """
   try:
     return trainable(config, stage.lora, stage.trainable)
@@ -64,18 +64,18 @@ def trainable_of(config: ModelConfig, stage: StageSettings) -> Trainable:
 def trained_params(
   config: ModelConfig, mesh: jax.sharding.Mesh, stage: pathlib.Path
 ) -> Params:
-  """Parameters that a stage ended with, read onto the mesh.
+  """The parameters that a stage ended with, read onto a mesh.
 
-  Of a stage that trained a part, the rest comes from where the stage started.
+  If the stage trained a part of them, the rest comes from what it started from.
 
   Args:
-    config: of the model.
-    mesh: any, not only the one that they were trained on.
+    config: config of the model.
+    mesh: any mesh, not only the one that they were trained on.
     stage: folder of the stage.
 
   Raises:
     UserError: the folder holds no checkpoint that fits the model; or what the
-      stage started from is no longer there, or another.
+      stage started from is gone, or has changed.
   """
   settings = parse(folders.read_json(stage.parent / "config.json"))
   with jax.set_mesh(mesh):
@@ -96,11 +96,11 @@ def _policy(config, mesh, run, settings: Settings, name: str) -> Params:
 
 
 def _trained_part(config, mesh, stage, part, base):
-  """What is saved of a stage that trained a part of its start."""
+  """The saved parameters of a stage that trained a part of its start."""
   if folders.start_of(stage) != reference.fingerprint(base, ()):
     raise UserError(
-      "only what it trained is saved, and what it started from has changed"
-      " since.",
+      "only the trained part is saved, and what the stage started from has"
+      " changed since.",
       where=str(stage),
       remedy="Bring back the checkpoint or the run that it started from.",
     )
@@ -110,34 +110,34 @@ def _trained_part(config, mesh, stage, part, base):
 def delta_of(
   config: ModelConfig, mesh: jax.sharding.Mesh, run: pathlib.Path
 ) -> tuple[Any, Params]:
-  """LoRA settings of a run's last stage, and the delta that it trained.
+  """LoRA settings of a run's last stage, and the low-rank change it trained.
 
   Raises:
-    UserError: it trained something else, or a change of an earlier stage's
-      policy, which nobody else has.
+    UserError: the stage trained something else, or a change of an earlier
+      stage's policy, which no checkpoint holds.
   """
   stage = folders.last_stage(run)
   whole = parse(folders.read_json(run / "config.json"))
   settings, start = whole.stage(stage.name), whole.starts[stage.name]
   if not settings.lora.rank:
     raise UserError(
-      "it wasn't trained by LoRA: there is no adapter.",
+      "the stage wasn't trained by LoRA: there is no adapter.",
       where=str(stage),
-      remedy="Convert it whole.",
+      remedy="Convert the whole run.",
     )
   if start != "start":
     raise UserError(
-      f"its change is of what the stage {start} left, not of the checkpoint"
-      " that the run started from.",
+      f"the stage changed what the stage {start} left, not the checkpoint that"
+      " the run started from.",
       where=str(stage),
-      remedy="Convert it whole.",
+      remedy="Convert the whole run.",
     )
   part = trainable_of(config, settings)
   return settings.lora, folders.load_params(stage, _like(part, config, mesh))
 
 
 def _like(part: Trainable, config, mesh):
-  """Shapes and shardings of what a stage trains."""
+  """Shapes and shardings of the parameters that a stage trains."""
   policy = jax.eval_shape(transformer(config).init, jax.random.key(0))
   shapes = jax.eval_shape(part.start, policy, jax.random.key(0))
   return jax.tree.map(

@@ -1,4 +1,4 @@
-"""Diagnostics of a stage on held-out pairs that stay the same: probes."""
+"""Probes: diagnostics of a stage, always on the same held-out pairs."""
 
 import io
 import pathlib
@@ -31,7 +31,7 @@ PAIRS_FILE = "probe_pairs.npz"
 
 
 def probe_data(prepared: Prepared, stage: StageSettings) -> Dataset:
-  """Where a stage's probe finds pairs: its own data, or the run's.
+  """The data whose pairs a stage's probe looks at: the stage's, or the run's.
 
   Raises:
     UserError: neither holds pairs.
@@ -44,13 +44,13 @@ def probe_data(prepared: Prepared, stage: StageSettings) -> Dataset:
     "the probe needs held-out pairs, and the data has"
     f" {' and '.join(dict.fromkeys(d.kind for d in datasets))}.",
     where=f"config.{stage.name}.diagnostics",
-    remedy="Let config.data name preference pairs, the stage's own data what it"
+    remedy="Let config.data name preference pairs, and the stage's data what it"
     " is trained on.",
   )
 
 
 class _Before(NamedTuple):
-  """What was seen before the step `step`."""
+  """Measurements taken just before the step `step`."""
 
   step: int
   logps: np.ndarray
@@ -62,16 +62,16 @@ class PairProbe:
   """Measures a state on the first held-out pairs.
 
   Args:
-    dataset: whose pairs they are.
-    mesh: where everything lies.
+    dataset: the data that has the pairs.
+    mesh: the mesh that everything lies on.
     model: the policy's functions.
-    objective: of the stage's loss.
-    loss: the loss, for its kind of batch and its beta.
-    part: what of the policy is trained.
-    frozen: the rest.
-    reference: what the stage starts from.
-    stage: its settings.
-    folder: of the stage, for the numbers by pair.
+    objective: objective of the stage's loss.
+    loss: the stage's loss, for its kind of batch and its beta.
+    part: which part of the policy is trained.
+    frozen: the policy's other parameters.
+    reference: parameters that the stage starts from.
+    stage: the stage's settings.
+    folder: the stage's folder, for the numbers of each pair.
 
   Attributes:
     sources: where the pairs come from.
@@ -140,14 +140,14 @@ class PairProbe:
     self._reference = self._pair_scores(jax.jit(whole)(reference, self._rows))
 
   def before(self, step: int, state: TrainState) -> None:
-    """Forecasts what the step `step`, which changes the state next, will do."""
+    """Forecasts what the step `step` will do to the state, just before it."""
     if self._exact:
       self._before = _Before(
         step, self._logps(state), *self._entanglement(state)
       )
 
   def __call__(self, step: int, state: TrainState) -> dict[str, float]:
-    """Measures the state after that step."""
+    """Measures the state after the step `step`."""
     settings, logps = self._settings, self._logps(state)
     scores = self._pair_scores(logps)
     measured: dict[str, float] = {}
@@ -183,7 +183,7 @@ class PairProbe:
     return PairScores(x[:, 0], x[:, 1], n[:, 0], n[:, 1], self.sources)
 
   def _entanglement(self, state):
-    """(products, forecasts by group or None) of each pair in a state."""
+    """(products, forecasts by group, or None) of the pairs in a state."""
     now = state.params, self._frozen
     products = jax.device_get(self._products(*now, self._rows))
     if self._record is None:
@@ -203,9 +203,9 @@ class PairProbe:
     }
 
   def _realised(self, step, state, logps):
-    """(metrics, arrays by pair) of the last step and the state before it."""
+    """(metrics, arrays by pair) on the last step and on the state before it."""
     before = self._before
-    if before is None or before.step != step:  # nothing has been changed yet
+    if before is None or before.step != step:  # no step has been taken yet
       before = None
       products, forecasts = self._entanglement(state)
     else:
@@ -252,12 +252,12 @@ def make_probes(
   """The probes that a stage asks for.
 
   Args:
-    dataset: whose pairs they look at; None where nothing looks at pairs.
-    samples: what is measured of samples; None for nothing.
-    policy: from trained parameters to the policy's.
-    stage: its settings.
-    steps: of the stage.
-    **parts: the rest of PairProbe's.
+    dataset: the data whose pairs a probe looks at; None if none is asked for.
+    samples: `parameters -> measurements of samples`; None for none.
+    policy: `trained parameters -> the policy's parameters`.
+    stage: the stage's settings.
+    steps: number of steps of the stage.
+    **parts: the other arguments of PairProbe.
   """
   every = stage.diagnostics.every or stage.eval_every or steps
   probes = []

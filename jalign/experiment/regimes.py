@@ -1,4 +1,4 @@
-"""What differs between training on data and on samples, in one place."""
+"""How training on data differs from training on samples, in one place."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,21 +9,22 @@ from jalign.experiment.stepping import Stepping
 
 
 class Regime(NamedTuple):
-  """How a stage is fed and measured.
+  """How a stage gets its batches, and how it is measured.
 
   Attributes:
-    total_steps: `(stage, dataset, kind of batch) -> steps`.
-    updates_of: `stage -> updates of a step`.
+    total_steps: `(stage, dataset, kind of batch) -> number of steps`.
+    updates_of: `stage -> number of updates of a step`.
     batches_of: `(materials, stage, loss) -> what the loop iterates over`.
-    prepare_of: `(materials, stage, model, policy, ref_params, table) ->
-      (state, batch) -> loop.Placed`.
+    prepare_of: `(materials, stage, model, whole, ref_params, table)` ->
+      `(state, batch) -> loop.Placed`.
     stepping_of: `(materials, stage, trained parameters' shapes, their
-      shardings, whole) -> Stepping`; `whole` makes a policy of what is trained.
-    measure_of: `(run, stage, assembly, start's parameters) -> Measure`, of the
-      held-out part.
-    measured: sections of these metrics.
-    check: `(run, stage, loss, dataset)`; raises UserError where a setting makes
-      no sense in this regime.
+      shardings, whole) -> Stepping`; `whole` makes a policy of trained
+      parameters.
+    measure_of: `(run, stage, assembly, start's parameters) -> Measure`, on
+      held-out data.
+    measured: sections of the metrics that `measure_of` gives.
+    check: `(run, stage, loss, dataset)`; raises UserError for settings that
+      make no sense in this regime.
   """
 
   total_steps: Callable[..., int]
@@ -59,5 +60,5 @@ ONLINE = Regime(
 
 
 def regime_of(stage: StageSettings) -> Regime:
-  """The regime of a stage."""
+  """The regime of a stage: ONLINE if the stage samples, else OFFLINE."""
   return ONLINE if stage.samples else OFFLINE

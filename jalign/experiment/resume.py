@@ -1,4 +1,4 @@
-"""Whether what lies in a stage's folder is this stage's own."""
+"""Checks that the states in a stage's folder were made by this stage."""
 
 import dataclasses
 import json
@@ -20,13 +20,13 @@ Meta = dict[str, Any]
 def meta_of(
   stage: StageSettings, start: str, seed: int, made_of: Mapping[str, str]
 ) -> Meta:
-  """What is kept beside a stage's states: all that decides them.
+  """The `meta` of a stage's checkpoints: everything that decides its states.
 
   Args:
-    stage: its settings.
-    start: fingerprint of the parameters that it starts from.
-    seed: of the run.
-    made_of: what else, by name.
+    stage: the stage's settings.
+    start: fingerprint of the parameters that the stage starts from.
+    seed: the run's seed.
+    made_of: hashes of everything else, by name.
   """
   return {
     "stage": dataclasses.asdict(stage),
@@ -37,28 +37,36 @@ def meta_of(
 
 
 def with_metrics(meta: Meta, folder: pathlib.Path) -> Meta:
-  """The same with a hash of the stage's metrics so far."""
+  """`meta` with a hash of the stage's metrics so far."""
   return {**meta, "metrics": metrics.digest(folder / "metrics.jsonl")}
 
 
 def check_state(there: Meta, here: Meta, folder: pathlib.Path) -> None:
-  """Checks that a checkpoint is of this stage.
+  """Checks that a checkpoint was made by this stage.
 
-  Versions that differ are printed: they may change the last bits of numbers.
+  Versions that differ are printed, since they may change the last bits of
+  numbers.
+
+  Args:
+    there: the checkpoint's `meta`.
+    here: the stage's `meta`.
+    folder: the stage's folder.
 
   Raises:
-    UserError: it was made of something else; names what.
+    UserError: the checkpoint was made of something else, which the error names.
   """
   names = differing(there, here)
   if "start" in names:
     raise UserError(
-      "its checkpoints were made from another start: an earlier stage, or"
-      " the run that this one begins from, was trained anew.",
+      "the stage's checkpoints were made from another start: an earlier stage,"
+      " or the run that this run begins from, was trained anew.",
       where=str(folder),
       remedy="Delete this folder; the same command trains the stage again.",
     )
   if names:
-    raise _foreign(f"its checkpoints were made of other {_list(names)}", folder)
+    raise _foreign(
+      f"the stage's checkpoints were made of other {_list(names)}", folder
+    )
   before, now = there.get("versions", {}), versions()
   for name in sorted(before.keys() & now.keys()):
     if before[name] != now[name]:
@@ -66,41 +74,44 @@ def check_state(there: Meta, here: Meta, folder: pathlib.Path) -> None:
 
 
 def check_best(best: Checkpoints, here: Meta, folder: pathlib.Path) -> None:
-  """Checks that the best state there is, if any, is of this stage.
+  """Checks that the best state, if there is one, was made by this stage.
 
   Raises:
-    UserError: it was made of something else, or none of them is whole.
+    UserError: it was made of something else, or no best state is whole.
   """
   if best.latest() is None:
     return
   names = differing(best.meta(), here)
   if names:
-    raise _foreign(f"its best/ was made of other {_list(names)}", folder)
+    raise _foreign(
+      f"the stage's best/ was made of other {_list(names)}", folder
+    )
 
 
 def check_metrics(
   there: Meta, step: int, folder: pathlib.Path, select: str, anyway: bool
 ) -> None:
-  """Checks that the metrics up to a step are those that were written.
+  """Checks that the metrics up to a step are those that this stage wrote.
 
   Args:
-    there: kept beside the state of that step.
-    step: reached.
-    folder: of the stage.
-    select: metric that its best state is chosen by; "" for none.
-    anyway: whether others will do, too; kept in the run's folder.
+    there: `meta` of the checkpoint of that step.
+    step: the step.
+    folder: the stage's folder.
+    select: metric by which the best state is chosen; "" for none.
+    anyway: whether to continue with other metrics; the run's folder then keeps
+      that this was agreed to.
 
   Raises:
-    UserError: they are others.
+    UserError: the metrics are others.
   """
   path = folder / "metrics.jsonl"
   expected = there.get("metrics")
   if expected is None or metrics.digest(path, step) == expected:
     return
-  problem = "isn't what this stage wrote"
+  problem = "the file isn't what this stage wrote"
   if select:
     raise UserError(
-      f"{problem}, and {select} in it chooses the best state.",
+      f"{problem}, and {select} in the file chooses the best state.",
       where=str(path),
       remedy="Bring back the file. Or delete the folder of this stage and of"
       " those that start from it: the same command trains them again.",
@@ -109,22 +120,22 @@ def check_metrics(
     raise UserError(
       f"{problem}.",
       where=str(path),
-      remedy="Bring back the file; or --config.resume=anyway goes on with this"
-      " one.",
+      remedy="Bring back the file; or --config.resume=anyway continues with"
+      " this file.",
     )
   identity.agree(folder.parent, f"{folder.name}/{path.name}")
 
 
 def check_chosen(stage: pathlib.Path, settings: Settings) -> None:
-  """Checks that the states of a stage that its policy is taken from are its.
+  """Checks that the states that a policy is taken from are the stage's own.
 
   Args:
-    stage: its folder.
-    settings: of its run.
+    stage: the stage's folder.
+    settings: settings of its run.
 
   Raises:
-    UserError: they were made with other settings; or its best state and its
-      last one are of two makings.
+    UserError: the states were made with other settings; or the best state and
+      the last state don't come from the same training.
   """
   own = dataclasses.asdict(settings.stage(stage.name))
   metas = {}
@@ -132,29 +143,31 @@ def check_chosen(stage: pathlib.Path, settings: Settings) -> None:
     states = Checkpoints(stage / name)
     try:
       there = states.meta() if states.steps() else None
-    except UserError:  # none is whole: there is nothing to compare
+    except UserError:  # no checkpoint is whole: there is nothing to compare
       continue
     if there is None:
       continue
     here = {"stage": own, "seed": settings.seed, "made_of": {}}
     names = differing(there, here | {"start": there.get("start")})
     if names:
-      raise _foreign(f"its {name}/ was made of other {_list(names)}", stage)
+      raise _foreign(
+        f"the stage's {name}/ was made of other {_list(names)}", stage
+      )
     metas[name] = there
   if len(metas) < 2 or not all("made_of" in there for there in metas.values()):
     return
   if differing(metas["best"], metas["checkpoints"]):
-    raise _foreign("its best/ is of another run or stage", stage)
+    raise _foreign("the stage's best/ is of another run or stage", stage)
 
 
 def differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-  """Names of what differs in two records that were kept beside states.
+  """Names of what differs between the `meta` of two checkpoints.
 
-  What an older version kept nothing of differs in nothing.
+  Entries that an older version didn't keep count as equal.
 
   Args:
-    there: as it was read.
-    here: as it would be written now.
+    there: `meta` as it was read.
+    here: `meta` as it would be written now.
   """
   here = json.loads(json.dumps(here))  # tuples become lists
   names = []

@@ -1,4 +1,4 @@
-"""A run: its stages one after another, each evaluated, then the report."""
+"""A run: trains its stages in order, evaluates them, and writes the report."""
 
 import pathlib
 import resource
@@ -39,19 +39,22 @@ def run_one(
   should_stop: Callable[[], bool] = lambda: False,
   siblings: Sequence[Sibling] = (),
 ) -> pathlib.Path:
-  """Does a run, or what is left of it; returns the path of its report.
+  """Does a run, or what is left of it.
 
   Args:
-    settings: parsed config.
+    settings: the parsed config.
     config: the config as written, to be kept in the folder.
-    folder: of the run.
-    should_stop: polled after each step.
-    siblings: other runs of the sweep: stages that they have finished and that
-      this one shares are taken from them.
+    folder: the run's folder.
+    should_stop: called after each step; True stops the run.
+    siblings: other runs of the sweep. Stages that they have finished, and that
+      this run has, too, are taken from them.
+
+  Returns:
+    The path of the run's report.
 
   Raises:
     UserError: bad input, or a folder that holds another config's run.
-    Interrupted: after saving, when `should_stop` says so.
+    Interrupted: `should_stop` returned True; the state is saved.
   """
   started = time.perf_counter()
   config = {key: value for key, value in config.items() if key != "resume"}
@@ -119,7 +122,7 @@ def run_one(
           folder / stage.name / "results.json",
           {"step": result.step, "evaluation": result.evaluation},
         )
-      # The last start stays: best-of-n is drawn from it.
+      # The last stage's start stays, since best-of-n draws from it.
       later = {starts[s.name] for s in settings.stages[i + 1 :]}
       later.add(starts[settings.stages[-1].name])
       policies = {k: v for k, v in policies.items() if k in later}
@@ -169,7 +172,7 @@ def _extra_writers(
       settings.wandb_project,
       name=f"{folder.name}/{stage}",
       config=config,
-      # Runs of two sweeps may have one name.
+      # Runs of two sweeps may have the same name.
       id=f"{identity.id_of(folder) or folder.name}-{stage}",
       resume="allow",
     )

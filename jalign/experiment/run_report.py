@@ -1,4 +1,4 @@
-"""The report of a run."""
+"""Writes the report of a run."""
 
 import math
 import pathlib
@@ -65,17 +65,18 @@ _KL, _WINS = "samples/kl_k1_nats", "samples/win_rate"
 
 
 class Outcome(NamedTuple):
-  """All that a report is written from.
+  """Everything that a report is written from.
 
   Attributes:
-    folder: of the run.
-    settings: of the run.
-    prepared: its data.
+    folder: the run's folder.
+    settings: the run's settings.
+    prepared: the run's data.
     model: config of the model.
     rows: held-out results of the judged policies, in order.
-    contestants: names, samples and measures of those beside the policies.
-    matrix: of everybody's samples under the annotator, None without one.
-    drawn: the samples that best-of-n chose from, None without it.
+    contestants: names, samples and measures of contestants that aren't the
+      run's policies.
+    matrix: win matrix of all samples under the annotator; None without one.
+    drawn: the samples that best-of-n chose from; None without best-of-n.
     facts: seconds, peak_memory_gib, devices, went_on: see `identity.went_on`.
   """
 
@@ -93,11 +94,14 @@ class Outcome(NamedTuple):
 def write_run_report(
   outcome: Outcome, more: Callable[[Outcome], Sequence[Section]] | None = None
 ) -> pathlib.Path:
-  """Writes report.md and plots/ into the run's folder; returns its path.
+  """Writes the report and its plots into the run's folder.
 
   Args:
-    outcome: of the run.
-    more: sections to lead with; by default the frontier alone.
+    outcome: the run's outcome.
+    more: makes the sections that come first; by default only the frontier.
+
+  Returns:
+    The path of report.md.
   """
   folder, settings, rows = outcome.folder, outcome.settings, outcome.rows
   prepared, model, matrix = outcome.prepared, outcome.model, outcome.matrix
@@ -183,17 +187,17 @@ def colours(outcome: Outcome) -> Looks:
 def frontier(
   outcome: Outcome, references: Mapping[str, float] | None = None
 ) -> list[Section]:
-  """Win rate against KL, with the path of each stage while it trained.
+  """Plots win rate against KL, with the path of each stage while it trained.
 
-  KL and win rate are over the policy that a stage started from: stages from
-  other policies have a plot of their own.
+  KL and win rate are relative to the policy that a stage started from, so
+  stages from different policies have separate plots.
 
   Args:
-    outcome: of the run.
-    references: label -> per cent to mark by a dashed line.
+    outcome: the run's outcome.
+    references: label -> value in per cent, to mark by a dashed line.
 
   Returns:
-    One section, or none where no policy was compared with its start.
+    One section, or none if no policy was compared with its start.
   """
   points: dict[str, dict[str, tuple[float, ...]]] = {}
   for row in outcome.rows:
@@ -230,7 +234,7 @@ def frontier(
 
 
 def _paths(outcome: Outcome, names: Iterable[str]) -> dict[str, Any]:
-  """(KLs, win rates in %) of stages that were evaluated on samples."""
+  """Stage -> (KLs, win rates in %), for stages evaluated on samples."""
   curves = {}
   for name in names:
     rows = read_jsonl(outcome.folder / name / "metrics.jsonl")
@@ -251,7 +255,7 @@ _BARS = ("eval/ranking_accuracy", "eval/reward_accuracy", _WINS)
 
 
 def _scores_said(rows) -> str:
-  """What the columns of rewards and costs are, where there are some."""
+  """Explains the columns of rewards and costs, if there are some."""
   names = [n for key, n in MEANS.items() if any(key in row for row in rows)]
   if not names:
     return ""
@@ -305,9 +309,10 @@ def _curves(folder, settings, looks):
 
 
 def present(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
+  """The entries of CURVES that some run measured, each curve only once."""
   every = [row for rows in runs.values() for row in rows]
   seen = {key for row in every for key in row}
-  for loss, nll in _WITH_UNIT.items():  # the same curve, of an imitating loss
+  for loss, nll in _WITH_UNIT.items():  # an imitating loss is the same curve
     both = [row for row in every if loss in row and nll in row]
     alike = [math.isclose(row[loss], row[nll], rel_tol=1e-4) for row in both]
     if both and all(alike) and len(both) == sum(loss in row for row in every):

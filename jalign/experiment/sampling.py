@@ -1,4 +1,4 @@
-"""Texts sampled for held-out prompts."""
+"""Samples texts for held-out prompts."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -18,21 +18,20 @@ from jalign.types import Model, Params, Sequences
 
 
 class SampledTexts(NamedTuple):
-  """K responses to each prompt, the responses of a prompt adjacent.
+  """K responses to each of N prompts; a prompt's responses are adjacent.
 
   Attributes:
     prompts: N * K prompts, as annotators see them.
-    prompt_ids: [N * K] number of each one's prompt; prompts that differ by
-      their goal alone share one, as the rows of an interval's cluster do.
+    prompt_ids: [N * K] number of each response's prompt. Prompts that differ
+      only by their goal share a number, since intervals cluster by it.
     texts: N * K responses.
-    tokens: [N * K] lengths in tokens, the stop token included.
-    finished: share that ended with a stop token.
+    tokens: [N * K] lengths in tokens, including the stop token.
+    finished: share of the responses that ended with a stop token.
     logps: [N * K] log-probs under the model, nats.
     sources: N * K places of the prompts in the data.
-    ref_logps: [N * K] the same responses' under the reference; None without
-      one.
-    sequences: the N * K rows of tokens, on the host, where they were to be
-      kept.
+    ref_logps: [N * K] log-probs under the reference, nats; None without a
+      reference.
+    sequences: N * K rows of tokens, on the host; None unless asked for.
   """
 
   prompts: list[str]
@@ -63,15 +62,15 @@ def sample_texts(
 
   Args:
     model: the policy's functions.
-    params: its parameters.
-    tokenizer: of `jalign.data`.
-    prompts: encoded.
-    settings: how to draw.
-    seed: of the draws; row i uses the i-th key whatever `rows` is.
-    ref_params: parameters of a reference that scores the samples too.
-    rows: rows decoded at once.
-    keep_tokens: whether a judge reads the tokens.
-    description: of the progress; "" shows none.
+    params: the policy's parameters.
+    tokenizer: a tokenizer of `jalign.data`.
+    prompts: encoded prompts.
+    settings: how responses are drawn.
+    seed: seed of the draws; row i uses the i-th key, whatever `rows` is.
+    ref_params: parameters of a reference that scores the samples, too.
+    rows: number of rows decoded at once.
+    keep_tokens: whether to keep the rows of tokens, as some judges need.
+    description: title of the progress bar; "" shows none.
   """
   draw = draw_of(settings)
   repeated = [p for p in prompts for _ in range(settings.per_prompt)]
@@ -82,7 +81,7 @@ def sample_texts(
   sequences: list[Sequences] = []
   progress = Progress(description, "response", len(repeated))
   for start in range(0, len(repeated), rows):
-    # The last part is filled with the first rows, so that one shape serves.
+    # The last part is filled up with the first rows, so that one shape serves.
     at = np.arange(start, start + rows) % len(repeated)
     live = min(rows, len(repeated) - start)
     rollout = generate(
@@ -125,7 +124,7 @@ def sample_texts(
 
 
 def _numbers(prompts: Sequence[data.EncodedPrompt]) -> list[int]:
-  """The position of the first prompt that annotators see as this one."""
+  """For each prompt, the index of the first that annotators see alike."""
   first: dict[str, int] = {}
   return [first.setdefault(p.text, i) for i, p in enumerate(prompts)]
 

@@ -1,7 +1,8 @@
-"""A stage that several runs of a sweep have in common is trained once.
+"""Trains a stage that several runs of a sweep have in common only once.
 
-The first run trains it; the others take its folder, where all agrees that
-decides what is in it. Then they resume from it, with all the checks of that.
+The first run trains the stage. The other runs copy its folder, if everything
+that decides the folder's contents agrees. Then they resume from the copy, with
+all checks of resuming.
 """
 
 import os
@@ -20,15 +21,15 @@ from jalign.files import appearing
 from jalign.hosts import say
 from jalign.training.checkpoint import Checkpoints
 
-_LINKED = ("checkpoints", "best")  # what is in them is written once
+_LINKED = ("checkpoints", "best")  # folders whose files never change
 
 
 class Sibling(NamedTuple):
   """Another run of the same sweep.
 
   Attributes:
-    folder: of it.
-    settings: of it.
+    folder: that run's folder.
+    settings: that run's settings.
   """
 
   folder: pathlib.Path
@@ -36,13 +37,13 @@ class Sibling(NamedTuple):
 
 
 class Sharing(NamedTuple):
-  """How a run comes by stages that another run has trained.
+  """Lets a run take stages that another run has trained.
 
   Attributes:
-    folder: of the run.
-    settings: of it.
-    made_of: what it is made of: see `identity.made_of`.
-    siblings: where else to look.
+    folder: the run's folder.
+    settings: the run's settings.
+    made_of: hashes of what the run is made of: see `identity.made_of`.
+    siblings: the other runs of the sweep.
   """
 
   folder: pathlib.Path
@@ -54,9 +55,9 @@ class Sharing(NamedTuple):
     """Takes the folder of a stage, if a sibling has finished the same one.
 
     Args:
-      stage: its settings.
-      meta: of `resume.meta_of`.
-      steps: of the stage.
+      stage: the stage's settings.
+      meta: from `resume.meta_of`.
+      steps: number of steps of the stage.
     """
     target = self.folder / stage.name
     if Checkpoints(target / "checkpoints").steps() or jax.process_count() > 1:
@@ -71,10 +72,10 @@ class Sharing(NamedTuple):
 
 
 def _agree(mine: Sharing, sibling: Sibling, stage: StageSettings) -> bool:
-  """Whether two runs agree on all that a stage's folder comes from."""
+  """Whether two runs agree on everything that a stage's folder comes from."""
   a, b = mine.settings, sibling.settings
   if a.wandb_project or stage not in b.stages:
-    return False  # wandb has one run a stage
+    return False  # wandb has a run for each stage
   if (a.seed, a.mesh) != (b.seed, b.mesh):
     return False
   names = set(identity.needed_by(a, stage, mine.made_of))
@@ -90,18 +91,18 @@ def _agree(mine: Sharing, sibling: Sibling, stage: StageSettings) -> bool:
     made_of, changed = there["made_of"], there["went_on"]
     values = [(mine.made_of.get(name), made_of.get(name)) for name in names]
   except (UserError, LookupError, TypeError, AttributeError):
-    return False  # not begun, or damaged
+    return False  # the sibling has not begun, or is damaged
   return not changed and all(x == y for x, y in values)
 
 
 def _is_whole(folder: pathlib.Path, meta: resume.Meta, steps: int) -> bool:
-  """Whether a folder holds a finished stage, and the same one."""
+  """Whether a folder holds the same stage, finished."""
   checkpoints = Checkpoints(folder / "checkpoints")
   if max(checkpoints.steps(), default=None) != steps:
     return False
   try:
     there = checkpoints.meta()
-  except UserError:  # all are damaged
+  except UserError:  # all checkpoints are damaged
     return False
   same = there.keys() >= meta.keys() and not resume.differing(there, meta)
   return same and checkpoints.latest() == steps
@@ -119,12 +120,12 @@ def _copy(source: pathlib.Path, target: pathlib.Path) -> None:
         shutil.copytree(path, partial / path.name, copy_function=copy)
       else:
         shutil.copy2(path, partial / path.name)
-    # What is there is of a stage that was killed before it had saved anything.
+    # A folder that is there is of a stage that was killed before it saved.
     shutil.rmtree(target, ignore_errors=True)
 
 
 def _link(source: str, target: str) -> None:
-  """A second name of a file, where the file system has such, or a copy."""
+  """Gives a file a second name; copies it if the file system has no links."""
   try:
     os.link(source, target)
   except OSError:

@@ -1,4 +1,4 @@
-"""One stage: from parameters to better parameters, inside its folder."""
+"""Trains one stage, inside its folder."""
 
 import contextlib
 import dataclasses
@@ -22,12 +22,12 @@ from jalign.training.checkpoint import Checkpoints
 
 
 class StageResult(NamedTuple):
-  """What a stage leaves.
+  """The outcome of a stage.
 
   Attributes:
-    params: that the next stage starts from.
-    step: of these parameters.
-    evaluation: last or best held-out metrics.
+    params: parameters that the next stage starts from.
+    step: step of these parameters.
+    evaluation: held-out metrics of that step, the last or the best one.
     loss: title of the loss.
   """
 
@@ -42,8 +42,8 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
 
   Args:
     run: what the stages share.
-    stage: this one's settings.
-    params: to start from; also the reference of a loss that has one.
+    stage: the stage's settings.
+    params: parameters to start from; also the reference of a loss that has one.
   """
   folder = run.folder / stage.name
   assembly = assemble(run.materials(stage), stage, params)
@@ -66,7 +66,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     state = restored.state
     batches.set_state(restored.data)
     say(f"[{stage.name}] resumes at step {int(state.step)} of {steps}")
-  checkpoints.discard_after(reached)  # damaged ones, for one
+  checkpoints.discard_after(reached)  # such as damaged ones
   if best is not None:
     best.discard_after(reached)
     resume.check_best(best, meta, folder)
@@ -120,7 +120,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
   )
 
   def should_stop() -> bool:
-    checkpoints.check()  # a save that failed is told of at the next step
+    checkpoints.check()  # the next step raises the error of a failed save
     return run.should_stop()
 
   with contextlib.ExitStack() as stack:
@@ -162,7 +162,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
 
 
 def _writers(run: Run, stage: StageSettings, folder: pathlib.Path):
-  """Where metrics go: nowhere from any process but the first."""
+  """The writers of metrics; none in any process but the first."""
   if not host0():
     return []
   return [
@@ -173,7 +173,7 @@ def _writers(run: Run, stage: StageSettings, folder: pathlib.Path):
 
 
 def _samples(run: Run, stage: StageSettings, model, params):
-  """What is measured of held-out samples, one a prompt; None for nothing."""
+  """The function that measures held-out samples, one a prompt; or None."""
   count = stage.diagnostics.samples
   if not count:
     return None

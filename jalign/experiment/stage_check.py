@@ -1,4 +1,4 @@
-"""What is wrong with a stage, found before any stage has run."""
+"""Checks a stage's settings before any stage has run."""
 
 import fnmatch
 
@@ -16,10 +16,10 @@ from jalign.training.optimizer import make_schedule
 
 
 def check_stage(run: Run, stage: StageSettings) -> None:
-  """Finds what is wrong with a stage before any stage has run.
+  """Checks a stage's settings before any stage has run.
 
   Raises:
-    UserError: names the key.
+    UserError: something is wrong; the error names the key.
   """
   at = f"config.{stage.name}"
   loss, dataset = bind(stage), run.prepared.stages[stage.name]
@@ -57,11 +57,11 @@ def _check_diagnostics(run, stage, batch):
         f"probes look at pairs from one process, and there are"
         f" {jax.process_count()}.",
         where=where,
-        remedy="Leave out all but entanglement='step'.",
+        remedy="Leave out all diagnostics but entanglement='step'.",
       )
   if asked.policy and asked.top_k > run.model_config.vocab_size:
     raise UserError(
-      f"there are {run.model_config.vocab_size} tokens.",
+      f"the model has only {run.model_config.vocab_size} tokens.",
       where=f"{where}.top_k",
     )
   if asked.entanglement in ("step", "both"):
@@ -92,7 +92,7 @@ def _check_diagnostics(run, stage, batch):
       raise UserError(
         f"{pattern!r} matches no parameter that is trained.",
         where=f"{where}.groups",
-        remedy=f"There are: {', '.join(paths)}.",
+        remedy=f"The trained parameters are: {', '.join(paths)}.",
       )
 
 

@@ -1,4 +1,4 @@
-"""What the steps of a stage are beside updates."""
+"""What a stage's steps do beside updates of the optimiser."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,13 +11,13 @@ def _as_it_is(update: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Stepping(NamedTuple):
-  """What a step does beside one update of the optimiser.
+  """What a step does beside an update of the optimiser.
 
   Attributes:
-    init: `trained parameters -> ` the carry of step 0.
+    init: `trained parameters -> carry` at step 0.
     around: `update -> update` that leaves the carry alone.
     finish: `(state, values, sums of each update) -> (state, whether what it
-      keeps is without NaN)` that ends a step; None where an update is a step.
+      keeps is without NaN)`, which ends a step; None if a step is one update.
   """
 
   init: Callable[[Params], Any] = lambda trained: ()

@@ -1,4 +1,4 @@
-"""Tables and sentences of a run's held-out results."""
+"""Writes a run's held-out results as tables and sentences."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,8 +15,8 @@ ACCURACIES = (
   ("samples/win_rate_length_adjusted", "length-adjusted win rate"),
 )
 
-# What a judge says of sampled responses: means with their intervals, standard
-# deviations over all, and among those of a prompt.
+# A judge's scores of sampled responses: means with their intervals, and
+# standard deviations over all responses and within a prompt's.
 SCORES = (
   ("samples/reward_mean", "reward"),
   ("samples/reward_std", "sd of the reward"),
@@ -29,7 +29,7 @@ MEANS = {"samples/reward_mean": "reward", "samples/cost_mean": "cost"}
 
 
 def headline(rows: Rows) -> str:
-  """A sentence or two: what each policy won, or how well it ranks."""
+  """A sentence or two: on what the policies won, or how well they rank."""
   judged = [row for row in rows if "samples/win_rate" in row]
   if judged:
     wins = [
@@ -61,7 +61,7 @@ def headline(rows: Rows) -> str:
 
 
 def results(rows: Rows) -> Table:
-  """Table of losses, steps and held-out accuracies of policies."""
+  """A table of the policies' losses, steps and held-out accuracies."""
   keys = [(k, label) for k, label in ACCURACIES if any(k in r for r in rows)]
   header = ("stage", "loss", "step", *(label for _, label in keys))
   return Table(
@@ -79,7 +79,7 @@ def results(rows: Rows) -> Table:
 
 
 def sampled(rows: Rows) -> Table:
-  """Table of what was measured on samples, of policies and contestants."""
+  """A table of measurements on samples, of policies and contestants."""
   own = [key for row in rows for key in row if key.startswith("measures/")]
   measures = list(dict.fromkeys(own))
   header, ended = ("policy", "KL", "tokens", "ended"), "samples/finished_share"
@@ -107,7 +107,7 @@ def sampled(rows: Rows) -> Table:
 
 
 def summary(row: Mapping[str, Any]) -> str:
-  """One line on a policy's held-out results, for the terminal."""
+  """A line on a policy's held-out results, for the terminal."""
   parts = [
     f"{label} {percent(row[key])}" for key, label in ACCURACIES if key in row
   ]
@@ -122,14 +122,15 @@ def _score(value: Any) -> Any:
 
 
 def interval(value: Mapping[str, float]) -> str:
-  """ "1.23 ± 0.04" of a mean with its interval."""
+  """A mean with its interval, as "1.23 ± 0.04"."""
   half = (value["high"] - value["low"]) / 2
   return f"{value['mean']:.2f} ± {half:.2f}"
 
 
 def percent(rate: Mapping[str, float]) -> str:
-  """ "62.3 ± 4.4 %", or "99.7 (99.1 to 100.0) %" of a lopsided interval."""
+  """A rate as "62.3 ± 4.4 %" or, with a lopsided interval, as
+  "99.7 (99.1 to 100.0) %"."""
   low, mean, high = (100 * rate[key] for key in ("low", "mean", "high"))
-  if abs(low + high - 2 * mean) > 0.1 * (high - low):  # cut off at 0 or 100
+  if abs(low + high - 2 * mean) > 0.1 * (high - low):  # cut short at 0 or 100
     return f"{mean:.1f} ({low:.1f} to {high:.1f}) %"
   return f"{mean:.1f} ± {(high - low) / 2:.1f} %"

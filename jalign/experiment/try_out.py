@@ -1,4 +1,4 @@
-"""The functions of a config, called once before anything is trained."""
+"""Calls the functions of a config once, before anything is trained."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,27 +11,27 @@ from jalign.experiment.data.dataset import Dataset
 from jalign.experiment.data.prepare import Prepared
 from jalign.feedback import Judge, assess, compare
 
-_TRIED = 2  # prompts
+_TRIED = 2  # number of prompts
 
 
 def try_out(plugins: Plugins, settings: Settings, prepared: Prepared) -> str:
   """Calls annotator and measures once, before anything is trained.
 
-  They see held-out prompts with responses of the data, and an empty one: that
-  is what a policy may sample, too. A judge sees the prompts' rows and, if it
-  reads tokens, the responses as if they had been sampled; and the prompts of
-  online stages whose data aren't the run's.
+  Annotator and measures see held-out prompts with responses from the data, and
+  with an empty response, since a policy may sample that, too. A judge also sees
+  the prompts' rows and, if it reads tokens, the responses as if they had been
+  sampled; and it sees prompts of online stages that have data of their own.
 
   Args:
-    plugins: of the run.
-    settings: of the run.
-    prepared: its data.
+    plugins: the run's functions.
+    settings: the run's settings.
+    prepared: the run's data.
 
   Returns:
-    A line on what was called, "" where nothing was.
+    A line on what was called; "" if nothing was.
 
   Raises:
-    UserError: one of them fails.
+    UserError: one of the functions fails.
   """
   named = settings.annotator
   called = (named.function, named.cost, named.measures)
@@ -60,7 +60,7 @@ def _judge_two(
   records: Sequence[Any],
   tokenizer: data.Tokenizer,
 ) -> None:
-  """Has two responses to each prompt judged, out of those of some records."""
+  """Has two responses to each prompt judged, taken from some records."""
   sides = [
     written_answers(prompts, texts, dataset, tokenizer, judge)
     for texts in _sides(records, len(prompts), tokenizer)
@@ -71,7 +71,7 @@ def _judge_two(
 def _sides(
   records: Sequence[Any], count: int, tokenizer: data.Tokenizer
 ) -> tuple[list[str], list[str]]:
-  """Two times `count` responses of some records, the last of them empty."""
+  """Two lists of `count` responses of some records; the last one is empty."""
   texts = [
     tokenizer.decode(ids)
     for record in records[: 2 * _TRIED]

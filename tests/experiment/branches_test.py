@@ -182,7 +182,7 @@ def test_no_stage_is_trained_on_prompts_that_the_run_holds_out(branching):
   trained = set(sft.groups(x.source for x in sft.train))
   assert judged and trained and not judged & trained
   assert sft.facts["held_out_by_the_run"] > 0
-  assert any("prompts are held out by the run" in x for x in prepared.lines)
+  assert any("the run holds out their prompts" in x for x in prepared.lines)
 
 
 def test_conversations_are_trained_on_and_answered(branching):
@@ -212,7 +212,7 @@ def test_conversations_are_trained_on_and_answered(branching):
     )
   )
   message = branching.fails(branching.command("--config.data.template="))
-  assert "config.data.template: names no template" in message
+  assert "config.data.template: no template is named" in message
   folder, _ = branching.train()
   results = json.loads((folder / "sft" / "results.json").read_text())
   # What is answered is the whole conversation up to the last turn.
@@ -240,4 +240,4 @@ def test_a_branch_is_resumed_from_its_own_start_alone(branching, monkeypatch):
   )
   shutil.rmtree(folder / "warmup")
   message = branching.fails(branching.command(*flags))
-  assert "dpo: its checkpoints were made from another start" in message
+  assert "dpo: the stage's checkpoints were made from another start" in message

@@ -96,7 +96,7 @@ def _check_page(place, run, capsys):
   said = place.fails(["report", str(run), str(run)])
   assert "--out" in said
   said = place.fails(["report", str(run), "--stage=nope"])
-  assert "There are: sft, align" in said
+  assert "Its stages are: sft, align" in said
   said = place.fails(["report", str(run), "--stage=sft"])
   assert "diagnostics.likelihood=probe" in said
   assert "neither a run nor a sweep" in place.fails(
@@ -110,7 +110,7 @@ def _check_page(place, run, capsys):
     ("--config.diagnostics.entanglement=yes", "'yes' is not one of"),
     ("--config.diagnostics.likelihood=step", "'step' is not one of"),
     ("--config.diagnostics.pairs=0", "must be at least 1"),
-    ("--config.diagnostics.top_k=300", "there are 272 tokens"),
+    ("--config.diagnostics.top_k=300", "the model has only 272 tokens"),
     ("--config.diagnostics.groups=('heads',)", "'heads' matches no parameter"),
     ("--config.packing=32", "can't look into packed rows"),
     ("--config.normalise_pairs=True", "gradients that are normalised"),

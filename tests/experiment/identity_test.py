@@ -277,7 +277,7 @@ def test_what_a_stage_was_trained_from_may_not_change(begun):
   assert "whole file" not in str(e.value)
   of = OF | {"report": "r"}
   identity.keep(begun, NEW | {"made_of": of})
-  with pytest.raises(UserError, match="A function is its whole file"):
+  with pytest.raises(UserError, match="hashed with its whole file"):
     identity.check(
       begun,
       _settings(resume="anyway"),

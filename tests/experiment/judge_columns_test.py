@@ -50,10 +50,10 @@ def test_rows_are_the_first_of_a_prompt_and_none_where_they_lack(
   (line,) = (line for line in found.lines if "judge sees" in line)
   assert "of 20 prompts" in line
   assert (
-    "None stands for what rows lack: 'answer' of 2, 'more.tests' of 19"
+    "rows that lack a column have None: 'answer' of 2, 'more.tests' of 19"
     in (line)
   )
-  assert "1 prompts come with different rows: it sees the first" in line
+  assert "1 prompts have different rows: the judge sees the first" in line
   assert main.facts["judge_rows"]["different_rows"] == 1
   # A batch is filled with the shortest prompt, and with its row.
   fill = min(main.train_prompts, key=lambda prompt: len(prompt.ids))

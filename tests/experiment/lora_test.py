@@ -189,9 +189,9 @@ def test_a_selected_part_is_of_use_to_every_command(place, capsys, part):
   meta.write_text(json.dumps(metadata | {"start": "another"}))
   manifest.write(best)
   said = place.fails(["convert", f"--model={run}", f"--to={run}-x"])
-  assert "its best/ is of another run" in said
+  assert "the stage's best/ is of another run" in said
   del metadata["made_of"]
   meta.write_text(json.dumps(metadata | {"start": "another"}))
   manifest.write(best)
   said = place.fails(["convert", f"--model={run}", f"--to={run}-x"])
-  assert "what it started from has changed" in said
+  assert "what the stage started from has changed" in said

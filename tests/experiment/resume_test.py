@@ -141,7 +141,7 @@ def test_a_folder_with_what_is_not_its_own(place, capsys):
   best = max((stage / "best").iterdir(), key=lambda p: int(p.name))
   _doctored(best, of_another)
   said = place.fails(again)
-  assert "its best/ was made of other data.train" in said
+  assert "the stage's best/ was made of other data.train" in said
   said = place.fails(["convert", f"--model={run}", f"--to={run}-x"])
   assert "best/ is of another run" in said
   put_back()
@@ -158,7 +158,7 @@ def test_a_folder_with_what_is_not_its_own(place, capsys):
 
   file = stage / "metrics.jsonl"
   file.write_text(file.read_text().replace('"eval/loss": 0', '"eval/loss": 1'))
-  assert f"{file}: isn't what this stage wrote" in place.fails(again)
+  assert f"{file}: the file isn't what this stage wrote" in place.fails(again)
   put_back()
 
   place.data.write_text(place.data.read_text().replace(" b", " c"))

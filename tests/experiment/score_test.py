@@ -264,7 +264,7 @@ def test_bad_rows_are_left_out_where_that_is_asked(place, model, capsys):
 
 def test_a_checkpoint_is_no_run_to_evaluate(place, model):
   said = place.fails(["evaluate", f"--model={model}"])
-  assert f"{model}: is a checkpoint, not a run." in said
+  assert f"{model}: this is a checkpoint, not a run." in said
 
 
 def test_scores_that_are_no_numbers(place, tmp_path):

@@ -1,1 +1,1 @@
-"""The commands beside `train`: what is done with runs that are there."""
+"""The commands beside `train`, which work on finished runs."""

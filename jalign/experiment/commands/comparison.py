@@ -1,4 +1,4 @@
-"""The runs of a sweep side by side: by setting over seeds, and each alone."""
+"""Compares the runs of a sweep: by setting over seeds, and one by one."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -16,17 +16,17 @@ from jalign.pages.style import look
 from jalign.training.metrics import read_jsonl
 
 _LOSS = "held-out loss"
-_ANY = "all runs"  # where nothing but the seed was swept
+_ANY = "all runs"  # the setting, if only the seed was swept
 
 
 def write_comparison(
   workdir: pathlib.Path, runs: Sequence[SweptRun]
 ) -> pathlib.Path:
-  """Writes the report of a sweep: every run's last stage.
+  """Writes the report of a sweep, on every run's last stage.
 
   Args:
-    workdir: of the sweep.
-    runs: finished ones.
+    workdir: folder of the sweep.
+    runs: the finished runs.
   """
   stages = {run.name: folders.last_stage(workdir / run.name) for run in runs}
   results = {
@@ -67,7 +67,7 @@ def write_comparison(
 
 
 def _same_loss(runs: Sequence[SweptRun]) -> bool:
-  """Whether the last stages' losses are one function of the same data."""
+  """Whether the last stages have the same loss, with the same data."""
   first, *others = (run.settings.stages[-1] for run in runs)
   alike = lambda s: (
     s.loss,
@@ -80,7 +80,7 @@ def _same_loss(runs: Sequence[SweptRun]) -> bool:
 
 
 def _columns(results: Mapping[str, Any], one_loss: bool) -> dict[str, str]:
-  """Key -> heading of what is compared."""
+  """Key of a result -> heading of its column."""
   columns = {
     key: label
     for key, label in ACCURACIES
@@ -110,7 +110,7 @@ def _by_setting(groups, results, one_loss: bool) -> Section:
 
 
 def _spread(results: Sequence[Mapping[str, Any]], key: str) -> str:
-  """ "62.3 ± 4.4 %" over runs; a single one has no spread."""
+  """Mean and spread over runs, "62.3 ± 4.4 %"; a single run has no spread."""
   if key == "eval/loss":
     means = [result["evaluation"].get(key) for result in results]
     form, unit, scale = ".4f", "", 1

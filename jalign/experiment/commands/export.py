@@ -1,4 +1,4 @@
-"""Runs and adapters as Hugging Face checkpoints."""
+"""Writes runs and adapters as Hugging Face checkpoints."""
 
 import contextlib
 import os
@@ -21,23 +21,27 @@ from jalign.sharding import make_mesh
 
 
 def export_run(run: pathlib.Path, target: pathlib.Path) -> str:
-  """Writes what transformers opens; returns a line that says so.
+  """Writes a run as a checkpoint that transformers opens.
 
   Tokenizer, chat template and the ends of a response are those that the run
-  keeps; of a run that comes from a checkpoint, over other runs too, its
-  generation settings and its length come along. A low-rank change is merged.
+  keeps. If the run comes from a checkpoint, even over other runs, the export
+  has the checkpoint's generation settings and length, too. A low-rank change is
+  merged.
 
   Args:
-    run: folder of a run.
-    target: a folder that isn't there yet.
+    run: folder of the run.
+    target: a folder that doesn't exist yet.
+
+  Returns:
+    A line that says what was written.
 
   Raises:
     UserError: the folder is not a run, or no family says what its model
-      computes; or the target is there, or can't be written.
+      computes; or the target exists, or can't be written.
   """
   config = folders.model_of(run)
   texts = run / "tokenizer"
-  if not is_kept(run):  # by an earlier version
+  if not is_kept(run):  # written by an earlier version
     settings = parse(folders.read_json(run / "config.json"))
     texts = source_of(settings) or texts
   whole = (texts / "config.json").is_file()
@@ -56,7 +60,7 @@ def export_run(run: pathlib.Path, target: pathlib.Path) -> str:
 
 
 class _Texts:
-  """A tokenizer whose folder is copied rather than written anew."""
+  """A tokenizer whose folder is copied as it is."""
 
   def __init__(self, tokenizer: data.Tokenizer, folder: pathlib.Path):
     self.bos_id, self.eos_id = tokenizer.bos_id, tokenizer.eos_id
@@ -69,14 +73,17 @@ class _Texts:
 
 
 def export_adapter(run: pathlib.Path, target: pathlib.Path) -> str:
-  """Writes what PEFT opens: the low-rank change alone.
+  """Writes a run's low-rank change as an adapter that PEFT opens.
 
   Args:
-    run: folder of a run whose last stage trained one.
-    target: a folder that isn't there yet.
+    run: folder of a run whose last stage trained a low-rank change.
+    target: a folder that doesn't exist yet.
+
+  Returns:
+    A line that says what was written.
 
   Raises:
-    UserError: it trained something else; or as `export_run`.
+    UserError: the run trained something else; or as in `export_run`.
   """
   config = folders.model_of(run)
   base = folders.read_json(run / "config.json").get("init_from") or ""
@@ -88,16 +95,19 @@ def export_adapter(run: pathlib.Path, target: pathlib.Path) -> str:
 
 
 def merge_adapter(model: str, adapter: str, target: pathlib.Path) -> str:
-  """Adds an adapter to its checkpoint; returns a line that says so.
+  """Adds an adapter to its checkpoint, and writes the result.
 
   Args:
     model: the checkpoint: a folder, or a name on the hub.
-    adapter: the same of the adapter.
-    target: a folder that isn't there yet.
+    adapter: the adapter: a folder, or a name on the hub.
+    target: a folder that doesn't exist yet.
+
+  Returns:
+    A line that says what was written.
 
   Raises:
-    UserError: one can't be read, or they don't belong together; or as
-      `export_run`.
+    UserError: one of them can't be read, or they don't belong together; or as
+      in `export_run`.
   """
   folder, change = hf.resolve(model), hf.resolve(adapter)
   mesh = make_mesh()
@@ -115,7 +125,7 @@ def merge_adapter(model: str, adapter: str, target: pathlib.Path) -> str:
 def _writing(
   target: pathlib.Path, inputs: Mapping[str, str | os.PathLike[str]]
 ) -> Iterator[pathlib.Path]:
-  """A place for a folder that is the target once all is there."""
+  """Gives a folder that becomes the target once everything is written."""
   check_output(target, "--to", inputs, folder=True)
   said = "Nothing was written."
   with telling(target.parent, lambda: said, again=""), appearing(target) as at:

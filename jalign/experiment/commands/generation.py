@@ -1,4 +1,4 @@
-"""How a model's own generation_config.json says that it is sampled from."""
+"""Reads from a model's generation_config.json how to sample from the model."""
 
 import math
 import pathlib
@@ -9,7 +9,7 @@ from jalign.data.tokenizer import GENERATION, read_object
 from jalign.decode import Sampler, sampler
 from jalign.errors import UserError
 
-# Without a part in what is drawn, or read elsewhere.
+# Keys that don't change what is drawn, or that are read elsewhere.
 _SILENT = (
   "bos_token_id",
   "cache_implementation",
@@ -17,7 +17,7 @@ _SILENT = (
   "disable_compile",
   "do_sample",
   "eos_token_id",
-  "max_length",  # of prompt and response: max_new_tokens says it here
+  "max_length",  # of prompt and response; here it is max_new_tokens
   "output_attentions",
   "output_hidden_states",
   "output_logits",
@@ -35,12 +35,12 @@ class Generation(NamedTuple):
   """How responses are drawn.
 
   Attributes:
-    temperature: 0 is greedy.
-    top_k: 0 keeps all.
-    top_p: 1 keeps all.
-    min_p: 0 keeps all.
-    repetition_penalty: 1 for none.
-    max_new_tokens: of a response at most.
+    temperature: 0 takes the likeliest token.
+    top_k: number of likeliest tokens to keep; 0 keeps all.
+    top_p: probability mass of tokens to keep; 1 keeps all.
+    min_p: least probability, relative to the likeliest token; 0 keeps all.
+    repetition_penalty: 1 for no penalty.
+    max_new_tokens: most tokens of a response.
   """
 
   temperature: float = 1.0
@@ -51,7 +51,7 @@ class Generation(NamedTuple):
   max_new_tokens: int = 64
 
   def draw(self) -> Sampler:
-    """The sampler.
+    """The sampler of these settings.
 
     Raises:
       UserError: a value is out of its range.
@@ -64,19 +64,20 @@ class Generation(NamedTuple):
 def settings_of(
   folder: pathlib.Path, given: Mapping[str, Any]
 ) -> tuple[Generation, list[str]]:
-  """The settings of a folder's generation_config.json, and what is given.
+  """Merges the settings in a folder's generation_config.json with those given.
 
   Args:
-    folder: of a checkpoint, or of the tokenizer that a run keeps. Where the
-      file says do_sample=false, the likeliest token is taken, unless
-      something about draws is given.
-    given: fields of `Generation`, by the command line: they win.
+    folder: folder of a checkpoint, or of the tokenizer that a run keeps. If the
+      file says do_sample=false, the likeliest token is taken, unless `given`
+      says something about draws.
+    given: fields of `Generation` given on the command line, which win.
 
   Returns:
     (settings, lines that say where they come from).
 
   Raises:
-    UserError: a value isn't a number, or is out of its range; names its place.
+    UserError: a value isn't a number, or is out of its range; the error names
+      its place.
   """
   path = folder / GENERATION
   written = read_object(path)
@@ -88,7 +89,7 @@ def settings_of(
   if written.get("do_sample") is False and not set(_DRAWS) & given.keys():
     there = {k: v for k, v in there.items() if k not in _DRAWS}
     there["temperature"] = 0.0
-  if there.get("top_k", 0) < 0:  # as vLLM writes it
+  if there.get("top_k", 0) < 0:  # vLLM writes -1 for no limit
     there["top_k"] = 0
   if given.get("temperature") == 0:
     there = {k: v for k, v in there.items() if k not in _TRUNCATION}

@@ -1,4 +1,4 @@
-"""A finished run or a checkpoint, loaded; and `jalign evaluate`."""
+"""Loads finished runs and checkpoints; evaluates runs (`jalign evaluate`)."""
 
 import dataclasses
 import pathlib
@@ -31,14 +31,14 @@ from jalign.types import Model, Params
 
 
 class Loaded(NamedTuple):
-  """A run's last policy.
+  """A policy with what belongs to it.
 
   Attributes:
-    model: its functions.
-    params: its parameters.
-    tokenizer: its tokenizer.
-    stage: name of the stage that it comes from; "" for a checkpoint.
-    config: of the model.
+    model: the policy's functions.
+    params: the policy's parameters.
+    tokenizer: the policy's tokenizer.
+    stage: name of the run's stage that trained it; "" for a checkpoint.
+    config: config of the model.
   """
 
   model: Model
@@ -63,14 +63,14 @@ def load_run(run: pathlib.Path, mesh: jax.sharding.Mesh) -> Loaded:
 
 
 def load_policy(name: str, mesh: jax.sharding.Mesh) -> Loaded:
-  """The policy of a run, or of a checkpoint, onto a mesh.
+  """Loads the policy of a run, or of a checkpoint, onto a mesh.
 
   Args:
     name: folder of a run or a checkpoint, or a checkpoint's name on the hub.
-    mesh: where to.
+    mesh: the mesh to load onto.
 
   Raises:
-    UserError: it is neither, or can't be read.
+    UserError: `name` is neither a run nor a checkpoint, or can't be read.
   """
   folder = hf.resolve(name)
   if not is_checkpoint(folder):
@@ -84,10 +84,17 @@ def load_policy(name: str, mesh: jax.sharding.Mesh) -> Loaded:
 def load_scorer(
   folder: pathlib.Path, mesh: jax.sharding.Mesh
 ) -> tuple[Loaded, Params]:
-  """A reward model of a checkpoint, and its head's parameters.
+  """Loads a checkpoint's reward model.
+
+  Args:
+    folder: folder of the checkpoint.
+    mesh: the mesh to load onto.
+
+  Returns:
+    (the model, its head's parameters).
 
   Raises:
-    UserError: it can't be read, or isn't one.
+    UserError: the folder can't be read, or holds no reward model.
   """
   tokenizer = data.load(folder)
   check_vocabulary(tokenizer, hf.read_config(folder), str(folder))
@@ -101,21 +108,24 @@ def evaluate_run(
   path: str = "",
   columns: Mapping[str, str] | None = None,
 ) -> str:
-  """Held-out results of a run as text.
+  """Evaluates a run on held-out data.
 
   Args:
-    run: its folder.
-    against: another run, to compare with.
-    path: pairs to score instead of the run's own held-out ones; all of the
-      file's pairs are used.
-    columns: that file's names for the source's fields; the config's by default.
+    run: folder of the run.
+    against: folder of another run to compare with, or None.
+    path: file of pairs to score instead of the run's own held-out pairs; all
+      its pairs are used. "" for the run's own.
+    columns: the file's names for the source's fields; None for the config's.
+
+  Returns:
+    The results as text.
 
   Raises:
     UserError: a folder is not a run; or the data is bad.
   """
   if is_checkpoint(run):
     raise UserError(
-      "is a checkpoint, not a run.",
+      "this is a checkpoint, not a run.",
       where=str(run),
       remedy="`jalign score` takes checkpoints.",
     )
@@ -208,7 +218,7 @@ def _line(name: str, rate: WinRate) -> str:
 
 
 def _rewards(whose: str, assessed: Assessed, prompt_ids: Any) -> list[str]:
-  """Lines on the rewards and the costs of samples, where the judge has some."""
+  """Lines on the samples' rewards and costs, if the judge gives them."""
   statistics, lines = reward_statistics(assessed, prompt_ids), []
   for name in ("reward", "cost"):
     if f"{name}_mean" not in statistics:
@@ -228,10 +238,10 @@ def _rewards(whose: str, assessed: Assessed, prompt_ids: Any) -> list[str]:
 def check_same_tokenizer(
   mine: data.Tokenizer, other: data.Tokenizer, where: str
 ) -> None:
-  """Raises UserError, for the other's place, if two tokenizers differ."""
+  """Raises UserError if two tokenizers differ; `where` names the other one."""
   if mine.backend.to_str() != other.backend.to_str():
     raise UserError(
-      "has another tokenizer: its log-probs don't compare.",
+      "this model has another tokenizer: log-probs can't be compared.",
       where=where,
-      remedy="Compare models of one tokenizer, e.g. by init_from.",
+      remedy="Compare models with the same tokenizer, e.g. by init_from.",
     )

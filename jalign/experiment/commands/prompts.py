@@ -1,4 +1,4 @@
-"""Prompts to sample for: what was asked, and how the model reads it."""
+"""Prompts to sample for: as they were given, and as the model reads them."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -18,12 +18,12 @@ _SHOWN = (*_VARIABLES, *_PROMPTS, "chosen")
 
 
 class Asked(NamedTuple):
-  """A prompt.
+  """A prompt to sample for.
 
   Attributes:
-    prompt: a text or messages, as they were given.
-    more: "tools" and other variables of the template, as a row has them.
-    record: the text that the model reads, and its place.
+    prompt: a text or messages, as it was given.
+    more: the row's other variables of the template, such as "tools".
+    record: the text that the model reads, and where it comes from.
   """
 
   prompt: Any
@@ -34,14 +34,14 @@ class Asked(NamedTuple):
 def typed_prompts(
   texts: Sequence[str], template: data.ChatTemplate | None
 ) -> list[Asked]:
-  """Prompts of the command line.
+  """Makes prompts of texts from the command line.
 
   Args:
-    texts: each a user's turn where there is a template.
-    template: None for prompts that go to the model as they are.
+    texts: the texts; with a template, each is a user's turn.
+    template: writes the prompts; None leaves the texts as they are.
 
   Raises:
-    UserError: one is empty, or the template refuses it.
+    UserError: a text is empty, or the template refuses it.
   """
   asked = []
   for i, text in enumerate(texts, 1):
@@ -60,20 +60,20 @@ def read_prompts(
   template: data.ChatTemplate | None,
   columns: Columns | None = None,
 ) -> tuple[list[Asked], list[str]]:
-  """The prompt of every row of a file.
+  """Reads a prompt from every row of a file.
 
   Args:
-    path: data that `jalign data check` reads, of any kind: a conversation's
+    path: data of any kind that `jalign data check` reads; a conversation's
       prompt is what comes before its last answer.
     source: name of a reader; "" guesses it.
-    template: writes texts and messages; None for texts that stay as they are.
+    template: writes texts and messages; None leaves texts as they are.
     columns: the file's names for the source's fields.
 
   Returns:
     (the prompts, lines that say what was read).
 
   Raises:
-    UserError: bad data; or messages and no template.
+    UserError: the data is bad, or there are messages and no template.
   """
   name = source or guess(path, columns=columns)
   options: dict[str, Any] = {"columns": columns} if columns else {}
@@ -86,7 +86,7 @@ def read_prompts(
   if isinstance(records[0], data.ConversationRecord):
     if template is None:
       raise UserError(
-        "its rows are conversations, and there is no chat template to write"
+        "the rows are conversations, and there is no chat template to write"
         " them with.",
         where=path,
         remedy="Give --template=plain, a tokenizer's folder or a file"
@@ -113,7 +113,7 @@ def _asked(record: Any, row: dict[str, Any]) -> Asked:
 
 
 def _given(row: dict[str, Any], text: str) -> Any:
-  """The prompt as a row has it; as the model reads it where it has none."""
+  """The prompt as the row has it, else as the model reads it."""
   for name in _PROMPTS:
     if isinstance(row.get(name), str | list):
       return row[name]

@@ -1,4 +1,4 @@
-"""The JSON lines of `jalign sample`, which a stopped command goes on with."""
+"""The JSON lines of `jalign sample`, which a later command can continue."""
 
 import contextlib
 import fcntl
@@ -20,19 +20,23 @@ def unfinished(
   planned: Sequence[Row],
   parts: Sequence[tuple[int, int]],
 ) -> Iterator[tuple[list[Row], Callable[[Sequence[Row]], None]]]:
-  """Rows that are there already, and a function that adds others.
+  """Opens the rows that are already written, and adds others to them.
 
-  They are in OUT.unfinished, which gets its name at the end and stays where
-  that isn't reached: the same command goes on after the last whole part.
+  The rows are in OUT.unfinished, which is renamed to OUT at the end. It stays
+  if the command stops before: the same command then continues after the last
+  whole part.
 
   Args:
-    out: of the rows; None keeps nothing.
-    planned: every row's keys that are known before its response is.
-    parts: first row of each part and the row after its last.
+    out: file of the rows; None keeps nothing.
+    planned: for every row, the keys that are known before its response is.
+    parts: (first row, row after the last) of each part.
+
+  Yields:
+    (rows already written, function that adds rows).
 
   Raises:
-    UserError: it can't be written; or what is there is of another command, or
-      another process is writing it.
+    UserError: the file can't be written, belongs to another command, or is
+      being written by another process.
   """
   if out is None:
     yield [], lambda rows: None
@@ -71,9 +75,9 @@ def _lock(file: IO[bytes], path: pathlib.Path) -> None:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError:
     raise UserError(
-      "another process is writing it.",
+      "another process is writing this file.",
       where=str(path),
-      remedy="Wait for it, or name another --out.",
+      remedy="Wait for that process, or name another --out.",
     ) from None
   except OSError:  # a file system without locks
     pass
@@ -82,7 +86,7 @@ def _lock(file: IO[bytes], path: pathlib.Path) -> None:
 def _read(
   file: IO[bytes], path: pathlib.Path, planned: Sequence[Row]
 ) -> list[Row]:
-  """The whole rows of a file, each checked to be the one that is planned."""
+  """The whole rows of a file, all checked against the planned ones."""
   file.seek(0)
   rows: list[Row] = []
   for line in file:
@@ -101,9 +105,9 @@ def _read(
       differ = ["what it holds"]
     if differ:
       raise UserError(
-        f"is of another command; these differ: {', '.join(differ)}.",
+        f"the file is from another command; these differ: {', '.join(differ)}.",
         where=f"{path}:{len(rows) + 1}",
-        remedy="Give the flags and the data that it was begun with, name"
+        remedy="Give the flags and the data that the file was begun with, name"
         " another --out, or delete the file.",
       )
     rows.append(row)
@@ -111,7 +115,7 @@ def _read(
 
 
 def _cut(file: IO[bytes], rows: int) -> None:
-  """Drops what follows some rows."""
+  """Drops everything after the first rows of a file."""
   file.seek(0)
   for _ in range(rows):
     file.readline()

@@ -1,10 +1,10 @@
 """`jalign sample`: responses of a run or a checkpoint to many prompts.
 
-Rows are drawn a part at a time and go to the file as they are drawn. What a
-row's response is depends on the seed, on its prompt's number and on its own
-number among the responses to that prompt; parts are cut in the same places
-whether a command was stopped in between or not, so that one which goes on
-gives what the other would have given.
+Rows are drawn in parts, and written to the file as they are drawn. A row's
+response depends on the seed, on its prompt's number, and on its own number
+among the responses to that prompt. Parts are cut at the same places whether or
+not a command was stopped in between, so that a command which continues gives
+what the stopped one would have given.
 """
 
 import pathlib
@@ -37,25 +37,25 @@ from jalign.sharding import make_mesh
 from jalign.training import reference
 from jalign.training.progress import Progress
 
-_PART = 8  # rows of a part for each slot: the last ones of a part wait
+_PART = 8  # rows of a part per slot; slots are idle at the end of a part
 
 Row = dict[str, Any]
 
 
 class Request(NamedTuple):
-  """What is asked for.
+  """What `jalign sample` is asked for.
 
   Attributes:
     model: a run or a checkpoint.
-    prompts: texts, where there is no `data`.
+    prompts: texts, if there is no `data`.
     data: file of prompts; "" for none.
-    source: name of its reader; "" guesses.
-    columns: the file's names for its source's fields.
-    template: as `kept.template_for` takes it.
-    each: responses to each prompt.
-    seed: of the draws.
-    slots: rows that are decoded at once.
-    given: fields of `generation.Generation` that were given.
+    source: name of the file's reader; "" guesses it.
+    columns: the file's names for the source's fields.
+    template: chat template, as `kept.template_for` takes it.
+    each: number of responses to each prompt.
+    seed: seed of the draws.
+    slots: number of rows that are decoded at once.
+    given: fields of `generation.Generation` given on the command line.
   """
 
   model: str
@@ -80,31 +80,33 @@ def sample(
 
   Args:
     request: what is asked for.
-    out: JSON lines to write, a row a response: "prompt" as it was given (and
+    out: JSON lines to write, a row per response: "prompt" as it was given (and
       "tools", if the row has them), "text" as the model read it, "response",
-      "logprob" of the model and "drawn_logprob" of the draw (nats, of all of
-      the response's tokens, the one that ends it too), "tokens" and
-      "token_logprobs", whether it "finished" or was cut, "sample" number,
-      "source" place, "model", its parameters' hash, "template", "seed" and
-      "settings". None writes nothing.
-    say: takes lines on what is done.
-    show: takes rows as they come; all of them, read again or drawn.
+      "logprob" under the model and "drawn_logprob" under the draw (nats, summed
+      over all of the response's tokens, including the end), "tokens" and
+      "token_logprobs", whether it "finished" or was cut, "sample" (its number),
+      "source" (place of the prompt), "model", "parameters" (their hash),
+      "template", "seed" and "settings". None writes nothing.
+    say: called with lines that say what is done.
+    show: called with rows as they come, both those read again and those drawn.
 
   Raises:
-    UserError: something can't be read or written; a flag is out of its range;
-      or the file is of another command.
+    UserError: something can't be read or written, a flag is out of its range,
+      or the file belongs to another command.
   """
   for name, value in (("count", request.each), ("slots", request.slots)):
     if value < 1:
-      raise UserError("must be at least 1.", where=f"--{name}")
+      raise UserError("the value must be at least 1.", where=f"--{name}")
   if not 0 <= request.seed < 2**63:
-    raise UserError("must be in [0, 2^63).", where="--seed")
+    raise UserError("the value must be in [0, 2^63).", where="--seed")
   if out is not None:
     inputs = {"--data": request.data} if request.data else {}
     check_output(out, "--out", {"--model": request.model, **inputs})
     if out.exists():
       raise UserError(
-        "is there already.", where=f"--out={out}", remedy="Name a new file."
+        "the file is there already.",
+        where=f"--out={out}",
+        remedy="Name a new file.",
       )
   folder = hf.resolve(request.model)
   texts = folder if is_checkpoint(folder) else folder / "tokenizer"
@@ -180,7 +182,7 @@ def sample(
 
 
 def _planned(ask: Asked, prompt: data.EncodedPrompt, k: int, facts: Row) -> Row:
-  """What is known of a row before it is drawn."""
+  """The part of a row that is known before it is drawn."""
   return {
     "prompt": ask.prompt,
     **ask.more,
@@ -192,7 +194,7 @@ def _planned(ask: Asked, prompt: data.EncodedPrompt, k: int, facts: Row) -> Row:
 
 
 def _parts(rows: int, slots: int) -> list[tuple[int, int]]:
-  """(first row, last row + 1) of parts of one size, but for the last one."""
+  """(first row, last row + 1) of parts of one size, except the last part."""
   count = -(-rows // (_PART * slots))
   size = -(-rows // count)
   return [(i, min(i + size, rows)) for i in range(0, rows, size)]
@@ -206,13 +208,13 @@ def _drawing(
   max_new_tokens: int,
   draw: Sampler,
 ) -> Callable[[int, int], list[Row]]:
-  """`(first, last) -> rows` of responses."""
+  """Makes `(first row, last row + 1) -> rows with responses`."""
   count = request.each
   size = _parts(len(encoded) * count, request.slots)[0][1]
   root = jax.random.key(stream(request.seed, "sample"))
 
   def draw_part(first: int, last: int) -> list[Row]:
-    # The last part is filled with its own rows, so that one program serves.
+    # The last part is filled up with its own rows, so that one program serves.
     at = first + np.arange(size) % (last - first)
     batch = data.collate_prompts(
       [encoded[i // count] for i in at.tolist()], pad_id=tokenizer.pad_id
@@ -261,7 +263,7 @@ def _drawing(
 
 @jax.jit
 def _keys(root, prompts, samples):
-  """A key for each row, of the numbers of its prompt and its response."""
+  """A key for each row, from the numbers of its prompt and of its response."""
   fold = lambda i, k: jax.random.fold_in(jax.random.fold_in(root, i), k)
   return jax.vmap(fold)(prompts, samples)
 

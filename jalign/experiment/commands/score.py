@@ -1,7 +1,7 @@
-"""`jalign score`: log-probs, entropies, implicit rewards; scores of rewards.
+"""`jalign score`: log-probs, entropies, implicit rewards; or reward scores.
 
-Rows go to a parquet file as they are computed, and the vocabulary is streamed:
-memory doesn't grow with the data's length or with the vocabulary.
+Rows go to a parquet file as they are computed, and the vocabulary is streamed,
+so memory doesn't grow with the data's length or with the vocabulary.
 """
 
 import pathlib
@@ -36,7 +36,7 @@ from jalign.training.reference import fingerprint
 
 
 class _Sums:
-  """What was scored, in sums."""
+  """Sums over everything that was scored."""
 
   def __init__(self):
     self.responses = self.tokens = 0
@@ -77,24 +77,26 @@ def score(
   """Scores every response of a file under a model.
 
   Args:
-    model: a run or a checkpoint; of a reward model (one label of
-      `AutoModelForSequenceClassification`) the score is read off the last
+    model: a run or a checkpoint. A reward model (of one label, as
+      `AutoModelForSequenceClassification` has it) reads its score off the last
       token.
-    path: data that `jalign data check` reads; nothing of it is cut.
-    out: parquet file, written whole or not at all. A row a response: where it
-      comes from and which of its row's it is, prompt and response as the model
-      reads them, the response's tokens, their log-probs and the entropies of
-      the distributions that they came from (nats), their sum, mean and mean;
-      or the reward model's score. Its metadata has under the key "jalign" what
-      made it, as JSON: models with hashes of their parameters, data, template.
-    reference: another one of the same tokenizer: its log-probs, and beta times
-      the difference as the implicit reward (Rafailov et al. 2023,
-      arXiv:2305.18290, equation 5, up to a constant of the prompt).
+    path: data that `jalign data check` reads; none of it is cut.
+    out: parquet file, written whole or not at all, with a row per response:
+      where it comes from, and which of its row's responses it is; prompt and
+      response as the model reads them; the response's tokens, their log-probs
+      and the entropies of their distributions (nats), with the log-probs' sum
+      and mean and the entropies' mean; or the reward model's score. The file's
+      metadata has, as JSON under the key "jalign", what made it: models with
+      hashes of their parameters, data, template.
+    reference: another run or checkpoint with the same tokenizer. It adds its
+      log-probs, and beta times the difference as the implicit reward (Rafailov
+      et al. 2023, arXiv:2305.18290, equation 5, up to a constant of the
+      prompt).
     source: name of a reader; "" guesses it.
-    template: of conversations; "" takes the model's own.
-    beta: of the implicit reward.
-    batch_size: responses at a time.
-    skip_bad_rows: leaves out rows that can't be read, and says which.
+    template: template of conversations; "" takes the model's own.
+    beta: factor of the implicit reward.
+    batch_size: number of responses at a time.
+    skip_bad_rows: whether to leave out rows that can't be read, and say which.
     columns: the file's names for the source's fields.
 
   Returns:
@@ -105,7 +107,7 @@ def score(
       the tokenizers differ, or a number isn't finite.
   """
   if batch_size < 1:
-    raise UserError("must be at least 1.", where="--batch_size")
+    raise UserError("the value must be at least 1.", where="--batch_size")
   check_out(out, path)
   folder = hf.resolve(model)
   rewards = is_reward_model(folder)
@@ -113,7 +115,7 @@ def score(
     raise UserError(
       "a reward model's scores have no reference.",
       where="--reference",
-      remedy="Leave it out.",
+      remedy="Leave --reference out.",
     )
   mesh = make_mesh()
   with jax.set_mesh(mesh):
@@ -170,7 +172,8 @@ def _check_positions(which: Loaded, responses) -> None:
     tokens = data.sequence_length(response.encoded)
     if tokens > most:
       raise UserError(
-        f"a sequence has {tokens} tokens, and the model positions for {most}.",
+        f"a sequence has {tokens} tokens, and the model has positions for"
+        f" {most}.",
         where=response.source,
       )
 

@@ -1,4 +1,4 @@
-"""What `jalign score` scores: the responses of a file, encoded and as texts."""
+"""Reads what `jalign score` scores: a file's responses, as ids and as texts."""
 
 import dataclasses
 import pathlib
@@ -21,10 +21,10 @@ class Response(NamedTuple):
   Attributes:
     source: "file:line" of its row.
     name: "chosen", "rejected", "response 1", ... or "conversation".
-    prompt: as the model reads it.
-    response: its text; of a conversation, all that follows the prompt of its
-      first scored turn.
-    encoded: the ids of both.
+    prompt: the prompt as the model reads it.
+    response: text of the response; for a conversation, everything that follows
+      the prompt of its first scored turn.
+    encoded: ids of prompt and response.
   """
 
   source: str
@@ -38,9 +38,9 @@ class Read(NamedTuple):
   """Responses that were read.
 
   Attributes:
-    responses: in the order of the data.
-    template: name of the chat template that wrote them, "none" for none.
-    lines: what was read, for people.
+    responses: the responses, in the order of the data.
+    template: name of the chat template that wrote them; "none" without one.
+    lines: what was read, for readers.
   """
 
   responses: list[Response]
@@ -64,19 +64,20 @@ def read_responses(
   Args:
     path: data that `jalign data check` reads.
     source: name of a reader; "" guesses it.
-    given: the template that is asked for, see `kept.template_for`. Without
-      one, plain texts are written as a run's data was; those of a checkpoint,
-      of which nobody says that they are chats, stay as they are.
+    given: the template that is asked for, see `kept.template_for`. Without it,
+      plain texts are written as the run's data was. For a checkpoint they stay
+      as they are, since nobody says that they are chats.
     model: folder of the run or the checkpoint.
-    tokenizer: the model's.
-    closed: adds what a template writes after the end of the last turn: reward
-      models of the hub read that, too.
-    skip_bad_rows: leaves out rows that can't be read, an empty response for
-      one; their lines are in what is said.
+    tokenizer: the model's tokenizer.
+    closed: whether to add what a template writes after the last turn's end,
+      which reward models of the hub read, too.
+    skip_bad_rows: whether to leave out rows that can't be read, such as one
+      with an empty response; `lines` names them.
     columns: the file's names for the source's fields.
 
   Raises:
-    UserError: bad data, no response in it, or messages without a template.
+    UserError: the data is bad or has no response, or there are messages and no
+      template.
   """
   name = source or guess(path, columns=columns)
   chats = name == "conversations" or holds_messages(path, columns=columns)
@@ -113,9 +114,9 @@ def read_responses(
     responses, cut = _of_records(records, tokenizer, limits)
   lines += cut.notes
   if not responses:
-    raise UserError("its rows have no response to score.", where=path)
+    raise UserError("the rows have no response to score.", where=path)
   if closed and template is not None:
-    end = template.end  # "": a template may write none
+    end = template.end  # "" if the template writes none
     after = template.tail.strip(" ").partition(end)[2] if end else ""
     more = tokenizer.encode(after) if after else []
     responses = [
@@ -145,7 +146,7 @@ def _of_records(
 
 
 def _texts(record: Any) -> list[tuple[str, str]]:
-  """Name and text of each response of a record."""
+  """(name, text) of each response of a record."""
   if isinstance(record, data.PreferenceRecord):
     return [("chosen", record.chosen), ("rejected", record.rejected)]
   if isinstance(record, data.RankedRecord):
@@ -169,7 +170,7 @@ def _of_conversation(
 def _closed(
   sequence: data.EncodedSequence, more: Sequence[int]
 ) -> data.EncodedSequence:
-  """The sequence with some tokens after it, which aren't scored."""
+  """The sequence with some more tokens at its end, which aren't scored."""
   return dataclasses.replace(
     sequence,
     ids=np.concatenate([sequence.ids, np.array(more, np.int32)]),

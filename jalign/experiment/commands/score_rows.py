@@ -1,4 +1,4 @@
-"""Numbers of responses: log-probs and entropies, or a reward model's score."""
+"""Scores responses: log-probs and entropies, or a reward model's score."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -16,19 +16,19 @@ from jalign.logprobs import token_logprobs, token_statistics
 from jalign.models import last_hidden, scalar
 from jalign.types import Sequences
 
-_SHORTEST = 32  # tokens of the shortest bucket; others double
-_CHUNK = 1024  # responses that are sorted by length together
+_SHORTEST = 32  # tokens of the shortest bucket; each other bucket doubles
+_CHUNK = 1024  # number of responses that are sorted by length together
 
 Row = dict[str, Any]
 
 
 class Scorer(NamedTuple):
-  """How rows are made.
+  """How rows are computed.
 
   Attributes:
     measure: `sequences -> {name: [B, ...]}`, jitted.
     row: `(response, {name: [...]}) -> columns`.
-    pad_id: fills rows.
+    pad_id: id that fills rows.
   """
 
   measure: Callable[[Sequences], dict[str, jax.Array]]
@@ -37,12 +37,12 @@ class Scorer(NamedTuple):
 
 
 def by_policy(policy: Loaded, other: Loaded | None, beta: float) -> Scorer:
-  """Log-probs and entropies under a policy, and under a reference.
+  """Log-probs and entropies under a policy, and log-probs under a reference.
 
   Args:
-    policy: that scores.
+    policy: the model that scores.
     other: the reference, or None.
-    beta: of the implicit reward over it.
+    beta: factor of the implicit reward over the reference.
   """
 
   def logps(which, params, sequences):
@@ -100,10 +100,10 @@ def scored_rows(
   batch_size: int,
   mesh: jax.sharding.Mesh,
 ) -> Iterator[list[Row]]:
-  """Rows in the order of the data, some at a time.
+  """Yields rows in the order of the data, some at a time.
 
   Raises:
-    UserError: a number isn't finite.
+    UserError: a number isn't finite; the error names a response.
   """
   collate = functools.partial(data.collate_sequences, pad_id=scorer.pad_id)
   lengths = [data.sequence_length(response.encoded) for response in responses]
@@ -142,7 +142,7 @@ def _scored(response: Response) -> np.ndarray:
 
 
 def _policy_row(response: Response, measured, *, beta: float) -> Row:
-  """Columns out of arrays of T - 1 tokens."""
+  """Columns from arrays of T - 1 tokens."""
   at = _scored(response)
   logps, entropies = measured["logps"][at - 1], measured["entropy"][at - 1]
   total = float(np.sum(logps, dtype=np.float64))

@@ -46,9 +46,9 @@ def table(
 
   Args:
     out: the file.
-    columns: "score" for a reward model's; else the name of the reference, ""
-      without one.
-    facts: what made the rows, for the file's metadata; "model" is a column.
+    columns: "score" for a reward model's columns; else the reference's name, or
+      "" without a reference.
+    facts: what made the rows, for the file's metadata; "model" is also in rows.
   """
   own = _REWARD
   if columns != "score":
@@ -71,18 +71,18 @@ def table(
 
 
 def check_out(out: pathlib.Path, path: str) -> None:
-  """Refuses to write over anything but a table of an earlier call."""
+  """Raises UserError unless the file is missing, empty or such a table."""
   check_output(out, "--out", {"--data": path})
   if not out.exists() or not out.stat().st_size:
     return
   try:
     schema = pq.read_schema(out)
     ours = _FACTS in (schema.metadata or {}) or "token_logprobs" in schema.names
-  except Exception:  # whatever pyarrow makes of a foreign file
+  except Exception:  # whatever a foreign file makes pyarrow raise
     ours = False
   if not ours:
     raise UserError(
-      "is there already and is no table of scores.",
+      "the file is there already and is no table of scores.",
       where=f"--out={out}",
       remedy="Name another file.",
     )

@@ -1,4 +1,4 @@
-"""The runs of a config: seeds times the product of what is swept."""
+"""Lists the runs of a config: seeds times the product of what is swept."""
 
 import hashlib
 import itertools
@@ -13,18 +13,19 @@ from jalign.experiment.config.parse import parse, plain
 from jalign.experiment.config.settings import Settings
 
 _LONGEST = 200  # bytes of a folder's name; file systems take 255
-_APART = ("seeds", "sweep", "resume")  # keys that aren't of one run
+_APART = ("seeds", "sweep", "resume")  # keys that no single run has
 
 
 class SweptRun(NamedTuple):
   """One run of a config.
 
   Attributes:
-    name: of its folder in the work folder; "" for a config of a single run.
-    setting: the same without the seed: runs that differ in that alone share
-      it.
-    config: without seeds and sweep.
-    settings: parsed.
+    name: name of its folder in the work folder; "" for a config of a single
+      run.
+    setting: its name without the seed, which runs that differ only in the seed
+      share.
+    config: its config, without `seeds` and `sweep`.
+    settings: the parsed config.
   """
 
   name: str
@@ -34,10 +35,10 @@ class SweptRun(NamedTuple):
 
 
 def runs(config: Mapping[str, Any]) -> list[SweptRun]:
-  """The runs of a config, all of them different.
+  """The runs of a config, which must all differ.
 
   Raises:
-    UserError: as `expand`, `parse` and `algorithm_of`; or two runs have the
+    UserError: as in `expand`, `parse` and `algorithm_of`; or two runs have the
       same settings.
   """
   swept: list[SweptRun] = []
@@ -58,20 +59,20 @@ def runs(config: Mapping[str, Any]) -> list[SweptRun]:
 
 
 def expand(config: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-  """The runs of a config: `seeds` times the product of `sweep`.
+  """Expands a config into runs: `seeds` times the product of `sweep`.
 
   Args:
-    config: with optional `seeds`, a tuple, and `sweep`, a tuple of (dotted
-      key, tuple of values).
+    config: a config, with optional `seeds`, a tuple, and `sweep`, a tuple of
+      (dotted key, tuple of values).
 
   Returns:
     A list of (name of the run, config without seeds and sweep); the name is
-    "" for a config of a single run. Names are those of folders: what can't be
-    in one is replaced, and a hash then keeps names apart.
+    "" for a config of a single run. Names are folder names: characters that
+    can't be in one are replaced, and a hash then keeps names different.
 
   Raises:
-    UserError: a swept key isn't in the config, is there twice or has no
-      values; or two values have one name.
+    UserError: a swept key isn't in the config, is given twice or has no
+      values; or two values give the same name.
   """
   return [(name, values) for name, _, values in _product(config)]
 
@@ -100,7 +101,7 @@ def _product(config):
 
 
 def _swept(seeds: Any, sweep: Any) -> dict[str, Sequence[Any]]:
-  """Key -> its values, seeds first."""
+  """Key -> its values, with the seeds first."""
   try:
     pairs = [("seed", tuple(seeds))] if seeds else []
     pairs += [(key, values) for key, values in sweep]
@@ -118,18 +119,18 @@ def _swept(seeds: Any, sweep: Any) -> dict[str, Sequence[Any]]:
     where = f"config.sweep[{key!r}]"
     if key in dict(pairs[:i]):
       raise UserError(
-        "is there twice, or once and as config.seeds.",
+        "the key is given twice, or both here and as config.seeds.",
         where=where,
-        remedy="Give all of its values in one place.",
+        remedy="Give all values of the key in one place.",
       )
     if not values:
       raise UserError(
-        "has no values: that makes no run.",
+        "the key has no values, so that there is no run.",
         where=where,
         remedy="Give one or more, or leave the key out.",
       )
     if key in _APART:
-      raise UserError("can't be swept.", where=where)
+      raise UserError("this key can't be swept.", where=where)
   return dict(pairs)
 
 
@@ -142,7 +143,7 @@ def _set(config: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _folder_name(parts: Sequence[str]) -> str:
-  """One folder's name: values may be paths, and texts of any length."""
+  """A folder's name for values that may be paths, or texts of any length."""
   whole = ",".join(parts)
   name = re.sub(r"[/\\\x00-\x1f\x7f\ud800-\udfff]", "_", whole)
   if len(name.encode()) > _LONGEST:

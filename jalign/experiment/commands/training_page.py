@@ -1,4 +1,4 @@
-"""`jalign report`: one page on what training did, for one run or several."""
+"""`jalign report`: a page on what training did, for one run or for several."""
 
 import json
 import pathlib
@@ -20,10 +20,10 @@ from jalign.pages.report import Figure, Section, Table, write_report
 from jalign.pages.style import FORMATS
 from jalign.training.metrics import RESERVED, read_jsonl
 
-FOLDER = "dynamics"  # of the page, in the run's folder
+FOLDER = "dynamics"  # folder of the page in the run's folder
 PAGE = "report.html"
-_KEPT = "A page that was there is kept as far as nothing new is."
-# What the table says of each run: metrics, the first of which counts, label,
+_KEPT = "Files of an earlier page are kept unless new ones have replaced them."
+# Rows of the table: metrics, of which the first one measured counts; label,
 # factor, format.
 _LINES = (
   (
@@ -106,17 +106,19 @@ def report_runs(
   """Writes the page.
 
   Args:
-    runs: folders of runs, or of sweeps, whose runs are taken.
+    runs: folders of runs, or of sweeps, whose runs are all taken.
     out: folder of the page; None for `dynamics/` in the folder of one run.
-    stage: to look at; "" takes each run's last one that has begun.
-    kind: pdf or svg for a vector file of the plot beside the page's own.
+    stage: name of the stage to look at; "" takes each run's last stage that has
+      begun.
+    kind: "pdf" or "svg" for a vector file of the plot beside the page's own;
+      "png" for none.
 
   Returns:
-    The path of its web page.
+    The path of the web page.
 
   Raises:
     UserError: a folder is no run, a run has no such stage, nothing was
-      measured, several runs have no folder to go to, or the kind is unknown.
+      measured, several runs are given without `out`, or the kind is unknown.
   """
   if kind not in FORMATS:
     raise UserError(
@@ -134,22 +136,22 @@ def report_runs(
 
 
 def _check_out(out: pathlib.Path) -> None:
-  """Refuses a folder where something other than a page is."""
+  """Raises UserError for a folder that holds something other than a page."""
   check_output(out / PAGE, "--out", {})
   real = out.resolve()
   for folder in (real, *real.parents):
     if (folder / "run.json").exists() and real != folder / FOLDER:
       raise UserError(
-        f"lies in the folder of the run {folder}.",
+        f"this folder lies in the folder of the run {folder}.",
         where=f"--out={out}",
-        remedy="Name a folder of its own.",
+        remedy="Name another folder for the page.",
       )
   own = {PAGE, "report.md", "plots", lock.NAME}
   there = {p.name for p in real.iterdir()} if real.exists() else set()
   strange = [n for n in sorted(there - own) if not is_unfinished(n)]
   if strange:
     raise UserError(
-      f"holds other things than a page, {strange[0]} for one.",
+      f"the folder holds other things than a page, such as {strange[0]}.",
       where=f"--out={out}",
       remedy="Name a new folder.",
     )
@@ -163,7 +165,7 @@ def _written(
   title = f"Dynamics of {', '.join(curves)}" if len(curves) < 4 else "Dynamics"
   at = out / "plots" / "dynamics.png"
   figure = plot_dynamics(curves, at)
-  for other in FORMATS:  # of an earlier page
+  for other in FORMATS:  # left by an earlier page
     if other != "png":
       at.with_suffix(f".{other}").unlink(missing_ok=True)
   if kind != "png":
@@ -213,7 +215,7 @@ def _some(names: Sequence[str], most: int = 8) -> str:
 
 
 def _starts(curves: Mapping[str, Dynamics]) -> str:
-  """What to say where runs began at different policies."""
+  """The caption for runs that began at different policies; else ""."""
   groups: dict[str, list[str]] = {}
   for name, run in curves.items():
     groups.setdefault(run.start or f"of {name}", []).append(name)
@@ -231,13 +233,13 @@ def _starts(curves: Mapping[str, Dynamics]) -> str:
 
 
 def _inside(run: pathlib.Path) -> list[pathlib.Path]:
-  """A run, or the runs of a sweep."""
+  """The run's own folder, or the folders of a sweep's runs."""
   if (run / "run.json").exists():
     return [run]
   inside = sorted(path.parent for path in run.glob("*/run.json"))
   if not inside:
     raise UserError(
-      "is neither a run nor a sweep.",
+      "the folder is neither a run nor a sweep.",
       where=str(run),
       remedy="Name the --workdir of a `jalign train`.",
     )
@@ -245,7 +247,7 @@ def _inside(run: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _named(folders_: Sequence[pathlib.Path]):
-  """(short different name, folder) of each run."""
+  """(short name, folder) of each run; all names differ."""
   parts = [folder.resolve().parts for folder in folders_]
   depth = 1
   while len({p[-depth:] for p in parts}) < len(set(parts)):
@@ -258,9 +260,9 @@ def _dynamics(run: pathlib.Path, stage: str) -> Dynamics:
   names = folders.stages_of(run)
   if stage and stage not in names:
     raise UserError(
-      f"has no stage {stage!r}.",
+      f"the run has no stage {stage!r}.",
       where=str(run),
-      remedy=f"There are: {', '.join(names)}.",
+      remedy=f"Its stages are: {', '.join(names)}.",
     )
   folder = run / stage if stage else folders.last_stage(run)
   rows = read_jsonl(folder / "metrics.jsonl")
@@ -268,15 +270,15 @@ def _dynamics(run: pathlib.Path, stage: str) -> Dynamics:
   if path.exists():
     with np.load(path, allow_pickle=False) as arrays:
       pairs = dict(arrays)
-  # The temperature is that of pairs; without these nobody asks for the loss.
+  # The temperature is for pairs; without them, nobody asks for the loss.
   beta = beta_of(bind(settings.stage(folder.name))) if pairs else None
   return Dynamics(rows, pairs, beta, _start(folder))
 
 
 def _start(folder: pathlib.Path) -> str:
-  """Fingerprint of what a stage started from, "" where none is to be read.
+  """Fingerprint of what a stage started from; "" if none can be read.
 
-  The checkpoint is not checked for damage: that would read all of it.
+  The checkpoint is not checked for damage, since that would read all of it.
   """
   steps = folder / "checkpoints"
   for step in sorted(steps.iterdir()) if steps.is_dir() else ():
@@ -289,10 +291,10 @@ def _start(folder: pathlib.Path) -> str:
 
 
 def _table(dynamics: Mapping[str, Dynamics]) -> Table:
-  """The last value of what was measured, and where indicators turned.
+  """The last values of what was measured, and steps where indicators turned.
 
-  The side with fewer entries, runs or quantities, is the columns: a table is
-  to be seen without scrolling.
+  The side with fewer entries, runs or quantities, makes the columns, so that
+  the table is seen without scrolling.
   """
   lines: list[tuple[str, list[str]]] = []
   for keys, label, factor, form in _LINES:
@@ -315,6 +317,6 @@ def _table(dynamics: Mapping[str, Dynamics]) -> Table:
 
 
 def _turn(curve) -> str:
-  """The step at which an indicator turned, "" for none."""
+  """The step at which an indicator turned; "" if it hasn't."""
   turn = None if curve is None else reversal(curve[1], falls=True)
   return "" if turn is None else str(curve[0][turn])

@@ -1,4 +1,4 @@
-"""Encoded records of one source, and the batches that stages ask of them."""
+"""Encoded records of one source, and the batches that stages make of them."""
 
 import dataclasses
 import functools
@@ -17,21 +17,21 @@ from jalign.training.kinds import KINDS, Kind, Reading, kind_of
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-  """What a stage is trained on, or a run is judged by.
+  """The data that a stage is trained on, or that a run is judged by.
 
   Attributes:
-    kind: of the records, as `jalign.training.kinds.Records` has it.
+    kind: kind of the records, as in `jalign.training.kinds.Records`.
     train: encoded training records.
     held_out: encoded held-out records.
-    train_prompts: different training prompts.
-    eval_prompts: different held-out prompts.
+    train_prompts: the different training prompts.
+    eval_prompts: the different held-out prompts.
     group_of: source of a record -> its split key.
     buckets: padded lengths, ascending.
-    pad_id: of the tokenizer.
+    pad_id: the tokenizer's id for padding.
     facts: what data.json says.
-    lines: the same for people.
+    lines: the facts as lines for readers.
     rows_by_source: source of a prompt -> the row of the data that its judge
-      sees; {} where the settings name no `judge_columns`.
+      sees; {} if the settings name no `judge_columns`.
   """
 
   kind: str
@@ -68,17 +68,17 @@ class Dataset:
       )
 
   def reading(self, batch: str | Kind) -> Reading:
-    """How the records become batches of a kind."""
+    """How the records become batches of a kind, if it is one they serve."""
     return kind_of(batch).records[self.kind]
 
   def rows(self, batch: str | Kind, part: str) -> list[Any]:
-    """The "train" or the "eval" part, as batches of a kind take it."""
+    """The examples of the "train" or "eval" part for batches of a kind."""
     records = {"train": self.train, "eval": self.held_out}[part]
     view = self.reading(batch).view
     return records if view is None else view(records)
 
   def lengths(self, batch: str | Kind, part: str) -> list[int]:
-    """Tokens of each row of a part."""
+    """Tokens of each example's longest row, in the "train" or "eval" part."""
     length_of = self.reading(batch).length
     return [length_of(record) for record in self.rows(batch, part)]
 
@@ -93,16 +93,16 @@ class Dataset:
     shuffle: bool = True,
     packing: data.Packing | None = None,
   ) -> data.Loader:
-    """Batches of a kind, of the "train" or of the "eval" part.
+    """Makes a loader of batches of a kind.
 
     Args:
       batch: the kind, or its name.
       part: "train" or "eval".
-      batch_size: examples.
-      seed: of the order.
-      epochs: None for no end.
+      batch_size: examples per batch.
+      seed: seed of the order.
+      epochs: number of epochs; None for no end.
       shuffle: see `data.plan`.
-      packing: how they are packed; None for rows of their own.
+      packing: how rows are packed; None gives each sequence a row of its own.
     """
     reading = self.reading(batch)
     collate = self._collate(batch, part)
@@ -123,8 +123,8 @@ class Dataset:
     """The first held-out pairs as one batch of a kind.
 
     Args:
-      batch: the kind; a pair's two responses are neighbours in it.
-      pairs: how many at most.
+      batch: the kind; the two responses of a pair must be adjacent in it.
+      pairs: most pairs to take.
 
     Returns:
       (the batch, sources of the pairs).
@@ -139,13 +139,13 @@ class Dataset:
     return record, tuple(pair.source for pair in first)
 
   def _collate(self, batch: str | Kind, part: str) -> Callable[..., Any]:
-    """The collate function of a kind, with what depends on the data."""
+    """The collate function of a kind, with its options that depend on data."""
     reading = self.reading(batch)
     options = reading.options(functools.partial(self.rows, batch), part)
     return functools.partial(reading.collate, **options)
 
   def buckets_of(self, packing: data.Packing | None) -> tuple[int, ...]:
-    """Rows that are shared hold sequences of any length: one bucket."""
+    """The buckets; only the longest if rows are shared, at any length."""
     shared = packing is not None and packing.width
     return self.buckets[-1:] if shared else self.buckets
 
@@ -156,7 +156,7 @@ class Dataset:
     packing: data.Packing,
     batches: int = 32,
   ) -> data.PackingReport:
-    """How full the rows of some training batches are."""
+    """Counts how full the rows of the first training batches are."""
     loader = self.loader(batch, "train", batch_size, epochs=1, packing=packing)
     some = [record.data for record in itertools.islice(loader, batches)]
     loader.close()
@@ -185,7 +185,7 @@ class Dataset:
     )
 
   def examples(self, batch: str | Kind, part: str) -> Iterable[tuple]:
-    """Source and token ids of each row, for a fingerprint."""
+    """Yields (source, token ids...) of each example, for a fingerprint."""
     for record in self.rows(batch, part):
       ids = [
         jax.tree.map(np.ndarray.tolist, value)
@@ -195,15 +195,15 @@ class Dataset:
       yield (record.source.replace("\\", "/").rpartition("/")[2], *ids)
 
   def groups(self, sources: Iterable[str]) -> list[str]:
-    """The split key of each source: the cluster of an interval."""
+    """The split key of each source, by which intervals are clustered."""
     return [self.group_of[source] for source in sources]
 
   def judge_rows(self, sources: Iterable[str], count: int = 0) -> list[Row]:
-    """The rows that the judge sees beside prompts, {} where it sees none.
+    """The rows of data that a judge sees beside prompts; {} where it sees none.
 
     Args:
-      sources: of the prompts.
-      count: rows of the batch that they are of; what fills it is the shortest
+      sources: sources of the prompts.
+      count: rows of the prompts' batch; the rows that fill it have the shortest
         training prompt.
     """
     rows = [self.rows_by_source.get(source, {}) for source in sources]
@@ -214,5 +214,5 @@ class Dataset:
     return rows
 
   def sample_prompts(self, count: int) -> list[data.EncodedPrompt]:
-    """The first held-out prompts, as many as there are."""
+    """The first held-out prompts, at most `count`."""
     return self.eval_prompts[:count]

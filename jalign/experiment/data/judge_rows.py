@@ -1,4 +1,4 @@
-"""Other columns of the data, which judges get with a response."""
+"""Reads further columns of the data, which judges get with a response."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,12 +12,12 @@ from jalign.feedback.answers import Row
 
 
 class JudgeRows(NamedTuple):
-  """The rows of some prompts.
+  """The rows of data that belong to some prompts.
 
   Attributes:
     by_source: source of a prompt -> its row.
     facts: what data.json says.
-    lines: the same for people.
+    lines: the facts as lines for readers.
   """
 
   by_source: Mapping[str, Row] = {}
@@ -33,18 +33,18 @@ def read_judge_rows(
 ) -> JudgeRows:
   """Reads the columns of `settings.judge_columns`.
 
-  They are read by themselves, in a second look at the files: no reader of a
-  source and no encoded record knows of them.
+  The columns are read by themselves, in a second pass over the files: neither
+  the sources' readers nor encoded records know of them.
 
   Args:
-    settings: of the data.
-    where: its config key.
+    settings: settings of the data.
+    where: config key of these settings.
     paths: files and folders that the records come from.
-    parts: training records, held-out records: of a part's prompts that come
-      several times, the first is the one that is sampled for.
+    parts: training records, held-out records. If a part has a prompt several
+      times, the first one's row counts, since it is the one sampled for.
 
   Raises:
-    UserError: no row of a file has one of the columns.
+    UserError: one of the columns is in no row of a file.
   """
   names = settings.judge_columns
   if not names:
@@ -81,9 +81,9 @@ def read_judge_rows(
   line = f"{where}: the judge sees {listed} of {len(row_of)} prompts"
   if lacking:
     missing = (f"{name!r} of {count}" for name, count in lacking.items())
-    line += f"; None stands for what rows lack: {', '.join(missing)}"
+    line += f"; rows that lack a column have None: {', '.join(missing)}"
   if several:
-    line += f"; {several} prompts come with different rows: it sees the first"
+    line += f"; {several} prompts have different rows: the judge sees the first"
   facts = {
     "prompts": len(row_of),
     "lacking": lacking,
@@ -95,7 +95,7 @@ def read_judge_rows(
 def _several(
   records: Iterable[Prompted], rows: Mapping[str, Mapping[str, Any]]
 ) -> int:
-  """Prompts that come with different rows."""
+  """The number of prompts that come with different rows."""
   first: dict[str, Row] = {}
   other = set()
   for record in records:

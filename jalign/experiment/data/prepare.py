@@ -1,4 +1,4 @@
-"""Records, tokenizer and encoded data of a run and of each of its stages."""
+"""Prepares records, tokenizer and encoded data of a run and of its stages."""
 
 import dataclasses
 import datetime
@@ -39,13 +39,13 @@ class Prepared:
   """The data of a run.
 
   Attributes:
-    tokenizer: loaded or trained.
-    main: what is held out and judged.
-    stages: what each stage is trained on, by its name.
-    lines: what was read, held out and cut, for people.
-    templates: chat template of each value of data.template.
-    day: that the run began on: the date in a template that writes one.
-    trained: split keys of all that is trained on.
+    tokenizer: loaded, or trained on the data.
+    main: the data that is held out and judged.
+    stages: name of a stage -> the data that it is trained on.
+    lines: what was read, held out and cut, for readers.
+    templates: value of data.template -> chat template.
+    day: the day that the run began, which a template may write.
+    trained: split keys of all training records.
   """
 
   tokenizer: data.Tokenizer
@@ -61,7 +61,7 @@ class Prepared:
     return "\n".join(f"[data] {line}" for line in self.lines)
 
   def save(self, folder: pathlib.Path, settings: Settings) -> None:
-    """Keeps tokenizer/ and data.json in the folder."""
+    """Writes tokenizer/ and data.json into the folder."""
     kept.keep(folder, settings, self.tokenizer, self.templates)
     own = {
       name: dataset.facts
@@ -74,7 +74,7 @@ class Prepared:
     )
 
   def with_pairs(self, path: str, settings: Settings) -> "Prepared":
-    """The same with all pairs of another file held out."""
+    """This data, with all pairs of another file as the held-out ones."""
     self.main.check(PAIRS, "config.data")
     records, reports = read_records(
       settings.data,
@@ -103,16 +103,16 @@ class Prepared:
 def prepare(
   settings: Settings, folder: pathlib.Path, base: pathlib.Path | None
 ) -> Prepared:
-  """Reads, splits, tokenises; writes nothing.
+  """Reads, splits and tokenises a run's data; writes nothing.
 
   Args:
-    settings: of the run.
-    folder: of the run: the tokenizer, the templates and the date that it
-      keeps are used.
+    settings: the run's settings.
+    folder: the run's folder; the tokenizer, templates and date that it keeps
+      are used.
     base: folder of the tokenizer to use, or None.
 
   Raises:
-    UserError: bad data, or settings that contradict each other.
+    UserError: the data is bad, or settings contradict each other.
   """
   day = kept.date_of(folder)
   templates = kept.templates_of(settings, folder, day)
@@ -124,14 +124,14 @@ def prepare(
     for section, where in follow(wheres.items(), "reading data", "source")
   }
   sources = told_apart(sources, settings.data)
-  # Merges are learnt from training texts alone; the words of a small language
-  # are all listed, or held-out ones could not be encoded.
+  # Merges are learnt from training texts only. A small language's words are
+  # all listed, since held-out ones could not be encoded otherwise.
   whole = settings.tokenizer.kind == "words"
   texts = itertools.chain.from_iterable(
     _texts([*s.train, *(s.held_out if whole else ())]) for s in sources.values()
   )
   tokenizer = _tokenizer(settings, folder, base, texts)
-  for section in reversed(sources):  # the run's own, the first, is to win
+  for section in reversed(sources):  # the run's own section, the first, wins
     tokenizer = kept.ended(tokenizer, templates[section.template])
   sampled = {settings.data, *(s.data for s in settings.stages if s.samples)}
   datasets = {
@@ -165,14 +165,14 @@ def _encode(
   source: Source,
   sampled: bool,
 ) -> Dataset:
-  """The encoded records; with rows for a judge, where prompts are sampled."""
+  """Encodes records; adds rows for a judge if prompts are sampled for."""
   where, train, held_out, reports = source[:4]
   tokenizer = kept.ended(tokenizer, template)
 
   records = RECORDS[type(train[0])]
   if records.templated and template is None:
     raise UserError(
-      "names no template, and conversations need one.",
+      "no template is named, and conversations need one.",
       where=f"{where}.template",
       remedy="Set it to 'plain', 'tokenizer', a tokenizer's folder or a file of"
       " Jinja.",
@@ -189,8 +189,8 @@ def _encode(
   facts: dict[str, Any] = {"source": reports[0].to_dict()}
   if source.apart:
     lines.append(
-      f"{source.apart} more are not trained on: their prompts are held out by"
-      " the run"
+      f"{source.apart} more are not trained on, since the run holds out their"
+      " prompts"
     )
     facts["held_out_by_the_run"] = source.apart
   if source.held_out_reports:
@@ -204,7 +204,7 @@ def _encode(
   if template is not None and template.opens:
     lines.append(
       f"{where}: the template's generation prompt opens {template.opens!r};"
-      " answers that it writes without that begin before it"
+      " answers that the template writes without it begin before it"
     )
   if records.encode is not None:
     for i, (name, part) in enumerate((("train", train), ("eval", held_out))):
@@ -242,7 +242,7 @@ def _encode(
 def opening(
   record: data.ConversationRecord, template: data.ChatTemplate
 ) -> data.PromptRecord:
-  """What comes before the last turn of the assistant, as a prompt."""
+  """The messages before the assistant's last turn, as a prompt."""
   last = max(
     i for i, m in enumerate(record.messages) if m["role"] == "assistant"
   )
@@ -258,7 +258,7 @@ def opening(
 
 
 def _texts(records: Sequence[Any]) -> Iterator[str]:
-  """Texts to train a tokenizer on."""
+  """Yields the records' texts, to train a tokenizer on."""
   for record in records:
     for field in _TEXTS:
       if hasattr(record, field):
@@ -288,7 +288,7 @@ def _tokenizer(settings: Settings, folder, base, texts) -> data.Tokenizer:
     raise UserError(
       "init_from gives the tokenizer.",
       where="config.tokenizer.path",
-      remedy="Leave it empty.",
+      remedy="Leave config.tokenizer.path empty.",
     )
   if own.exists():
     return data.load(own)
@@ -308,7 +308,7 @@ def _tokenizer(settings: Settings, folder, base, texts) -> data.Tokenizer:
 
 
 def place(record: Any, mesh: jax.sharding.Mesh) -> Any:
-  """Puts this process's rows on the mesh, split over its batch axes."""
+  """Puts this process's rows of a batch on the mesh, split over batch axes."""
   layout = sharding.batch_sharding(mesh)
   ways = sharding.axis_size(mesh, sharding.BATCH_AXES)
 

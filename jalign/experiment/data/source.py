@@ -1,4 +1,4 @@
-"""Records of one source of a run, read, converted and split."""
+"""Reads, converts and splits the records of a run's sources."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,12 +17,13 @@ class Source(NamedTuple):
     where: config key of its settings.
     train: training records.
     held_out: held-out records.
-    reports: of the reading and, if there is one, of the conversion.
-    held_out_reports: the same of the file of held-out records; [] where they
-      are a part of the training file.
-    apart: training records left out, since the run holds out their prompts.
-    seen: places of held-out records whose prompts the run trains on, where
-      the held-out records come from a file of their own.
+    reports: reports of reading and, if there is one, of conversion.
+    held_out_reports: reports of the file of held-out records; [] if those are
+      a part of the training file.
+    apart: number of training records left out because the run holds out their
+      prompts.
+    seen: places of held-out records whose prompts the run trains on, if the
+      held-out records come from a file of their own.
   """
 
   where: str
@@ -34,15 +35,15 @@ class Source(NamedTuple):
   seen: tuple[str, ...] = ()
 
   def without(self, judged: set[str]) -> "Source":
-    """The same without training records of some groups.
+    """This source without the training records of some groups.
 
     Raises:
-      UserError: none is left.
+      UserError: no training record is left.
     """
     train = [record for record in self.train if record.group not in judged]
     if not train:
       raise UserError(
-        "all of its records are of prompts that are held out.",
+        "all records have prompts that are held out.",
         where=self.where,
         remedy="Give other data, or a smaller config.data.eval_fraction.",
       )
@@ -54,8 +55,13 @@ def read_source(
 ) -> Source:
   """Reads and splits one source.
 
+  Args:
+    settings: settings of the data.
+    template: writes conversations, or None.
+    where: config key of the settings.
+
   Raises:
-    UserError: bad data, or held-out records of another kind.
+    UserError: the data is bad, or the held-out records are of another kind.
   """
   records, reports = read_records(settings, settings.path, template, where)
   if settings.eval_path:
@@ -64,10 +70,10 @@ def read_source(
     )
     for part, at in ((records, settings.path), (held_out, settings.eval_path)):
       if not part:
-        raise UserError("holds no usable record.", where=at)
+        raise UserError("the file holds no usable record.", where=at)
     if type(held_out[0]) is not type(records[0]):
       raise UserError(
-        f"holds {type(held_out[0]).__name__}s, and {where}.path"
+        f"the file holds {type(held_out[0]).__name__}s, and {where}.path holds"
         f" {type(records[0]).__name__}s.",
         where=f"{where}.eval_path",
         remedy="Give held-out records of the same kind.",
@@ -80,11 +86,11 @@ def read_source(
 
 
 def told_apart(sources: Mapping[DataSettings, Source], main: DataSettings):
-  """The sources, with what is held out and what is trained on told apart.
+  """Keeps training data apart from held-out data; returns the sources.
 
-  A split that the run makes keeps prompts apart: what its main source holds
-  out, no stage trains on. A split that the user made, by `eval_path`, stays as
-  it is, and the overlap is counted.
+  If the run splits its data, no stage trains on the prompts that the main
+  source holds out. If the user split the data, by `eval_path`, the records stay
+  as they are, and the overlap is counted.
   """
   if not main.eval_path:
     judged = {record.group for record in sources[main].held_out}
@@ -104,7 +110,7 @@ def trained_groups(sources: Iterable[Source]) -> frozenset[str]:
 
 
 def seen_in(trained: frozenset[str], records: Iterable[Any]) -> tuple[str, ...]:
-  """Places of the records whose prompts are trained on."""
+  """Places of the records whose prompts are trained on, by split key."""
   return tuple(r.source for r in records if r.group in trained)
 
 
@@ -123,7 +129,14 @@ def read_records(
   template: data.ChatTemplate | None,
   where: str,
 ) -> tuple[list[Any], list[data.Report]]:
-  """(records, reports: of the reading and, if there is one, the conversion)."""
+  """Reads a file or folder, and converts the records if asked to.
+
+  Returns:
+    (records, reports of reading and, if there is one, of conversion).
+
+  Raises:
+    UserError: the data is bad, or the conversion doesn't take the records.
+  """
   options = {
     "on_error": settings.on_error,
     "data_dir": settings.data_dir,
@@ -139,7 +152,7 @@ def read_records(
       raise
     at = f"{where}.{e.where}"
     raise UserError(e.problem, where=at, remedy=e.remedy) from e
-  if settings.judge_columns:  # another look reads them: see `judge_rows`
+  if settings.judge_columns:  # read in a second pass: see `judge_rows`
     tops = {name.partition(".")[0] for name in settings.judge_columns}
     tops |= set(settings.judge_columns)
     ignored = tuple(pair for pair in report.ignored if pair[0] not in tops)

@@ -1,1 +1,1 @@
-"""What a run keeps on disk, and what it starts from."""
+"""The files that a run keeps on disk, and what the run starts from."""

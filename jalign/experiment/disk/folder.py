@@ -1,20 +1,21 @@
-"""The run folder: what lies where, and whose run it is.
+"""The run folder: which files it has, and which config it belongs to.
 
 config.json           the resolved config
-made_of.json          hashes of what else decides its numbers: see identity.py
-run.json              model config, stages, versions, the day it began: what
-                      init_from reads
+made_of.json          hashes of everything else that decides the run's numbers:
+                      see identity.py
+run.json              model config, stages, versions, the day the run began:
+                      what init_from reads
 tokenizer/            the tokenizer, the chat template, the ends of a response:
                       see kept.py
 data.json             records read, used, skipped; truncation
-STAGE/checkpoints/    newest states        STAGE/best/   best by `select`,
-                      each with a manifest.json of its files' hashes
+STAGE/checkpoints/    newest states; each has a manifest.json of files' hashes
+STAGE/best/           best state by `select`, with a manifest.json, too
 STAGE/metrics.jsonl   and STAGE/tensorboard/
 STAGE/results.json    held-out results and samples of a finished stage
 win_matrix.json       row beats column: names, win_rate, standard_error, low
                       (lower end of its 95 % interval)
 report.md, report.html, plots/    the report
-lock                  who is writing, while someone is (see lock.py)
+lock                  names the process that is writing, if any (see lock.py)
 """
 
 import dataclasses
@@ -35,23 +36,25 @@ from jalign.training.checkpoint import Checkpoints, versions
 
 
 def read_json(path: pathlib.Path) -> Any:
-  """Contents of a JSON file of a run.
+  """The contents of a JSON file of a run.
 
   Raises:
-    UserError: it is missing or damaged.
+    UserError: the file is missing or damaged.
   """
   try:
     return json.loads(path.read_bytes())
   except FileNotFoundError as e:
     raise UserError(
-      "doesn't exist.",
+      "the file doesn't exist.",
       where=str(path),
       remedy="Name the folder of a run that `jalign train` made.",
     ) from e
   except OSError as e:
-    raise UserError(f"can't be read ({e.strerror}).", where=str(path)) from e
+    raise UserError(
+      f"the file can't be read ({e.strerror}).", where=str(path)
+    ) from e
   except (ValueError, RecursionError) as e:
-    raise UserError(f"is not JSON ({e}).", where=str(path)) from e
+    raise UserError(f"the file is not JSON ({e}).", where=str(path)) from e
 
 
 @once
@@ -61,15 +64,16 @@ def write_json(path: pathlib.Path, value: Any) -> None:
 
 
 def claim(folder: pathlib.Path, config: Mapping[str, Any]) -> None:
-  """Makes the folder this config's."""
+  """Makes a folder belong to a config, by writing config.json."""
   write_json(folder / "config.json", config)
 
 
 def check(folder: pathlib.Path, config: Mapping[str, Any]) -> None:
-  """Checks that the folder is this config's, or nobody's.
+  """Checks that a folder belongs to a config, or to none.
 
   Raises:
-    UserError: it holds another config's run; names the keys that differ.
+    UserError: the folder holds another config's run (the error names the keys
+      that differ), or something other than a run.
   """
   path = folder / "config.json"
   config = json.loads(json.dumps(config))  # tuples become lists
@@ -78,31 +82,31 @@ def check(folder: pathlib.Path, config: Mapping[str, Any]) -> None:
     if there != config and not _same(there, config):
       keys = ", ".join(sorted(_told(differing(there, config), there, config)))
       raise UserError(
-        f"holds the run of another config; these differ: {keys}.",
+        f"the folder holds the run of another config; these differ: {keys}.",
         where=str(folder),
-        remedy="Choose another --workdir, or delete this one.",
+        remedy="Choose another --workdir, or delete this folder.",
       )
     return
-  # What a run that was killed as it began leaves.
+  # A run that is killed as it begins leaves such files.
   ours = lambda name: name == lock.NAME or is_unfinished(name)
   if folder.exists() and not all(ours(p.name) for p in folder.iterdir()):
     raise UserError(
-      "is not empty and not a run.",
+      "the folder is not empty and not a run.",
       where=str(folder),
       remedy="Choose another --workdir.",
     )
 
 
 def _same(there: Any, config: Mapping[str, Any]) -> bool:
-  """Whether two configs say the same, one of them perhaps by default."""
+  """Whether two configs mean the same, perhaps by a default in one of them."""
   try:
     return parse(there) == parse(config)
-  except (UserError, TypeError):  # a key that nothing reads any more
+  except (UserError, TypeError):  # a key that nothing reads any longer
     return False
 
 
 def _told(keys: set[str], there: Any, config: Any) -> set[str]:
-  """The keys that differ, without those that one has by default alone."""
+  """The keys that differ, except those that one config only has by default."""
   of_all = defaults()
 
   def by_default(key: str) -> bool:
@@ -123,7 +127,7 @@ def _at(value: Any, key: str) -> Any:
 
 
 def filled(value: Mapping[str, Any], defaults: Mapping[str, Any]) -> Any:
-  """Nested mappings, with the defaults of keys that aren't there."""
+  """Nested mappings, with defaults for the keys that they lack."""
   return dict(defaults) | {
     key: filled(item, defaults[key])
     if isinstance(item, dict) and isinstance(defaults.get(key), dict)
@@ -133,7 +137,7 @@ def filled(value: Mapping[str, Any], defaults: Mapping[str, Any]) -> Any:
 
 
 def differing(a: Any, b: Any, at: str = "") -> set[str]:
-  """Dotted names of what differs in nested dicts."""
+  """Dotted names of the entries in which nested dicts differ."""
   if isinstance(a, dict) and isinstance(b, dict):
     names: set[str] = set()
     for key in a.keys() | b.keys():
@@ -152,7 +156,7 @@ def describe(
   stages: tuple[str, ...],
   day: datetime.date,
 ) -> None:
-  """Writes run.json; `day` is the one that the run began on."""
+  """Writes run.json; `day` is the day that the run began."""
   model = dataclasses.asdict(config)
   del model["rules"]
   write_json(
@@ -167,7 +171,7 @@ def describe(
 
 
 def date_of(folder: pathlib.Path) -> datetime.date | None:
-  """The day that a run began; None where an earlier version began it.
+  """The day that a run began; None if an earlier version began the run.
 
   Raises:
     UserError: run.json is missing or damaged.
@@ -188,7 +192,7 @@ def model_of(folder: pathlib.Path) -> ModelConfig:
     UserError: run.json is missing or damaged.
   """
   model = _description(folder)["model"]
-  if isinstance(model.get("remat"), bool):  # as runs wrote it before 0.1.0
+  if isinstance(model.get("remat"), bool):  # written by versions before 0.1.0
     model["remat"] = "block" if model["remat"] else "none"
   fields = {f.name: f for f in dataclasses.fields(ModelConfig)}
   fields.pop("rules")
@@ -211,16 +215,16 @@ def model_of(folder: pathlib.Path) -> ModelConfig:
 
 
 def last_stage(folder: pathlib.Path) -> pathlib.Path:
-  """Folder of the last stage of a run that has begun.
+  """Folder of the last stage of a run that has begun training.
 
   Raises:
-    UserError: none has.
+    UserError: no stage has begun.
   """
   for name in reversed(_description(folder)["stages"]):
     saved = folder / name / "checkpoints"
     if saved.exists() and any(p.name.isdigit() for p in saved.iterdir()):
       return folder / name
-  raise UserError("has no trained stage.", where=str(folder))
+  raise UserError("the run has no trained stage.", where=str(folder))
 
 
 def stages_of(folder: pathlib.Path) -> list[str]:
@@ -229,7 +233,7 @@ def stages_of(folder: pathlib.Path) -> list[str]:
 
 
 def _description(folder: pathlib.Path) -> dict[str, Any]:
-  """run.json, with the types of its entries checked."""
+  """The contents of run.json, with the types of its entries checked."""
   value = read_json(folder / "run.json")
   if not isinstance(value, dict) or not isinstance(value.get("model"), dict):
     raise _damaged(folder, "model is missing")
@@ -246,14 +250,14 @@ def _is_name(value: Any) -> bool:
 
 def _damaged(folder: pathlib.Path, problem: str) -> UserError:
   return UserError(
-    f"is damaged: {problem}.",
+    f"the file is damaged: {problem}.",
     where=str(folder / "run.json"),
-    remedy="The command that trained the run writes it anew.",
+    remedy="The command that trained the run writes the file anew.",
   )
 
 
 def saved(folder: pathlib.Path) -> str:
-  """A sentence on the checkpoints of a run or a sweep."""
+  """A sentence on the saved checkpoints of a run or a sweep."""
   newest = {
     path.parent: max(Checkpoints(path).steps(), default=None)
     for path in sorted(folder.glob("**/checkpoints"))
@@ -267,22 +271,22 @@ def saved(folder: pathlib.Path) -> str:
 
 
 def start_of(stage: pathlib.Path) -> str | None:
-  """Fingerprint of what a stage started from, None where none was kept."""
+  """Fingerprint of what a stage started from; None if none was kept."""
   start = _last(stage).meta().get("start")
-  if start is None:  # a best state of before 0.2.0; the others always had it
+  if start is None:  # best states had none before 0.2.0; the others had it
     start = Checkpoints(stage / "checkpoints").meta().get("start")
   return start
 
 
 def load_params(stage: pathlib.Path, like: Any) -> Any:
-  """Parameters that a stage ended with: the best ones where it selects.
+  """The parameters that a stage ended with: the best ones if it selects.
 
   Args:
-    stage: its folder.
+    stage: the stage's folder.
     like: tree of jax.ShapeDtypeStruct with shardings.
 
   Raises:
-    UserError: there is no checkpoint, no whole one, or none that fits.
+    UserError: there is no whole checkpoint, or none that fits `like`.
   """
   return _last(stage).restore_params(like)
 
@@ -292,4 +296,4 @@ def _last(stage):
     checkpoints = Checkpoints(stage / name)
     if checkpoints.steps():
       return checkpoints
-  raise UserError("holds no complete checkpoint.", where=str(stage))
+  raise UserError("the stage has no complete checkpoint.", where=str(stage))

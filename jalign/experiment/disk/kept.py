@@ -1,11 +1,11 @@
-"""What a run found as it began and keeps: tokenizer, chat template, date.
+"""What a run finds as it begins, and keeps: tokenizer, chat template, date.
 
-RUN/tokenizer/ is a whole Hugging Face folder: the files of the tokenizer that
-the run was given, chat_template.jinja with the template that its data went
-through, generation_config.json with the ends of a response and, of a run that
-comes from a checkpoint, that checkpoint's config.json. A run that starts from
-this one takes it from there, so that a chain of runs needs none of the folders
-that it came from.
+RUN/tokenizer/ is a whole Hugging Face folder. It has the files of the tokenizer
+that the run was given; chat_template.jinja, the template that writes the run's
+data; generation_config.json, with the ends of a response; and, if the run comes
+from a checkpoint, that checkpoint's config.json. A run that starts from this
+run takes them from this folder, so that a chain of runs needs none of the
+folders that it came from.
 """
 
 import datetime
@@ -37,7 +37,7 @@ Templates = Mapping[str, data.ChatTemplate | None]
 
 
 def date_of(run: pathlib.Path) -> datetime.date:
-  """The day that a run began; today for one that begins.
+  """The day that a run began; today for a run that begins.
 
   Raises:
     UserError: run.json is damaged.
@@ -54,12 +54,12 @@ def _today() -> datetime.date:
 def ended(
   tokenizer: data.Tokenizer, template: data.ChatTemplate | None
 ) -> data.Tokenizer:
-  """The tokenizer, whose responses end as a template ends a turn."""
+  """The tokenizer, with responses ending as the template ends a turn."""
   return tokenizer if template is None else tokenizer.ended_by(template.end)
 
 
 def wheres(settings: Settings) -> dict[str, str]:
-  """Each template that a config names -> the key that names it first."""
+  """Each template that a config names -> the first section that names it."""
   keys = {settings.data.template: "config.data"}
   for stage in settings.stages:
     keys.setdefault(stage.data.template, f"config.{stage.name}.data")
@@ -69,20 +69,20 @@ def wheres(settings: Settings) -> dict[str, str]:
 def templates_of(
   settings: Settings, run: pathlib.Path, day: datetime.date
 ) -> Templates:
-  """The chat template of each value that data.template has in a config.
+  """Loads the chat template of each value of data.template in a config.
 
   Args:
-    settings: of the run.
-    run: its folder: what it keeps is taken from there.
-    day: that the run began on.
+    settings: the run's settings.
+    run: the run's folder; templates that it keeps are taken from there.
+    day: the day that the run began.
 
   Raises:
-    UserError: one can't be read; names the key.
+    UserError: a template can't be read; the error names its key.
   """
   whole = is_kept(run)
   templates: dict[str, data.ChatTemplate | None] = {"": None}
   for name, where in wheres(settings).items():
-    if whole and name != "plain":  # which is ours
+    if whole and name != "plain":  # "plain" is a template of this library
       template = _kept(run, settings, name)
     else:
       template = _named(settings, name, where)
@@ -91,15 +91,16 @@ def templates_of(
 
 
 def template_for(given: str, model: pathlib.Path) -> data.ChatTemplate | None:
-  """The chat template that a command asks for; None for none.
+  """The chat template that a command asks for; None for no template.
 
   Args:
-    given: "" for the model's own: the one that a run's data went through, or
-      a checkpoint's; "none", "plain", a tokenizer's folder or a file of Jinja.
-    model: folder of a run, whose date the template writes, or a checkpoint.
+    given: "" for the model's own template: the one that a run's data went
+      through, or a checkpoint's; else "none", "plain", a tokenizer's folder or
+      a file of Jinja.
+    model: folder of a run, whose date the template writes, or of a checkpoint.
 
   Raises:
-    UserError: it can't be read.
+    UserError: the template can't be read.
   """
   checkpoint = is_checkpoint(model)
   day = _today() if checkpoint else date_of(model)
@@ -119,7 +120,7 @@ def template_for(given: str, model: pathlib.Path) -> data.ChatTemplate | None:
 
 
 def named(template: data.ChatTemplate | None) -> str:
-  """The name of a template, with the date that it writes."""
+  """The name of a template, with the date if the template writes one."""
   if template is None:
     return "none"
   name = template.name or "Jinja"
@@ -136,7 +137,7 @@ def has_template(folder: pathlib.Path) -> bool:
 
 
 def source_of(settings: Settings) -> pathlib.Path | None:
-  """The folder of the tokenizer that a config gives; None to train one."""
+  """The folder of a config's tokenizer; None if one is to be trained."""
   if settings.init_from:
     return tokenizer_folder(hf.resolve(settings.init_from))
   path = settings.tokenizer.path
@@ -144,7 +145,7 @@ def source_of(settings: Settings) -> pathlib.Path | None:
 
 
 def _named(settings: Settings, name: str, where: str) -> data.ChatTemplate:
-  """The template of a value of data.template, found anew."""
+  """Loads the template that a value of data.template names."""
   if name == "plain":
     return data.PLAIN_CHAT
   source = source_of(settings)
@@ -152,15 +153,15 @@ def _named(settings: Settings, name: str, where: str) -> data.ChatTemplate:
     return data.load_template(name, tokens_of=source)
   if source is None:
     raise UserError(
-      f"names no folder, and {where}.template takes its template.",
+      f"it names no folder, and {where}.template takes that folder's template.",
       where="config.tokenizer.path",
-      remedy="Name one, or set data.template to 'plain' or a file.",
+      remedy="Name a folder, or set data.template to 'plain' or a file.",
     )
   return data.load_template(source)
 
 
 def _file(settings: Settings, name: str) -> str:
-  """Where a template is kept in the folder of the tokenizer."""
+  """The file of a template in the tokenizer's folder."""
   names = wheres(settings)
   if name == next(iter(names)):
     return _MAIN
@@ -183,17 +184,17 @@ def keep(
   tokenizer: data.Tokenizer,
   templates: Templates,
 ) -> None:
-  """Writes tokenizer/ whole or not at all; one that is whole stays.
+  """Writes tokenizer/ whole or not at all; a folder that is whole stays.
 
   Args:
-    run: folder of the run.
-    settings: of the run.
-    tokenizer: that it uses.
-    templates: of `templates_of`.
+    run: the run's folder.
+    settings: the run's settings.
+    tokenizer: the tokenizer that the run uses.
+    templates: from `templates_of`.
   """
   target = run / "tokenizer"
   if is_kept(run):
-    clear(target)  # a process may have been killed right after
+    clear(target)  # in case a process was killed just after the rename
     return
   source = source_of(settings)
   with appearing(target) as partial:
@@ -212,11 +213,11 @@ def keep(
     ends["eos_token_id"] = list(tokenizer.end_ids)
     text = json.dumps(ends, indent=2) + "\n"
     (partial / GENERATION).write_text(text, encoding="utf-8")
-    shutil.rmtree(target, ignore_errors=True)  # an earlier version's
+    shutil.rmtree(target, ignore_errors=True)  # written by an earlier version
 
 
 def _write(folder: pathlib.Path, name: str, template) -> None:
-  """A template, with the special tokens that it sees where they differ."""
+  """Writes a template, and the special tokens that differ from the folder's."""
   path = folder / name
   path.parent.mkdir(exist_ok=True)
   path.write_text(template.text, encoding="utf-8", newline="")

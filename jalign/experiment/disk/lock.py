@@ -1,4 +1,4 @@
-"""One process at a time writes to a folder."""
+"""Lets one process at a time write to a folder."""
 
 import contextlib
 import fcntl
@@ -19,21 +19,22 @@ NAME = "lock"
 
 @contextlib.contextmanager
 def hold(folder: pathlib.Path, flag: str = "--workdir") -> Iterator[None]:
-  """Holds a folder while the context lasts; makes it if it isn't there.
+  """Holds a folder while the context lasts; makes it if it's missing.
 
-  The lock is the kernel's, on an open file: it ends with the process, however
-  that ends, and a file that a killed process left locks nothing. The file's
-  text only says who holds it. At the end the file is removed, and the folders
-  that were made here if they are still empty.
+  The lock is the kernel's, on an open file. It ends with the process, however
+  that ends, so that a file left by a killed process locks nothing. The file's
+  text only says which process holds the lock. At the end the file is removed,
+  and so are folders that were made here, if they are still empty.
 
   Args:
-    folder: of a run or a sweep, or of a page.
-    flag: that named it, for errors.
+    folder: folder of a run, a sweep or a page.
+    flag: the flag that named the folder, for errors.
 
   Raises:
-    UserError: another process holds it, it can't be made, or it is a file.
+    UserError: another process holds the folder, the folder can't be made, or
+      it is a file.
   """
-  if not host0():  # the first process holds it for all
+  if not host0():  # the first process holds the lock for all
     yield
     return
   made = [p for p in (folder, *folder.absolute().parents) if not p.exists()]
@@ -42,7 +43,7 @@ def hold(folder: pathlib.Path, flag: str = "--workdir") -> Iterator[None]:
       folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as e:
       raise UserError(
-        "is a file, or lies below one.",
+        "this is a file, or lies below one.",
         where=str(folder),
         remedy=f"Choose another {flag}.",
       ) from e
@@ -50,7 +51,7 @@ def hold(folder: pathlib.Path, flag: str = "--workdir") -> Iterator[None]:
   try:
     yield
   finally:
-    # Removed while it is held: who waits for it sees that its file is gone.
+    # Removed while it is held: a process that waits sees that its file is gone.
     with contextlib.suppress(OSError):
       (folder / NAME).unlink()
     file.close()
@@ -75,7 +76,7 @@ def _take(path: pathlib.Path, flag: str) -> IO[bytes]:
       same = False
     if same:
       break
-    file.close()  # its holder removed it in between
+    file.close()  # the process that held the file has removed it
   owner = {
     "pid": os.getpid(),
     "host": socket.gethostname(),
@@ -90,13 +91,13 @@ def _take(path: pathlib.Path, flag: str) -> IO[bytes]:
 def _held(path: pathlib.Path, file: IO[bytes], flag: str) -> UserError:
   file.seek(0)
   who = "another process"
-  with contextlib.suppress(ValueError, KeyError, TypeError):  # being written
+  with contextlib.suppress(ValueError, KeyError, TypeError):  # half written
     owner = json.loads(file.read())
     who = (
       f"process {owner['pid']} on {owner['host']}, started {owner['started']},"
     )
   return UserError(
-    f"{who} is writing to it.",
+    f"{who} is writing to this folder.",
     where=str(path.parent),
-    remedy=f"Wait for it or stop it, or choose another {flag}.",
+    remedy=f"Wait for that process or stop it, or choose another {flag}.",
   )

@@ -1,4 +1,4 @@
-"""What a run starts from: nothing, another run, or a checkpoint."""
+"""What a run starts from: fresh parameters, another run, or a checkpoint."""
 
 import dataclasses
 import pathlib
@@ -26,7 +26,7 @@ def is_checkpoint(path: pathlib.Path) -> bool:
 
 
 def is_reward_model(path: pathlib.Path) -> bool:
-  """Whether a checkpoint says that it scores texts, rather than writes them."""
+  """Whether a checkpoint's config says that it classifies texts."""
   if not is_checkpoint(path):
     return False
   config = folders.read_json(path / "config.json")
@@ -37,10 +37,11 @@ def is_reward_model(path: pathlib.Path) -> bool:
 
 
 def base_of(settings: Settings) -> pathlib.Path | None:
-  """The folder that a run starts from, None for a fresh start.
+  """The folder that a run starts from; None for fresh parameters.
 
   Raises:
-    UserError: it is a run that isn't finished, or neither run nor checkpoint.
+    UserError: the folder is a run that isn't finished, or neither a run nor a
+      checkpoint.
   """
   if not settings.init_from:
     return None
@@ -50,7 +51,7 @@ def base_of(settings: Settings) -> pathlib.Path | None:
   last = folders.stages_of(base)[-1]
   if not (base / last / "results.json").exists():
     raise UserError(
-      f"its stage {last} isn't finished.",
+      f"the run's stage {last} isn't finished.",
       where=str(base),
       remedy="Finish that run first: the same command resumes it.",
     )
@@ -58,12 +59,12 @@ def base_of(settings: Settings) -> pathlib.Path | None:
 
 
 def is_kept(run: pathlib.Path) -> bool:
-  """Whether a run's tokenizer/ is whole: earlier versions kept less."""
+  """Whether a run's tokenizer/ is whole; earlier versions kept less."""
   return (run / "tokenizer" / GENERATION).is_file()
 
 
 def tokenizer_folder(base: pathlib.Path) -> pathlib.Path:
-  """Where tokenizer and chat template of what a run starts from are."""
+  """The folder with tokenizer and chat template of what a run starts from."""
   if is_checkpoint(base):
     return base
   own = base / "tokenizer"
@@ -72,24 +73,31 @@ def tokenizer_folder(base: pathlib.Path) -> pathlib.Path:
     return own
   try:
     return tokenizer_folder(hf.resolve(start))
-  except UserError:  # it is gone, and its chat template with it
+  except UserError:  # the start is gone, and its chat template with it
     return own
 
 
 def model_config(
   settings: Settings, tokenizer: Tokenizer, base: pathlib.Path | None
 ) -> ModelConfig:
-  """The model of a run.
+  """The model config of a run.
+
+  Args:
+    settings: the run's settings.
+    tokenizer: the run's tokenizer.
+    base: folder of the run or checkpoint to start from; None for a fresh model.
 
   Raises:
     UserError: the config lacks a size, or contradicts what the run starts
-      from; or the tokenizer has ids that the model hasn't.
+      from; or the tokenizer has ids that the model lacks.
   """
   given = settings.model
   if base is None:
     missing = [name for name in _NEEDED if not given.get(name)]
     if missing:
-      raise UserError(f"lacks {', '.join(missing)}.", where="config.model")
+      raise UserError(
+        f"{', '.join(missing)} must be set.", where="config.model"
+      )
     return ModelConfig(vocab_size=tokenizer.vocab_size, **given)
   how: tuple[str, ...] = ()
   if is_checkpoint(base):
@@ -109,7 +117,7 @@ def model_config(
 def check_vocabulary(
   tokenizer: Tokenizer, config: ModelConfig, where: str
 ) -> None:
-  """Raises UserError if a tokenizer has ids that a model hasn't."""
+  """Raises UserError if a tokenizer has ids that a model lacks."""
   if tokenizer.vocab_size > config.vocab_size:
     raise UserError(
       f"the tokenizer has {tokenizer.vocab_size} tokens and the model"
@@ -123,11 +131,11 @@ def check_vocabulary(
 def _agree(there, given: Any, free, base) -> None:
   defaults = {f.name: f.default for f in dataclasses.fields(ModelConfig)}
   for name, value in given.items():
-    if name in free or value in (defaults[name], 0):  # 0: base.py's for none
+    if name in free or value in (defaults[name], 0):  # base.py has 0 for none
       continue
     if getattr(there, name) != value:
       raise UserError(
-        f"{value!r} differs from {getattr(there, name)!r} of {base}.",
+        f"{value!r} differs from {getattr(there, name)!r} in {base}.",
         where=f"config.model.{name}",
         remedy="Leave the model out: init_from gives it.",
       )

@@ -1,4 +1,4 @@
-"""Aligning an SFT policy by a loss on pairs: the plain loop, for curves."""
+"""Aligns an SFT policy by a loss on pairs: a plain loop that records curves."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -24,12 +24,13 @@ Measure = Callable[[Params], Mapping[str, float]]
 
 
 class Course(NamedTuple):
-  """What became of a policy.
+  """The course of a training.
 
   Attributes:
-    params: at the end.
-    steps: [N] updates before each measurement.
-    values: name -> [N]; "loss" is the training loss since the last one.
+    params: parameters at the end.
+    steps: [N] number of updates before each measurement.
+    values: name -> [N]; "loss" is the mean training loss since the measurement
+      before.
   """
 
   params: Params
@@ -49,22 +50,22 @@ def align(
   every: int = 0,
   measure: Measure = lambda params: {},
 ) -> Course:
-  """Trains a copy of a policy on its pairs; it is its own reference.
+  """Trains a copy of a policy on its pairs; the policy itself is the reference.
 
-  The rate is constant after ten steps, so that a curve that turns has not been
-  turned by a schedule.
+  The learning rate is constant after ten steps, so that a curve that turns has
+  not been turned by a schedule.
 
   Args:
     start: the policy.
-    ref: its log-probs of the training pairs.
-    name: of a loss on pairs, or of a preset.
-    settings: its hyperparameters.
-    steps: updates.
-    learning_rate: of AdamW.
-    batch_size: pairs.
-    every: updates between measurements, the first before any; 0 for one at
-      the end.
-    measure: of parameters.
+    ref: the policy's log-probs of the training pairs.
+    name: name of a loss on pairs, or of a preset.
+    settings: hyperparameters of the loss.
+    steps: number of updates.
+    learning_rate: learning rate of AdamW.
+    batch_size: pairs per batch.
+    every: updates between measurements, the first of which comes before any
+      update; 0 measures once, at the end.
+    measure: parameters -> measurements.
   """
   loss, _ = losses.resolve(name, **settings)
   config = OptimizerConfig(

@@ -1,7 +1,7 @@
-"""The table of claims that each reproduction of a paper ends with.
+"""The table of claims that every reproduction of a paper ends with.
 
-A script of this folder has a function `claims()`, the list, and a function
-that draws its figure, and ends with
+A script of this folder has a function `claims()` that lists the claims, and a
+function that draws its figure. It ends with
 
   if __name__ == "__main__":
     out = out_folder(__doc__)
@@ -23,15 +23,15 @@ HEADER = ("paper", "claim", "ours", "holds")
 
 
 class Claim(NamedTuple):
-  """What a paper, or a derivation from it, says, and what we find.
+  """What a paper says, or a derivation from it, and what we measure.
 
   Attributes:
     paper: authors, year and arXiv number.
     claim: the statement, with its numbers.
     ours: the measured number or numbers.
-    holds: whether they agree as far as the claim is exact.
-    finding: whether it is no law but a measurement of ours, of one trained
-      policy: whether it holds there too is ours to report.
+    holds: whether the two agree, as far as the claim is exact.
+    finding: whether the claim is no law, but about one trained policy. A
+      finding that doesn't hold is reported, and is no failure.
   """
 
   paper: str
@@ -74,15 +74,15 @@ def report(
   """Prints the claims and writes NAME.md and NAME.png.
 
   Args:
-    name: of the two files.
-    title: of the page.
-    claims: the rows; at least one.
-    figure: draws; called within the reports' style.
-    out: folder of the files, made where missing.
+    name: name of the two files.
+    title: title of the page.
+    claims: the rows, at least one.
+    figure: draws the figure; called within the reports' style.
+    out: folder of the files, made if missing.
     more: Markdown below the table.
 
   Returns:
-    The exit code: 0 where every claim that is no finding holds, else 1.
+    The exit code: 0 if every claim that is no finding holds, else 1.
   """
   out = pathlib.Path(out)
   print(title)
@@ -101,7 +101,7 @@ def report(
 def out_folder(
   description: str | None, argv: Sequence[str] | None = None
 ) -> pathlib.Path:
-  """The folder given as --out; `description` begins the help."""
+  """The folder given as --out; the help begins with `description`."""
   first = (description or "").split("\n")[0]
   parser = argparse.ArgumentParser(description=first)
   parser.add_argument("--out", required=True, help="folder of NAME.md, .png")

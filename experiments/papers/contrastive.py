@@ -1,8 +1,8 @@
 """Contrastive preference learning where everything is known.
 
 Hejna et al. 2023, "Contrastive Preference Learning: Learning from Human
-Feedback without RL", arXiv:2310.13639. Rows of `experiments.papers.regret`;
-optima are of maximum entropy.
+Feedback without RL", arXiv:2310.13639. The claims are rows of
+`experiments.papers.regret`; optimal policies are of maximum entropy.
 """
 
 import functools
@@ -33,7 +33,7 @@ SEEDS = 3
 
 
 def labelled(w: World, label: str, ends: bool = False) -> Pairs:
-  """A thousand pairs with exact labels; whole segments unless `ends`."""
+  """A thousand pairs with exact labels, of whole segments unless `ends`."""
   segs = w.ended if ends else w.whole
   pairs = draw_pairs(segs, 1000, np.random.default_rng(0))
   if label == "partial return":
@@ -43,12 +43,12 @@ def labelled(w: World, label: str, ends: bool = False) -> Pairs:
 
 
 def zeros(w: World) -> np.ndarray:
-  """Logits to start with."""
+  """Logits 0 to start from."""
   return np.zeros(w.policy.shape)
 
 
 def theory_claims() -> list[Claim]:
-  """A* = alpha log pi, and what the loss's minimum is."""
+  """Claims on A* = alpha log pi, and on the minimum of the loss."""
   sums, back, slopes, wrong, errors = [], [], [], [], []
   rng = np.random.default_rng(0)
   for w in map(world, SLIPS):
@@ -87,7 +87,7 @@ def theory_claims() -> list[Claim]:
 
 @functools.cache
 def curves() -> dict[str, np.ndarray]:
-  """[COUNTS, SEEDS] KL(optimal, CPL's policy) by the number of answers."""
+  """[COUNTS, SEEDS] KL(optimal, CPL's policy), by the number of answers."""
   divergences = {}
   for name in SLIPS:
     w = world(name)
@@ -107,7 +107,7 @@ def curves() -> dict[str, np.ndarray]:
 
 @functools.cache
 def limits() -> dict[str, dict[str, float]]:
-  """KL(optimal, policy) with infinitely many answers, where it isn't 0."""
+  """KL(optimal, policy) with infinitely many answers, if it isn't 0."""
   divergences = {}
   for name in SLIPS:
     w = world(name)
@@ -120,7 +120,7 @@ def limits() -> dict[str, dict[str, float]]:
 
 
 def consistency_claims() -> list[Claim]:
-  """More answers, and infinitely many."""
+  """Claims on many answers, and on infinitely many."""
   medians = [np.median(curve, 1) for curve in curves().values()]
   slopes = [
     np.polyfit(np.log(COUNTS[1:]), np.log(m[1:]), 1)[0] for m in medians
@@ -146,7 +146,7 @@ def consistency_claims() -> list[Claim]:
 
 
 def careful_pairs(w: World, seed: int) -> tuple[Pairs, np.ndarray]:
-  """Labelled pairs without any state's worst action, and [S, A] which it is."""
+  """(labelled pairs without any state's worst action, [S, A] which that is)."""
   worst = np.eye(w.policy.shape[1], dtype=bool)[w.soft.a.argmin(-1)]
   taken = worst[w.whole.states[:, :-1], w.whole.actions]
   rng = np.random.default_rng(seed)
@@ -155,14 +155,14 @@ def careful_pairs(w: World, seed: int) -> tuple[Pairs, np.ndarray]:
 
 
 def drained(w: World, worst: np.ndarray, shift: float) -> np.ndarray:
-  """[S, A] probabilities: the optimal ones times exp(-shift), and the rest."""
+  """[S, A] policy: the optimal one times exp(-shift), the rest on the worst."""
   policy = np.where(worst, 0.0, w.policy * np.exp(-shift))
   return policy + worst * (1 - policy.sum(-1, keepdims=True))
 
 
 @functools.cache
 def offline(name: str, bias: float) -> tuple[float, float]:
-  """Probability of unseen actions, and gain; means of 8 seeds, 300 answers."""
+  """(probability of unseen actions, gain): means over 8 seeds, 300 answers."""
   w = world(name)
   outcomes = []
   for seed in range(8):
@@ -175,12 +175,12 @@ def offline(name: str, bias: float) -> tuple[float, float]:
 
 
 def unseen(w: World, worst: np.ndarray, policy: np.ndarray) -> float:
-  """Mean probability of the actions that the data lack."""
+  """Mean probability of the actions that the data lack, over states."""
   return float((policy * worst).sum(1)[~w.mdp.ends].mean())
 
 
 def bias_claims() -> list[Claim]:
-  """What the data lack, and what the bias does about it."""
+  """Claims on actions that the data lack, and on what the bias does to them."""
   flat, rise, out = [], [], []
   for w in map(world, SLIPS):
     pairs, worst = careful_pairs(w, 0)
@@ -223,5 +223,5 @@ def bias_claims() -> list[Claim]:
 
 
 def claims() -> list[Claim]:
-  """Rows of Hejna et al."""
+  """All claims of Hejna et al."""
   return theory_claims() + consistency_claims() + bias_claims()

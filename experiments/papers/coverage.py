@@ -1,4 +1,4 @@
-"""HC-RLHF's test of a cost limit, by three bounds, and how often it errs.
+"""HC-RLHF's test of a cost limit, by three bounds, and how often each errs.
 
 Chittepu et al. 2025, "Reinforcement Learning from Human Feedback with
 High-Confidence Safety Constraints", arXiv:2506.08266.
@@ -14,19 +14,19 @@ REPEATS = 20_000
 
 
 def upper_t(k: np.ndarray, n: int) -> np.ndarray:
-  """mean + t s / sqrt n of n costs of 0 or 1, k of them 1."""
+  """Upper bound mean + t s / sqrt(n) for n costs of 0 or 1, k of them 1."""
   mean = k / n
   spread = np.sqrt(mean * (1 - mean) * n / (n - 1))
   return mean + stats.t.ppf(1 - DELTA, n - 1) * spread / np.sqrt(n)
 
 
 def upper_hoeffding(k: np.ndarray, n: int) -> np.ndarray:
-  """The bound for any costs in [0, 1]."""
+  """Hoeffding's upper bound, for any costs in [0, 1]."""
   return k / n + np.sqrt(-np.log(DELTA) / (2 * n))
 
 
 def upper_clopper_pearson(k: np.ndarray, n: int) -> np.ndarray:
-  """The exact bound for costs of 0 or 1."""
+  """The exact upper bound for costs of 0 or 1."""
   high = stats.beta.ppf(1 - DELTA, k + 1, np.maximum(n - k, 1e-9))
   return np.where(k < n, high, 1.0)
 
@@ -44,13 +44,13 @@ def passes(
   """P(upper bound <= limit) [m] of n Bernoulli(rate) costs, exactly, by test.
 
   Args:
-    n: costs in the safety set.
-    rate: [m] true rates of cost 1.
-    limit: [m] tau.
+    n: number of costs in the safety set.
+    rate: [m] true probabilities of a cost of 1.
+    limit: [m] limits tau.
   """
   k = np.arange(n + 1)
   law = stats.binom.pmf(k, n, np.asarray(rate)[:, None])
-  # A hair of slack: rates at which bound and limit coincide count as passes.
+  # A hair of slack, so that a bound equal to the limit counts as a pass.
   tau = np.asarray(limit)[:, None] * (1 + 1e-12)
   return {
     name: (law * (bound(k, n) <= tau)).sum(1) for name, bound in TESTS.items()
@@ -59,13 +59,13 @@ def passes(
 
 @functools.lru_cache
 def false_passes(n: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-  """Rates [m], and P(pass) where the rate is the limit, i.e. just unsafe."""
+  """(rates [m], P(pass) [m] by test), where the rate is the limit."""
   rates = np.geomspace(1e-3, 0.9, 400)
   return rates, passes(n, rates, rates)
 
 
 def sampled_passes(draw, n: int) -> tuple[float, float]:
-  """Student t's P(pass) for costs of mean 0 = tau, and its standard error."""
+  """P(pass) of Student's t for costs of mean 0 = tau, and its error."""
   costs = draw(np.random.default_rng(n), (REPEATS, n))
   factor = stats.t.ppf(1 - DELTA, n - 1) / np.sqrt(n)
   share = float(np.mean(costs.mean(1) + factor * costs.std(1, ddof=1) <= 0))

@@ -2,8 +2,8 @@
 
 python -m experiments.papers.decoding --out=runs/papers
 
-The base and the rewards are random: three tokens, three steps, every sequence
-enumerated. Cost: 4 s on a CPU core.
+The base policy and the rewards are random, with three tokens, three steps and
+every sequence enumerated. Cost: 4 s on a CPU core.
 """
 
 import sys
@@ -36,7 +36,7 @@ LOOKAHEADS = ("exhaustive", "greedy", "none")
 
 
 def game(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-  """Base probabilities and rewards [3, 3, 3]."""
+  """(base probabilities, rewards), both [3, 3, 3]."""
   rng = np.random.default_rng(seed)
   steps = [rng.normal(size=SHAPE[: t + 1]) for t in range(3)]
   base = composed(tilted([np.ones_like(z) for z in steps], steps))
@@ -44,12 +44,12 @@ def game(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def optimum(base: np.ndarray, rewards: np.ndarray, beta: float) -> np.ndarray:
-  """argmax of E r - beta KL(pi, base) over sequences."""
+  """The policy over sequences that maximises E r - beta KL(policy, base)."""
   return normalized(np.log(base) + rewards / beta)
 
 
 def decoded(base: np.ndarray, values: Sequence[np.ndarray], alpha: float):
-  """The law of decoding with base(token) exp(value / alpha)."""
+  """The law of decoding token by token with base(token) exp(value / alpha)."""
   scores = [value / alpha for value in values]
   return composed(tilted(token_policy(base), scores))
 
@@ -57,7 +57,7 @@ def decoded(base: np.ndarray, values: Sequence[np.ndarray], alpha: float):
 def soft_values(base, rewards, beta: float, sign: float = 1.0):
   """beta log E_base exp(r / beta) of each prefix's completions.
 
-  The sign is the rewards'; -1 is a mistake, for tests.
+  `sign` is that of the rewards; -1 is a deliberate mistake, for tests.
   """
   later = expected_later(base, np.exp(sign * rewards / beta))
   return [beta * np.log(x) for x in later]
@@ -92,7 +92,7 @@ LAWS = {
 
 
 def earned(alphas: Sequence[float] = ALPHAS) -> list[list[dict[str, float]]]:
-  """E r of each law, of [game][alpha]."""
+  """E r of each law, as [game][alpha]."""
   means = lambda base, rewards, alpha: {
     name: float(np.sum(law(base, rewards, alpha) * rewards))
     for name, law in LAWS.items()
@@ -101,7 +101,7 @@ def earned(alphas: Sequence[float] = ALPHAS) -> list[list[dict[str, float]]]:
 
 
 def transfer_claims(sign: float = 1.0) -> list[Claim]:
-  """Soft Q, Transfer Q* and Q of the base; sign -1 is a mistake, for tests."""
+  """Claims on soft Q, TQ*, base Q; a sign of -1 is a mistake, for tests."""
   base, rewards = game()
   best = optimum(base, rewards, BETA)
   soft = soft_values(base, rewards, BETA, sign)
@@ -150,28 +150,28 @@ def transfer_claims(sign: float = 1.0) -> list[Claim]:
     Claim(
       "ours, on Chakraborty et al. 2024",
       "but not in every game",
-      f"alpha {ALPHAS[-1]:g}: more by .01 in {more} of {GAMES}, less in {less}",
+      f"alpha {ALPHAS[-1]:g}: 0.01 more in {more} of {GAMES}, less in {less}",
       bool(0 < less < more),
     ),
   ]
 
 
 def _prefix_laws(p: np.ndarray) -> list[np.ndarray]:
-  """P of the prefixes of 1, 2 and 3 tokens."""
+  """Probabilities of the prefixes of 1, 2 and 3 tokens."""
   return [p.sum((1, 2)), p.sum(2), p]
 
 
 def deal(base, rewards, lookahead: str, alpha: float = 1.0) -> tuple[int, ...]:
-  """The sequence that DeAL decodes with every token a candidate.
+  """The sequence that DeAL decodes if every token is a candidate.
 
-  Each token has the largest log base(prefix) + lookahead.
+  Each token maximises log base(prefix) + lookahead.
 
   Args:
     base: [3, 3, 3] probabilities.
     rewards: [3, 3, 3].
-    lookahead: "exhaustive": the best rest, with its log-prob; "greedy": alpha
-      times the reward after the likeliest rest; "none": only a whole
-      sequence's reward counts.
+    lookahead: "exhaustive" is that of the best completion, with its log-prob;
+      "greedy" is alpha times the reward after the likeliest completion; "none"
+      counts only the reward of a whole sequence.
     alpha: weight of the reward.
   """
   tokens = token_policy(base)
@@ -194,7 +194,7 @@ def deal(base, rewards, lookahead: str, alpha: float = 1.0) -> tuple[int, ...]:
 
 
 def deal_shares() -> dict[str, tuple[float, float]]:
-  """lookahead -> share of games in which it finds the best, and mean loss."""
+  """Lookahead -> (share of games in which the best is found, mean loss)."""
   lost: dict[str, list[float]] = {name: [] for name in LOOKAHEADS}
   for seed in range(GAMES):
     base, rewards = game(seed)
@@ -209,7 +209,7 @@ def deal_shares() -> dict[str, tuple[float, float]]:
 
 
 def deal_claims() -> list[Claim]:
-  """What a lookahead is worth."""
+  """Claims on what a lookahead is worth."""
   worth = deal_shares()
   shown = ", ".join(
     f"{name} {share:.1%} (loses {loss:.3f})"
@@ -228,13 +228,13 @@ def deal_claims() -> list[Claim]:
 
 
 def distilled(base: np.ndarray, dpo: np.ndarray, w: float) -> np.ndarray:
-  """The law of the teacher, base^(1 - w) dpo^w token by token."""
+  """The law of the teacher, base^(1 - w) dpo^w, token by token."""
   gaps = [w * np.log(d / b) for d, b in zip(*map(token_policy, (dpo, base)))]
   return composed(tilted(token_policy(base), gaps))
 
 
 def align_gap(w: float) -> tuple[float, float, float]:
-  """beta2 KL(teacher || optimum), and values of optimum and teacher."""
+  """(beta2 KL(teacher || optimum), value of the optimum, of the teacher)."""
   base, rewards = game()
   beta = BETA / w
   best = optimum(base, rewards, beta)
@@ -244,14 +244,14 @@ def align_gap(w: float) -> tuple[float, float, float]:
 
 
 def rows(p: np.ndarray) -> np.ndarray:
-  """[27, 3, 3] log-probs of each token on the way of each sequence."""
+  """[27, 3, 3] log-probs of all tokens at each step of each sequence."""
   steps = [z.reshape(-1, 3) for z in token_policy(p)]
   spread = [np.repeat(z, 27 // len(z), 0) for z in steps]
   return np.log(np.stack(spread, 1))
 
 
 def align_claims(sign: float = 1.0) -> list[Claim]:
-  """Its losses, and the teacher's loss; sign -1 is a mistake, for tests."""
+  """Claims on AlignDistil's losses; sign -1 is a mistake, for tests."""
   base, rewards = game()
   dpo = optimum(base, sign * rewards, BETA)
   student, w = game(7)[0], 2.0
@@ -278,7 +278,7 @@ def align_claims(sign: float = 1.0) -> list[Claim]:
     ),
     Claim(
       ALIGN,
-      "the contrastive loss with adaptive w (beta .1, extrapolation 15)",
+      "the contrastive loss with adaptive w (beta 0.1, extrapolation 15)",
       f"jalign and NumPy within {apart:.1g} on 27 sequences",
       apart < 1e-13,
     ),
@@ -300,7 +300,7 @@ def align_claims(sign: float = 1.0) -> list[Claim]:
 
 
 def _contrast(student: np.ndarray, dpo: np.ndarray) -> np.ndarray:
-  """AlignDistil's loss [27], written out, with the base as reverse model."""
+  """AlignDistil's loss [27], written out; the base is the reverse model."""
   z, plus, minus = map(rows, (student, dpo, game()[0]))
   w = 15 * np.abs(np.exp(plus) - np.exp(minus)).sum(-1, keepdims=True) + 1e-3
   teacher = plus + w * (plus - minus)
@@ -309,12 +309,12 @@ def _contrast(student: np.ndarray, dpo: np.ndarray) -> np.ndarray:
 
 
 def claims() -> list[Claim]:
-  """All rows."""
+  """All claims of this script."""
   return [*transfer_claims(), *deal_claims(), *align_claims()]
 
 
 def draw() -> Figure:
-  """Reward over KL; DeAL's lookaheads; AlignDistil's gap."""
+  """Draws reward against alpha, DeAL's lookaheads, and AlignDistil's gap."""
   figure = new_figure(12.5, 3.9, "Rewards at decoding time, 27 sequences")
   front, share, gaps = figure.subplots(1, 3)
   alphas = np.geomspace(0.02, 10, 25)

@@ -2,7 +2,7 @@
 
 python -m experiments.papers.distributional --out=runs/papers
 
-Expectations are sums over all sequences; oracles are derivatives by a complex
+Expectations are sums over all sequences. Oracles are derivatives by a complex
 step, which are exact to rounding. Cost: 6 s on a CPU core.
 """
 
@@ -27,7 +27,7 @@ GDC = "Khalifa et al. 2020, arXiv:2012.11635"
 PARL = "Chakraborty et al. 2023, arXiv:2308.02585"
 BETA = 0.5
 
-# D(policy || target); complex probabilities are for slopes.
+# D(policy || target); probabilities may be complex, for derivatives.
 DIVERGENCES = {
   "reverse KL": lambda q, p: np.sum(q * np.log(q / p)),
   "forward KL": lambda q, p: np.sum(p * np.log(p / q)),
@@ -50,7 +50,7 @@ LOSSES = {
 
 @functools.lru_cache
 def _expected_gradients(terms: tuple, family: Callable) -> Callable:
-  """jit of theta, target log-probs -> E_policy grad loss [terms, ...]."""
+  """jit of (theta, target log-probs) -> E_policy grad loss [terms, ...]."""
 
   def expected(theta, target, loss, baseline):
     logps = family(theta)
@@ -70,20 +70,20 @@ def dpg_gradients(
   target: np.ndarray,
   family: Callable = jax.nn.log_softmax,
 ) -> np.ndarray:
-  """Expected gradients in theta of jalign's losses, given with baselines."""
+  """Expected gradients in theta of (loss, baseline) terms, for a target [N]."""
   with jax.enable_x64(True):
     gradients = _expected_gradients(tuple(terms), family)
     return np.asarray(gradients(theta, np.log(target)))
 
 
 def world() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Base [27] over three tokens out of three, logits and rewards [27]."""
+  """(base [27], logits [27], rewards [27]) of sequences of three tokens."""
   rng = np.random.default_rng(3)
   return normalized(rng.normal(size=27)), *rng.normal(size=(2, 27))
 
 
 def f_dpg_claims(all_losses=LOSSES) -> list[Claim]:
-  """Each divergence's gradient, and a baseline."""
+  """Claims on each divergence's gradient, and on a baseline."""
   base, logits, reward = world()
   target = normalized(np.log(base) + reward)
   terms = [(all_losses[name], x) for x in (0.0, 3.0) for name in DIVERGENCES]
@@ -116,7 +116,7 @@ def rlhf_claims(sign: float = 1.0) -> list[Claim]:
   base, logits, reward = world()
   target = normalized(np.log(base) + sign * reward / BETA)
 
-  def lacks(z):  # what RLHF minimises: beta KL less the mean reward
+  def lacks(z):  # what RLHF minimises: beta KL minus the mean reward
     q = normalized(z)
     return np.sum(q * (BETA * np.log(q / base) - reward))
 
@@ -135,7 +135,7 @@ def rlhf_claims(sign: float = 1.0) -> list[Claim]:
   ]
 
 
-# Discretised normals are exponential in x and x^2.
+# Discretised normal laws are exponential in x and x^2.
 GRID = np.linspace(-4, 4, 81)
 BIMODAL = normalized(
   np.logaddexp(-((GRID + 1.5) ** 2) / 0.5, -0.6 - (GRID - 1.5) ** 2 / 0.5)
@@ -143,14 +143,14 @@ BIMODAL = normalized(
 
 
 def normals(theta: np.ndarray) -> jax.Array:
-  """[81] log-probs with mean theta_0 and log width theta_1, about."""
+  """[81] log-probs of a normal of mean theta_0 and log width theta_1, about."""
   z = (GRID - theta[0]) * jnp.exp(-theta[1])
   return jax.nn.log_softmax(-jnp.square(z) / 2)
 
 
 @functools.lru_cache
 def fits() -> dict[str, np.ndarray]:
-  """The best normal [81] under each smooth divergence, by f-DPG."""
+  """The best normal [81] under each smooth divergence, found by f-DPG."""
   optima = {}
   for name in ("reverse KL", "forward KL", "Jensen-Shannon"):
     slope = lambda theta, loss=LOSSES[name]: dpg_gradients(
@@ -159,7 +159,7 @@ def fits() -> dict[str, np.ndarray]:
     ends = []
     for start in ((-1.0, 0.0), (1.0, 0.0), (0.0, 0.7)):
       theta = np.array(start)
-      for _ in range(300):  # into the basin; then to rounding
+      for _ in range(300):  # into the basin; `root` then solves to rounding
         theta = theta - 0.2 * slope(theta)
       with jax.enable_x64(True):
         q = np.exp(np.asarray(normals(optimize.root(slope, theta).x)))
@@ -169,7 +169,7 @@ def fits() -> dict[str, np.ndarray]:
 
 
 def fit_claims() -> list[Claim]:
-  """Which f covers the target and which one seeks a mode."""
+  """Claims on which f covers the target, and which f seeks a mode."""
   optima = fits()
   mean = lambda p: float(p @ GRID)
   spread = lambda p: float(np.sqrt(p @ GRID**2 - mean(p) ** 2))
@@ -198,14 +198,15 @@ def fit_claims() -> list[Claim]:
 
 
 def tilt(base: np.ndarray, features: np.ndarray, moments: np.ndarray):
-  """GDC: lambda [k] with base exp(lambda features) of the given moments.
+  """GDC: (lambda [k], target [N]), base exp(lambda features) of given moments.
 
-  Newton's method on the convex dual, with steps halved where they'd climb.
+  This is Newton's method on the convex dual, with steps halved where they
+  would climb.
 
   Args:
     base: [N] probabilities.
     features: [k, N].
-    moments: [k]; returns lambda [k] and the target [N].
+    moments: [k] wanted means of the features.
   """
   x = np.zeros(len(features))
   at = lambda x: normalized(np.log(base) + x @ features)
@@ -221,13 +222,13 @@ def tilt(base: np.ndarray, features: np.ndarray, moments: np.ndarray):
 
 
 def gdc_features() -> np.ndarray:
-  """[2, 27]: the first token is 0; the last two are the same."""
+  """[2, 27] features: the first token is 0; the last two tokens are equal."""
   first, second, third = np.indices((3, 3, 3)).reshape(3, -1)
   return np.stack([first == 0, second == third]).astype(float)
 
 
 def gdc_claims() -> list[Claim]:
-  """The target of given moments."""
+  """Claims on the target of given moments."""
   base, features = world()[0], gdc_features()
   logit = lambda x: float(np.log(x / (1 - x)))
   single, p = tilt(base, features[:1], np.array([0.7]))
@@ -235,7 +236,7 @@ def gdc_claims() -> list[Claim]:
   closed = logit(0.7) - logit(now)
   goal = np.array([0.7, 0.6])
   both, target = tilt(base, features, goal)
-  # Any other law of these moments, made from another base, costs more.
+  # Any other law with these moments, here tilted from other bases, costs more.
   rng = np.random.default_rng(0)
   gaps = []
   for _ in range(20):
@@ -298,13 +299,13 @@ def parl_claims(sign: float = 1.0) -> list[Claim]:
 
 
 def claims() -> list[Claim]:
-  """All rows."""
+  """All claims of this script."""
   parts = (f_dpg_claims, fit_claims, rlhf_claims, gdc_claims, parl_claims)
   return [row for part in parts for row in part()]
 
 
 def draw() -> Figure:
-  """Fits of a bimodal target; GDC's moment; PARL's ascent."""
+  """Draws fits of a bimodal target, GDC's moment, and PARL's ascent."""
   figure = new_figure(12.5, 3.9, "Learning a target, and a moving one")
   fit, moment, climb = figure.subplots(1, 3)
   fit.fill_between(GRID, BIMODAL, color="#DDDDDD", label="target")

@@ -4,9 +4,9 @@ python -m experiments.papers.entanglement --out=runs/papers
 
 Yuan et al. 2024, "A Common Pitfall of Margin-based Language Model Alignment:
 Gradient Entanglement", arXiv:2410.13828. Each token has a context vector phi of
-its own and is drawn from softmax(W phi); responses share their first tokens and
-differ from there on. NumPy, float64. Transformers under ten losses are in
-`entanglement_trained`. Cost: 10 s on a CPU core.
+its own and is drawn from softmax(W phi). Responses share their first tokens and
+differ from there on. NumPy, float64. `entanglement_trained` looks at
+transformers under ten losses. Cost: 10 s on a CPU core.
 """
 
 import functools
@@ -22,17 +22,17 @@ from jalign.pages.style import PALETTE, new_figure
 YUAN = "Yuan et al. 2024, arXiv:2410.13828"
 VOCAB, WIDTH, COUNT = 7, 5, 20_000
 SHARED = (0, 1, 2, 3, 4, 6, 8)  # tokens that both responses begin with
-OWN = (1, 2, 4)  # tokens of each one's own
+OWN = (1, 2, 4)  # tokens that each response has for itself
 RHOS = (0.5, 1.0, 2.0)
 
 
 class Pairs(NamedTuple):
-  """Gradients by W of two responses' log-probs, reduced.
+  """Products of the gradients by W of two responses' log-probs.
 
   Attributes:
     chosen: [N] |g_w|^2.
     rejected: [N] |g_l|^2.
-    inner: [N] their inner product.
+    inner: [N] <g_w, g_l>.
   """
 
   chosen: np.ndarray
@@ -46,19 +46,19 @@ class Pairs(NamedTuple):
 
 
 def softmax(z: np.ndarray) -> np.ndarray:
-  """Of the last axis."""
+  """The softmax over the last axis."""
   p = np.exp(z - z.max(-1, keepdims=True))
   return p / p.sum(-1, keepdims=True)
 
 
 class Model:
-  """N random models, one for each pair.
+  """N random models, one for each pair of responses.
 
   Args:
-    shared: tokens that the two responses begin with.
-    own: tokens of each response's own; the first of them differs.
-    vocab: tokens there are.
-    seed: of everything.
+    shared: number of tokens that the two responses begin with.
+    own: number of tokens that each response has for itself; the first differs.
+    vocab: size of the vocabulary.
+    seed: seed of everything.
   """
 
   def __init__(self, shared: int, own: int, vocab: int = VOCAB, seed: int = 0):
@@ -67,14 +67,14 @@ class Model:
     self.w = rng.normal(size=(COUNT, vocab, WIDTH))
     self.phi = rng.normal(size=(COUNT, 2, length, WIDTH))
     self.tokens = rng.integers(0, vocab, (COUNT, 2, length))
-    # One context up to the first token that differs.
+    # The context is the same up to the first token that differs.
     self.phi[:, 1, : shared + 1] = self.phi[:, 0, : shared + 1]
     self.tokens[:, 1, :shared] = self.tokens[:, 0, :shared]
     step = rng.integers(1, vocab, COUNT)
     self.tokens[:, 1, shared] = (self.tokens[:, 0, shared] + step) % vocab
 
   def errors(self, w: np.ndarray) -> np.ndarray:
-    """[N, 2, T, V] one at the token, less the softmax."""
+    """[N, 2, T, V] errors: one at the token, minus the softmax."""
     p = softmax(np.einsum("nvd,nitd->nitv", w, self.phi))
     return np.eye(w.shape[1])[self.tokens] - p
 
@@ -89,7 +89,7 @@ class Model:
     return np.log(picked).sum(-1)
 
   def pairs(self) -> Pairs:
-    """The three products."""
+    """The norms and inner products of the gradients."""
     g = self.gradients()
     dot = lambda i, j: np.einsum("nvd,nvd->n", g[:, i], g[:, j])
     return Pairs(dot(0, 0), dot(1, 1), dot(0, 1))
@@ -109,7 +109,7 @@ def failures() -> dict[tuple[int, int], dict[float, float]]:
 
 
 def closed_forms() -> list[Claim]:
-  """One decision: norms and inner product by the probabilities alone."""
+  """A single decision: norms and inner product from the probabilities alone."""
   model = Model(0, 1)
   got = model.pairs()
   phi = model.phi[:, 0, 0]
@@ -148,7 +148,7 @@ def closed_forms() -> list[Claim]:
 
 
 def prefix_claims() -> list[Claim]:
-  """What tokens that both responses share do."""
+  """Claims on tokens that both responses share."""
   shares = failures()
   rate = [shares[shared, 1][1.0] for shared in SHARED]
   longer = {own: shares[3, own][1.0] for own in OWN}
@@ -171,7 +171,7 @@ def prefix_claims() -> list[Claim]:
 
 
 def step_claims() -> list[Claim]:
-  """The conditions against steps that are taken."""
+  """Claims on the conditions, checked by real steps."""
   model = Model(3, 2)
   g, pairs, before = model.gradients(), model.pairs(), model.logps(model.w)
   agree, total, reversed_ = 0, 0, 0
@@ -180,7 +180,7 @@ def step_claims() -> list[Claim]:
     down = rho * pairs.inner - pairs.rejected
     step = 1e-6 * (rho * g[:, 0] - g[:, 1])
     moved = model.logps(model.w + step) - before
-    # Changes of a millionth part of the largest are below the step's rounding.
+    # Changes below a thousandth are lost in the rounding of such small steps.
     big = np.minimum(np.abs(up), np.abs(down)) > 1e-3
     same = (moved[:, 0] > 0) == (up > 0)
     same &= (moved[:, 1] > 0) == (down > 0)
@@ -219,12 +219,12 @@ def step_claims() -> list[Claim]:
 
 
 def claims() -> list[Claim]:
-  """All of them."""
+  """All claims of this script."""
   return [*closed_forms(), *prefix_claims(), *step_claims()]
 
 
 def draw() -> Figure:
-  """How often the law fails, and where pairs lie."""
+  """Draws how often the law fails, and where pairs lie."""
   figure = new_figure(9.2, 3.6, "")
   left, right = figure.subplots(1, 2)
   shares = failures()

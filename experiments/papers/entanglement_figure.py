@@ -1,4 +1,4 @@
-"""The figure of `entanglement_trained`."""
+"""Draws the figure of `entanglement_trained`."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,7 +9,7 @@ COLUMNS = 5
 
 
 def draw(courses, heats) -> Figure:
-  """Log-ratios of every loss, the pairs of three of them, and the heat maps.
+  """Draws log-ratios of every loss, agreement of forecasts, and heat maps.
 
   Args:
     courses: loss -> Course of `entanglement_trained`.
@@ -40,7 +40,7 @@ def draw(courses, heats) -> Figure:
 
 
 def _pairs(figure, courses) -> None:
-  """Forecast against what a step of SGD and of Adam did."""
+  """Draws how often a step of SGD, and of Adam, did what was forecast."""
   axes = figure.subplots(2, 1, sharex=True)
   names = list(courses)
   for panel, which, title in (
@@ -59,7 +59,7 @@ def _pairs(figure, courses) -> None:
 
 
 def _maps(figure, heats) -> None:
-  """Cosines of token gradients, chosen down and rejected across."""
+  """Draws cosines of token gradients, chosen tokens down, rejected across."""
   axes = figure.subplots(1, len(heats), squeeze=False)[0]
   for panel, (name, heat) in zip(axes, heats.items()):
     image = panel.imshow(heat.cosine, cmap="RdBu_r", vmin=-1, vmax=1)

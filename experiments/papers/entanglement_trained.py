@@ -2,11 +2,12 @@
 
 python -m experiments.papers.entanglement_trained --out=experiments/results
 
-Yuan et al. 2024, arXiv:2410.13828. From one SFT policy of the TL;DR world each
-loss trains for 60 steps of Adam. At steps 0, 20 and 60 every held-out pair of a
-probe gets the forecast of its own step and two real steps on it alone: SGD,
-small, and Adam with the run's state. Token by token, a pair of the world and a
-pair of hh-rlhf. Cost: about 5 minutes on 2 CPU cores, SFT included.
+Yuan et al. 2024, arXiv:2410.13828. From one SFT policy of the TL;DR world, each
+loss trains for 60 steps of Adam. At steps 0, 20 and 60, each held-out pair of a
+probe gets a forecast of its own step, and two real steps on this pair alone: a
+small step of SGD, and one of Adam with the run's state. Heat maps show a pair
+of the world and a pair of hh-rlhf token by token. Cost: about 5 minutes on 2
+CPU cores, SFT included.
 """
 
 import functools
@@ -46,18 +47,18 @@ LOSSES: dict[str, dict[str, float]] = {
 }
 STEPS, BATCH, PAIRS = 60, 32, 48
 LOOKS = (0, 20, 60)
-LARGEST = 0.01  # nats that a step of SGD moves the log-prob it moves most
+LARGEST = 0.01  # nats; SGD's step moves one of the log-probs by so much
 
 
 class Look(NamedTuple):
   """A probe's pairs at one step of training.
 
   Attributes:
-    cosine: [P] of the two gradients.
-    bound: [P] the cosine's threshold.
-    case: [P] forecast, index in `diagnostics.CASES`.
+    cosine: [P] cosine of the two gradients.
+    bound: [P] threshold of the cosine.
+    case: [P] forecast, an index in `diagnostics.CASES`.
     sgd: [P, 2] changes by a small step of SGD on the pair alone, nats.
-    adam: [P, 2] the same by a step of Adam as the run would take it.
+    adam: [P, 2] changes by a step of Adam, as the run would take it, nats.
     live: [P] whether the loss pulls on the pair at all.
   """
 
@@ -69,18 +70,18 @@ class Look(NamedTuple):
   live: np.ndarray
 
   def agreement(self, moved: np.ndarray) -> tuple[int, int]:
-    """Pairs whose case came, and pairs there are."""
+    """(number of pairs whose forecast case came, number of live pairs)."""
     case = np.asarray(diagnostics.case_of(*moved.T))
     return int((case == self.case)[self.live].sum()), int(self.live.sum())
 
 
 class Course(NamedTuple):
-  """A loss's run.
+  """The course of a loss's training.
 
   Attributes:
-    steps: of the means.
+    steps: S steps at which means were taken.
     ratios: [S, 2] mean log pi / ref of the probe's pairs, nats.
-    looks: by step.
+    looks: step -> Look.
   """
 
   steps: list[int]
@@ -91,7 +92,7 @@ class Course(NamedTuple):
 def make_look(
   model: Model, optimizer: optax.GradientTransformation
 ) -> Callable[..., Look]:
-  """`(state, rows, d_w, d_l) -> Look`; compiles once for all losses."""
+  """Makes `(state, rows, d_w, d_l) -> Look`, compiled once for all losses."""
   logps = functools.partial(sequence_logprobs, model)
 
   @jax.jit
@@ -109,7 +110,7 @@ def make_look(
       )
       most = jnp.maximum(jnp.abs(said.chosen), jnp.abs(said.rejected))[0]
       rate = LARGEST / jnp.maximum(most, 1e-20)
-      # Adam, with the moments that training has left it.
+      # Adam, with the moments of the training so far.
       grads = jax.tree.map(jnp.negative, ascent)
       updates, _ = optimizer.update(grads, state.opt_state, params)
       after = [
@@ -139,7 +140,7 @@ def course(
   optimizer: optax.GradientTransformation,
   look: Callable[..., Look],
 ) -> Course:
-  """Trains one loss, and looks."""
+  """Trains with one loss, and looks at the probe's pairs."""
   function, entry = losses.resolve(name, **LOSSES[name])
   objective = make_objective(function, world.model)
   update = make_update(objective, optimizer)
@@ -169,7 +170,7 @@ def course(
 
 
 def _rate(courses: dict[str, Course], which: str) -> dict[str, float]:
-  """Share of all looks' pairs whose case came, by loss."""
+  """Loss -> share of pairs, over all looks, whose forecast case came."""
   rates = {}
   for name, course in courses.items():
     counts = [
@@ -185,7 +186,7 @@ def _listed(rates: dict[str, float]) -> str:
 
 
 def claims(courses: dict[str, Course], heats: dict[str, Heat]) -> list[Claim]:
-  """What the paper says, on these policies."""
+  """Claims of the paper, on these policies."""
   sgd, adam = _rate(courses, "sgd"), _rate(courses, "adam")
   together = {
     name: course.ratios[-1].prod() > 0 for name, course in courses.items()
@@ -253,7 +254,7 @@ def claims(courses: dict[str, Course], heats: dict[str, Heat]) -> list[Claim]:
 
 
 def main(argv: Any = None) -> int:
-  """Trains, draws, reports."""
+  """Trains, draws and reports."""
   flags = policies.flags(__doc__, argv)
   world = policies.world()
   config = OptimizerConfig(learning_rate=3e-4, warmup_steps=5)

@@ -11,13 +11,18 @@ import numpy as np
 
 
 class Problem(NamedTuple):
-  """f(x) = mean over workers i of (x - b_i)^T A_i (x - b_i) / 2."""
+  """f(x) = mean over workers i of (x - b_i)^T A_i (x - b_i) / 2.
+
+  Attributes:
+    hessians: [n, d, d] A_i.
+    centres: [n, d] b_i.
+  """
 
   hessians: np.ndarray
   centres: np.ndarray
 
   def gradients(self, x: np.ndarray) -> np.ndarray:
-    """[n, d] of each worker."""
+    """[n, d] gradients of the workers' functions."""
     return np.einsum("nij,nj->ni", self.hessians, x - self.centres)
 
   def value(self, x: np.ndarray) -> float:
@@ -27,18 +32,18 @@ class Problem(NamedTuple):
     )
 
   def minimum(self) -> float:
-    """f*, by a linear solve."""
+    """f*, the minimum, by a linear solve."""
     total = np.einsum("nij,nj->i", self.hessians, self.centres)
     return self.value(np.linalg.solve(self.hessians.sum(0), total))
 
   def smoothness(self) -> tuple[float, np.ndarray]:
-    """L of f, and [n] L_i of the workers."""
+    """(L of f, [n] L_i of the workers' functions)."""
     top = lambda a: np.linalg.eigvalsh(a)[..., -1]
     return float(top(self.hessians.mean(0))), top(self.hessians)
 
 
 def quadratics(n: int = 20, d: int = 10, seed: int = 0) -> Problem:
-  """The first worker's L is 10, the others' 0.01."""
+  """A problem whose first worker has L = 10, and the others L = 0.01."""
   rng = np.random.default_rng(seed)
   turns = np.linalg.qr(rng.normal(size=(n, d, d)))[0]
   spectrum = np.linspace(0.1, 1, d) ** 2
@@ -48,7 +53,7 @@ def quadratics(n: int = 20, d: int = 10, seed: int = 0) -> Problem:
 
 
 def top_1(v: np.ndarray) -> np.ndarray:
-  """Each row's largest entry by size; alpha = 1 / d."""
+  """Keeps each row's largest entry by size; alpha = 1 / d."""
   keep = np.abs(v).argmax(-1)[..., None]
   entries = np.zeros_like(v)
   np.put_along_axis(entries, keep, np.take_along_axis(v, keep, -1), -1)
@@ -56,13 +61,19 @@ def top_1(v: np.ndarray) -> np.ndarray:
 
 
 def powers_of_two(v: np.ndarray) -> np.ndarray:
-  """Each entry rounded towards 0 to a power of two; alpha = 3 / 4."""
+  """Rounds each entry towards 0 to a power of two; alpha = 3 / 4."""
   mantissa, exponent = np.frexp(v)
   return np.ldexp(np.sign(mantissa) / 2, exponent)
 
 
 class Run(NamedTuple):
-  """[T, d] iterates, [T] squared norms of the gradient, and G of the start."""
+  """A run of EF21.
+
+  Attributes:
+    iterates: [T, d].
+    squares: [T] squared norms of the gradient.
+    start_error: G at the start.
+  """
 
   iterates: np.ndarray
   squares: np.ndarray
@@ -76,17 +87,17 @@ def ef21(
   weights: np.ndarray | None = None,
   steps: int = 3000,
 ) -> Run:
-  """EF21, or EF21-W where workers have weights.
+  """EF21 or, if the workers have weights, EF21-W.
 
   x+ = x - step sum_i w_i g_i,
   g_i+ = g_i + compress(grad f_i(x+) / (n w_i) - g_i)
 
   Args:
-    problem: with n workers in d dimensions; the start is 0.
-    step: gamma.
-    compress: [n, d] -> [n, d], contractive.
-    weights: [n] w_i, which sum to 1; by default equal: plain EF21.
-    steps: T.
+    problem: a problem with n workers in d dimensions; the start is 0.
+    step: step size gamma.
+    compress: [n, d] -> [n, d], a contractive compression.
+    weights: [n] w_i, which sum to 1; equal by default, which is plain EF21.
+    steps: number of steps T.
 
   Returns:
     The run; G is sum_i w_i |g_i - grad f_i / (n w_i)|^2.
@@ -108,7 +119,7 @@ def ef21(
 
 
 def step_sizes(problem: Problem, alpha: float) -> tuple[float, float, float]:
-  """The old and the new theory's largest step, and xi(alpha)."""
+  """(largest step of the old theory, of the new theory, xi(alpha))."""
   root = np.sqrt(1 - alpha)
   xi = root / (1 - root)
   smooth, constants = problem.smoothness()

@@ -2,8 +2,8 @@
 
 python -m experiments.papers.estimators --out=runs/papers
 
-P3O's is enumerated on a bandit of six arms. EF21 compresses what workers
-send; both forms run on twenty quadratics, of which one is steep.
+P3O's estimator is enumerated on a bandit of six arms. EF21 compresses what
+workers send; EF21 and EF21-W run on twenty quadratics, one of which is steep.
 Cost: 5 s on a CPU core.
 """
 
@@ -37,21 +37,27 @@ STEPS = 3000
 
 
 class Moments(NamedTuple):
-  """Of a gradient estimate: [A] mean, and the trace of its covariance."""
+  """Moments of a gradient estimate: [A] mean, and the covariance's trace."""
 
   mean: np.ndarray
   variance: float
 
 
 def moments(estimates: np.ndarray, p: np.ndarray, samples: float) -> Moments:
-  """Of the mean of independent estimates [N, A] with probabilities p [N]."""
+  """Moments of the mean of independent estimates.
+
+  Args:
+    estimates: [N, A] values of an estimate.
+    p: [N] their probabilities.
+    samples: number of independent estimates.
+  """
   mean = p @ estimates
   return Moments(mean, float(p @ ((estimates - mean) ** 2).sum(1)) / samples)
 
 
 @jax.jit
 def _estimates(r):
-  """Of each pair of arms [36, 6]: P3O, leave-one-out, and the wrong plus."""
+  """Estimates [36, 6] for each pair of arms, by estimator."""
   n = len(LOGITS)
   log_pi = jax.nn.log_softmax(LOGITS)
   i, j = np.indices((n, n)).reshape(2, -1)
@@ -74,7 +80,7 @@ def _estimates(r):
 
 
 def bandit(rewards: np.ndarray) -> dict[str, Moments]:
-  """Four draws' estimates of the gradient of E r in the logits, exactly."""
+  """Moments of four draws' estimates of the gradient of E r in the logits."""
   pi = np.exp(LOGITS) / np.exp(LOGITS).sum()
   plain = rewards[:, None] * (np.eye(len(pi)) - pi)
   with jax.enable_x64(True):
@@ -87,7 +93,7 @@ def bandit(rewards: np.ndarray) -> dict[str, Moments]:
 
 
 def p3o_claims() -> list[Claim]:
-  """Bias, and variance under a shift of all rewards."""
+  """Claims on bias, and on variance under a shift of all rewards."""
   plain, raised = bandit(REWARDS), bandit(REWARDS + 10)
   pi = np.exp(LOGITS) / np.exp(LOGITS).sum()
   truth = pi * (REWARDS - pi @ REWARDS)
@@ -133,7 +139,7 @@ def p3o_claims() -> list[Claim]:
 
 
 def runs() -> tuple[Problem, dict[str, tuple[float, Run]]]:
-  """name -> (step, run) under Top-1."""
+  """(problem, name -> (step, run) with Top-1 compression)."""
   problem = quadratics()
   old, new, _ = step_sizes(problem, 1 / problem.centres.shape[1])
   _, constants = problem.smoothness()
@@ -146,7 +152,10 @@ def runs() -> tuple[Problem, dict[str, tuple[float, Run]]]:
 
 
 def bound(problem: Problem, step: float, run: Run, alpha: float) -> float:
-  """2 (f(x_0) - f*) / (step T) + G_0 / (theta T): of the mean |grad f|^2."""
+  """The bound of the mean |grad f|^2.
+
+  2 (f(x_0) - f*) / (step T) + G_0 / (theta T)
+  """
   t = len(run.squares)
   drop = problem.value(run.iterates[0]) - problem.minimum()
   theta = 1 - np.sqrt(1 - alpha)
@@ -154,7 +163,7 @@ def bound(problem: Problem, step: float, run: Run, alpha: float) -> float:
 
 
 def ef21_claims() -> list[Claim]:
-  """Steps, identical iterates, bounds."""
+  """Claims on step sizes, identical iterates, and bounds."""
   problem, outcomes = runs()
   alpha = 1 / problem.centres.shape[1]
   old, new, xi = step_sizes(problem, alpha)
@@ -214,16 +223,16 @@ def ef21_claims() -> list[Claim]:
 
 
 def claims() -> list[Claim]:
-  """All rows."""
+  """All claims of this script."""
   return p3o_claims() + ef21_claims()
 
 
 def draw() -> Figure:
-  """Variance over the shift of rewards; EF21's gradients over steps."""
+  """Draws variance over shifts of rewards, and EF21's gradients over steps."""
   title = "Pairs cancel a shift of rewards; a longer step is all of EF21-W"
   figure = new_figure(10.5, 4, title)
   variance, descent = figure.subplots(1, 2)
-  # A variance is quadratic in the shift: three give all.
+  # A variance is quadratic in the shift, so three points give the parabola.
   three, shifts = (-10, 0, 10), np.linspace(-10, 10, 401)
   at = [bandit(REWARDS + shift) for shift in three]
   for name, colour in (("REINFORCE", PALETTE[1]), ("P3O", PALETTE[0])):

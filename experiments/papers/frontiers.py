@@ -1,7 +1,7 @@
 """Reward against KL on finite sets: tilted policies, lines and fitted forms.
 
-A set of K responses is an array [K] of base probabilities and one of rewards;
-KL is KL(policy || base), in nats, and d its square root.
+A set of K responses is an array [K] of base probabilities and an array [K] of
+rewards. KL is KL(policy || base), in nats, and d its square root.
 """
 
 from collections.abc import Callable
@@ -12,8 +12,8 @@ from scipy import optimize, special
 
 from experiments.papers.sequences import kl
 
-# Gao, Schulman, Hilton 2022, arXiv:2210.10760: d (alpha - beta f(d)), the
-# first for best-of-n, the second for RL.
+# Gao, Schulman, Hilton 2022, arXiv:2210.10760: gain d (alpha - beta f(d)), with
+# the first f for best-of-n and the second for RL.
 FORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
   "d": lambda d: d,
   "log d": np.log,
@@ -21,7 +21,7 @@ FORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def tilted(p: np.ndarray, r: np.ndarray, strength: float) -> np.ndarray:
-  """[K] p exp(strength r) / Z: the most reward for its KL.
+  """[K] p exp(strength r) / Z, which has the most reward for its KL.
 
   The optimum of E r - beta KL has strength 1 / beta.
   """
@@ -30,7 +30,7 @@ def tilted(p: np.ndarray, r: np.ndarray, strength: float) -> np.ndarray:
 
 
 def strength_of(p: np.ndarray, r: np.ndarray, target: float) -> float:
-  """The strength at which tilting costs `target` nats.
+  """The strength at which the tilted policy has a KL of `target` nats.
 
   Args:
     p: [K] base probabilities.
@@ -47,25 +47,25 @@ def strength_of(p: np.ndarray, r: np.ndarray, target: float) -> float:
 
 
 def tilted_to(p: np.ndarray, r: np.ndarray, target: float) -> np.ndarray:
-  """[K] the tilted policy of a KL; see `strength_of`."""
+  """[K] the tilted policy of a given KL; see `strength_of`."""
   return tilted(p, r, strength_of(p, r, target))
 
 
 def cells(law: Any, count: int, tail: float) -> tuple[np.ndarray, np.ndarray]:
-  """A continuous law as atoms, evenly spaced in the log-odds of their rank.
+  """Atoms of a continuous law, evenly spaced in the log-odds of their rank.
 
   Args:
-    law: frozen, of scipy.stats.
-    count: atoms, K.
+    law: a frozen law of scipy.stats.
+    count: number of atoms, K.
     tail: probability of an outermost cell, about.
 
   Returns:
-    [K] probabilities and [K] quantiles, ascending.
+    (probabilities [K], quantiles [K], ascending).
   """
   edges = np.linspace(-1, 1, count + 1) * np.log(1 / tail)
   low, high = special.expit(edges), special.expit(-edges)
   low[0] = high[-1] = 0
-  # Small probabilities of the upper half are exact as complements.
+  # In the upper half, small probabilities are exact as complements.
   p = np.where(edges[1:] <= 0, np.diff(low), -np.diff(high))
   middle = (edges[1:] + edges[:-1]) / 2
   below, above = law.ppf(special.expit(middle)), law.isf(special.expit(-middle))
@@ -73,7 +73,7 @@ def cells(law: Any, count: int, tail: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def moments(p: np.ndarray, r: np.ndarray) -> tuple[float, float, float]:
-  """Mean, standard deviation and skewness of rewards r [K]."""
+  """Mean, standard deviation and skewness of rewards r [K] with law p [K]."""
   mean = p @ r
   spread = np.sqrt(p @ (r - mean) ** 2)
   return float(mean), float(spread), float(p @ (r - mean) ** 3 / spread**3)
@@ -93,15 +93,15 @@ def line(d: np.ndarray, gain: np.ndarray) -> tuple[float, float]:
 def gao(
   d: np.ndarray, gain: np.ndarray, form: str
 ) -> tuple[float, float, np.ndarray, float]:
-  """Least squares of d (alpha - beta f(d)).
+  """Fits gain = d (alpha - beta f(d)) by least squares.
 
   Args:
-    d: [N] above 0.
-    gain: [N].
+    d: [N] square roots of KL, above 0.
+    gain: [N] gains.
     form: name of f in `FORMS`.
 
   Returns:
-    alpha, beta, the fitted gains [N], and R^2.
+    (alpha, beta, the fitted gains [N], R^2).
   """
   columns = np.stack([d, -d * FORMS[form](d)], 1)
   (alpha, beta), *_ = np.linalg.lstsq(columns, gain, rcond=None)

@@ -1,8 +1,8 @@
 """Gridworlds small enough to solve, and all the segments that occur in them.
 
-Returns are not discounted unless asked, so that episodes of different lengths
-count as they are. Temperature 0 is ordinary reinforcement learning; above 0
-the entropy of the policy counts as reward.
+Returns are not discounted unless asked for, so that episodes of different
+lengths count as they are. Temperature 0 is ordinary reinforcement learning;
+above 0, the entropy of the policy counts as reward.
 """
 
 import functools
@@ -21,7 +21,7 @@ GRID = (
 MOVES = ((-1, 0), (0, 1), (1, 0), (0, -1))  # up, right, down, left
 BONUS = {"G": 6.0, "e": 1.5, "X": -4.0, ".": 0.0}
 SLIPS = {"certain": 0.0, "slippery": 0.2}
-LENGTH = 3  # of segments
+LENGTH = 3  # steps of a segment
 ALPHA = 0.5  # temperature of maximum-entropy optima
 
 
@@ -30,7 +30,7 @@ class Mdp(NamedTuple):
 
   Attributes:
     transitions: [S, A, S] probabilities of the next state.
-    rewards: [S, A, S] of each transition; 0 from an end.
+    rewards: [S, A, S] reward of each transition; 0 from an end.
     ends: [S] bool.
   """
 
@@ -40,7 +40,7 @@ class Mdp(NamedTuple):
 
 
 class Optimum(NamedTuple):
-  """Optimal values, [S] and [S, A]; A is Q - V."""
+  """Optimal values V [S], Q [S, A], and A = Q - V [S, A]."""
 
   v: np.ndarray
   q: np.ndarray
@@ -48,13 +48,13 @@ class Optimum(NamedTuple):
 
 
 class Segments(NamedTuple):
-  """Stretches of T steps at most.
+  """Segments of at most T steps.
 
   Attributes:
-    states: [N, T + 1]; after an end, the end.
-    actions: [N, T]; 0 after an end.
-    mask: [N, T] bool; steps before the end.
-    law: [N] probabilities.
+    states: [N, T + 1] states; after an end, the end.
+    actions: [N, T] actions; 0 after an end.
+    mask: [N, T] bool, True on steps before the end.
+    law: [N] probabilities of the segments.
   """
 
   states: np.ndarray
@@ -63,12 +63,12 @@ class Segments(NamedTuple):
   law: np.ndarray
 
   def take(self, rows: np.ndarray) -> "Segments":
-    """Some of them, with the law that they have among themselves."""
+    """Some of the segments, with their law among themselves."""
     subset = Segments(*(x[rows] for x in self))
     return subset._replace(law=subset.law / subset.law.sum())
 
   def values(self, table: np.ndarray) -> np.ndarray:
-    """[N, T] of a table [S, A] or [S, A, S] at the steps."""
+    """[N, T] entries of a table [S, A] or [S, A, S] at the segments' steps."""
     at = (self.states[:, :-1], self.actions, self.states[:, 1:])
     return table[at[: table.ndim]] * self.mask
 
@@ -84,11 +84,11 @@ def cells() -> list[tuple[int, int]]:
 
 
 def gridworld(slip: float, step: float = -1.0) -> Mdp:
-  """The grid; a move goes to either side of its aim with probability slip / 2.
+  """The grid as a process; a move may slip to either side of its aim.
 
   Args:
-    slip: probability of not going where one aims.
-    step: reward of each step, beside the bonus of the cell it enters.
+    slip: probability of slipping, half of it to either side.
+    step: reward of each step, beside the bonus of the cell that it enters.
   """
   at = cells()
   index = {cell: s for s, cell in enumerate(at)}
@@ -106,7 +106,7 @@ def gridworld(slip: float, step: float = -1.0) -> Mdp:
 
 
 def lottery(win: float, loss: float) -> Mdp:
-  """One choice: nothing for sure, or a win or a loss with equal chances."""
+  """A choice: nothing for certain, or a win or a loss with equal chances."""
   p, rewards = np.zeros((2, 4, 2, 4))
   p[0] = [[0, 1, 0, 0], [0, 0, 0.5, 0.5]]  # 1 nothing, 2 the win, 3 the loss
   p[1:] = np.eye(4)[1:, None]
@@ -115,7 +115,7 @@ def lottery(win: float, loss: float) -> Mdp:
 
 
 def shaped(mdp: Mdp, potential: np.ndarray) -> Mdp:
-  """Adds the potential's change to the rewards; [S], counted 0 at ends."""
+  """Adds a potential's change [S] to the rewards; it counts as 0 at ends."""
   phi = np.where(mdp.ends, 0.0, potential)
   gain = (phi - phi[:, None])[:, None] * ~mdp.ends[:, None, None]
   return mdp._replace(rewards=mdp.rewards + gain)
@@ -124,15 +124,15 @@ def shaped(mdp: Mdp, potential: np.ndarray) -> Mdp:
 def optimum(
   mdp: Mdp, alpha: float = 0.0, discount: float = 1.0, backups: int = 500
 ) -> Optimum:
-  """Value iteration from 0; the rewards may make it grow without limit.
+  """Value iteration from 0, also for rewards that make it grow without limit.
 
   Even then the advantages are those of an agent that has `backups` steps left.
 
   Args:
-    mdp: with S states and A actions.
+    mdp: a process with S states and A actions.
     alpha: temperature; Q / alpha are the optimal policy's logits.
-    discount: of a step.
-    backups: at most; fewer where nothing changes any more.
+    discount: discount per step.
+    backups: most iterations; fewer are made once nothing changes.
   """
   v = np.zeros(len(mdp.ends))
   mean = (mdp.transitions * mdp.rewards).sum(-1)
@@ -151,13 +151,13 @@ def optimum(
 def mean_return(
   mdp: Mdp, policy: np.ndarray, alpha: float = 0.0, steps: int = 200
 ) -> float:
-  """Of episodes from a uniform start, cut after some steps; exact.
+  """Mean return of episodes from a uniform start, cut after some steps; exact.
 
   Args:
-    mdp: with S states and A actions.
+    mdp: a process with S states and A actions.
     policy: [S, A] probabilities.
     alpha: weight of the policy's entropy at each step.
-    steps: the limit.
+    steps: most steps of an episode.
   """
   mean = (mdp.transitions * mdp.rewards).sum(-1)
   entropy = -policy * np.log(np.where(policy > 0, policy, 1.0))
@@ -180,7 +180,7 @@ def _grow(mdp: Mdp, rows: list) -> Iterator[tuple]:
 
 
 def segments(mdp: Mdp, length: int) -> Segments:
-  """All of them, from a uniform start that is no end, by uniform actions."""
+  """All segments from a uniform start that is no end, by uniform actions."""
   starts = np.flatnonzero(~mdp.ends)
   rows = [((s,), (), 1 / len(starts)) for s in starts]
   for _ in range(length):
@@ -196,9 +196,9 @@ class World(NamedTuple):
     mdp: the grid.
     hard: the ordinary optimum.
     soft: the optimum at temperature ALPHA.
-    policy: [S, A], the soft one's; uniform at ends.
-    ended: segments of LENGTH steps, fewer where they reach an end.
-    whole: those of LENGTH steps.
+    policy: [S, A] the policy of the soft optimum; uniform at ends.
+    ended: segments of LENGTH steps, or fewer if they reach an end.
+    whole: the segments of LENGTH steps.
   """
 
   mdp: Mdp
@@ -209,11 +209,11 @@ class World(NamedTuple):
   whole: Segments
 
   def gain(self, policy: np.ndarray) -> float:
-    """Mean return with the policy's entropy, which `policy` maximises."""
+    """Mean return including entropy, which `self.policy` maximises."""
     return mean_return(self.mdp, policy, ALPHA)
 
   def divergence(self, policy: np.ndarray) -> float:
-    """KL(optimal, policy) at temperature ALPHA, the mean over states."""
+    """KL(optimal, policy) at temperature ALPHA, averaged over states, nats."""
     live = ~self.mdp.ends
     p, q = self.policy[live], policy[live]
     return float((p * np.log(p / q)).sum(-1).mean())
@@ -221,7 +221,7 @@ class World(NamedTuple):
 
 @functools.cache
 def world(name: str) -> World:
-  """One of `SLIPS`."""
+  """The world of a name in `SLIPS`."""
   mdp = gridworld(SLIPS[name])
   hard, soft = optimum(mdp), optimum(mdp, ALPHA)
   ended = segments(mdp, LENGTH)

@@ -1,6 +1,6 @@
 """Games of six responses, and the optimum of DPO on all of their pairs.
 
-Chen et al. 2024, arXiv:2405.19534: what perfect training would rank. The
+Chen et al. 2024, arXiv:2405.19534, on what perfect training would rank. The
 optimum is found by Newton's method on the loss, not by its closed form.
 """
 
@@ -18,14 +18,14 @@ LOW, HIGH = np.triu_indices(RESPONSES, 1)
 
 
 class Solved(NamedTuple):
-  """The optimum on the pairs of all games, better response first, [P] each.
+  """The optimum on all P pairs of all games, better response first.
 
   Attributes:
-    odds: log-odds of the optimum, nats.
-    ref_odds: of the reference.
-    agreement: P(first is preferred), above 1/2.
-    loss: of the labelled pair at the optimum, nats.
-    residual: largest entry of a gradient there.
+    odds: [P] log-odds of the optimum, nats.
+    ref_odds: [P] log-odds of the reference, nats.
+    agreement: [P] P(first is preferred), above 1/2.
+    loss: [P] loss of the labelled pair at the optimum, nats.
+    residual: largest entry of a game's gradient at the optimum.
   """
 
   odds: np.ndarray
@@ -36,7 +36,7 @@ class Solved(NamedTuple):
 
 
 def game(seed: int, rewarded: bool = True) -> tuple[np.ndarray, np.ndarray]:
-  """([n, n] P(i beats j), [n] log reference); by rewards, or at random."""
+  """([n, n] P(i beats j), from rewards or at random; [n] log reference)."""
   rng = np.random.default_rng(seed)
   ref = rng.normal(size=RESPONSES) * 3
   rewards = rng.normal(size=RESPONSES)
@@ -50,7 +50,7 @@ def game(seed: int, rewarded: bool = True) -> tuple[np.ndarray, np.ndarray]:
 @jax.jit
 @functools.partial(jax.vmap, in_axes=(0, 0, None))
 def _newton(p, ref, beta):
-  """Log-probs [n] at the optimum, and the largest entry of its gradient."""
+  """Log-probs [n] at the optimum, and the largest entry of the gradient."""
 
   def loss(z):
     z = jax.nn.log_softmax(z)
@@ -58,7 +58,7 @@ def _newton(p, ref, beta):
     return jnp.mean(losses.dpo_soft(*pairs, beta=beta)) / beta
 
   def step(z, _):
-    # Convex in z; the ones hold fast what shifts all of it, which is free.
+    # The loss is convex in z; adding ones fixes the free shift of all of z.
     move = jnp.linalg.solve(jax.hessian(loss)(z) + 1, jax.grad(loss)(z))
     return z - move, None
 

@@ -1,9 +1,9 @@
-"""Online IPO and IPO-MD: their gradients and where they come to rest.
+"""Online IPO and IPO-MD: their gradients, and where they come to rest.
 
 python -m experiments.papers.ipo_md --out=runs/papers
 
 Calandriello et al. 2024, arXiv:2403.08635. The loss is `jalign.losses.ipo_soft`
-over all pairs of actions, weighted by how often they are drawn; float64.
+over all pairs of actions, weighted by how often they are drawn, in float64.
 """
 
 import functools
@@ -23,12 +23,12 @@ from jalign.pages.style import PALETTE, new_figure
 PAPER = "Calandriello et al. 2024, arXiv:2403.08635"
 TAU = 0.1
 WEIGHTS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 1.0)
-# What the rest points of `golden` at tau .1 leave to an opponent.
+# Exploitability of the rest points of `golden` at tau 0.1, one per weight.
 TABLE = (0, 6.18e-4, 2.82e-3, 6.97e-3, 1.279e-2, 1.944e-2, 2.750e-2, 6.657e-2)
 
 
 def expected_loss(logits: Any, game: Any, tau: float, sampler: Any) -> Any:
-  """Mean of ipo_soft over independent pairs of a sampler [n]."""
+  """Mean of ipo_soft over independent pairs drawn from a sampler [n]."""
   logps, refs = jax.nn.log_softmax(logits), jnp.log(game.reference)
   n = len(refs)
   first, second = jnp.repeat(jnp.arange(n), n), jnp.tile(jnp.arange(n), n)
@@ -49,7 +49,7 @@ def _mixture(logits, game, mix_ref):
 
 
 def _ours(logits, game, tau, mix_ref):
-  """Gradient of the loss on samples of the mixture, which is a constant."""
+  """Gradient of the loss on samples of the mixture, which is held constant."""
   sampler = _mixture(logits, game, mix_ref)
   return jax.grad(expected_loss)(logits, game, tau, sampler)
 
@@ -90,7 +90,7 @@ def _exploitable(policy) -> float:
 
 
 def claims() -> list[Claim]:
-  """The claims of the paper, and what we find."""
+  """Claims of the paper, and what we measure."""
   with jax.enable_x64(True):
     return [*_gradients(), *_rest_points(), _offline()]
 
@@ -107,7 +107,7 @@ def _gradients():
       ours = _ours(logits, game, tau, 0.4)
       theory = _theory(logits, game, tau, 0.4)
       centred = max(centred, float(jnp.abs(ours - theory).max()))
-      # The same without E_q lr: q grad log pi doesn't sum to zero.
+      # The same gradient without E_q lr, since q grad log pi isn't 0 in sum.
       q = _mixture(logits, game, 0.4)
       shift = q @ (jax.nn.log_softmax(logits) - jnp.log(game.reference))
       extra = -4 * shift * (q - jax.nn.softmax(logits))
@@ -171,14 +171,15 @@ def _offline():
   return Claim(
     PAPER,
     "on the dice, offline IPO keeps the data's bias: its optimum on data of"
-    " (.6, .3, .1) is reference exp(P(. > data) / tau); online it is uniform",
+    " (0.6, 0.3, 0.1) is reference exp(P(. > data) / tau); online it is"
+    " uniform",
     f"{policy.round(5).tolist()}; gradients there {gap[0]:.0e}, {gap[1]:.0e}",
     near and max(gap) < 1e-12,
   )
 
 
 def draw() -> Figure:
-  """Exploitability of the rest points, and the policies themselves."""
+  """Draws exploitability at the rest points, and the policies at rest."""
   figure = new_figure(
     10, 4, "A mixture with the reference moves the rest point"
   )

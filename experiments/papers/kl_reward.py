@@ -2,9 +2,9 @@
 
 python -m experiments.papers.kl_reward --out=runs/papers
 
-All laws are sums over finite sets; those that stand for a continuous law are
-cells, evenly spaced in the log-odds of the rank. KL is KL(policy || base) in
-nats, d its square root, and a gain is a mean reward less the base's.
+All expectations are sums over finite sets. Sets that stand for a continuous law
+are cells, evenly spaced in the log-odds of the rank. KL is KL(policy || base),
+in nats, d its square root, and a gain is a mean reward minus the base's.
 Cost: 10 s on a CPU core.
 """
 
@@ -35,13 +35,13 @@ BEIRAMI = "Beirami et al. 2024, arXiv:2401.01879"
 YANG = "Yang et al. 2024, arXiv:2404.01730"
 NS = (2, 4, 16, 64, 1024)
 KLS = (0.5, 2.0, 8.0)  # nats
-# [7] probabilities of N(0, 1) rewards rounded to -3, ..., 3.
+# [7] probabilities of N(0, 1) rewards that are rounded to -3, ..., 3.
 LEVELS = np.diff(stats.norm.cdf(np.arange(-2.5, 3)), prepend=0, append=1)
 
 
 @functools.cache
 def reward_laws() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-  """name -> [K] probabilities and [K] rewards, ascending."""
+  """Name -> ([K] probabilities, [K] rewards, ascending)."""
   p, up = cells(stats.expon(), 2001, 1e-60)
   return {
     "Gaussian": cells(stats.norm(), 2001, 1e-60),
@@ -52,12 +52,12 @@ def reward_laws() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def counted(p: np.ndarray, r: np.ndarray, n: int) -> tuple[float, float]:
-  """KL and mean reward of best-of-n, from all K^n outcomes of n draws.
+  """KL and mean reward of best-of-n, by counting all K^n outcomes of n draws.
 
   Args:
     p: [K] probabilities.
     r: [K] rewards, ascending.
-    n: draws.
+    n: number of draws.
   """
   draws = np.indices((len(p),) * n).reshape(n, -1)
   q = np.bincount(draws.max(0), p[draws].prod(0), len(p))
@@ -65,7 +65,7 @@ def counted(p: np.ndarray, r: np.ndarray, n: int) -> tuple[float, float]:
 
 
 def best_of_n_claims() -> list[Claim]:
-  """Its KL and its reward on unequal responses, without and with ties."""
+  """Claims on best-of-n's KL and reward, without and with ties."""
   rng = np.random.default_rng(0)
   p, r = rng.dirichlet(np.ones(6)), np.sort(rng.normal(size=6))
   q, tally = best_of_n(p, 6), counted(p, r, 6)
@@ -122,10 +122,10 @@ def expansion(sign: float = 1.0) -> list[float]:
   costs x K'(x) - K(x), so that gain = sd s (1 + skewness s / 6 + O(s^2)).
 
   Args:
-    sign: of the skewness; -1 is a mistake, for tests.
+    sign: sign of the skewness; -1 is a deliberate mistake, for tests.
 
   Returns:
-    The rest divided by s^2, for strengths .1, .01, .001.
+    The remainders divided by s^2, for strengths 0.1, 0.01, 0.001.
   """
   rng = np.random.default_rng(1)
   p, r = rng.dirichlet(np.ones(50)), rng.exponential(size=50)
@@ -133,7 +133,7 @@ def expansion(sign: float = 1.0) -> list[float]:
   left = []
   for strength in (1e-1, 1e-2, 1e-3):
     change = tilted(p, r, strength) / p - 1
-    # As a sum of terms of second order the KL loses no digits.
+    # Summing terms of second order, the KL loses no digits.
     cost = p @ ((1 + change) * np.log1p(change) - change)
     s = np.sqrt(2 * cost)
     gain = p @ (change * (r - mean)) / (spread * s)
@@ -142,10 +142,10 @@ def expansion(sign: float = 1.0) -> list[float]:
 
 
 def gaussian_slopes() -> np.ndarray:
-  """Tilting's gain / (sd d) at strengths up to 4, i.e. 8 nats.
+  """Tilting's gain / (sd d) at strengths up to 4, which costs 8 nats.
 
-  The nodes of Gauss-Hermite quadrature are a finite set with the moments of a
-  Gaussian.
+  The nodes of Gauss-Hermite quadrature are a finite set with a Gaussian's
+  moments.
   """
   r, p = np.polynomial.hermite_e.hermegauss(100)
   p = p / p.sum()
@@ -155,7 +155,7 @@ def gaussian_slopes() -> np.ndarray:
 
 @functools.cache
 def frontier(name: str, most: float) -> tuple[np.ndarray, np.ndarray]:
-  """d [40], evenly spaced up to a KL, and tilting's gains [40] in sds."""
+  """(d [40], evenly spaced up to a KL; tilting's gains [40] in sds)."""
   p, r = reward_laws()[name]
   mean, spread, _ = moments(p, r)
   d = np.linspace(0, np.sqrt(most), 41)[1:]
@@ -184,7 +184,7 @@ def tilted_claims(sign: float = 1.0) -> list[Claim]:
       BAI,
       "tilting gains sd sqrt(2 KL) (1 + skewness sqrt(2 KL) / 6 + O(KL)):"
       " linear in sqrt(KL) to first order, for any rewards",
-      "50 responses, strengths .1, .01, .001: the rest is"
+      "50 responses, strengths 0.1, 0.01, 0.001: the rest is"
       f" {', '.join(f'{x:.4f}' for x in left)} times 2 KL",
       abs(left[2] / left[1] - 1) < 0.02,
     ),
@@ -196,7 +196,7 @@ def tilted_claims(sign: float = 1.0) -> list[Claim]:
     ),
     Claim(
       BAI,
-      "other rewards are roughly linear (R^2 > .97 of a line through 0) up to"
+      "other rewards are roughly linear (R^2 > 0.97 of a line through 0) up to"
       " half a nat; at 8 nats those with a ceiling aren't",
       f"up to {', '.join(f'{x:g}' for x in KLS)} nats: {'; '.join(rows)}",
       min(row[0] for row in straight.values()) > 0.97
@@ -207,7 +207,7 @@ def tilted_claims(sign: float = 1.0) -> list[Claim]:
       "ours, on Gao et al. 2022",
       "d (alpha - beta d) is this expansion, beta = -sd skewness / 3, even"
       " where the reward is the true one",
-      f"beta / sd fitted up to .005 nats: {'; '.join(bends)}",
+      f"beta / sd fitted up to 0.005 nats: {'; '.join(bends)}",
       max(abs(a - b) for a, b in bent.values()) < 0.02,
     ),
   ]
@@ -221,7 +221,7 @@ def share(name: str, n: float) -> float:
 
 
 def optimality_claims() -> list[Claim]:
-  """Best-of-n beside the best policy of its KL."""
+  """Claims on best-of-n beside the best policy of the same KL."""
   rng = np.random.default_rng(2)
   excess = []
   for _ in range(40):
@@ -333,7 +333,7 @@ def _draw_proxy(axes, method: str) -> None:
 
 
 def draw() -> Figure:
-  """KL over n; gains over d; gold under a proxy, by either method."""
+  """Draws KL over n; gains over d; and gold rewards under a proxy."""
   title = "Reward grows with sqrt(KL), as far as it is Gaussian and true"
   figure = new_figure(11, 8.2, title)
   grid = figure.subplots(2, 2)

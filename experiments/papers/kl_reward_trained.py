@@ -2,14 +2,15 @@
 
 python -m experiments.papers.kl_reward_trained --out=experiments/results
 
-SFT in the TL;DR world, then three algorithms against its gold reward, each
-with a point every 5 updates; beside them, best-of-n of the SFT policy and the
-tilted policies, the frontier that nothing can pass. Both are sums over 256
-responses to each of 100 held-out posts. KL is in nats a response, d its square
-root; a gain is a mean gold reward less the SFT policy's on the same posts.
+From SFT in the TL;DR world, three algorithms are trained against the world's
+gold reward, and measured every 5 updates. Beside them are best-of-n of the SFT
+policy, and the tilted policies, which are the frontier that nothing can pass.
+Both are sums over 256 responses to each of 100 held-out posts. KL is in nats
+per response, d its square root; a gain is a mean gold reward minus the SFT
+policy's on the same posts.
 
-What is done stays in runs/papers/kl_reward_trained and isn't done again: SFT
-is resumed, an interrupted online run begins anew.
+Finished work stays in runs/papers/kl_reward_trained and isn't done again. SFT
+is resumed; an interrupted online run begins anew.
 Cost: 13 minutes of CPU time, on 2 cores.
 """
 
@@ -43,13 +44,13 @@ RUNS = {
 
 
 class Curve(NamedTuple):
-  """Policies of one kind.
+  """Measurements of N policies of one kind.
 
   Attributes:
     d: [N] sqrt(KL); a negative estimate of a KL counts as 0.
-    gain: [N].
-    d_high: [N] sqrt of the KL and three standard errors; d where it's exact.
-    gain_error: [N] standard errors; 0 where it's exact.
+    gain: [N] gains.
+    d_high: [N] sqrt of the KL plus three standard errors; d where it is exact.
+    gain_error: [N] standard errors of the gains; 0 where they are exact.
   """
 
   d: np.ndarray
@@ -62,9 +63,9 @@ class Draws(NamedTuple):
   """The law of gold rewards under the SFT policy, estimated by its draws.
 
   Attributes:
-    laws: of each prompt, the probabilities of its distinct rewards and these
+    laws: for each prompt, the probabilities of its distinct rewards, and these
       rewards, ascending.
-    mean: of all.
+    mean: mean of all rewards.
     spread: root of the mean variance within a prompt.
   """
 
@@ -73,10 +74,10 @@ class Draws(NamedTuple):
   spread: float
 
   def curve(self, laws_of) -> Curve:
-    """Exact KL and gain of policies, means over the prompts.
+    """Exact KL and gain of policies, as means over the prompts.
 
     Args:
-      laws_of: `(p, r) -> policies [N, K]`, of a prompt with K rewards.
+      laws_of: `(p, r) -> policies [N, K]`, for a prompt with K rewards.
     """
     costs, gains = [], []
     for p, r in self.laws:
@@ -88,7 +89,7 @@ class Draws(NamedTuple):
 
 
 def draws_of(rewards: np.ndarray) -> Draws:
-  """From rewards [prompts, draws]; those equal to 9 digits are one level."""
+  """Draws from rewards [prompts, draws]; equal to 9 digits is one level."""
   laws = []
   for row in np.round(rewards, 9):
     r, counts = np.unique(row, return_counts=True)
@@ -98,12 +99,12 @@ def draws_of(rewards: np.ndarray) -> Draws:
 
 
 class Measured(NamedTuple):
-  """All that was measured.
+  """Everything that was measured.
 
   Attributes:
-    draws: of the SFT policy.
+    draws: draws of the SFT policy.
     runs: name -> points along training.
-    best: best of `NS`.
+    best: best-of-n for `NS`.
     frontier: tilted policies of rising strength, the same for all prompts.
     ceiling: gain of the best summaries.
   """
@@ -117,7 +118,7 @@ class Measured(NamedTuple):
 
 @functools.cache
 def measured() -> Measured:
-  """Trains what isn't trained yet."""
+  """Measures everything, and trains what isn't trained yet."""
   start = tldr_runs.sft(FOLDER / "sft", SFT_STEPS)
   draws = draws_of(tldr_runs.drawn_rewards(start, DRAWS, FOLDER))
   runs = {}
@@ -145,7 +146,7 @@ def _at(curve: Curve, d: np.ndarray) -> np.ndarray:
 
 
 def training_claims() -> list[Claim]:
-  """The gain along training."""
+  """Claims on the gain along training."""
   draws, runs, best, frontier, _ = measured()
   steep = np.sqrt(2) * draws.spread
   lines = {name: line(run.d, run.gain) for name, run in runs.items()}
@@ -157,7 +158,7 @@ def training_claims() -> list[Claim]:
       Claim(
         BAI,
         "during online training the reward's gain is roughly linear in"
-        f" sqrt(KL), R^2 of a line through 0 at least .9: {name}",
+        f" sqrt(KL), R^2 of a line through 0 at least 0.9: {name}",
         f"R^2 {fit:.3f}, slope {slope:.2f}, KL {run.d[0] ** 2:.2f} to"
         f" {run.d.max() ** 2:.2f}, residuals of {left:.1f} standard errors",
         fit >= 0.9,
@@ -218,7 +219,7 @@ def training_claims() -> list[Claim]:
 
 
 def best_of_n_claims() -> list[Claim]:
-  """Best-of-n of the SFT policy."""
+  """Claims on best-of-n of the SFT policy."""
   draws, _, best, frontier, _ = measured()
   law = np.array([best_of_n_kl(n) for n in NS])
   over = law - best.d**2
@@ -236,7 +237,7 @@ def best_of_n_claims() -> list[Claim]:
     ),
     Claim(
       YANG,
-      "best-of-n is nearly optimal: at least .9 of the frontier's gain",
+      "best-of-n is nearly optimal: at least 0.9 of the frontier's gain",
       f"{named}: gains {row(best.gain)}, {row(shares)} of it",
       bool((shares > 0.9).all() and (shares < 1).all()),
     ),
@@ -244,7 +245,7 @@ def best_of_n_claims() -> list[Claim]:
 
 
 def claims() -> list[Claim]:
-  """All rows."""
+  """All claims of this script."""
   return training_claims() + best_of_n_claims()
 
 
@@ -315,7 +316,7 @@ def _draw_cost(axes) -> None:
 
 
 def draw() -> Figure:
-  """Gains over d, and the KL of best-of-n over n."""
+  """Draws gains over d, and the KL of best-of-n over n."""
   title = "The TL;DR world: reward against the square root of the KL"
   figure = new_figure(11.5, 4.8, title)
   gains, cost = figure.subplots(1, 2, width_ratios=(1.9, 1))

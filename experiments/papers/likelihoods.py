@@ -3,9 +3,9 @@
 python -m experiments.papers.likelihoods --out=runs/papers
 
 Yan et al. 2024, "3D-Properties: Identifying Challenges in DPO and Charting a
-Path Forward", arXiv:2406.07327. Three outcomes, of which DPO is told that the
-first beats the second; the third is in no pair. float64, gradient descent. On
-trained policies: `likelihoods_trained`. Cost: 6 s on a CPU core.
+Path Forward", arXiv:2406.07327. There are three outcomes. DPO is told that the
+first beats the second; the third is in no pair. Gradient descent in float64.
+`likelihoods_trained` looks at trained policies. Cost: 6 s on a CPU core.
 """
 
 import functools
@@ -25,7 +25,7 @@ LIU = "Liu et al. 2024, arXiv:2405.16436"
 YUAN = "Yuan et al. 2024, arXiv:2410.13828"
 OUTCOMES = ("chosen", "rejected", "unseen")
 BETA, STEPS, EARLY, RATE = 0.1, 4000, 200, 0.05
-# A parameter an outcome; and parameters that chosen and rejected share.
+# One parameter per outcome; and parameters that chosen and rejected share.
 TABLE = np.eye(3)
 SHARED = np.array([[1.0, 0.0], [1.5, 0.5], [-1.0, 0.0]])
 TOYS = {
@@ -37,16 +37,16 @@ LIKELIER, UNLIKELIER, TIED = TOYS
 
 
 def in_probabilities(w, l, ref_w, ref_l, beta):  # noqa: E741
-  """DPO's loss of a pair, a function of four probabilities."""
+  """DPO's loss of a pair, as a function of four probabilities."""
   logps = [jnp.log(jnp.reshape(x, (1,))) for x in (w, l, ref_w, ref_l)]
   return losses.dpo(*logps, beta=beta)[0]
 
 
 def derivative_claims(sign: int = 1) -> list[Claim]:
-  """In the two probabilities, each taken by itself.
+  """Claims on derivatives by the two probabilities, each taken by itself.
 
   Args:
-    sign: -1 takes the ratio upside down.
+    sign: -1 turns the ratio upside down, a mistake for tests.
   """
   rng = np.random.default_rng(0)
   points = jnp.asarray(rng.dirichlet(np.ones(3), 1000)[:, :2])
@@ -124,20 +124,20 @@ def descend(toy: str, name: str = "dpo", **settings: float) -> np.ndarray:
 
 
 def flex(toy: str, share: float) -> np.ndarray:
-  """The path under a beta of the rejected that is a share of the chosen's."""
+  """The path with the rejected's beta a share of the chosen's."""
   betas = {"beta_chosen": BETA, "beta_rejected": share * BETA}
   return descend(toy, "flex_dpo", **betas)
 
 
 def gradients(toy: str) -> tuple[float, float, float]:
-  """|g_w|^2, |g_l|^2 and <g_w, g_l> of the log-probs at the start."""
+  """|g_w|^2, |g_l|^2 and <g_w, g_l> of the log-probs' gradients, at first."""
   features, p = TOYS[toy]
   g_w, g_l, _ = features - np.asarray(p) @ features
   return g_w @ g_w, g_l @ g_l, g_w @ g_l
 
 
 def drop_claims() -> list[Claim]:
-  """The three properties, where they are and where they can't be."""
+  """Claims on the three properties: where they occur, and where they can't."""
   paths = {toy: descend(toy) for toy in TOYS}
   moved = {toy: path[-1] - path[0] for toy, path in paths.items()}
   up, down, _ = moved[LIKELIER]
@@ -186,10 +186,10 @@ def drop_claims() -> list[Claim]:
 
 
 def remedy_claims(sign: int = 1) -> list[Claim]:
-  """Flex-DPO, and a likelihood beside DPO.
+  """Claims on Flex-DPO, and on a likelihood beside DPO.
 
   Args:
-    sign: -1 gives the rejected the larger beta.
+    sign: -1 gives the rejected the larger beta, a mistake for tests.
   """
   shares = [x**sign for x in (1.0, 0.5, 0.25)]
   fall = lambda toy, x, step: flex(toy, x)[step, 1] - flex(toy, x)[0, 1]
@@ -241,7 +241,7 @@ def remedy_claims(sign: int = 1) -> list[Claim]:
     ),
     Claim(
       LIU,
-      "a likelihood beside DPO (RPO, eta .2) brings the chosen back",
+      "a likelihood beside DPO (RPO, eta 0.2) brings the chosen back",
       f"p_w from {np.exp(mixed[0, 0]):.2f} to {np.exp(mixed[-1, 0]):.3f}, by"
       f" way of {lowest:+.2f} nats; DPO alone {np.exp(plain[-1, 0]):.0e}",
       np.exp(mixed[-1, 0]) > np.exp(mixed[0, 0]) > np.exp(plain[-1, 0]),
@@ -250,14 +250,14 @@ def remedy_claims(sign: int = 1) -> list[Claim]:
 
 
 def claims() -> list[Claim]:
-  """All rows."""
+  """All claims of this script."""
   with jax.enable_x64(True):
     rows = derivative_claims()
   return [*rows, *drop_claims(), *remedy_claims()]
 
 
 def draw() -> Figure:
-  """The three toys under DPO, and the third under Flex-DPO."""
+  """Draws the three toys under DPO, and the third under Flex-DPO."""
   title = "Told that one of three outcomes beats another: probabilities"
   figure = new_figure(11, 6.6, title)
   grid = figure.subplots(2, 2).ravel()

@@ -2,10 +2,11 @@
 
 python -m experiments.papers.likelihoods_trained --out=experiments/results
 
-Four runs from the SFT policy of the TL;DR world (`policies`), measured every 20
-steps on the same held-out posts (`panel`): drop, degradation and dispersion
-(Yan et al. 2024, arXiv:2406.07327; by themselves in `likelihoods`), and
-likelihood over-optimisation (Shi et al. 2024, arXiv:2410.11677).
+Four runs from the SFT policy of the TL;DR world (`policies`) are measured every
+20 steps on the same held-out posts (`panel`). The claims are drop, degradation
+and dispersion (Yan et al. 2024, arXiv:2406.07327; in closed form in
+`likelihoods`), and likelihood over-optimisation (Shi et al. 2024,
+arXiv:2410.11677).
 """
 
 import sys
@@ -24,7 +25,7 @@ from jalign.pages.style import PALETTE, new_figure
 YAN = "Yan et al. 2024, arXiv:2406.07327"
 SHI = "Shi et al. 2024, arXiv:2410.11677"
 EVERY, RATE = 20, 1.5e-4
-DPO, WEAK, FLEX, IPO = "DPO, beta .1", "DPO, beta .02", "Flex-DPO", "IPO"
+DPO, WEAK, FLEX, IPO = "DPO, beta 0.1", "DPO, beta 0.02", "Flex-DPO", "IPO"
 # name -> loss, hyperparameters, updates of 64 pairs.
 RUNS = {
   DPO: ("dpo", {"beta": 0.1}, 240),
@@ -62,7 +63,7 @@ PERCENT = ("mass", "win_rate", "win_error", "grammatical", "true")
 
 
 def courses(start: policies.Trained) -> dict[str, Course]:
-  """Trains and measures every run."""
+  """Trains every run, and measures it."""
   ref = start.score(start.params, "train")
   measure = make_panel(start)
   runs = {}
@@ -82,24 +83,24 @@ def courses(start: policies.Trained) -> dict[str, Course]:
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
-  """Means of three neighbours, of two at the ends."""
+  """Running means of three neighbours, of two at the ends."""
   padded = np.pad(values, 1, constant_values=np.nan)
   return np.nanmean([padded[:-2], padded[1:-1], padded[2:]], 0)
 
 
 def peak(course: Course) -> int:
-  """Index where samples win most, of the smoothed curve."""
+  """Index at which samples win most, on the smoothed curve."""
   return int(np.argmax(smooth(course.values["win_rate"])))
 
 
 def worsens(course: Course) -> bool:
-  """Whether samples end worse than at the peak, by three standard errors."""
+  """Whether samples end worse than at their peak, by three standard errors."""
   wins, error = course.values["win_rate"], course.values["win_error"]
   return bool(smooth(wins)[peak(course)] - smooth(wins)[-1] > 3 * error[-1])
 
 
 def turn(course: Course, name: str, *, falls: bool) -> int | None:
-  """Step at which an indicator stops falling, or rising; None if it doesn't."""
+  """Step where an indicator stops falling, or rising; None if it never does."""
   at = diagnostics.reversal(course.values[name], falls=falls)
   return None if at is None else int(course.steps[at])
 
@@ -113,7 +114,7 @@ def _step(at: int | None) -> str:
 
 
 def yan_claims(runs: dict[str, Course]) -> list[Claim]:
-  """Drop, degradation, dispersion, and the remedy."""
+  """Claims on drop, degradation, dispersion, and the remedy."""
   last = lambda name, key: runs[name].values[key][-1]
   finding = lambda claim, ours, holds: Claim(
     YAN, claim, ours, bool(holds), True
@@ -167,7 +168,7 @@ def yan_claims(runs: dict[str, Course]) -> list[Claim]:
 
 
 def shi_claims(runs: dict[str, Course]) -> list[Claim]:
-  """Likelihood over-optimisation and its two indicators."""
+  """Claims on likelihood over-optimisation and its two indicators."""
   finding = lambda claim, ours, holds: Claim(
     SHI, claim, ours, bool(holds), True
   )
@@ -231,7 +232,7 @@ def shi_claims(runs: dict[str, Course]) -> list[Claim]:
 
 
 def table(runs: dict[str, Course]) -> str:
-  """Each run at its start, its peak and its end, in Markdown."""
+  """A Markdown table of each run at its start, its peak and its end."""
   header = ("run", "step", *COLUMNS.values())
   rows = [header, ("---",) * len(header)]
   for name, course in runs.items():
@@ -261,7 +262,7 @@ def table(runs: dict[str, Course]) -> str:
 
 
 def draw(runs: dict[str, Course]) -> Figure:
-  """Six quantities over steps; a dot where samples win most."""
+  """Draws six quantities over steps, with a dot where samples win most."""
   title = "Likelihoods and samples while a policy is aligned"
   figure = new_figure(12, 6.4, title)
   grid = figure.subplots(2, 3).ravel()

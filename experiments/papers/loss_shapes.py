@@ -2,13 +2,13 @@
 
 python experiments/papers/loss_shapes.py --out=runs/loss_shapes.pdf
 
-A panel a loss, in families (the modules of `jalign.losses.pairwise`). Above,
-the loss; below, d_w = -dl / d log pi(y_w) and d_l = dl / d log pi(y_l): how
-hard a step raises the chosen and lowers the rejected response. The margin h
-moves by both alike: log-ratios are h / 2 and -h / 2.
+Each loss has a panel, in families (the modules of `jalign.losses.pairwise`).
+Above is the loss. Below are d_w = -dl / d log pi(y_w) and d_l = dl / d log
+pi(y_l), which say how hard a step raises the chosen and lowers the rejected
+response. The margin h moves both alike: the log-ratios are h / 2 and -h / 2.
 
-Cost: 7 s on 2 CPU cores. The suffix of the file picks PNG, PDF or SVG; the page
-is A2, and reads at A3.
+Cost: 7 s on 2 CPU cores. The suffix of the file picks PNG, PDF or SVG. The page
+is A2, and is readable at A3.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from jalign.pages.style import PALETTE, STYLE, wrapped
 from jalign.training.kinds import vocabulary
 
 REFERENCE, LENGTH, REACH = -40.0, 20.0, 40.0
-# Hyperparameters that show on this scale what the papers' defaults hide: a
+# Hyperparameters for which this scale shows what the papers' defaults hide: a
 # target beyond the page, a penalty that dwarfs the rest. Panels state them.
 SETTINGS: dict[str, dict[str, float]] = {
   "asft": {"lam": 1.0},
@@ -49,8 +49,8 @@ SETTINGS: dict[str, dict[str, float]] = {
   "sppo_soft": {"beta": 0.05},
   "tpo_l": {"beta": 2.0, "alpha": 0.1},
 }
-# What a loss takes besides the four log-probs. Of the rest every log-prob is
-# the reference's, every other number 1 and every flag true.
+# Values of arrays other than the four log-probs. Any other log-prob is the
+# reference's, any other number 1 and any flag true.
 ARRAYS: dict[str, float] = {
   "chosen_lengths": LENGTH,
   "rejected_lengths": LENGTH,
@@ -66,7 +66,7 @@ ARRAYS: dict[str, float] = {
 NEAR, EXPLODES = 10.0, 20.0
 WIDTH, HEIGHT = 23.39, 16.54  # A2, in inches
 LEFT, RIGHT, TOP, BOTTOM = 0.55, 0.45, 1.3, 0.85
-LINES = 3  # of a formula, at most
+LINES = 3  # most lines of a formula
 INK, FAINT = "#222222", "#666666"
 CHOSEN, REJECTED, DASHES = PALETTE[0], PALETTE[1], (0, (3, 2))
 
@@ -75,12 +75,12 @@ class Panel(NamedTuple):
   """A loss as the page shows it.
 
   Attributes:
-    name: in the catalogue.
-    family: what losses of its module have in common.
-    formula: the loss, then what its letters mean where the footnote doesn't.
+    name: name in the catalogue.
+    family: what the losses of its module have in common.
+    formula: the loss, then its letters' meanings unless the footnote has them.
     settings: its hyperparameters.
     values: [N] losses.
-    slopes: [N] d_w and [N] d_l.
+    slopes: ([N] d_w, [N] d_l).
   """
 
   name: str
@@ -92,7 +92,7 @@ class Panel(NamedTuple):
 
 
 def inputs(names: Sequence[str], h: jax.Array) -> dict[str, jax.Array]:
-  """[N] or [N, 1, ...] arrays, as `vocabulary` has them, of margins h [N]."""
+  """Arrays [N] or [N, 1, ...], as `vocabulary` has them, for margins h [N]."""
   moved = {
     "chosen_logps": REFERENCE + h / 2,
     "rejected_logps": REFERENCE - h / 2,
@@ -113,7 +113,7 @@ def inputs(names: Sequence[str], h: jax.Array) -> dict[str, jax.Array]:
 def evaluate(
   loss: Callable[..., jax.Array], h: np.ndarray
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-  """[N] values and slopes; pair by pair, as some losses see their batch."""
+  """[N] values and slopes, pair by pair, since some losses see their batch."""
   names = losses.array_parameters(loss)
 
   def alone(x):
@@ -125,7 +125,7 @@ def evaluate(
 
 
 def panels(h: np.ndarray) -> list[Panel]:
-  """The losses on pairs, families together."""
+  """A panel for each loss on pairs, with families together."""
   entries = loss_tables.groups()["pairs"]
   shared = loss_tables.legend(entries)
   shapes = []
@@ -153,26 +153,26 @@ def panels(h: np.ndarray) -> list[Panel]:
 
 
 def ladder(x: float) -> float:
-  """The least of 1, 2, 3 and 5 times a power of ten that isn't below x > 0."""
+  """The least of 1, 2, 3 and 5 times a power of ten that is at least x > 0."""
   power = 10.0 ** math.floor(math.log10(x))
   return next(m * power for m in (1, 2, 3, 5, 10) if m * power >= 0.999 * x)
 
 
 def limits(h: np.ndarray, curves: Sequence[np.ndarray]) -> tuple[float, float]:
-  """Round limits with 0 between; what explodes leaves the panel."""
+  """Round limits around 0; a curve that explodes leaves the panel."""
   y = np.stack(curves)
   near = y[:, np.abs(h) <= NEAR]
   if not np.abs(y).max() <= EXPLODES * np.abs(near).max():  # also for NaN
     y = near
   low, high = min(y.min(), 0), max(y.max(), 0)
   top = ladder(max(high, -low / 4, 1e-6))
-  # A dip below 0 is seen, but takes no more than half.
+  # A dip below 0 is shown, but takes no more than half of the panel.
   bottom = -ladder(min(-low, top)) if low < -0.02 * top else -0.03 * top
   return 1.04 * bottom, 1.04 * top
 
 
 def draw() -> Figure:
-  """The page."""
+  """Draws the page."""
   h = np.linspace(-REACH, REACH, 321, dtype=np.float32)
   shown = panels(h)
   width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
@@ -200,7 +200,7 @@ def _text(figure: Figure, x: float, y: float, text: str, **style: Any):
 
 
 def _frame(figure: Figure, count: int) -> None:
-  """Title, legend and footnote."""
+  """Draws title, legend and footnote."""
   top = HEIGHT - 0.4
   title = f"The shapes of {count} losses on preference pairs"
   _text(figure, LEFT, top, title, fontsize=26, weight="bold")
@@ -249,7 +249,7 @@ def _frame(figure: Figure, count: int) -> None:
 def _heading(
   figure: Figure, family: str, left: float, top: float, width: float
 ) -> None:
-  """A family's name above a rule over its panels of this row."""
+  """Draws a family's name above a rule over its panels of this row."""
   x, y = left + 0.04, top - 0.31
   lines = wrapped(family, max(int(width * 13), 12), 2)
   _text(figure, x, y, lines, va="bottom", fontsize=9.5, color=FAINT)
@@ -265,10 +265,10 @@ def _cell(
   box: tuple[float, float, float, float],
   last: bool,
 ) -> None:
-  """A loss: name, formula, value, slopes."""
+  """Draws a loss: its name, formula, values and slopes."""
   left, top, width, height = box
   scale = min(1.0, width / 3)
-  top -= 0.41  # the heading of a family
+  top -= 0.41  # room for the heading of a family
   _text(
     figure, left + 0.04, top, panel.name, fontsize=13 * scale, weight="bold"
   )

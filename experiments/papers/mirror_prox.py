@@ -1,9 +1,9 @@
-"""Nash Mirror Prox and its rivals: rates in closed form, measured.
+"""Nash Mirror Prox and its rivals: rates in closed form, and measured.
 
 python -m experiments.papers.mirror_prox --out=runs/papers
 
-Tiapkin et al. 2025, arXiv:2505.19731, version 1. Tabular, in float64; about
-10 seconds, most of them to make a game of 10,000 actions (1 GB).
+Tiapkin et al. 2025, arXiv:2505.19731, version 1. Tabular, in float64. Cost:
+about 10 seconds, mostly for making a game of 10,000 actions (1 GB).
 """
 
 import sys
@@ -46,10 +46,10 @@ def _run(solver, game, tau, steps, step_size, logits):
 
 
 def _iterations(n: int, tau: float = 0.1) -> int:
-  """Steps of size 2 from uniform until exploitability < 1e-10."""
+  """Number of steps of size 2 from uniform until exploitability < 1e-10."""
   rng = np.random.default_rng(n)
   preferences = rng.random((n, n))
-  for i in range(n):  # in place: the largest game fills 800 MB
+  for i in range(n):  # in place, since the largest game fills 800 MB
     preferences[i, i] = 0.5
     preferences[i + 1 :, i] = 1 - preferences[i, i + 1 :]
   with jax.enable_x64(True):
@@ -73,7 +73,7 @@ def _step(policy, game):
 
 
 def claims() -> list[Claim]:
-  """The claims of the paper, and what we find."""
+  """Claims of the paper, and what we measure."""
   rows = []
   add = lambda claim, ours, holds: rows.append(
     Claim(PAPER, claim, ours, bool(holds))
@@ -88,8 +88,8 @@ def claims() -> list[Claim]:
     rates.append((kl[alive] / kl[alive // 2]) ** (1 / (alive - alive // 2)))
   add(
     "KL(Nash, iterate k) <= (1 + 2 tau)^-k KL(Nash, start) at step 2",
-    f"{over} violations at tau 1, .1, .01; measured factors"
-    f" {', '.join(f'{r:.3f}' for r in rates)} (bounds .333, .833, .980)",
+    f"{over} violations at tau 1, 0.1, 0.01; measured factors"
+    f" {', '.join(f'{r:.3f}' for r in rates)} (bounds 0.333, 0.833, 0.980)",
     over == 0,
   )
   rps, omega = examples.rock_paper_scissors(0.5), 0.5 / 3**0.5
@@ -98,7 +98,7 @@ def claims() -> list[Claim]:
     measured = (kl[9] / kl[3]) ** (1 / 6)
     theory = float(solver.ratio(1.0, 0.1, omega))
     add(
-      f"{name}, step 1, tau .1, rock-paper-scissors with margins .5: KL falls"
+      f"{name}, step 1, tau 0.1, rock-paper-scissors with margins 0.5: KL falls"
       f" by {theory:.6f} a step (closed form, ours)",
       f"{measured:.6f}",
       abs(measured / theory - 1) < 1e-4,
@@ -108,7 +108,7 @@ def claims() -> list[Claim]:
     kl = _run(RIVALS["Nash Mirror Prox"], rps, tau, 120, 2.0, (2, -2, 0))
     counts.append(int(np.argmax(kl < 1e-12)))
   add(
-    "iterations to KL 1e-12 at tau .5, .1, .02 are below 40, 152, 706",
+    "iterations to KL 1e-12 at tau 0.5, 0.1, 0.02 are below 40, 152, 706",
     f"{counts}",
     counts == [18, 45, 86],
   )
@@ -122,7 +122,7 @@ def claims() -> list[Claim]:
 
 
 def draw() -> Figure:
-  """KL of four methods on one game, and their factors over step sizes."""
+  """Draws KL of four methods on one game, and their factors over step sizes."""
   figure = new_figure(10, 4, "Mirror prox takes steps at which others orbit")
   left, right = figure.subplots(1, 2)
   rps, omega = examples.rock_paper_scissors(0.5), 0.5 / 3**0.5

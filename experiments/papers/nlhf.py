@@ -1,4 +1,4 @@
-"""Nash learning from human feedback, in exact games: theorem 1 and after.
+"""Nash learning from human feedback in exact games: theorem 1 and more.
 
 python -m experiments.papers.nlhf --out=runs/papers
 
@@ -22,7 +22,7 @@ TAUS = (1.0, 0.1, 0.01)
 
 
 def _theorem(tau):
-  """KL(Nash, iterate) of Nash-MD with the theorem's steps, and the steps."""
+  """(KL(Nash, iterate) of Nash-MD with the theorem's steps, these steps)."""
   game = examples.golden()
   start = np.exp([3.0, -3.0, 0.0])
   course = games.run(
@@ -37,7 +37,7 @@ def _theorem(tau):
 
 
 def _constant_step():
-  """Largest error of the predicted rest point, and KL of the bias."""
+  """(largest error of the predicted rest point, KL of the bias)."""
   game, worst, bias = examples.golden(), 0.0, {}
   for tau, step in ((0.1, 1.0), (0.1, 2.0), (1.0, 0.5)):
     course = games.run(
@@ -52,11 +52,11 @@ def _constant_step():
 
 
 def _spiral():
-  """The unregularised map: its run on rock-paper-scissors."""
+  """The course of the unregularised map on rock-paper-scissors."""
   game = examples.rock_paper_scissors(0.5)
   start = np.exp([0.1, -0.1, 0.0])
   with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # it is beyond its bound: that's the point
+    warnings.simplefilter("ignore")  # the step is beyond its bound on purpose
     course = games.run(
       solvers.multiplicative_weights(),
       game.preferences,
@@ -68,7 +68,7 @@ def _spiral():
 
 
 def claims() -> list[Claim]:
-  """The claims of the paper, and what we find."""
+  """Claims of the paper, and what we measure."""
   rows = []
   add = lambda claim, ours, holds: rows.append(
     Claim(PAPER, claim, ours, bool(holds))
@@ -94,7 +94,7 @@ def claims() -> list[Claim]:
   add(
     "with a constant step the mixture rests at the Nash policy of"
     " tau / (1 - eta tau), so that the iterate is biased",
-    f"to {worst:.0e}; KL(Nash, iterate) {bias[0.1, 1.0]:.1e} at tau .1, step 1",
+    f"to {worst:.0e}; KL(Nash, iterate) {bias[0.1, 1.0]:.1e} (tau 0.1, step 1)",
     worst < 1e-12 and min(bias.values()) > 1e-6,
   )
   spiral = _spiral()
@@ -111,7 +111,7 @@ def claims() -> list[Claim]:
   plain = np.asarray(games.nash(game.preferences))
   add(
     "a cycle's Nash policy is proportional to the margins opposite (ours)",
-    f"{plain.round(12).tolist()} for margins .4, .3, .3",
+    f"{plain.round(12).tolist()} for margins 0.4, 0.3, 0.3",
     np.abs(plain - (0.3, 0.3, 0.4)).max() < 1e-12,
   )
   dice = np.asarray(games.nash(examples.dice().preferences))
@@ -132,7 +132,7 @@ def claims() -> list[Claim]:
     "with three types of raters the Nash policy moves smoothly with their"
     " shares, the best reward jumps from one action to another (sec. 3.2)",
     f"Nash within {max(gaps):.0e} of (1/3 + e/2, 1/3 + e/2, 1/3 - e); best"
-    f" reward y{tops[0] + 1} at e = -.02, y{tops[1] + 1} at e = .02",
+    f" reward y{tops[0] + 1} at e = -0.02, y{tops[1] + 1} at e = 0.02",
     max(gaps) < 1e-12 and tops[0] != tops[1],
   )
   elo = examples.elo().preferences
@@ -158,7 +158,7 @@ def claims() -> list[Claim]:
 
 
 def draw() -> Figure:
-  """KL of Nash-MD under its bound; the last and the average iterate."""
+  """Draws KL of Nash-MD under its bound, and the last and average iterates."""
   figure = new_figure(10, 4, "Nash-MD keeps far below its bound")
   left, right = figure.subplots(1, 2)
   t = np.arange(1, STEPS + 1)

@@ -1,7 +1,7 @@
-"""What is watched while a policy of the TL;DR world is aligned.
+"""Measures a policy of the TL;DR world while it is aligned.
 
-The same held-out posts at every measurement, and the same keys for samples:
-curves move by what is learnt.
+All measurements take the same held-out posts, and the same keys for samples, so
+that curves move only by what is learnt.
 """
 
 import re
@@ -24,24 +24,24 @@ from jalign.types import Params, SequenceBatch
 
 TOP = 10  # the paper's k
 LENGTH = 72  # tokens of a padded row
-# What `make_panel` measures, with units.
+# Quantities that `make_panel` measures, with units.
 QUANTITIES = {
-  "chosen": "log-prob of the chosen response less the reference's, nats",
-  "rejected": "the same of the rejected response",
-  "listed": "the same of other summaries of the post, in none of the pairs",
-  "foreign": "the same of a summary of another post",
-  "chosen_nll": "minus the chosen's log-prob, nats a token",
+  "chosen": "log-prob of the chosen response minus the reference's, nats",
+  "rejected": "log-prob of the rejected response minus the reference's, nats",
+  "listed": "the same for other summaries of the post, in none of the pairs",
+  "foreign": "the same for a summary of another post",
+  "chosen_nll": "minus the chosen's log-prob, nats per token",
   "entropy": "of the 10 likeliest next tokens along the chosen, bits",
-  "renormalised": "the same of their probabilities divided by their sum, bits",
-  "mass": "their probability",
+  "renormalised": "entropy of their probabilities divided by their sum, bits",
+  "mass": "sum of their probabilities",
   "win_rate": "of samples over the reference's, under the population",
-  "win_error": "its standard error over posts",
-  "gold": "gold reward of samples",
-  "grammatical": "share of samples",
+  "win_error": "standard error of the win rate over posts",
+  "gold": "mean gold reward of samples",
+  "grammatical": "share of samples that are grammatical",
   "true": "share of samples' clauses that the post states",
-  "words": "of a sample",
-  "distinct": "different pairs of words in samples, a share of all",
-  "kl": "to the reference, nats a sample, estimated",
+  "words": "mean number of words of a sample",
+  "distinct": "different pairs of words in samples, as a share of all pairs",
+  "kl": "KL to the reference, nats per sample, estimated",
 }
 
 
@@ -49,7 +49,7 @@ class Responses(NamedTuple):
   """Rows of held-out posts.
 
   Attributes:
-    batch: all of them, padded to `LENGTH`.
+    batch: all rows, padded to `LENGTH`.
     kind: [R] "chosen", "rejected", "listed" or "foreign".
   """
 
@@ -91,7 +91,7 @@ def responses(start: Trained, posts: int) -> Responses:
 def make_panel(
   start: Trained, posts: int = 256
 ) -> Callable[[Params], dict[str, float]]:
-  """Returns `params -> {quantity: value}`, of `QUANTITIES`."""
+  """Makes `params -> {quantity: value}`, with those of `QUANTITIES`."""
   rows = responses(start, posts)
   sequences = jax.device_put(rows.batch.sequences)
   prompts = start.pairs.sample_prompts(posts)
@@ -106,11 +106,11 @@ def make_panel(
     hidden = start.model.forward(params, chosen.tokens)[:, :-1]
     mask = chosen.mask[:, 1:]
     values = diagnostics.top_k(hidden, start.model.head(params), TOP, mask=mask)
-    # Over tokens, then over responses.
+    # The mean over tokens, then over responses.
     return jax.tree.map(lambda x: jnp.mean(x.sum(-1) / mask.sum(-1)), values)
 
   def sample(params, seed) -> SampledTexts:
-    # All at once: a row that has ended costs little in a model this small.
+    # All rows at once: a row that has ended costs little in so small a model.
     return sample_texts(
       start.model,
       params,
@@ -123,7 +123,7 @@ def make_panel(
     )
 
   ref = np.asarray(score(start.params), np.float64)
-  # Two responses of either to each post are four comparisons.
+  # Two responses of each policy to a post make four comparisons.
   theirs = sample(start.params, 1).texts
   swapped = [theirs[i ^ 1] for i in range(len(theirs))]
 

@@ -1,13 +1,11 @@
 """SFT policies that the trained reproductions start from.
 
-Each is trained once, by `jalign.experiment.run.run_one`, into a run folder, and
-read from there by whoever asks next; a run that was stopped goes on.
+Each policy is trained once, by `jalign.experiment.run.run_one`, into a run
+folder, and later read from there; a run that was stopped is resumed.
 
   world  the demo's policy of the TL;DR world, 0.12 M parameters
   hh     chosen responses of Anthropic's harmless-base dialogues
          (Bai et al. 2022, arXiv:2204.05862), from a random model
-
-Cost on two CPU cores: see `world` and `hh`.
 """
 
 import argparse
@@ -35,7 +33,7 @@ from jalign.models import ModelConfig
 from jalign.sharding import make_mesh
 from jalign.types import Model, Params
 
-_scorer = functools.cache(likelihood.make_scorer)  # compiles once a shape
+_scorer = functools.cache(likelihood.make_scorer)  # compiles once per shape
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 RUNS = ROOT / "runs" / "papers"
 HH = ROOT.parent / "shared" / "data" / "hh_harmless_base_test.jsonl.gz"
@@ -46,10 +44,10 @@ class Trained(NamedTuple):
 
   Attributes:
     name: "world" or "hh".
-    config: of the model.
-    model: its functions.
-    params: on one device.
-    tokenizer: its tokenizer.
+    config: config of the model.
+    model: functions of the model.
+    params: parameters, on one device.
+    tokenizer: the policy's tokenizer.
     pairs: encoded pairs: `.train`, `.held_out`, and loaders of batches.
   """
 
@@ -65,7 +63,7 @@ class Trained(NamedTuple):
     batches = self.pairs.loader("pairs", part, 64, epochs=1, shuffle=False)
     scores = likelihood.make_scorer(self.model)(params, batches, jax.device_put)
     batches.close()
-    # Batches are of one length each; back to the order of the records.
+    # Each batch has rows of one bucket; back to the order of the records.
     place = {source: i for i, source in enumerate(scores.sources)}
     rows = self.pairs.rows("pairs", part)
     order = np.array([place[row.source] for row in rows])
@@ -76,7 +74,7 @@ class Trained(NamedTuple):
 
 
 def world_config() -> ConfigDict:
-  """The demo's warm-up and SFT, with 8,000 pairs to align on."""
+  """Config of the demo's warm-up and SFT, with 8,000 pairs to align on."""
   c = demo.get_config()
   c.title = "SFT in the TL;DR world, for reproductions of papers"
   c.stages = ("warmup", "sft")
@@ -95,7 +93,7 @@ def world_config() -> ConfigDict:
 
 
 def hh_config(path: str) -> ConfigDict:
-  """SFT on chosen responses; smaller and shorter than `hh_dpo`'s."""
+  """Config of SFT on chosen responses, smaller and shorter than `hh_dpo`'s."""
   c = hh_dpo.get_config()
   c.title = "SFT on hh-rlhf harmless-base, for reproductions of papers"
   c.stages = ("sft",)
@@ -129,7 +127,7 @@ def trained(name: str, c: ConfigDict, folder: pathlib.Path) -> Trained:
       run_one(parse(values), values, folder)
   mesh = make_mesh()
   loaded = load_run(folder, mesh)
-  # As one stage on the run's own data: nothing else is encoded again.
+  # One stage, on the run's own data, so that nothing else is encoded again.
   alone = {k: v for k, v in values.items() if k not in c.stages}
   main = prepare(parse(alone | {"stages": ("pairs",)}), folder, None).main
   params = jax.device_put(jax.device_get(loaded.params))
@@ -144,7 +142,7 @@ def world() -> Trained:
 
 
 def hh(path: pathlib.Path) -> Trained | None:
-  """The dialogues' policy; None, with a line to say so, without the file."""
+  """The dialogues' policy; None, after a printed line, if there is no file."""
   if not path.exists():
     print(f"{path} isn't there: the part on hh-rlhf is left out")
     return None
@@ -154,7 +152,7 @@ def hh(path: pathlib.Path) -> Trained | None:
 def flags(
   description: str | None, argv: Sequence[str] | None = None
 ) -> argparse.Namespace:
-  """--out and --hh of a trained reproduction."""
+  """Parses --out and --hh for a trained reproduction."""
   first = (description or "").split("\n")[0]
   parser = argparse.ArgumentParser(description=first)
   parser.add_argument(

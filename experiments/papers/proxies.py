@@ -1,7 +1,7 @@
 """A gold reward that is optimised through a proxy, on finite sets.
 
-The gold reward is N(0, 1); the proxy adds an error to it, which is light,
-heavy-tailed, or goes with bad gold. KL is in nats, d its square root.
+The gold reward is N(0, 1). The proxy adds an error, which is light-tailed,
+heavy-tailed, or large where gold is bad. KL is in nats; d is its square root.
 """
 
 import functools
@@ -27,18 +27,18 @@ GAO = "Gao, Schulman, Hilton 2022, arXiv:2210.10760"
 KWA = "Kwa, Thomas, Garriga-Alonso 2024, arXiv:2407.14503"
 OURS = "ours, on Gao et al. 2022"
 METHODS = ("best of n", "tilting")
-MOST = 9.0  # nats, of the paths; best of 22,000
+MOST = 9.0  # largest KL of the paths, nats; that of the best of 22,000
 TAILS = (1e-4, 1e-6, 1e-8)
 NORMAL, HEAVY = stats.norm(), stats.t(3, scale=0.5)
 
 
 class Proxy(NamedTuple):
-  """Responses with two rewards, each less its mean.
+  """A set of responses with two rewards, each less its mean.
 
   Attributes:
     p: [K] base probabilities, in rising order of the proxy.
-    gold: [K] what counts.
-    proxy: [K] gold + error, what is optimised.
+    gold: [K] the reward that counts.
+    proxy: [K] gold + error, the reward that is optimised.
   """
 
   p: np.ndarray
@@ -47,7 +47,7 @@ class Proxy(NamedTuple):
 
 
 class Path(NamedTuple):
-  """Where more and more optimisation leads.
+  """Gains of the two rewards while optimisation gets stronger.
 
   Attributes:
     at: [N] n of best-of-n, or the strength of the tilt.
@@ -62,7 +62,7 @@ class Path(NamedTuple):
   proxy: np.ndarray
 
   def evenly(self, count: int = 60) -> "Path":
-    """The same at evenly spaced d, without 0; linear between points."""
+    """The path at evenly spaced d, without 0; linear between its points."""
     d = np.linspace(0, self.d[-1], count + 1)[1:]
     return Path(*(np.interp(d, self.d, column) for column in self))
 
@@ -70,13 +70,13 @@ class Path(NamedTuple):
 def proxy_set(
   parts: Sequence[tuple[float, Any, Any]], tail: float = 1e-6, count: int = 141
 ) -> Proxy:
-  """All pairs of a cell of the gold reward's law and one of the error's.
+  """The set of all pairs of a cell of gold's law and a cell of the error's.
 
   Args:
     parts: (share, law of gold, law of the error) of each kind of responses;
       gold and error are independent within a kind.
-    tail: probability of an outermost cell of each law.
-    count: cells of each law.
+    tail: probability of the outermost cell of each law.
+    count: number of cells of each law.
   """
   columns = []
   for share, gold, error in parts:
@@ -99,7 +99,7 @@ def _path(world: Proxy, at: np.ndarray, law: Callable) -> Path:
 
 
 def best_of_n_path(world: Proxy, most: float, count: int = 60) -> Path:
-  """Best of n by the proxy, n from 1 to `most`, continued between integers."""
+  """Best-of-n by the proxy, for n from 1 to `most`, integer or not."""
   at = np.geomspace(1, most, count)
   return _path(world, at, lambda n: best_of_n(world.p, n))
 
@@ -117,7 +117,7 @@ def tilted_path(world: Proxy, most: float, count: int = 60) -> Path:
 
 @functools.cache
 def worlds() -> dict[str, Proxy]:
-  """The three kinds of errors."""
+  """The sets with the three kinds of errors, by name."""
   exploits = (0.01, stats.norm(-2, 1), stats.norm(4, 1.5))
   return {
     "Gaussian error": proxy_set([(1, NORMAL, NORMAL)]),
@@ -128,7 +128,7 @@ def worlds() -> dict[str, Proxy]:
 
 @functools.cache
 def path(world: str, method: str) -> Path:
-  """Gains in one of the worlds, d up to about 3."""
+  """The path of a method in one of the worlds, up to a d of about 3."""
   if method == "tilting":
     return tilted_path(worlds()[world], MOST)
   return best_of_n_path(worlds()[world], np.exp(MOST + 1))
@@ -144,7 +144,7 @@ def fits() -> dict[tuple[str, str], dict[str, float]]:
 
 
 def _told(world: str) -> dict[str, str]:
-  """method -> the largest gold and the last one, in words."""
+  """method -> its largest gold and its last gold, in words."""
   words = {}
   for method in METHODS:
     x = path(world, method)
@@ -157,7 +157,7 @@ def _told(world: str) -> dict[str, str]:
 
 
 def _falls(world: str, method: str) -> bool:
-  """Whether at the end less than half of the largest gain is left."""
+  """Whether less than half of the largest gold is left at the end."""
   gold = path(world, method).gold
   return bool(gold[-1] < gold.max() / 2)
 
@@ -218,7 +218,7 @@ def proxy_claims() -> list[Claim]:
 
 
 def form_claims() -> list[Claim]:
-  """The two forms, fitted to the gold of both methods in each world."""
+  """Gao et al.'s two forms, fitted to gold of both methods in each world."""
   r_squared = fits()
   shown = lambda method, own, other: "; ".join(
     f"{w} {r_squared[w, method][own]:.3f} ({r_squared[w, method][other]:.3f})"
@@ -245,7 +245,7 @@ def form_claims() -> list[Claim]:
     Claim(
       OURS,
       "for tilting, d (alpha - beta log d) isn't always the closer one, and"
-      " no law where gold stalls or falls (R^2 < .95)",
+      " no law where gold stalls or falls (R^2 < 0.95)",
       f"R^2 up to d = 3: {shown('tilting', 'log d', 'd')}",
       max(heavy["log d"], exploits["log d"]) < 0.95
       and (heavy["log d"] > heavy["d"]) != (exploits["log d"] > exploits["d"]),

@@ -3,9 +3,9 @@
 python -m experiments.papers.rankings --out=runs/papers
 
 Chen et al. 2024, "Preference Learning Algorithms Do Not Learn Preference
-Rankings", arXiv:2405.19534. Random pairs, and games of six responses whose
-optimum of DPO is found by Newton's method; float64. On trained policies:
-`rankings_trained`. Cost: 5 s on a CPU core.
+Rankings", arXiv:2405.19534. The laws are checked on random pairs, and on games
+of six responses whose optimum of DPO is found by Newton's method, in float64.
+`rankings_trained` is about trained policies. Cost: 5 s on a CPU core.
 """
 
 import sys
@@ -27,7 +27,7 @@ PAIRS = 100_000
 
 
 class Pairs(NamedTuple):
-  """Log-probs of pairs, [P] nats each."""
+  """[P] log-probs of the responses of pairs, in nats."""
 
   chosen: jax.Array
   rejected: jax.Array
@@ -36,7 +36,7 @@ class Pairs(NamedTuple):
 
 
 def random_pairs(seed: int = 0) -> Pairs:
-  """Log-probs from -90 to -50 under policies some way from the reference."""
+  """References' log-probs from -90 to -50, and policies some way from them."""
   rng = np.random.default_rng(seed)
   refs = rng.uniform(-90, -50, (2, PAIRS))
   moved = refs + rng.normal(size=(2, PAIRS)) * rng.uniform(0, 12, PAIRS)
@@ -47,7 +47,7 @@ def flip_claims(sign: int = 1) -> list[Claim]:
   """Theorem 4.1, its limits, and the form with a share of the reference.
 
   Args:
-    sign: -1 takes the reference's log-odds the wrong way round.
+    sign: -1 takes the reference's log-odds with the wrong sign, for tests.
   """
   with jax.enable_x64(True):
     pairs = random_pairs()
@@ -102,7 +102,11 @@ def flip_claims(sign: int = 1) -> list[Claim]:
 
 
 def ipo_claims(sign: int = 1) -> list[Claim]:
-  """Proposition A.7, in which IPO's target is fixed."""
+  """Proposition A.7, on IPO, whose target is fixed.
+
+  Args:
+    sign: -1 swaps the reference's log-probs, for tests.
+  """
   taus = (0.02, 0.1, 1.0)
   with jax.enable_x64(True):
     pairs = random_pairs(1)
@@ -147,7 +151,7 @@ def ipo_claims(sign: int = 1) -> list[Claim]:
 
 
 def proposition_claims() -> list[Claim]:
-  """Proposition 2.6, what it doesn't say, and ties."""
+  """Proposition 2.6, a case that it leaves open, and ties."""
   with jax.enable_x64(True):
     pairs, beta = random_pairs(2), 0.1
     right = pairs.chosen >= pairs.rejected
@@ -157,7 +161,7 @@ def proposition_claims() -> list[Claim]:
     missed = int(jnp.sum(good & low & ~right))
     count = int(jnp.sum(good & low))
     other = float(jnp.mean(right[~good & low]))
-    # The law with both responses equally likely: the loss is the limit.
+    # Ties: if both responses are equally likely, the loss equals the limit.
     tied = pairs._replace(rejected=pairs.chosen)
     gap = losses.dpo(*tied, beta=beta) - diagnostics.dpo_threshold(
       tied.ref_chosen, tied.ref_rejected, beta
@@ -168,7 +172,7 @@ def proposition_claims() -> list[Claim]:
   return [
     Claim(
       CHEN,
-      "a pair that the reference ranks rightly and whose loss is at most .6 is"
+      "a pair that the reference ranks rightly and whose loss is at most 0.6 is"
       " ranked rightly (prop. 2.6)",
       f"{missed} exceptions in {count:,} pairs",
       not missed and count > 1000,
@@ -182,7 +186,7 @@ def proposition_claims() -> list[Claim]:
     Claim(
       CHEN,
       "ties: at equal log-probs the loss is the limit; counting gaps of up to"
-      " .01 nats as ranked rightly (app. C.1) changes little",
+      " 0.01 nats as ranked rightly (app. C.1) changes little",
       f"loss and limit differ by {gap:.0e} at most; {100 * counted:.2f} % more"
       " of the random pairs count",
       gap < 1e-12 and counted < 0.01,
@@ -191,7 +195,7 @@ def proposition_claims() -> list[Claim]:
 
 
 def ideal(solution: Solved, beta: float) -> np.ndarray:
-  """[P] what corollary 3.3 says of the same pairs."""
+  """[P] bool: whether corollary 3.3 says that a pair is ranked rightly."""
   with jax.enable_x64(True):
     zeros = jnp.zeros(len(solution.odds))
     agreement = jnp.asarray(solution.agreement)
@@ -202,7 +206,11 @@ def ideal(solution: Solved, beta: float) -> np.ndarray:
 
 
 def optimum_claims(sign: int = 1) -> list[Claim]:
-  """Corollary 3.3 beside the optimum itself."""
+  """Corollary 3.3 against the optimum that Newton's method finds.
+
+  Args:
+    sign: -1 is a wrong sign of the agreement and the rankings, for tests.
+  """
   solutions = {beta: solved(beta) for beta in BETAS}
   wrong = right = flips = 0
   worst = at = residual = 0.0
@@ -256,7 +264,7 @@ def optimum_claims(sign: int = 1) -> list[Claim]:
 
 
 def claims() -> list[Claim]:
-  """All rows."""
+  """All claims of this page."""
   return [
     *flip_claims(),
     *ipo_claims(),
@@ -266,7 +274,7 @@ def claims() -> list[Claim]:
 
 
 def draw() -> Figure:
-  """The limit over c; optima about it; idealised accuracy over beta."""
+  """Plots the limit over c, losses at an optimum, and idealised accuracy."""
   figure = new_figure(13, 4, "How small the loss must be, and what it can't do")
   limits, optima, shares = figure.subplots(1, 3)
   c = np.linspace(-30, 60, 400)

@@ -1,11 +1,11 @@
-"""Do trained policies rank pairs as they are labelled? What DPO changes of it.
+"""Do trained policies rank pairs as they are labelled? What does DPO change?
 
 python -m experiments.papers.rankings_trained --out=experiments/results
 
 Chen et al. 2024, "Preference Learning Algorithms Do Not Learn Preference
-Rankings", arXiv:2405.19534, on two SFT policies (`policies`): of the TL;DR
-world, where the preferences behind the labels are known, and of Anthropic's
-dialogues. The laws by themselves: `rankings`.
+Rankings", arXiv:2405.19534, on two SFT policies (`policies`): one of the TL;DR
+world, where the preferences behind the labels are known, and one of Anthropic's
+dialogues. `rankings` checks the laws by themselves.
 """
 
 import sys
@@ -26,10 +26,10 @@ from jalign.pages.style import PALETTE, new_figure
 
 CHEN = "Chen et al. 2024, arXiv:2405.19534"
 GRID = (0.01, 0.1, 1.0, 5.0, 10.0)  # betas of the idealised accuracy
-CERTAIN = 1 - 1e-3  # the paper's agreement behind a label without ties
+CERTAIN = 1 - 1e-3  # the paper's agreement for a label without ties
 PARTS = {"train": "training pairs", "eval": "held-out pairs"}
 NAMES = {"world": "TL;DR world", "hh": "hh-rlhf"}
-# Of each policy: betas of DPO, epochs, pairs of a batch, learning rate.
+# For each policy: DPO's betas, epochs, pairs in a batch, learning rate.
 SETTINGS = {
   "world": ((0.01, 0.1, 1.0), 2, 64, 3e-4),
   "hh": ((0.1,), 1, 32, 2e-4),
@@ -38,15 +38,15 @@ SHOWN = 0.1  # beta of the scatter
 
 
 class Study(NamedTuple):
-  """One SFT policy, and what DPO makes of it.
+  """One SFT policy, and the policies that DPO makes of it.
 
   Attributes:
     name: "world" or "hh".
     groups: part -> cluster of each pair.
-    ref: part -> scores of the SFT policy, the reference.
+    ref: part -> scores under the SFT policy, which is the reference.
     tuned: beta -> part -> scores after DPO.
-    agreement: part -> [P] exact P(chosen is preferred); None where unknown.
-    steps: updates of DPO.
+    agreement: part -> [P] exact P(chosen is preferred); None if unknown.
+    steps: number of DPO's updates.
   """
 
   name: str
@@ -91,20 +91,20 @@ def study(start: policies.Trained) -> Study:
 
 
 def four(scores: PairScores, ref: PairScores) -> tuple[jax.Array, ...]:
-  """Log-probs of pairs as losses take them; call where float64 is on."""
+  """Log-probs in the order that losses take; call it with float64 enabled."""
   logps = (scores.chosen, scores.rejected, ref.chosen, ref.rejected)
   return tuple(map(jnp.asarray, logps))
 
 
 def dpo_losses(s: Study, beta: float, part: str) -> np.ndarray:
-  """[P] losses after DPO, nats."""
+  """[P] losses of DPO after training, nats."""
   with jax.enable_x64(True):
     pairs = four(s.tuned[beta][part], s.ref[part])
     return np.asarray(losses.dpo(*pairs, beta=beta))
 
 
 def exceptions(s: Study) -> tuple[int, int, int]:
-  """(pairs that break theorem 4.1, pairs looked at, ties among them)."""
+  """(pairs that break theorem 4.1, pairs checked, ties among them)."""
   broken = count = ties = 0
   for beta, parts in s.tuned.items():
     for part, scores in parts.items():
@@ -113,14 +113,14 @@ def exceptions(s: Study) -> tuple[int, int, int]:
         loss = losses.dpo(*pairs, beta=beta)
         limit = diagnostics.dpo_threshold(*pairs[2:], beta)
       gap = scores.chosen - scores.rejected
-      tie = np.abs(gap) < 1e-9  # what float64 can tell apart
+      tie = np.abs(gap) < 1e-9  # gaps that rounding could turn round
       broken += int(np.sum((np.asarray(loss <= limit) != (gap >= 0)) & ~tie))
       count, ties = count + len(gap), ties + int(tie.sum())
   return broken, count, ties
 
 
 def idealised(s: Study, part: str, agreement) -> dict[float, float]:
-  """beta -> share that the optimum of DPO ranks as labelled, per cent."""
+  """beta -> per cent of pairs that DPO's optimum ranks as labelled."""
   with jax.enable_x64(True):
     refs = jnp.asarray(s.ref[part].chosen), jnp.asarray(s.ref[part].rejected)
     a = jnp.broadcast_to(jnp.asarray(agreement), refs[0].shape)
@@ -131,13 +131,13 @@ def idealised(s: Study, part: str, agreement) -> dict[float, float]:
 
 
 def range_of(accuracies: dict[float, float]) -> str:
-  """Least, median and largest over the grid of betas."""
+  """Smallest, median and largest accuracy over the grid of betas."""
   low, middle, high = np.quantile(list(accuracies.values()), [0, 0.5, 1])
   return f"{low:.1f} / {middle:.1f} / {high:.1f} %"
 
 
 def right(scores: PairScores) -> np.ndarray:
-  """[P] whether the chosen response is likelier, or as likely."""
+  """[P] bool: whether the chosen response is at least as likely."""
   return scores.chosen >= scores.rejected
 
 
@@ -147,7 +147,7 @@ def accuracy(scores: PairScores) -> float:
 
 
 def flips(s: Study, beta: float, part: str) -> tuple[float, float]:
-  """Per cent of all pairs that DPO puts right, and that it puts wrong."""
+  """Per cent of all pairs whose ranking DPO puts right, and puts wrong."""
   before, after = right(s.ref[part]), right(s.tuned[beta][part])
   return 100 * np.mean(~before & after), 100 * np.mean(before & ~after)
 
@@ -155,10 +155,12 @@ def flips(s: Study, beta: float, part: str) -> tuple[float, float]:
 def flipped_by_difficulty(
   s: Study, beta: float, part: str, bins: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Of pairs that the reference ranks wrongly, in bins of equally many.
+  """How many pairs that the reference ranks wrongly are put right.
+
+  The pairs are sorted by difficulty into bins of equal size.
 
   Returns:
-    ([bins] median log-odds against, nats, [bins] per cent put right).
+    ([bins] median log-odds against the pair, nats; [bins] per cent put right).
   """
   c = s.ref[part].rejected - s.ref[part].chosen
   at = np.flatnonzero(c > 0)
@@ -209,7 +211,7 @@ def claims_of(s: Study) -> list[Claim]:
       f"{name}: DPO stays far below the idealised accuracy",
       f"training pairs, {s.steps} steps: "
       + by({b: f"{x:.1f} %" for b, x in after.items()})
-      + f"; idealised, agreement .999, min / median / max over beta"
+      + f"; idealised, agreement 0.999, min / median / max over beta"
       f" {GRID[0]:g} to {GRID[-1]:g}: {range_of(ideal['train'])}",
       max(after.values()) < middle - 5,
     ),
@@ -218,7 +220,7 @@ def claims_of(s: Study) -> list[Claim]:
       " flips the ranking of few",
       by(
         {
-          b: f"loss .693 to {means[b]:.3f}, margins raised {rewards[b]:.1f} %,"
+          b: f"loss 0.693 to {means[b]:.3f}, margins raised {rewards[b]:.1f} %,"
           f" put right {put[b][0]:.1f} %, put wrong {put[b][1]:.1f} %"
           for b in betas
         }
@@ -237,14 +239,14 @@ def claims_of(s: Study) -> list[Claim]:
 
 
 def table(studies: list[Study]) -> str:
-  """Accuracies, in Markdown."""
+  """A table of accuracies, in Markdown."""
   header = (
     "policy",
     "pairs",
     "ranking accuracy",
     "per token",
     "reward accuracy",
-    "idealised, agreement .999",
+    "idealised, agreement 0.999",
     "idealised, exact agreement",
   )
   rows = [header, ("---",) * len(header)]
@@ -278,14 +280,14 @@ def table(studies: list[Study]) -> str:
   lines = ["| " + " | ".join(row) + " |" for row in rows]
   note = (
     "One seed; 95 % intervals, clustered by prompt. Idealised: min / median /"
-    " max over beta .01, .1, 1, 5, 10. Rows marked measured describe these"
+    " max over beta 0.01, 0.1, 1, 5, 10. Rows marked measured describe these"
     " policies, and no law."
   )
   return "\n".join([note, "", *lines])
 
 
 def draw(studies: list[Study]) -> Figure:
-  """Loss over c with the limit; who is put right, over c."""
+  """Plots losses over c with the limit, and the share put right over c."""
   title = "DPO's loss falls, and rankings flip where they nearly did"
   figure = new_figure(11, 4 * len(studies), title)
   grid = figure.subplots(len(studies), 2, squeeze=False)

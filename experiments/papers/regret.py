@@ -2,8 +2,8 @@
 
 python -m experiments.papers.regret --out=runs/papers
 
-Two gridworlds of one plan, with and without slipping, and all their segments of
-three steps. Cost: 30 s on a CPU core.
+Two gridworlds with the same plan, one with slipping and one without, and all
+their segments of three steps. Cost: 30 s on a CPU core.
 """
 
 import functools
@@ -52,7 +52,7 @@ LEARNERS = ("CPL", "SFT", "reward, whole segments", "reward, ends seen")
 
 @functools.cache
 def rewards(name: str, label: str, ends: bool) -> tuple[np.ndarray, Optimum]:
-  """The reward learnt from a world's labels, and its soft optimum."""
+  """The reward learnt from a world's labels, and that reward's soft optimum."""
   w = world(name)
   reward = learnt_reward(w.mdp, labelled(w, label, ends))
   return reward, optimum(w.mdp._replace(rewards=reward), ALPHA)
@@ -60,7 +60,7 @@ def rewards(name: str, label: str, ends: bool) -> tuple[np.ndarray, Optimum]:
 
 @functools.cache
 def policies(name: str, label: str) -> dict[str, np.ndarray]:
-  """What each of `LEARNERS` finds."""
+  """[S, A] the policy that each of `LEARNERS` finds."""
   w = world(name)
   pairs = labelled(w, label)
   optima = [rewards(name, label, ends)[1] for ends in (False, True)]
@@ -73,7 +73,7 @@ def policies(name: str, label: str) -> dict[str, np.ndarray]:
 
 
 def table() -> dict[tuple[str, str], list[float]]:
-  """(label, learner) -> mean returns with entropy, in each world."""
+  """(label, learner) -> mean return with entropy, in each world."""
   return {
     (label, learner): [
       world(name).gain(policies(name, label)[learner]) for name in SLIPS
@@ -84,11 +84,11 @@ def table() -> dict[tuple[str, str], list[float]]:
 
 
 def off_target(label: str) -> tuple[float, float, float]:
-  """How far learnt rewards are from what made the labels.
+  """How far learnt rewards are from the table that made the labels.
 
   Returns:
-    The spread about a constant, and the smallest constant, on whole segments;
-    and the largest difference where ends are seen.
+    On whole segments, the largest spread of the difference about a constant,
+    and the smallest constant; and where ends are seen, the largest difference.
   """
   spread, constant, apart = [], [], []
   for name in SLIPS:
@@ -109,7 +109,7 @@ def off_target(label: str) -> tuple[float, float, float]:
 
 
 def learner_claims() -> list[Claim]:
-  """Who learns what from whose preferences."""
+  """Which learner is optimal on which labels."""
   gains = table()
   best = [world(name).gain(world(name).policy) for name in SLIPS]
   show = lambda x: ", ".join(f"{value:.2f}" for value in x)
@@ -175,7 +175,7 @@ def learner_claims() -> list[Claim]:
 
 
 def losses_of_drained(name: str) -> dict[float, np.ndarray]:
-  """bias -> [51, 2]: what unseen actions get, and the loss above its start."""
+  """bias -> [51, 2]: unseen actions' probability, and the loss's change."""
   w = world(name)
   pairs, worst = careful_pairs(w, 0)
   family = [drained(w, worst, shift) for shift in np.linspace(0, 2.5, 51)]
@@ -188,7 +188,7 @@ def losses_of_drained(name: str) -> dict[float, np.ndarray]:
 
 
 def draw_grid(axes, name: str) -> None:
-  """Values as shades and numbers; the policy's probabilities as arrows."""
+  """Draws values as shades and numbers, and the policy as arrows."""
   w = world(name)
   shape = (len(GRID), len(GRID[0]))
   image = np.full(shape, np.nan)
@@ -222,7 +222,7 @@ def draw_grid(axes, name: str) -> None:
 
 
 def draw_lost(axes, name: str) -> None:
-  """Bars of the return that each learner loses, for either label."""
+  """Draws bars of the return that each learner loses, for either label."""
   w = world(name)
   best = w.gain(w.policy)
   for k, (label, colour) in enumerate(zip(LABELS, PALETTE)):
@@ -247,7 +247,7 @@ def draw_lost(axes, name: str) -> None:
 
 
 def draw() -> Figure:
-  """Worlds, what is learnt from whose labels, answers, unseen actions."""
+  """Plots both worlds, lost returns, the effect of answers, unseen actions."""
   title = "CPL finds the policy that preferences by regret come from"
   figure = new_figure(13, 7.4, title)
   above, below = figure.subplots(2, 3)
@@ -281,7 +281,7 @@ def draw() -> Figure:
 
 
 def claims() -> list[Claim]:
-  """All rows."""
+  """All claims of this page."""
   return regret_model.claims() + contrastive.claims() + learner_claims()
 
 

@@ -1,7 +1,8 @@
-"""Preferences by regret and by partial return: what each says and hides.
+"""Preferences by regret and by partial return: what each shows and hides.
 
 Knox et al. 2022, "Models of Human Preference for Learning Reward Functions",
-arXiv:2206.02231. Rows of `experiments.papers.regret`; optima are ordinary ones.
+arXiv:2206.02231. These are claims of `experiments.papers.regret`; the optima
+are without entropy.
 """
 
 import jax
@@ -26,11 +27,11 @@ from jalign import losses
 
 KNOX = "Knox et al. 2022, arXiv:2206.02231"
 OURS = KNOX + ", derived"
-BEST = 1e-9  # advantages above minus this are 0
+BEST = 1e-9  # advantages above -1e-9 count as 0
 
 
 def excess(w: World, segs: Segments) -> np.ndarray:
-  """[N] of V(first) - sum r - V(last) over the regret -sum A."""
+  """[N] V(first) - sum r - V(last) less the regret -sum A, of each segment."""
   v = w.hard.v
   rewards = segs.values(w.mdp.rewards)
   starts, ends = v[segs.states[:, 0]], v[segs.states[:, -1]]
@@ -40,7 +41,7 @@ def excess(w: World, segs: Segments) -> np.ndarray:
 
 
 def form_claims() -> list[Claim]:
-  """Regret's deterministic form, and where it ends."""
+  """Regret's deterministic form, and where it fails."""
   certain, slippery = (excess(w, w.ended) for w in map(world, SLIPS))
   w = world("slippery")
   best = w.ended.values(w.hard.a).sum(1) > -BEST
@@ -66,11 +67,14 @@ def form_claims() -> list[Claim]:
 
 
 def disagreement(w: World) -> tuple[float, float, float]:
-  """Over all pairs of whole segments, with their law.
+  """How much the two models disagree on pairs of whole segments.
+
+  Both segments of a pair are drawn from the segments' law.
 
   Returns:
-    The share where only partial return is indifferent, the share where the two
-    prefer different segments, and the mean difference of the probabilities.
+    The share of pairs where only partial return is indifferent, the share where
+    the two models prefer different segments, and the mean difference of their
+    probabilities.
   """
   values = [w.whole.values(x).sum(1) for x in (w.mdp.rewards, w.hard.a)]
   kinds, of = np.unique(np.round(values, 9), axis=1, return_inverse=True)
@@ -84,7 +88,7 @@ def disagreement(w: World) -> tuple[float, float, float]:
 
 
 def equal_ends(w: World) -> tuple[int, float]:
-  """Drawn pairs of equal V(first) - V(last), and the models' gap on them."""
+  """Number of drawn pairs of equal V(last) - V(first), and the models' gap."""
   pairs = draw_pairs(w.whole, 4000, np.random.default_rng(0))
   v = w.hard.v[pairs.states]
   change = v[..., -1] - v[..., 0]
@@ -125,11 +129,16 @@ def model_claims() -> list[Claim]:
 def seen(
   first: tuple[Mdp, float], second: tuple[Mdp, float], segs: Segments
 ) -> tuple[float, float, int]:
-  """What tells two worlds of one dynamics, each with its discount, apart.
+  """Whether preferences and optima tell two worlds apart.
+
+  Args:
+    first: a world, and its discount.
+    second: a world of the same dynamics, and its discount.
+    segs: segments that pairs are drawn from.
 
   Returns:
-    The largest change of a preference by partial return, and by regret, and the
-    number of states whose optimal actions change.
+    The largest change of a preference by partial return, and of one by regret,
+    and the number of states whose optimal actions change.
   """
   pairs = draw_pairs(segs, 4000, np.random.default_rng(0))
   judgements = []
@@ -148,7 +157,11 @@ def seen(
 
 
 def lottery_orders() -> list[tuple[np.ndarray, np.ndarray, bool]]:
-  """Signs of all comparisons by partial return and by regret, and who dares."""
+  """For two lotteries, (orders by partial return and by regret, gambles?).
+
+  An order is the signs of all comparisons of segments, and the last part says
+  whether it is optimal to gamble.
+  """
   signs = []
   for win, loss in ((1.0, 2.0), (2.0, 1.0)):
     mdp = lottery(win, loss)
@@ -160,7 +173,7 @@ def lottery_orders() -> list[tuple[np.ndarray, np.ndarray, bool]]:
 
 
 def unbeaten(w: World, table: np.ndarray) -> np.ndarray:
-  """[S, A] bool: steps of the segments that no other is preferred to."""
+  """[S, A] bool: steps of those segments to which no other is preferred."""
   values = w.ended.values(table).sum(1)
   top = (values > values.max() - BEST)[:, None] & w.ended.mask
   steps = np.zeros(w.hard.a.shape, bool)
@@ -169,7 +182,7 @@ def unbeaten(w: World, table: np.ndarray) -> np.ndarray:
 
 
 def identity_claims() -> list[Claim]:
-  """What each model tells of the optimum, by construction."""
+  """What each model tells about the optimum, by construction."""
   shift, short, moved, sides = [], [], [], []
   for name, slip in SLIPS.items():
     w, cheap = world(name), gridworld(slip, step=-0.2)
@@ -236,5 +249,5 @@ def identity_claims() -> list[Claim]:
 
 
 def claims() -> list[Claim]:
-  """Rows of Knox et al."""
+  """The claims of Knox et al."""
   return form_claims() + model_claims() + identity_claims()

@@ -2,7 +2,7 @@
 
 python -m experiments.papers.safety --out=runs/papers
 
-Bandits are solved exactly; coverage of the test is summed over the binomial
+Bandits are solved exactly. The test's coverage is summed over the binomial law
 or, for other costs, sampled. Cost: 5 s on a CPU core.
 """
 
@@ -30,13 +30,13 @@ from jalign.pages.style import PALETTE, new_figure
 SAFE = "Dai et al. 2023, arXiv:2310.12773"
 HC = "Chittepu et al. 2025, arXiv:2506.08266"
 REWARDS, COSTS = np.array([1, 0.5, 0]), np.array([1.0, 0, -1])
-# These are no straight line in the costs: then the two forms differ.
+# These aren't linear in the costs, so that the two forms differ.
 BENT = np.array([1, 0, 0.6])
 BASE, BETA = np.full(3, 1 / 3), 0.5
 
 
 N = 5
-# Which response is more harmful, the other one, and whether each is unsafe.
+# The more harmful response, the other one, and whether each is labelled unsafe.
 CASES = np.array(
   [
     pair + labels
@@ -48,7 +48,7 @@ CASES = np.array(
 
 @jax.jit
 def _slopes(costs, weights):
-  """Gradients of the expected cost model's and Bradley-Terry's loss."""
+  """Gradients of the expected losses of the cost model and Bradley-Terry."""
   i, j, a, b = CASES
   signed = lambda c: weights @ losses.cost_model(c[i], c[j], a == 1, b == 1)
   pairs = lambda c: weights @ losses.bradley_terry(c[i], c[j])
@@ -60,14 +60,14 @@ def fitted_costs(
 ) -> tuple[np.ndarray, float]:
   """[N] costs of least expected `losses.cost_model`, and a slope.
 
-  A response is more harmful than another with probability sigmoid(difference
-  of harms), and labelled unsafe with sigmoid(harm - border). The slope is of
-  the pairs' part alone along a shift of all costs.
+  A response is more harmful than another with probability sigmoid(difference of
+  harms), and labelled unsafe with probability sigmoid(harm - border). The slope
+  is that of the pairs' part of the loss along a shift of all costs.
 
   Args:
-    harms: [N].
-    border: harm of a response that is as often labelled safe.
-    sign: of the labels; -1 is a mistake, for tests.
+    harms: [N] harms of the responses.
+    border: harm of a response that is labelled safe half of the time.
+    sign: sign of the labels; -1 is a mistake, for tests.
   """
   i, j, a, b = CASES
   logistic = lambda x: 1 / (1 + np.exp(-x))
@@ -81,7 +81,7 @@ def fitted_costs(
 
 
 def cost_claims(sign: int = 1) -> list[Claim]:
-  """Where the cost model's zero is."""
+  """Which harm gets a cost of 0."""
   harms, border = np.array([-2.0, -0.5, 0.1, 1.0, 2.5]), 0.4
   costs, slope = fitted_costs(harms, border, sign)
   off = np.abs(costs - (harms - border)).max()
@@ -100,36 +100,36 @@ def cost_claims(sign: int = 1) -> list[Claim]:
 def lagrangian_policy(
   multiplier: float, rewards: np.ndarray = REWARDS, beta: float = BETA
 ) -> np.ndarray:
-  """argmax of E(r - multiplier c) - beta KL(pi, base)."""
+  """The policy of largest E(r - multiplier c) - beta KL(policy, base)."""
   return normalized(np.log(BASE) + (rewards - multiplier * COSTS) / beta)
 
 
 def normalised_policy(multiplier: float, rewards=REWARDS) -> np.ndarray:
-  """The same of (r - multiplier c) / (1 + multiplier), beta unchanged."""
+  """That policy for (r - multiplier c) / (1 + multiplier), beta unchanged."""
   return lagrangian_policy(multiplier, rewards, BETA * (1 + multiplier))
 
 
 def value(p: np.ndarray, rewards: np.ndarray = REWARDS) -> float:
-  """E r - beta KL(p, base)."""
+  """E r - beta KL(p, base), with `BETA`."""
   return float(p @ rewards) - BETA * kl(p, BASE)
 
 
 def multiplier_of(
   limit: float, policy=lagrangian_policy, rewards=REWARDS
 ) -> float:
-  """lambda >= 0 at which the mean cost is the limit, by bisection."""
+  """The lambda >= 0 at which the mean cost is the limit, by bisection."""
   gap = lambda x: float(policy(x, rewards) @ COSTS) - limit
   return 0.0 if gap(0.0) <= 0 else optimize.brentq(gap, 0, 1e3, xtol=1e-14)
 
 
 def ascent(limit: float, steps: int, policy, sign: float = 1.0) -> np.ndarray:
-  """[steps] lambda, as Safe RLHF moves it: log lambda += E c - limit, from 1.
+  """[steps] lambda, as Safe RLHF moves it: log lambda += E c - limit, from 0.
 
   Args:
-    limit: d.
-    steps: how many.
-    policy: lambda -> probabilities; the exact best response.
-    sign: of the update; -1 is a mistake, for tests.
+    limit: limit d of the mean cost.
+    steps: number of updates.
+    policy: lambda -> probabilities of the exact best response.
+    sign: sign of the update; -1 is a mistake, for tests.
   """
   log_multiplier, path = 0.0, np.empty(steps)
   for t in range(steps):
@@ -140,7 +140,7 @@ def ascent(limit: float, steps: int, policy, sign: float = 1.0) -> np.ndarray:
 
 
 def constrained(limit: float) -> float:
-  """The largest value under E c <= limit, by SLSQP on the simplex."""
+  """The largest value with E c <= limit, by SLSQP on the simplex."""
   limits = (
     {"type": "eq", "fun": lambda p: p.sum() - 1},
     {"type": "ineq", "fun": lambda p: limit - p @ COSTS},
@@ -157,7 +157,7 @@ def constrained(limit: float) -> float:
 
 
 def multiplier_claims(sign: float = 1.0) -> list[Claim]:
-  """Safe RLHF on three arms."""
+  """Safe RLHF's multiplier on three arms."""
   path = ascent(0.0, 400, lagrangian_policy, sign)
   policy = lagrangian_policy(path[-1])
   off = np.abs(policy - 1 / 3).max()
@@ -174,14 +174,14 @@ def multiplier_claims(sign: float = 1.0) -> list[Claim]:
   return [
     Claim(
       SAFE,
-      "r = (1, .5, 0), c = (1, 0, -1), beta = .5, d = 0: lambda* = .5, and the"
-      " policy is uniform",
+      "r = (1, 0.5, 0), c = (1, 0, -1), beta = 0.5, d = 0: lambda* = 0.5, and"
+      " the policy is uniform",
       f"ascent of log lambda from 1: {path[-1]:.12f}; uniform to {off:.1g}",
       abs(path[-1] - 0.5) < 1e-12 and off < 1e-12,
     ),
     Claim(
       SAFE,
-      "d = -.9: lambda* = 1.68815, and the policy is the constrained optimum",
+      "d = -0.9: lambda* = 1.68815, and the policy is the constrained optimum",
       f"lambda* {tight:.5f}, E c {best @ COSTS:.4f}; SLSQP's value within"
       f" {gap:.1g}",
       abs(tight - 1.68815) < 5e-6 and gap < 1e-9,
@@ -189,7 +189,7 @@ def multiplier_claims(sign: float = 1.0) -> list[Claim]:
     Claim(
       SAFE,
       "divided by 1 + lambda, with beta fixed, the least cost is -2 sinh(1 /"
-      " beta) / (1 + 2 cosh(1 / beta)) = -.851: d = -.9 can't be met",
+      " beta) / (1 + 2 cosh(1 / beta)) = -0.851: d = -0.9 can't be met",
       f"E c {least:.6f}, formula {floor:.6f}; lambda is {twin[-1]:.2g} after"
       " 400 steps",
       abs(least - floor) < 1e-8 and floor > -0.9 and twin[-1] > 1e6,
@@ -197,18 +197,18 @@ def multiplier_claims(sign: float = 1.0) -> list[Claim]:
     Claim(
       "ours, on Dai et al. 2023",
       "where both meet the limit, the divided form may lose value",
-      f"r = (1, 0, .6), d = -.5: lambda {same[0]:.4f} and {same[1]:.4f}, value"
-      f" lower by {lost:.5f}",
+      f"r = (1, 0, 0.6), d = -0.5: lambda {same[0]:.4f} and {same[1]:.4f},"
+      f" value lower by {lost:.5f}",
       lost > 1e-4,
     ),
   ]
 
 
 def augmented_claims(sign: float = 1.0) -> list[Claim]:
-  """HC-RLHF's pessimistic cost as a cost of each sample.
+  """HC-RLHF's pessimistic cost, written as a cost of each sample.
 
   Args:
-    sign: of the mean's part; -1 is a mistake, for tests.
+    sign: sign of the mean's part; -1 is a mistake, for tests.
   """
   rng = np.random.default_rng(2)
   logits, costs, k = rng.normal(size=6), rng.normal(size=6), 1.3
@@ -234,7 +234,7 @@ def augmented_claims(sign: float = 1.0) -> list[Claim]:
 
 
 def coverage_claims() -> list[Claim]:
-  """How often the test passes a policy just at the limit."""
+  """How often the test passes a policy whose cost is just at the limit."""
   sizes = (20, 100, 1000)
   rate = np.array([0.02])
   at = [passes(n, rate, rate) for n in sizes]
@@ -254,7 +254,7 @@ def coverage_claims() -> list[Claim]:
     Claim(
       HC,
       "normal costs: Student t's test passes an unsafe policy with probability"
-      " delta = .1",
+      " delta = 0.1",
       f"n = 20, 100, 1000, {REPEATS} repeats: {sampled(normal)}",
       all(abs(a - DELTA) < 4 * b for a, b in normal),
     ),
@@ -267,8 +267,8 @@ def coverage_claims() -> list[Claim]:
     Claim(
       "ours, on Chittepu et al. 2025",
       "costs of 0 or 1, 2 % of them 1: Student t isn't valid; of 20 it passes"
-      " all-0 samples, .98^20",
-      f"n = 20, 100, 1000, summed: {text(chances)}; .98^20 = {0.98**20:.4f}",
+      " all-0 samples, 0.98^20",
+      f"n = 20, 100, 1000, summed: {text(chances)}; 0.98^20 = {0.98**20:.4f}",
       abs(chances[0] - 0.98**20) < 1e-12 and min(chances) > 1.3 * DELTA,
     ),
     Claim(
@@ -291,13 +291,13 @@ def coverage_claims() -> list[Claim]:
 
 
 def claims() -> list[Claim]:
-  """All rows."""
+  """All claims of this page."""
   parts = (cost_claims, multiplier_claims, augmented_claims, coverage_claims)
   return [row for part in parts for row in part()]
 
 
 def draw() -> Figure:
-  """The frontier of both forms; lambda's ascent; the test's coverage."""
+  """Plots both forms' frontier, lambda's ascent, and the test's coverage."""
   figure = new_figure(12.5, 3.9, "A limit on cost: multipliers and tests")
   front, ascending, cover = figure.subplots(1, 3)
   forms = (

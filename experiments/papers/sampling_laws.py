@@ -2,9 +2,9 @@
 
 python -m experiments.papers.sampling_laws --out=runs/papers
 
-Best-of-n and RAFT's rounds, the optimum of several rewards, and the AND of
-rewards; finite sets are enumerated, the continuum is integrated.
-Cost: 2 s on a CPU core.
+The laws are of best-of-n and RAFT's rounds, of the optimum for several rewards,
+and of the AND of rewards. Finite sets are enumerated; continuous rewards are
+integrated. Cost: 2 s on a CPU core.
 """
 
 import functools
@@ -23,29 +23,29 @@ MORLHF = "multi-objective RLHF (MODPO, arXiv:2310.03708)"
 OURS = "ours, on Dong et al. 2023"
 AND = "Wang et al. 2024, arXiv:2402.00742"
 R1, R2 = np.array([5.0, 1, -1, -4]), np.array([-4.0, 1, 2, 5])
-# Powers of two: their shares add up without rounding.
+# Powers of two, whose shares add up without rounding.
 ATOMS = (512, 8192)
 WEIGHTS, BETA = np.array([0.3, 0.7]), 0.5
 
 
 def best_of_n(p: np.ndarray, n: int) -> np.ndarray:
-  """The law of the best of n draws from p, arms in rising order of reward."""
+  """[K] the law of the best of n draws from p; arms are in rising order."""
   above = np.cumsum(p)
   return np.diff(np.minimum(above, 1) ** n, prepend=0)
 
 
 def best_of_n_kl(n: int) -> float:
-  """log n - (n - 1) / n nats: KL(best of n || base) of continuous rewards."""
+  """KL(best of n || base), log n - (n - 1) / n nats, for continuous rewards."""
   return np.log(n) - (n - 1) / n
 
 
 def win_rate(q: np.ndarray, p: np.ndarray) -> float:
-  """P(a draw of q is better than one of p); a tie is half a win."""
+  """P(a draw of q is better than a draw of p); a tie is half a win."""
   return float(q @ (np.cumsum(p) - p / 2))
 
 
 def continuum(n: int) -> tuple[float, float]:
-  """KL and win rate of best-of-n where no two rewards are equal."""
+  """Best-of-n's KL and win rate for continuous rewards, by quadrature."""
   density = lambda u: n * u ** (n - 1)
   divergence = lambda u: density(u) * np.log(density(u)) if u > 0 else 0.0
   tight = {"epsabs": 1e-13, "epsrel": 1e-13}
@@ -56,7 +56,7 @@ def continuum(n: int) -> tuple[float, float]:
 
 
 def counted_kl(n: int, atoms: int) -> float:
-  """KL of best-of-n of equal atoms, from all atoms^n outcomes of n draws."""
+  """KL of best-of-n of equal atoms, by counting all atoms^n outcomes."""
   draws = np.indices((atoms,) * n, dtype=np.int8).max(0)
   counts = np.bincount(draws.ravel(), minlength=atoms)
   q = counts / counts.sum()
@@ -64,22 +64,22 @@ def counted_kl(n: int, atoms: int) -> float:
 
 
 def atoms_gap(n: int, atoms: int) -> float:
-  """What equal atoms leave of the continuum's KL, as the atoms become many.
+  """How much lower equal atoms' KL is than the continuum's, for many atoms.
 
-  A cell of width h hides h^2 / 24 f'^2 / f of the density f = n u^(n - 1);
-  the integral is n (n - 1)^2 / (n - 2), for n > 2.
+  A cell of width h hides h^2 / 24 f'^2 / f of the density f = n u^(n - 1); the
+  integral of f'^2 / f is n (n - 1)^2 / (n - 2), for n > 2.
   """
   return n * (n - 1) ** 2 / (24 * (n - 2) * atoms**2)
 
 
 def equal_atoms_kl(n: int, atoms: int) -> float:
-  """KL of best-of-n of equal atoms, by the law."""
+  """KL of best-of-n of equal atoms, by the law of `best_of_n`."""
   p = np.full(atoms, 1 / atoms)
   return kl(best_of_n(p, n), p)
 
 
 def best_of_n_claims() -> list[Claim]:
-  """KL and win rate, in the continuum and for atoms."""
+  """Best-of-n's KL and win rate, for continuous rewards and for atoms."""
   rows = []
   for n, number in ((4, 0.636294), (16, 1.835089)):
     divergence, wins = continuum(n)
@@ -139,7 +139,7 @@ def best_of_n_claims() -> list[Claim]:
 
 
 def raft_claims() -> list[Claim]:
-  """Rounds of best-of-K with the policy refitted exactly."""
+  """Rounds of best-of-K, after each of which the policy is refitted exactly."""
   atoms = ATOMS[1]
   base = np.full(atoms, 1 / atoms)
   policy, measured, apart, left = base, [], 0.0, []
@@ -170,7 +170,10 @@ def raft_claims() -> list[Claim]:
 
 
 def _morlhf() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-  """Base, rewards [2, ...], the single optima [2, ...], and their optimum."""
+  """Base, weighted reward, [2, ...] optima of each reward, their mixture.
+
+  The last is the optimum of the weighted reward, in closed form.
+  """
   rng = np.random.default_rng(1)
   shape = (3, 3, 3)
   base = normalized(rng.normal(size=shape))
@@ -191,7 +194,7 @@ def morlhf_claims() -> list[Claim]:
     a = joint - BETA * (np.log(p) - np.log(base))
     return -(p * (a - np.sum(p * a))).ravel()
 
-  # The optimum is searched, from the base, without the closed form.
+  # The optimum is searched for from the base, without the closed form.
   start = np.log(base).ravel()
   tight = {"gtol": 1e-13, "maxiter": 2000}
   best = optimize.minimize(loss, start, jac=slope, options=tight)
@@ -227,7 +230,7 @@ def morlhf_claims() -> list[Claim]:
 
 
 def and_policies() -> tuple[np.ndarray, dict[str, np.ndarray]]:
-  """P(both good) of four responses, and the policies over them."""
+  """P(both rewards good) of four responses, and the policies over them."""
   good = 1 / ((1 + np.exp(-R1)) * (1 + np.exp(-R2)))
   base = np.full(4, 0.25)
   return good, {
@@ -238,7 +241,7 @@ def and_policies() -> tuple[np.ndarray, dict[str, np.ndarray]]:
 
 
 def and_claims() -> list[Claim]:
-  """KL-regularised RL on log-sigmoid rewards conditions on "all good"."""
+  """RL with a KL penalty on log-sigmoid rewards conditions on "all good"."""
   good, policies = and_policies()
   # Bayes by counting: P(y, both good) over its sum.
   joint = policies["base"] * good
@@ -272,16 +275,16 @@ def and_claims() -> list[Claim]:
 
 
 def claims() -> list[Claim]:
-  """All rows."""
+  """All claims of this page."""
   parts = (best_of_n_claims, raft_claims, morlhf_claims, and_claims)
   return functools.reduce(lambda rows, part: rows + part(), parts, [])
 
 
 def draw() -> Figure:
-  """KL of best-of-n over n; win rate; the AND of rewards."""
+  """Plots best-of-n's KL and win rate over n, and the AND of rewards."""
   figure = new_figure(12, 3.9, "Best-of-n buys log n nats; AND isn't a sum")
   law, wins, bars = figure.subplots(1, 3)
-  n = np.geomspace(1, 1024, 200)  # the laws hold between integers, too
+  n = np.geomspace(1, 1024, 200)  # the laws hold for fractions, too
   law.plot(n, [best_of_n_kl(k) for k in n], color=PALETTE[0], label="law")
   for colour, atoms in zip(PALETTE[1:], (27, 100, 1000)):
     p = np.full(atoms, 1 / atoms)

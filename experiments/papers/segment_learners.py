@@ -1,7 +1,7 @@
-"""What is learnt from preferences between segments of a gridworld.
+"""Learners of policies and rewards from preferences between segments.
 
-The losses are the library's. Labels are exact probabilities, which is the limit
-of infinitely many answers, or drawn from them.
+The losses are the library's. The labels are exact probabilities, which is the
+limit of infinitely many answers, or shares of drawn answers.
 """
 
 import functools
@@ -16,17 +16,17 @@ import optax
 from experiments.papers.gridworld import ALPHA, Mdp, Segments
 from jalign import losses
 
-# Too little to move an optimum; it decides what the labels leave open.
+# Too small to move an optimum; it decides where the labels leave a choice.
 RIDGE = 1e-10
 
 
 class Pairs(NamedTuple):
-  """Pairs of segments that are to be compared.
+  """Pairs of segments to be compared, of T steps at most.
 
   Attributes:
-    states: [B, 2, T + 1].
-    actions: [B, 2, T].
-    mask: [B, 2, T] bool.
+    states: [B, 2, T + 1] states.
+    actions: [B, 2, T] actions.
+    mask: [B, 2, T] bool, False for steps past a segment's end.
     wins: [B] share of answers, or probability, that the first is preferred.
     weight: [B] share of the answers that are about this pair.
   """
@@ -38,22 +38,22 @@ class Pairs(NamedTuple):
   weight: np.ndarray
 
   def values(self, table: np.ndarray) -> np.ndarray:
-    """[B, 2, T] of a table [S, A] or [S, A, S] at the steps."""
+    """[B, 2, T] values at the steps of a table [S, A] or [S, A, S]."""
     at = (self.states[..., :-1], self.actions, self.states[..., 1:])
     return table[at[: table.ndim]] * self.mask
 
   def preferred(self, loss: Callable, table: np.ndarray) -> np.ndarray:
-    """[B] P(first > second), by what a loss says of the label 1."""
+    """[B] P(first > second): exp(-loss) for the label 1."""
     with jax.enable_x64(True):
       sure = np.ones(len(self.wins))
       return np.exp(-np.asarray(loss(self.values(table), sure, self.mask)))
 
   def labelled(self, loss: Callable, table: np.ndarray) -> "Pairs":
-    """With those probabilities as labels."""
+    """The pairs with those probabilities as labels."""
     return self._replace(wins=self.preferred(loss, table))
 
   def answered(self, count: int, rng: np.random.Generator) -> "Pairs":
-    """With drawn answers in place of the probabilities."""
+    """The pairs with `count` drawn answers in place of the probabilities."""
     asked = rng.multinomial(count, self.weight)
     firsts = rng.binomial(asked, self.wins)
     return self._replace(
@@ -64,7 +64,7 @@ class Pairs(NamedTuple):
 def draw_pairs(
   segments: Segments, count: int, rng: np.random.Generator
 ) -> Pairs:
-  """Pairs of independent segments, not yet labelled."""
+  """Pairs of independent segments, not labelled yet."""
   rows = rng.choice(len(segments.law), (count, 2), p=segments.law)
   return Pairs(
     segments.states[rows],
@@ -76,7 +76,7 @@ def draw_pairs(
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-  """Over the last axis."""
+  """softmax over the last axis."""
   p = np.exp(logits - logits.max(-1, keepdims=True))
   return p / p.sum(-1, keepdims=True)
 
@@ -95,14 +95,14 @@ def _partial_return(table, pairs):
 
 
 def _minimum(value, start):
-  """L-BFGS to a gradient of 1e-10, or for 1000 steps."""
+  """The minimum by L-BFGS, to a gradient of 1e-10 or for 1,000 steps."""
   optimizer = optax.lbfgs(memory_size=20)
   slope = optax.value_and_grad_from_state(value)
 
   def step(carry):
     x, state, count, _ = carry
     height, grad = slope(x, state=state)
-    # its line search goes on from here
+    # The line search continues from the value and gradient found here.
     aux = {"value": height, "grad": grad, "value_fn": value}
     update, state = optimizer.update(grad, state, x, **aux)
     return optax.apply_updates(x, update), state, count + 1, jnp.abs(grad).max()
@@ -142,22 +142,22 @@ def cpl_loss(
 def cpl_policy(
   start: np.ndarray, pairs: Pairs, bias: float = 1.0, ridge: float = RIDGE
 ) -> np.ndarray:
-  """[S, A] probabilities, from logits to start with."""
+  """[S, A] probabilities of least CPL loss, found from logits `start`."""
   with jax.enable_x64(True):
     return softmax(np.asarray(_cpl_logits(start, pairs, ridge, bias)))
 
 
 def learnt_reward(mdp: Mdp, pairs: Pairs) -> np.ndarray:
-  """[S, A, S], by Bradley-Terry on partial returns; from 0, so of least norm.
+  """[S, A, S] reward, by Bradley-Terry on partial returns.
 
-  What no pair tells, such as a constant, stays 0.
+  The fit starts at 0, so what no pair shows, such as a constant, stays 0.
   """
   with jax.enable_x64(True):
     return np.asarray(_reward(np.zeros(mdp.rewards.shape), pairs, RIDGE))
 
 
 def cloned_policy(mdp: Mdp, pairs: Pairs) -> np.ndarray:
-  """[S, A], SFT on the winners: the share of each action among their steps."""
+  """[S, A] SFT on the winners: each action's share among the winners' steps."""
   counts = np.zeros(mdp.transitions.shape[:2])
   share = np.stack([pairs.wins, 1 - pairs.wins], 1) * pairs.weight[:, None]
   weight = share[..., None] * pairs.mask

@@ -1,7 +1,7 @@
 """All sequences of L tokens out of V, few enough to sum over.
 
-A distribution over them is an array [V, ..., V]; its token policy is a list of
-L arrays, the t-th [V] * (t + 1): P(last token | tokens before).
+A distribution over them is an array [V, ..., V]. Its token policy is a list of
+L arrays; the t-th, [V] * (t + 1), is P(last token | tokens before it).
 """
 
 from collections.abc import Callable, Sequence
@@ -33,13 +33,13 @@ def _prefixes(p: np.ndarray) -> list[np.ndarray]:
 
 
 def token_policy(p: np.ndarray) -> list[np.ndarray]:
-  """The conditional probabilities of each token."""
+  """The token policy of a distribution over sequences."""
   m = _prefixes(p)
   return [m[t + 1] / m[t][..., None] for t in range(p.ndim)]
 
 
 def composed(tokens: Sequence[np.ndarray]) -> np.ndarray:
-  """The distribution over sequences of a token policy."""
+  """The distribution over sequences that a token policy makes."""
   p = np.ones(())
   for step in tokens:
     p = p[..., None] * step
@@ -47,7 +47,7 @@ def composed(tokens: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def tilted(tokens: Sequence[np.ndarray], scores: Sequence[np.ndarray]):
-  """The token policy proportional to tokens * exp(scores)."""
+  """The token policy proportional to `tokens * exp(scores)`."""
   steps = []
   for p, score in zip(tokens, scores):
     q = p * np.exp(score - score.max(-1, keepdims=True))

@@ -1,7 +1,7 @@
 """SFT in the TL;DR world, and online training whose gold reward is measured.
 
-KL is that of whole responses to the SFT policy, in nats, by the mean log-ratio
-of the policy's own samples.
+A KL is that of whole responses to the SFT policy, in nats, estimated as the
+mean log-ratio of the policy's own samples.
 """
 
 import io
@@ -31,17 +31,17 @@ from jalign.files import write_whole
 from jalign.sharding import make_mesh
 from jalign.training import loop
 
-PROMPTS = 100  # held out
-ROWS = 200  # responses decoded at a time
+PROMPTS = 100  # held-out prompts
+ROWS = 200  # responses that are decoded together
 
 
 class Start(NamedTuple):
   """What online training starts from.
 
   Attributes:
-    policy: the SFT policy, also the reference.
+    policy: the SFT policy, which is also the reference.
     prepared: its tokenizer and prompts.
-    mesh: that it lies on.
+    mesh: the mesh that the policy's parameters are on.
   """
 
   policy: Loaded
@@ -55,14 +55,14 @@ class Start(NamedTuple):
 
 
 class Point(NamedTuple):
-  """A policy on the held-out prompts.
+  """Measurements of a policy on the held-out prompts.
 
   Attributes:
     step: updates so far.
-    kl: nats a response.
-    kl_error: its standard error, clustered by prompt.
+    kl: KL of a response, nats.
+    kl_error: standard error of the KL, clustered by prompt.
     gold: mean gold reward.
-    gold_error: its standard error.
+    gold_error: standard error of the mean gold reward, clustered by prompt.
   """
 
   step: int
@@ -73,7 +73,7 @@ class Point(NamedTuple):
 
 
 def sft_config(steps: int) -> ConfigDict:
-  """The demo's warm-up and SFT, with fewer steps and prompts for the rest."""
+  """The demo's config with warm-up and SFT alone, and fewer prompts."""
   c = demo.get_config()
   c.title = "SFT in the TL;DR world"
   c.stages = ("warmup", "sft")
@@ -91,7 +91,7 @@ def sft_config(steps: int) -> ConfigDict:
 
 
 def sft(folder: pathlib.Path, steps: int) -> Start:
-  """Trains the SFT policy, or reads it where that is done."""
+  """Trains the SFT policy, or reads it if the folder holds it already."""
   config = sft_config(steps).to_dict()
   settings = parse(config)
   if not (folder / "sft" / "results.json").exists():
@@ -104,9 +104,9 @@ def online_stage(algorithm: str, steps: int, **loss: float) -> StageSettings:
   """A stage with the demo's optimiser for online training.
 
   Args:
-    algorithm: row of `jalign.online.ALGORITHMS`.
-    steps: updates.
-    **loss: its hyperparameters.
+    algorithm: a row of `jalign.online.ALGORITHMS`.
+    steps: number of updates.
+    **loss: hyperparameters of the loss.
   """
   c = demo.get_config()
   c.algorithm, c.steps, c.loss = algorithm, steps, ConfigDict(loss)
@@ -116,13 +116,13 @@ def online_stage(algorithm: str, steps: int, **loss: float) -> StageSettings:
 def draw(
   start: Start, params: Any, per_prompt: int, *purpose: str
 ) -> SampledTexts:
-  """Samples of the held-out prompts, scored by the SFT policy too.
+  """Samples responses to the held-out prompts; the SFT policy scores them, too.
 
   Args:
     start: the SFT policy.
-    params: of the policy to draw from.
+    params: parameters of the policy to draw from.
     per_prompt: responses to a prompt.
-    *purpose: names the random stream.
+    *purpose: names of the random stream.
   """
   return sample_texts(
     start.policy.model,
@@ -144,7 +144,7 @@ def gold_rewards(samples: SampledTexts) -> np.ndarray:
 def drawn_rewards(
   start: Start, per_prompt: int, folder: pathlib.Path
 ) -> np.ndarray:
-  """[prompts, per_prompt] gold rewards of the SFT policy, kept on disk."""
+  """[prompts, per_prompt] gold rewards of SFT's samples, cached on disk."""
   path = folder / f"rewards_{per_prompt}.npy"
   if not path.exists():
     with jax.set_mesh(start.mesh):
@@ -163,16 +163,16 @@ def trained(
   every: int,
   per_prompt: int,
 ) -> list[Point]:
-  """Points along an online run against the gold reward, kept in the folder.
+  """Points along an online run, with the gold reward; cached in the folder.
 
-  The annotator is Bradley-Terry: sigmoid(2 (r(a) - r(b))).
+  The run trains on the gold reward's own preferences, sigmoid(2 (r(a) - r(b))).
 
   Args:
-    start: policy and reference.
+    start: the policy, which is also the reference.
     stage: algorithm, loss and optimiser.
     folder: holds ALGORITHM.json once the run is over.
     every: steps between points.
-    per_prompt: held-out responses to a prompt at a point.
+    per_prompt: responses to each held-out prompt, at each point.
   """
   name = stage.algorithm
   path = folder / f"{name}.json"

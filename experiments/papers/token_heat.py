@@ -18,11 +18,11 @@ class Heat(NamedTuple):
   """Cosines of the gradients of a pair's tokens.
 
   Attributes:
-    cosine: [m, n] of each chosen with each rejected token.
-    products: [m, n] their inner products.
-    chosen: m texts of tokens.
-    rejected: n of them.
-    inner: inner product of the responses' gradients, by another way.
+    cosine: [m, n] cosine of each chosen token with each rejected token.
+    products: [m, n] inner products of their gradients.
+    chosen: m texts of the chosen response's tokens.
+    rejected: n texts of the rejected response's tokens.
+    inner: inner product of the responses' gradients, computed without tokens.
   """
 
   cosine: np.ndarray
@@ -32,9 +32,9 @@ class Heat(NamedTuple):
   inner: float
 
   def summary(self) -> tuple[float, float, float]:
-    """(mean cosine of equal tokens, of others, error of the sum)."""
+    """(mean cosine of equal tokens, that of others, relative error of sum)."""
     same = np.array(self.chosen)[:, None] == np.array(self.rejected)
-    # A token at the same place, not any of its kind further on.
+    # The sum of all products should be the inner product of the responses.
     off = abs(self.products.sum() - self.inner) / abs(self.products).sum()
     return (
       float(self.cosine[same].mean()),
@@ -44,7 +44,7 @@ class Heat(NamedTuple):
 
 
 def token_heat(policy: Trained) -> Heat:
-  """The matrix of the first held-out pair that is short and shares a token."""
+  """The matrix of the first held-out pair that is short and shares tokens."""
   record, _ = policy.pairs.first("pairs", 64)
   mask = np.asarray(record.sequences.mask)
   tokens = np.asarray(record.sequences.tokens)

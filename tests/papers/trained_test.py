@@ -44,7 +44,7 @@ def test_a_page_of_likelihoods():
   ]
   assert all(row.finding for row in rows) and {r.holds for r in rows} <= {0, 1}
   page = likelihoods_trained.table(runs)
-  assert page.count("| DPO, beta .02 |") == 2  # its peak is its start
+  assert page.count("| DPO, beta 0.02 |") == 2  # its peak is its start
   assert likelihoods_trained.draw(runs).axes
 
 

@@ -1,16 +1,17 @@
-"""Where a decode step keeps keys and values, and how it writes them.
+"""How a decode step should lay out keys and values, and how it writes them.
 
 Two layouts, head-major [B, G, S, E] and slot-major [B, S, G, E], times two
-writes: each row at its own position (a scatter), or all rows at one
+writes: each row at its own position (a scatter), or all rows at the same one
 (dynamic_update_slice, as with left-padded prompts). The step is the attention
-of L layers in a loop that carries the caches; the four variants of a point
+of L layers in a loop that carries the caches. The four variants of a point
 alternate in one process, after a check that they give the same numbers.
 
   python -m experiments.bench.cache --out=experiments/bench/results/cache.jsonl
 
-Cost: 6 min and 3 GB on 2 idle CPU cores. One JSON line for each variant:
-microseconds a layer, the median of the repeats and their range, and the share
-of the cores that other processes used meanwhile. --smoke takes seconds.
+Cost: 6 min and 3 GB on 2 idle CPU cores. It prints one JSON line for each
+variant: microseconds a layer, as the median of the repeats and their range, and
+the share of the cores that other processes used meanwhile. --smoke takes
+seconds.
 """
 
 import functools
@@ -25,9 +26,9 @@ from absl import app
 from experiments.bench import measure
 from jalign.models.attention import NEG_INF, reference
 
-LAYERS, H, G, E = 8, 6, 2, 64  # the 25 M model of the other benchmarks
+LAYERS, H, G, E = 8, 6, 2, 64  # those of the benchmarks' 25 M model
 STEPS = 50
-# Activations and cache: XLA:CPU has no bfloat16 update, hence the third.
+# Activations' and cache's: XLA:CPU has no bfloat16 update, hence the third.
 TYPES = (
   ("float32", "float32"),
   ("bfloat16", "bfloat16"),
@@ -39,7 +40,7 @@ VARIANTS = tuple(
 
 
 def write(cache, new, positions, layout, how):
-  """Puts new [B, G, E] into a cache at positions [B], or at the first."""
+  """Writes new [B, G, E] into a cache at positions [B], or all at the first."""
   new = new.astype(cache.dtype)
   if how == "scatter":
     rows = jnp.arange(len(positions))[:, None]
@@ -75,7 +76,7 @@ def program(batch, slots, layers, steps, dtype, cache_dtype, layout, how):
       mask = jnp.arange(slots) <= positions[:, None, None]
       written = []
       for k, v in caches:
-        # Stands for the layer's products, which are the same everywhere.
+        # Stands for the layer's products, which are the same in all variants.
         new = q[:, 0, :G] * 0.5
         k = write(k, new, positions, layout, how)
         v = write(v, -new, positions, layout, how)
@@ -100,7 +101,7 @@ def program(batch, slots, layers, steps, dtype, cache_dtype, layout, how):
 
 
 def records(batch, slots, dtypes, *, layers=LAYERS, steps=STEPS, repeats=7):
-  """Records of the four variants of one point, measured in turns."""
+  """Records of a point's four variants, which are measured in turns."""
   ready, answers = {}, {}
   for variant in VARIANTS:
     compiled, arguments = program(

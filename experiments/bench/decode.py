@@ -1,10 +1,11 @@
 """Decoding: jalign's `generate` beside Hugging Face's and Tunix's.
 
-Prompts of 64 tokens, 128 new ones sampled from the whole vocabulary at
-temperature 1, no end of sequence; prefill and loop together. Equal weights;
-in float32 all have to say the same greedy tokens first. Of Hugging Face's
-cache modes the faster one counts. Tunix takes part for the size s, with
---tunix=PYTHON from an environment of its own (google-tunix 0.1.7).
+Prompts have 64 tokens; 128 new ones are sampled from the whole vocabulary at
+temperature 1, without an end of sequence. Times are of prefill and loop
+together. Weights are equal, and in float32 all contestants must first give the
+same greedy tokens. Of Hugging Face's cache modes the faster one counts. Tunix
+takes part for the size s, with --tunix=PYTHON from an environment of its own
+(google-tunix 0.1.7).
 
   python -m experiments.bench.decode --out=FILE.jsonl
 
@@ -30,7 +31,7 @@ _SHARE = flags.DEFINE_bool("sampling", True, "measure the sampler's share")
 
 
 def their_run(model, prompts, new, cache, greedy=False):
-  """What is timed of Hugging Face's."""
+  """The function of Hugging Face's model that is timed."""
   import torch
 
   tokens = torch.tensor(np.asarray(prompts)).to(model.device)
@@ -58,7 +59,7 @@ def their_run(model, prompts, new, cache, greedy=False):
 
 
 def check_equal(config, model, params, other, prompts, new=12):
-  """Asserts that both say the same greedy tokens (float32)."""
+  """Asserts that both models give the same greedy tokens (float32)."""
   mine = our_run(model, params, prompts, new, sampler(temperature=0))()
   peer = their_run(other, prompts, new, "dynamic", greedy=True)().numpy()
   np.testing.assert_array_equal(np.asarray(mine.sequences.tokens), peer)
@@ -127,7 +128,7 @@ def _ratio(seconds, slow, fast):
 
 
 def _first_token() -> Sampler:
-  """Says 1 token whatever the logits, but has them computed."""
+  """A sampler of token 0 for any logits, which are computed all the same."""
 
   def draw(logits, uniforms, seen=None, layout=None):
     del uniforms, seen, layout
@@ -139,7 +140,7 @@ def _first_token() -> Sampler:
 
 
 def sampling_share(results, size, dtype, batch, width, new, repeats):
-  """What a step takes longer for the draw and its log-prob."""
+  """How much longer a step takes because of the draw and its log-prob."""
   config, model, params = models.ours(size, dtype)
   prompts = random_prompts(config, batch, width)
   contestants = {

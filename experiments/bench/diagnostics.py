@@ -1,8 +1,9 @@
-"""What diagnostics cost: the last layer in every step, the exact probe.
+"""What diagnostics cost: the last layer in every step, and the exact probe.
 
-In turns, on 8 pairs of 32 prompt tokens and 48 to 96 response tokens, float32:
-a step of DPO that watches its pairs beside one that doesn't; and gradient
-products of the same pairs beside one forward and backward pass over them.
+Contestants take turns on 8 pairs of 32 prompt tokens and 48 to 96 response
+tokens, in float32: a step of DPO that watches its pairs beside one that
+doesn't; and gradient products of the same pairs beside one forward and backward
+pass over them.
 
   python -m experiments.bench.diagnostics --sizes=s --out=FILE.jsonl
 
@@ -48,7 +49,7 @@ def _step(objective, params, reference, batch, watch):
 
 
 def point(results, size: str, count: int, width: int, repeats: int) -> None:
-  """One size of model."""
+  """Measures one size of model."""
   config, model, params = models.ours(size, "float32", remat="dots")
   reference = model.init(jax.random.key(1))
   batch = _batch(config.vocab_size, count, width)

@@ -1,9 +1,9 @@
 """Exact equilibria: many small games at once, and one large game.
 
-Both against a plain NumPy loop of Nash Mirror Prox (payoff step 2), to the same
-error: log policy within 1e-10 nats of its best response. The loop takes the
-games one by one; `regularized_nash` takes them all, adds Newton steps, and
-checks its input, which is in its time.
+Both are compared with a plain NumPy loop of Nash Mirror Prox (payoff step 2)
+that ends at the same error: a log policy within 1e-10 nats of its best
+response. The loop takes the games one by one. `regularized_nash` takes them all
+at once, adds Newton steps, and checks its input; its time includes that check.
 
   python -m experiments.bench.games
 
@@ -22,14 +22,18 @@ from absl import app, flags
 
 from jalign.games import regularized_nash
 
-_GAMES = flags.DEFINE_integer("games", 1024, "small games", lower_bound=1)
-_ACTIONS = flags.DEFINE_integer("actions", 32, "of each", lower_bound=2)
+_GAMES = flags.DEFINE_integer(
+  "games", 1024, "number of small games", lower_bound=1
+)
+_ACTIONS = flags.DEFINE_integer(
+  "actions", 32, "actions of each small game", lower_bound=2
+)
 _LARGE = flags.DEFINE_integer(
   "large", 10_000, "actions of the large game", lower_bound=2
 )
-_TAU = flags.DEFINE_float("tau", 0.1, "strength of the KL", lower_bound=1e-6)
+_TAU = flags.DEFINE_float("tau", 0.1, "weight of the KL", lower_bound=1e-6)
 _REPEATS = flags.DEFINE_integer(
-  "repeats", 3, "the median counts", lower_bound=1
+  "repeats", 3, "runs of each; their median counts", lower_bound=1
 )
 TOLERANCE = 1e-10
 
@@ -46,7 +50,7 @@ def random_game(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def numpy_nash(preferences, reference, tau, step=2.0):
-  """Policy and iterations of Nash Mirror Prox."""
+  """The policy, and the number of iterations, of Nash Mirror Prox."""
 
   def normalized(x):
     top = x.max()
@@ -68,7 +72,7 @@ def numpy_nash(preferences, reference, tau, step=2.0):
 
 
 def timed(f: Callable[[], np.ndarray], repeats: int):
-  """The result, and the median of the seconds of several calls."""
+  """The result of a function, and the median seconds of several calls."""
   seconds = []
   for _ in range(repeats):
     start = time.perf_counter()
@@ -78,8 +82,8 @@ def timed(f: Callable[[], np.ndarray], repeats: int):
 
 
 def compare(title: str, plain, ours) -> None:
-  """Times both, in turn, and prints one line of a Markdown table."""
-  ours()  # compiles
+  """Times both solvers, one after the other, and prints a Markdown row."""
+  ours()  # compiles before the clock starts
   (want, counts), slow = timed(plain, _REPEATS.value)
   got, fast = timed(ours, _REPEATS.value)
   error = np.abs(np.log(got) - np.log(want)).max()

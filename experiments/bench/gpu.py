@@ -1,15 +1,15 @@
 """The benchmarks of one GPU, in parts that can be resumed.
 
-Each part runs in a process of its own, under 8 minutes, and writes its line as
-it ends; a part that has one is skipped when the command is run again. A part
-that fails or takes too long has a line that says so, and runs again the next
-time. PyTorch's parts are skipped where it is missing.
+Each part runs in a process of its own, for under 8 minutes, and writes its line
+when it ends. A part that has a line is skipped when the command is run again. A
+part that fails or takes too long gets a line that says so, and runs again the
+next time. PyTorch's parts are skipped if PyTorch isn't installed.
 
   python -m experiments.bench.gpu --out=FILE.jsonl [--budget=SECONDS]
 
-Cost: about 40 parts of 1 to 4 minutes, 140 GB of GPU memory at most (for less,
-name what fits with --begin=PREFIX,...). --smoke runs the same code on any
-device in a minute or two, with tiny sizes.
+Cost: about 40 parts of 1 to 4 minutes, and at most 140 GB of GPU memory (on a
+smaller GPU, name the parts that fit with --begin=PREFIX,...). --smoke runs the
+same code on any device in a minute or two, with tiny sizes.
 """
 
 import importlib.util
@@ -25,10 +25,10 @@ from absl import app, flags
 
 from experiments.bench import gpu_parts, gpu_torch, measure
 
-_PART = flags.DEFINE_string("part", "", "run this part here, and no other")
-_BEGIN = flags.DEFINE_list("begin", [], "parts whose names begin so")
-_BUDGET = flags.DEFINE_float("budget", 0, "s after which no part is started")
-_LIMIT = flags.DEFINE_float("limit", 470, "s that a part may take")
+_PART = flags.DEFINE_string("part", "", "run only this part, in this process")
+_BEGIN = flags.DEFINE_list("begin", [], "run parts whose names begin so")
+_BUDGET = flags.DEFINE_float("budget", 0, "seconds until no part is started")
+_LIMIT = flags.DEFINE_float("limit", 470, "seconds that a part may take")
 
 _COMMAND_BUFFERS = "--xla_gpu_enable_command_buffer="
 SETTINGS = {
@@ -50,7 +50,7 @@ FUNCTIONS = {
   "head_layout": gpu_parts.head_layout,
   "cache_layout": gpu_parts.cache_layout,
 }
-# What is asked first comes first. After a colon: a function's arguments.
+# The most important parts come first. Arguments are separated by colons.
 PARTS = (
   "gate",
   "decode:0.6b:1",
@@ -106,7 +106,7 @@ def run_part(name: str) -> dict[str, Any]:
 
 
 def ended(path: str) -> dict[str, dict[str, Any]]:
-  """Records of a file by the names of their parts; failures aren't ends."""
+  """A file's records by the names of their parts, without failed ones."""
   if not path or not pathlib.Path(path).exists():
     return {}
   lines = map(json.loads, pathlib.Path(path).read_text().splitlines())
@@ -114,7 +114,7 @@ def ended(path: str) -> dict[str, dict[str, Any]]:
 
 
 def compared(name: str, record: dict[str, Any], path: str) -> dict[str, Any]:
-  """The ratio of a part of PyTorch's to the same of ours, where it's there."""
+  """The ratio of a PyTorch part to jalign's counterpart, if that has ended."""
   kind, *parts = name.split(":")
   partner = {"hf": "decode", "torch_dpo": "dpo"}.get(kind)
   mine = [
@@ -122,7 +122,7 @@ def compared(name: str, record: dict[str, Any], path: str) -> dict[str, Any]:
     for other, x in ended(path).items()
     if partner
     and other.startswith(":".join([partner, *parts]))
-    # decode:0.6b:1 begins decode:0.6b:128, too
+    # The prefix decode:0.6b:1 matches decode:0.6b:128, too.
     and (partner == "dpo" or other == ":".join([partner, *parts]))
   ]
   if not mine or "seconds" not in record:
@@ -132,14 +132,14 @@ def compared(name: str, record: dict[str, Any], path: str) -> dict[str, Any]:
 
 
 def child(name: str) -> str | None:
-  """Runs a part in a process of its own; what went wrong, if it did."""
+  """Runs a part in a process of its own; returns what went wrong, or None."""
   kind, *arguments = name.split(":")
   environment = dict(os.environ)
   if kind == "flags":
     given = environment.get("XLA_FLAGS", "")
     environment["XLA_FLAGS"] = f"{given} {SETTINGS[arguments[-1]]}".strip()
   if kind in _TORCH:
-    environment["JAX_PLATFORMS"] = "cpu"  # leaves the memory to PyTorch
+    environment["JAX_PLATFORMS"] = "cpu"  # leaves GPU memory to PyTorch
   command = [sys.executable, "-m", "experiments.bench.gpu", f"--part={name}"]
   command += [f"--out={measure.OUT.value}"]
   command += ["--smoke"] if measure.SMOKE.value else []

@@ -1,8 +1,9 @@
-"""What the benchmarks of GPUs measure; `gpu.py` says which and runs them.
+"""What the benchmarks of GPUs measure; `gpu.py` chooses parts and runs them.
 
 Each function measures one point in a process of its own and returns the fields
-of its record. Weights are random, activations bfloat16. A step of decoding is
-the difference of two runs, of 1 and of `new` tokens, so prefill is not in it.
+of its record. Weights are random, and activations bfloat16. The time of a
+decoding step is taken from the difference of two runs, of 1 and of `new`
+tokens, so that prefill isn't in it.
 """
 
 import functools
@@ -22,14 +23,14 @@ PEAK_TFLOPS = 989.0  # bfloat16 products without sparsity, H100 and H200
 
 
 class Sizes(NamedTuple):
-  """Of all parts: as they are meant, or tiny ones that only have to run."""
+  """Sizes for all parts: the real ones, or tiny ones for a trial."""
 
   prompt: int = 896
   new: int = 128
   repeats: int = 5
   pairs: int = 2
   length: int = 2048
-  tokens: int = 32_768  # of the head's part
+  tokens: int = 32_768  # those of the part `head`
   floors: tuple[int, int] = (8000, 8192)
 
 
@@ -41,7 +42,7 @@ def _bytes(tree) -> int:
 
 
 def _step_seconds(run_of, new, repeats):
-  """Seconds of whole runs and of a step, and the share used by others."""
+  """Seconds of whole runs, ms of a step, and the share that others used."""
   contestants = {"jalign": run_of(new), "one_token": run_of(1)}
   first = {name: measure.first(run) for name, run in contestants.items()}
   seconds, share = measure.alternate(contestants, repeats=repeats)
@@ -56,7 +57,7 @@ def _step_seconds(run_of, new, repeats):
 
 
 def decode(s: Sizes, size: str, batch: str, **changes: Any) -> dict[str, Any]:
-  """A step against the bytes that it has to read: weights and cache."""
+  """A decoding step against the bytes that it has to read: weights, cache."""
   rows = int(batch)
   config, model, params = models.ours(size, "bfloat16", **changes)
   prompts = random_prompts(config, rows, s.prompt)
@@ -65,9 +66,9 @@ def decode(s: Sizes, size: str, batch: str, **changes: Any) -> dict[str, Any]:
   floors = measure.floors(*s.floors)
   weights = _bytes(params)
   if not config.tie_word_embeddings:
-    weights -= params["embed"].nbytes  # a step reads a few of its rows
+    weights -= params["embed"].nbytes  # a step reads only a few of its rows
   token = 4 * config.num_hidden_layers * config.num_key_value_heads
-  token *= config.head_dim  # keys and values of two bytes
+  token *= config.head_dim  # bytes of a token's keys and values, two each
   moved = weights + token * rows * (s.prompt + s.new / 2)
   limit_ms = moved / floors["read_gb_s"] / 1e6
   return record | {
@@ -82,7 +83,7 @@ def decode(s: Sizes, size: str, batch: str, **changes: Any) -> dict[str, Any]:
 
 
 def mixture(s: Sizes, size: str, batch: str) -> dict[str, Any]:
-  """A step of two models of one size against a step of one."""
+  """A step of a mixture of two models against a step of one of them."""
   config, model, params = models.ours(size, "bfloat16")
   _, _, other = models.ours(size, "bfloat16", seed=1)
   prompts = random_prompts(config, int(batch), s.prompt)
@@ -100,7 +101,7 @@ def mixture(s: Sizes, size: str, batch: str) -> dict[str, Any]:
 
 
 def flags(s: Sizes, size: str, batch: str, setting: str) -> dict[str, Any]:
-  """Decoding under flags that `gpu.py` set; two calls must say the same."""
+  """Decoding under flags that `gpu.py` set; three calls must agree."""
   config, model, params = models.ours(size, "bfloat16")
   prompts = random_prompts(config, int(batch), s.prompt)
   run = our_run(model, params, prompts, s.new, sampler(temperature=0))
@@ -116,7 +117,7 @@ def attention(s: Sizes, size: str, batch: str, kind: str) -> dict[str, Any]:
 
 
 def loop(s: Sizes, size: str, batch: str, chunk: str) -> dict[str, Any]:
-  """A while loop over chunks of steps whose number is known."""
+  """Decoding by a while loop over chunks of steps, each of a known number."""
   config, model, params = models.ours(size, "bfloat16")
   rows, inner = int(batch), int(chunk)
   prompts = random_prompts(config, rows, s.prompt)
@@ -138,21 +139,21 @@ def loop(s: Sizes, size: str, batch: str, chunk: str) -> dict[str, Any]:
         count, *carried = carry
         return count + inner, *jax.lax.fori_loop(0, inner, step, tuple(carried))
 
-      # No token is -1: as with ends of sequence, the loop has to look.
+      # No token is -1, but the loop has to look, as with ends of sequence.
       going = lambda c: (c[0] < new) & ~jnp.all(c[1] == -1)
       start = (jnp.int32(1), greedy(logits), held)
       return jax.lax.while_loop(going, body, start)[1]
 
     return lambda: run(params, prompts)
 
-  # The first token is the prefill's; the rest has to be whole chunks.
+  # The first token is the prefill's; the others have to fill whole chunks.
   new = 1 + max((s.new - 1) // inner, 1) * inner
   record = _step_seconds(run_of, new, s.repeats)
   return record | {"size": size, "batch": rows, "setting": inner}
 
 
 def dpo(s: Sizes, size: str, remat: str) -> dict[str, Any]:
-  """A DPO step: float32 masters, bfloat16 products; the share of the peak."""
+  """A DPO step, float32 masters and bfloat16 products: share of the peak."""
   config, model, params = models.ours(
     size, "bfloat16", param_dtype="float32", remat=remat
   )
@@ -181,19 +182,22 @@ def dpo(s: Sizes, size: str, remat: str) -> dict[str, Any]:
 
 
 def dpo_flop(config, params, tokens: int, length: int) -> float:
-  """Of a step without recomputation: 6 a weight for the policy, 2 for the
-  reference; attention of causal rows besides."""
+  """FLOP of a DPO step without recomputation.
+
+  A weight costs 6 FLOP a token for the policy and 2 for the reference; causal
+  attention is added.
+  """
   weights = sum(x.size for x in jax.tree.leaves(params))
   if not config.tie_word_embeddings:
     weights -= params["embed"].size
-  # Scores and their sums over values: 4 FLOP a pair, half of them masked.
+  # Scores, and sums over values: 4 FLOP for each pair; half are masked.
   heads = config.num_attention_heads * config.head_dim
   attend = 4 * config.num_hidden_layers * heads * length / 2
   return tokens * 4 * (2 * weights + attend)
 
 
 def head(s: Sizes, size: str) -> dict[str, Any]:
-  """Log-probs and both gradients against the time of three products."""
+  """Log-probs and their two gradients against the time of three products."""
   config = models.SIZES[size]
   keys = jax.random.split(jax.random.key(0), 3)
   width, vocab = config.hidden_size, config.vocab_size
@@ -216,7 +220,7 @@ def head(s: Sizes, size: str) -> dict[str, Any]:
     compiled[name] = gradient.lower(hidden, weight).compile()
     memory = compiled[name].memory_analysis()
     temporaries[name] = getattr(memory, "temp_size_in_bytes", None)
-  # An eighth of the vocabulary: the whole product would not fit beside it.
+  # An eighth of the vocabulary, because the whole product wouldn't fit, too.
   part = weight[: vocab // 8].T
   flat = hidden.reshape(-1, width)
   dot = jax.jit(jnp.dot)
@@ -254,7 +258,7 @@ def head_layout(s: Sizes, size: str, batch: str) -> dict[str, Any]:
   )
   rows, columns = product("bd,vd->bv"), product("bd,dv->bv")
   turned = table.T.copy()
-  # Many in a call: one alone takes as long as it takes to start it.
+  # A call makes many products: a single one takes as long as its launch.
   runs = {
     "vocab_major": lambda: [rows(hidden, table) for _ in range(20)],
     "width_major": lambda: [columns(hidden, turned) for _ in range(20)],
@@ -286,7 +290,7 @@ def cache_layout(s: Sizes, batch: str) -> dict[str, Any]:
 
 
 def gate(s: Sizes) -> dict[str, Any]:
-  """Greedy tokens on this device equal those on the CPU (float32, tiny)."""
+  """Checks that greedy tokens equal the CPU's (float32, tiny model)."""
   config, model, params = models.ours("tiny", "float32")
   prompts = random_prompts(config, 2, 5)
   with jax.default_matmul_precision("highest"):

@@ -1,7 +1,7 @@
 """PyTorch's side of the benchmarks of GPUs: `generate`, and a plain DPO step.
 
-Weights are random and not ours: what is timed doesn't depend on them. The sums
-are checked against ours on the CPU (`decode.py`, `train_step.py`).
+Weights are random and differ from jalign's, which doesn't change the times. On
+the CPU, `decode.py` and `train_step.py` check that both compute the same.
 """
 
 import copy
@@ -40,7 +40,7 @@ def hf_decode(s: Sizes, size: str, batch: str) -> dict[str, Any]:
 
 
 def torch_dpo(s: Sizes, size: str) -> dict[str, Any]:
-  """Autocast to bfloat16, float32 masters, fused AdamW, flash attention."""
+  """A DPO step: bfloat16 autocast, float32 masters, fused AdamW, SDPA."""
   import torch
 
   config, device = models.SIZES[size], _device()
@@ -57,8 +57,8 @@ def torch_dpo(s: Sizes, size: str) -> dict[str, Any]:
   )
   columns = np.arange(s.length)
   scored = (columns >= prompt) & (columns < lengths[:, None])
-  # Padding is at the end and isn't scored, so that causality alone masks it
-  # and attention takes its flash kernel.
+  # Padding is at the end and isn't scored. So causality is the only mask that
+  # is needed, and attention takes its flash kernel.
   ids = torch.tensor(tokens, dtype=torch.long, device=device)
   mask = torch.tensor(scored, device=device)[:, 1:]
 

@@ -1,13 +1,15 @@
 """Loading a checkpoint beside transformers; and LoRA beside all parameters.
 
-A random checkpoint of Qwen3's shape, 1 GB in several files, is loaded by
-processes of their own, in turns, from the page cache: seconds until every
-parameter is there and has been read, and the peak of the process's memory above
-that of its imports. transformers maps files and leaves the pages where they
-are; mapped pages count for both, and `private` is the peak without them.
+A random checkpoint of Qwen3's shape, 1 GB in several files, is loaded from the
+page cache by processes of their own, in turns. Measured are the seconds until
+every parameter is there and has been read, and the peak of the process's memory
+above its memory after the imports. transformers maps files and leaves the pages
+where they are; mapped pages count for both, and `private` is the peak without
+them.
 
-Then a step of DPO as in train_step.py, of all parameters and of LoRA of rank 8
-on all matrices of the layers, which needs no reference of its own.
+Then steps of DPO are measured as in train_step.py: one of all parameters, and
+one of LoRA of rank 8 on all matrices of the layers, which needs no separate
+reference.
 
   python -m experiments.bench.load --out=FILE.jsonl
 
@@ -41,10 +43,10 @@ from jalign.training.step import make_update
 from jalign.training.trainable import trainable
 from jalign.types import PairBatch, Sequences
 
-_ALONE = flags.DEFINE_string("alone", "", "one, in this process")
-_FOLDER = flags.DEFINE_string("folder", "", "of the checkpoint that it loads")
+_ALONE = flags.DEFINE_string("alone", "", "measure only this, in this process")
+_FOLDER = flags.DEFINE_string("folder", "", "checkpoint that --alone loads")
 
-# 265 M parameters, untied.
+# 265 M parameters, with a head of its own.
 _GIGABYTE = ModelConfig(
   vocab_size=65_536,
   hidden_size=1024,
@@ -59,14 +61,14 @@ _GIGABYTE = ModelConfig(
 
 
 def memory() -> dict[str, int]:
-  """Bytes of this process: all, and those that are no file's pages."""
+  """This process's bytes: all resident pages, and those not of a file."""
   status = pathlib.Path("/proc/self/status").read_text()
   read = lambda key: int(status.split(key)[1].split()[0]) * 1024
   return {"peak": read("VmRSS:"), "private": read("RssAnon:")}
 
 
 class Peak:
-  """The most memory above that of its start, looked at every 2 ms."""
+  """The most memory above that at the start, sampled every 2 ms."""
 
   def __enter__(self):
     self._start = memory()
@@ -91,7 +93,7 @@ class Peak:
 
 
 def _imported(*names):
-  """What transformers imports only when it is asked for, before the clock."""
+  """Imports what transformers loads only on demand, before the clock starts."""
   import transformers
 
   return [getattr(transformers, name) for name in names]
@@ -99,7 +101,7 @@ def _imported(*names):
 
 def load_ours(folder):
   _imported("AutoConfig", "Qwen3Config")
-  jax.block_until_ready(jnp.zeros(1))  # the backend is up before the clock
+  jax.block_until_ready(jnp.zeros(1))  # starts the backend before the clock
   return lambda: hf.load(folder)[1]
 
 
@@ -112,7 +114,7 @@ def load_theirs(folder):
 
   def run():
     model = auto.from_pretrained(folder, dtype="auto")
-    # Every page of a parameter that is still a file's is read.
+    # Reads every page of a parameter that is still in a mapped file.
     return float(sum(p.reshape(-1)[::512].sum() for p in model.parameters()))
 
   torch.set_grad_enabled(False)
@@ -120,7 +122,7 @@ def load_theirs(folder):
 
 
 def step(size, settings):
-  """A function that makes one update; its state's bytes."""
+  """A function that makes one update, and the bytes of its state."""
   config, model, params = models.ours(size, "float32", remat="dots")
   count, width = (2, 16) if size == "tiny" else (8, 128)
   tokens, prompt, lengths = pairs(config.vocab_size, count, width)
@@ -150,7 +152,7 @@ _LOADS = {"jalign": load_ours, "transformers": load_theirs}
 
 
 def alone(name, folder, size):
-  """What a process of its own measures."""
+  """Measures one contestant in this process."""
   if name in _LOADS:
     run = _LOADS[name](folder)
     with Peak() as peak:
@@ -164,7 +166,7 @@ def alone(name, folder, size):
 
 
 def apart(name, folder=""):
-  """`alone` in a process of its own."""
+  """Runs `alone` in a process of its own."""
   command = [sys.executable, "-m", "experiments.bench.load", f"--alone={name}"]
   smoke = ["--smoke"] if measure.SMOKE.value else []
   run = subprocess.run(
@@ -188,7 +190,7 @@ def loading(results, config, repeats):
     del params
     largest = 4 * config.vocab_size * config.hidden_size
     timings: dict[str, list[dict]] = {name: [] for name in names}
-    for _ in range(repeats + 1):  # the first one reads the disk
+    for _ in range(repeats + 1):  # the first round reads the disk
       for name in names:
         timings[name].append(apart(name, folder))
   record = {

@@ -1,11 +1,12 @@
 """Log-probs: jalign's stream over the vocabulary beside full logits.
 
-The value and the gradients to hidden states and weight of a weighted sum of
-log-probs. Full logits are what one writes by hand, in its cheaper form: the
-target's logit less `logsumexp`. Both must give one value and equal gradients
-(float32) before anything is timed. Other contestants ask the same pass for
-more: entropy alone, all statistics, and the KL to a reference; or for
-less: 56 % of the tokens, about as many as count in the train step's batch.
+Measured are the value of a weighted sum of log-probs, and its gradients in the
+hidden states and the head's weight. Full logits are what one writes by hand, in
+its cheaper form: the target's logit less `logsumexp`. Both must give the same
+value and gradients (float32) before anything is timed. Other contestants ask
+the same pass for more: entropy alone, all statistics, and the KL to a
+reference; or for less: 56 % of the tokens, about the share that counts in the
+batch of `train_step`.
 
   python -m experiments.bench.logprobs --out=FILE.jsonl
 
@@ -24,11 +25,15 @@ from experiments.bench import measure
 from jalign import logprobs
 from jalign.types import Head
 
-_VOCABS = flags.DEFINE_list("vocabs", ["32000", "151936"], "columns")
-_TOKENS = flags.DEFINE_integer("tokens", 2048, "in 8 rows", lower_bound=8)
-_WIDTH = flags.DEFINE_integer("width", 384, "of hidden states", lower_bound=1)
+_VOCABS = flags.DEFINE_list("vocabs", ["32000", "151936"], "vocabulary sizes")
+_TOKENS = flags.DEFINE_integer(
+  "tokens", 2048, "number of tokens, in 8 rows", lower_bound=8
+)
+_WIDTH = flags.DEFINE_integer(
+  "width", 384, "width of the hidden states", lower_bound=1
+)
 _TILES = flags.DEFINE_list("tiles", [], "more tile widths to measure")
-_MORE = flags.DEFINE_bool("statistics", True, "measure what else it can give")
+_MORE = flags.DEFINE_bool("statistics", True, "measure other statistics, too")
 
 
 def full(hidden, weight, targets, given):
@@ -38,7 +43,7 @@ def full(hidden, weight, targets, given):
 
 
 def streamed(hidden, weight, targets, given, want=(), tile=None, mask=None):
-  """A sum of all that is wanted, so that all of it has a gradient."""
+  """A sum of all wanted statistics, so that all of them have a gradient."""
   statistics = logprobs.token_statistics(
     hidden, Head(weight), targets, want=want, tile=tile, mask=mask
   )
@@ -47,14 +52,17 @@ def streamed(hidden, weight, targets, given, want=(), tile=None, mask=None):
 
 
 def divergence(hidden, weight, targets, given):
-  """With log-probs, from a reference whose states are these, reversed."""
+  """Log-probs and the KL from a reference, whose states are these reversed."""
   reference = hidden[::-1], Head(weight)
   kl = logprobs.token_kl(hidden, Head(weight), *reference)
   return streamed(hidden, weight, targets, given) + jnp.sum(given * kl)
 
 
 def counted(hidden, weight, targets, given):
-  """Of the tokens between a quarter of each row and a part of the rest."""
+  """Log-probs of the tokens from a quarter of each row to the row's end.
+
+  The ends are spread evenly from 5/8 of the row's length to all of it.
+  """
   rows, length = targets.shape
   ends = jnp.linspace(5 * length // 8, length, rows, dtype=jnp.int32)
   at = jnp.arange(length)
@@ -74,7 +82,7 @@ def _arrays(vocab, dtype, tokens, width):
 
 
 def check_equal(runs):
-  """Asserts that the stream gives what full logits do (float32)."""
+  """Asserts that the stream gives what full logits give (float32)."""
   (value, grads), (want, want_grads) = runs["streamed"](), runs["full"]()
   np.testing.assert_allclose(value, want, rtol=1e-4)
   for x, y in zip(grads, want_grads):
@@ -104,7 +112,7 @@ def point(results, floors, vocab, dtype, tokens, width, repeats):
     check_equal(runs)
   seconds, share = measure.alternate(runs, repeats=repeats)
   middle = {name: measure.spread(x)[0] for name, x in seconds.items()}
-  flop = 8 * tokens * width * vocab  # four products: one of logits is again
+  flop = 8 * tokens * width * vocab  # four products: logits are made twice
   gemm = floors[f"gemm_{dtype}_gflop_s"] * 1e9
   results.add(
     vocab=vocab,
@@ -113,7 +121,7 @@ def point(results, floors, vocab, dtype, tokens, width, repeats):
     width=width,
     seconds={name: measure.spread(x) for name, x in seconds.items()},
     temporaries=temporaries,
-    # Of the stream to full logits, and of what asks for more to the stream.
+    # The stream relative to full logits; then the others to the stream.
     time_ratio=round(middle["streamed"] / middle["full"], 3),
     counted_ratio=round(middle["counted"] / middle["full"], 3),
     temporaries_ratio=_less(temporaries),
@@ -129,7 +137,7 @@ def point(results, floors, vocab, dtype, tokens, width, repeats):
 
 
 def _less(temporaries):
-  """How many times less the stream needs, where the backend tells."""
+  """Full logits' temporaries over the stream's, if the backend tells."""
   if not temporaries["streamed"] or not temporaries["full"]:
     return None
   return round(temporaries["full"] / temporaries["streamed"], 2)

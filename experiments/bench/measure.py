@@ -1,11 +1,11 @@
-"""How the benchmarks measure: in turns, beside a watch on the cores.
+"""How the benchmarks measure: contestants in turns, and the cores' load.
 
-Contestants of a point run in one process and alternate (A B A B ...); what
-counts is the median of a contestant's times and the ratio of two medians. The
-share of the cores that other processes used meanwhile is in every record, and
-a point above `BUSY` is measured again, up to `TRIES` times: PyTorch's threads
-lose most of their speed when one of their cores is taken, XLA's only what was
-taken, so that a busy machine makes a win that isn't one.
+The contestants of a point run in one process and alternate (A B A B ...). What
+counts is the median of a contestant's times, and the ratio of two medians. The
+share of the cores that other processes used meanwhile is in every record, and a
+point with a share above `BUSY` is measured again, up to `TRIES` times: when one
+of their cores is taken, PyTorch's threads lose most of their speed, and XLA's
+only that core's part, so a busy machine would flatter jalign.
 """
 
 import contextlib
@@ -25,22 +25,22 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
-# One definition for all benchmarks: a process can import several.
-OUT = flags.DEFINE_string("out", "", "file of JSON lines, appended to")
+# One definition of flags for all benchmarks, as a process can import several.
+OUT = flags.DEFINE_string("out", "", "file that JSON lines are appended to")
 SMOKE = flags.DEFINE_bool("smoke", False, "tiny sizes: does it run?")
-SIZES = flags.DEFINE_list("sizes", ["s", "m"], "of models.SIZES")
-DTYPES = flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "of weights")
-BATCHES = flags.DEFINE_list("batches", ["1", "8", "32"], "rows")
+SIZES = flags.DEFINE_list("sizes", ["s", "m"], "names in models.SIZES")
+DTYPES = flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "weights' types")
+BATCHES = flags.DEFINE_list("batches", ["1", "8", "32"], "numbers of rows")
 
 BUSY, TRIES = 0.05, 3
 _PACKAGES = ("jax", "jaxlib", "torch", "transformers", "trl", "google-tunix")
 
 
 def jiffies(pids: Sequence[int] = ()) -> tuple[int, int] | None:
-  """(busy on all cores, used by us), in ticks of /proc; or None.
+  """(busy time of all cores, our processes' time) in ticks; None without /proc.
 
   Args:
-    pids: processes that are ours, besides this one.
+    pids: our processes besides this one.
   """
   own = 0
   try:
@@ -55,7 +55,7 @@ def jiffies(pids: Sequence[int] = ()) -> tuple[int, int] | None:
 
 
 def others(before, after, seconds: float) -> float | None:
-  """Share of the cores that other processes used, where /proc tells."""
+  """Share of the cores that other processes used; None if unknown."""
   if before is None or after is None or seconds < 0.5:  # ticks are 10 ms
     return None
   ticks = (after[0] - before[0]) - (after[1] - before[1])
@@ -105,15 +105,15 @@ def alternate(
   repeats: int = 5,
   pids: Sequence[int] = (),
 ) -> tuple[dict[str, list[float]], float | None]:
-  """Times of each contestant, in turns.
+  """Times each contestant, in turns.
 
   Args:
-    contestants: name -> what is timed; already warm.
-    repeats: of each.
-    pids: processes in which contestants run, besides this one.
+    contestants: name -> function to time, which is warm already.
+    repeats: runs of each contestant.
+    pids: processes besides this one in which contestants run.
 
   Returns:
-    Name -> seconds, and the share of the cores that others used.
+    Name -> seconds, and the share of the cores that other processes used.
   """
   best: tuple[dict[str, list[float]], float | None] | None = None
   for _ in range(TRIES):
@@ -121,7 +121,7 @@ def alternate(
     before, start = jiffies(pids), time.perf_counter()
     for _ in range(repeats):
       for name, run in contestants.items():
-        time.sleep(0.05)  # threads of the one before stop spinning
+        time.sleep(0.05)  # the previous run's threads stop spinning
         begin = time.perf_counter()
         jax.block_until_ready(run())
         seconds[name].append(time.perf_counter() - begin)
@@ -135,13 +135,13 @@ def alternate(
 
 
 def spread(seconds: list[float]) -> list[float]:
-  """[median, least, most], rounded."""
+  """[median, smallest, largest], rounded to four digits."""
   values = statistics.median(seconds), min(seconds), max(seconds)
   return [float(f"{x:.4g}") for x in values]
 
 
 def floors(megabytes: int = 400, width: int = 2048) -> dict[str, float]:
-  """GB/s of reading, and GFLOP/s of matrix products, of the device."""
+  """The device's GB/s of reading, and GFLOP/s of matrix products."""
   big = jnp.ones(megabytes * 2**18, jnp.float32)
   total = jax.jit(jnp.sum)
   seconds, _ = alternate({"read": lambda: total(big)}, repeats=5)

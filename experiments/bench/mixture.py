@@ -1,14 +1,15 @@
 """Sampling from the geometric mixture of two models.
 
-Ours is one loop with both caches. Beside it, a loop as one writes it with
-Hugging Face's models: each with its cache, logits mixed, `torch.multinomial`.
-Prompts of 64 tokens, 128 new ones; equal weights, and in float32 both say the
-same greedy tokens first. And the step of the mixture against the sum of its
-two models' steps.
+jalign's is one loop with both caches. Beside it runs a loop written by hand
+with Hugging Face's models: each has its cache, their logits are mixed, and
+`torch.multinomial` draws. Prompts have 64 tokens, and 128 new ones are drawn.
+Weights are equal, and in float32 both must first give the same greedy tokens. A
+step of the mixture is also compared with the sum of its two models' steps.
 
   python -m experiments.bench.mixture --out=FILE.jsonl
 
-Cost: 8 min and 4 GB on 2 idle CPU cores. Without PyTorch the second part alone.
+Cost: 8 min and 4 GB on 2 idle CPU cores. Without PyTorch only the second
+comparison is made.
 """
 
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ WEIGHT = 0.125
 
 
 def their_run(policy, reference, prompts, new, greedy=False):
-  """The loop over two of Hugging Face's models."""
+  """The hand-written loop over two of Hugging Face's models."""
   import torch
 
   tokens = torch.tensor(np.asarray(prompts))

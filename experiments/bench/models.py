@@ -1,4 +1,4 @@
-"""The models of the benchmarks, ours and Hugging Face's, of equal weights."""
+"""The benchmarks' models, jalign's and Hugging Face's, of equal weights."""
 
 import dataclasses
 import os
@@ -11,8 +11,8 @@ import numpy as np
 from jalign.decode import generate, sampler
 from jalign.models import ModelConfig, transformer
 
-# Qwen3's shape with random weights and a tied head: 25 M, 71 M and 125 M. Its
-# rope_theta, too: Tunix 0.1.7 knows no other, whatever its config says.
+# Qwen3's shape with random weights and a tied head: 25 M, 71 M and 125 M. The
+# rope_theta is Qwen3's, because Tunix 0.1.7 uses that one whatever it is given.
 _SMALL = dict(
   rope_theta=1e6,
   hidden_size=384,
@@ -30,7 +30,7 @@ _MEDIUM = _SMALL | dict(
   num_attention_heads=12,
   num_key_value_heads=4,
 )
-# Qwen3 itself, for GPUs: heads of 128, all of 152k tokens.
+# Qwen3 itself, for GPUs: heads of 128, and all 152k tokens.
 _LARGE = dict(
   vocab_size=151_936,
   num_hidden_layers=28,
@@ -66,7 +66,7 @@ SIZES = {
 
 
 def ours(size: str, dtype: str, seed: int = 0, **changes: Any):
-  """(config, model, params) of a size in `SIZES`."""
+  """(config, model, params) of a size in `SIZES`, with random weights."""
   config = dataclasses.replace(
     SIZES[size], dtype=dtype, param_dtype=dtype, **changes
   )
@@ -75,13 +75,13 @@ def ours(size: str, dtype: str, seed: int = 0, **changes: Any):
 
 
 def random_prompts(config, batch, width):
-  """[batch, width] tokens of a config's vocabulary."""
+  """[batch, width] random tokens of a config's vocabulary."""
   shape = batch, width
   return jax.random.randint(jax.random.key(1), shape, 1, config.vocab_size)
 
 
 def our_run(model, params, prompts, new, draw=None):
-  """What is timed of ours."""
+  """The function of jalign's `generate` that is timed."""
   batch, width = prompts.shape
   lengths = jnp.full(batch, width)
   keys = jax.random.split(jax.random.key(2), batch)
@@ -98,7 +98,7 @@ def our_run(model, params, prompts, new, draw=None):
 
 
 def hf_model(config: ModelConfig):
-  """A `Qwen3ForCausalLM` of the config's shape; its weights are its own."""
+  """A `Qwen3ForCausalLM` of the config's shape, with random weights."""
   from transformers import Qwen3Config, Qwen3ForCausalLM
 
   made = Qwen3Config(
@@ -122,7 +122,7 @@ def hf_model(config: ModelConfig):
 
 
 def theirs(config: ModelConfig, params: Any):
-  """The same model as a `Qwen3ForCausalLM`, or None without PyTorch."""
+  """A `Qwen3ForCausalLM` with the given weights; None without PyTorch."""
   try:
     import torch
   except ImportError:

@@ -1,14 +1,15 @@
 """What packing and shared prefixes save in a DPO step.
 
-An epoch of the same pairs four ways: chosen and rejected in rows of their own,
-in buckets of lengths; prompt, chosen and rejected in one row; rows that several
-sequences share; and both. The learning rate is 0, so that all four must give
-one loss: that is checked before anything is timed. Epochs alternate in one
-process, and the medians count; compilation and the host's work are apart.
+An epoch of the same pairs is run in four ways: chosen and rejected in separate
+rows, in buckets of lengths; prompt, chosen and rejected in one row; rows that
+several sequences share; and both of these. The learning rate is 0, so all four
+must give the same loss, which is checked before anything is timed. Epochs
+alternate in one process, and the medians count. Compilation and the host's work
+are reported separately.
 
   python -m experiments.bench.prefix --data=FILE/hh_harmless_base_test.jsonl.gz
 
-Without --data the lengths are made up, and the line that is printed says so.
+Without --data the lengths are made up, and the printed line says so.
 
 Cost: 4 min and 2 GB on 2 CPU cores.
 """
@@ -36,22 +37,26 @@ from jalign.training.step import make_update
 
 _DATA = flags.DEFINE_string("data", "", "hh-rlhf transcripts; '' makes them up")
 _PAIRS = flags.DEFINE_integer(
-  "pairs", 128, "drawn; what makes no whole batch is dropped", lower_bound=1
+  "pairs", 128, "pairs drawn; whole batches of them are used", lower_bound=1
 )
 _BATCH = flags.DEFINE_integer("batch", 16, "pairs of a step", lower_bound=1)
 _WIDTH = flags.DEFINE_integer("width", 512, "tokens of a shared row")
-_REPEATS = flags.DEFINE_integer("repeats", 3, "epochs of each", lower_bound=1)
+_REPEATS = flags.DEFINE_integer(
+  "repeats", 3, "epochs of each way", lower_bound=1
+)
 _HIDDEN = flags.DEFINE_integer("hidden", 192, "width of the model")
-_LAYERS = flags.DEFINE_integer("layers", 4, "of the model", lower_bound=1)
+_LAYERS = flags.DEFINE_integer(
+  "layers", 4, "layers of the model", lower_bound=1
+)
 _VOCABULARY = flags.DEFINE_integer(
-  "vocabulary", 4096, "tokens", lower_bound=512
+  "vocabulary", 4096, "tokens of the vocabulary", lower_bound=512
 )
 BUCKETS = (128, 256, 512)
 LIMITS = data.Limits(max_tokens=512, max_prompt_tokens=384)
 
 
 def hh_pairs(path: str, count: int) -> list[data.EncodedPair]:
-  """Pairs drawn from a file, tokenised by a BPE of all of it."""
+  """Pairs drawn from a file, tokenised by a BPE trained on the whole file."""
   records, _ = data.read("hh", path)
   texts = (r.prompt + r.chosen + r.rejected for r in records)
   tokenizer = data.train_bpe(texts, _VOCABULARY.value)
@@ -60,7 +65,7 @@ def hh_pairs(path: str, count: int) -> list[data.EncodedPair]:
 
 
 def made_up_pairs(count: int) -> list[data.EncodedPair]:
-  """Random tokens; log-normal lengths, about as those of HH are."""
+  """Pairs of random tokens; lengths are log-normal, about like hh-rlhf's."""
   rng = np.random.default_rng(0)
 
   def ids(median, spread, most):
@@ -76,8 +81,10 @@ def made_up_pairs(count: int) -> list[data.EncodedPair]:
 
 
 def whole_batches(pairs: list[data.EncodedPair]) -> list[data.EncodedPair]:
-  """Pairs that fill whole batches of each bucket: none has rows of no weight,
-  which packing would leave out."""
+  """Those pairs that fill whole batches of each bucket, shuffled.
+
+  So no batch has rows of weight 0, which packing would leave out.
+  """
   bucket = np.searchsorted(BUCKETS, [data.pair_length(p) for p in pairs])
   selection: list[data.EncodedPair] = []
   for number in range(len(BUCKETS)):
@@ -88,7 +95,7 @@ def whole_batches(pairs: list[data.EncodedPair]) -> list[data.EncodedPair]:
 
 
 def epoch(pairs, packing: data.Packing | None) -> tuple[list[Any], float]:
-  """The batches of an epoch, and the host's seconds for one of them."""
+  """An epoch's batches, and the host's seconds for one of them."""
   shared = packing is not None and packing.width
   buckets = BUCKETS[-1:] if shared else BUCKETS
   plan = data.plan([data.pair_length(p) for p in pairs], _BATCH.value, buckets)
@@ -104,7 +111,7 @@ def epoch(pairs, packing: data.Packing | None) -> tuple[list[Any], float]:
 
 
 def slots(batch) -> int:
-  """Tokens that the model reads, padding and all."""
+  """Number of tokens that the model reads, padding included."""
   packed = batch.sequences.packed
   return (batch.sequences if packed is None else packed).tokens.size
 
@@ -133,7 +140,7 @@ def main(_):
   state = init_state(model.init(jax.random.key(0)), optimizer)
 
   def run(batches):
-    """An epoch: seconds and the sum of its losses."""
+    """Runs an epoch: its seconds, and the sum of its losses."""
     nonlocal state
     start, total = time.perf_counter(), 0.0
     for batch in batches:

@@ -1,9 +1,10 @@
 """What bounds decoding on a CPU: products of a few rows with many weights.
 
-48 matrices of 768 x 2048, one after another, as the layers of m have them: 302
-MB in float32, more than caches hold. They are held as in training, inputs
-first, or as in decoding, outputs first; in turns, and beside the time that
-reading them and computing would take at the limits of the same run.
+48 matrices of 768 x 2048 are multiplied one after another, as in the layers of
+the model m: 302 MB in float32, more than caches hold. They are held either as
+in training, inputs first, or as in decoding, outputs first. Both take turns.
+They are compared with the time that reading and computing would take at the
+limits measured in the same run.
 
   python -m experiments.bench.products --out=FILE.jsonl
 
@@ -28,7 +29,7 @@ def point(results, floors, dtype, batch, count, shape, repeats):
 
   @functools.partial(jax.jit, static_argnames="transposed")
   def chain(x, weights, transposed):
-    for weight in weights:  # each needs the one before
+    for weight in weights:  # each product needs the one before
       y = matmul(x, weight, transposed=transposed)
       x += 1e-9 * y[:, : shape[0]].astype(x.dtype)
     return x

@@ -1,12 +1,12 @@
 """Responses of random length: rows that are refilled, and rows that wait.
 
-Lengths are geometric and uncapped: a bias on the end of sequence makes it as
-likely at each token. Q prompts in S rows, by `generate(..., slots=S)`; beside
-it, batches of S rows one after another, each of which waits for its longest
-response. Both have the same tokens. `ideal` is the ratio of the two numbers of
-steps: what is gained if reading prompts and idle rows cost nothing.
+Lengths are geometric and uncapped: a bias makes the end of sequence equally
+likely at each token. `generate(..., slots=S)` answers Q prompts in S rows. It
+is compared with batches of S rows, one after another, each of which waits for
+its longest response. Both give the same tokens. `ideal` is the ratio of the two
+numbers of steps: the gain if reading prompts and idle rows cost nothing.
 
-Then K samples that share a prefill, against as many that each have theirs.
+Then K samples that share a prefill are compared with K that each have one.
 
   python -m experiments.bench.refill --out=FILE.jsonl
 
@@ -22,9 +22,9 @@ from experiments.bench import measure, models
 from experiments.bench.models import random_prompts
 from jalign.decode import generate, sampler
 
-_SLOTS = flags.DEFINE_list("slots", ["8", "32"], "rows")
+_SLOTS = flags.DEFINE_list("slots", ["8", "32"], "numbers of rows")
 _ADMIT = flags.DEFINE_list("admit", [""], "idle rows that read together")
-_DTYPE = flags.DEFINE_string("dtype", "float32", "of weights")
+_DTYPE = flags.DEFINE_string("dtype", "float32", "type of the weights")
 
 
 def refill(results, size, dtype, slots, admit, mean, width, capacity, repeats):
@@ -58,8 +58,8 @@ def refill(results, size, dtype, slots, admit, mean, width, capacity, repeats):
   )
   got = refilled()
   assert got.finished.all(), "a response was cut: give more columns"
-  # Products of a prompt alone and of many round differently, and now and then
-  # a draw falls between: from there on that row says something else.
+  # Products of one prompt and of many round differently. Now and then a draw
+  # falls between the two results, and from there on that row's tokens differ.
   apart = int((np.asarray(got.sequences.lengths) != want).sum())
   assert apart <= count // 50, f"{apart} of {count} responses differ"
   responses = want - width

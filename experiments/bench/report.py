@@ -1,8 +1,8 @@
-"""The benchmarks' results: a table of what is asked and measured, and a plot.
+"""The benchmarks' results: a table of goals and measurements, and a plot.
 
 Of points that were measured more than once the last line counts. A row of the
 table covers several points: its figure is the worst of them, and the range
-goes over all. Points during which others used more than 5 % of the cores are
+is that of all. Points during which others used more than 5 % of the cores are
 counted at the end of their row.
 
   python -m experiments.bench.report [FILE.jsonl ...] [--plot=FILE.png]
@@ -42,13 +42,13 @@ _POINT = (
 
 
 class Row(NamedTuple):
-  """A line of the table.
+  """A row of the table.
 
   Attributes:
     title: what is measured.
-    value: a record's figure, or None where the row is not about it.
-    must: the least (or most) that is asked; None where it is only recorded.
-    aim: what is hoped for.
+    value: gives a record's figure, or None if the row isn't about the record.
+    must: the required minimum (or maximum); None if it is only recorded.
+    aim: the value that we hope for; None for none.
     less: whether less is better.
   """
 
@@ -60,7 +60,7 @@ class Row(NamedTuple):
 
 
 def of(field: str, **wanted: Any) -> Callable[[Record], float | None]:
-  """Reads a field of the records that have the wanted values."""
+  """A function that reads a field of those records that have wanted values."""
   wanted.setdefault("part", None)
 
   def value(record: Record) -> float | None:
@@ -74,7 +74,7 @@ def of(field: str, **wanted: Any) -> Callable[[Record], float | None]:
 
 
 def prefix_speedup(record: Record) -> float | None:
-  """Of rows with a shared prefix over rows of their own."""
+  """Speedup of rows with a shared prefix over separate rows."""
   if record.get("benchmark") != "prefix":
     return None
   return record["ways"]["shared"]["speedup"]
@@ -169,7 +169,7 @@ ROWS = (
     less=True,
   ),
   Row(
-    "the same with 56 % of the tokens counted: time",
+    "streamed, 56 % of tokens / full logits, V = 152k: time",
     of("counted_ratio", benchmark="logprobs", vocab=151_936),
     1,
     0.7,
@@ -209,7 +209,7 @@ ROWS = (
     less=True,
   ),
   Row(
-    "the same: memory",
+    "loading 1 GB / transformers: memory",
     of("memory_ratio", benchmark="load", part="load"),
     None,
     0.6,
@@ -223,7 +223,7 @@ ROWS = (
     less=True,
   ),
   Row(
-    "the same: memory",
+    "step of LoRA / of all parameters: memory",
     of("memory_ratio", benchmark="load", part="lora"),
     None,
     None,
@@ -233,7 +233,7 @@ ROWS = (
 
 
 def read(paths: Iterable[pathlib.Path]) -> list[Record]:
-  """The last record of each point, in the order of their first."""
+  """The last record of each point, in the order in which points first occur."""
   records: dict[tuple, Record] = {}
   for path in paths:
     for line in path.read_text().splitlines():
@@ -253,7 +253,7 @@ def verdict(row: Row, worst: float) -> str:
 
 
 def table(records: list[Record]) -> str:
-  """Markdown: what is asked, what is measured, and whether it suffices."""
+  """The table of goals, measurements and verdicts, in Markdown."""
   lines = [
     "| what | must | aim | measured (worst; range) | |",
     "| --- | --- | --- | --- | --- |",
@@ -283,7 +283,7 @@ def table(records: list[Record]) -> str:
 
 
 def details(records: list[Record]) -> str:
-  """Markdown: every decoding and mixture point by itself."""
+  """A table of all decoding and mixture points, in Markdown."""
   lines = [
     "| point | ms/step | tokens/s | floor share | / HF (mode) | / Tunix "
     "| compile s | others |",

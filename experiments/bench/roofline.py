@@ -1,8 +1,8 @@
 """Attained speed of decoding against the machine's limits, as a plot.
 
-A step multiplies every weight (the head's table among them) once by each row:
-2 B FLOP a weight, and reads each weight once. Attention and the cache are left
-out of both. The limits are those measured in the run of the points.
+A step multiplies every weight (the head's table included) once by each row,
+which is 2 B FLOP a weight, and reads each weight once. Attention and the cache
+are left out of both numbers. The limits are those measured in the points' runs.
 """
 
 from typing import Any
@@ -32,7 +32,7 @@ def placed(record: dict[str, Any]) -> dict[str, tuple[float, float]]:
 
 
 def draw(records: list[dict[str, Any]], path: str) -> None:
-  """Writes the plot; one panel a dtype."""
+  """Writes the plot, with one panel for each dtype."""
   points = [r for r in records if r.get("floors") and "weight_bytes" in r]
   kinds = [d for d in _BYTES if any(r["dtype"] == d for r in points)]
   names = sorted({name for r in points for name in r["seconds"]})
@@ -72,7 +72,7 @@ def _limits(axis, points, dtype):
   read = np.median([r["floors"]["read_gb_s"] for r in points])
   key = f"gemm_{dtype}_gflop_s"
   most = np.median([r["floors"][key] for r in points])
-  # A little room on both sides of the batches and of the ridge.
+  # Leaves a little room on both sides of the batches and of the ridge.
   ridge = most / read
   batches = [placed(r)["jalign"][0] for r in points]
   x = np.geomspace(min(batches) / 2, max(*batches, ridge) * 3, 200)

@@ -1,11 +1,12 @@
 """A step of DPO: jalign's update beside TRL's trainer.
 
-Policy and reference forward, backward and AdamW, float32, on 8 pairs of 32
-prompt tokens and 48 to 96 response tokens, padded to 128; equal weights, and
-losses that agree to 1e-5 first. jalign keeps the products of a layer (remat
-"dots"), TRL all, its faster way. TRL's step is its trainer's `training_step` on
-a batch of its collator, and the optimizer's step. Peak memory is that of
-processes of their own, libraries included.
+The step is forward and backward passes of policy and reference, and AdamW, in
+float32, on 8 pairs of 32 prompt tokens and 48 to 96 response tokens, padded to
+128. Weights are equal, and the losses must first agree to 1e-5. jalign keeps
+the products of a layer (remat "dots"); TRL keeps everything, its faster way.
+TRL's step is its trainer's `training_step` on a batch of its collator, and the
+optimizer's step. Peak memory is that of processes of their own, libraries
+included.
 
   python -m experiments.bench.train_step --sizes=s,s152k --out=FILE.jsonl
 
@@ -32,13 +33,13 @@ from jalign.training.step import make_update
 from jalign.types import PairBatch, Sequences
 
 _ONLY = flags.DEFINE_enum(
-  "only", "", ["", "jalign", "trl"], "print the peak memory of one, no more"
+  "only", "", ["", "jalign", "trl"], "only print the peak memory of this one"
 )
 BETA, RATE = 0.1, 1e-6
 
 
 def pairs(vocab, count, width):
-  """Interleaved rows [2 count, width], where responses begin, and lengths."""
+  """[2 count, width] interleaved rows, prompts' length, [2 count] lengths."""
   rng = np.random.default_rng(0)
   prompt = width // 4
   tokens = rng.integers(3, vocab, (2 * count, width)).astype(np.int32)
@@ -61,7 +62,7 @@ def our_step(model, params, reference, rows):
   objective = make_objective(functools.partial(dpo, beta=BETA), model)
   optimizer = optax.adamw(RATE, weight_decay=0.0)
   update = make_update(objective, optimizer)
-  # The update donates its state.
+  # The update donates its state, so the parameters are copied.
   state = [init_state(jax.tree.map(jnp.copy, params), optimizer)]
 
   def step():
@@ -72,7 +73,7 @@ def our_step(model, params, reference, rows):
 
 
 def their_step(policy, reference, rows, folder):
-  """The same by TRL's trainer; returns the loss. None without TRL."""
+  """The step by TRL's trainer, which returns the loss; None without TRL."""
   try:
     import datasets
     import tokenizers
@@ -117,7 +118,7 @@ def their_step(policy, reference, rows, folder):
   batch = trainer.data_collator(examples)
   optimizer = trainer.create_optimizer()
   trainer.model.train()
-  trainer.current_gradient_accumulation_steps = 1  # as its loop sets it
+  trainer.current_gradient_accumulation_steps = 1  # as its own loop sets it
 
   def step():
     loss = trainer.training_step(trainer.model, batch)
@@ -129,7 +130,7 @@ def their_step(policy, reference, rows, folder):
 
 
 def contestants(size, only, count, width, folder):
-  """Steps by name, of those that can run."""
+  """Steps by name, of those contestants that can run."""
   config, model, params = models.ours(size, "float32", remat="dots")
   _, _, reference = models.ours(size, "float32", seed=1, remat="dots")
   rows = pairs(config.vocab_size, count, width)
@@ -147,7 +148,7 @@ def contestants(size, only, count, width, folder):
 
 
 def peak(size, only):
-  """Bytes at the peak of a process that makes three steps."""
+  """Peak memory in bytes of a process that makes three steps."""
   command = [sys.executable, "-m", "experiments.bench.train_step"]
   smoke = ["--smoke"] if measure.SMOKE.value else []
   run = subprocess.run(
@@ -170,7 +171,7 @@ def main(argv: list[str]) -> None:
       steps = contestants(sizes[0], _ONLY.value, count, width, folder)
       for _ in range(3):
         jax.block_until_ready(steps[_ONLY.value]())
-      # Not getrusage: its peak is inherited from the process that forked.
+      # Not by getrusage, whose peak is inherited from the process that forked.
       status = pathlib.Path("/proc/self/status").read_text()
       print(int(status.split("VmHWM:")[1].split()[0]) * 1024)
       return

@@ -1,12 +1,13 @@
 """Tunix's sampler in a process of its own, asked over a pipe.
 
-Tunix pins versions of jax and flax, so it may live in another environment: the
+Tunix pins versions of jax and flax, so it may be in another environment. The
 benchmark starts that environment's Python on this file, sends weights and
 prompts, and then a line for each run. The answer comes when all tokens are on
-the host. So both take turns in one benchmark although they share no process.
+the host. So both samplers take turns in one benchmark, although they are in
+different processes.
 
-At the top of this file nothing but NumPy is imported: the other environment has
-no jalign.
+At the top of this file only NumPy is imported, because the other environment
+doesn't have jalign.
 """
 
 import contextlib
@@ -24,13 +25,13 @@ import numpy as np
 
 
 class Peer(NamedTuple):
-  """What the benchmark holds of the other process.
+  """The benchmark's handle of the other process.
 
   Attributes:
-    run: samples from all prompts, and waits.
+    run: samples a response to every prompt, and waits for it.
     greedy: number of tokens -> [B, new] greedy tokens.
-    pid: of the process.
-    version: of google-tunix.
+    pid: id of the process.
+    version: version of google-tunix.
   """
 
   run: Callable[[], None]
@@ -40,7 +41,7 @@ class Peer(NamedTuple):
 
 
 def interpreter(given: str) -> str | None:
-  """The Python to start: the given one, or this one if it has Tunix."""
+  """The Python to start: the given one, else this one if it has Tunix."""
   if given:
     return given
   return sys.executable if importlib.util.find_spec("tunix") else None
@@ -50,14 +51,17 @@ def interpreter(given: str) -> str | None:
 def start(
   python: str, config: Any, params: Any, prompts: Any, new: int
 ) -> Iterator[Peer]:
-  """Starts the other process; it ends with the context.
+  """Starts the other process, which ends with the context.
 
   Args:
     python: interpreter of an environment with google-tunix.
     config: jalign's ModelConfig.
-    params: its parameters.
+    params: parameters of that model.
     prompts: [B, T] tokens, none of them 0.
     new: tokens of each response.
+
+  Raises:
+    RuntimeError: the other process ended.
   """
   settings = dict(
     num_layers=config.num_hidden_layers,
@@ -76,7 +80,7 @@ def start(
   with tempfile.TemporaryDirectory() as folder:
     weights = pathlib.Path(folder) / "weights.npz"
     np.savez(weights, **{k: np.asarray(x, "f") for k, x in arrays.items()})
-    # -P: the files beside this one are no packages of the other environment.
+    # -P, or else files beside this one would hide the environment's packages.
     command = [python, "-P", "-W", "ignore", __file__]
     with subprocess.Popen(
       command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -111,7 +115,7 @@ def start(
 
 
 class _Tokens:
-  """Tunix wants text; here it is the tokens' numbers."""
+  """A tokenizer for Tunix, whose text is the tokens' numbers."""
 
   def __init__(self, vocab: int):
     self._vocab = vocab
@@ -123,13 +127,13 @@ class _Tokens:
     return " ".join(map(str, ids))
 
   def bos_id(self):
-    return 0  # none
+    return 0  # there is none
 
   def pad_id(self):
     return 0
 
   def eos_id(self):
-    return self._vocab  # never said
+    return self._vocab  # a token that is never drawn
 
 
 def _made(asked):
@@ -187,7 +191,7 @@ def _made(asked):
 def main() -> None:
   import importlib.metadata
 
-  # Whatever the libraries print goes elsewhere: standard output has answers.
+  # Libraries' prints go to standard error: standard output is for answers.
   answers = os.fdopen(os.dup(1), "w")
   os.dup2(2, 1)
 

@@ -1,7 +1,7 @@
-"""The command line: `jalign COMMAND --help` tells what each command does.
+"""The command line: `jalign COMMAND --help` says what a command does.
 
-Bad input prints one paragraph and exits with code 2; a run that was asked to
-stop (SIGTERM, or Ctrl-C once) saves first and exits with code 0.
+A command with bad input prints one paragraph and exits with code 2; a run that
+was asked to stop (SIGTERM, or Ctrl-C once) saves first and exits with code 0.
 """
 
 import os
@@ -29,8 +29,8 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """Entry point of the `jalign` command; exits."""
-  # Advice on installing PyTorch is no news to anybody here.
+  """Entry point of the `jalign` command; exits the process."""
+  # transformers would advise to install PyTorch, which jalign doesn't use.
   os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
   arguments = list(sys.argv[1:] if argv is None else argv)
   guarded("jalign", lambda: _run(arguments))
@@ -59,7 +59,7 @@ def _usage() -> str:
       "",
       *lines,
       "",
-      "`jalign COMMAND --help` tells what a command does, and lists its flags.",
+      "`jalign COMMAND --help` says what a command does, and lists its flags.",
       "A first run: jalign train --config=dpo --workdir=runs/dpo",
     ]
   )

@@ -1,4 +1,4 @@
-"""Configs by name or by file: loaded here, so that errors name their lines."""
+"""Loads configs by name or by file, so that errors name the config's lines."""
 
 import ast
 import pathlib
@@ -15,7 +15,7 @@ _FORM = "() -> ConfigDict; --config=NAME:ARGUMENT gives it one argument"
 
 
 def shipped() -> dict[str, str]:
-  """The configs that come with jalign: name -> first line of its docstring."""
+  """Maps names of shipped configs to the first lines of their docstrings."""
   named = {}
   for file in sorted(pathlib.Path(configs.__path__[0]).glob("*.py")):
     tree = ast.parse(file.read_text())
@@ -26,16 +26,17 @@ def shipped() -> dict[str, str]:
 
 
 def read_config(name: str, keys: Sequence[tuple[str, str]]) -> dict[str, Any]:
-  """A config with its keys set, as plain dictionaries.
+  """Reads a config and sets its keys; returns plain dictionaries.
 
   Args:
     name: of a shipped config or of a file, "dpo" or "FILE.py"; an argument for
       its get_config may follow, "dpo:ipo".
-    keys: (dotted key, text of its value).
+    keys: (dotted key, text of its value) of each key to set.
 
   Raises:
     UserError: there is no such config, the file can't be run, its get_config
-      raises or gives anything but a ConfigDict; or as `override`.
+      raises or returns something other than a ConfigDict, or a key can't be
+      set (see `override`).
   """
   config = _load(name)
 
@@ -45,7 +46,7 @@ def read_config(name: str, keys: Sequence[tuple[str, str]]) -> dict[str, Any]:
     override(config, keys)
   try:
     return config.to_dict()
-  except Exception as e:  # a reference that nothing is behind, for one
+  except Exception as e:  # for example a reference to a field without a value
     raise UserError(f"can't be read ({said(e)}).", where="--config") from e
 
 
@@ -65,7 +66,7 @@ def _load(name: str) -> "ConfigDict":
     raise UserError(
       f"jalign ships no config {file!r}.",
       where="--config",
-      remedy=f"{_suggested(file)} One of your own is a FILE.py.",
+      remedy=f"{_suggested(file)} A config of your own is a FILE.py.",
     )
 
   from jalign.experiment.config.functions import guarded, load_function
@@ -79,13 +80,13 @@ def _load(name: str) -> "ConfigDict":
     cause = e.__cause__
     if not isinstance(cause, UserError):
       raise
-    # What the config was told is told on.
+    # A function that the config called refused its arguments: its own text.
     at = cause.where or e.where
     raise UserError(cause.problem, where=at, remedy=cause.remedy) from None
 
 
 def _divided(name: str) -> tuple[str, str]:
-  """(name or file, argument) of "dpo:ipo" or "/folder/file.py:ipo"."""
+  """Splits "dpo:ipo" or "/folder/file.py:ipo" into (name or file, argument)."""
   first, _, others = name.partition(":")
   if first in shipped() or ".py" not in name:
     return first, others
@@ -94,7 +95,7 @@ def _divided(name: str) -> tuple[str, str]:
 
 
 def _suggested(name: str) -> str:
-  """What may have been meant, and what is shipped."""
+  """Says which config may have been meant, and which are shipped."""
   names = shipped()
   return f"{meant(name, names)}Shipped are {', '.join(names)}."
 
@@ -110,7 +111,7 @@ def _checked(returned: Any, *_: Any) -> "ConfigDict":
 
 
 def _keys() -> Iterator[str]:
-  """The names of all keys and sections that a config may have."""
+  """Yields the names of all keys and sections that a config may have."""
   from jalign.experiment.config.parse import defaults
 
   return _names(defaults())

@@ -8,10 +8,11 @@ from jalign.errors import UserError, meant
 
 @command(words="[WORD]")
 def keys(values: Values) -> None:
-  """Lists the keys of a config: types, defaults and meanings.
+  """Lists the keys of a config with their types, defaults and meanings.
 
-  With WORD, only the keys whose names hold it; where no name does, those whose
-  meanings do. A key becomes a flag of `jalign train` by --config. before it.
+  With WORD, only keys whose names contain the word are listed; where no name
+  does, keys whose meanings contain the word. A key with --config. before it is
+  a flag of `jalign train`.
 
   examples:
     jalign keys
@@ -19,7 +20,7 @@ def keys(values: Values) -> None:
     jalign keys checkpoint
   """
   if len(values.words) > 1:
-    raise UserError("keys takes one WORD.")
+    raise UserError("keys takes one WORD at most.")
 
   from jalign.experiment.config.keys import matching, table, type_name
   from jalign.experiment.config.parse import SEE

@@ -1,4 +1,4 @@
-"""`python -m jalign.losses`: the catalogue for people.
+"""`python -m jalign.losses` prints the catalogue of losses for people to read.
 
 With the name of a loss it prints that loss's whole docstring.
 """
@@ -23,17 +23,17 @@ PROGRAM = "python -m jalign.losses"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """Entry point of `python -m jalign.losses`; exits."""
+  """Entry point of `python -m jalign.losses`; exits the process."""
   arguments = list(sys.argv[1:] if argv is None else argv)
   guarded(PROGRAM, lambda: _losses(PROGRAM, arguments))
 
 
 @command(words="[NAME]")
 def _losses(values: Values) -> None:
-  """Lists the losses by kind of batch, or prints one loss whole.
+  """Lists the losses by kind of batch, or prints all about one loss.
 
-  With NAME, that is the loss's arrays, its hyperparameters with their
-  defaults, its formula, its conventions and its paper.
+  With NAME, the command prints the loss's arrays, its hyperparameters with
+  their defaults, its formula, its conventions and its paper.
 
   examples:
     python -m jalign.losses
@@ -47,7 +47,7 @@ def _losses(values: Values) -> None:
 
 
 def _catalogue(width: int) -> Iterator[str]:
-  """Lines of all losses by kind of batch."""
+  """Yields the lines that describe all losses, by kind of batch."""
   for kind, entries in loss_tables.groups().items():
     head = f"{kind}: {KINDS[kind].about}"
     yield from textwrap.wrap(head, width)
@@ -59,8 +59,8 @@ def _catalogue(width: int) -> Iterator[str]:
   yield from textwrap.wrap(f"Sums with a name: {', '.join(PRESETS)}.", width)
   yield ""
   yield from textwrap.wrap(
-    f"{len(CATALOGUE)} losses. {PROGRAM} NAME prints one loss whole: what its"
-    " arrays and hyperparameters are, its conventions, its paper.",
+    f"{len(CATALOGUE)} losses. {PROGRAM} NAME prints all about one loss: its"
+    " arrays and hyperparameters, its formula, its conventions, its paper.",
     width,
   )
 
@@ -96,14 +96,14 @@ def _indented(text: str, width: int, indent: int) -> list[str]:
 
 
 def _one(name: str, width: int) -> Iterator[str]:
-  """Lines of a loss's, or a preset's, signature and docstring."""
+  """Yields the signature and the docstring of a loss or of a preset."""
   arrays: tuple[str, ...] = ()
   if name in PRESETS:
     function: Callable[..., Any] = PRESETS[name]
   else:
     try:
       function = resolve(name)[1].function
-    except UserError as e:  # there is no config here whose key could be named
+    except UserError as e:  # its place would be a key, and there is no config
       raise UserError(e.problem, remedy=e.remedy) from e
     arrays = array_parameters(function)
   settings = [f"{k}={v}" for k, v in hyperparameters(function).items()]

@@ -1,4 +1,4 @@
-"""The catalogue as tables: its groups, their legends, Markdown for the site."""
+"""The catalogue's groups and their legends, and tables of them for the site."""
 
 import collections
 import re
@@ -13,12 +13,13 @@ from jalign.training.kinds import KINDS
 
 UNPUBLISHED = "unpublished"  # in place of a paper
 
-# A definition that so many formulas of a group share is said once above them.
+# A definition that at least this many formulas of a group share is printed
+# once, above them.
 SHARED = 3
 
 
 def groups() -> dict[str, dict[str, Entry]]:
-  """Kind of batch -> its losses, both in the catalogue's order."""
+  """Maps kinds of batch to their losses, both in the catalogue's order."""
   by_kind: dict[str, dict[str, Entry]] = {}
   for name, entry in CATALOGUE.items():
     by_kind.setdefault(entry.batch, {})[name] = entry
@@ -26,14 +27,14 @@ def groups() -> dict[str, dict[str, Entry]]:
 
 
 def clauses(entry: Entry) -> list[str]:
-  """The parts of a loss's formula: the loss itself, then its definitions."""
+  """Splits a loss's formula: the loss itself, then the definitions in it."""
   return re.split(
     r", (?=(?:log )?\w+(?:\([\w, ]*\))? = )", formula_of(entry.function)
   )
 
 
 def legend(entries: dict[str, Entry]) -> list[str]:
-  """The definitions that several formulas share, one of each symbol."""
+  """Returns the definitions that several formulas share, one per symbol."""
   count = collections.Counter(
     clause for entry in entries.values() for clause in clauses(entry)[1:]
   )
@@ -45,23 +46,23 @@ def legend(entries: dict[str, Entry]) -> list[str]:
 
 
 def needs_reference(entry: Entry) -> bool:
-  """Whether a loss costs a pass through the reference model."""
+  """Whether a loss needs a pass through the reference model."""
   return any(a.startswith("ref_") for a in array_parameters(entry.function))
 
 
 def settings_of(entry: Entry) -> list[str]:
-  """A loss's hyperparameters as `name=default`."""
+  """Returns a loss's hyperparameters as `name=default`."""
   return [f"{k}={v}" for k, v in hyperparameters(entry.function).items()]
 
 
 def markdown_table() -> str:
-  """A table for each kind of batch, with a heading and a legend.
+  """Makes a table for each kind of batch, with a heading and a legend.
 
-  A row has a loss's name, its formula without what the legend says, its
+  A row has a loss's name, its formula without the legend's definitions, its
   hyperparameters, whether it needs the reference, and its paper.
 
   Returns:
-    Markdown, its last line ended.
+    Markdown that ends with a line break.
   """
   parts = []
   for kind, entries in groups().items():
@@ -88,7 +89,7 @@ def _row(name: str, entry: Entry, shared: list[str]) -> tuple[str, ...]:
     "yes" if needs_reference(entry) else "",
     _link(entry.paper) or UNPUBLISHED,
   )
-  # In a cell a bar would end it, in code, too.
+  # A bar ends a cell, even inside of code.
   return tuple(cell.replace("|", r"\|") for cell in cells)
 
 
@@ -97,7 +98,7 @@ def _code(text: str) -> str:
 
 
 def _link(paper: str) -> str:
-  """A paper's arXiv id as a link; of a note without one, what there is."""
+  """Returns a paper's arXiv id as a link, and any other text unchanged."""
   if not re.fullmatch(r"\d{4}\.\d{4,5}", paper):
     return paper
   return f"[{paper}](https://arxiv.org/abs/{paper})"

@@ -1,4 +1,4 @@
-"""The commands that look at a run, a checkpoint or a file of data."""
+"""Commands that read a run, a checkpoint or a file of data."""
 
 import pathlib
 
@@ -6,29 +6,29 @@ from jalign.cli.parsing import Flag, Values, columns, command, number, whole
 from jalign.errors import UserError
 
 SOURCE = Flag(
-  "source", "NAME", "the shape of the rows; guessed from the first by default"
+  "source", "NAME", "shape of the rows; by default guessed from the first row"
 )
 TEMPLATE = Flag(
   "template",
   "NAME",
-  "how conversations are written: none, plain, a tokenizer's folder or a file"
+  "how conversations become text: none, plain, a tokenizer's folder or a file"
   " of Jinja; the model's own template by default",
 )
 COLUMNS = Flag(
   "columns",
   "NAMES",
-  "the file's names for fields: FIELD=COLUMN,FIELD=COLUMN",
+  "the file's columns for fields: FIELD=COLUMN,FIELD=COLUMN",
   read=columns,
 )
 RUN_IS_MODEL = {"run": "A run's folder is given by --model=DIR."}
 
 
 def check_data(values: Values, *names: str) -> None:
-  """Refuses flags that say how a file is read where there is no file."""
+  """Refuses flags on reading a file where no file is given."""
   for name in names:
     if getattr(values, name) and not values.data:
       raise UserError(
-        "is for a file of data, and none is given.",
+        "needs a file of data, and no file is given.",
         where=f"--{name}",
         remedy="Give --data=FILE, too.",
       )
@@ -37,12 +37,12 @@ def check_data(values: Values, *names: str) -> None:
 @command(
   Flag("model", "DIR", "the folder of a run", required=True),
   Flag("against", "DIR", "another run, to compare with"),
-  Flag("data", "FILE", "pairs to score in place of the run's held-out ones"),
+  Flag("data", "FILE", "pairs to score in place of the run's held-out pairs"),
   COLUMNS,
   hints=RUN_IS_MODEL,
 )
 def evaluate(values: Values) -> None:
-  """Prints a run's held-out accuracies, and win rates over another.
+  """Prints a run's held-out accuracies, and win rates over another run.
 
   Accuracies have 95 % intervals, clustered by prompt. With --against, the two
   policies are sampled and judged where the run's config names an annotator.
@@ -61,17 +61,17 @@ def evaluate(values: Values) -> None:
 
 
 @command(
-  Flag("stage", "NAME", "the stage to show; the last by default", ""),
+  Flag("stage", "NAME", "the stage to show; the last stage by default", ""),
   Flag("out", "DIR", "folder of the page; RUN/dynamics by default"),
-  Flag("format", "KIND", "png, or pdf or svg for a plot in plots/, too", "png"),
+  Flag("format", "KIND", "png; pdf or svg also write plots to plots/", "png"),
   words="RUN [RUN ...]",
 )
 def report(values: Values) -> None:
-  """Writes a page on what training did to policies, runs overlaid.
+  """Writes a page on what training did to policies, with runs overlaid.
 
-  It shows log-probs, gradients, entropy and samples over the steps, as far as
-  the runs' configs had them measured (`jalign keys diagnostics`). RUN is the
-  folder of a run.
+  The page shows log-probs, gradients, entropy and samples over the steps, as
+  far as the runs' configs had these measured (`jalign keys diagnostics`). RUN
+  is the folder of a run.
 
   examples:
     jalign report runs/dpo
@@ -90,15 +90,15 @@ def report(values: Values) -> None:
 @command(
   Flag("model", "DIR", "the folder of a run", required=True),
   Flag("to", "DIR", "a new folder", required=True),
-  Flag("adapter", "", "write the low-rank change alone", False),
+  Flag("adapter", "", "write only the low-rank change", False),
   hints=RUN_IS_MODEL,
 )
 def convert(values: Values) -> None:
   """Writes a run's policy as a checkpoint that transformers opens.
 
   With --adapter, the low-rank change that the last stage trained is written as
-  an adapter that PEFT opens. The other way, from a checkpoint to a run, is
-  `jalign train --config.init_from=CHECKPOINT`.
+  an adapter that PEFT opens. `jalign train --config.init_from=CHECKPOINT`
+  starts a run from a checkpoint.
 
   examples:
     jalign convert --model=runs/dpo --to=models/dpo
@@ -112,11 +112,11 @@ def convert(values: Values) -> None:
 
 @command(
   Flag("model", "DIR", "a checkpoint, or its name on the hub", required=True),
-  Flag("adapter", "DIR", "an adapter of PEFT to it", required=True),
+  Flag("adapter", "DIR", "a PEFT adapter of that model", required=True),
   Flag("to", "DIR", "a new folder", required=True),
 )
 def merge(values: Values) -> None:
-  """Adds an adapter of PEFT to its checkpoint.
+  """Adds a PEFT adapter to its checkpoint.
 
   example:
     jalign merge --model=models/Qwen3-0.6B --adapter=models/lora \\
@@ -134,7 +134,7 @@ def merge(values: Values) -> None:
   Flag("data", "FILE", "rows with responses", required=True),
   Flag("out", "FILE", "a new parquet file", required=True),
   Flag("reference", "DIR", "another model, for implicit rewards", ""),
-  Flag("beta", "X", "of implicit rewards", 0.1, number),
+  Flag("beta", "X", "the beta of implicit rewards", 0.1, number),
   SOURCE,
   COLUMNS,
   TEMPLATE,
@@ -144,8 +144,8 @@ def merge(values: Values) -> None:
 def score(values: Values) -> None:
   """Writes the log-probs and entropies of a file's responses, by token.
 
-  With a reference, implicit rewards are written, too. Of a reward model (a
-  checkpoint for sequence classification with one label), its scores are.
+  With a reference, implicit rewards are written, too. For a reward model (a
+  checkpoint for sequence classification with one label), scores are written.
 
   example:
     jalign score --model=models/dpo --reference=models/Qwen3-0.6B \\
@@ -171,18 +171,18 @@ def score(values: Values) -> None:
 @command(
   SOURCE,
   Flag("against", "PATH", "other data, to count prompts that are in both"),
-  Flag("tokenizer", "DIR", "counts tokens, too"),
+  Flag("tokenizer", "DIR", "a tokenizer, to count tokens, too"),
   Flag("template", "NAME", "of conversations: a tokenizer's folder or a file"),
-  Flag("data_dir", "DIR", "where prepared TFDS data is"),
-  Flag("columns", "NAMES", "FIELD=COLUMN,...: the file's names", read=columns),
+  Flag("data_dir", "DIR", "the folder of prepared TFDS data"),
+  Flag("columns", "NAMES", "the columns, FIELD=COLUMN,...", read=columns),
   words="check PATH",
 )
 def data(values: Values) -> None:
   """Says what is in a file of data, and what may be wrong with it.
 
-  That is rows that can't be read, lengths, repeated rows, labels, and prompts
-  that are in the other file, too. PATH is a file of JSON lines or parquet, a
-  saved Hugging Face dataset or tfds:NAME[/CONFIG][:SPLIT].
+  The command reports rows that can't be read, lengths, repeated rows, labels,
+  and prompts that are in the other file, too. PATH is a file of JSON lines or
+  parquet, a saved Hugging Face dataset or tfds:NAME[/CONFIG][:SPLIT].
 
   examples:
     jalign data check train.jsonl --against=eval.jsonl

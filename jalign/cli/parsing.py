@@ -1,6 +1,7 @@
-"""Commands as functions with flags: their help, and what is wrong with flags.
+"""Commands are functions with flags; this module has help and errors of flags.
 
-Nothing heavy is imported here, so that help and a misspelt flag answer at once.
+No slow import is made here, so that help and a misspelt flag are answered at
+once.
 """
 
 import argparse
@@ -22,11 +23,11 @@ class Flag(NamedTuple):
 
   Attributes:
     name: without dashes.
-    value: what stands for its value in the help: "DIR"; "" for a switch.
-    about: what the flag means; the default is added.
-    default: of the value.
-    read: `text -> value`, raising ArgumentTypeError.
-    required: whether the command can't do without the flag.
+    value: the word for its value in the help, such as "DIR"; "" for a switch.
+    about: what the flag means; the help adds the default.
+    default: the value without the flag.
+    read: `text -> value`; raises ArgumentTypeError.
+    required: whether the command needs the flag.
     several: whether the flag may be given several times; the value is a list.
   """
 
@@ -43,27 +44,28 @@ class Values(argparse.Namespace):
   """The values of a command's flags, by their names.
 
   Attributes:
-    words: arguments that are no flags.
-    keys: (key, text) of each flag --config.KEY=TEXT, in their order.
+    words: arguments that aren't flags.
+    keys: (key, text) of each flag --config.KEY=TEXT, in the order given.
   """
 
   words: list[str]
   keys: list[tuple[str, str]]
 
   def __getattr__(self, name: str) -> Any:
-    raise AttributeError(name)  # for type checkers: flags have any name
+    raise AttributeError(name)  # tells type checkers that flags have any name
 
 
 class Command(NamedTuple):
   """A command of the command line.
 
   Attributes:
-    run: does what the command is for.
-    flags: of the command.
-    words: arguments beside flags, in the help: "RUN [RUN ...]"; "" for none.
+    run: the function that does the command's work.
+    flags: the command's flags.
+    words: the help's text for arguments beside flags, such as
+      "RUN [RUN ...]"; "" where there are none.
     takes_keys: whether flags may be keys of a config, --config.KEY=VALUE.
-    hints: name of a flag that isn't there -> what to do instead.
-    more: text that ends the help, made when it is asked for.
+    hints: name of a flag that the command lacks -> what to do instead.
+    more: returns the text that ends the help.
   """
 
   run: Callable[[Values], None]
@@ -75,7 +77,7 @@ class Command(NamedTuple):
 
   @property
   def about(self) -> str:
-    """The command in a line."""
+    """The command in one line."""
     return (inspect.getdoc(self.run) or "").partition("\n")[0]
 
   def __call__(self, program: str, arguments: Sequence[str]) -> None:
@@ -87,14 +89,14 @@ def command(*flags: Flag, **options: Any) -> Callable[..., Command]:
   """Makes a command of a function `values -> None`; its docstring is the help.
 
   Args:
-    *flags: of the command.
+    *flags: the command's flags.
     **options: other fields of `Command`.
   """
   return lambda run: Command(run, flags, **options)
 
 
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:
-  """Reads whole numbers of a range."""
+  """Makes a function that reads whole numbers in a range."""
 
   def read(text: str) -> int:
     try:
@@ -122,7 +124,7 @@ def number(text: str) -> float:
 
 
 def columns(text: str) -> dict[str, str]:
-  """Reads "FIELD=COLUMN,...": field of a source -> column of a file."""
+  """Reads "FIELD=COLUMN,..." as {field of a source: column of a file}."""
   pairs = [part.partition("=") for part in _text(text).split(",") if part]
   for pair in pairs:
     if not all(pair):
@@ -132,7 +134,7 @@ def columns(text: str) -> dict[str, str]:
 
 def _text(text: str) -> str:
   if "\0" in text:
-    raise _refuse("holds the character NUL")
+    raise _refuse("contains the character NUL")
   return text
 
 
@@ -147,7 +149,7 @@ def _refuse(problem: str) -> argparse.ArgumentTypeError:
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-  """Flags as they are written: --count=N."""
+  """Prints flags in the form in which they are typed, --count=N."""
 
   def __init__(self, prog: str):
     super().__init__(prog, max_help_position=26)
@@ -193,15 +195,16 @@ def _parser(of: Command, program: str) -> argparse.ArgumentParser:
 
 
 def parse(of: Command, program: str, arguments: Sequence[str]) -> Values:
-  """The values of a command's flags; --help prints and exits.
+  """Returns the values of a command's flags; --help prints and exits.
 
   Args:
     of: the command.
-    program: what is typed before the arguments: "jalign train".
+    program: the words typed before the arguments, "jalign train".
     arguments: flags and words.
 
   Raises:
-    UserError: a flag is unknown, lacks its value or can't have it.
+    UserError: a flag is unknown, missing, without its value, or has a value
+      that it can't have.
   """
   keys, others = _keys(arguments) if of.takes_keys else ([], list(arguments))
   parser = _parser(of, program)
@@ -234,7 +237,7 @@ def parse(of: Command, program: str, arguments: Sequence[str]) -> Values:
 def _keys(
   arguments: Sequence[str],
 ) -> tuple[list[tuple[str, str]], list[str]]:
-  """Flags of a config's keys as (key, text), and the other arguments."""
+  """Returns flags of a config's keys as (key, text), and other arguments."""
   keys, others, left = [], [], list(arguments)
   while left:
     argument = left.pop(0)
@@ -242,7 +245,7 @@ def _keys(
       others.append(argument)
       continue
     key, given, text = argument.lstrip("-").partition("=")
-    if not given:  # a value of its own follows, or the flag is a switch
+    if not given:  # the value is the next argument, or the flag is a switch
       follows = bool(left) and not left[0].startswith("--")
       text = left.pop(0) if follows else "true"
     keys.append((key.removeprefix("config."), text))
@@ -250,7 +253,7 @@ def _keys(
 
 
 def _words(of: Command, left: Sequence[str], program: str) -> list[str]:
-  """What is left of the arguments, if the command takes it."""
+  """Returns the arguments that aren't flags, if the command takes any."""
   words: list[str] = []
   for i, argument in enumerate(left):
     if argument == "--":
@@ -261,7 +264,7 @@ def _words(of: Command, left: Sequence[str], program: str) -> list[str]:
     words.append(argument)
   for word in words:
     if "\0" in word:
-      raise UserError("holds the character NUL.", where=repr(word))
+      raise UserError("contains the character NUL.", where=repr(word))
   if words and not of.words:
     raise UserError(
       f"{words[0]!r} is not a flag.", remedy="Flags begin with --."
@@ -292,5 +295,5 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def wrapped(text: str) -> str:
-  """A paragraph in lines of help."""
+  """Wraps a paragraph to the width of the help."""
   return textwrap.fill(text, 79, break_on_hyphens=False)

@@ -13,18 +13,25 @@ from jalign.cli.others import (
 from jalign.cli.parsing import SEEDS, Flag, Values, command, number, whole
 from jalign.errors import UserError
 
-_DRAWS = (  # None is what generation_config.json says
+_DRAWS = (  # without a flag, generation_config.json decides
   Flag("max_new_tokens", "N", "tokens of a response at most", read=whole(1)),
   Flag("temperature", "X", "0 takes the likeliest token", read=number),
-  Flag("top_k", "N", "draw among so many tokens; 0 for all", read=whole(0)),
-  Flag("top_p", "X", "draw among this mass; 1 for all", read=number),
+  Flag(
+    "top_k", "N", "draw among the N likeliest tokens; 0 for all", read=whole(0)
+  ),
+  Flag(
+    "top_p",
+    "X",
+    "draw among the likeliest tokens of total probability X; 1 for all",
+    read=number,
+  ),
   Flag(
     "min_p",
     "X",
-    "leave out what is less likely than this share of the likeliest",
+    "leave out tokens less likely than X times the likeliest token",
     read=number,
   ),
-  Flag("repetition_penalty", "X", "1 for none", read=number),
+  Flag("repetition_penalty", "X", "1 for no penalty", read=number),
 )
 
 
@@ -33,13 +40,13 @@ _DRAWS = (  # None is what generation_config.json says
     "model", "DIR", "a run, a checkpoint, or its name on the hub", required=True
   ),
   Flag("prompt", "TEXT", "a prompt; may be given again", several=True),
-  Flag("data", "FILE", "a file whose prompts to sample for"),
+  Flag("data", "FILE", "a file of prompts"),
   SOURCE,
   COLUMNS,
   TEMPLATE,
-  Flag("out", "FILE", "JSON lines, a row for each response, to go on with"),
+  Flag("out", "FILE", "a file of JSON lines, with a row for each response"),
   Flag("count", "N", "responses to each prompt", 1, whole(1)),
-  Flag("seed", "N", "of the draws", 0, whole(0, SEEDS)),
+  Flag("seed", "N", "seed of the draws", 0, whole(0, SEEDS)),
   Flag("slots", "N", "responses that are decoded at once", 32, whole(1)),
   *_DRAWS,
   hints=RUN_IS_MODEL,
@@ -47,11 +54,11 @@ _DRAWS = (  # None is what generation_config.json says
 def sample(values: Values) -> None:
   """Samples responses of a run's policy or a checkpoint.
 
-  Prompts are those of --prompt or --data, or lines of standard input; \\n in
-  them is a line break. They are written by the model's own chat template, and
-  responses are drawn as its generation_config.json says, unless flags say
-  otherwise. With --out, a row for each response holds its log-probs, and the
-  same command goes on where it was stopped.
+  Prompts come from --prompt or --data, or from lines of standard input, where
+  \\n is a line break. The model's own chat template makes texts of the prompts,
+  and its generation_config.json says how responses are drawn, unless flags say
+  otherwise. With --out, a row for each response has its log-probs, and the same
+  command goes on where it was stopped.
 
   examples:
     jalign sample --model=runs/dpo --prompt="Dana in Lisbon wants 3 red lamps."
@@ -66,7 +73,9 @@ def sample(values: Values) -> None:
     prompts = values.prompt or _typed()
     prompts = [prompt.replace("\\n", "\n") for prompt in prompts if prompt]
     if not prompts:
-      raise UserError("no prompt.", remedy="Give --prompt=TEXT or --data=FILE.")
+      raise UserError(
+        "no prompt is given.", remedy="Give --prompt=TEXT or --data=FILE."
+      )
 
   from jalign.experiment.commands.samples import Request
   from jalign.experiment.commands.samples import sample as draw
@@ -95,15 +104,15 @@ def sample(values: Values) -> None:
 
 
 def _typed() -> list[str]:
-  """The lines of standard input."""
+  """Reads the lines of standard input."""
   try:
     return [line.rstrip("\n") for line in sys.stdin or ()]
   except UnicodeDecodeError as e:
-    raise UserError(f"is no text ({e}).", where="standard input") from None
+    raise UserError(f"is not text ({e}).", where="standard input") from None
 
 
 def _show(rows) -> None:
-  """Prints responses, those to one prompt under it."""
+  """Prints prompts, with the responses to a prompt below it."""
   for row in rows:
     if not row["sample"]:
       asked = row["prompt"]

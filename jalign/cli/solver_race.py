@@ -1,7 +1,8 @@
-"""`python -m jalign.games`: solvers of a game race to its equilibrium.
+"""`python -m jalign.games` lets solvers of a game race to its equilibrium.
 
-Prints the equilibrium, what a Bradley-Terry reward makes of the game, and how
-exploitable each solver's policy is over the steps; draws the curves.
+The command prints the equilibrium, the policy of a Bradley-Terry reward fitted
+to the game, and how exploitable each solver's policy is over the steps, and
+draws the curves.
 """
 
 import sys
@@ -25,11 +26,11 @@ from jalign.games.examples import EXAMPLES, Example
 from jalign.pages.style import STYLE, new_figure, run_colours, save_figure
 
 PROGRAM = "python -m jalign.games"
-_FLOOR = 1e-16  # rounding, below which a log scale shows noise
+_FLOOR = 1e-16  # below it are rounding errors, which a log scale would show
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """Entry point of `python -m jalign.games`; exits."""
+  """Entry point of `python -m jalign.games`; exits the process."""
   arguments = list(sys.argv[1:] if argv is None else argv)
   guarded(PROGRAM, lambda: _games(PROGRAM, arguments))
 
@@ -48,9 +49,9 @@ def _examples() -> str:
 def _games(values: Values) -> None:
   """Lets solvers of a preference game race to its equilibrium.
 
-  It prints the equilibrium, what a Bradley-Terry reward makes of the game, and
-  how exploitable each solver's policy is over the steps, and draws the curves.
-  GAME is golden by default.
+  The command prints the equilibrium, the policy of a Bradley-Terry reward
+  fitted to the game, and how exploitable each solver's policy is over the
+  steps, and draws the curves. GAME is golden by default.
 
   example:
     python -m jalign.games golden --tau=0.05 --steps=2000
@@ -86,7 +87,7 @@ def _race(name: str, tau: float, steps: int, out: str) -> None:
 
 
 def entrants(tau: float) -> dict[str, tuple]:
-  """Solvers with steps in the range of their theory, where it has one."""
+  """Returns solvers, with step sizes that their theory allows if it has any."""
   return {
     "Nash Mirror Prox, step 2": (solvers.nash_mirror_prox(), 2.0),
     "EGPO, step 1": (solvers.extragradient(), 1.0),
@@ -118,7 +119,7 @@ def _describe(name: str, game: Example, tau: float) -> None:
     policy = np.exp(logits - logits.max())
     rows["RLHF on a fitted reward"] = policy / policy.sum()
   except UserError:
-    pass  # certain preferences: no finite reward to show
+    pass  # certain preferences have no finite reward to show
   shown = game.actions[:8]
   more = "  ..." if len(game.actions) > len(shown) else ""
   print(f"{'':<26}{''.join(f'{a:>11}' for a in shown)}{more}  exploitability")

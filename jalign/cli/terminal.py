@@ -1,4 +1,4 @@
-"""What commands print, and how they end: errors, closed pipes, full disks."""
+"""Output and exit of commands: errors, closed pipes, full disks."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from jalign.errors import UserError
 
 
 class _Stream:
-  """A text stream whose own failures aren't taken for those of other files."""
+  """A text stream whose failures aren't confused with those of other files."""
 
   def __init__(self, stream: Any, name: str):
     self._stream, self._name = stream, name
@@ -36,12 +36,12 @@ class _Stream:
     try:
       yield
     except OSError as e:
-      # Python flushes once more at its end: into nothing.
+      # Python flushes once more when it exits; the text goes to /dev/null.
       with contextlib.suppress(OSError, ValueError):
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, self._stream.fileno())
         os.close(nothing)
-      if isinstance(e, BrokenPipeError):  # its reader has enough, as head has
+      if isinstance(e, BrokenPipeError):  # the reader, such as head, has ended
         sys.exit(128 + signal.SIGPIPE)
       raise UserError(
         f"can't be written ({e.strerror or e}).", where=self._name
@@ -50,7 +50,10 @@ class _Stream:
 
 @contextlib.contextmanager
 def careful() -> Iterator[None]:
-  """While it lasts, what can't be shown is escaped, and who failed is named."""
+  """Escapes characters that can't be shown; errors name the stream that failed.
+
+  This holds for both standard streams while the context lasts.
+  """
   before = sys.stdout, sys.stderr
   names = "standard output", "standard error"
   errors = [getattr(stream, "errors", None) for stream in before]
@@ -75,7 +78,7 @@ def _escape(streams, errors) -> None:
 
 
 def guarded(program: str, work: Callable[[], None]) -> None:
-  """Does some work; a mistake of the user's is a paragraph and exit code 2."""
+  """Does some work; a user's mistake prints a paragraph, with exit code 2."""
   try:
     with careful():
       work()

@@ -34,14 +34,14 @@ class _Signals:
 
 
 def _shipped() -> str:
-  """What ends the help: the configs that come with jalign."""
+  """The end of the help, a list of the shipped configs."""
   named = shipped()
   return "\n".join(
     [
       "shipped configs:",
       *(f"  {name:<12}{about}" for name, about in named.items()),
       "",
-      "Copy one to make a config of your own. They are in the folder",
+      "Copy a file to make a config of your own. The files are in the folder",
       f"  {pathlib.Path(configs.__path__[0]).resolve()}",
     ]
   )
@@ -70,12 +70,13 @@ def train(values: Values) -> None:
   The reports are DIR/report.md and DIR/report.html. The same command goes on
   with a run that was stopped.
 
-  Flags set any key of the config: --config.batch_size=16; of an earlier stage
-  by its name: --config.sft.optimizer.learning_rate=1e-3. `jalign keys` lists
-  all keys with their types, defaults and meanings. --config.loss.name=ipo puts
-  another loss in the place of the config's, with that loss's defaults (`python
-  -m jalign.losses` lists losses); --config.loss.name=FILE.py:NAME a function
-  of your own.
+  Flags set any key of the config, as in --config.batch_size=16, and with the
+  name of an earlier stage that stage's key:
+  --config.sft.optimizer.learning_rate=1e-3. `jalign keys` lists all keys with
+  their types, defaults and meanings.
+  --config.loss.name=ipo replaces the config's loss by another loss with its
+  defaults (`python -m jalign.losses` lists losses), and
+  --config.loss.name=FILE.py:NAME by a function of your own.
 
   examples:
     jalign train --config=dpo --workdir=runs/dpo
@@ -97,7 +98,7 @@ def train(values: Values) -> None:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-  """Whether a log record is other than an exception of a save."""
+  """Whether a log record isn't the exception of a failed save."""
   return not (record.exc_info and {"orbax", "asyncio"} & _parts(record))
 
 
@@ -113,7 +114,7 @@ def _train_all(runs: Sequence[Any], workdir: pathlib.Path) -> None:
   from jalign.hosts import say
   from jalign.training.loop import Interrupted, NonFiniteLossError
 
-  # Orbax also logs the stack traces of what it raises.
+  # Orbax raises errors and also logs their stack traces.
   for name in ("absl", "asyncio"):
     logging.getLogger(name).addFilter(_is_news)
   stop = _Signals()

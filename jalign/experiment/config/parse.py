@@ -282,7 +282,7 @@ def _convert(value, hint, where):
       return value
   elif isinstance(origin, type) and isinstance(value, origin):
     if isinstance(value, str) and "\0" in value:
-      raise UserError("holds the character NUL.", where=where)
+      raise UserError("contains the character NUL.", where=where)
     return value
   expected = getattr(hint, "__name__", str(hint))
   if isinstance(hint, types.GenericAlias):

@@ -40,7 +40,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
     ("convert --model", "--model: has no value."),
     ("convert --model=x", "convert needs --to=DIR. `jalign convert --help`"),
     ("sample --model=x --prompt=a --columns=a=b", "--columns: needs a file"),
-    ("sample --model=x --prompt=a --source=pairs", "--source: is for a file"),
+    ("sample --model=x --prompt=a --source=pairs", "--source: needs a file"),
     ("evaluate --model=x --columns=a=b", "Give --data=FILE, too."),
     ("convert x", "'x' is not a flag. Flags begin with --."),
     ("data check x --columns=a", "--columns: 'a' is not FIELD=COLUMN."),

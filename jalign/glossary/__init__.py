@@ -1,10 +1,10 @@
-"""The names of metrics: what each says, its unit, and where it is computed.
+"""The names of metrics, with their meanings, units and places in the code.
 
 A name is SECTION/quantity_unit. The section says on which examples or responses
 the quantity was measured; one quantity has the same name in every section, in
 `metrics.jsonl`, in `results.json`, in TensorBoard and as `config.STAGE.select`.
-A loss's kind of batch gives names without a section, and `in_section` puts it
-in front.
+A loss's kind of batch gives names without a section, and `in_section` puts the
+section in front.
 """
 
 import re
@@ -33,15 +33,17 @@ _EXPRESSIONS = [_expression(row) for row in GLOSSARY]
 
 
 def in_section(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
-  """The values under SECTION/name."""
+  """Returns the values under the names SECTION/name."""
   return {f"{section}/{name}": value for name, value in values.items()}
 
 
 def rows_of(name: str) -> list[Row]:
-  """The rows that a metric's name matches: one, for a name that jalign gives.
+  """Returns the rows that a metric's name matches.
+
+  A name that jalign gives matches exactly one row.
 
   Args:
-    name: of a metric, with its section.
+    name: name of a metric, with its section.
   """
   return [
     row
@@ -51,12 +53,16 @@ def rows_of(name: str) -> list[Row]:
 
 
 def strangers(names: Iterable[str]) -> list[str]:
-  """The names that no row matches: former ones, and those of own kinds."""
+  """Returns the names that no row matches.
+
+  These are names of older versions, and names that a user's own kind of batch
+  gives.
+  """
   return [name for name in names if not rows_of(name)]
 
 
 def markdown() -> str:
-  """The glossary as tables of a page: sections, units, and metrics."""
+  """Returns the glossary as a page's tables of sections, units and metrics."""
   parts = [
     "## Sections",
     _table(("section", "what is measured"), _named(SECTIONS)),

@@ -1,4 +1,4 @@
-"""Rows of what a probe measures, on held-out pairs and in a step."""
+"""Rows of the metrics of a probe, on held-out pairs and of a training step."""
 
 from jalign.glossary.row import Row, cases, sides
 
@@ -57,7 +57,8 @@ PROBE: tuple[Row, ...] = (
   Row(
     "policy/top_k_entropy_renormalised_bits",
     "bits",
-    "the same with these probabilities divided by their sum",
+    "entropy over the k likeliest next tokens, with their probabilities divided"
+    " by their sum",
     "diagnostics.policy",
   ),
   Row(
@@ -92,19 +93,21 @@ PROBE: tuple[Row, ...] = (
     _GRADIENTS,
   ),
   *cases(
-    "entanglement/GROUP/", "with this forecast of a step of SGD", _GRADIENTS
+    "entanglement/GROUP/",
+    "for which the forecast of a step of SGD is",
+    _GRADIENTS,
   ),
   *sides(
     "realised/SIDE_change_nats",
     "nats",
-    "what the step added to the SIDE response's log-prob",
+    "change of the SIDE response's log-prob by the step",
     _PANELS,
   ),
-  *cases("realised/", "to which the step did this", _PANELS),
+  *cases("realised/", "for which the effect of the step was", _PANELS),
   Row(
     "realised/as_forecast_share",
     "share",
-    "pairs to which the step did what was forecast",
+    "pairs for which the step had the effect that was forecast",
     _PANELS,
   ),
   Row(
@@ -120,7 +123,9 @@ PROBE: tuple[Row, ...] = (
     "the cosine below which a step of SGD on the pair is ideal",
     _WATCH,
   ),
-  *cases("train/last_layer_", "with this forecast of a step of SGD", _WATCH),
+  *cases(
+    "train/last_layer_", "for which the forecast of a step of SGD is", _WATCH
+  ),
   Row(
     "train/last_layer_pulled_share",
     "share",

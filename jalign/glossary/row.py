@@ -1,34 +1,34 @@
-"""A row of the glossary, and the words that its columns use."""
+"""A row of the glossary, and the sections and units that rows use."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
 SECTIONS: Mapping[str, str] = {
-  "train": "means over the training batches since the line before",
+  "train": "means over the training batches since the previous line of metrics",
   "eval": "means over the held-out data, by the loss that is trained",
   "samples": "responses to held-out prompts, while training and at the end",
   "measures": "the config's own measures of the responses in `samples`",
   "rollouts": "responses that an online stage draws to learn from",
-  "algorithm": "what an online algorithm's own `measure` says of a round",
+  "algorithm": "numbers of a round by an online algorithm's own `measure`",
   "likelihood": "log-probs of the probe's held-out pairs",
   "policy": "next-token distributions on the chosen responses of these pairs",
   "entanglement": "gradients of the two log-probs of each of these pairs",
-  "realised": "what one step of training did to these pairs",
-  "time": "the clock",
+  "realised": "the effect of one step of training on these pairs",
+  "time": "wall-clock times",
 }
 
-# Units that a name ends in.
+# Units at the end of a name.
 SUFFIXES: Mapping[str, str] = {
   "nats": "natural logarithms of probabilities, summed over a response",
-  "nats_per_token": "the same, averaged over tokens",
+  "nats_per_token": "natural logarithms of probabilities, averaged over tokens",
   "bits": "logarithms to base 2, averaged over tokens",
   "tokens": "tokens of a response, the stop token included",
   "share": "a fraction in [0, 1]",
-  "count": "a number of things",
+  "count": "a number of items, such as responses",
   "seconds": "seconds of wall-clock time",
 }
 
-# Quantities whose names end in no unit.
+# Quantities whose names don't end in a unit.
 OTHERS: Mapping[str, str] = {
   "accuracy": "a fraction in [0, 1]; ties count one half",
   "win rate": "a fraction in [0, 1]; ties count one half",
@@ -38,7 +38,7 @@ OTHERS: Mapping[str, str] = {
   "cosine": "a number in [-1, 1]",
   "norm": "the norm of a gradient",
   "rate": "the optimizer's step size",
-  "own": "whatever the function that measures it chose",
+  "own": "the unit of the function that measures the quantity",
 }
 
 
@@ -46,11 +46,12 @@ class Row(NamedTuple):
   """A row of the glossary.
 
   Attributes:
-    pattern: sections, several of them with | between, then / and the name. A
-      word in capitals stands for a name that a run chooses.
-    unit: a key of `SUFFIXES`, which the name then ends in, or of `OTHERS`.
-    says: what the number is, in a sentence without its full stop.
-    source: the module of jalign that computes it.
+    pattern: sections with | between them, then / and the name. A word in
+      capitals stands for a name that a run chooses.
+    unit: a key of `SUFFIXES`, which is then the end of the name, or of
+      `OTHERS`.
+    says: what the number means, in words without a full stop.
+    source: the module of jalign that computes the number.
   """
 
   pattern: str
@@ -70,7 +71,7 @@ class Row(NamedTuple):
 
 
 def sides(pattern: str, unit: str, says: str, source: str) -> list[Row]:
-  """A row for the chosen and a row for the rejected response of a pair."""
+  """Makes two rows, for the chosen and the rejected response of a pair."""
   return [
     Row(pattern.replace("SIDE", side), unit, says.replace("SIDE", side), source)
     for side in ("chosen", "rejected")
@@ -78,12 +79,12 @@ def sides(pattern: str, unit: str, says: str, source: str) -> list[Row]:
 
 
 def cases(prefix: str, what: str, source: str) -> list[Row]:
-  """A row for each case of what a step does to the log-probs of a pair."""
+  """Makes a row for each effect that a step can have on a pair's log-probs."""
   said = {
-    "ideal": "chosen rises and rejected does not",
-    "both_up": "both rise",
-    "both_down": "neither rises",
-    "reversed": "rejected rises and chosen does not",
+    "ideal": "the chosen log-prob rises and the rejected doesn't",
+    "both_up": "both log-probs rise",
+    "both_down": "neither log-prob rises",
+    "reversed": "the rejected log-prob rises and the chosen doesn't",
   }
   return [
     Row(f"{prefix}{case}_share", "share", f"pairs {what}: {how}", source)

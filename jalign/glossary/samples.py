@@ -1,4 +1,4 @@
-"""Rows of what is measured on sampled responses."""
+"""Rows of the metrics of sampled responses."""
 
 from jalign.glossary.row import Row
 
@@ -7,7 +7,7 @@ _REWARDS, _CONTEST = "feedback.rewards", "experiment.contest"
 
 
 def _judged(name: str) -> list[Row]:
-  """Rows of a reward or of a cost that a judge gives."""
+  """Makes the rows of a judge's reward or cost."""
   return [
     Row(
       f"rollouts|samples/{name}_mean",
@@ -40,7 +40,7 @@ SAMPLES: tuple[Row, ...] = (
   Row(
     "rollouts|samples/finished_share",
     "share",
-    "responses that ended by a stop token, before the longest length allowed",
+    "responses that ended with a stop token before the longest allowed length",
     _HELD_OUT,
   ),
   Row(
@@ -53,7 +53,7 @@ SAMPLES: tuple[Row, ...] = (
   Row(
     "samples/kl_k3_nats",
     "nats",
-    "the same KL, estimated by a mean of numbers that are never negative",
+    "KL to the reference, estimated by a mean of numbers that aren't negative",
     "losses.kl",
   ),
   *_judged("reward"),
@@ -67,14 +67,15 @@ SAMPLES: tuple[Row, ...] = (
   Row(
     "samples/win_rate_length_adjusted",
     "win rate",
-    "the same at equal length, by a regression on the difference of lengths",
+    "win rate over that policy at equal length, by a regression on the"
+    " difference of lengths",
     "evaluation.win_rate",
   ),
   *(
     Row(
       f"samples/distinct_{n}_share",
       "share",
-      f"{what} of the responses that differ, a fraction of all",
+      f"share of {what} that are left when repeated {what} count once",
       "evaluation.diversity",
     )
     for n, what in ((1, "words"), (2, "pairs of neighbouring words"))
@@ -94,16 +95,16 @@ SAMPLES: tuple[Row, ...] = (
   Row(
     "rollouts/win_rate_over_DRAW",
     "win rate",
-    "win rate of the policy's draw over another one, such as the mixture",
+    "win rate of the policy's draw over another draw, such as the mixture's",
     _ITERATE,
   ),
   Row(
-    "algorithm/NAME", "own", "what the algorithm's `measure` gives", _ITERATE
+    "algorithm/NAME", "own", "a number of the algorithm's `measure`", _ITERATE
   ),
   Row(
     "measures/NAME",
     "own",
-    "mean of one of `config.annotator.measures` over the responses",
+    "mean over the responses of a measure of `config.annotator.measures`",
     _CONTEST,
   ),
 )

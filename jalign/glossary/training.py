@@ -1,4 +1,4 @@
-"""Rows of what a training step and the held-out loss measure."""
+"""Rows of the metrics of a training step and of the held-out loss."""
 
 from jalign.glossary.row import Row, sides
 
@@ -51,7 +51,7 @@ TRAINING: tuple[Row, ...] = (
   Row(
     _BOTH + "margin_nats",
     "nats",
-    "log-ratio of the chosen response less that of the rejected one",
+    "the chosen response's log-ratio less the rejected response's",
     _PAIRS,
   ),
   *sides(
@@ -69,7 +69,7 @@ TRAINING: tuple[Row, ...] = (
   Row(
     "eval|likelihood/ranking_accuracy_per_token",
     "accuracy",
-    "the same of log-probs per token",
+    "how often the better of two responses has the higher log-prob per token",
     "evaluation.likelihood",
   ),
   Row(
@@ -81,7 +81,7 @@ TRAINING: tuple[Row, ...] = (
   Row(
     _BOTH + "nll_nats_per_token",
     "nats_per_token",
-    "negative log-likelihood of the responses, by token",
+    "negative log-likelihood of the responses, per token",
     _SEQUENCES,
   ),
   Row(_BOTH + "response_tokens", "tokens", "length of a response", _SEQUENCES),
@@ -95,13 +95,13 @@ TRAINING: tuple[Row, ...] = (
   Row(
     _BOTH + "old_log_ratio_nats",
     "nats",
-    "log-prob of a response less that under the policy that drew it",
+    "log-prob of a response less its log-prob under the policy that drew it",
     _ROLLOUTS,
   ),
   Row(
     _BOTH + "repeated_share",
     "share",
-    "tokens of n-grams that the response had before",
+    "tokens in n-grams that occurred earlier in the response",
     _SEQUENCES,
   ),
   *(
@@ -126,20 +126,20 @@ TRAINING: tuple[Row, ...] = (
   Row(
     _BOTH + "mismatched_log_ratio_nats",
     "nats",
-    "log-prob less the reference's of responses to other prompts, from which"
+    "log-prob less the reference's, of the responses to other prompts by which"
     " the loss estimates the KL",
     _UNPAIRED,
   ),
   Row(
     _BOTH + "mismatched_cut_tokens",
     "tokens",
-    "tokens cut off a response that stands behind another prompt",
+    "tokens cut off a response that is put after another prompt",
     _UNPAIRED,
   ),
   Row(
     _BOTH + "unmatched_share",
     "share",
-    "examples for which no response to another prompt was there",
+    "examples for which there was no response to another prompt",
     _UNPAIRED,
   ),
   Row(
@@ -151,7 +151,8 @@ TRAINING: tuple[Row, ...] = (
   Row(
     _BOTH + "best_log_ratio_nats",
     "nats",
-    "log-prob of that response less the reference's",
+    "log-prob of the response with the highest score of its list, less the"
+    " reference's",
     _LISTS,
   ),
   Row(_BOTH + "responses_count", "count", "responses to a prompt", _LISTS),

@@ -179,7 +179,7 @@ def test_a_key_that_nothing_reads(place):
     file.write("\n\nold = get_config\n\n\ndef get_config():\n  c = old()\n")
     file.write("  c.batchsize = 2\n  return c\n")
   message = place.fails(place.command())
-  assert "config.batchsize: is not a key that anything reads" in message
+  assert "config.batchsize: is not a key here" in message
   assert "Did you mean 'batch_size'?" in message
 
 

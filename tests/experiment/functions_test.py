@@ -272,8 +272,8 @@ def mine(p, a, b):
 @pytest.mark.parametrize(
   "kind, value, said",
   [
-    ("preference", "1.5", "gave 1.5, and P is in [0, 1]"),
-    ("batch", "[0.1, -0.5]", "gave -0.5, and P is in [0, 1]"),
+    ("preference", "1.5", "gave 1.5, but P is in [0, 1]"),
+    ("batch", "[0.1, -0.5]", "gave -0.5, but P is in [0, 1]"),
     ("batch", "[0.5]", "gave shape (1,), not 2 numbers for 2 pairs"),
     ("batch", "[[0.5], [0.5, 1]]", "gave a list of 1 in place 0, not a number"),
     ("batch", "None", "gave None, not 2 numbers for 2 pairs"),

@@ -1,1 +1,1 @@
-"""What a run is told: settings, and functions that a config names."""
+"""The settings of a run, and the functions that its config names."""

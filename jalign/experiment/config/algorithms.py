@@ -10,14 +10,14 @@ from jalign.online import ALGORITHMS, Algorithm, bind, told
 
 
 def algorithm_of(stage: StageSettings) -> Algorithm:
-  """The algorithm of a stage that samples, with its hyperparameters.
+  """Returns the algorithm of a stage that samples, with its hyperparameters.
 
-  A config file may have put a row of its own into the table. Whoever only reads
-  what a run has left doesn't ask for it, and needn't have that file.
+  A config file may have added its own row to the table. Commands that only read
+  a finished run don't call this function, so that they work without that file.
 
   Raises:
-    UserError: there is no such row, or it hasn't such hyperparameters. Whatever
-      the row's own functions raise later is told in a paragraph, too.
+    UserError: there is no such row, or the row has no such hyperparameters.
+      Errors that the row's own functions raise later are UserErrors, too.
   """
   if stage.algorithm not in ALGORITHMS:
     raise UserError(
@@ -32,14 +32,14 @@ def algorithm_of(stage: StageSettings) -> Algorithm:
 
 
 def fingerprint(name: str) -> str:
-  """A hash of the files of an algorithm's own functions.
+  """Returns a hash of the files of an algorithm's own functions.
 
   Args:
-    name: in the table.
+    name: name of the algorithm in the table.
 
   Returns:
-    "" for what jalign itself brings, whose version says which it is, and for
-    what isn't in the table.
+    "" for an algorithm of jalign's, which the version identifies, and for a
+    name that isn't in the table.
   """
   if name not in ALGORITHMS:
     return ""

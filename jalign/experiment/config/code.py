@@ -1,4 +1,4 @@
-"""What the Python functions that a config names are made of."""
+"""Hashes of the code of the Python functions that a config names."""
 
 import ast
 import hashlib
@@ -9,18 +9,18 @@ from collections.abc import Iterator
 
 
 def fingerprint(name: str) -> str:
-  """A hash of a function's file, and of what it imports from beside it.
+  """Returns a hash of a function's file and of its imports from that folder.
 
-  Comments and layout don't count. What the code reads as it runs, the weights
-  of a reward model say, isn't looked at.
+  Comments and layout don't count. Files that the code reads as it runs, such as
+  the weights of a reward model, aren't hashed.
 
   Args:
-    name: "file.py:name" or "package.module:name", of what can be loaded.
+    name: "file.py:name" or "package.module:name", which must be loadable.
   """
   module = name.rpartition(":")[0]
   path = pathlib.Path(module) if module.endswith(".py") else _file_of(module)
   digest = hashlib.sha256()
-  if path is None:  # built in: the versions say which
+  if path is None:  # a built-in module, which Python's version identifies
     return digest.hexdigest()[:32]
   root = path.resolve().parent
   for file in sorted(_with_imports(path.resolve(), root)):
@@ -40,12 +40,12 @@ def _content(path: pathlib.Path) -> bytes:
   data = path.read_bytes()
   try:
     return ast.unparse(ast.parse(data)).encode()
-  except (SyntaxError, ValueError, RecursionError):  # compiled, for one
+  except (SyntaxError, ValueError, RecursionError):  # compiled, for example
     return data
 
 
 def _with_imports(path: pathlib.Path, root: pathlib.Path) -> set[pathlib.Path]:
-  """A file and those below a folder that it imports, and they import."""
+  """Returns a file and, recursively, the files below a folder it imports."""
   files, left = set(), [path]
   while left:
     file = left.pop()
@@ -62,7 +62,7 @@ def _with_imports(path: pathlib.Path, root: pathlib.Path) -> set[pathlib.Path]:
 
 
 def _imported(tree: ast.AST) -> Iterator[tuple[str, int]]:
-  """(dotted name, level: 0 for absolute) of whatever may be a module."""
+  """Yields (dotted name, level) of imports; level 0 is an absolute import."""
   for node in ast.walk(tree):
     if isinstance(node, ast.Import):
       yield from ((alias.name, 0) for alias in node.names)
@@ -76,11 +76,11 @@ def _imported(tree: ast.AST) -> Iterator[tuple[str, int]]:
 def _places(
   name: str, level: int, of: pathlib.Path, root: pathlib.Path
 ) -> Iterator[pathlib.Path]:
-  """Files below the root that a name may stand for."""
+  """Yields the files below the root that an imported name may stand for."""
   parts = name.split(".") if name else []
   if level:
     starts = [(of.parents[min(level, len(of.parents)) - 1], parts)]
-  else:  # beside the file, or by the whole name of the package it is in
+  else:  # beside the file, or by the full name of the package around it
     starts = [(root, parts)]
     for depth in range(1, len(parts)):
       if root.parts[-depth:] == tuple(parts[:depth]):

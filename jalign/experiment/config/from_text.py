@@ -1,4 +1,4 @@
-"""Values of config keys out of the texts of flags."""
+"""Reads the values of config keys from the texts of flags."""
 
 import ast
 import typing
@@ -9,16 +9,17 @@ from jalign.errors import UserError
 
 
 def from_text(text: str, hint: Any, where: str) -> Any:
-  """The value that a text stands for.
+  """Returns the value that a text stands for.
 
   Args:
-    text: of a flag. Items of a tuple are separated by commas, "64,128", or
-      written as Python has them; those of a mapping are "name=value".
-    hint: type of the value; Any for whatever Python literal, or text, it is.
+    text: text of a flag. Items of a tuple are separated by commas, "64,128", or
+      written as a Python literal; items of a mapping are "name=value".
+    hint: type of the value; with Any, the text may be a Python literal or
+      anything else, which stays a text.
     where: the key, for errors.
 
   Raises:
-    UserError: the text is no such value.
+    UserError: the text isn't a value of that type.
   """
   origin = typing.get_origin(hint) or hint
   if origin is str:
@@ -48,7 +49,7 @@ def from_text(text: str, hint: Any, where: str) -> Any:
 
 
 def literal(text: str) -> Any:
-  """A Python literal, or the text itself."""
+  """Returns the value of a Python literal, or else the text itself."""
   try:
     return ast.literal_eval(text)
   except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -56,7 +57,7 @@ def literal(text: str) -> Any:
 
 
 def _items(text: str, inner: Any, where: str) -> Any:
-  """A tuple out of a text; a mapping, where its items are pairs."""
+  """Reads a tuple from a text, or a mapping where the items are pairs."""
   value = literal(text) if text[:1] in ("(", "[", "{") else None
   pairs = typing.get_origin(inner) is tuple
   if isinstance(value, dict):

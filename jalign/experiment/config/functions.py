@@ -1,7 +1,7 @@
-"""A user's own functions: loaded by name, called with copies, and told of.
+"""Loads a user's own functions by name, and calls them with copies.
 
-Whatever such a function raises or returns becomes one `UserError` that names
-its file and line.
+An error that such a function raises, or a wrong value that it returns, becomes
+one `UserError` that names the function's file and line.
 """
 
 import copy
@@ -25,7 +25,7 @@ _REMEDY = "Write it as FILE.py:NAME or package.module:NAME."
 def load_function(
   name: str, where: str, loaded: dict[pathlib.Path, types.ModuleType]
 ) -> Callable[..., Any]:
-  """The function that a config names.
+  """Loads the function that a config names.
 
   A file's module is in `sys.modules` while it runs and afterwards: dataclasses
   look there for the names in annotations.
@@ -33,11 +33,11 @@ def load_function(
   Args:
     name: "file.py:name" or "package.module:name".
     where: config key, for errors.
-    loaded: modules by their files, added to: a file is run once, however many
-      keys name it.
+    loaded: modules by their files. The module of a new file is added, so that
+      a file is run once, however many keys name it.
 
   Raises:
-    UserError: the file, module or function isn't there, or can't be run.
+    UserError: the file, module or function doesn't exist, or can't be run.
   """
   module_name, _, attribute = name.rpartition(":")
   path = pathlib.Path(module_name).resolve()
@@ -57,12 +57,12 @@ def load_function(
       module = types.ModuleType(f"jalign:{path}")
       module.__file__ = str(path)
       sys.modules[module.__name__] = module
-      # Not by a loader: its cache takes an old text for a new one of that size.
+      # A loader would use its cache for a changed file of the same size.
       exec(compile(path.read_bytes(), path, "exec"), vars(module))
       loaded[path] = module
   except KeyboardInterrupt:
     raise
-  except BaseException as e:  # whatever the user's module does, exit() too
+  except BaseException as e:  # the user's module may even call exit()
     sys.modules.pop(f"jalign:{path}", None)
     at = f"{where}: {line_of(e, path)}" if is_file else where
     raise UserError(
@@ -90,22 +90,24 @@ def guarded(
   *,
   inside: bool = False,
 ) -> Callable[..., Any]:
-  """A user's function that gets copies, and raises nothing but UserError.
+  """Wraps a user's function: it gets copies, and raises only UserError.
 
   Args:
-    function: the user's.
+    function: the user's function.
     where: config key, for errors.
-    form: how it is to be written, as "(prompt, response) -> a number".
-    check: `(found, *arguments)` to what is returned; its UserError is told
-      with the place of the function.
-    names: gives what a KeyError or an AttributeError may have meant.
-    inside: whether the user's function is called by this one in another form,
-      and is its `__wrapped__`: what is told is that function's place.
+    form: the form that the function must have, such as
+      "(prompt, response) -> a number".
+    check: `(returned, *arguments) -> value to return`; the place of the user's
+      function is added to its UserError.
+    names: returns the names that a KeyError or an AttributeError may have
+      meant.
+    inside: whether `function` is a wrapper that calls the user's function, its
+      `__wrapped__`, in another form; errors name the place of the latter.
 
   Raises:
-    UserError: it can't be called in that form. Of the function returned: it
-      raised something, an exit too, or returned what the check refuses. An
-      interrupt from the keyboard passes.
+    UserError: the function can't be called in that form. The returned function
+      raises UserError if the user's function raises or exits, or returns a
+      value that the check refuses. It lets an interrupt from the keyboard pass.
   """
   code, name = code_of(function), getattr(function, "__name__", "the function")
   remedy = f"It is called as {form}."
@@ -120,7 +122,7 @@ def guarded(
     raise UserError(
       f"{name} can't be called ({e}).", where=at, remedy=remedy
     ) from None
-  except ValueError:  # a function in C that doesn't tell
+  except ValueError:  # a function in C that has no signature
     pass
 
   @functools.wraps(function)
@@ -132,7 +134,7 @@ def guarded(
       returned = function(*given)
     except KeyboardInterrupt:
       raise
-    except BaseException as e:  # its author's, whatever it is
+    except BaseException as e:  # any error of the user's function
       place = f"{where}: {line_of(e, file)}" if file else where
       hint = _meant(e, names) or "Mend it, then run the same command again."
       raise UserError(
@@ -151,7 +153,7 @@ def guarded(
 
 
 def _copied(argument: Any) -> Any:
-  """Lists and rows to change at will; what can't be changed stays."""
+  """Copies lists and rows; immutable arguments are returned as they are."""
   if isinstance(argument, Answers):
     prompts, texts, rows, sequences = argument
     return Answers([*prompts], [*texts], _copied([*rows]), sequences)
@@ -164,7 +166,7 @@ def _copied(argument: Any) -> Any:
 
 
 def _meant(error: BaseException, names: Callable[[], Iterable[str]]) -> str:
-  """What a name that isn't there may have meant."""
+  """Suggests a name in place of the name that an error is about."""
   name = getattr(error, "name", None)
   if isinstance(error, KeyError) and error.args:
     name = error.args[0]

@@ -1,4 +1,4 @@
-"""The judge that a config names, out of functions of several forms."""
+"""Makes the judge that a config names, from functions of several forms."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -29,9 +29,10 @@ class _Kind(NamedTuple):
   """A form of `annotator.function`.
 
   Attributes:
-    form: how it is to be written; or what says that of a function.
-    check: `(found, *arguments)` to what is returned.
-    judge: makes the judge of a guarded function: `(function, scale)`.
+    form: the form that the function must have; or a function that returns the
+      form for a given function.
+    check: `(returned, *arguments) -> value to return`.
+    judge: `(guarded function, scale) -> Judge`.
   """
 
   form: str | Callable[[Any], str]
@@ -40,15 +41,15 @@ class _Kind(NamedTuple):
 
 
 def load_judge(settings: Settings, load: Load) -> Judge | None:
-  """The judge of a config, None where it names none.
+  """Makes the judge of a config; None where the config names no judge.
 
   Args:
-    settings: the annotator's; and the columns of the data, which an error may
-      have meant.
-    load: `(name, key, form, check, names)` to a guarded function.
+    settings: settings of the annotator, and of the data, whose columns an error
+      may suggest.
+    load: `(name, key, form, check, names) -> guarded function`.
 
   Raises:
-    UserError: an unknown kind, or functions that don't go together.
+    UserError: an unknown kind, or functions that can't be combined.
   """
   named = settings.annotator
   if named.kind not in _KINDS:
@@ -87,7 +88,7 @@ def load_judge(settings: Settings, load: Load) -> Judge | None:
 
 
 def _form_of_one(function: Any) -> str:
-  """The form of a function of one response, with its row or without."""
+  """Returns the form of a function of one response, with or without a row."""
   row = ", row" if takes_row(function) else ""
   return f"(prompt, response{row}) -> a number"
 
@@ -101,16 +102,16 @@ def _many(returned: Any, prompts: Any, *others: Any) -> np.ndarray:
 
 
 def _probable(values: Any) -> Any:
-  """The same, if all are in [0, 1]."""
+  """Returns the values unchanged if all are in [0, 1]."""
   flat = np.ravel(values)
   bad = flat[~((flat >= 0) & (flat <= 1))]
   if bad.size:
-    raise UserError(f"gave {bad[0]:g}, and P is in [0, 1].")
+    raise UserError(f"gave {bad[0]:g}, but P is in [0, 1].")
   return values
 
 
 def _record(judge: Any) -> Judge:
-  """A user's judge, its functions guarded."""
+  """Checks that a user's function has returned a usable judge."""
   if not isinstance(judge, Judge):
     raise refuse(judge, "a Judge of jalign.feedback", "")
   if judge.reward is None and judge.preference is None:
@@ -120,10 +121,10 @@ def _record(judge: Any) -> Judge:
 
 
 def _guarded(judge: Judge) -> Judge:
-  """The same judge, whose functions raise UserError alone.
+  """Returns the judge with functions that raise only UserError.
 
-  What is on devices is read once here, so that a bad number is told of with
-  the place of its function.
+  Numbers on devices are read once here, so that the error for a bad number has
+  the place of the function.
   """
 
   def scored(name: str) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""The table of all config keys: each one's type, default and meaning.
+"""The table of all config keys, with their types, defaults and meanings.
 
 The meanings are the Attributes of the settings' docstrings. `jalign keys` and
 the site's page of keys show this table, and flags are read by its types.
@@ -51,7 +51,7 @@ class Key(NamedTuple):
 
 @functools.cache
 def table() -> tuple[Key, ...]:
-  """All keys: those of a run first, then those of a stage."""
+  """Returns all keys: first the keys of a run, then the keys of a stage."""
   run = [*_of(SweepSettings), *_of(Settings)]
   run.sort(key=lambda key: [*_FIRST, key.name].index(key.name))
   for name, cls in {**SECTIONS, "model": ModelConfig}.items():
@@ -63,19 +63,19 @@ def table() -> tuple[Key, ...]:
 
 
 def top() -> dict[str, Any]:
-  """Key at the top level of a config, a stage's included -> its type."""
+  """Maps keys at the top level of a config, a stage's included, to types."""
   return {key.name: key.hint for key in table() if not key.section}
 
 
 def of_stage() -> dict[str, Any]:
-  """Key of a stage, outside its sections -> its type."""
+  """Maps keys of a stage outside of its sections to their types."""
   return {
     key.name: key.hint for key in table() if not key.section and not key.of_run
   }
 
 
 def sections() -> dict[str, dict[str, Any]]:
-  """Section -> key in it -> its type."""
+  """Maps sections to mappings from the section's keys to their types."""
   types_of: dict[str, dict[str, Any]] = {}
   for key in table():
     if key.section:
@@ -85,16 +85,16 @@ def sections() -> dict[str, dict[str, Any]]:
 
 
 def holds_names(hint: Any) -> bool:
-  """Whether a value has names of its own: {"prompt": "question"}."""
+  """Whether a value is a mapping of free names, {"prompt": "question"}."""
   inner = typing.get_args(hint)[:1]
   return bool(inner) and typing.get_origin(inner[0]) is tuple
 
 
 def _of(cls: Any, section: str = "") -> Iterator[Key]:
-  """The keys of a dataclass that a config may have, other than sections."""
+  """Yields the keys of a dataclass that a config may have, without sections."""
   values = defaults()[section] if section else defaults()
   hints, meanings = typing.get_type_hints(cls), attributes(cls)
-  hints["stages"] = tuple[str, ...]  # their names
+  hints["stages"] = tuple[str, ...]  # in a config, the stages' names
   apart = () if section else (*SECTIONS, *OF_STAGE, "model")
   for field in dataclasses.fields(cls):
     name = field.name
@@ -106,7 +106,7 @@ def _of(cls: Any, section: str = "") -> Iterator[Key]:
 
 
 def attributes(cls: Any) -> dict[str, str]:
-  """Name -> sentences, of the Attributes section of a class's docstring."""
+  """Maps names to sentences, read from the Attributes of a docstring."""
   text = (inspect.getdoc(cls) or "").partition("Attributes:\n")[2]
   parts = re.split(r"^  (\w+): ", text.partition("\n\n")[0], flags=re.M)
   pairs = zip(parts[1::2], (" ".join(part.split()) for part in parts[2::2]))
@@ -118,7 +118,7 @@ def attributes(cls: Any) -> dict[str, str]:
 
 
 def type_name(hint: Any) -> str:
-  """A type as people write it."""
+  """Returns the name of a type as people write it."""
   if (typing.get_origin(hint) or hint) is Mapping:
     return "section"
   if holds_names(hint):
@@ -130,14 +130,14 @@ def type_name(hint: Any) -> str:
 
 
 def matching(word: str) -> list[Key]:
-  """The keys whose names, or else whose meanings, hold a word."""
+  """Returns the keys whose names, or else whose meanings, contain a word."""
   wanted = word.lower().removeprefix("--").removeprefix("config.")
   named = [key for key in table() if wanted in key.name.lower()]
   return named or [key for key in table() if wanted in key.about.lower()]
 
 
 def markdown() -> str:
-  """The table for the site: a heading and a table for each section."""
+  """Returns the table for the site, with a heading for each section."""
   parts, before = [], None
   for (of_run, section), keys in itertools.groupby(
     table(), lambda key: (key.of_run, key.section)
@@ -162,7 +162,7 @@ def markdown() -> str:
 
 
 def _markdown_text(text: str) -> str:
-  """Plain text in a table's cell; code in backticks stays as it is."""
+  """Escapes text for a table's cell; code in backticks stays unchanged."""
   parts = re.split(r"(`[^`]+`)", text)
   parts[::2] = [re.sub(r"([*<_\[])", r"\\\1", part) for part in parts[::2]]
   return "".join(parts).replace("|", r"\|")
@@ -171,10 +171,11 @@ def _markdown_text(text: str) -> str:
 _OF_RUN = """\
 ## Keys of a run
 
-A flag sets any of them: `--config.seed=1`."""
+A flag sets any of these keys: `--config.seed=1`."""
 _OF_STAGE = """\
 ## Keys of a stage
 
-At the top level of a config they describe the last stage of the run. An earlier
-stage has a section of its own name, for what differs there: `c.sft.batch_size`,
-or the flag `--config.sft.batch_size=16`. The keys of `data` may differ, too."""
+At the top level of a config these keys describe the last stage of the run. An
+earlier stage has a section of its own name, for the keys that differ there:
+`c.sft.batch_size`, or the flag `--config.sft.batch_size=16`. The keys of `data`
+may differ between stages, too."""

@@ -1,4 +1,4 @@
-"""The section `loss` of a config: what its name implies, and its keys."""
+"""The section `loss` of a config: the loss that it names, and its keys."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,10 +21,10 @@ LIST = (
 
 
 def function_of(name: str, where: str) -> Callable[..., Any]:
-  """The function of a loss by its name, or what makes a preset.
+  """Returns the function of a loss, or the function that makes a preset.
 
   Args:
-    name: in the catalogue or of a preset; or "FILE.py:NAME".
+    name: name in the catalogue or of a preset; or "FILE.py:NAME".
     where: config key of the section, for errors.
 
   Raises:
@@ -44,10 +44,10 @@ def function_of(name: str, where: str) -> Callable[..., Any]:
 
 
 def resolve(name: str) -> tuple[Callable[..., Any], losses.Entry]:
-  """A loss with its default hyperparameters, and its row.
+  """Returns a loss with its default hyperparameters, and its row.
 
   Args:
-    name: as `function_of` takes it.
+    name: as in `function_of`.
 
   Raises:
     UserError: there is no such loss.
@@ -59,10 +59,10 @@ def resolve(name: str) -> tuple[Callable[..., Any], losses.Entry]:
 
 
 def section_of(name: str, where: str = "config.loss") -> dict[str, Any]:
-  """The section of a loss: its name, and its hyperparameters' defaults.
+  """Makes the section of a loss: its name, and its hyperparameters' defaults.
 
   Args:
-    name: as `function_of` takes it.
+    name: as in `function_of`.
     where: config key of the section, for errors.
   """
   values = losses.hyperparameters(function_of(name, where))
@@ -81,10 +81,10 @@ def set_loss(
   """Sets a key below `loss`, or the whole section.
 
   Args:
-    config: of the run.
-    section: of the stage: the config itself for the last one.
-    names: of the key below `loss`.
-    value: for the key.
+    config: config of the run.
+    section: section of the stage; for the last stage, the config itself.
+    names: parts of the key below `loss`.
+    value: value for the key.
     read: `(value, type, where) -> value`.
     where: the whole key, for errors.
 
@@ -157,7 +157,7 @@ def _set_hyperparameter(
 
 
 def set_algorithm(config: Any, section: Any, algorithm: str) -> None:
-  """Sets the algorithm; a loss that isn't its own goes, with its settings."""
+  """Sets the algorithm; removes settings, and the loss of another algorithm."""
   before = _inherited(config, section, "algorithm")
   if algorithm == before:
     return
@@ -172,10 +172,11 @@ def set_algorithm(config: Any, section: Any, algorithm: str) -> None:
 def hint_of_algorithm(
   config: Any, section: Any, names: Sequence[str], where: str
 ) -> Any:
-  """The type of a hyperparameter of the algorithm that a stage names.
+  """Returns the type of a hyperparameter of the algorithm that a stage names.
 
   Raises:
-    UserError: the stage has no algorithm, or that has no such hyperparameter.
+    UserError: the stage has no algorithm, or its algorithm has no such
+      hyperparameter.
   """
   algorithm = _inherited(config, section, "algorithm")
   if algorithm not in ALGORITHMS:
@@ -196,7 +197,10 @@ def hint_of_algorithm(
 
 
 def _inherited(config: Any, section: Any, name: str) -> Any:
-  """A key of a stage: its own or the last stage's; a copy, of a section."""
+  """Returns a key's value for a stage: its own, else the last stage's.
+
+  Sections are copied.
+  """
   default: Any = {} if name == "loss" else ""
   value = section.get(name, config.get(name, default))
   if hasattr(value, "to_dict"):
@@ -205,7 +209,7 @@ def _inherited(config: Any, section: Any, name: str) -> Any:
 
 
 def _name(config: Any, section: Any, loss: Mapping[str, Any]) -> Any:
-  """The name of a stage's loss, or an algorithm's own Entry; None for none."""
+  """Returns the name of a stage's loss, an algorithm's own Entry, or None."""
   algorithm = _inherited(config, section, "algorithm")
   if algorithm in ALGORITHMS:
     return ALGORITHMS[algorithm].loss
@@ -213,7 +217,7 @@ def _name(config: Any, section: Any, loss: Mapping[str, Any]) -> Any:
 
 
 def _hint(function: Callable[..., Any], key: str) -> Any:
-  """The type of a hyperparameter: annotated, or its default's."""
+  """Returns the type of a hyperparameter, by annotation or else by default."""
   parameter = inspect.signature(function).parameters[key]
   written = parameter.annotation
   if written in (int, float, bool, str):
@@ -222,7 +226,7 @@ def _hint(function: Callable[..., Any], key: str) -> Any:
 
 
 def _of_default(default: Any) -> Any:
-  """A default of 1 may be meant as 1.0: then any number will do."""
+  """Returns the type of a default; Any for 1, which may be meant as 1.0."""
   return type(default) if isinstance(default, bool | float | str) else Any
 
 

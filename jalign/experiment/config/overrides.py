@@ -14,7 +14,7 @@ from jalign.experiment.config.parse import SEE
 
 Read = Callable[[Any, Any, str], Any]  # (value, type, where) -> value
 
-# What other keys hang on is set before them, whatever the order of flags.
+# Keys that other keys depend on are set first, whatever the order of flags.
 _FIRST = ("stages", "algorithm", "loss", "loss.name", "loss.weights")
 
 
@@ -22,11 +22,11 @@ def override(config: Any, texts: Sequence[tuple[str, str]]) -> None:
   """Sets keys from texts, as a command line gives them.
 
   Naming another loss, or another algorithm, replaces the section `loss` by its
-  defaults. Naming stages removes the sections of those that are left out.
+  defaults. Naming stages removes the sections of stages that are left out.
 
   Args:
-    config: changed in place.
-    texts: (dotted key, text of the value).
+    config: the config, which is changed in place.
+    texts: (dotted key, text of the value) of each key to set.
 
   Raises:
     UserError: there is no such key, or the text isn't a value of its type.
@@ -36,7 +36,7 @@ def override(config: Any, texts: Sequence[tuple[str, str]]) -> None:
 
 
 def assign(config: Any, key: str, value: Any) -> None:
-  """Sets a key to a value, which isn't looked at; otherwise as `override`."""
+  """Sets a key as `override` does, to a value that isn't read or checked."""
   _set(config, key, value, lambda value, hint, where: value)
 
 
@@ -83,7 +83,7 @@ def _set(config: Any, key: str, value: Any, read: Read) -> None:
 def _set_within(
   section: Any, head: str, rest: list[str], value: Any, read: Read, where: str
 ) -> None:
-  """Sets a key of a section, or all of the section."""
+  """Sets a key of a section, or the whole section."""
   hints = keys.sections()[head]
   if not rest and isinstance(value, str):
     raise UserError(
@@ -114,7 +114,7 @@ def _set_stages(config: Any, stages: Sequence[str]) -> None:
 
 
 def child(section: Any, name: str, where: str) -> Any:
-  """The section of that name within another; an empty one where it lacks."""
+  """Returns a section inside another section; adds it if it is missing."""
   if name not in section or section[name] == ():
     section[name] = {}
   if not hasattr(section[name], "keys"):
@@ -123,7 +123,7 @@ def child(section: Any, name: str, where: str) -> Any:
 
 
 def unknown(name: str, known: Iterable[str], where: str) -> UserError:
-  """The error for a key that there isn't."""
+  """Returns the error for a key that doesn't exist."""
   return UserError(
     f"there is no key {name!r} here.",
     where=where,

@@ -1,15 +1,15 @@
-"""A loss of one's own: config.loss.name = "FILE.py:NAME".
+"""A user's own loss: config.loss.name = "FILE.py:NAME".
 
-The function is written as those of jalign.losses: its positional parameters are
-named after arrays that a batch gives (chosen_logps, rejected_logps, ...; the
-site lists them by kind of batch), its keyword-only parameters are
+The function has the form of a loss of jalign.losses: its positional parameters
+are named after arrays that a batch gives (chosen_logps, rejected_logps, ...;
+the site lists the arrays by kind of batch), its keyword-only parameters are
 hyperparameters, and it returns a value for each example.
 
   def my_loss(chosen_logps, rejected_logps, *, beta=0.1):
     return jax.nn.softplus(-beta * (chosen_logps - rejected_logps))
 
-The kind of batch is the first that gives all of the arrays, in the order of
-`jalign.training.kinds.KINDS`; config.loss.batch names another one.
+The kind of batch is the first kind in `jalign.training.kinds.KINDS` that gives
+all of the arrays; config.loss.batch names another kind.
 """
 
 import functools
@@ -26,8 +26,8 @@ from jalign.losses.signature import check_settings
 from jalign.online.told import tell
 from jalign.training.kinds import KINDS, kind_of
 
-# Keys of the loss section, beside hyperparameters: what the catalogue says of
-# its own losses.
+# Keys of the loss section beside hyperparameters, with their defaults. For
+# jalign's own losses, the catalogue has these facts.
 KEYS: Mapping[str, Any] = {
   "batch": "",
   "denominator": "examples",
@@ -38,12 +38,12 @@ _FORM = "def loss(chosen_logps, rejected_logps, *, beta=0.1)"
 
 
 def is_own(name: Any) -> bool:
-  """Whether a name is that of a function in a file or a module."""
+  """Whether a name names a function in a file or a module."""
   return isinstance(name, str) and ":" in name
 
 
 def load(name: str, where: str) -> Callable[..., Any]:
-  """The function as its author wrote it.
+  """Loads the function as its author wrote it.
 
   Args:
     name: "file.py:name" or "package.module:name".
@@ -51,7 +51,7 @@ def load(name: str, where: str) -> Callable[..., Any]:
 
   Raises:
     UserError: the function can't be loaded; or a parameter has a default and
-      isn't keyword-only, so that nobody knows whether it is an array.
+      isn't keyword-only, so that it could be an array or a hyperparameter.
   """
   function = load_function(name, f"{where}.name", {})
   for parameter in inspect.signature(function).parameters.values():
@@ -61,7 +61,7 @@ def load(name: str, where: str) -> Callable[..., Any]:
         f"the parameter {parameter.name!r} has a default and isn't"
         " keyword-only.",
         where=_place(function, where),
-        remedy=f"Hyperparameters stand behind a *, as in {_FORM}.",
+        remedy=f"Hyperparameters come after a *, as in {_FORM}.",
       )
   return function
 
@@ -69,17 +69,17 @@ def load(name: str, where: str) -> Callable[..., Any]:
 def bound(
   name: str, section: Mapping[str, Any], where: str
 ) -> tuple[Callable[..., Any], losses.Entry]:
-  """The loss with its hyperparameters, and what its row would say.
+  """Returns the loss with its hyperparameters, and a row for it.
 
   Args:
-    name: as `load` takes it.
+    name: as in `load`.
     section: hyperparameters, and any of `KEYS`.
     where: config key of the loss section, for errors.
 
   Raises:
-    UserError: as `load`; a hyperparameter is unknown or lacks its value, or no
-      batch gives the arrays. Whatever the function raises when it is called is
-      a UserError with its file and line.
+    UserError: as in `load`; or a hyperparameter is unknown or lacks its value,
+      or no batch gives the arrays. An error that the function raises when it is
+      called becomes a UserError with its file and line.
   """
   function = load(name, where)
   options = {k: section.get(k, default) for k, default in KEYS.items()}
@@ -116,13 +116,13 @@ def bound(
 
 
 def fingerprint(section: Mapping[str, Any]) -> str:
-  """A hash of the code of a section's loss; "" for one of the catalogue."""
+  """Returns a hash of the code of an own loss; "" for a catalogue's loss."""
   name = section.get("name", "")
   return code.fingerprint(name) if is_own(name) else ""
 
 
 def _kind(names: tuple[str, ...], where: str) -> str:
-  """The first kind of batch that gives all of some arrays."""
+  """Returns the first kind of batch that gives all the named arrays."""
   kinds = [k for k in KINDS.values() if k.arrays is not None and not k.head]
   for kind in kinds:
     if names and set(names) <= set(kind.gives):
@@ -142,7 +142,7 @@ def _kind(names: tuple[str, ...], where: str) -> str:
 
 
 def _guarded(function: Callable[..., Any], where: str) -> Callable[..., Any]:
-  """The same function, whose mistakes are told with their place."""
+  """Wraps the function, so that its errors have their place in its file."""
   told = tell(function, function.__name__)
 
   def call(*arrays: Any, **settings: Any) -> Any:
@@ -158,8 +158,8 @@ def _guarded(function: Callable[..., Any], where: str) -> Callable[..., Any]:
       raise UserError(
         f"{function.__name__} gave {gave} for {count} examples.",
         where=_place(function, where),
-        remedy=f"Return a value for each example, of shape ({count},): no mean"
-        " over the batch, and tokens summed.",
+        remedy=f"Return a value for each example, of shape ({count},): sum over"
+        " tokens, and don't take the mean over the batch.",
       )
     return values
 

@@ -1,8 +1,8 @@
-"""From a ConfigDict to settings; every key is a field there, or an error.
+"""Makes settings of a ConfigDict; a key that isn't a field is an error.
 
-ConfigDict goes no further than this. The top level of a config describes the
-last stage of a run, and a section with the name of an earlier stage overrides
-what differs there.
+No later code sees a ConfigDict. The top level of a config describes the last
+stage of a run, and a section with the name of an earlier stage overrides the
+keys that differ there.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from jalign.models import ModelConfig
 from jalign.models.lora import LoraConfig
 from jalign.training.optimizer import OptimizerConfig
 
-SEE = "`jalign keys` lists every key."  # ends errors about keys
+SEE = "`jalign keys` lists every key."  # the end of errors about keys
 SECTIONS: dict[str, Any] = {
   "data": DataSettings,
   "tokenizer": TokenizerSettings,
@@ -52,7 +52,7 @@ FOLDERS = (
   "lock",
   "dynamics",
 )  # of a run, beside its stages
-_OF_ONE = {"start": "", "judge": True}  # never taken over from the top level
+_OF_ONE = {"start": "", "judge": True}  # never inherited from the top level
 MODEL = tuple(
   f.name
   for f in dataclasses.fields(ModelConfig)
@@ -61,7 +61,7 @@ MODEL = tuple(
 
 
 def defaults() -> dict[str, Any]:
-  """Every key of a config of one stage, with its default."""
+  """Returns every key of a config of one stage, with its default."""
   stage = dataclasses.asdict(StageSettings(name="", loss={"name": "dpo"}))
   del stage["name"], stage["data"]
   required = {"vocab_size", "rules"}
@@ -85,11 +85,11 @@ def defaults() -> dict[str, Any]:
 
 
 def parse(config: Mapping[str, Any]) -> Settings:
-  """Reads one run's config.
+  """Reads the config of a run.
 
   Raises:
-    UserError: an unknown key, a value of the wrong type or out of range;
-      names the key.
+    UserError: a key is unknown, or its value has the wrong type or is out of
+      range; the error names the key.
   """
   config = dict(config)
   main_data = _dict(config.get("data", {}), "config.data")
@@ -171,14 +171,14 @@ def _stage(name, top, own, where) -> StageSettings:
     at = f"{where}.{key}"
     section = _dict(top.get(key, {}), at) | _dict(own.get(key, {}), at)
     merged[key] = _section(cls, section, at)
-  for key in ("loss", "algorithm_settings"):  # replaced whole, not merged
+  for key in ("loss", "algorithm_settings"):  # replaced as a whole, not merged
     merged[key] = plain(merged.get(key, {}))
   if merged.get("algorithm", "") != top.get("algorithm", ""):
     merged["algorithm_settings"] = plain(
       own.get("algorithm_settings", {})
-    )  # another algorithm's
+    )  # the inherited settings are another algorithm's
   data = _dict(own.get("data", {}), f"{where}.data")
-  if "path" in data:  # the run's held-out file and columns aren't another's
+  if "path" in data:  # the run's held-out file and columns don't fit this path
     data = {"eval_path": "", "judge_columns": ()} | data
   data = top["data"] | data
   merged["data"] = _section(DataSettings, data, f"{where}.data")
@@ -235,7 +235,7 @@ def _refuse_unknown(section, known, where):
   for key in section:
     if key not in known:
       raise UserError(
-        "is not a key that anything reads.",
+        "is not a key here.",
         where=f"{where}.{key}",
         remedy=f"{meant(key, known)}{SEE}",
       )
@@ -247,7 +247,7 @@ def _section(cls, values, where):
 
 
 def _typed(cls, values, where, known=None):
-  """The values of a mapping as a dataclass types them."""
+  """Converts the values of a mapping to the types of a dataclass's fields."""
   values, hints = _dict(values, where), typing.get_type_hints(cls)
   _refuse_unknown(values, tuple(hints) if known is None else known, where)
   return {
@@ -264,7 +264,7 @@ def _dict(value, where):
 
 def _convert(value, hint, where):
   origin = typing.get_origin(hint) or hint
-  if origin is Any:  # what takes it looks at it
+  if origin is Any:  # the code that uses the value checks it
     return value
   if origin is tuple:
     if isinstance(value, Mapping):
@@ -291,7 +291,7 @@ def _convert(value, hint, where):
 
 
 def plain(value: Any) -> Any:
-  """Nested plain dicts out of nested mappings."""
+  """Makes nested dicts of nested mappings."""
   if isinstance(value, Mapping):
     return {key: plain(item) for key, item in value.items()}
   return value

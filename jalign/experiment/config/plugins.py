@@ -1,4 +1,4 @@
-"""Python functions that a config names: annotators, measures, reports."""
+"""Loads the functions that a config names: annotators, measures, reports."""
 
 import copy
 import pathlib
@@ -21,13 +21,13 @@ Opponents = Callable[[list[str]], dict[str, list[str]]]
 
 
 class Plugins(NamedTuple):
-  """The functions of a config; they take copies and raise UserError alone.
+  """The functions of a config; they take copies and raise only UserError.
 
   Attributes:
-    annotator: None where none is named.
-    measures: what else to measure on samples; nothing where none is named.
-    opponents: fixed contestants; none where none are named.
-    report: sections of an `Outcome`, None where none is named.
+    annotator: the judge, or None where the config names no judge.
+    measures: further measures of samples; gives {} where none are named.
+    opponents: fixed contestants; gives {} where none are named.
+    report: makes sections of an `Outcome`; None where none is named.
   """
 
   annotator: Judge | None
@@ -37,10 +37,10 @@ class Plugins(NamedTuple):
 
 
 def load_plugins(settings: Settings) -> Plugins:
-  """Loads the functions that a config names, each file once.
+  """Loads the functions that a config names, and runs every file once.
 
   Raises:
-    UserError: one can't be loaded or called, or the annotator's kind is
+    UserError: a function can't be loaded or called, or the annotator's kind is
       unknown.
   """
   named, load = settings.annotator, _loader()
@@ -71,12 +71,12 @@ def load_plugins(settings: Settings) -> Plugins:
 
 
 def load_annotator(settings: Settings) -> Judge | None:
-  """The annotator alone; as `load_plugins`."""
+  """Loads only the annotator, as `load_plugins` does."""
   return judges.load_judge(settings, _loader())
 
 
 def _loader() -> judges.Load:
-  """`(name, key, form, check) -> function`; a file is run once."""
+  """Makes `(name, key, form, check) -> function`, which runs a file once."""
   loaded: dict[pathlib.Path, types.ModuleType] = {}
 
   def load(
@@ -122,7 +122,7 @@ def _opposed(returned: Any, prompts: Any) -> dict[str, list[str]]:
 
 
 def _by_name(mapping: Any) -> list[tuple[str, Any]]:
-  """The items of a mapping from names."""
+  """Returns the items of a mapping, whose keys must be names."""
   if not isinstance(mapping, Mapping):
     raise refuse(mapping, "a dictionary", "")
   for name in mapping:
@@ -141,7 +141,7 @@ def _sections(returned: Any, outcome: Any) -> list[Section]:
 
 
 def _of_copies(report: Callable[[Any], Any]) -> Callable[[Any], Any]:
-  """A report's function, which may change what it is given."""
+  """Wraps a report's function, so that it may change its arguments."""
   uncopied = {"settings", "prepared", "model"}  # frozen, or large
   return lambda outcome: report(
     outcome._replace(

@@ -1,4 +1,4 @@
-"""Settings whose values have the right type and make no sense."""
+"""Refuses settings whose values have the right type but make no sense."""
 
 from jalign.data import SOURCES
 from jalign.decode import Sampler, sampler
@@ -11,7 +11,7 @@ from jalign.experiment.config.settings import (
 
 
 def check_diagnostics(diagnostics: DiagnosticsSettings, where: str) -> None:
-  """Checks what a stage is to measure. Raises UserError."""
+  """Checks a stage's diagnostics; raises UserError."""
   kinds = ("", "probe")
   for key, allowed in (
     ("entanglement", (*kinds, "step", "both")),
@@ -30,7 +30,7 @@ def check_diagnostics(diagnostics: DiagnosticsSettings, where: str) -> None:
 
 
 def check_data(data: DataSettings, where: str) -> None:
-  """Checks where data comes from. Raises UserError."""
+  """Checks the settings of a data source; raises UserError."""
   if data.source not in SOURCES:
     raise UserError(
       f"unknown source {data.source!r}.",
@@ -53,7 +53,7 @@ def check_data(data: DataSettings, where: str) -> None:
 
 
 def check_sample(sample: SamplerSettings) -> None:
-  """Checks how held-out samples are drawn. Raises UserError."""
+  """Checks how held-out samples are drawn; raises UserError."""
   for key in ("prompts", "per_prompt", "max_new_tokens"):
     if getattr(sample, key) < 1:
       raise UserError("must be at least 1.", where=f"config.sample.{key}")
@@ -66,11 +66,11 @@ def check_sample(sample: SamplerSettings) -> None:
       where="config.sample.best_of",
       remedy="Give 2 or more, or 0 for none.",
     )
-  draw_of(sample)  # checks the rest
+  draw_of(sample)  # checks the other settings
 
 
 def draw_of(settings: SamplerSettings) -> Sampler:
-  """The sampler of some settings."""
+  """Makes the sampler that the settings describe."""
   return sampler(
     temperature=settings.temperature,
     top_k=settings.top_k,

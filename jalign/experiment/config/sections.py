@@ -122,8 +122,10 @@ class SamplerSettings:
 
   @property
   def plain(self) -> bool:
-    """Whether samples have the model's own law: then log-ratios average to a
-    KL divergence."""
+    """Whether samples are drawn from the model's own distribution.
+
+    Only then do their log-ratios average to a KL divergence.
+    """
     own = SamplerSettings()
     return all(
       getattr(self, name) == getattr(own, name)

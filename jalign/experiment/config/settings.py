@@ -1,4 +1,4 @@
-"""What a run can be told, as frozen dataclasses with their defaults.
+"""The settings of a run and of its stages, as frozen dataclasses with defaults.
 
 A run is a list of stages, `sft` and then `dpo` for example.
 """
@@ -129,7 +129,7 @@ class StageSettings:
 
   @property
   def samples(self) -> bool:
-    """Whether the policy's own samples are trained on, and judged."""
+    """Whether the stage trains on judged samples of the policy."""
     return bool(self.algorithm)
 
 
@@ -179,12 +179,12 @@ class Settings:
   resume: str = ""
 
   def stage(self, name: str) -> StageSettings:
-    """The stage of that name."""
+    """Returns the stage of that name."""
     return next(stage for stage in self.stages if stage.name == name)
 
   @property
   def starts(self) -> dict[str, str]:
-    """Stage -> the policy that it starts from: a stage, or "start"."""
+    """Maps stages to the policies they start from: a stage, or "start"."""
     before, starts = "start", {}
     for stage in self.stages:
       starts[stage.name] = stage.start or before

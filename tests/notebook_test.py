@@ -13,6 +13,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 import types
@@ -21,6 +22,9 @@ import matplotlib.pyplot as plt
 import nbformat
 import pytest
 
+from jalign import cli
+from jalign.cli.config_file import read_config
+from jalign.cli.parsing import parse
 from jalign.losses import CATALOGUE
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "notebooks"
@@ -156,6 +160,30 @@ def test_their_names_are_defined_and_used():
     text=True,
   )
   assert done.returncode == 0, done.stdout
+
+
+def _commands(source):
+  """The commands in calls of `jalign(...)`; a folder's name is X."""
+  for node in ast.walk(ast.parse(source)):
+    if not isinstance(node, ast.Call) or ast.unparse(node.func) != "jalign":
+      continue
+    text = node.args[0]
+    parts = text.values if isinstance(text, ast.JoinedStr) else [text]
+    yield shlex.split(
+      "".join(p.value if isinstance(p, ast.Constant) else "X" for p in parts)
+    )
+
+
+def test_the_commands_exist_with_their_flags():
+  source = "\n".join(_code(FOLDER / "own_data_and_checkpoint.ipynb"))
+  commands = list(_commands(source))
+  assert [c[0] for c in commands] == ["data", "train", "sample", "convert"]
+  for name, *flags in commands:
+    flags = flags[1:] if name == "data" else flags
+    values = parse(cli.COMMANDS[name], f"jalign {name}", flags)
+    if name == "train":
+      config = read_config(values.config, values.keys)
+      assert config["lora"]["rank"] == 8 and config["steps"] == 30
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

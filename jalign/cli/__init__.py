@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+import jalign
 from jalign.cli import others
 from jalign.cli.keys import keys
 from jalign.cli.sample import sample
@@ -42,6 +43,9 @@ def _run(arguments: list[str]) -> None:
   if not arguments or arguments[0] in ("-h", "--help"):
     print(_usage())
     sys.exit(0 if arguments else 2)
+  if arguments == ["--version"]:
+    print(f"jalign {jalign.__version__}")
+    return
   name, *flags = arguments
   if name not in COMMANDS:
     raise UserError(
@@ -59,7 +63,8 @@ def _usage() -> str:
       "",
       *lines,
       "",
-      "`jalign COMMAND --help` says what a command does, and lists its flags.",
+      "`jalign COMMAND --help` says what a command does, and lists its flags;",
+      "`jalign --version` prints the version.",
       "A first run: jalign train --config=dpo --workdir=runs/dpo",
     ]
   )

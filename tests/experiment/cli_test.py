@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+import jalign
 from jalign import cli
 from jalign.experiment.disk import folder as folders
 from jalign.experiment.params import trained_params
@@ -153,3 +154,8 @@ def test_help_names_the_commands(capsys, arguments, code):
   assert said.err == ""
   for word in ("train", "sample", "evaluate", "--workdir"):
     assert word in said.out
+
+
+def test_the_version(capsys):
+  cli.main(["--version"])
+  assert capsys.readouterr().out == f"jalign {jalign.__version__}\n"

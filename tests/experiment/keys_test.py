@@ -174,6 +174,7 @@ def test_stages_that_flags_leave_out_leave_their_sections():
     (["algorithm_settings.passes=1"], "the stage has no algorithm"),
     (["algorithm=online_dpo", "algorithm_settings.x=1"], "It has: passes"),
     (["data.columns=prompt"], "'prompt' is not NAME=VALUE"),
+    (["steps=true"], "whole number. A flag without a value stands for true."),
     (["steps="], "config.steps: '' is not a whole number"),
     (["model.hidden_size=1.5"], "'1.5' is not a whole number"),
     (["sweep={'loss.betta':[1]}"], "config.sweep['loss.betta']: dpo has no"),

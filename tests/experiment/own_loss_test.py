@@ -126,6 +126,8 @@ def test_a_hash_of_its_code(mine):
   assert own_loss.fingerprint({"name": "dpo"}) == "" != before
   mine.write_text(TEXT.replace("-beta * h", "-beta * h * 2"))
   assert own_loss.fingerprint(section) != before
+  mine.unlink()
+  assert own_loss.fingerprint(section) == ""
 
 
 def test_it_trains_as_the_library_s_and_a_changed_one_does_not_go_on(

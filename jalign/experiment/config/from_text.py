@@ -32,12 +32,12 @@ def from_text(text: str, hint: Any, where: str) -> Any:
     try:
       return int(text)
     except ValueError:
-      raise _refuse(f"{text!r} is not a whole number.", where) from None
+      raise _refuse(f"{text!r} is not a whole number.", where, text) from None
   if origin is float:
     try:
       return float(text)
     except ValueError:
-      raise _refuse(f"{text!r} is not a number.", where) from None
+      raise _refuse(f"{text!r} is not a number.", where, text) from None
   if origin is tuple:
     return _items(text, typing.get_args(hint)[0], where)
   if origin is Mapping:
@@ -73,5 +73,6 @@ def _items(text: str, inner: Any, where: str) -> Any:
   return tuple(from_text(part, inner, where) for part in parts)
 
 
-def _refuse(problem: str, where: str) -> UserError:
-  return UserError(problem, where=where)
+def _refuse(problem: str, where: str, text: str = "") -> UserError:
+  remedy = "A flag without a value stands for true." if text == "true" else ""
+  return UserError(problem, where=where, remedy=remedy)

@@ -116,9 +116,20 @@ def bound(
 
 
 def fingerprint(section: Mapping[str, Any]) -> str:
-  """Returns a hash of the code of an own loss; "" for a catalogue's loss."""
+  """Returns a hash of the code of a section's own loss.
+
+  Args:
+    section: `loss` of a stage.
+
+  Returns:
+    "" for a loss of the catalogue, and where the file is gone: who only reads
+    what a run has left doesn't need that file.
+  """
   name = section.get("name", "")
-  return code.fingerprint(name) if is_own(name) else ""
+  file = pathlib.Path(name.rpartition(":")[0]) if is_own(name) else None
+  if file is None or (file.suffix == ".py" and not file.is_file()):
+    return ""
+  return code.fingerprint(name)
 
 
 def _kind(names: tuple[str, ...], where: str) -> str:

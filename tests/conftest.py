@@ -1,7 +1,7 @@
 """Eight virtual CPU devices, so that every sharding test runs anywhere.
 
-Compiling is most of what the tests do, so that XLA optimises little here;
-`make test-slow` compiles as users do, by JAX_DISABLE_MOST_OPTIMIZATIONS=0.
+Compiling takes most of the tests' time, so XLA optimises little here. `make
+test-slow` compiles as users do, by JAX_DISABLE_MOST_OPTIMIZATIONS=0.
 """
 
 import atexit
@@ -15,9 +15,9 @@ import tempfile
 
 flags = os.environ.get("XLA_FLAGS", "")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-# The older emitters compile three times as fast, a program in one piece in
-# three quarters of the processor's time. Another jaxlib may not know these
-# flags, and XLA ends the process at a flag that it doesn't know.
+# The older emitters compile three times as fast. A program in one piece needs
+# three quarters of the processor time. Another jaxlib may not know these flags,
+# and XLA ends the process at a flag that it doesn't know.
 if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1" and (
   importlib.metadata.version("jaxlib").startswith("0.10.")
 ):
@@ -26,7 +26,7 @@ if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1" and (
 if "xla_force_host_platform_device_count" not in flags:
   flags += " --xla_force_host_platform_device_count=8"
 os.environ["XLA_FLAGS"] = flags.strip()
-# Workers and commands of one run compile a program once between them.
+# All workers and commands of one run share each compiled program.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
   _CACHE = tempfile.mkdtemp(prefix="jalign-compiled-")
   atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
@@ -42,7 +42,7 @@ import pathlib  # noqa: E402
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 
-# The same tree gets the same verdict; `make test-slow` draws new examples.
+# The same source gets the same verdict; `make test-slow` draws new examples.
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("new", derandomize=False, deadline=None)
 hypothesis.settings.load_profile("same")
@@ -52,13 +52,13 @@ SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
 @pytest.fixture(scope="session")
 def shared() -> pathlib.Path:
-  """Folder of material beside the repository; its tests skip without it."""
+  """The folder shared/ of material; tests that need it skip without it."""
   if not SHARED.is_dir():
     pytest.skip(f"no shared material at {SHARED}")
   return SHARED
 
 
-# Folders with the longest files, which come first: the workers end together.
+# Folders of the longest files run first, so that the workers end together.
 _LONG = ("experiment", "robustness", "online", "tests")
 
 
@@ -67,13 +67,13 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-  """What the imports left is never garbage: no collection walks over it."""
+  """Keeps the garbage collector from walking over what the imports left."""
   gc.collect()
   gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter):
-  """Prints how long the tests of each folder took, all workers together."""
+  """Prints the seconds of each folder's tests, summed over the workers."""
   seconds: collections.Counter[str] = collections.Counter()
   for reports in terminalreporter.stats.values():
     for report in reports:
@@ -88,7 +88,7 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_enough_programs():
-  """Programs go before they exceed the 65,530 maps that Linux allows."""
+  """Drops programs before they exceed the 65,530 maps that Linux allows."""
   yield
   jax, maps = sys.modules.get("jax"), pathlib.Path("/proc/self/maps")
   count = maps.read_bytes().count(b"\n") if maps.exists() else 0
@@ -98,7 +98,7 @@ def _few_enough_programs():
 
 @pytest.fixture
 def optimised():
-  """Programs as XLA makes them for users, not with the little done above."""
+  """Compiles programs as for users, with all of XLA's optimisations."""
   import jax
 
   name = "jax_disable_most_optimizations"

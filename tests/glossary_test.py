@@ -1,4 +1,4 @@
-"""The glossary: its own rules, and whether code and pages keep to it."""
+"""The glossary: its own rules, and that code and pages use its names."""
 
 import ast
 import pathlib
@@ -28,7 +28,7 @@ from tests.models.tiny import tiny
 from tests.training import batches, kinds_test
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-# What a pattern's word in capitals may stand for.
+# Examples for each word in capitals of a pattern.
 NAMES = {
   "GROUP": "blocks/*/attn",
   "TERM": "dpo",
@@ -65,7 +65,7 @@ def test_a_name_says_its_section_and_its_unit():
 
 
 def _observed():
-  """Names of what batches of each kind measure; nothing is computed."""
+  """Names of metrics that batches of each kind give; nothing is computed."""
   _, model, params = tiny(num_hidden_layers=1, remat="none")
   for name, make in kinds_test.MAKE.items():
     kind, data = KINDS[name], make(2)
@@ -86,7 +86,7 @@ def _observed():
 
 
 def _measured():
-  """Names that the functions which measure things give, with sections."""
+  """Names, with sections, that the measuring functions give."""
   for name in _observed():
     yield from (f"train/{name}", f"eval/{name}")
   ones, pairs = jnp.ones(2), jnp.ones((4, 3, 5))
@@ -121,7 +121,7 @@ def test_what_is_measured_has_one_row_and_a_row_is_measured():
   assert len(measured) > 90
   for name in sorted(measured):
     assert len(rows_of(name)) == 1, name
-  # The others are written out where a run logs them.
+  # The other names are literal in the code that logs them.
   files = [
     path
     for path in (ROOT / "jalign").rglob("*.py")
@@ -154,7 +154,7 @@ def test_pages_look_for_names_of_the_glossary():
 
 @pytest.mark.parametrize("module", ["pages/panels", "pages/gains"])
 def test_panels_look_for_names_of_the_glossary(module):
-  """Whatever text in the file has a section's name in front."""
+  """Every string in the file that begins with a section's name is one."""
   tree = ast.parse((ROOT / "jalign" / f"{module}.py").read_text())
   texts = {
     node.value

@@ -1,4 +1,4 @@
-"""Of several processes the first alone writes files and lines."""
+"""If there are several processes, only the first writes files and lines."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""What importing costs: no optional library, and no device."""
+"""Importing loads no optional library and touches no device."""
 
 import os
 import pathlib
@@ -36,10 +36,10 @@ LOW = (  # layers 0 and 1, and the models
 
 
 def _modules(*parts):
-  """Names of the modules within some parts of the package, or within it."""
+  """Names of the modules in some parts of the package, or in all of it."""
   modules = []
   package = ROOT / "jalign"
-  links = (package / "configs").rglob("*.py")  # `rglob` passes by a link
+  links = (package / "configs").rglob("*.py")  # `rglob` doesn't follow a link
   for path in sorted([*package.rglob("*.py"), *links]):
     names = path.relative_to(ROOT).with_suffix("").parts
     if names[-1] == "__main__" or (parts and names[1] not in parts):
@@ -85,7 +85,7 @@ def test_losses_decoding_and_models_need_jax_and_flax_alone():
 
 
 def test_importing_touches_no_device():
-  """A program may still choose its platform and start its processes."""
+  """So a program can still choose its platform and start its processes."""
   modules = ["jalign", *_modules()]
   said = _python(f"""
     import importlib, jax

@@ -1,4 +1,4 @@
-"""Installing: uv is told what pip's configuration says, or pip installs."""
+"""Installing: uv gets the settings of pip's configuration, or pip installs."""
 
 import pathlib
 import runpy

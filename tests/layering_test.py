@@ -1,4 +1,4 @@
-"""Import direction is a test: a module imports from its own layer or below."""
+"""The direction of imports: a module imports from its own layer or below."""
 
 import ast
 import pathlib
@@ -30,8 +30,8 @@ LAYERS = {
   "cli": 11,
 }
 
-# The rooms of jalign.experiment: a module imports from its own or from those
-# before it. "" are the modules outside any room: a run and its stages.
+# The rooms of jalign.experiment: a module imports from its own room or from
+# those before it. "" stands for modules outside any room: a run and its stages.
 ROOMS = ("config", "disk", "data", "", "commands")
 
 # The lowest layer at which a library may be imported.
@@ -55,7 +55,7 @@ LIBRARIES = {
 
 
 def _sources(root):
-  """The package's files; `rglob` passes by the link that jalign/configs is."""
+  """The package's files, with those of jalign/configs, which is a link."""
   package = root / "jalign"
   return sorted([*package.rglob("*.py"), *(package / "configs").rglob("*.py")])
 
@@ -121,7 +121,7 @@ def _circles(root):
 
 
 def test_what_python_runs_is_a_command_of_the_cli():
-  """A `__main__` calls it and holds nothing itself: it has no layer."""
+  """A `__main__` only calls the command, so it has no layer."""
   for path in (ROOT / "jalign").rglob("__main__.py"):
     _, source, call = ast.parse(path.read_text()).body
     assert isinstance(source, ast.ImportFrom)
@@ -164,7 +164,7 @@ def test_an_upward_import_is_found(tmp_path):
 def test_file_sizes_and_names():
   for path in _sources(ROOT):
     names = ["utils", "common", "helpers", "misc"]
-    if "configs" not in path.parts:  # whose base.py has all there is
+    if "configs" not in path.parts:  # whose base.py lists every key
       names.append("base")
     assert path.stem not in names, path
     assert len(path.read_text().splitlines()) <= 350, path

@@ -30,7 +30,7 @@ from jalign.losses import CATALOGUE
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
-# In a process of its own: warnings of the Jupyter libraries are not ours.
+# Runs in a process of its own, as the Jupyter libraries warn.
 EXECUTE = """
 import sys, nbclient, nbformat
 source, folder, target = sys.argv[1:]
@@ -59,14 +59,14 @@ def _code(path):
 
 
 def _is_own(owner):
-  """Whether it is a module or a class of jalign."""
+  """Whether an object is a module or a class of jalign."""
   if isinstance(owner, types.ModuleType):
     return owner.__name__.startswith("jalign")
   return isinstance(owner, type) and owner.__module__.startswith("jalign")
 
 
 class _Names:
-  """What a source imports, and what it says of that which can't be so."""
+  """The names that a source imports, and its wrong uses of them."""
 
   def __init__(self, source):
     self.tree = ast.parse(source)
@@ -74,14 +74,14 @@ class _Names:
     for node in self.tree.body:
       if isinstance(node, ast.Import | ast.ImportFrom):
         exec(compile(ast.Module([node], []), "imports", "exec"), self.imported)
-    for node in ast.walk(self.tree):  # a local of the same name is another
+    for node in ast.walk(self.tree):  # a local of the same name isn't that
       if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
         self.imported.pop(node.id, None)
       elif isinstance(node, ast.arg):
         self.imported.pop(node.arg, None)
 
   def value(self, node):
-    """What an expression of imported names means; None where that isn't known.
+    """The value of an expression of imported names; None if it isn't known.
 
     Raises:
       AttributeError: a module or a class of jalign lacks a name.
@@ -95,7 +95,7 @@ class _Names:
     return None
 
   def wrong(self):
-    """A line for each name that isn't there and each call that can't be."""
+    """A line for each name that doesn't exist, and for each wrong call."""
     lines = []
     for node in ast.walk(self.tree):
       try:
@@ -195,7 +195,7 @@ def test_they_are_committed_without_outputs(path):
   first = notebook.cells[0].source
   assert first.startswith("[![Open In Colab]") and path.name in first
   assert "pip install -q git+https://github.com/jalign/jalign" in code[0].source
-  # Nothing is read from the place that the notebook lies in.
+  # Nothing is read from the notebook's own folder.
   assert not re.search(r"experiments/|\.\./", "".join(c.source for c in code))
 
 
@@ -238,7 +238,7 @@ def _execute(name, folder):
     "IPYTHONDIR": str(folder / "ipython"),
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
   }
-  del environment["XLA_FLAGS"]  # the devices are those that a reader has
+  del environment["XLA_FLAGS"]  # with the devices that a reader has
   target = folder / "executed.ipynb"
   paths = FOLDER / name, folder / "empty", target
   done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Compiled programs, read: the arrays they hold, what devices exchange."""
+"""Reads compiled programs: their arrays, and exchanges between devices."""
 
 import math
 import re
@@ -31,8 +31,8 @@ class Exchange(NamedTuple):
 def traced(function: Callable) -> tuple[Callable, list[None]]:
   """The function, and a list that grows by one whenever it is traced.
 
-  Python runs a jitted function as often as jax compiles it for other shapes;
-  jax's own count of cached calls may lack some late in a long process.
+  Python runs a jitted function each time that jax compiles it for new shapes.
+  jax's own count of cached calls may miss some, late in a long process.
   """
   times: list[None] = []
 
@@ -44,7 +44,7 @@ def traced(function: Callable) -> tuple[Callable, list[None]]:
 
 
 def shapes(text: str) -> list[tuple[int, ...]]:
-  """Shapes of all arrays that a piece of HLO names, as on each device."""
+  """Shapes on each device of all arrays that a piece of HLO names."""
   return [
     tuple(map(int, dims.split(","))) if dims else ()
     for dims in _SHAPE.findall(text)
@@ -52,7 +52,7 @@ def shapes(text: str) -> list[tuple[int, ...]]:
 
 
 def largest(text: str) -> int:
-  """Elements of the largest array in a program, as on each device."""
+  """Elements on each device of the largest array in a program."""
   return max(math.prod(shape) for shape in shapes(text))
 
 

@@ -1,4 +1,4 @@
-"""What the README says is so: its code, its counts, its files and commands."""
+"""The README is right about its code, counts, files and commands."""
 
 import contextlib
 import io

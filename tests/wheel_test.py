@@ -38,7 +38,7 @@ def test_the_wheel_holds_the_whole_package(tmp_path):
   environment = os.environ | {"PYTHONPATH": str(site)}
   empty = tmp_path / "empty"
   empty.mkdir()
-  # A shipped config finds its data and its functions, and then the mistake.
+  # A shipped config's data and functions are found, and then the mistake.
   done = subprocess.run(
     (sys.executable, "-c", _TRAIN),
     cwd=empty,

@@ -1,4 +1,4 @@
-"""The GPU's parts run, here on the CPU with tiny sizes."""
+"""The parts of the GPU's benchmark run, here on the CPU with tiny sizes."""
 
 import json
 
@@ -25,5 +25,5 @@ def test_a_second_smoke_run_skips_what_is_there(tmp_path, capfd):
     assert not [line for line in lines if line.get("failed")], lines
     gpu.main(["gpu"])
   again = [json.loads(line) for line in out.read_text().splitlines()]
-  # What needs PyTorch is tried anew where it is missing.
+  # Parts that need PyTorch are tried again as long as it is missing.
   assert all("skipped" in line for line in again[len(lines) :])

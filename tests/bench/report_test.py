@@ -26,9 +26,9 @@ TIMED = ALWAYS | {"time", "others"}
 
 @pytest.fixture
 def smoke(tmp_path, monkeypatch):
-  """Runs a benchmark at its tiny size with ours alone; its lines."""
+  """Runs a benchmark of jalign alone, with tiny sizes; returns its lines."""
   monkeypatch.setattr(models, "theirs", lambda *_: None)
-  # Processes of their own would take longer than all else here.
+  # Separate processes would take longer than everything else here.
   monkeypatch.setattr(train_step, "peak", lambda *_: 7)
   here = lambda name, folder="": load.alone(name, folder, "tiny")
   monkeypatch.setattr(load, "apart", here)
@@ -97,7 +97,7 @@ def test_loading_says_time_and_memory(smoke):
 def test_a_step_of_dpo_says_its_loss_and_memory(smoke):
   (x,) = smoke(train_step)
   assert x.keys() >= TIMED and "ratio" not in x
-  # The models differ, so that the loss is not that of equal ones.
+  # The models differ, so the loss isn't that of equal models.
   assert 0 < abs(x["loss"] - math.log(2)) < 0.1
   assert x["peak_rss"] == {"jalign": 7}
 
@@ -151,7 +151,7 @@ def test_a_point_measured_again_replaces_the_first(tmp_path):
 
 def test_the_roofline_places_points_under_its_limits(tmp_path):
   point = decoding(8, 2.0)
-  # A million weights: 2 FLOP each for 8 rows, in a step of 0.1 s.
+  # A million weights, with 2 FLOP each for 8 rows, in a step of 0.1 s.
   assert roofline.placed(point) == {
     "jalign": (4.0, pytest.approx(0.16)),
     "transformers": (4.0, pytest.approx(0.08)),

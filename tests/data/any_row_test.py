@@ -1,4 +1,4 @@
-"""Whatever a row holds, wherever, it is read, or is a bad row with its line."""
+"""Any row, whatever it holds, is read, or is a bad row with its line."""
 
 import copy
 import json
@@ -75,7 +75,7 @@ ODD = st.sampled_from(
 
 
 def _places(value, at=()):
-  """Paths to all that a value holds."""
+  """Paths to a value and to everything inside it."""
   items = (
     value.items()
     if isinstance(value, dict)

@@ -1,4 +1,4 @@
-"""Templates that never end, and templates that do."""
+"""Templates whose work never ends are refused, and others aren't."""
 
 import datetime
 import json
@@ -86,7 +86,7 @@ def test_work_is_bounded(kind, monkeypatch):
   started = time.perf_counter()
   with pytest.raises(BadRow, match=r"takes more than [\d,]+ steps"):
     template.render([{"role": "user", "content": "hello"}])
-  assert time.perf_counter() - started < 20  # a hundredth of that
+  assert time.perf_counter() - started < 20  # not hours
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_what_cannot_be_compiled(text):
     data.load_template(text)
 
 
-# What templates use, each in another way.
+# Features of Jinja that templates use, each in another template.
 GOOD = (
   "{{ bos_token }}{% for m in messages %}<{{ m.role }}|{{ m['content']|trim }}>"
   "{% if m.content is string and 'b' in m.content %}{{ m.content * 2 }}"
@@ -153,7 +153,7 @@ GOOD = (
 @pytest.mark.parametrize("prompt", [False, True])
 @pytest.mark.parametrize("text", GOOD)
 def test_good_templates_write_what_transformers_does(text, prompt, tmp_path):
-  """`apply_chat_template`, character by character."""
+  """The texts equal those of `apply_chat_template`, to the character."""
   folder = chat_tokenizer.write(tmp_path, text, bos="<s>")
   theirs = transformers.AutoTokenizer.from_pretrained(str(folder))
   template = data.load_template(folder, tools=SPECIAL["tools"])
@@ -176,7 +176,7 @@ def test_marked_spans_are_those_of_transformers():
 
 
 def test_long_conversations_are_not_refused():
-  """Work grows with what is written, even where a template copies it."""
+  """Work grows with the text that is written, even if a template copies it."""
   talk = [
     {"role": "user" if i % 2 else "assistant", "content": "word " * 50}
     for i in range(400)
@@ -202,7 +202,7 @@ def test_a_date_that_is_given():
 
 
 def test_the_world_outside_is_as_before():
-  """Transformers' own templates don't count."""
+  """The limits don't apply to templates that transformers renders itself."""
   text = "{% for i in range(9999) %}{{ i }}{% endfor %}"
   data.load_template(text).render([])
   (output,), _ = render_jinja_template([[]], chat_template=text)

@@ -1,4 +1,4 @@
-"""Chat templates: what is prompt, what is response, what is scored."""
+"""Chat templates: which tokens are prompt or response, and which are scored."""
 
 import json
 
@@ -19,7 +19,7 @@ TALK = [
   {"role": "user", "content": "d"},
   {"role": "assistant", "content": "e"},
 ]
-# Writes earlier answers shorter, as templates that hide reasoning do.
+# Shortens earlier answers, as templates that hide reasoning do.
 FORGETFUL = (
   "{% for m in messages %}[{{ m.role }}] "
   "{% if m.role != 'assistant' or loop.last %}{{ m.content }}{% endif %}\n"
@@ -51,7 +51,7 @@ def test_prompt_and_response_are_those_of_apply_chat_template(folder):
     ASK, tokenize=False, add_generation_prompt=True
   )
   assert prompt == "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
-  # The line break after the end opens the next turn: no response has it.
+  # The line break after the end opens the next turn, so no response has it.
   assert response == "Yes.<|im_end|>"
   whole = theirs.apply_chat_template(ASK + answer, tokenize=False)
   assert prompt + response + "\n" == whole
@@ -84,7 +84,7 @@ def test_masks_by_hand(kind, request):
   assert short == (
     "<system\nS>\n<user\na>\n<assistant\nbc>\n<user\nd>\n<assistant\ne>"
   )
-  # One token a character, one a mark: positions counted in `short`.
+  # Each character and each mark is a token: positions are counted in `short`.
   scored = [i for i, on in enumerate(encoded.mask) if on]
   first = len("<system\nS>\n<user\na>\n<assistant\n")
   last = len(short) - len("e>")
@@ -101,7 +101,7 @@ def test_marked_masks_are_transformers_own(marked):
   encoded = data.encode_conversation(
     _talk(), data.load(marked), data.load_template(marked), WIDE
   )
-  length = len(encoded.ids)  # theirs goes on with the line break
+  length = len(encoded.ids)  # transformers' has the line break, too
   assert want["input_ids"][:length] == encoded.ids.tolist()
   assert want["assistant_masks"][:length] == encoded.mask.astype(int).tolist()
   assert not any(want["assistant_masks"][length:])
@@ -216,7 +216,7 @@ def test_template_and_tokenizer_must_agree(folder):
     data.encode_conversations([_talk()], bpe, ended, WIDE)
 
 
-# Writes what a row has beside its messages, as models with tools read it.
+# Writes a row's other fields beside its messages, such as tools.
 CALLING = (
   "{% if tools %}[tools] {% for t in tools %}{{ t | tojson }}{% endfor %}\n"
   "{% endif %}"
@@ -255,7 +255,7 @@ def test_tools_and_calls_are_left_intact(tmp_path, as_text):
   path.write_text(json.dumps(row) + "\n")
   (pair,), report = data.read("pairs", path, template=str(folder))
   theirs = transformers.AutoTokenizer.from_pretrained(str(folder))
-  call = {**CALL, "content": ""}  # None would be written as a word
+  call = {**CALL, "content": ""}  # None would be written as the word "None"
   prompt = [*ASK, call, row["prompt"][-1]]
   want = theirs.apply_chat_template(
     prompt, tools=TOOLS, tokenize=False, add_generation_prompt=True
@@ -264,7 +264,7 @@ def test_tools_and_calls_are_left_intact(tmp_path, as_text):
   assert pair.chosen == "It is 2.<|im_end|>"
   assert pair.rejected == 'call f({"x": 1})<|im_end|>'
   assert not report.ignored
-  # All turns of a conversation, its calls among them, are scored.
+  # All assistant's turns of a conversation are scored, calls included.
   turns = {"messages": [*row["prompt"], row["chosen"][0]], "tools": TOOLS}
   path.write_text(json.dumps(turns) + "\n")
   (talk,), _ = data.read("conversations", path)
@@ -291,7 +291,7 @@ def test_a_row_says_how_it_is_written(tmp_path):
 
 
 def test_padding_that_is_the_end_of_sequence(folder):
-  """Masks come from lengths: an end that is scored stays so."""
+  """Masks come from lengths, so a scored end of sequence stays scored."""
   tokenizer = data.load(folder)
   assert tokenizer.pad_id == tokenizer.eos_id  # the folder has no padding
   template = data.load_template(folder)

@@ -1,4 +1,4 @@
-"""A folder with a tokenizer of characters and a chat template, as hubs have."""
+"""Writes a folder, as on a hub: a tokenizer of characters, a chat template."""
 
 import tokenizers
 import transformers
@@ -9,7 +9,7 @@ CHATML = (
   "{% endfor %}"
   "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-# The same text, with the assistant's marked.
+# The same text, with the assistant's turns marked.
 MARKED = (
   "{% for m in messages %}"
   "{{ '<|im_start|>' + m['role'] + '\n' }}"

@@ -1,4 +1,4 @@
-"""Encoding and collation: borders, ends, truncation, masks, fill rows."""
+"""Encoding and collation: token borders, ends, truncation, masks, fill rows."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ def _row(batch, row):
 
 @pytest.mark.parametrize("tokenizer", [BPE, PAD_IS_EOS])
 def test_ids_are_prompt_then_response_then_end(tokenizer):
-  # "the c" + "at": joined first, these would merge across the border.
+  # "the c" + "at" would merge across the border if the texts were joined.
   record = _record(prompt="the c", chosen="at sat", rejected="at")
   assert tokenizer.encode("the cat") != (
     tokenizer.encode("the c") + tokenizer.encode("at")
@@ -46,7 +46,7 @@ def test_bos_and_eos_are_not_doubled():
   pair = data.encode_pair(marked, BPE, WIDE)
   assert pair.prompt.tolist() == plain.prompt.tolist()
   assert pair.chosen.tolist() == plain.chosen.tolist()
-  # A tokenizer that reads special tokens in text gets no second one either.
+  # Nor is there a second one if a tokenizer reads special tokens in text.
   loaded = data.train_bpe(["the cat sat on the mat"] * 5, 280)
   loaded.backend.encode_special_tokens = False
   pair = data.encode_pair(marked, loaded, WIDE)
@@ -102,7 +102,7 @@ def test_interleaving_shapes_and_dtypes():
   assert batch.rejected_scores[:3].tolist() == [0, -1, -2]
   assert batch.preference.dtype == batch.weights.dtype == np.float32
   assert batch.ref_logps is None
-  # Fill rows are valid sequences: no length of 0 to divide by.
+  # Fill rows are valid sequences, so no length is 0.
   assert s.mask[6:].any(-1).all() and s.lengths[6:].min() > 0
 
 
@@ -147,9 +147,9 @@ def test_truncation():
   )
   long = data.encode_pair(record, BPE, limits)
   assert long.prompt[0] == BPE.bos_id
-  assert BPE.decode(long.prompt) == "6789"  # the end is kept
+  assert BPE.decode(long.prompt) == "6789"  # the end of the prompt is kept
   assert BPE.decode(long.chosen) == "abcd"
-  assert BPE.eos_id not in long.chosen  # it did not end there
+  assert BPE.eos_id not in long.chosen  # because the response didn't end there
   assert long.rejected.tolist() == BPE.encode("ab") + [BPE.eos_id]
   short = _record(prompt="0", chosen="abc", rejected="b")  # 4 with eos: fits
   pairs, cut = data.encode_pairs([record, short], BPE, limits)

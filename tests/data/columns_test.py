@@ -35,7 +35,7 @@ def test_columns_are_the_fields_of_a_source(path):
   records, report = data.read("pairs", path, columns=COLUMNS)
   fields = [(r.prompt, r.chosen, r.rejected) for r in records]
   assert fields == [("a", "b", "c"), ("d", "e", "f")]
-  # What isn't read of a parquet file isn't looked at.
+  # Columns of a parquet file that aren't read aren't checked.
   assert dict(report.ignored) == {"x": 2 if path.suffix == ".parquet" else 1}
   check = check_file(path, columns=COLUMNS, against=path)
   assert (check.source, len(check.overlap.rows)) == ("pairs", 2)

@@ -1,4 +1,4 @@
-"""Containers: the same rows from every one, and errors that say what to do."""
+"""Containers: all give the same rows, and errors that say what to do."""
 
 import json
 import sys
@@ -64,7 +64,7 @@ def _saved_splits(folder):
 
 
 def _prepared(folder, version="1.0.0", rows=ROWS):
-  """What TFDS leaves after preparing; made without TensorFlow."""
+  """A folder as TFDS prepares it, made without TensorFlow."""
   import numpy as np
   import tensorflow_datasets as tfds
   from array_record.python.array_record_module import ArrayRecordWriter
@@ -125,7 +125,7 @@ def test_the_same_records_from_every_container(make, tmp_path):
   assert all(p.source.rpartition(":")[2].isdigit() for p in pairs)
   conversations, _ = data.read_conversations(path, data_dir=data_dir)
   assert [dict(m) for m in conversations[0].messages] == TURNS
-  # Columns by themselves, for the places of some records.
+  # Single columns, read for the places of some records.
   places = {p.source for p in pairs[1:4]}
   columns = read_columns(path, ("chosen_score", "prompt"), places, data_dir)
   assert columns == {

@@ -1,4 +1,4 @@
-"""Rows of messages: explicit and implicit prompts, and what isn't one."""
+"""Rows of messages: explicit and implicit prompts, and messages without one."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 from jalign import data
 from jalign.errors import UserError
 
-# The texts of a chat, with marks that are easy to read.
+# Writes the texts of a chat, with marks that are easy to read.
 MARKS = (
   "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
   "{% if add_generation_prompt %}<assistant>{% endif %}"

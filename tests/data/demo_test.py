@@ -1,4 +1,4 @@
-"""The demo's data: what the generator says, its reward, its size."""
+"""The demo's data: the generator's texts, its reward, its size."""
 
 import pathlib
 
@@ -41,7 +41,7 @@ def test_labels_agree_with_the_reward_at_the_stated_rate(demo):
     make.__doc__.split()
   )
   assert agree == pytest.approx(0.85, abs=0.01)
-  # Bradley-Terry: the labels agree as often as their probabilities say.
+  # The labels agree as often as Bradley-Terry's probabilities say.
   sure = 1 / (1 + np.exp(-np.abs(margins)))
   assert agree == pytest.approx(sure.mean(), abs=0.03)
 

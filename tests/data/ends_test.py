@@ -1,4 +1,4 @@
-"""What ends a response: templates, generation_config.json, tokenizers."""
+"""Ends of responses: from templates, generation_config.json, tokenizers."""
 
 import json
 
@@ -64,7 +64,7 @@ def test_where_ends_come_from(tmp_path, family, generation, ends):
 
 
 def test_a_template_of_another_family_leaves_it_to_eos(tmp_path):
-  """Its end is plain text here; the same when the folder has the template."""
+  """The template's end is plain text to this tokenizer, also in its folder."""
   theirs = data.load_template(families.CHATML)
   folder = families.gemma(tmp_path / "a", generation=("<end_of_turn>",))
   first = data.load(folder).ended_by(theirs.end)
@@ -78,7 +78,7 @@ def test_ends_without_a_template(tmp_path):
   folder = families.gemma(tmp_path / "a", None, generation=["<end_of_turn>"])
   tokenizer = data.load(folder)
   assert _ends(tokenizer) == ["<eos>", "<end_of_turn>"]
-  # A template that comes later says what closes a turn.
+  # A template that is added later decides what closes a turn.
   assert _ends(tokenizer.ended_by("<end_of_turn>")) == [
     "<end_of_turn>",
     "<eos>",
@@ -90,7 +90,7 @@ def test_ends_without_a_template(tmp_path):
 
 
 def test_the_order_is_the_same_after_a_round_trip(tmp_path):
-  """A chat template of another end, as a run keeps it beside all others."""
+  """The order holds with a chat template of another end, as a run keeps it."""
   first = data.load(families.gemma(tmp_path / "a")).ended_by("<start_of_turn>")
   folder = families.gemma(tmp_path / "b", families.CHATML)
   path = folder / "generation_config.json"
@@ -144,7 +144,7 @@ def test_responses_end_with_the_turn(tmp_path, family, end):
     assert _texts(tokenizer, pair.chosen) == ["y", "Ġ", "o", end]
     assert _texts(tokenizer, pair.rejected) == ["n", end]
     assert template.end == end
-  # A folder whose template is elsewhere gives the same.
+  # A folder without the template, which is given apart, has the same ends.
   bare = data.load(family(tmp_path / "bare", None))
   assert bare.ended_by(sources[1].end).end_ids == tokenizer.end_ids
 
@@ -162,7 +162,7 @@ def test_an_added_token_that_only_begins_the_end(tmp_path):
 
 
 def test_a_turn_that_the_next_one_ends(tmp_path):
-  """As GLM's: its mark of the user's turn is what generation stops at."""
+  """As for GLM, generation stops at the mark of the user's next turn."""
   template = (
     "{% for m in messages %}{{ '<|' + m.role + '|>' + m.content }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"

@@ -32,19 +32,19 @@ PHI = (
   "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}"
   "{% else %}{{ eos_token }}{% endif %}"
 )
-# Marks that are no special tokens, a bos by the template, spaces around turns.
+# Marks aren't special tokens, the template writes a bos, turns have spaces.
 LLAMA = (
   "{{ bos_token }}{% for m in messages %}"
   "{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]"
   "{% else %} {{ m.content }} {{ eos_token }}{% endif %}{% endfor %}"
 )
-# The roles are plain text: tokens might lie across the borders of turns.
+# The roles are plain text, so tokens might cross the borders of turns.
 ZEPHYR = (
   "{% for m in messages %}"
   "{{ '<|' + m.role + '|>\n' + m.content + eos_token + '\n' }}{% endfor %}"
   "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
 )
-# Earlier answers lose the empty thought that the last one has.
+# Earlier answers lack the empty thought that the last answer has.
 QWEN = (
   "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
   "{% if m.role == 'assistant' and loop.last %}"
@@ -52,7 +52,7 @@ QWEN = (
   "{{ m.content + '<|im_end|>\n' }}{% endfor %}"
   "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-# The generation prompt opens a thought that no turn that is there has.
+# The generation prompt opens a thought, which the given turns don't have.
 THINKING = CHATML.replace("assistant\n' }}", "assistant\n<think>\n' }}")
 
 
@@ -69,13 +69,13 @@ def byte_level(
   """A byte-level BPE in which every ASCII character is a token.
 
   Args:
-    folder: where to.
-    template: chat template, None for none.
-    eos: its end of sequence.
-    bos: its beginning of sequence.
+    folder: where the tokenizer is written.
+    template: chat template; None for none.
+    eos: text of the end of sequence.
+    bos: text of the beginning of sequence.
     more: other special tokens.
-    begins: whether its post-processor puts the beginning in front.
-    generation: eos_token_id of generation_config.json, by texts.
+    begins: whether the post-processor puts bos in front of a text.
+    generation: texts of the eos_token_id in generation_config.json.
   """
   alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
   vocab = {c: i for i, c in enumerate(alphabet)}
@@ -86,21 +86,21 @@ def byte_level(
 
 
 def gemma(folder, template=GEMMA, **options):
-  """The end of sequence isn't the turn's end; the template writes a bos."""
+  """As Gemma's: turns don't end with eos; the template writes a bos."""
   special = ("<start_of_turn>", "<end_of_turn>")
   options = {"eos": "<eos>", "bos": "<bos>", "more": special} | options
   return byte_level(folder, template, **options)
 
 
 def phi(folder, template=PHI, **options):
-  """Texts end with another token than turns; nothing writes the bos."""
+  """As Phi's: texts and turns end with different tokens; nothing writes bos."""
   special = ("<|end|>", "<|user|>", "<|assistant|>", "<|system|>")
   options = {"eos": "<|endoftext|>", "bos": "<s>", "more": special} | options
   return byte_level(folder, template, **options)
 
 
 def phi_stripping(folder):
-  """Its marks take the white space beside them, as Phi-3's do."""
+  """Phi's, with marks that take the white space beside them, as Phi-3's do."""
   mark = functools.partial(tokenizers.AddedToken, special=True, rstrip=True)
   marks = [
     mark("<|end|>", lstrip=True),
@@ -121,19 +121,19 @@ def spaced(
   begins=False,
   generation=None,
 ):
-  """A BPE as SentencePiece's: a space is written "▁", and begins a text.
+  """A BPE like SentencePiece's: a space is written "▁", and begins a text.
 
   Args:
-    folder: where to.
+    folder: where the tokenizer is written.
     how: "first", "always" or "never" of the pre-tokeniser Metaspace; "words"
       for "always" with words apart; "prepend" for the normaliser of older
       files; "llama" for what `transformers.LlamaTokenizer` makes itself.
-    template: as in `byte_level`, and so are the others.
-    eos: its end of sequence.
-    bos: its beginning of sequence.
+    template: see `byte_level`, as for the other arguments.
+    eos: text of the end of sequence.
+    bos: text of the beginning of sequence.
     more: other special tokens.
-    begins: whether its post-processor puts the beginning in front.
-    generation: eos_token_id of generation_config.json, by texts.
+    begins: whether the post-processor puts bos in front of a text.
+    generation: texts of the eos_token_id in generation_config.json.
   """
   characters = ["<unk>", "▁", "\n", *map(chr, range(33, 127))]
   merges = [("▁", "y"), ("▁y", "o"), ("y", "o"), ("\n", "n"), (":", "▁")]
@@ -167,7 +167,7 @@ def spaced(
 
 
 def unigram(folder, template=LLAMA, **options):
-  """SentencePiece's other model, which chooses the likeliest tokens."""
+  """Like SentencePiece's unigram model, which takes the likeliest tokens."""
   pieces = [("<unk>", 0.0), ("▁", -2.0), ("\n", -2.0)]
   pieces += [(chr(i), -3.0) for i in range(33, 127)]
   pieces += [("▁y", -2.5), ("▁yo", -3.0), ("yo", -3.5), (":▁", -3.0)]

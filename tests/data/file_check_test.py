@@ -1,4 +1,4 @@
-"""`jalign data check`: what it finds, and what it says."""
+"""`jalign data check`: its findings, and its lines."""
 
 import json
 

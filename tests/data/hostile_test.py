@@ -1,4 +1,4 @@
-"""Files that never end, or hold far more than they seem to."""
+"""Files that never end, or hold far more than their size suggests."""
 
 import gzip
 import json
@@ -70,7 +70,7 @@ def test_a_line_has_a_longest_length(tmp_path, monkeypatch):
   _refused(path, "a.jsonl:2: the row has more than 1,000 bytes")
   sparse = tmp_path / "b.jsonl"
   with sparse.open("wb") as file:
-    file.truncate(1 << 40)  # a terabyte of nothing, on one line
+    file.truncate(1 << 40)  # a terabyte of zeros, on one line
   _refused(sparse, "b.jsonl:1: the row has more than")
   path = tmp_path / "a.parquet"
   table = pyarrow.Table.from_pylist([ROW] * 99 + [long])
@@ -98,7 +98,7 @@ def test_what_unpacks_without_end_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_value_stored_once_is_not_decoded_often(tmp_path, monkeypatch):
-  """A page of 4 MiB may stand for every row of a file."""
+  """Every row of a file may refer to the same page of 4 MiB."""
   path = tmp_path / "a.parquet"
   turn = {"role": "user", "content": "x" * (4 << 20)}
   often = pyarrow.array([[turn]]).take([0] * 20)
@@ -149,7 +149,7 @@ def test_columns_that_nobody_reads_are_not_decoded(tmp_path, monkeypatch):
   saved.save_to_disk(str(tmp_path / "saved"))
   _, report = data.read_pairs(tmp_path / "saved")  # would need a decoder
   assert report.used == 2 and report.ignored == (("image", 2),)
-  # A file without one of the columns still has rows.
+  # A file that lacks one of the columns still has rows.
   for place in (path, tmp_path / "saved"):
     with pytest.raises(UserError, match=":1: field 'messages' is missing"):
       data.read_conversations(place)

@@ -62,7 +62,7 @@ def test_cut_lists_are_counted():
   assert BPE.decode(example.prompt) == "45"
   assert cut.parts == {"prompts": (1, 1, 4), "responses": (3, 2, 6)}
   assert "2 responses (end) (66.7%, 6 tokens)" in cut.summary()
-  assert cut.identical == 0  # two of the three are equal, but not all
+  assert cut.identical == 0  # two of the three responses are equal, but not all
   record = data.RankedRecord("0", ("abcX", "abcY"), (1, 2), "f:9", "")
   assert data.encode_lists([record], BPE, limits)[1].identical == 1
   with pytest.raises(UserError, match="f:9.*no room"):

@@ -1,4 +1,4 @@
-"""The plan and the loader: once an epoch, same again, resumed, sharded."""
+"""The plan and the loader: each example once, repeatable, resumed, sharded."""
 
 import dataclasses
 import functools
@@ -36,7 +36,7 @@ PER_EPOCH = data.batches_per_epoch(
 
 
 def _equal(a, b):
-  """Batches are equal bit by bit."""
+  """Asserts that batches are equal to the bit."""
   assert (a.index, a.sources) == (b.index, b.sources)
   left, right = jax.tree.leaves(a.data), jax.tree.leaves(b.data)
   assert len(left) == len(right)
@@ -64,11 +64,11 @@ def test_plan(lengths, batch_size, seed, epoch, shuffle):
     lengths, batch_size, BUCKETS, seed=seed, epoch=epoch, shuffle=shuffle
   )
   seen = Counter(i for batch in batches for i in batch.examples)
-  assert seen == Counter(range(len(lengths)))  # each exactly once
+  assert seen == Counter(range(len(lengths)))  # each example exactly once
   partial = Counter()
   for length, examples in batches:
     assert length in BUCKETS and 1 <= len(examples) <= batch_size
-    for i in examples:  # the shortest bucket that holds it
+    for i in examples:  # it is in the shortest bucket that holds it
       assert length == min(b for b in BUCKETS if b >= lengths[i])
     partial[length] += len(examples) < batch_size
   assert all(count <= 1 for count in partial.values())
@@ -89,7 +89,7 @@ def test_plan_differs_across_epochs_and_seeds():
     assert [x.length for x in a] != [x.length for x in b]  # batch order
     assert {frozenset(x.examples) for x in a} != {
       frozenset(x.examples) for x in b
-    }  # and their members
+    }  # and so do their members
   still = data.plan(lengths, 4, BUCKETS, shuffle=False)
   assert [i for batch in still for i in batch.examples] == list(range(80))
 
@@ -150,7 +150,7 @@ def test_resume(position):
   fresh.set_state(state)
   for a, b in zip(fresh, remainder, strict=True):
     _equal(a, b)
-  used = make(seed=1, epochs=2)  # one that has already read on
+  used = make(seed=1, epochs=2)  # a loader that has read further
   _ = [next(used) for _ in range(3)]
   used.set_state(state)
   _equal(next(used), remainder[0])
@@ -187,7 +187,7 @@ def test_processes_together_are_the_batch(count):
     sources = tuple(s for part in parts for s in part.sources)
     _equal(batch, data.Batch(parts[0].index, joined, sources))
     some_empty |= any(not part.sources for part in parts)
-  assert some_empty  # a process without a real row keeps its shapes
+  assert some_empty  # a process without real rows has batches of the same shape
 
 
 def test_single_responses_and_their_lengths():
@@ -253,7 +253,7 @@ def test_errors():
 
 
 def test_a_position_is_of_the_labels():
-  """A run isn't resumed on pairs whose preferences or scores changed."""
+  """A run isn't resumed on pairs with other preferences or scores."""
 
   def fingerprint(**labels):
     pair = dataclasses.replace(PAIRS[0], **labels)
@@ -278,7 +278,7 @@ def _ids(*lists):
 
 
 def test_a_border_between_two_fields_counts():
-  """The ids are the same in a row, and so are the lengths of the pairs."""
+  """The joined ids are the same, and so are the lengths of the pairs."""
   pairs = [
     data.EncodedPair(*_ids([1], [2, 3], [4, 5]), "f:1"),
     data.EncodedPair(*_ids([1], [2, 3, 4], [5]), "f:1"),
@@ -295,7 +295,7 @@ def test_a_border_between_two_fields_counts():
 
 
 def test_positions_of_before_are_taken():
-  """Their hash had no separators, and is that of the same values."""
+  """Earlier versions' hashes, which had no separators, are still accepted."""
   pair = data.EncodedPair(*_ids([1], [2, 3], [4, 5]), "f:1")
   loader = data.make_loader(
     [pair], data.collate_pairs, batch_size=1, buckets=(4,)

@@ -1,4 +1,4 @@
-"""Mismatched responses answer other prompts, wherever there are two."""
+"""Mismatched responses answer other prompts, if there are at least two."""
 
 import functools
 
@@ -16,7 +16,7 @@ def _example(prompt, response, label=True):
 
 
 def _examples(prompts):
-  """Response 100 + i to the prompt of example i."""
+  """Examples of the given prompts, with response 100 + i for example i."""
   return [_example(p, 100 + i) for i, p in enumerate(prompts)]
 
 
@@ -50,12 +50,12 @@ def test_a_batch_of_one_prompt_takes_others_from_the_data():
   assert [int(ids[0]) for ids in responses] == [103, 103, 105]
   assert data.other_responses(rows[:1], spare[:1]) == [None]
   many = data.spare_responses(_examples(range(1, 1001)))
-  assert len(many) <= 64 and many[-1].prompt[0] > 900  # from all over
+  assert len(many) <= 64 and many[-1].prompt[0] > 900  # from all of the data
 
 
 @pytest.mark.parametrize("size", [1, 2, 4, 8])
 def test_labels_in_file_order(size):
-  """Four responses to each prompt, adjacent, as evaluation reads them."""
+  """Each prompt has four responses in a row, in the order of evaluation."""
   rows = _examples([1 + i // 4 for i in range(13)])
   collate = functools.partial(
     data.collate_unpaired, spare=data.spare_responses(rows)

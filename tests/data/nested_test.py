@@ -1,4 +1,4 @@
-"""What a template reads lies deep in a row: it is looked at at every depth."""
+"""Values that a template reads are checked at every depth of a row."""
 
 import json
 
@@ -12,7 +12,7 @@ from jalign.data.findings import describe
 from jalign.data.plain import MAX_DEPTH
 from jalign.errors import UserError
 
-# Writes the tools, the turns and their calls.
+# Writes the tools, the turns, and the turns' calls.
 CALLS = (
   "{% if tools %}{{ tools | tojson }}{% endif %}"
   "{% for m in messages %}<{{ m.role }}>{{ m.reasoning_content }}"
@@ -243,7 +243,7 @@ def _lists(values):
 
 @pytest.mark.parametrize("kind", ["typed", "whole"])
 def test_columns_of_json_are_parsed(tmp_path, kind):
-  """As datasets writes its Json type."""
+  """JSON as texts, which is how `datasets` writes its Json type."""
   chosen = _lists(_json(_call(city="Oslo", n=None)))
   if kind == "typed":
     struct = pyarrow.StructArray.from_arrays

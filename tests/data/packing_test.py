@@ -1,4 +1,4 @@
-"""Rows of one width hold every token once; nothing is dropped in silence."""
+"""Rows of one width hold every token once; what is dropped is counted."""
 
 import hypothesis
 import numpy as np
@@ -20,7 +20,7 @@ def _sequences(rows, length=12):
 
 
 def _read(sequences):
-  """Each sequence as its places say; and the same one slot further on."""
+  """Each sequence, read at its places; and the same one slot further on."""
   packed = sequences.packed
   slots = packed.tokens.reshape(len(packed.tokens), -1)
   places = packed.places.reshape(len(sequences.tokens), -1)
@@ -73,7 +73,7 @@ def test_segments_have_positions_of_their_own():
   ids = packed.segment_ids[0]
   assert len(set(ids[0, :5])) == len(set(ids[0, 5:])) == 1
   assert len({ids[0, 0], ids[0, 5], ids[1, 0], 0}) == 4
-  assert not ids[1, 2:].any()  # padding is a segment of its own
+  assert not ids[1, 2:].any()  # padding is a segment by itself
   assert packed.prefix_ids is None
 
 
@@ -84,7 +84,7 @@ def test_a_prefix_is_held_once_and_its_last_token_again():
   assert packed.positions[0, 0].tolist() == [0, 1, 2, 3, 4, 2, 3]
   assert packed.segment_ids[0, 0].tolist() == [1, 1, 2, 2, 2, 3, 3]
   assert packed.prefix_ids[0, 0].tolist() == [1] * 7
-  # Nothing but the first token is shared: it isn't worth a segment.
+  # Only the first token is shared, which isn't worth a segment.
   assert packed.tokens[0, 1, :5].tolist() == [5, 6, 4, 5, 4]
   assert packed.prefix_ids[0, 1, :5].tolist() == [5, 5, 5, 6, 6]
 
@@ -99,7 +99,7 @@ def test_places_lead_back_to_every_sequence(width, share):
     for _ in range(2):
       rows.append(prompt + rng.integers(1, 3, rng.integers(1, 8)).tolist())
   rows[3] = rows[2]  # equal responses
-  rows[5] = rows[4] + [1]  # one that goes on
+  rows[5] = rows[4] + [1]  # a response that continues another
   batch = _sequences(rows)
   live = np.arange(6) < 5
   packing = data.pack(batch, live, width=width, groups=3, share_prefix=share)

@@ -1,4 +1,4 @@
-"""Regular expressions of tokenizers that strangers wrote."""
+"""Regular expressions in tokenizers from unknown sources."""
 
 import pytest
 import tokenizers
@@ -8,7 +8,8 @@ from jalign.data.patterns import repeats_repetitions
 from jalign.errors import UserError
 from tests.data import chat_tokenizer
 
-# Of GPT-2, GPT-4, GPT-4o, Qwen 2, DeepSeek V3, CLIP, BLOOM, Kimi K2 and others.
+# Patterns of GPT-2, GPT-4, GPT-4o, Qwen 2, DeepSeek V3, CLIP, BLOOM, Kimi K2
+# and others.
 PUBLISHED = (
   r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
   r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}"
@@ -77,7 +78,7 @@ def test_a_folder_with_such_a_pattern(tmp_path):
 
 
 def test_a_library_that_gives_up_is_one_paragraph(tmp_path, capfd):
-  """Polynomially many tries aren't looked for."""
+  """Patterns that need polynomially many tries aren't recognised."""
   tokenizer = data.load(_folder(tmp_path, "a*a*a*a*a*[bc]"))
   with pytest.raises(UserError, match="can't be encoded"):
     tokenizer.encode_batch(["fine", "a" * 400 + "!c"])

@@ -1,7 +1,7 @@
 """A text encoded in pieces has the ids of the text in one piece.
 
-For every family's kind of tokenizer, what transformers gives for whole texts is
-what pairs, lists, labels, demonstrations and conversations are made of.
+For every family's kind of tokenizer, the ids of pairs, lists, labels,
+demonstrations and conversations are those that transformers gives whole texts.
 """
 
 import functools
@@ -40,7 +40,7 @@ RESPONSES = ["yo", " yo", "\nyo", "no yo", "y o ", ": yo", "</s", "(\n\n)"]
 
 @pytest.fixture(scope="module", params=KINDS)
 def kind(request, tmp_path_factory):
-  """(our tokenizer, theirs, our template)."""
+  """(jalign's tokenizer, transformers', jalign's template)."""
   folder = KINDS[request.param](tmp_path_factory.mktemp("kind"))
   theirs = transformers.AutoTokenizer.from_pretrained(str(folder))
   return data.load(folder), theirs, data.load_template(folder)
@@ -51,7 +51,7 @@ def _whole(theirs, messages, ends):
   ids = theirs.apply_chat_template(messages, return_dict=False)
   while ids[-1] not in ends or ids[-2] in ends:
     ids = ids[:-1]
-  # White space may stand between the end of a turn and that of the text.
+  # There may be white space between the last turn's end and the text's.
   if ids.count(ends[0]) and ids[-1] != ends[0]:
     ids = ids[: len(ids) - ids[::-1].index(ends[0])]
   return ids
@@ -123,6 +123,6 @@ def test_tokens_that_are_counted_of_a_file(tmp_path):
     json.dumps({"prompt": "a", "chosen": "yo", "rejected": "yo yo"}) + "\n"
   )
   check = check_file(path, tokenizer=data.load(folder), template=folder)
-  # "yo</s>" and "yo▁yo</s>" after a line break, and no space before them.
+  # "yo</s>" and "yo▁yo</s>" follow a line break, without a space before them.
   assert check.lengths["responses", "tokens"].least == 2
   assert check.lengths["responses", "tokens"].most == 3

@@ -1,4 +1,4 @@
-"""Records under a goal."""
+"""Records that are relabelled by a goal."""
 
 import dataclasses
 import math
@@ -73,7 +73,7 @@ def test_as_a_conversion():
 
 
 def test_without_the_goal_the_two_cancel():
-  """Their losses are then twice DPO's with half of the labels flipped."""
+  """The losses are then twice DPO's with half of the labels flipped."""
   logps = {"a": np.array([-3.0, -4.0]), "b": np.array([-5.0, -3.5])}
   total = sum(
     losses.dpo(*(logps[side][i : i + 1] for i in (0, 1) for side in sides))

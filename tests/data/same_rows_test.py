@@ -20,7 +20,7 @@ TEMPLATE = (
 
 TEXT = st.text("ab é\n\"'", max_size=5)
 SAID = TEXT.map(lambda text: text + ".")
-# One kind a key: a column has one type.
+# Values of a key are of one kind, because a column has one type.
 ARGUMENTS = st.fixed_dictionaries(
   {"city": SAID},
   optional={
@@ -68,7 +68,7 @@ ROW = st.fixed_dictionaries(
 
 
 def _containers(rows, folder):
-  """(container, path) of each; Arrow infers the types as users let it."""
+  """Yields (container, path) of the rows; Arrow infers the columns' types."""
   import datasets
 
   text = "".join(json.dumps(row) + "\n" for row in rows)
@@ -82,7 +82,7 @@ def _containers(rows, folder):
   try:
     pyarrow.parquet.write_table(table, folder / "a.parquet")
   except pyarrow.ArrowNotImplementedError:
-    return  # an object that is empty in all rows has no column
+    return  # a field that is an empty object in all rows has no column
   yield "parquet", folder / "a.parquet"
   saved = datasets.Dataset(table)
   saved.save_to_disk(str(folder / "saved"))
@@ -103,14 +103,14 @@ def test_the_same_text_from_every_container(tmp_path_factory, rows):
 
 
 def _sorted(record):
-  """Columns have the order of their first rows, as objects needn't."""
+  """A record with its keys sorted: columns may have another order."""
   texts = (record.prompt, record.chosen, record.rejected, record.group)
   numbers = (record.preference, record.chosen_score, record.rejected_score)
   return ["".join(sorted(text)) for text in texts], numbers
 
 
 def test_nulls_at_every_depth(tmp_path):
-  """The keys that Arrow gave every object because one of them has them."""
+  """Arrow gives every object the keys that any of them has, as nulls."""
   calls = [{"city": "Oslo"}, {"a": 2, "in": {"b": None, "c": [{"d": 1}, {}]}}]
   rows = [
     {
@@ -163,7 +163,7 @@ TYPES = {
 
 @pytest.mark.parametrize("kind", TYPES)
 def test_columns_of_other_types(tmp_path, kind):
-  """Dates, text as bytes, maps and dictionaries of words become JSON's own."""
+  """Dates, bytes of text, maps and dictionary-encoded words become JSON's."""
   value, of = TYPES[kind]
   turns = pyarrow.array([[value]], of and pyarrow.list_(of))
   path = tmp_path / "a.parquet"

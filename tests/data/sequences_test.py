@@ -1,4 +1,4 @@
-"""Demonstrations: what is scored, what is cut, batches and the loader."""
+"""Demonstrations: scored tokens, truncation, batches and the loader."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Published shapes of preference data: SHP, UltraFeedback, OpenAssistant..."""
+"""Published formats of preferences: SHP, UltraFeedback, OpenAssistant..."""
 
 import json
 
@@ -205,7 +205,7 @@ def test_bad_trees(tmp_path):
 
 
 def test_guesses():
-  # Generated, not read from rows that could be guessed.
+  # The world is generated, not read from rows that could be guessed.
   assert [*data.KINDS, "tldr_world"] == list(data.SOURCES)
   turns = [{"role": "user", "content": "a"}]
   for row, name in (

@@ -1,4 +1,4 @@
-"""Tokenizers and files of real users: the ids that transformers gives."""
+"""Tokenizers and files of real users give the ids that transformers gives."""
 
 import json
 
@@ -24,7 +24,7 @@ TALK = [
 
 @pytest.fixture(params=ENDS)
 def kind(request, shared):
-  """(folder, our tokenizer, theirs, how a turn ends)."""
+  """(folder, jalign's tokenizer, transformers', the end of a turn)."""
   folder = shared / "cases" / "tokenizers" / request.param
   theirs = transformers.AutoTokenizer.from_pretrained(str(folder))
   return folder, data.load(folder), theirs, ENDS[request.param]

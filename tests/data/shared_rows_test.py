@@ -1,7 +1,7 @@
 """Files of rows that real users brought, as they brought them.
 
-Each was refused, or read as something else, once. The tests of the parts have
-inputs of their own; these skip where the folder isn't there.
+Each file was once refused, or misread. The tests of the parts have inputs of
+their own; these tests skip if the folder isn't there.
 """
 
 import pathlib
@@ -49,7 +49,7 @@ def test_tool_calls_from_each_container(cases, tmp_path):
 
 
 def test_json_columns(cases):
-  """The rows of the JSON lines, whose arguments are JSON texts in a column."""
+  """The rows equal those of the JSON lines; a column has arguments as JSON."""
   wanted = _read(cases / "arrow-null-tool-arguments" / "tools.jsonl")
   for name in ("tools_json.parquet", "tools_json2.parquet"):
     assert _read(cases / "json-typed-columns" / name) == wanted

@@ -1,4 +1,4 @@
-"""Readers: counts, errors that name line and remedy, the split."""
+"""Readers: counts, errors that name line and remedy, and the split."""
 
 import gzip
 import inspect
@@ -42,7 +42,7 @@ def test_hh_counts(shared):
   train, evaluation = data.split(records, 0.1, seed=0)
   assert not {r.group for r in train} & {r.group for r in evaluation}
   assert len(train) + len(evaluation) == 2303
-  assert len({r.group for r in records}) < 2303  # so that the split has work
+  assert len({r.group for r in records}) < 2303  # so some pairs share a prompt
 
 
 def test_jsonl_reads_everything_and_counts_unknown_fields(tmp_path):
@@ -256,7 +256,7 @@ def test_a_template_where_none_is_taken(tmp_path, name):
 
 def test_the_sources_with_a_template():
   for name, reader in data.SOURCES.items():
-    if name != "tldr_world":  # has it to say that it takes none
+    if name != "tldr_world":  # this source has the parameter only to refuse it
       takes = "template" in inspect.signature(reader).parameters
       assert takes == (name not in data.WITHOUT_TEMPLATE)
 

@@ -1,4 +1,4 @@
-"""Tokenizer: round trips, determinism, folders of ours and of others."""
+"""Tokenizers: round trips, determinism, folders of jalign and of others."""
 
 import hashlib
 import json
@@ -53,7 +53,7 @@ def test_training_is_deterministic():
   run = subprocess.run(
     [sys.executable, "-c", code], capture_output=True, text=True, check=True
   )
-  assert run.stdout.strip() == digest(BPE)  # in another process too
+  assert run.stdout.strip() == digest(BPE)  # in another process, too
 
 
 def test_vocab_size():
@@ -74,7 +74,7 @@ def test_save_and_load(tmp_path):
 
 
 def _foreign(folder, padding=False, **config):
-  """A folder as Hugging Face writes it, with truncation left on."""
+  """Writes a folder as Hugging Face does, with truncation left on."""
   backend = tokenizers.Tokenizer.from_str(BPE.backend.to_str())
   backend.enable_truncation(4)
   if padding:
@@ -139,7 +139,7 @@ def test_a_batch_with_an_unknown_word():
 
 @pytest.mark.filterwarnings("ignore")
 def test_our_folder_through_transformers(tmp_path):
-  """What was switched on there, and saved, neither cuts nor fills here."""
+  """Truncation and padding that were saved there have no effect here."""
   import transformers
 
   BPE.save(tmp_path / "ours")
@@ -167,7 +167,7 @@ def test_texts_begin_as_transformers_begins_them(tmp_path):
     (prompt,) = data.encode_prompts([record], own)
     assert prompt.ids.tolist() == theirs("a dog").input_ids
     assert prompt.ids[0] == own.bos_id
-  # Folders of before had no post-processor, and began texts all the same.
+  # Earlier folders had no post-processor, but their texts had a beginning.
   path = tmp_path / "bpe" / "tokenizer.json"
   path.write_text(
     json.dumps(json.loads(path.read_text()) | {"post_processor": None})

@@ -57,7 +57,7 @@ def test_a_history_that_is_rewritten_is_taken_apart(tmp_path):
   assert cut.parted == (1, 2) and cut.count == 1
   assert "1 conversations as 2 demonstrations, turn by turn" in cut.summary()
   assert cut.to_dict()["parted"] == [1, 2]
-  # One turn is written in one way: nothing is taken apart.
+  # A single turn is written in one way, so nothing is taken apart.
   _, (example,), cut = _encoded(folder, TALK[:2])
   assert cut.parted == (0, 0) and example.source == "f.jsonl:7"
   record = data.ConversationRecord(tuple(TALK), "f.jsonl:7", "a")
@@ -91,7 +91,7 @@ def test_a_generation_prompt_that_opens_a_thought(tmp_path):
   theirs = transformers.AutoTokenizer.from_pretrained(str(folder))
   whole = theirs.apply_chat_template(TALK, return_dict=False)
   assert example.ids.tolist() == whole[:-1]
-  # Of a pair, one answer may go on with what is opened.
+  # One answer of a pair may continue the opened thought.
   path = tmp_path / "pairs.jsonl"
   for bad, said in (("n", "n"), ("<think>\nn", "<think>\nn")):
     row = {
@@ -165,7 +165,7 @@ def test_conversations_that_a_template_refuses_are_bad_rows(tmp_path):
   )
   assert record.messages == tuple(TALK[:2])
   assert report.lines() == {"template": [2]}
-  # What is taken apart can be written, and is no bad row.
+  # Conversations that are taken apart can be written, and are no bad rows.
   records, _ = data.read("conversations", path, template=families.QWEN)
   assert len(records) == 2
   never = "{{ messages | length }}{% if add_generation_prompt %}x{% endif %}"

@@ -1,6 +1,6 @@
 """What devices exchange at a step of decoding, read from compiled programs.
 
-How much XLA optimises machine code (tests/conftest.py) doesn't change the text.
+The text doesn't depend on how much XLA optimises (tests/conftest.py).
 """
 
 import jax
@@ -17,7 +17,7 @@ from tests import programs
 from tests.models.tiny import tiny
 
 ROWS, WIDTH, NEW, LAYERS, HIDDEN = 8, 16, 16, 2, 64
-# Whatever is larger than the hidden states of all rows: all that must stay.
+# Larger arrays than the hidden states of all rows must stay where they are.
 CONFIG = dict(
   num_hidden_layers=LAYERS,
   hidden_size=HIDDEN,
@@ -58,13 +58,13 @@ def _compiled(mesh_shape, mixed=False, settings=None, **changes):
 
 
 def _exchanged(text):
-  """(in the loop?, kind, elements of the largest array) of each exchange."""
+  """(is it in the loop, kind, elements of the largest array) per exchange."""
   return [tuple(exchange[:3]) for exchange in programs.exchanges(text)]
 
 
 @pytest.mark.parametrize("mixed", [False, True])
 def test_a_step_under_tensor_exchanges_hidden_states_alone(mixed):
-  """[B, D] twice a layer and for the embedding; [B, devices] in the draw."""
+  """They are [B, D], twice a layer and once for the embedding."""
   exchanges = [x for x in _exchanged(_compiled((1, 1, 8), mixed)) if x[0]]
   models = 2 if mixed else 1
   large = [x for x in exchanges if x[2] > ROWS * 8]
@@ -95,7 +95,7 @@ def test_no_sampler_gathers_the_vocabulary(settings):
 
 
 def test_parameters_are_gathered_before_the_loop_and_not_in_it():
-  """From the training layout, split over fsdp: once for a whole response."""
+  """Parameters split over fsdp are gathered once for a whole response."""
   exchanges = _exchanged(_compiled((2, 2, 2)))
   before = [x for x in exchanges if not x[0] and x[1] == "all-gather"]
   assert max(size for *_, size in before) >= 512 * HIDDEN  # the head's part

@@ -1,4 +1,4 @@
-"""The decode loop: cached equals full, rollouts equal teacher forcing."""
+"""The decode loop: a cache changes nothing, rollouts equal teacher forcing."""
 
 import dataclasses
 import functools
@@ -39,7 +39,7 @@ def _full_logits(model, params, tokens):
 
 
 def _last_logits(model, params, sequence, width=20):
-  """Logits after a sequence; padded, so that all lengths share a program."""
+  """Logits after a sequence, padded so that all lengths share a program."""
   tokens = np.zeros((1, width), np.int32)
   tokens[0, : len(sequence)] = sequence
   return _full_logits(model, params, jnp.asarray(tokens))[0, len(sequence) - 1]
@@ -53,7 +53,7 @@ def test_ragged_prefill_and_steps_equal_the_full_forward(prompts):
   np.testing.assert_allclose(
     logits, full[jnp.arange(8), LENGTHS - 1], atol=2e-5
   )
-  # Ragged chunks: row b appends b % 4 of three tokens, some of them none.
+  # Ragged chunks: row b appends b % 4 tokens of at most three, or none.
   chunk = jax.random.randint(jax.random.key(5), (8, 3), 0, 64)
   counts = jnp.arange(8) % 4
   logits, cache = model.extend(params, chunk, counts, cache)
@@ -149,7 +149,7 @@ def test_other_keys_give_other_samples(prompts):
 
 
 def _counting_model(vocab, calls):
-  """Always says token 1; counts how often it is run."""
+  """A model that always gives token 1, and records each of its runs."""
 
   def apply(params, tokens):
     jax.debug.callback(lambda: calls.append(1))
@@ -193,13 +193,13 @@ def test_sharded_decode_equals_unsharded(prompts):
 
 
 def _table_model(seed, vocab=3):
-  """A bigram table: logits depend on the last token alone."""
+  """A bigram table, whose logits depend only on the last token."""
   table = 1.5 * jax.random.normal(jax.random.key(seed), (vocab, vocab))
   return from_apply(lambda key: table, lambda p, tokens: p[tokens]), table
 
 
 def test_the_mixture_sampler_has_the_exact_law():
-  """Frequencies of all 27 responses against the enumerated mixture."""
+  """The frequencies of all 27 responses fit the enumerated mixture."""
   model, policy = _table_model(0)
   _, reference = _table_model(1)
   weight, rows = 0.3, 60_000
@@ -224,14 +224,14 @@ def test_the_mixture_sampler_has_the_exact_law():
   chi2 = ((counts - rows * law) ** 2 / (rows * law)).sum()
   assert chi2 < 26 + 5 * np.sqrt(2 * 26)  # 26 degrees of freedom, 5 sigma
 
-  # The check can fail: the other coefficient sense, and a coin flip between
-  # the models for each token, are far outside.
+  # The check can fail: swapped weights, and a coin flip between the models for
+  # each token, are far outside.
   flipped = p**weight * q ** (1 - weight)
   flipped /= flipped.sum(-1, keepdims=True)
   for other in (flipped, (1 - weight) * p + weight * q):
     wrong = np.einsum("a,ab,bc->abc", other[0], other, other).reshape(-1)
     assert ((counts - rows * wrong) ** 2 / (rows * wrong)).sum() > 100
-  # And the recorded log-prob is the mixture's own.
+  # The recorded log-prob is the mixture's, too.
   np.testing.assert_allclose(
     rollout.logps.sum(-1), np.log(law)[codes], atol=1e-5
   )

@@ -1,6 +1,6 @@
-"""What the compiled decode loop moves at every step, read from its text.
+"""Arrays that the compiled decode loop moves at every step, from its text.
 
-How much XLA optimises machine code (tests/conftest.py) doesn't change the text.
+The text doesn't depend on how much XLA optimises (tests/conftest.py).
 """
 
 import math
@@ -16,8 +16,8 @@ from jalign.types import Policy
 from tests.models.tiny import tiny
 
 ROWS, WIDTH, NEW = 2, 9, 20
-# Weights and caches are larger (keys 1,856, the smallest matrix 2,048); what a
-# step computes is smaller (blocks of the sampler 512).
+# Weights and caches are larger (keys 1,856, the smallest matrix 2,048), and
+# arrays that a step computes are smaller (blocks of the sampler 512).
 LARGE = 1500
 SIZES = dict(hidden_size=64, head_dim=16, num_hidden_layers=1)
 _COMPUTATION = re.compile(r"^(?:ENTRY )?%(\S+) \(.*\{$")
@@ -47,14 +47,14 @@ def elements(kind):
 
 
 def moved(text):
-  """Operations of the decode loop that make a large array anew.
+  """Operations of the decode loop that write a large array anew.
 
-  The loop is the one that carries the cache. An update in place is an
-  operation on the carried array, alone or as the root of a fusion; and within
-  a fusion only what picks or converts counts: the rest is not in memory.
+  The loop is the one that carries the cache. An update in place is an operation
+  on the carried array, alone or as the root of a fusion. Within a fusion only
+  operations that pick or convert count: the others' results aren't in memory.
   """
   every = computations(text)
-  # The loop that carries most.
+  # This is the loop that carries most.
   _, loop = max(
     (kind.count("["), line)
     for instructions in every.values()
@@ -119,7 +119,7 @@ def test_why_a_cache_is_float32_on_the_cpu():
 
 
 def _slots_first(model):
-  """A cache [B, S, G, E] in front of attention that wants [B, G, S, E]."""
+  """A model with a cache [B, S, G, E], though attention needs [B, G, S, E]."""
   swap = lambda cache: jax.tree.map(
     lambda x: x.swapaxes(1, 2) if x.ndim == 4 else x, cache
   )
@@ -135,7 +135,7 @@ def _slots_first(model):
 
 
 def _selected(model):
-  """Ended rows keep their cache by a choice between the old and the new."""
+  """A model that chooses between old and new caches for rows that ended."""
 
   def extend(params, tokens, lengths, cache):
     out, new = model.extend(params, tokens, lengths, cache)
@@ -155,10 +155,10 @@ def test_a_moved_cache_is_found(wrong):
 
 
 def _converted(model):
-  """Weights cast where they are used."""
+  """A model that casts weights where they are used."""
 
   def extend(params, tokens, lengths, cache):
-    scale = jnp.where(lengths[0] > 5, 2.0, 1.0)  # nothing to hoist
+    scale = jnp.where(lengths[0] > 5, 2.0, 1.0)  # so it can't be hoisted
     params = jax.tree.map(lambda x: x * scale.astype(x.dtype), params)
     return model.extend(params, tokens, lengths, cache)
 
@@ -166,7 +166,7 @@ def _converted(model):
 
 
 def _stacked(model):
-  """Layers cut out of a stack [L, ...] at every step."""
+  """A model that cuts layers out of a stack [L, ...] at every step."""
   prepare = lambda params, rows: jax.lax.optimization_barrier(params)
   return Policy(model.init_cache, model.extend, prepare)
 

@@ -1,4 +1,4 @@
-"""Refilled rows and a shared prefill draw the tokens of the plain loop."""
+"""Refilled rows, and a shared prefill, draw the same tokens as a plain loop."""
 
 import jax
 import jax.numpy as jnp
@@ -90,7 +90,7 @@ def test_refilled_rows_on_a_mesh(asked):
 
 
 def _counting(calls):
-  """Token b follows a with b = a - 1 (0 ends); counts rows x tokens run."""
+  """A model in which a - 1 follows a, and 0 ends; records each run's rows."""
 
   def apply(params, tokens):
     jax.debug.callback(lambda: calls.append(tokens.shape[0]))

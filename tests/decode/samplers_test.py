@@ -1,4 +1,4 @@
-"""Samplers: truncation against NumPy by sorting, draws against softmax."""
+"""Samplers: truncation equals sorting in NumPy, draws follow the softmax."""
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ def _reference(
   bias=None,
   forbidden=(),
 ):
-  """Filtered distribution by sorting, in the order of `transformers`."""
+  """The filtered distribution by sorting; filters in `transformers`' order."""
   z = z.astype(np.float64)
   for token, value in (bias or {}).items():
     z[:, token] += value
@@ -45,7 +45,7 @@ def _reference(
     if top_p < 1:
       order = np.argsort(-row)
       cumulative = np.cumsum(_softmax(row)[order])
-      # Stays: everything before the mass is reached, and what reaches it.
+      # Tokens stay until the mass is reached, with the token that reaches it.
       row[order[1:][cumulative[:-1] >= top_p]] = -np.inf
     if min_p:
       p = _softmax(row)
@@ -139,7 +139,7 @@ def test_a_token_without_mass_is_never_drawn(uniform):
 
 
 def test_a_target_at_the_total_takes_the_last_token_with_mass():
-  """Where rounding leaves nothing above the target, nobody is past the end."""
+  """If rounding leaves no mass above the target, no index is past the end."""
   mass = jnp.array([[1.0, 2.0, 0.0, 0.0], [0.0, 1.0, 0.0, 3.0]])
   index, left = _first_above(mass, jnp.array([3.0, 4.0]))
   np.testing.assert_array_equal(index, [1, 3])
@@ -198,7 +198,7 @@ def test_a_draw_reports_its_log_prob(vocab):
 
 @pytest.mark.parametrize("mesh", [(1, 1, 8), (2, 2, 2), (8, 1, 1)])
 def test_split_logits_give_the_same_draws(mesh):
-  """Tokens, log-probs and the greedy token on 8 devices."""
+  """On 8 devices tokens, log-probs and the greedy token are the same."""
   layout = Layout(("data", "fsdp"), "tensor")
   z = 3 * jax.random.normal(jax.random.key(0), (64, 1024))
   z = z.at[:, 128:256].set(-jnp.inf)  # a device without mass

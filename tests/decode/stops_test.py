@@ -1,4 +1,4 @@
-"""Stop sequences of several tokens, indicators, buckets."""
+"""Stop sequences of several tokens, indicators of rollouts, buckets."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from tests.models.tiny import tiny
 
 
 def _script(text):
-  """A model that says the tokens of a script, whatever it reads."""
+  """A model that gives the tokens of a script, whatever it reads."""
   script = jnp.asarray(text)
 
   def apply(params, tokens):
@@ -25,7 +25,7 @@ def _script(text):
 
 
 def _says(text, stop_ids, new=8, prompt=(1, 2), **changes):
-  """Tokens of the response; text[i] follows the token in column i."""
+  """The response's tokens under a script; text[i] follows column i."""
   rollout = generate(
     _script(text),
     jnp.float32(50.0),
@@ -75,7 +75,7 @@ def test_forbidden_tokens_and_bias_act_in_the_loop():
 
 
 def test_repetition_penalty_counts_prompt_and_response():
-  """Each token once: the prompt's 1 and 2 never again."""
+  """Each token occurs once, and the prompt's 1 and 2 not again."""
   table = jnp.linspace(1.0, 0.1, 10)
   model = from_apply(
     lambda key: table,
@@ -97,7 +97,7 @@ def test_repetition_penalty_counts_prompt_and_response():
 
 
 def test_indicators_are_of_the_policy_itself():
-  """Entropy and top-k mass before temperature and truncation."""
+  """Entropy and top-k mass are those before temperature and truncation."""
   _, model, params = tiny()
   prompts = jax.random.randint(jax.random.key(1), (4, 5), 0, 64)
   rollout = generate(
@@ -135,7 +135,7 @@ def test_buckets_are_few_and_close():
 
 
 def test_lengths_of_one_bucket_share_a_program():
-  """Widths 33 to 40 and 17 to 20 new tokens: one program, reported."""
+  """Widths 33 to 40 with 17 to 20 new tokens share one reported program."""
   _, model, params = tiny()
   before = decode.compiled()
   for width, new in ((33, 17), (36, 20), (40, 19)):
@@ -161,7 +161,7 @@ def test_lengths_of_one_bucket_share_a_program():
 
 
 def test_a_batch_as_large_as_its_columns_is_cut_right():
-  """33 + 17 columns in a bucket of 40 + 20, and 60 rows."""
+  """60 rows of 33 + 17 columns are decoded in a bucket of 40 + 20."""
   _, model, params = tiny()
   rollout = generate(
     model,

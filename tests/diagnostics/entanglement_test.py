@@ -1,4 +1,4 @@
-"""Entanglement: closed forms on linear softmax models, and a transformer."""
+"""Entanglement: by closed forms on linear softmax models; a transformer."""
 
 import functools
 
@@ -20,14 +20,14 @@ CASES = diagnostics.CASES
 
 
 def _linear(params, rows):
-  """log softmax(W phi) of tokens; before each token is a phi of its own."""
+  """log softmax(W phi) of tokens; every position has a phi of its own."""
   logps = jax.nn.log_softmax(rows.features @ params["w"].T)
   picked = jnp.take_along_axis(logps, rows.sequences.tokens[..., None], -1)
   return jnp.sum(picked[..., 0] * rows.sequences.mask, -1)
 
 
 class _Rows:
-  """Sequences with features [R, T, D]; a pytree with what is asked of it."""
+  """Sequences with features [R, T, D], as a pytree like Sequences."""
 
   def __init__(self, sequences, features):
     self.sequences, self.features = sequences, features
@@ -44,7 +44,7 @@ jax.tree_util.register_pytree_node(
 
 
 def _decisions(count, vocab=7, width=5, length=1, shared=0, seed=0):
-  """Pairs whose responses differ from token `shared` on."""
+  """Pairs whose responses are equal up to token `shared` and differ then."""
   rng = np.random.default_rng(seed)
   features = rng.normal(size=(count, 2, length, width))
   tokens = rng.integers(0, vocab, (count, 2, length))
@@ -65,7 +65,7 @@ def _decisions(count, vocab=7, width=5, length=1, shared=0, seed=0):
 
 
 def test_single_decisions_have_the_closed_form():
-  """Norms and inner product by the softmax's probabilities alone."""
+  """Norms and inner product follow from the softmax's probabilities."""
   params, rows = _decisions(40)
   got = diagnostics.gradient_products(_linear, params, rows)
   w = np.asarray(params["w"], np.float64)
@@ -86,7 +86,7 @@ def test_single_decisions_have_the_closed_form():
   np.testing.assert_allclose(
     got.inner["all"], (square - a - b) * size, rtol=1e-3, atol=1e-4
   )
-  # The law: with rho = 1 a single decision is always in the ideal case.
+  # With rho = 1 a single decision is always in the ideal case: this is the law.
   ones = jnp.ones(40)
   said = diagnostics.forecast(
     got.chosen["all"], got.rejected["all"], got.inner["all"], ones, ones
@@ -111,7 +111,7 @@ def test_a_shared_prefix_breaks_the_law():
   )
   cases = np.asarray(said.case)
   assert 0.1 < np.mean(cases != 0) < 0.9
-  # With both pulls positive the case is that of the inner product's place.
+  # If both pulls are positive, the inner product decides the case.
   inner, c, r = (
     np.asarray(x["all"]) for x in (got.inner, got.chosen, got.rejected)
   )
@@ -201,7 +201,7 @@ def test_sharded_equals_unsharded():
 
 
 def test_no_gradient_leaves_its_device(optimised):
-  """On eight tensor-parallel devices no weight's worth is exchanged."""
+  """Eight tensor-parallel devices exchange no array as large as a weight."""
   config, model, params = tiny(
     vocab_size=4096, hidden_size=128, intermediate_size=256,
     num_attention_heads=8, num_key_value_heads=8,
@@ -230,7 +230,7 @@ def test_a_group_that_is_none():
 
 
 def test_pulls_of_a_loss_forecast_its_own_step():
-  """DPO on one pair of a transformer, under SGD."""
+  """The forecast is right for a step of SGD by DPO on a transformer's pair."""
   _, model, params, logps, rows = _transformer()
   pair = jax.tree.map(lambda x: x[:2], rows)
   reference = model.init(jax.random.key(5))
@@ -283,7 +283,7 @@ def test_token_gram_adds_up_to_the_inner_product():
 
 
 def test_the_last_layers_part_is_that_of_the_head():
-  """Against gradients of the head's weight alone."""
+  """It equals products of gradients in the head's weight."""
   _, model, params = tiny(tie_word_embeddings=False)
   pair = jax.tree.map(lambda x: x[:2], batches.sequences(8))
   tokens = diagnostics.dense_logprobs(model)

@@ -16,7 +16,7 @@ RNG = np.random.default_rng(0)
 
 
 def _logps(count=2000, spread=3.0):
-  """[4, N]: chosen, rejected, and the reference's."""
+  """[4, N] log-probs: chosen, rejected, and the reference's of both."""
   return jnp.asarray(RNG.normal(size=(4, count)) * spread, jnp.float32)
 
 
@@ -44,14 +44,14 @@ def test_below_ipos_threshold_a_pair_is_ranked_rightly(tau):
   assert (np.asarray(chosen > rejected)[below]).all()
   hopeless = np.asarray(limit) < 0
   assert hopeless.any()
-  # There the optimum, with a loss of 0, ranks it wrongly.
+  # In this case the optimum, with a loss of 0, ranks the pair wrongly.
   optimum = 1 / (2 * tau) + (ref_chosen - ref_rejected)
   assert (np.asarray(optimum)[hopeless] < 0).all()
 
 
 @pytest.mark.parametrize("beta", [0.1, 1.0])
 def test_the_idealised_ranking_is_that_of_the_optimum(beta):
-  """Three responses: the optimum of DPO under known preferences, enumerated."""
+  """DPO's optimum on three responses, whose preferences are known."""
   ref = np.log(np.array([0.7, 0.2, 0.1]))
   rewards = np.array([0.0, 0.5, 2.0])
   optimum = ref + rewards / beta
@@ -85,7 +85,7 @@ def test_true_preferences_are_calibrated_and_sharper_ones_are_not(equal_mass):
   right, sharp = measure(label * true), measure(3 * label * true)
   assert right.ece < 0.01 < 0.1 < sharp.ece
   assert right.mce < 0.05 and sharp.mce >= sharp.ece
-  # By hand, in one bin.
+  # The value by hand, with one bin.
   b = 4
   if not equal_mass:
     sure = 1 / (1 + np.exp(-np.abs(true)))
@@ -100,7 +100,7 @@ def test_true_preferences_are_calibrated_and_sharper_ones_are_not(equal_mass):
 
 
 def _head(z):
-  """Hidden states and a head whose logits are z [B, T, V]."""
+  """Hidden states and a head that give the logits z [B, T, V]."""
   return jnp.asarray(z, jnp.float32), Head(
     weight=None, dense=lambda hidden: hidden
   )
@@ -145,7 +145,7 @@ def test_where_a_series_turns():
   assert diagnostics.reversal(falling[:6], falls=True) is None  # too early
   assert diagnostics.reversal([-x for x in falling], falls=False) == 3
   assert diagnostics.reversal([5, 4, 3, 2], falls=True) is None
-  # A bump that is made up for is no turn.
+  # A bump after which the series goes on as before is no turn.
   assert diagnostics.reversal([5, 4, 4.5, 3, 3.5, 2], falls=True) is None
 
 
@@ -156,7 +156,7 @@ def test_rewards_are_compared_pair_by_pair():
   got = diagnostics.compare_rewards(implicit, explicit, groups)
   assert got.implicit.mean == (1 + 0 + 1 + 0.5 + 1 + 0) / 6
   assert got.explicit.mean == 4 / 6
-  # By prompt: 1/2, 1/4 and -1/2.
+  # The prompts' means are 1/2, 1/4 and -1/2.
   np.testing.assert_allclose(got.difference.mean, 0.25 / 3)
   np.testing.assert_allclose(
     got.difference.standard_error,

@@ -1,4 +1,4 @@
-"""Panels: a few numbers by name, against what they stand for."""
+"""Panels: each number by name, against its definition."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,17 +22,17 @@ def test_the_likelihood_panel():
   reference = _scores([-10, -8, -20, -3], [-12, -7, -4, -3])
   policy = _scores([-11, -7, -21, -3], [-14, -9, -3, -3])
   got = diagnostics.likelihood_panel(policy, reference, beta=0.5)
-  # log-ratios: chosen -1, 1, -1, 0; rejected -2, -2, 1, 0
+  # log-ratios are -1, 1, -1, 0 for the chosen and -2, -2, 1, 0 for the rejected
   assert got["chosen_log_ratio_nats"] == -0.25
   assert got["rejected_log_ratio_nats"] == -0.75
   assert got["displaced_share"] == 0.5 and got["both_fell_share"] == 0.25
   assert got["ranking_accuracy"] == (1 + 1 + 0 + 0.5) / 4
-  # by token: -2.2 > -2.8, -1.75 < -1.125, -2.1 < -1.5, equal
+  # per token: -2.2 > -2.8, -1.75 < -1.125, -2.1 < -1.5, and equal
   assert got["ranking_accuracy_per_token"] == (1 + 0 + 0 + 0.5) / 4
   assert got["reward_accuracy"] == (1 + 1 + 0 + 0.5) / 4
   assert got["chosen_log_ratio_p50_nats"] == -0.5
-  # At the optimum log-odds gain logit(.999) / .5 = 13.8: enough for all but
-  # the third pair, 16 nats the wrong way.
+  # At the optimum log-odds gain logit(0.999) / 0.5 = 13.8. That is enough for
+  # all pairs but the third, which is 16 nats the wrong way.
   assert got["idealised_accuracy"] == 0.75
   without = diagnostics.likelihood_panel(policy, reference)
   assert set(got) - set(without) == {
@@ -79,6 +79,6 @@ def test_the_entanglement_panel():
   np.testing.assert_allclose(got["all/cosine"], (0.5 + 0.75) / 2)
   np.testing.assert_allclose(got["all/chosen_norm"], 2)
   np.testing.assert_allclose(got["all/rejected_norm"], 2.5)
-  # inner = 1 is the smaller square: on the edge; 6 is between 4 and 16.
+  # inner = 1 equals the smaller square, the edge; 6 is between 4 and 16.
   np.testing.assert_allclose(got["all/cosine_threshold"], 0.5)
   assert got["all/both_down_share"] == 0.5

@@ -1,4 +1,4 @@
-"""What a step's own backward pass says of entanglement."""
+"""Entanglement as it is watched in a step's own backward pass."""
 
 import functools
 
@@ -27,7 +27,7 @@ def _mean(sums, name):
 
 
 def _near_pairs(count):
-  """Pairs that differ in the last token alone: entangled ones, one by one."""
+  """Entangled pairs, which differ only in the last token; yielded singly."""
   rows = batches.sequences(2 * count)
   same = jax.tree.map(lambda x: jnp.repeat(x[::2], 2, axis=0), rows)
   at = jnp.arange(1, 2 * count, 2), same.lengths[1::2] - 1
@@ -40,7 +40,7 @@ def _near_pairs(count):
 
 
 def _mapped(model, params, rows, a):
-  """Log-probs of rows whose final states went through h -> h + A h."""
+  """Log-probs of rows with final states mapped by h -> h + A h."""
   hidden = model.forward(params, rows.tokens)[:, :-1]
   hidden += jnp.einsum("de,rte->rtd", a, hidden)
   logps = token_logprobs(
@@ -50,7 +50,7 @@ def _mapped(model, params, rows, a):
 
 
 def test_state_products_are_those_of_a_linear_map():
-  """Against gradients by the map itself."""
+  """They equal products of gradients in the map."""
   _, model, params = tiny()
   rows = batches.sequences(6)
   zero = jnp.zeros((params["embed"].shape[1],) * 2)
@@ -70,7 +70,7 @@ def test_state_products_are_those_of_a_linear_map():
 
 @pytest.mark.parametrize("pulls", [(1.0, 1.0), (3.0, 1.0), (1.0, 3.0)])
 def test_the_forecast_is_what_a_step_on_the_map_does(pulls):
-  """Pair by pair, SGD on the map alone: signs of both changes."""
+  """For each pair, SGD on the map changes both log-probs with these signs."""
   _, model, params = tiny()
 
   def loss(chosen_logps, rejected_logps):
@@ -98,8 +98,8 @@ def test_the_forecast_is_what_a_step_on_the_map_does(pulls):
       k for k in diagnostics.SHARES if float(sums[PREFIX + k][0]) == 1.0
     )
     assert said == diagnostics.SHARES[int(diagnostics.case_of(up, down))]
-    # Responses that share all but one token move together, unless the pulls
-    # on them are equal.
+    # Responses that share all but one token move together, unless the pulls on
+    # both are equal.
     case = {1.0: "ideal", 3.0: "both_up", 1 / 3: "both_down"}
     assert said == case[pulls[0] / pulls[1]] + "_share"
 
@@ -160,7 +160,7 @@ def test_microbatches_and_shards_watch_the_same():
 
 
 def test_normalised_gradients_are_of_length_one():
-  """Against each response's own gradient and DPO's own pulls."""
+  """Weights equal those from each response's gradient and from DPO's pulls."""
   _, model, params = tiny()
   reference = model.init(jax.random.key(5))
   plain = make_objective(LOSS, model)
@@ -173,7 +173,7 @@ def test_normalised_gradients_are_of_length_one():
   now, ref = (logps(p, batch.sequences) for p in (params, reference))
   gained = now - ref
   pull = 0.3 * jax.nn.sigmoid(0.3 * (gained[1::2] - gained[::2]))
-  weights = np.stack([-pull, pull], -1).ravel()[:4]  # the filled pair has none
+  weights = np.stack([-pull, pull], -1).ravel()[:4]  # none for the filling pair
   want = jax.tree.map(
     lambda *x: sum(w * unit for w, unit in zip(weights, x)), *units[:4]
   )

@@ -11,7 +11,7 @@ from jalign.cli.config_file import read_config
 from jalign.cli.parsing import parse
 from tests.docs.pages_test import DOCS, blocks
 
-# Functions of pages that commands name as my.py:NAME.
+# Functions of the pages, which commands name as my.py:NAME.
 OWN = {"own_loss": "shifted_dpo", "python": "reward", "judges": "brevity"}
 
 

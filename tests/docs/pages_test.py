@@ -1,6 +1,6 @@
 """The Python of the site's pages runs, from top to bottom.
 
-Pages go on with the names of "From Python", whose small model they share.
+Pages continue with the names of "From Python", whose small model they share.
 """
 
 import contextlib
@@ -35,13 +35,13 @@ OTHERS = {
 
 
 def blocks(page: str) -> list[str]:
-  """The Python of a page, block by block."""
+  """A page's blocks of Python."""
   text = (DOCS / f"{page}.md").read_text()
   return re.findall(r"^```python\n(.*?)^```", text, flags=re.M | re.S)
 
 
 def run(page: str, names: dict) -> dict:
-  """The names that a page's Python leaves, beside those it was given."""
+  """Runs a page's Python; returns its names, with those that it was given."""
   names = dict(names)
   with contextlib.chdir(ROOT):
     for i, body in enumerate(blocks(page)):
@@ -70,7 +70,7 @@ def test_from_python(start):
 
 @pytest.fixture
 def ran(start):
-  """Runs a page after "From Python", on arrays of its own."""
+  """Runs a page after "From Python", on a copy of its state."""
 
   def page(name):
     state = jax.tree.map(jnp.copy, start["state"])

@@ -12,7 +12,7 @@ from jalign import losses
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 CONF = runpy.run_path(str(DOCS / "conf.py"))
-# What people run or read, and don't import.
+# Modules that people run or read, and don't import.
 PROGRAMS = {
   "cli",
   "configs",

@@ -1,4 +1,4 @@
-"""The page for those who know TRL names losses and settings that exist."""
+"""The page on TRL names losses and settings that exist."""
 
 import ast
 import pathlib
@@ -15,7 +15,7 @@ ROWS = [row for rows in SCRIPT["SECTIONS"].values() for row in rows]
 
 
 def _settings(name):
-  """Hyperparameters of a loss or of a sum with a name."""
+  """Names of the hyperparameters of a loss, or of a preset sum."""
   if name in losses.CATALOGUE:
     return losses.hyperparameters(losses.CATALOGUE[name].function)
   assert name in losses.PRESETS, f"no loss {name!r}"
@@ -23,7 +23,7 @@ def _settings(name):
 
 
 def _calls(here):
-  """Yields (loss, its settings) of the right column's expression."""
+  """Yields (loss, its settings) from an expression of the right column."""
   expression = ast.parse(here, mode="eval").body
   if isinstance(expression, ast.Name):
     yield expression.id, []

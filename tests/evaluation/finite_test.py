@@ -1,4 +1,4 @@
-"""Scores that are no numbers are counted."""
+"""Scores that aren't finite are counted."""
 
 import math
 

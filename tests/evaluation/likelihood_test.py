@@ -24,7 +24,7 @@ START = _scores([-3.0, -9.0, -1.0, -9.0], [-6.0, -9.0, -1.0, -9.0])
 def test_the_likelier_response_is_ranked_first():
   got = likelihood.ranking_accuracy(POLICY)
   assert got.win_rate == (1 + 1 + 1 + 0.5) / 4
-  # By token: -2 over -5, -2 under -1.5, 0 over -1, -1.8 over -9.
+  # Per token: -2 over -5, -2 under -1.5, 0 over -1, and -1.8 over -9.
   got = likelihood.ranking_accuracy_per_token(POLICY)
   assert got.win_rate == (1 + 0 + 1 + 1) / 4
 

@@ -1,4 +1,4 @@
-"""Best-of-n, distinct-n and clustered means: by hand."""
+"""Best-of-n, distinct-n and clustered means, computed by hand."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def test_best_of_n_finds_the_highest_reward_of_each_prompt():
 
 
 def test_best_of_n_is_the_borda_winner_where_preferences_run_in_a_circle():
-  # r > p > s > r, and d loses to all but s: p beats two of three.
+  # r > p > s > r, and d loses to all but s, so p beats two of three.
   beats = {("r", "p"), ("p", "s"), ("s", "r")}
   beats |= {("r", "d"), ("p", "d"), ("d", "s")}
   prefer = lambda a, b: [

@@ -1,4 +1,4 @@
-"""Win rates: against loops, simulations and a published leaderboard."""
+"""Win rates equal those of loops, simulations and a published leaderboard."""
 
 import gzip
 import json
@@ -12,7 +12,7 @@ from jalign.errors import UserError
 
 
 def _clustered(rng, prompts=60, samples=4, mean=0.6, spread=1.5):
-  """[prompts * samples] preferences that share their prompt's difficulty."""
+  """[prompts * samples] preferences; those of a prompt share its difficulty."""
   logits = math.log(mean / (1 - mean)) + spread * rng.normal(size=(prompts, 1))
   logits = logits + 0.5 * rng.normal(size=(prompts, samples))
   ids = np.repeat(np.arange(prompts), samples)
@@ -20,7 +20,7 @@ def _clustered(rng, prompts=60, samples=4, mean=0.6, spread=1.5):
 
 
 def _oracle(preferences, ids):
-  """The formulas by loops: (rate, standard error, discrete rate)."""
+  """(rate, standard error, discrete rate) of the formulas, by loops."""
   groups, verdicts = {}, {}
   for p, i in zip(preferences, ids):
     if p == p:
@@ -62,7 +62,7 @@ def test_verdicts_have_wilsons_interval(wins, prompts, low, high):
   verdicts = [1.0] * wins + [0.0] * (prompts - wins)
   interval = wr.win_rate(verdicts).interval
   np.testing.assert_allclose(interval, [low, high], atol=5e-5)
-  # Three samples a prompt that all say the same tell no more.
+  # Three equal verdicts for each prompt tell no more than one.
   thrice = wr.win_rate(np.repeat(verdicts, 3), np.repeat(range(prompts), 3))
   np.testing.assert_allclose(thrice.interval, interval)
 
@@ -75,7 +75,7 @@ def test_soft_preferences_narrow_the_interval_and_never_to_nothing():
   same = wr.win_rate(np.full(64, 0.65))
   assert same.standard_error < 1e-12
   assert 0.64 < same.interval[0] < 0.649 < 0.651 < same.interval[1] < 0.66
-  # Nearly certain ones are verdicts: what loses rarely wasn't seen.
+  # Nearly certain preferences are like verdicts: rare losses weren't seen.
   sure, all_won = wr.win_rate(np.full(64, 1 - 1e-9)), wr.win_rate(np.ones(64))
   np.testing.assert_allclose(sure.interval, all_won.interval, atol=1e-6)
   assert all_won.interval[0] == pytest.approx(1 - 3.8415 / (64 + 3.8415))
@@ -171,7 +171,7 @@ def test_values_outside_the_unit_interval_are_named(bad):
 
 
 def _with_length_effect(rng, effect, quality=0.4, prompts=3000, longer=150.0):
-  """Verdicts and lengths of a policy that writes `longer` on average."""
+  """Verdicts and lengths of a policy that writes `longer` more on average."""
   baseline = rng.uniform(200, 2000, size=prompts)
   lengths = baseline + longer + 200 * rng.normal(size=prompts)
   difference = lengths - baseline
@@ -188,7 +188,7 @@ def test_length_adjustment_recovers_the_rate_at_equal_length():
     result = wr.length_adjusted(p, lengths, baseline)
     assert abs(result.win_rate - truth) < 3 * result.standard_error < 0.05
     assert abs(result.length_effect - effect) < 3 * result.length_effect_error
-    # Sign: a rewarded length flatters the policy that writes more.
+    # The sign: if length is rewarded, the policy that writes more looks better.
     gap = (result.raw.win_rate - truth) * math.copysign(1, effect)
     assert gap > 4 * result.raw.standard_error
 

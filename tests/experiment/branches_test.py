@@ -72,7 +72,7 @@ def test_branches_start_from_one_policy_and_meet_in_one_matrix(
   for stage in ("dpo", "online"):
     results = json.loads((folder / stage / "results.json").read_text())
     assert results["against"] == "sft"
-    # Each began at the SFT policy: no log-ratio, no divergence.
+    # Each began at the SFT policy, so log-ratios and divergences start at 0.
     first = read_jsonl(folder / stage / "metrics.jsonl")[0]
     assert first["step"] == 0
     if stage == "dpo":
@@ -108,7 +108,7 @@ def test_branches_start_from_one_policy_and_meet_in_one_matrix(
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b))
   )
   assert 0 < moved(sft, dpo) < 0.1 and 0 < moved(sft, online) < 0.1
-  branching.train()  # nothing is left to do
+  branching.train()  # there is nothing left to do
   jax.tree.map(np.testing.assert_array_equal, online, params("online"))
 
 
@@ -215,7 +215,7 @@ def test_conversations_are_trained_on_and_answered(branching):
   assert "config.data.template: no template is named" in message
   folder, _ = branching.train()
   results = json.loads((folder / "sft" / "results.json").read_text())
-  # What is answered is the whole conversation up to the last turn.
+  # The model answers the whole conversation up to the last turn.
   assert all("and?" in p and "yes" in p for p in results["prompts"])
   assert all("no" not in p.split("and?")[1] for p in results["prompts"])
   message = branching.fails(["evaluate", f"--model={folder}"])

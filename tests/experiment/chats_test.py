@@ -1,4 +1,4 @@
-"""Chats of a run: templates that rewrite turns, or open what none has."""
+"""Chats of a run: templates that rewrite turns, or open a thought."""
 
 import json
 
@@ -15,7 +15,7 @@ TURNS = 4
 
 @pytest.fixture
 def prepared(request, tmp_path):
-  """What is prepared of ten chats, with a template given as a file."""
+  """Data prepared from ten chats, with a template given as a file."""
   make, template = request.param
   folder = make(tmp_path / "tokenizer", None)
   (tmp_path / "chat.jinja").write_text(template)
@@ -70,7 +70,7 @@ def test_an_opened_thought(prepared):
   assert "generation prompt opens '<think>\\n'" in prepared.summary()
   for sequence in prepared.main.train:
     assert "think" not in _said(prepared, sequence)
-  # Samples begin where the responses do that are learnt from.
+  # Samples begin at the same place as the responses in training.
   for prompt in prepared.main.eval_prompts:
     assert prompt.text.endswith("<|im_start|>assistant\n")
 

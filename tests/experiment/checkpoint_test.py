@@ -1,4 +1,4 @@
-"""From a Hugging Face checkpoint through `jalign train` to another one."""
+"""`jalign train` from one Hugging Face checkpoint to another."""
 
 import importlib.util
 import json
@@ -17,7 +17,7 @@ from jalign.training.metrics import read_jsonl
 from tests.data import chat_tokenizer
 from tests.models.hf import cases, parity_test
 
-# The config that users copy, made small.
+# The config that users copy, with a small model.
 CONFIG = pathlib.Path(__file__).parents[2] / "experiments/configs/checkpoint.py"
 SMALL = {
   "model.dtype": "float32",
@@ -36,7 +36,7 @@ def _said(text):
 
 
 def _rows(count=30):
-  """Chosen responses say a, rejected ones b."""
+  """Pairs with "a" in chosen responses and "b" in rejected ones."""
   for i in range(count):
     yield {
       "prompt": [{"role": "user", "content": f"q{i}"}],
@@ -47,7 +47,7 @@ def _rows(count=30):
 
 @pytest.fixture
 def start(tmp_path):
-  """A checkpoint with a chat tokenizer, its vocabulary padded."""
+  """A checkpoint with a chat tokenizer and a padded vocabulary."""
   described = json.loads(str(parity_test.GOLDEN["qwen3/json"]))
   config = described["config"] | {"vocab_size": 272, "eos_token_id": 256}
   shapes = described["shapes"] | {"model.embed_tokens.weight": (272, 16)}
@@ -83,13 +83,13 @@ def test_aligned_and_handed_back(trained, start):
   assert before[0] == config
   moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), before[1], params)
   assert 0 < max(jax.tree.leaves(moved)) < 0.1
-  # What makes it a chat model came along.
+  # The files that make it a chat model were copied, too.
   for name in ("tokenizer.json", "tokenizer_config.json"):
     assert (target / name).read_bytes() == (start / name).read_bytes()
   written = json.loads((target / "config.json").read_text())
   assert written["architectures"] == ["Qwen3ForCausalLM"]
   assert written["eos_token_id"] == 256
-  # Another model than the one that was trained isn't trained on.
+  # A run isn't continued from another model than it began with.
   path = start / "config.json"
   config = json.loads(path.read_text())
   path.write_text(json.dumps(config | {"rms_norm_eps": 0.125}))
@@ -101,7 +101,7 @@ def test_aligned_and_handed_back(trained, start):
 
 
 def _chosen(folder, rows):
-  """Mean log-prob of the chosen responses, by transformers alone."""
+  """The chosen responses' mean log-prob, computed by transformers."""
   import torch
   import transformers
 

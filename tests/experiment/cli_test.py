@@ -1,4 +1,4 @@
-"""The command line: stopping and resuming within it, and how it refuses."""
+"""The command line: stopping and resuming, and its error messages."""
 
 import jax
 import numpy as np
@@ -33,7 +33,7 @@ def _params(run):
 
 
 def _rows(run):
-  """Metrics of the last stage, clocks apart."""
+  """Metrics of the last stage, without times."""
   clocks = ("time", "time/step_seconds")
   return [
     {k: v for k, v in row.items() if k not in clocks}
@@ -44,7 +44,7 @@ def _rows(run):
 def test_an_online_run_that_was_stopped_ends_as_if_it_were_not(
   place, capsys, monkeypatch
 ):
-  """Prompts, samples and the annotator's draws are those of the step."""
+  """Prompts, samples and the annotator's draws depend only on the step."""
   (place.folder / "reward.py").write_text(REWARD)
   flags = [
     "--config.algorithm=online_dpo",
@@ -54,10 +54,10 @@ def test_an_online_run_that_was_stopped_ends_as_if_it_were_not(
   lines = [line for line in lines.splitlines() if "c.sft" not in line]
   place.config.write_text("\n".join(lines) + "\n")
   whole, _ = place.train(*flags, workdir="whole")
-  # 4 rewards of the trial; 12 for the held-out prompts before the first step:
-  # of the start's samples in the report, of its samples to compare with, of the
-  # policy's; then 8 prompts and so 16 rewards a step: the signal comes within
-  # the second.
+  # The trial takes 4 rewards. Held-out prompts take 12 before the first step:
+  # for the start's samples in the report, its samples to compare with, and the
+  # policy's. A step has 8 prompts, and so takes 16 rewards. Hence the signal
+  # comes in the second step.
   monkeypatch.setenv("STOP_AFTER_REWARDS", "36")
   cut, said = place.train(*flags, workdir="cut")
   assert "saved at step 2; run the same command to resume" in said
@@ -68,7 +68,7 @@ def test_an_online_run_that_was_stopped_ends_as_if_it_were_not(
   jax.tree.map(np.testing.assert_array_equal, _params(whole), _params(cut))
   assert _rows(whole) == _rows(cut)
   assert len(_rows(whole)) == 4 + 2  # the steps, and two evaluations
-  # Samples follow from policy, prompt and seed.
+  # Samples depend only on policy, prompt and seed.
   sample = ["sample", f"--model={cut}", "--prompt=q1:", "--max_new_tokens=6"]
   said = []
   for seed in (0, 0, 1):
@@ -119,7 +119,7 @@ def test_a_refusal_says_what_to_do_and_leaves_nothing(place, flags, texts):
   ids=["object", "missing", "empty", "range"],
 )
 def test_a_bad_line_comes_with_its_remedy(place, change, texts):
-  """And with its whole path, whatever the terminal's width."""
+  """The path is whole, whatever the terminal's width."""
   place.data = place.folder / f"{'a-long-name-of-pairs-' * 5}.jsonl"
   rows = list(pairs())
   rows[4] = change(rows[4])

@@ -133,7 +133,7 @@ def test_values_that_no_key_has(place, flag, said):
   assert not (place.folder / "run").exists()
 
 
-# The body of get_config -> the line that is named, and what is said.
+# (body of get_config, the line that is named, the message).
 BODIES = {
   "return 1 / 0": (6, "get_config raised ZeroDivisionError"),
   "exit(4)": (6, "get_config raised SystemExit: 4"),
@@ -214,7 +214,7 @@ def _run(*arguments, **options):
 
 
 def test_a_reader_that_has_gone():
-  """As `head` has, which took its lines."""
+  """Like `head`, which exits when it has its lines."""
   process = _run("--help", stdout=subprocess.PIPE)
   process.stdout.close()
   _, said = process.communicate()

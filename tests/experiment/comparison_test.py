@@ -1,4 +1,4 @@
-"""The page of a sweep, from files as finished runs leave them."""
+"""The page of a sweep, made from files like those of finished runs."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from jalign.experiment.commands.sweep import runs
 from jalign.experiment.config import parse
 from jalign.pages import plots
 
-RATES = {0: 0.5, 1: 0.7}  # of each seed; twice the beta adds 0.1
+RATES = {0: 0.5, 1: 0.7}  # by seed; twice the beta adds 0.1
 
 
 def _sweep(folder, *sweep, seeds=(0, 1)):

@@ -46,7 +46,7 @@ def get_config():
 
 
 def pairs(count=40):
-  """Chosen responses say a, rejected ones b."""
+  """Pairs with "a" in chosen responses and "b" in rejected ones."""
   rng = np.random.default_rng(0)
   for i in range(count):
     a, b = rng.integers(1, 5, 2)
@@ -54,7 +54,7 @@ def pairs(count=40):
 
 
 def check_names(folder):
-  """Whatever a run logs has exactly one row of the glossary."""
+  """Asserts that each metric of a run has exactly one row of the glossary."""
   for path in folder.rglob("metrics.jsonl"):
     for name in {name for row in read_jsonl(path) for name in row}:
       assert name in RESERVED or len(rows_of(name)) == 1, (path, name)
@@ -80,12 +80,12 @@ class Workplace:
     self.config.write_text(CONFIG.format(path=str(self.data)))
 
   def write_data(self, rows):
-    """Rows are objects, or lines as they stand."""
+    """Writes the data; a row is an object, or a line of the file."""
     lines = [r if isinstance(r, str) else json.dumps(r) for r in rows]
     self.data.write_text("\n".join(lines) + "\n")
 
   def command(self, *flags, workdir="run"):
-    """Arguments of `jalign train`."""
+    """Arguments of `jalign train` for this config."""
     return [
       "train",
       f"--config={self.config}",
@@ -100,7 +100,7 @@ class Workplace:
     return self.folder / workdir, self._capsys.readouterr().out
 
   def fails(self, arguments):
-    """Runs what must exit with code 2; returns its one paragraph."""
+    """Runs a command that must exit with code 2; returns its one paragraph."""
     self._capsys.readouterr()
     with pytest.raises(SystemExit) as e:
       cli.main(arguments)
@@ -113,16 +113,16 @@ class Workplace:
 
 @pytest.fixture
 def drawn():
-  """For tests of what is drawn: files of plots as users get them."""
+  """Requested by tests of plots, which are then drawn as for users."""
 
 
 @pytest.fixture
 def place(request, tmp_path, capsys, monkeypatch):
-  """Where to train; plots are made, but drawn as a pixel without `drawn`."""
+  """A place to train; plots are files of one pixel without `drawn`."""
   if "drawn" not in request.fixturenames:
     blank = lambda self, file, **options: file.write(BLANK)
     monkeypatch.setattr(matplotlib.figure.Figure, "savefig", blank)
-  monkeypatch.setattr(progress, "EVERY_SECONDS", 3600)  # on a busy machine, too
+  monkeypatch.setattr(progress, "EVERY_SECONDS", 3600)  # even on a busy machine
   monkeypatch.chdir(pathlib.Path(__file__).resolve().parents[2])
   handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
   yield Workplace(tmp_path, capsys)

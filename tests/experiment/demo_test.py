@@ -1,4 +1,4 @@
-"""The demo as a user runs it keeps what its page promises."""
+"""The demo, run like a user does, gives what its page promises."""
 
 import json
 import os

@@ -21,7 +21,7 @@ FLAGS = (
   "--config.diagnostics.every=1",
   "--config.diagnostics.groups=('embed',)",
 )
-# Where there are shares of the cases: of the probe, and of each step.
+# Sections with shares of the cases: the probe's, and each step's.
 PARTS = "entanglement/all/", "entanglement/embed/", "train/last_layer_"
 
 
@@ -33,7 +33,7 @@ def test_probes_and_their_page(place, drawn, capsys):
   run, _ = place.train(*FLAGS, "--config.diagnostics.samples=3")
   _check_numbers(run)
   _check_page(place, run, capsys)
-  # Looking changes nothing.
+  # Diagnostics don't change the training.
   plain, _ = place.train(workdir="plain")
   loss = lambda folder: list(
     _by_step(
@@ -53,14 +53,14 @@ def _check_numbers(run):
   get = lambda name: _by_step(rows, name)
   chosen = get("likelihood/chosen_logps_nats")
   assert list(chosen) == [0, 1, 2, 3, 4]
-  # What a step did is the difference of two successive probes.
+  # A step's effect is the difference of two successive probes.
   for side in ("chosen", "rejected"):
     nats = get(f"likelihood/{side}_logps_nats")
     change = get(f"realised/{side}_change_nats")
     assert list(change) == [1, 2, 3, 4]
     for step, value in change.items():
       np.testing.assert_allclose(value, nats[step] - nats[step - 1], atol=1e-5)
-  # At its start the policy is its own reference.
+  # At the start the policy equals its reference.
   assert get("policy/kl_nats_per_token")[0] == pytest.approx(0, abs=1e-6)
   assert get("policy/kl_nats_per_token")[4] > 0
   assert get("samples/kl_k1_nats")[0] == pytest.approx(0, abs=1e-5)
@@ -129,7 +129,7 @@ def test_bad_settings_are_named_before_anything_runs(place, flag, said):
 def test_normalised_pairs_are_trained(place):
   run, _ = place.train("--config.normalise_pairs=True")
   norms = _by_step(read_jsonl(run / "align/metrics.jsonl"), "train/grad_norm")
-  # Each pair's part is of length two at most, times its pull of beta / 2.
+  # A pair's gradient has length 2 at most, times its pull of beta / 2.
   assert 0.01 < max(norms.values()) <= 2 * 0.1 / 2 + 1e-6
   said = place.fails(
     place.command(
@@ -140,7 +140,7 @@ def test_normalised_pairs_are_trained(place):
 
 
 def test_a_loss_on_labels_is_probed_on_the_pairs(place):
-  """KTO takes single responses: its pulls on a pair's two are known, too."""
+  """KTO takes single responses, but its pulls on both of a pair are known."""
   run, _ = place.train(
     "--config.loss.name=kto",
     "--config.diagnostics.entanglement=probe",

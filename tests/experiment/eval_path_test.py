@@ -1,4 +1,4 @@
-"""Held-out data of its own file, and prompts that a conversion writes to."""
+"""Held-out data in a file of its own, and conversions that change prompts."""
 
 import json
 
@@ -119,7 +119,7 @@ def test_judges_see_the_prompt_without_its_goal(files, tmp_path):
     assert prompt.written.endswith(prompt.text)
   batch = data.collate_prompts(dataset.eval_prompts, pad_id=0)
   assert all(text.startswith("q") for text in batch.texts)
-  # Both goals of a prompt are one cluster of an interval.
+  # Rows of both goals of a prompt are one cluster of an interval.
   count = len({p.text for p in dataset.eval_prompts})
   assert len(dataset.eval_prompts) == 2 * count
   assert len(set(_numbers(dataset.eval_prompts))) == count
@@ -142,6 +142,6 @@ def test_the_worlds_raters_judge_responses_under_a_goal():
   )
   np.testing.assert_allclose(preference[0::2], plain)
   np.testing.assert_allclose(preference[1::2], 1 - plain, atol=1e-6)
-  # What turns these pairs into other records keeps the plain prompt too.
+  # Conversions of these pairs to other records keep the plain prompt, too.
   for record in data.label_by_side(under_goals):
     assert record.plain and record.plain != record.prompt

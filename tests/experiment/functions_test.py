@@ -1,4 +1,4 @@
-"""Functions of users: copies in, one paragraph out, whatever they do."""
+"""Users' functions get copies, and each failure becomes one paragraph."""
 
 import math
 import re
@@ -82,7 +82,7 @@ TEXTS = (["q", "p"], ["b", "a"], ["d", "c"])
 
 
 def _settings(folder, **named):
-  """Settings with functions of a file, by key."""
+  """Settings that name functions of a file, by key."""
   (folder / "mine.py").write_text(named.pop("text", MODULE))
   (folder / "link.py").unlink(missing_ok=True)
   (folder / "link.py").symlink_to("mine.py")
@@ -115,8 +115,8 @@ def test_a_file_runs_once_and_may_hold_dataclasses(tmp_path):
     [6, 3],
   )
   measured = found.measures(["q"], ["ab"])
-  assert measured["calls"].tolist() == [2]  # the line of the module, and this
-  again = plugins.load_plugins(settings)  # another run has a state of its own
+  assert measured["calls"].tolist() == [2]  # the module's run, and this call
+  again = plugins.load_plugins(settings)  # another run has its own state
   assert again.measures(["q"], ["ab"])["calls"].tolist() == [2]
   half = plugins.load_annotator(_settings(tmp_path, function="mine.py:half"))
   assert half.reward(make_answers(["q"], ["abcd"])) == [2]
@@ -161,7 +161,7 @@ def test_functions_get_copies(tmp_path):
   assert rows == [{"name": "start"}]
 
 
-# What a function does -> what is said of it.
+# The body of a function, and the message about it.
 RAISED = {
   "raise ValueError('no\\n such')": "ValueError: no such",
   "sys.exit(3)": "SystemExit: 3",

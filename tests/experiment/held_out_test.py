@@ -1,4 +1,4 @@
-"""What is measured on held-out samples, and which state is kept for it."""
+"""Measurements on held-out samples, and the state that they select."""
 
 import types
 
@@ -12,7 +12,7 @@ from jalign.feedback import from_reward
 from jalign.models import ModelConfig
 from jalign.training.metrics import JsonlWriter
 
-# Log-ratios of four responses to two prompts.
+# Log-ratios of four responses, two to each of two prompts.
 RATIOS = np.array([2.0, 1.0, 0.5, -0.3])
 MORE, LESS = ["aaa", "aaaa", "aa", "aaaaa"], ["a", "a", "a", "a"]
 
@@ -42,7 +42,7 @@ def _dataset():
 
 @pytest.fixture
 def drawing(monkeypatch):
-  """Responses of "policy" are the longer ones; those of "start", one letter."""
+  """Replaces sampling: "policy" gives long responses, "start" one letter."""
 
   def sample_texts(model, params, tokenizer, prompts, settings, **options):
     samples = _samples(MORE if params == "policy" else LESS)
@@ -80,7 +80,7 @@ def test_samples_are_measured_against_the_start(drawing):
   assert got["measures/letters"] == 3.5
   wins = 1 / (1 + np.exp(1 - np.array([3, 4, 2, 5.0])))
   assert got["samples/win_rate"] == pytest.approx(wins.mean(), rel=1e-5)
-  # Of another law than the policy's own a log-ratio says nothing of a KL.
+  # If samples are of another law than the policy's, log-ratios show no KL.
   cold = SamplerSettings(temperature=0.5)
   measure = held_out.measure_samples(
     prepared, None, None, lambda p, t: {}, cold, "start", 2, 0
@@ -126,7 +126,7 @@ def test_the_report_measures_the_same(drawing, monkeypatch):
 
 
 class _Kept:
-  """Stands for checkpoints: the steps that were saved, and of what loss."""
+  """Stands for checkpoints: records the saved steps and their losses."""
 
   def __init__(self):
     self.saved = []

@@ -1,4 +1,4 @@
-"""The real-data command, on real data, whole."""
+"""A whole run of the hh-rlhf command, on the real data."""
 
 import json
 import pathlib
@@ -34,8 +34,8 @@ def test_hh_from_transcripts_to_report(shared, tmp_path, monkeypatch, capsys):
     stage: json.loads((run / stage / "results.json").read_text())
     for stage in ("sft", "dpo")
   }
-  # No floor on the accuracies: they are what they are. But DPO must have
-  # learnt its own objective on the held-out pairs better than a coin.
+  # The accuracies have no lower bound here. But on held-out pairs DPO must have
+  # learnt its own objective better than a coin flip.
   assert results["dpo"]["evaluation"]["eval/loss"] < 0.6931
   assert (run / "dpo" / "reference_logps.npz").exists()
   report = (run / "report.md").read_text()

@@ -1,4 +1,4 @@
-"""A run is what it was made of: what has changed is named when it goes on."""
+"""A run's ingredients: those that changed are named when it continues."""
 
 import dataclasses
 import datetime
@@ -40,7 +40,7 @@ def test_a_function_is_its_file_and_what_that_imports_from_beside(tmp_path):
   first = of()
   for name, text in files.items():
     (tmp_path / name).write_text(f"# said anew\n\n{text}\n")
-    assert of() == first  # comments and layout
+    assert of() == first  # comments and layout don't count
     (tmp_path / name).write_text(text + "more = 1\n")
     assert (of() == first) == (name == "alone.py"), name
     (tmp_path / name).write_text(text)
@@ -51,7 +51,7 @@ def test_a_function_of_a_package():
   name = "jalign.data.tldr_world:population"
   assert code.fingerprint(name) == code.fingerprint(name)
   assert code.fingerprint(name) != code.fingerprint("jalign.losses:dpo")
-  assert code.fingerprint("math:sqrt")  # built in: without a file
+  assert code.fingerprint("math:sqrt")  # a built-in function has no file
 
 
 # ------------------------------------------------------------------ what counts
@@ -84,7 +84,7 @@ def _dataset(train=(), held_out=()):
 
 
 def _settings(**changes):
-  """An offline stage, and an online one with a best state."""
+  """Settings of an offline stage, and of an online stage with a best state."""
   config = {
     "data": {"path": "d"},
     "stages": ("sft", "online"),
@@ -148,7 +148,7 @@ CHAT = (
 
 @pytest.mark.parametrize("template", ["plain", "tokenizer", "file"])
 def test_a_run_that_goes_on_finds_itself_the_same(tmp_path, template):
-  """Whatever it reads from its own folder then, and not where it first was."""
+  """It is the same, though it then reads files from its own folder."""
   path = tmp_path / "rows.jsonl"
   for i in range(20):
     pair = ("user", f"q{i}"), ("assistant", "a" * (1 + i % 3))
@@ -202,7 +202,7 @@ def test_an_id_is_kept_and_no_other_run_has_it(tmp_path):
   ]
   assert identities[0]["id"] != identities[1]["id"] != ""
   identity.keep(tmp_path / "a", identities[0])
-  other = OF | {"data.held_out": "x"}  # nothing was trained yet
+  other = OF | {"data.held_out": "x"}  # nothing has been trained yet
   again = identity.check(tmp_path / "a", _settings(), other)
   assert again == identities[0] | {"made_of": other}
 
@@ -220,12 +220,12 @@ def test_a_stage_needs_what_its_parameters_come_from():
   }  # fmt: skip
 
 
-# ------------------------------------------------------------- going on with it
+# ------------------------------------------------------------- continuing a run
 
 
 @pytest.fixture
 def begun(tmp_path):
-  """A folder in which the first stage has begun."""
+  """A run's folder in which the first stage has begun."""
   (tmp_path / "sft" / "checkpoints" / "2").mkdir(parents=True)
   identity.keep(tmp_path, NEW)
   return tmp_path
@@ -265,7 +265,7 @@ def test_what_a_stage_was_trained_from_may_not_change(begun):
     with pytest.raises(UserError, match="sft from sft.data.train") as e:
       identity.check(begun, _settings(resume=answer), now)
     assert "Delete" in str(e.value) or "delete" in str(e.value)
-  shutil.rmtree(begun / "sft")  # what the message says
+  shutil.rmtree(begun / "sft")  # as the message says
   assert identity.check(begun, _settings(), now)["made_of"] == now
   # The online stage needs the annotator, once it has begun.
   identity.keep(begun, NEW)

@@ -1,4 +1,4 @@
-"""Rows of the data beside prompts, as a judge gets them."""
+"""Rows of the data that belong to prompts, as a judge gets them."""
 
 import numpy as np
 
@@ -63,7 +63,7 @@ def test_rows_are_the_first_of_a_prompt_and_none_where_they_lack(
   assert batch.data.texts[-3:] == [fill.text] * 3
   assert [got[text] for text in batch.data.texts] == filled
   loader.close()
-  # Without the setting nothing is read, and nothing said.
+  # Without the setting no rows are read, and no line is printed.
   plain = _prepared(place, rows, tmp_path / "run")
   assert plain.main.judge_rows(["?"]) == [{}]
   assert not any("judge" in line for line in plain.lines)

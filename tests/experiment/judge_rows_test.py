@@ -12,7 +12,7 @@ from jalign import cli
 from jalign.training.metrics import read_jsonl
 from tests.experiment.conftest import pairs
 
-# Each row is of its own prompt, or the judge raises.
+# The judge raises unless each row belongs to its prompt.
 JUDGE = """
 import jax
 import jax.numpy as jnp
@@ -110,7 +110,7 @@ def test_a_verifiable_reward_from_jsonl_and_parquet(judge, capsys):
     made_of
   )
 
-  # The same rows from columns that nobody else reads; and many at once.
+  # The same rows come from columns that nothing else reads, and many at once.
   table = judge.folder / "rows.parquet"
   pa.parquet.write_table(pa.Table.from_pylist(list(_rows())), table)
   again, said = judge.train(
@@ -121,7 +121,7 @@ def test_a_verifiable_reward_from_jsonl_and_parquet(judge, capsys):
   assert "fields not read" not in said
   assert _metrics(again) == metrics
 
-  # One run against the other, where the judge sees the rows again.
+  # The judge also sees the rows when one run is compared with the other.
   evaluate = ["evaluate", f"--model={folder}", f"--against={again}"]
   cli.main([*evaluate, f"--data={table}"])
   assert "the judge sees 'answer', 'of' of 40" in capsys.readouterr().out
@@ -140,7 +140,7 @@ def test_a_judge_of_several_functions_is_that_of_each(judge):
 
 
 def test_a_judge_on_tokens_sees_what_was_sampled(judge):
-  """Opponents and the trial, too: texts that nobody sampled."""
+  """So it does for opponents and in the trial, whose texts weren't sampled."""
   path = judge.folder / "judge.py"
   path.write_text(
     path.read_text()
@@ -170,7 +170,7 @@ def test_a_judge_on_tokens_sees_what_was_sampled(judge):
   )
   matrix = json.loads((folder / "win_matrix.json").read_text())
   assert matrix["names"] == ["start", "align", "best of 3", "other"]
-  # Best-of-n takes the shortest, and is better than whom it is drawn from.
+  # Best-of-n takes the shortest response, and so beats its own policy.
   assert matrix["win_rate"][2][0] > 0.5
 
 
@@ -256,7 +256,7 @@ def test_what_the_judge_was_and_saw_may_not_change(judge, capsys):
     changed = message.partition(said)[2].partition(" changed")[0]
     assert ", ".join(sorted(changed.split(", "))) == name
     trained = message.partition("align from ")[2].partition(")")[0]
-    # An evaluation doesn't decide the parameters where nothing is selected.
+    # Evaluations don't influence the parameters if no state is selected.
     assert trained.split(", ") == [
       part for part in name.split(", ") if part != "data.held_out_rows"
     ]
@@ -270,7 +270,7 @@ def test_what_the_judge_was_and_saw_may_not_change(judge, capsys):
 
 
 def test_the_prompts_of_a_stages_own_data_are_tried_as_well(judge):
-  """Columns of another file aren't taken over: the judge would miss them."""
+  """The judge's columns aren't set for that file, so the judge lacks them."""
   own = judge.folder / "own.jsonl"
   own.write_text(judge.data.read_text())
   flags = [
@@ -297,7 +297,7 @@ def test_columns_that_are_not_there(judge):
   message = judge.fails(judge.command(*flags))
   assert f"config.data.judge_columns: {judge.data}: no row has the" in message
   assert "'anser'. Did you mean 'answer'?" in message
-  # The trial tells of the name in the function.
+  # The trial's message has the name from the function.
   flags = _flags(judge, "reward", columns='("answer","of.prompt","off")')
   judge.write_data(row | {"off": 1} for row in _rows())
   message = judge.fails(judge.command(*flags))

@@ -1,7 +1,7 @@
-"""What a run derived as it began is kept in its folder, along a chain of runs.
+"""Values that a run derives when it begins are kept, along a chain of runs.
 
-A checkpoint, a run of SFT from it and a run of DPO from that one; then the
-first two are gone.
+The chain is a checkpoint, a run of SFT from the checkpoint, and a run of DPO
+from that run. Then the first two are deleted.
 """
 
 import datetime
@@ -21,7 +21,7 @@ from tests.data import chat_tokenizer, families
 from tests.experiment.checkpoint_test import CONFIG, SMALL, _rows
 from tests.models.hf import cases, parity_test
 
-# One day's text differs from the next one's.
+# A template whose text differs from day to day.
 DATED = "{{ strftime_now('%d %b %Y') + '\n' }}" + chat_tokenizer.CHATML
 DAY = datetime.date(2024, 2, 29)
 SETTINGS = {"temperature": 0.5, "do_sample": True, "eos_token_id": [256, 257]}
@@ -41,7 +41,7 @@ def _train(folder, start, rows, *flags):
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
-  """(folder, whose runs "dpo" and "gone/sft" come from "gone/start")."""
+  """A folder with runs "dpo" and "gone/sft", which come from "gone/start"."""
   folder = tmp_path_factory.mktemp("chain")
   rows = folder / "pairs.jsonl"
   rows.write_text("".join(json.dumps(row) + "\n" for row in _rows(12)))
@@ -62,7 +62,7 @@ def chain(tmp_path_factory):
 
 
 def _same_text(folder):
-  """The template of a folder writes the kept one's text."""
+  """Asserts that a folder's template writes the same text as the kept one."""
   message = [{"role": "user", "content": "q"}]
   template = data.load_template(folder).dated(DAY.isoformat())
   text = template.render(message, prompt=True)
@@ -109,7 +109,7 @@ def test_another_day_gives_the_same_text(chain, tmp_path, monkeypatch, capsys):
   assert _scored(run, chain, table) == first
   text = kept.template_for("", run).render([], prompt=True)
   assert text.startswith("29 Feb 2024\n")
-  # A checkpoint has no day of its own.
+  # A checkpoint doesn't keep a day.
   text = kept.template_for("", chain / "elsewhere" / "start").render([])
   assert text == "01 Jul 2031\n"
   capsys.readouterr()
@@ -131,7 +131,7 @@ def test_resumes_on_another_day(chain, tmp_path, monkeypatch, capsys):
 
 
 def test_a_file_sees_the_special_tokens_of_the_tokenizer(tmp_path):
-  """A template writes the same as a file and as the tokenizer's own."""
+  """A template in a file writes the same as the tokenizer's own."""
   folder = families.phi(tmp_path / "phi")
   (folder / "config.json").write_text("{}")  # as a checkpoint has it
   given = tmp_path / "phi.jinja"
@@ -146,7 +146,7 @@ def test_a_file_sees_the_special_tokens_of_the_tokenizer(tmp_path):
 
 
 def test_templates_of_other_folders_keep_their_words(tmp_path):
-  """Stages with templates of their own, whose special tokens differ."""
+  """Stages have their own templates, with different special tokens."""
   own = chat_tokenizer.write(tmp_path / "own")
   text = "{{ bos_token }}" + chat_tokenizer.CHATML + "{{ eos_token }}"
   other = chat_tokenizer.write(tmp_path / "other", template=text, bos="<s>")
@@ -178,7 +178,7 @@ def test_templates_of_other_folders_keep_their_words(tmp_path):
 
 
 def test_a_folder_of_an_earlier_version(tmp_path):
-  """It kept no template: the checkpoint that it came from has it."""
+  """It kept no template, so its start's checkpoint provides it."""
   start = chat_tokenizer.write(tmp_path / "start")
   (start / "config.json").write_text("{}")
   for name, before in (("first", start), ("second", tmp_path / "first")):

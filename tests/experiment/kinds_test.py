@@ -1,4 +1,4 @@
-"""What a kind of batch can't be made of is said before a run."""
+"""Data that can't make a kind of batch is refused before a run."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from jalign.experiment.loss import bind
 from jalign.training import kinds
 from jalign.training.kinds import KINDS, RECORDS
 
-# From records to batches of a kind: what data serves what.
+# Which kinds of batches each kind of record can make.
 SERVED = {
   ("pairs", kind)
   for kind in (
@@ -56,7 +56,7 @@ def test_what_data_serves_is_listed():
   assert (
     str(caught.value.problem) == "pairs are needed, and the data has lists."
   )
-  # A run trains no score head.
+  # Runs don't train score heads.
   assert "sequences or tokens or lists or ranked_segments;" in (
     caught.value.remedy
   )

@@ -1,4 +1,4 @@
-"""Labelled responses that a loss can learn nothing from, before training."""
+"""Labels from which a loss can learn nothing are refused before training."""
 
 import numpy as np
 import pytest

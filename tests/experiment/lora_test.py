@@ -23,7 +23,7 @@ def _params(run, stage="align"):
 
 
 def _saved(run):
-  """Names of what the last checkpoint of the last stage holds."""
+  """Names of the arrays in the last stage's last checkpoint."""
   steps = (run / "align" / "checkpoints").iterdir()
   last = max((p for p in steps if p.name.isdigit()), key=lambda p: int(p.name))
   meta = json.loads((last / "meta" / "metadata").read_text())
@@ -49,7 +49,7 @@ def test_a_change_of_the_stage_before(place):
   assert not any("embed" in name for name in names)
   cli.main(["sample", f"--model={run}", "--prompt=q:", "--max_new_tokens=2"])
   cli.main(["evaluate", f"--model={run}"])
-  # A run that starts from it takes the whole policy.
+  # A run that starts from this run takes the whole policy.
   again, _ = place.train(
     f"--config.init_from={run}",
     "--config.sft.lora.rank=2",
@@ -65,7 +65,7 @@ def test_resumed_equals_uninterrupted(place):
   want = _params(run)
   other, _ = place.train(*LORA, "--config.steps=4", workdir="other")
   for path in (other / "align" / "checkpoints").iterdir():
-    if path.name == "4":  # as if it had been killed after step 2
+    if path.name == "4":  # as if the run had been killed after step 2
       for file in sorted(path.rglob("*"), reverse=True):
         file.unlink() if file.is_file() else file.rmdir()
       path.rmdir()
@@ -119,7 +119,7 @@ def test_online(place):
 
 
 def test_exports_are_alike(place):
-  """The run's own export is its start and its adapter, merged."""
+  """The run's export equals its start merged with its adapter."""
   text = place.config.read_text().replace('("sft", "align")', '("align",)')
   place.config.write_text(re.sub("  c.sft = .*\n", "", text))
   first, _ = place.train(workdir="first")
@@ -139,7 +139,7 @@ def test_exports_are_alike(place):
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), whole, merged
   )
   assert "already exists" in place.fails([*command, f"--to={at['merged']}"])
-  # The run holds the change alone: what it started from has to be the same.
+  # The run holds only the change, so its start has to be the same.
   convert = ["convert", f"--model={run}", f"--to={place.folder / 'x'}"]
   weights = start / "model.safetensors"
   content = weights.read_bytes()
@@ -176,7 +176,7 @@ def test_a_selected_part_is_of_use_to_every_command(place, capsys, part):
   cli.main(["score", f"--model={run}", f"--data={place.data}", scores])
   again, _ = place.train(f"--config.init_from={run}", workdir="again")
   assert folders.start_of(again / "align")
-  # Best states of before had no `start` beside them; the others always had.
+  # Best states of earlier versions had no `start`; other states always had it.
   meta = best / "meta" / "metadata"
   metadata = json.loads(meta.read_text())
   want = _params(run)
@@ -185,7 +185,7 @@ def test_a_selected_part_is_of_use_to_every_command(place, capsys, part):
   )
   manifest.write(best)
   jax.tree.map(np.testing.assert_array_equal, _params(run), want)
-  # Another start is still refused.
+  # A different start is still refused.
   meta.write_text(json.dumps(metadata | {"start": "another"}))
   manifest.write(best)
   said = place.fails(["convert", f"--model={run}", f"--to={run}-x"])

@@ -37,7 +37,7 @@ def get_config():
 
 
 def fed() -> list[str]:
-  """Names of the losses whose arrays a batch can give."""
+  """Names of the losses that take only arrays that batches have."""
   table = {n: e.function for n, e in losses.CATALOGUE.items()} | losses.PRESETS
   usable = []
   for name in table:
@@ -53,8 +53,8 @@ def test_most_losses_can_be_fed():
 
 
 LOSS = "train/loss"
-# Where a weight that the policy decides is held constant, the value may rise
-# while the likelihood that it weighs does what it should.
+# These hold a weight constant that the policy decides. So their value may rise
+# while the weighted likelihood moves as it should.
 FALLING = dict.fromkeys(
   ("a_lol", "a_lol_seq", "r_lol"), "train/nll_nats_per_token"
 )
@@ -63,7 +63,7 @@ FALLING = dict.fromkeys(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", fed())
 def test_ten_steps_lower_the_loss(name, tmp_path):
-  # One batch holds all the data, so that steps are comparable.
+  # One batch holds all data, so that steps are comparable.
   config = tmp_path / "config.py"
   function, _ = losses.resolve(name)
   scored = {"rewards", "values"} & set(losses.array_parameters(function))

@@ -1,4 +1,4 @@
-"""Pages of runs: starts apart, one colour each, what data says as text."""
+"""Pages of runs: plots by start, a colour per policy, data shown as text."""
 
 import json
 import types
@@ -29,7 +29,7 @@ def _row(name, against, kl):
 
 @pytest.fixture
 def outcome(tmp_path):
-  """Of three stages from two starts; "far" was sampled while it trained."""
+  """Outcome of three stages from two starts; "far" has samples by step."""
   for name in ("sft", "near", "far"):
     (tmp_path / name).mkdir()
     rows = [{"step": 0}]
@@ -72,10 +72,10 @@ def test_stages_of_other_starts_have_a_frontier_of_their_own(
   ]
   assert [list(given["curves"]) for *_, given in drawn] == [[], ["far"]]
   assert len({path for _, path, _ in drawn}) == 2
-  # Distances with half their interval, wins and both their ends in per cent.
+  # KLs with half their interval; win rates and their intervals in per cent.
   assert drawn[0][0]["sft"] == pytest.approx((1, 1, 60, 50, 70))
   assert drawn[1][2]["curves"]["far"] == ([1, 2], [50, 50])
-  # The words about a path stand where there is one.
+  # A path is explained if there is one.
   first, second = (figure.caption for figure in section.content)
   assert "open circle" in second and "open circle" not in first
   looks = [given["looks"] for *_, given in drawn]
@@ -124,7 +124,7 @@ def test_starts_are_told_where_they_differ_or_are_not_known():
 def test_a_page_without_probes_says_so_and_has_a_vector_file(
   place, drawn, capsys
 ):
-  """Names of the data's fields are text on the page, whatever they hold."""
+  """Names of the data's fields are shown as text, whatever they contain."""
   rows = [json.loads(line) for line in place.data.read_text().splitlines()]
   name = "<b>x</b>|[y](http://z)\n# `w`"
   place.write_data([row | {name: 1} for row in rows])
@@ -153,7 +153,7 @@ def test_a_page_without_probes_says_so_and_has_a_vector_file(
 
 
 def test_names_that_nobody_knows_are_told_of():
-  """A page of an earlier run's metrics isn't drawn as if all were there."""
+  """Runs with unknown metrics alone are refused; a page names unknown ones."""
   old = [{"step": 1, "time": 0.0, "loss": 2.0, "eval/kl": 1.0}]
   new = [{"step": 1, "train/loss": 2.0, "train/of_mine": 1.0}]
   with pytest.raises(

@@ -1,4 +1,4 @@
-"""What a config, a stage's states and its metrics must share to go on."""
+"""A run continues only with its own config, states and metrics."""
 
 import json
 import shutil
@@ -54,7 +54,7 @@ def _meta(start="s", seed=0, made_of=OF, **changes):
 def test_states_of_another_making(tmp_path, capsys):
   same = lambda there: resume.differing(there, _meta())
   assert same(_meta()) == []
-  assert same({"start": "s"}) == [] == same({})  # of older versions
+  assert same({"start": "s"}) == [] == same({})  # states of older versions
   older = _meta()
   del older["stage"]["select"], older["stage"]["optimizer"]["b1"]
   assert same(older) == []
@@ -82,7 +82,7 @@ def test_metrics_of_another_run(tmp_path):
   for step in (1, 2):
     writer.write(step, {"loss": 1.0})
   meta = resume.with_metrics({}, stage)
-  writer.write(3, {"loss": 1.0})  # after the state was saved
+  writer.write(3, {"loss": 1.0})  # written after the state was saved
   writer.close()
   check = lambda select="", anyway=False, there=meta: resume.check_metrics(
     there, 2, stage, select, anyway
@@ -97,13 +97,13 @@ def test_metrics_of_another_run(tmp_path):
     with pytest.raises(UserError, match="chooses the best state"):
       check("eval/loss", anyway=True)
     check(anyway=True)
-    check(there={})  # of an older version
+    check(there={})  # a folder of an older version
   said = json.loads((tmp_path / identity.NAME).read_text())["went_on"]
   assert [x["changed"] for x in said] == [["align/metrics.jsonl"]] * 3
 
 
 def _doctored(checkpoint, change):
-  """Changes what is kept beside a checkpoint, as if another had made it."""
+  """Changes a checkpoint's metadata, as if another run had saved it."""
   meta = checkpoint / "meta" / "metadata"
   value = json.loads(meta.read_text())
   change(value)
@@ -163,7 +163,7 @@ def test_a_folder_with_what_is_not_its_own(place, capsys):
 
   place.data.write_text(place.data.read_text().replace(" b", " c"))
   assert "align from data.held_out, data.train" in place.fails(again)
-  report.unlink()  # which only a report is written with
+  report.unlink()  # only the report needs it
   cli.main(["evaluate", f"--model={run}"])
   said = capsys.readouterr().out
   assert "changed since the run began: data.train, data.held_out" in said
@@ -180,4 +180,4 @@ def test_agreed_to_it_goes_on(place):
   _, said = place.train(*flags, ANYWAY)
   assert "[run] goes on although report changed" in said
   assert "changed since it began | report" in (run / "report.md").read_text()
-  cli.main(place.command(*flags))  # and that was it
+  cli.main(place.command(*flags))  # nothing more is asked

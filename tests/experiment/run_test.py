@@ -139,12 +139,12 @@ def test_an_online_stage(place, drawn, capsys):
     "rollouts/response_tokens",
     "rollouts/preference_certainty",
   } <= set(steps[-1])
-  # "Chosen" is the response that the annotator prefers, also with soft labels.
+  # "Chosen" is the response that the annotator prefers, even with soft labels.
   held_out = [r for r in rows if "samples/win_rate" in r]
   assert [r["step"] for r in held_out] == [0, 4]
   results = json.loads((folder / "align" / "results.json").read_text())
   assert 0 <= results["samples/win_rate"]["mean"] <= 1
-  # So is the reward itself, of training samples and of held-out ones.
+  # The reward is logged, too, for training samples and for held-out ones.
   assert all(
     r["rollouts/reward_mean"] <= 0 <= r["rollouts/reward_std"] for r in steps
   )

@@ -34,7 +34,7 @@ def asked(tmp_path):
 
 
 def _check_logps(model, rows):
-  """Of every row, by full logits; responses are the tokens without the end."""
+  """Checks log-probs of every row by full logits, and texts by tokens."""
   config, params = hf.load(model)
   net, tokenizer = transformer(config), data.load(model)
   prompts = [tokenizer.encode(row["text"]) for row in rows]
@@ -73,11 +73,11 @@ def test_rows_of_a_file(start, asked, tmp_path, capsys, monkeypatch):  # noqa: F
   assert "temperature 1, max_new_tokens 5" in said
   cut = sum(not row["finished"] for row in rows)
   assert cut > 0 and f"{cut} of 9 responses were cut at 5 tokens" in said
-  assert len({tuple(row["tokens"]) for row in rows}) == 9  # none twice
+  assert len({tuple(row["tokens"]) for row in rows}) == 9  # all samples differ
 
   _check_logps(start, rows)
 
-  # Killed after the first part and half a row: the rest is the same.
+  # After a kill in the second part, the other rows come out the same.
   left = tmp_path / "left.jsonl"
   lines = out.read_text().splitlines(keepends=True)
   begun = tmp_path / "left.jsonl.unfinished"
@@ -86,7 +86,7 @@ def test_rows_of_a_file(start, asked, tmp_path, capsys, monkeypatch):  # noqa: F
   assert left.read_bytes() == out.read_bytes() and not begun.exists()
   assert "goes on after 3 of 9 responses" in capsys.readouterr().err
 
-  # What was begun with other settings isn't gone on with, nor removed.
+  # A file begun with other settings is neither continued nor removed.
   begun.write_text("".join(lines[:4]))
   left.unlink()
   with pytest.raises(SystemExit):
@@ -97,7 +97,7 @@ def test_rows_of_a_file(start, asked, tmp_path, capsys, monkeypatch):  # noqa: F
     _run(start, *flags, f"--out={out}")
   assert "is there already" in " ".join(capsys.readouterr().err.split())
 
-  # A row's draws are its own, whatever the count and the rows beside it.
+  # A row's draws don't depend on the count, nor on other rows.
   flags[2] = "--count=1"
   _run(start, *flags, f"--out={left}2")
   few = _rows(tmp_path / "left.jsonl2")
@@ -108,7 +108,7 @@ def test_a_prompt_of_the_command_line(start, capsys):  # noqa: F811
   _run(start, "--prompt=q1", "--temperature=0")
   first = capsys.readouterr()
   assert first.out.startswith("> q1\n") and "temperature 0" in first.err
-  # Greedy draws don't depend on the seed, but on how the prompt is written.
+  # Greedy draws don't depend on the seed, but on the prompt's template.
   _run(start, "--prompt=q1", "--temperature=0", "--seed=4611686018427387904")
   assert capsys.readouterr().out == first.out
   _run(start, "--prompt=q1", "--temperature=0", "--template=none")
@@ -201,7 +201,7 @@ def test_prompts_of_every_kind_of_file(start, tmp_path):  # noqa: F811
     read({"messages": asked + said}, None)
   with pytest.raises(UserError, match="no chat template"):
     read({"prompt": asked}, None)
-  # Transcripts are written out.
+  # Transcripts are written in full.
   text = "\n\nHuman: q\n\nAssistant:"
   entry, lines = read({"chosen": f"{text} a", "rejected": f"{text} b"})
   assert entry.record.prompt == text and "no template is applied" in lines[1]

@@ -12,7 +12,7 @@ from tests.data import families
 
 
 def _script(said, width):
-  """A model that says the tokens of a script, whatever it reads."""
+  """A model that gives the tokens of a script, whatever it reads."""
   script = jnp.asarray(said)
 
   def apply(params, tokens):
@@ -28,7 +28,7 @@ def test_every_end_stops_a_response(tmp_path, end):
   tokenizer = data.load(families.gemma(tmp_path))
   records = [data.PromptRecord("a", "f:1", "a")]
   prompts = data.encode_prompts(records, tokenizer)
-  start = len(prompts[0].ids) - 1  # where the model says the first token
+  start = len(prompts[0].ids) - 1  # the column that gives the first token
   said = [0] * start + tokenizer.encode(f"yo{end}\n<start_of_turn>user")
   samples = sample_texts(
     _script(said + [0] * (64 - len(said)), tokenizer.vocab_size),

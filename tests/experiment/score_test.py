@@ -45,7 +45,7 @@ def _scores(place, model, *flags):
 
 
 def _oracle(folder, row):
-  """Log-probs and entropies of a row's tokens from float64 logits."""
+  """Log-probs and entropies of a row's tokens, from float64 logits."""
   config, params = hf.load(folder)
   net = transformer(config)
   text = data.load_template(folder).render(row["prompt"], prompt=True)
@@ -185,7 +185,7 @@ def test_a_reward_model_scores(place, tmp_path, capsys):
   rows = list(_rows(3))
   place.write_data(rows)
   scores = _scores(place, folder)
-  # As `apply_chat_template` gives the conversation to transformers' model.
+  # `apply_chat_template` writes the conversation for transformers' model.
   config, params, head = hf.load_reward_model(folder)
   template, tokenizer = data.load_template(folder), data.load(folder)
   want = []
@@ -268,7 +268,7 @@ def test_a_checkpoint_is_no_run_to_evaluate(place, model):
 
 
 def test_scores_that_are_no_numbers(place, tmp_path):
-  """Finite weights whose activations overflow."""
+  """Finite weights give activations that overflow."""
   damaged = _model(tmp_path / "damaged", scale=1e38)
   with pytest.raises(UserError, match=r"of \d+ responses aren't finite"):
     score.score(str(damaged), str(place.data), tmp_path / "out.parquet")

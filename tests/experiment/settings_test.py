@@ -1,4 +1,4 @@
-"""Configs: every key is read or refused, and stages override what differs."""
+"""Configs: every key is read or refused; stages override single keys."""
 
 import functools
 
@@ -179,7 +179,7 @@ def test_an_earlier_stage_overrides_what_differs():
     1e-4,
   )
   assert sft.optimizer.warmup_steps == align.optimizer.warmup_steps == 7
-  # The loss is replaced whole: sft doesn't inherit beta.
+  # The loss is replaced as a whole, so sft doesn't inherit beta.
   assert sft.loss == {"name": "sft"}
   assert align.loss == {"name": "dpo", "beta": 0.1}
   assert bind(sft).title == "sft()" and bind(sft).batch is SEQUENCES
@@ -205,7 +205,7 @@ def test_seeds_times_a_sweep_are_named_by_their_values():
   betas = [s.stages[0].loss["beta"] for s in parsed]
   assert betas == [0.1, 0.5, 0.1, 0.5]
   assert all(s.stages[0].batch_size == 8 for s in parsed)
-  assert config["loss"]["beta"] == 0.1  # what was given stays as it was
+  assert config["loss"]["beta"] == 0.1  # the given config isn't changed
   assert [name for name, _ in expand(_config())] == [""]
 
 
@@ -222,7 +222,7 @@ def test_a_swept_key_must_be_in_the_config(key):
   "value", ["../x", "/etc/x", "a\0b", "x" * 300, "é" * 300, "\ud800", "a\nb"]
 )
 def test_a_value_leads_nowhere(value, tmp_path):
-  """Any value is one name of a folder, and different ones stay apart."""
+  """Any value gives one folder's name, and different values differ."""
   values = (value, value + "y", value.replace("/", "_") + "z")
   names = [n for n, _ in expand(_config(sweep=(("data.path", values),)))]
   assert len(set(names)) == 3

@@ -1,4 +1,4 @@
-"""A stage that the runs of a sweep have in common is trained once."""
+"""A stage that several runs of a sweep share is trained once."""
 
 import json
 import os
@@ -80,7 +80,7 @@ def test_the_same_stage_is_taken(first, tmp_path, capsys):
   del want["results.json"]
   assert _files(target) == want
   assert Checkpoints(target / "checkpoints").latest() == 2
-  # What grows is a copy; and what is there is never taken again.
+  # Files that grow are copied, and existing files aren't taken again.
   with (target / "metrics.jsonl").open("a") as file:
     file.write("more")
   assert (first.folder / "sft/metrics.jsonl").read_text() == "metrics.jsonl"

@@ -1,4 +1,4 @@
-"""Random streams, and what must not depend on them."""
+"""Random streams differ, and policies' samples are independent."""
 
 import json
 
@@ -13,12 +13,12 @@ def test_streams_differ_by_seed_and_purpose_and_nothing_else():
   assert len(seeds) == 200
   assert all(0 <= seed < 2**31 for seed in seeds)
   assert stream(3, "data", "sft") == stream(3, "data", "sft")
-  # Not the next seed's: a sweep over seeds would repeat it.
+  # Nor is it the next seed's, or a sweep over seeds would repeat it.
   assert stream(0, "params") + 1 != stream(1, "params")
 
 
 def test_policies_are_sampled_independently(place):
-  """Two stages that do nothing are one policy: its samples must differ."""
+  """Stages that don't move are one policy; its samples differ all the same."""
   flags = [
     "--config.optimizer.learning_rate=1e-30",
     "--config.sft.optimizer.learning_rate=1e-30",

@@ -1,4 +1,4 @@
-"""Judges: Bradley-Terry in float64, nothing but numbers and probabilities."""
+"""Judges: Bradley-Terry in float64; other values than numbers are refused."""
 
 import math
 
@@ -136,7 +136,7 @@ def test_rewards_and_costs_that_are_no_numbers_are_refused(bad, name):
     assess(make(lambda prompt, response: None), answers)
   whole = Judge(**{name: lambda answers: jnp.full((1,), bad)})
   found = getattr(assess(whole, answers), name)
-  assert isinstance(found, jax.Array)  # nobody has read it yet
+  assert isinstance(found, jax.Array)  # it hasn't been read yet
   if name == "reward":
     with pytest.raises(UserError, match="Rewards must be finite"):
       judged(whole, ["p"], ["a"], ["b"])
@@ -164,7 +164,7 @@ def test_a_batch_function_is_checked_like_the_others():
 
 
 def _sequences(texts):
-  """A token a character; the last column is padding where a row is short."""
+  """Sequences with one token per character; short rows are padded."""
   width = max(map(len, texts))
   tokens = np.array([[ord(c) for c in x.ljust(width, "\0")] for x in texts])
   lengths = np.array([len(x) for x in texts])
@@ -196,7 +196,7 @@ def test_a_judge_on_tokens_says_what_the_same_function_says_on_the_host(rows):
   np.testing.assert_allclose(
     compare(device, *found), compare(host, *want), rtol=1e-6
   )
-  assert len(shapes) == 1  # a compiled shape
+  assert len(shapes) == 1  # one shape, so that one program is compiled
   prefer = on_tokens(
     preference=lambda a, b: jax.nn.sigmoid(3 * (share(a) - share(b))), rows=rows
   )

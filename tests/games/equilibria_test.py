@@ -56,7 +56,7 @@ def _ties(n, seed):
 
 
 def _best_margin(policy, preferences):
-  """By NumPy: what an action wins against a policy, of exact margins."""
+  """The most that an action wins against a policy, by NumPy."""
   p = np.asarray(preferences, np.float64)
   return ((p - p.T) / 2 @ policy).max()
 
@@ -93,7 +93,7 @@ def test_no_action_beats_a_plain_equilibrium(make):
 
 @pytest.mark.parametrize("make", [_ties, _copies, _low_rank])
 def test_of_many_equilibria_it_is_a_vertex(make):
-  """No line through the policy stays among the equilibria."""
+  """Moving from it along any line leaves the set of equilibria."""
   for seed in range(4):
     game = make(24, seed)
     policy = np.asarray(games.nash(game))
@@ -138,7 +138,7 @@ def test_a_plain_game_that_is_not_solved_says_so(monkeypatch):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_no_policy_gains_by_rounding(seed):
-  """A policy or a game in float32 leaves nothing below 0."""
+  """Exploitability isn't below 0 for a policy or a game in float32."""
   rng = np.random.default_rng(seed)
   game = _random(20, seed).astype(np.float32) * np.float32(1 - 1e-7)
   policy = np.asarray(games.nash(game), np.float32)
@@ -168,7 +168,7 @@ def _check(game):
 
 
 def test_newton_steps_lead_nowhere_else():
-  """From a reference far away: Newton steps alone would be stuck there."""
+  """The result is right from a reference where Newton steps alone get stuck."""
   cycle = np.array([[0.5, 1, 0], [0, 0.5, 1], [1, 0, 0.5]])
   _check((cycle, np.array([0.998, 0.001, 0.001]), 1e-3))
 
@@ -204,7 +204,7 @@ def _point(theta, game, mu, tau):
 
 
 def test_a_certified_step_is_nearer():
-  """Whatever two policies: where it says nearer, KL to the Nash is no more."""
+  """If it says that a policy is nearer, its KL to the Nash isn't larger."""
   yes = 0
   for seed in range(6):
     rng, args = np.random.default_rng(seed), (np.full(3, 1 / 3), 0.1)

@@ -1,7 +1,7 @@
-"""A grid of regularised games, from easy ones to those at the edge.
+"""A grid of regularised games, from easy ones to extreme ones.
 
-Sizes 2 to 50, tau 1e-3 to 10, references down to 1e-12, and preferences that
-are random, certain, a cycle, or near ties.
+They have sizes 2 to 50, tau 1e-3 to 10, references down to 1e-12, and
+preferences that are random, certain, a cycle, or near ties.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ KINDS = ("random", "certain", "cycle", "near ties")
 
 
 def preferences(kind: str, n: int, seed: int = 0) -> np.ndarray:
-  """[n, n] with P + P^T = 1 exactly."""
+  """[n, n] preferences of a kind, with P + P^T = 1 exactly."""
   rng = np.random.default_rng([seed, n, KINDS.index(kind)])
   if kind == "cycle":
     i = np.arange(n)
@@ -32,13 +32,13 @@ def preferences(kind: str, n: int, seed: int = 0) -> np.ndarray:
 
 
 def reference(floor: float, n: int) -> np.ndarray:
-  """[n] from an action of nearly all mass down to one of about `floor`."""
+  """[n] probabilities, from nearly 1 down to about `floor`."""
   weights = np.geomspace(1.0, floor, n)
   return weights / weights.sum()
 
 
 def games(size: int) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
-  """96 games of a size: preferences, reference, tau."""
+  """Yields 96 games of a size: (preferences, reference, tau)."""
   for kind in KINDS:
     for floor in FLOORS:
       for tau in TAUS:
@@ -46,7 +46,7 @@ def games(size: int) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
 
 
 def error(policy, game) -> float:
-  """Of log policy against its best response in nats, by NumPy alone."""
+  """Distance of the log policy to its best response, in nats, by NumPy."""
   p, mu, tau = game
   logits = np.log(mu) + p @ policy / tau
   top = logits.max()

@@ -56,7 +56,7 @@ def test_both_forms_of_exploitability_and_a_search(seed, tau):
   gain = float(games.exploitability(policy, *args))
   by_value = float(games.exploitability_by_value(policy, *args))
   assert abs(gain - by_value) < 1e-12
-  # From the definition: what the best response earns, and no other does.
+  # By definition, the best response earns this much, and no other response.
   best = games.best_response(policy, *args)
   earns = lambda p: float(games.regularized_payoff(p, policy, *args)) - 0.5
   assert abs(earns(best) - gain) < 1e-12

@@ -1,8 +1,8 @@
 """Online algorithms on an enumerated game, through the loop that trains.
 
-The sampled gradients are those that enumeration gives, and training ends where
-they vanish: at the algorithm's own stationary point, which is the Nash
-equilibrium only where theory says so.
+Sampled gradients agree with those by enumeration, and training ends where they
+vanish: at the algorithm's own stationary point, which is the Nash equilibrium
+only for algorithms whose theory says so.
 """
 
 import jax
@@ -35,7 +35,7 @@ TAU = 0.1
 MODEL = tables.tabular(V, L)
 # A policy away from the reference, where no gradient vanishes.
 TABLE = np.random.default_rng(0).normal(0, 1, (13, 3)).astype(np.float32)
-# Of a normal variable: exceeded with probability 7e-6 on one coordinate.
+# A normal variable exceeds this with probability 7e-6.
 LEVEL = 4.5
 
 
@@ -71,7 +71,7 @@ def _exact(name):
 
 
 def _estimates(name, preferences=GAME.annotate, batches=64, pairs=256):
-  """[batches, 13, 3] gradients of batches, as an update takes them."""
+  """[batches, 13, 3] gradients of sampled batches, as updates compute them."""
   objective = make_objective(loss_of(name), MODEL)
   gradient = jax.jit(jax.grad(objective.sums, has_aux=True))
   play, reference = _round(name, preferences), _reference_params()
@@ -84,7 +84,7 @@ def _estimates(name, preferences=GAME.annotate, batches=64, pairs=256):
 
 
 def _worst(estimates, exact):
-  """Largest |z| of the coordinates, and the exact gradient's largest one."""
+  """Largest |z| of the estimates' mean against the exact gradient."""
   error = estimates.std(0, ddof=1) / np.sqrt(len(estimates))
   return np.abs((estimates.mean(0) - exact) / error).max()
 
@@ -95,15 +95,15 @@ def test_every_online_algorithm_has_its_row():
 
 @pytest.mark.parametrize("name", ROWS)
 def test_the_sampled_gradient_is_unbiased(name):
-  """Of 39 coordinates none is 4.5 standard errors away: a chance of 3e-4."""
+  """None of 39 coordinates is off by 4.5 standard errors (chance 3e-4)."""
   estimates, exact = _estimates(name), _exact(name)
   assert _worst(estimates, exact) < LEVEL
-  # The estimate knows where it is: it isn't 0, nor the opposite.
+  # The check can fail: the gradient is neither 0 nor its opposite.
   assert _worst(estimates, 0 * exact) > 2 * LEVEL
 
 
 def test_a_wrong_gradient_is_found():
-  """The token-local KL's, a preference the wrong way, another's mixture."""
+  """Wrong: the token-local KL, reversed preferences, another mixture."""
   estimates = _estimates("nash_md")
   assert _worst(estimates, _exact("nash_md_token_kl")) > 2 * LEVEL
   swapped = lambda prompts, a, b: GAME.annotate(prompts, b, a)
@@ -112,7 +112,7 @@ def test_a_wrong_gradient_is_found():
 
 
 def _scores():
-  """[N, 13, 3] d log policy(y) / d logits, by hand."""
+  """[N, 13, 3] d log policy(y) / d logits, from the formula."""
   p = np.exp(TABLE.astype(np.float64))
   p /= p.sum(-1, keepdims=True)
   scores, log_policy = np.zeros((V**L, 13, V)), np.zeros(V**L)
@@ -149,7 +149,7 @@ def test_exact_gradients_are_those_of_the_papers():
     -4 / TAU * along(policy, wins - TAU * ratios),
     atol=1e-13,
   )
-  # IPO-MD: the same under the mixture, where the log-ratio must be centred.
+  # IPO-MD has this under the mixture, where the log-ratio must be centred.
   wins = PREFERENCES @ mixture - 0.5
   centred = ratios - mixture @ ratios
   np.testing.assert_allclose(
@@ -170,7 +170,7 @@ def test_stationary_points_are_nash_only_where_theory_says():
   nash = np.asarray(regularized_nash(PREFERENCES, REFERENCE, TAU))
   points = {name: stationary(name) for name in ROWS}
   np.testing.assert_allclose(points["online_ipo"], nash, atol=1e-11)
-  # Both mixtures' algorithms settle at reference exp(P(. > mixture) / tau).
+  # Both algorithms with mixtures settle at reference exp(P(. > mixture) / tau).
   policy = points["nash_md"]
   np.testing.assert_allclose(points["ipo_md"], policy, atol=1e-11)
   mixture = tables.token_mixture(
@@ -191,9 +191,9 @@ def test_stationary_points_are_nash_only_where_theory_says():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ROWS)
 def test_training_reaches_its_own_stationary_point(name):
-  """And from there no other: they are 3e-3 apart, or equal."""
+  """It reaches no other algorithm's: those are 3e-3 apart, or equal."""
   pairs, steps = 512, 2500
-  # A fraction of the exact iteration's rate: samples are noisy.
+  # A fraction of the exact iteration's rate, because samples are noisy.
   rate = optax.linear_schedule(0.3 * ROWS[name].speed, 0.0, steps)
   optimizer = optax.sgd(rate)
   update = make_update(make_objective(loss_of(name), MODEL), optimizer)

@@ -1,4 +1,4 @@
-"""Token games: enumerated policies, mixtures, and the table as a model."""
+"""Token games: enumerated policies, mixtures, and tables as models."""
 
 import itertools
 
@@ -106,7 +106,7 @@ def test_the_equilibrium_has_the_known_numbers(tau):
 
 
 def test_mixtures_agree_where_tokens_are_independent():
-  """And not elsewhere."""
+  """They don't agree for other policies."""
   rng = np.random.default_rng(0)
   steps = np.log(rng.dirichlet(np.ones(V), (2, L)))
   first, second = (

@@ -1,4 +1,4 @@
-"""Solvers against theorems, closed forms and each other."""
+"""Solvers agree with theorems, closed forms and each other."""
 
 import warnings
 
@@ -82,7 +82,7 @@ def test_ratios_on_rock_paper_scissors(name, step, tau, expected):
     solver, RPS, RPS.reference, tau,
     steps=8, step_size=step, start=_softmax(1e-3, -1e-3, 0),
   )  # fmt: skip
-  # Modes turn by 120 degrees here, so the norm falls evenly.
+  # The eigenvectors rotate by 120 degrees here, so the norm falls evenly.
   assert abs(course.kl[8] / course.kl[5] / ratio**3 - 1) < 1e-4
 
 
@@ -132,7 +132,7 @@ def test_sampled_gradients_are_unbiased():
       jax.numpy.asarray(P), jax.numpy.log(MU), jax.numpy.asarray(0.1)
     )
     x = jax.numpy.log(jax.numpy.asarray(_softmax(0.5, -0.2, 0.1)))
-    # Differences to the first logit are free of normalisation.
+    # Differences to the first logit don't depend on the normaliser.
     free = lambda z: (z - x) - (z - x)[..., :1]
     keys = jax.random.split(jax.random.key(0), 40_000)
     moves = jax.vmap(lambda k: free(solver.step(x, game, 1.0, k)))(keys)

@@ -1,7 +1,7 @@
-"""Where each online algorithm settles on an enumerated game, and its gradient.
+"""Online algorithms' stationary points and gradients on an enumerated game.
 
-A row of `ROWS` joins an algorithm of jalign.online to the tests: who
-draws what, in exact terms, and the strength of its pull to the reference.
+A row of `ROWS` adds an algorithm of jalign.online to the tests: which
+distributions it draws from, and how strongly it is pulled to the reference.
 """
 
 import functools
@@ -24,9 +24,9 @@ class Row(NamedTuple):
   """An online algorithm in exact terms.
 
   Attributes:
-    settings: hyperparameters of its loss.
-    speed: learning rate that suits the scale of its gradient.
-    mix_ref: of its mixture.
+    settings: hyperparameters of the loss.
+    speed: learning rate that suits the scale of the gradient.
+    mix_ref: the reference's weight in the mixture.
   """
 
   settings: dict[str, float]
@@ -44,7 +44,7 @@ ROWS = {
 
 
 def loss_of(name: str) -> Callable[..., jax.Array]:
-  """The loss of an algorithm with its hyperparameters."""
+  """The loss of an algorithm with the row's hyperparameters."""
   function = losses.CATALOGUE[ALGORITHMS[name].loss].function
   return functools.partial(function, **ROWS[name].settings)
 
@@ -78,7 +78,7 @@ def exact_gradient(name: str) -> Callable[[jax.Array], jax.Array]:
 
 @functools.cache
 def stationary(name: str) -> np.ndarray:
-  """[N] the policy at which the expected gradient is 0, to 1e-13."""
+  """[N] policy at which the expected gradient is 0, to 1e-13."""
   gradient = exact_gradient(name)
 
   def body(carry):

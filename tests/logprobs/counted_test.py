@@ -1,4 +1,4 @@
-"""Log-probs of counted tokens alone, against float64 definitions."""
+"""Log-probs of counted tokens only equal their float64 definitions."""
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ def arrays():
 
 @pytest.fixture(params=["chosen", "all"])
 def path(request, monkeypatch):
-  """Both ways: by a choice among sizes, and all rows, some of them zeros."""
+  """Both code paths: a choice among sizes, and all rows with zeros."""
   if request.param == "chosen":
     monkeypatch.setattr(counted, "LEAST_FLOP", 0)
   return request.param
@@ -62,7 +62,7 @@ def _function(targets, given, form, **options):
 
 
 def _mask(count, total=B * T):
-  """Of so many tokens, here and there."""
+  """A mask of `count` tokens in random places."""
   chosen = np.random.default_rng(count).permutation(total)[:count]
   return np.isin(np.arange(total), chosen).reshape(B, -1)
 
@@ -76,7 +76,7 @@ def test_what_counts_is_exact_and_the_rest_is_zero(arrays, jit, path):
   expected = oracle.statistics(z, targets)
   for count in (0, 1, 7, 8, 9, 16, 23, 24) if jit else (9,):
     mask = _mask(count)
-    # What doesn't count may be anything.
+    # Values of other tokens may be anything.
     spoilt = jnp.where(mask[..., None], hidden, jnp.nan)
     (_, values), grads = run(spoilt, weight, jnp.asarray(mask))
     for name, x in values.items():
@@ -137,7 +137,7 @@ def test_the_smallest_size_that_holds_them_is_computed(monkeypatch):
 
 
 def test_of_examples_under_vmap_the_longest_decides(arrays, path):
-  """Gradients example by example; no branch is computed but the one chosen."""
+  """Gradients by example; only the chosen branch is computed."""
   hidden, weight, targets, _ = arrays
   mask = jnp.arange(T) < jnp.array([[3], [10]])
 
@@ -155,14 +155,14 @@ def test_of_examples_under_vmap_the_longest_decides(arrays, path):
       got,
       want,
     )
-  # Forward and backward: a choice by a batched index would be no cond.
+  # One for each pass: a choice by a batched index wouldn't be a cond.
   text = str(jax.make_jaxpr(jax.vmap(value_and_slopes))(hidden, targets, mask))
   assert text.count("cond[") == (2 if path == "chosen" else 0)
 
 
 @pytest.mark.parametrize("mesh_shape", [(2, 2, 2), (1, 1, 8), (8, 1, 1)])
 def test_sharded_equals_unsharded(mesh_shape, path):
-  """Where devices count from none to all of their tokens."""
+  """The devices have from none to all of their tokens counted."""
   keys = jax.random.split(jax.random.key(1), 4)
   rows, length = 8, 9
   hidden = jax.random.normal(keys[0], (rows, length, 16))

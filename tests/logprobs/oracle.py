@@ -1,14 +1,14 @@
 """Statistics of logits in float64, from their definitions.
 
-Gradients are central differences of the values, so that no formula of the
-library is written here a second time.
+Gradients are central differences of the values, so that none of the library's
+formulas is repeated here.
 """
 
 import numpy as np
 
 
 def logits(hidden, weight, scale=1.0, cap=None, temperature=1.0):
-  """[B, T, V]; the temperature is a number or [B]."""
+  """[B, T, V] logits; the temperature is a number or [B]."""
   z = scale * np.asarray(hidden, np.float64) @ np.asarray(weight, np.float64).T
   if cap is not None:
     z = cap * np.tanh(z / cap)
@@ -22,12 +22,12 @@ def log_softmax(z):
 
 
 def pick(x, targets):
-  """[B, T] entries of [B, T, V]."""
+  """[B, T] entries of [B, T, V] at the targets."""
   return np.take_along_axis(x, np.asarray(targets)[..., None], -1)[..., 0]
 
 
 def statistics(z, targets):
-  """Name -> [B, T] of logits z."""
+  """Name -> [B, T] statistic of logits z."""
   logps = log_softmax(z)
   return {
     "logps": pick(logps, targets),
@@ -40,13 +40,13 @@ def statistics(z, targets):
 
 
 def kl(z, ref):
-  """[B, T] of logits."""
+  """[B, T] KL(z || ref) of logits."""
   logps = log_softmax(z)
   return (np.exp(logps) * (logps - log_softmax(ref))).sum(-1)
 
 
 def mixture(z, ref, targets, mix):
-  """[B, T] log-probs under the geometric mixture of two models' logits."""
+  """[B, T] log-probs under the geometric mixture of two models."""
   mix = np.asarray(mix, np.float64).reshape(-1, 1, 1)
   weights = np.exp(log_softmax(z)) ** (1 - mix) * np.exp(log_softmax(ref)) ** (
     mix
@@ -55,7 +55,7 @@ def mixture(z, ref, targets, mix):
 
 
 def gradient(function, *arrays, step=1e-5):
-  """Of a scalar function by each of some arrays."""
+  """The gradients of a scalar function in each of its arrays."""
   arrays = [np.array(x, np.float64) for x in arrays]
   slopes = []
   for x in arrays:

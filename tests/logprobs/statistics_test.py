@@ -1,4 +1,4 @@
-"""What one pass over the vocabulary gives, against float64 definitions."""
+"""Statistics of one pass over the vocabulary equal float64 definitions."""
 
 import jax
 import jax.numpy as jnp
@@ -35,13 +35,13 @@ def arrays():
 
 
 def _cotangents(name):
-  """Weights [B, T] of a statistic in the functions below."""
+  """[B, T] weights of a statistic in the scalar function below."""
   names = ("logps", "entropy", "lse", "mean_logit")
   return np.random.default_rng(names.index(name)).normal(size=(B, T))
 
 
 def _scalar(values):
-  """A function of all that is differentiable; in lse it is a z-loss."""
+  """A scalar of all differentiable statistics; for lse it is a z-loss."""
   total = 0.0
   for name in ("logps", "entropy", "lse", "mean_logit"):
     if values.get(name) is not None:
@@ -59,7 +59,7 @@ def _head(weight, form):
 
 
 def _run(arrays, form, want, tile, jit=True):
-  """(statistics, gradients) with a traced temperature."""
+  """(statistics, gradients), with a traced temperature."""
   hidden, weight, targets = arrays
 
   def function(hidden, weight, temperature):
@@ -155,7 +155,7 @@ def test_a_schedule_of_temperatures_compiles_once(arrays):
 
 
 def test_the_first_of_equal_tokens_is_the_top(arrays):
-  """Equal ones in one tile, and in two."""
+  """Equal tokens in the same tile, and in different tiles."""
   hidden, weight, targets = arrays
   weight = jnp.concatenate([weight, weight, weight])
   for tile in (4, 33):
@@ -185,7 +185,7 @@ def test_an_unknown_statistic_is_refused(arrays):
 
 @pytest.mark.parametrize("form", ["cooled", "all"])
 def test_a_dense_head_by_chunks_of_tokens(arrays, form, monkeypatch):
-  """Chunks of two tokens of three: the last one is padded."""
+  """Three tokens in chunks of two, so that the last chunk is padded."""
   hidden, weight, targets = arrays
   form = FORMS[form]
   monkeypatch.setattr(dense, "TILE_BYTES", 4 * V * B * 2)
@@ -213,7 +213,7 @@ def test_a_dense_head_by_chunks_of_tokens(arrays, form, monkeypatch):
 
 
 def test_a_dense_head_may_exclude_tokens(arrays):
-  """By logits of -inf: 0 log 0 = 0, in values and in gradients."""
+  """Logits of -inf count as 0 log 0 = 0, in values and in gradients."""
   hidden, weight, targets = arrays
   cut = jnp.where(jnp.arange(V) < V - 2, 0.0, -jnp.inf)
   targets = targets % (V - 2)
@@ -233,7 +233,7 @@ def test_a_dense_head_may_exclude_tokens(arrays):
 
 
 def test_bfloat16_rounds_inputs_and_products_but_no_sum(arrays):
-  """Values as of the rounded inputs; gradients to bfloat16's 8 bits."""
+  """Values are those of rounded inputs; gradients agree to 8 bits."""
   hidden, weight, targets = arrays
   low = hidden.astype(jnp.bfloat16), weight.astype(jnp.bfloat16)
   rounded = [np.asarray(x, np.float64) for x in low]
@@ -261,7 +261,7 @@ def test_bfloat16_rounds_inputs_and_products_but_no_sum(arrays):
 
 
 def test_a_tied_table_gets_both_gradients():
-  """As the table of the inputs and as the head of the outputs."""
+  """One as the inputs' table, and one as the outputs' head."""
   _, model, params = tiny(
     tie_word_embeddings=True, num_hidden_layers=1, remat="none"
   )

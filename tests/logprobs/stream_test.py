@@ -27,7 +27,7 @@ def arrays():
 
 
 def _numpy(hidden, weight, targets, scale=1.0, cap=None):
-  """Log-probs and entropies in float64, from the definitions."""
+  """Log-probs and entropies in float64, from their definitions."""
   z = scale * np.asarray(hidden, np.float64) @ np.asarray(weight, np.float64).T
   if cap is not None:
     z = cap * np.tanh(z / cap)
@@ -167,7 +167,7 @@ def _sharded_gradients(mesh_shape):
     return total + jnp.sum(kl**2) + jnp.sum(mixed), (got, kl, mixed)
 
   function = jax.value_and_grad(loss, (0, 1), has_aux=True)
-  # Two halves of the same rows: the first of equal tokens is the top.
+  # The rows occur twice, so each token ties: the first one is the top.
   weight = jnp.tile(head.weight[:32], (2, 1))
   arrays = hidden, weight, other, head.weight, rising
   want = jax.jit(function)(*arrays)

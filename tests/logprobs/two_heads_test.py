@@ -1,4 +1,4 @@
-"""Two heads in one pass: KL and geometric mixtures, against float64."""
+"""Two heads in one pass: KL and geometric mixtures equal float64's."""
 
 import functools
 
@@ -65,7 +65,7 @@ def _mixture(arrays, tile, **kw):
 
 
 def _run(function, arrays, mix=0.5, jit=True):
-  """(values, gradients by all five arguments); the mix is traced."""
+  """(values, gradients in all five arguments); the mix is traced."""
   run = jax.value_and_grad(function, range(5), has_aux=True)
   names = "hidden", "weight", "ref_hidden", "ref_weight"
   args = [arrays[name] for name in names]
@@ -74,7 +74,7 @@ def _run(function, arrays, mix=0.5, jit=True):
 
 
 def _check(got, arrays, definition):
-  """Values and gradients are the definition's; the reference is constant."""
+  """Checks values and gradients; the reference has no gradient."""
   out, grads = got
   reference = oracle.logits(
     arrays["ref_hidden"], arrays["ref_weight"], **REFERENCE
@@ -118,7 +118,7 @@ def test_dense_heads_by_chunks_and_without_jit_are_the_same(
 
 @pytest.mark.parametrize("size", [1.0, 300.0])
 def test_equal_heads_have_no_divergence(arrays, size):
-  """Exactly, and no gradient: also where logits are large."""
+  """Value and gradient are exactly 0, even if logits are large."""
   hidden, weight = size * arrays["hidden"], arrays["weight"]
   run = lambda h, w: jnp.sum(
     logprobs.token_kl(h, Head(w), hidden, Head(weight), tile=4)
@@ -129,7 +129,7 @@ def test_equal_heads_have_no_divergence(arrays, size):
 
 
 def test_the_divergence_of_near_heads_is_small_and_not_negative(arrays):
-  """Of second order: what float32 leaves of it must not swamp it."""
+  """It is of second order, and float32's rounding must not swamp it."""
   hidden, weight = 20 * arrays["hidden"], arrays["weight"]
   near = hidden + 0.01 * jax.random.normal(jax.random.key(9), hidden.shape)
   got = logprobs.token_kl(near, Head(weight), hidden, Head(weight), tile=4)
@@ -152,7 +152,7 @@ def test_mixtures_end_at_the_two_models(arrays, dense_heads):
 
 
 def test_dense_heads_may_exclude_tokens(arrays):
-  """Both the same ones, by -inf; also at the ends of the mixture."""
+  """Both heads exclude the same tokens, by -inf; at the mixture's ends, too."""
   cut = jnp.where(jnp.arange(V) < V - 2, 0.0, -jnp.inf)
   short = arrays | {
     name: arrays[name][: V - 2] for name in ("weight", "ref_weight")

@@ -1,4 +1,4 @@
-"""Advantages, reward transforms and KL estimators, by loops and by sums."""
+"""Advantages, reward transforms and KL estimators equal loops and sums."""
 
 import math
 
@@ -24,7 +24,7 @@ def _float64():
     yield
 
 
-# One compilation for all examples.
+# Compiled once for all examples.
 @jax.jit
 def gae(rewards, values, mask, discount, lam):
   return advantages.gae(rewards, values, mask, discount=discount, lam=lam)
@@ -36,7 +36,7 @@ def to_go(rewards, mask, discount):
 
 
 def draw(seed, shape=(3, 7)):
-  """Rewards, values and a mask with gaps, and a row without any token."""
+  """Rewards, values and a mask that has gaps, and a row without tokens."""
   rng = np.random.default_rng(seed)
   mask = rng.uniform(size=shape) < 0.7
   mask[0] = False
@@ -44,7 +44,7 @@ def draw(seed, shape=(3, 7)):
 
 
 def scattered(mask, rows):
-  """[B, T] with the values of each row's scored tokens in their places."""
+  """[B, T] with each row's values at the places of its scored tokens."""
   array = np.zeros(mask.shape)
   for b, values in enumerate(rows):
     array[b, mask[b]] = values
@@ -52,7 +52,7 @@ def scattered(mask, rows):
 
 
 def errors(r, v, discount):
-  """One-step errors of a row of scored tokens."""
+  """One-step TD errors of a row of scored tokens."""
   return r + discount * np.append(v[1:], 0) - v
 
 
@@ -105,7 +105,7 @@ def test_token_rewards_sum_to_the_penalised_reward(seed, beta):
   close(per_token[0], 0)  # no token, no reward
   close(jnp.where(mask, 0, per_token), 0)
   alone = advantages.token_rewards(logps, logps, total, mask, beta=beta)
-  for b in (1, 2):  # the reward is on the last scored token alone
+  for b in (1, 2):  # only the last scored token has the reward
     assert np.flatnonzero(alone[b]).tolist() == [np.flatnonzero(mask[b])[-1]]
 
 
@@ -116,7 +116,7 @@ def test_groups():
   close(centred, [[-2, -1, 3, 0], [0] * 4, [0] * 4])
   scaled = advantages.group_advantages(rewards, valid)
   close(scaled, centred / (math.sqrt(7) + 1e-6))  # 14 / (k - 1)
-  # equal rewards don't divide by zero, and none has a gradient
+  # equal rewards don't lead to a division by zero, and have no gradient
   slope = jax.grad(lambda r: advantages.group_advantages(r, valid).sum())
   close(slope(rewards), 0)
   close(
@@ -153,7 +153,7 @@ def test_ranges():
 
 
 def test_transformed_rewards_add_up_to_the_posterior():
-  """KL-regularised RL with beta = 1 on them; numbers from the formulas."""
+  """The posterior is the optimum of KL-regularised RL with beta = 1."""
   both = jnp.array([[5.0, -4], [1, 1], [-1, 2], [-4, 5]])
   policy = lambda reward: jax.nn.softmax(reward)  # the reference is uniform
   good = jax.nn.sigmoid(both).prod(-1)
@@ -170,13 +170,13 @@ def test_transformed_rewards_add_up_to_the_posterior():
     (posterior, 0.4242),
   ):
     close(probabilities @ good, expected, 1e-4)
-  # against a reference's reward, and one each
+  # each reward is taken less its reference's reward
   centred = reward_transforms.log_sigmoid_centered(both, jnp.array([1.0, 2.0]))
   close(centred[1], [math.log(0.5), -math.log1p(math.exp(1))])
 
 
 def test_kl_estimators():
-  """Expectations over six arms, and over the arms' gradients."""
+  """Expected values over six arms, and expected gradients."""
   rng = np.random.default_rng(0)
   z, ref = jnp.array(rng.normal(size=6)), jnp.array(rng.normal(size=6))
   log_ref = jax.nn.log_softmax(ref)

@@ -1,4 +1,4 @@
-"""What the formulas imply for losses that take more than a pair."""
+"""Identities of losses that take more than a pair."""
 
 import functools
 import math
@@ -23,7 +23,7 @@ from tests.losses.identities_test import (
   value,
 )
 
-# Computed elsewhere from the formulas, on PAIR and these.
+# Computed independently from the formulas, on PAIR and these numbers.
 BESIDE = PAIR | {
   "chosen_scores": 3.0,
   "rejected_scores": 1.0,
@@ -96,14 +96,14 @@ def test_bco_is_above_dpo(c, r, rc, rr, beta, shift):
   pair = (c, r, rc, rr)
   dpo = value(losses.dpo, *pair, beta=beta)
   bco = functools.partial(losses.bco, beta=beta)
-  # Equal where sigmoids saturate, but for the rounding of two sums.
+  # If sigmoids saturate the two are equal, up to the rounding of two sums.
   assert value(bco, *pair, shift=shift) >= dpo * (1 - 1e-12)
   noise = np.logaddexp(0, beta * (r - rr))  # NCA's code, its biased form
   close(value(bco, *pair), np.logaddexp(0, -beta * (c - rc)) + noise)
   raised = (beta * c, beta * r, beta * rc, beta * rr)
   unit = functools.partial(losses.bco, beta=1.0)
   close(value(unit, *raised, shift=shift), value(bco, *pair, shift=shift))
-  # the gap closes where both terms vanish
+  # the two are equal if both terms vanish
   far = (c + 1000 / beta, r - 1000 / beta, c, r)
   close(value(bco, *far, shift=shift), value(losses.dpo, *far, beta=beta))
 
@@ -154,7 +154,7 @@ def test_modpo(c, r, rc, rr, w, gap):
   h = c - rc - r + rr
   z = (0.1 * h - (1 - w) * gap) / w
   close(value(loss, *pair, [gap], [0.0]), np.logaddexp(0, -z))
-  # two margins of half the weight are one
+  # two margins with half the weight each are like one
   halves = (w, (1 - w) / 2, (1 - w) / 2)
   two = functools.partial(losses.modpo, weights=halves)
   close(value(two, *pair, [gap, 1.0], [0.0, 1.0 - gap]), np.logaddexp(0, -z))
@@ -205,7 +205,7 @@ def test_tpo(c, r, gold, n, m, beta):
   tpo = functools.partial(losses.tpo, beta=beta, alpha=0.7)
   cpo = value(losses.cpo, c, r, 1, beta=beta, alpha=0.7)
   close(value(tpo, c, r, c), cpo)
-  # chosen and gold are one text, and its two slopes add up
+  # if chosen and gold are the same text, its two slopes add up
   both = jax.grad(lambda x: tpo(x, r, x))(c)
   close(both, slopes(losses.cpo, c, r, 1, beta=beta, alpha=0.7)[0])
   close(jax.grad(tpo, 2)(c, r, gold), -0.7)
@@ -273,7 +273,7 @@ def test_flex_dpo_slopes_have_the_ratio_of_betas(r, up, down):
 
 
 def test_a_vanishing_rejected_response_takes_the_gradient():
-  """In probabilities of three outcomes, held independent."""
+  """Gradients are in three outcomes' probabilities, taken as independent."""
   beta_ = 0.1
   loss = lambda p, q: losses.dpo(
     jnp.log(p), jnp.log(q), math.log(0.3), math.log(0.3), beta=beta_
@@ -311,7 +311,7 @@ def test_odpo_does_not_read_jax_arrays():
 
 
 def test_scores_are_spread_where_they_differ():
-  """By hand: 2 / K^2 times the sigmoid of each pair's gap, K = 3."""
+  """The value by hand: 2 / K^2 times each pair's sigmoid of the gap, K = 3."""
   sigmoid = lambda x: 1 / (1 + np.exp(-x))
   got = losses.score_spread(jnp.array([[0.0, 2.0, 1.0], [5.0] * 3]))
   want = 2 / 9 * (sigmoid(2) + 2 * sigmoid(1)), (3 - 1) / (2 * 3)
@@ -321,7 +321,7 @@ def test_scores_are_spread_where_they_differ():
 
 
 def test_an_order_gap_is_none_where_the_answers_agree():
-  """P(y > y') + P(y' > y) is 1 for a model that doesn't mind the order."""
+  """P(y > y') + P(y' > y) is 1 for a model to which order doesn't matter."""
   logit = lambda p: np.log(p) - np.log1p(-p)
   first = jnp.array([logit(0.8), logit(0.6), 40.0, 0.7])
   second = jnp.array([logit(0.4), logit(0.1), 40.0, -0.7])

@@ -1,7 +1,7 @@
-"""What every loss of the catalogue owes, from its line of the catalogue.
+"""Properties that every loss of the catalogue must have.
 
-A new loss needs nothing here: a function, its twin in tests/oracles and a line
-in CATALOGUE.
+A new loss needs no change here: it takes a function, its twin in tests/oracles
+and a line in CATALOGUE.
 """
 
 import functools
@@ -29,19 +29,19 @@ TUNABLE = pytest.mark.parametrize(
 UNCOUPLED = pytest.mark.parametrize(
   "name", [n for n, e in losses.CATALOGUE.items() if not e.coupled]
 )
-# Log-probs of models that aren't trained start with one of these.
+# Names of log-probs of models that aren't trained start with one of these.
 FIXED = ("ref_", "old_", "target_", "aligned_logps")
 
 
 def _oracle(name, part=""):
-  """Twin of a loss: jalign.losses.<family> has tests.oracles.<family>."""
+  """The twin of a loss: jalign.losses.<family> has tests.oracles.<family>."""
   family = losses.CATALOGUE[name].function.__module__.split(".")[2]
   module = importlib.import_module(f"tests.oracles.{family}")
   return getattr(module, name + part, None)
 
 
 def _with(part):
-  """Parametrises over the losses whose twin has a part, and that need it."""
+  """Parametrises over losses whose twin has a part, or must have it."""
   needed = {"_gradient": lambda e: e.detached}.get(part, lambda e: False)
   return pytest.mark.parametrize(
     "name",
@@ -58,7 +58,7 @@ def _inputs(name, make=inputs.ordinary, **kwargs):
 
 
 def _cast(arrays, dtype):
-  """As jax arrays; lengths and booleans keep a type of their own."""
+  """The arrays as jax arrays of a type; lengths and booleans keep theirs."""
   return {
     key: jnp.asarray(x, bool if x.dtype == bool else dtype)
     for key, x in arrays.items()
@@ -66,9 +66,9 @@ def _cast(arrays, dtype):
 
 
 def _settings(name):
-  """The defaults, and other values within every range.
+  """Settings of a loss: the defaults, and other values within every range.
 
-  Where the rule doesn't give such values the oracles have `<loss>_settings`.
+  If the rule doesn't give such values, the oracles have `<loss>_settings`.
   """
   defaults = losses.hyperparameters(losses.CATALOGUE[name].function)
   other = _oracle(name, "_settings")
@@ -76,7 +76,7 @@ def _settings(name):
 
 
 def _gradients(function, arrays):
-  """Gradient of the summed loss in each real array."""
+  """Gradients of the summed loss in each array of reals."""
   real = {k: v for k, v in arrays.items() if v.dtype != bool}
   masks = {k: v for k, v in arrays.items() if v.dtype == bool}
   return jax.grad(lambda x: function(**x, **masks).sum())(real)
@@ -131,7 +131,7 @@ def test_shape_and_type_from_half_precision(name):
       for k, x in arrays.items()
     }
   )
-  np.testing.assert_array_equal(loss, exact)  # nothing was computed in bfloat16
+  np.testing.assert_array_equal(loss, exact)  # nothing is computed in bfloat16
   integers = {
     k: x.astype(jnp.int32) if k.endswith("lengths") else x
     for k, x in arrays.items()
@@ -216,12 +216,12 @@ def test_gradient_equals_finite_differences(name):
       if key.startswith(FIXED) or key.endswith("lengths"):
         continue
       rows = jnp.arange(16)
-      # a loss of errors multiplies them by thousands
+      # a loss that is only rounding errors makes them thousands of times larger
       size = 1e-5 if key.endswith("errors") else 3e-4
 
       def slope_at(row, key=key, step=size):
-        # fourth order, so that the step can be wide; differences before the
-        # sum, so that a large loss of another row drops out exactly
+        # Of fourth order, so that the step can be wide. Differences are taken
+        # before the sum, so that other rows' large losses cancel exactly.
         near = moved(key, row, step) - moved(key, row, -step)
         far = moved(key, row, 2 * step) - moved(key, row, -2 * step)
         return ((8 * near - far) / (12 * step)).sum()
@@ -272,7 +272,7 @@ def test_pulls_equal_the_coefficients(name):
 
 @_with("_coefficients")
 def test_pulls_are_as_exact_at_extreme_log_probs(name):
-  """In single precision those of double precision, flat parts included."""
+  """Single precision gives those of double precision, also in flat parts."""
   function = losses.CATALOGUE[name].function
   arrays = _inputs(name, inputs.extreme)
   single = diagnostics.pulls_of(function, _cast(arrays, jnp.float32))

@@ -176,7 +176,7 @@ def test_a_sum_is_divided_as_its_terms_are():
 
 
 def test_a_loss_on_responses_takes_the_chosen_ones_of_pairs():
-  """Everything of the chosen side, and nothing of the rejected one."""
+  """It gets all arrays of the chosen responses, and none of the rejected."""
   both = weighted_sum({"dpo": 1.0, "r_lol": 2.0, "sft_avg": 3.0})
   scored = {
     "chosen_scores": jnp.array([1.5, -0.5]),

@@ -1,4 +1,4 @@
-"""Losses that no data feeds descend on arrays."""
+"""Losses that no batch can feed are minimised on arrays."""
 
 import jax
 import jax.numpy as jnp

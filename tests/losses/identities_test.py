@@ -1,4 +1,4 @@
-"""What the papers' formulas imply, and numbers computed from them elsewhere."""
+"""Identities of the papers' formulas, and numbers computed independently."""
 
 import functools
 import math
@@ -12,7 +12,7 @@ import pytest
 
 from jalign import losses
 
-# One pair on which sums and averages disagree about the order.
+# A pair that sums and averages order differently.
 PAIR = {
   "chosen_logps": -10.0,
   "rejected_logps": -12.0,
@@ -51,7 +51,7 @@ def _float64():
 
 
 def value(loss, *arrays, **hyperparameters):
-  """Loss of one pair, by position."""
+  """The loss of one pair, whose arrays are given by position."""
   arrays = [jnp.asarray([x], jnp.float64) for x in arrays]
   return float(loss(*arrays, **hyperparameters)[0])
 
@@ -205,7 +205,7 @@ def test_averaged_ipo_is_ipo_on_averages(c, r, rc, rr, n, m):
   average = value(losses.ipo_avg, c, r, rc, rr, n, m)
   close(average, value(losses.ipo, *averages), 1e-8)
   at_reference = value(losses.ipo_avg, rc, rr, rc, rr, n, m)
-  close(at_reference, 25)  # a number, also where every log-ratio is 0
+  close(at_reference, 25)  # finite, even if every log-ratio is 0
 
 
 @few
@@ -266,7 +266,7 @@ def test_simpo_without_margin_is_cpo_on_averages(c, r, n, m, beta):
   close(value(simpo, c, r, n, m), averages)
   d = slopes(simpo, c, r, n, m)
   close(-d[0] / d[1], m / n)
-  close(value(simpo, 2 * c, r, 2 * n, m), averages)  # each token said twice
+  close(value(simpo, 2 * c, r, 2 * n, m), averages)  # each token occurs twice
 
 
 def test_simpo_where_means_are_equal():
@@ -282,7 +282,7 @@ def test_orpo_by_odds(c, r, n, m):
   hypothesis.assume(max(p, q) < 0.999)
   odds = value(losses.orpo, c, r, n, m, lam=1.0) + c / n
   close(odds, math.log1p(q / (1 - q) / (p / (1 - p))), 1e-8)
-  # ASFT's alignment term, and what separates the two.
+  # ASFT's alignment term, and its difference from ORPO's.
   asft = -c / n - math.log(1 - q)
   close(odds, asft + math.log(p * (1 - q) + q * (1 - p)), 1e-8)
   assert odds <= asft + 1e-9

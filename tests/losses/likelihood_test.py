@@ -1,4 +1,4 @@
-"""What is true of unlikelihood, CUT, PoFT and A-LoL alone."""
+"""Properties of unlikelihood, CUT, PoFT and A-LoL."""
 
 import math
 
@@ -25,7 +25,7 @@ def _float64():
 
 
 def logs(*probabilities):
-  """[1, T] log-probs."""
+  """[1, T] log-probs of the given probabilities."""
   return jnp.log(jnp.array([probabilities]))
 
 
@@ -46,7 +46,7 @@ def test_log1mexp():
 
 
 def unlikely(tokens, candidates, mask=None, **settings):
-  """Loss of one row, from probabilities."""
+  """The loss of one row, given its probabilities."""
   tokens, candidates = logs(*tokens), jnp.log(jnp.array([candidates]))
   mask = ones(candidates) if mask is None else jnp.array([mask])
   return losses.unlikelihood(
@@ -118,7 +118,7 @@ def test_previous_token_candidates(tokens, seed):
     held = [tokens[s] for s in np.flatnonzero(row)]
     said = {tokens[s] for s in range(t) if mask[s]} - {tokens[t]}
     assert sorted(held) == (sorted(said) if mask[t] else [])
-    # the first of each, and scored
+    # they are the first scored occurrence of each token
     assert all(mask[s] for s in np.flatnonzero(row))
     assert all(
       tokens[r] != tokens[s]
@@ -175,7 +175,7 @@ def test_cut():
   close(cut(lam=1e9), mle + second)  # no token is bad
   close(cut(positive=NEGATIVE), mle + second)
   close(cut(positive=NEGATIVE, aligned=True), 2 * mle)
-  close(cut(lam=1e-9, alpha=0.0), second)  # all are, and count nothing
+  close(cut(lam=1e-9, alpha=0.0), second)  # all are bad, with weight 0
 
 
 def test_cut_learns_from_the_criticised_context():

@@ -1,4 +1,4 @@
-"""What the formulas of losses on lists imply: pairs, limits, minima."""
+"""Identities of losses on lists: lists of two, limits, minima."""
 
 import itertools
 import json
@@ -47,7 +47,7 @@ def test_lists_of_two_are_pairs(c, r, rc, rr, beta):
   close(loss_of("nca_list", two, **hard), nca, 1e-10)
   hinge = value(losses.slic_ratio, *pair, beta=beta)
   close(loss_of("pair_hinge", two, beta=beta), hinge, 1e-10)
-  # Delta of ranks 1 and 2 is 1 where the gains are so far apart
+  # if the gains are so far apart, Delta of ranks 1 and 2 is 1
   gain = 1 / (1 / math.log(2) - 1 / math.log(3))
   unit = two | {"scores": np.array([math.log2(1 + gain), 0.0])}
   close(loss_of("lipo_lambda", unit, beta=beta), dpo, 1e-10)
@@ -65,7 +65,7 @@ def test_exo_of_two_is_exo(c, r, rc, rr, e, beta):
 
 
 def test_peers_on_pairs(shared):
-  """The peers' values for pairs, on lists of two."""
+  """Lists of two have the values of other libraries' losses on pairs."""
   golden = json.loads((shared / "golden" / "losses_peers.json").read_text())
   sums = [np.array(x) for x in golden["inputs"].values() if isinstance(x, list)]
   chosen, rejected, ref_chosen, ref_rejected = sums
@@ -117,7 +117,7 @@ def test_lambda_weights_are_constants():
 
 
 def test_lambda_at_the_reference():
-  """Equal rewards take ranks in the order of the list."""
+  """Responses of equal rewards have ranks in the list's order."""
   arrays = full_list([-3.0, -3.0], [0.0, 1.0], None, [-3.0, -3.0])
   weight = 1 / math.log(2) - 1 / math.log(3)
   close(loss_of("lipo_lambda", arrays), weight * math.log(2))
@@ -243,7 +243,7 @@ def test_aft_boundary_holds_a_wrong_answer(a, b, bound, n):
 
 
 def test_aft_boundary_does_not_push_the_better():
-  """The constraint is about the worse response: T is a constant."""
+  """The constraint moves the worse response only, as T is a constant."""
   arrays = full_list([-1.0, -9.0], [1, 0])  # far below the boundary
   p, bound = arrays["logps"], 0.2
   up, back = math.exp(p[1] - p[0]), math.exp(p[0] - 2 * bound - p[1])
@@ -305,7 +305,7 @@ def test_leave_one_out():
 
 @pytest.mark.parametrize("samples", [2, 3])
 def test_rloo_is_unbiased(samples):
-  """Over all samples that a policy of three responses can draw."""
+  """Its expectation is over all samples of a policy with three responses."""
   logits, rewards = jnp.array([0.3, -0.5, 0.1]), np.array([1.0, -0.4, 2.0])
   drawn = np.array(list(itertools.product(range(3), repeat=samples)))
   chances = np.exp(jax.nn.log_softmax(logits))[drawn].prod(-1)

@@ -1,4 +1,4 @@
-"""What every loss on lists owes beside the catalogue's tests."""
+"""Further properties that every loss on lists must have."""
 
 import functools
 
@@ -13,7 +13,7 @@ from tests.oracles import inputs
 NAMES = [n for n, e in losses.CATALOGUE.items() if e.batch == "lists"]
 EACH = pytest.mark.parametrize("name", NAMES)
 ARRAYS = ("logps", "ref_logps", "lengths", "scores")
-# s = (.3, -.1, .2, 0), labels (.9, .2, .6, .1); computed elsewhere.
+# s = (0.3, -0.1, 0.2, 0), labels (0.9, 0.2, 0.6, 0.1); computed independently.
 GOLDEN = [
   ("pair_logistic", {}, 3.608658),
   ("pair_hinge", {}, 4.8),
@@ -22,9 +22,9 @@ GOLDEN = [
   ("point_mse", {}, 0.62),
   ("point_sigmoid", {}, 2.620038),
   ("lipo_lambda", {}, 0.854776),
-  ("lipo_lambda_rax", {}, 4 * 0.592485 / 6),  # their mean is .098748
+  ("lipo_lambda_rax", {}, 4 * 0.592485 / 6),  # rax's mean is 0.098748
 ]
-# q = (.2, -.1, .4), scores (1, 0, .5).
+# q = (0.2, -0.1, 0.4), scores (1, 0, 0.5).
 GOLDEN_OF_THREE = [
   ("nca_list", {"alpha": 1.0}, 1.384424),
   ("info_nca", {"alpha": 1.0}, 1.080397),
@@ -39,7 +39,7 @@ def _float64():
 
 @functools.cache
 def _compiled(name):
-  """A loss of its catalogue's arrays by name, and its sum's gradient."""
+  """A loss as a function of arrays by name, and its sum's gradient."""
   function = losses.CATALOGUE[name].function
   names = losses.array_parameters(function)
 
@@ -52,7 +52,7 @@ def _compiled(name):
 
 
 def loss_of(name, arrays, **settings):
-  """The loss on the arrays that it takes, of [B, K] or a single list."""
+  """The loss on those arrays that it takes, [B, K] or a single list."""
   return np.asarray(_compiled(name)[0](arrays["logps"], arrays, settings))
 
 
@@ -66,7 +66,7 @@ def random_lists(rows=32, seed=3):
 
 
 def full_list(logps, scores, lengths=None, ref_logps=None):
-  """One full list; a reference of 0, and one token a response."""
+  """Arrays of one full list; by default a reference of 0 and lengths of 1."""
   logps = np.asarray(logps, float)
   filled = lambda x, default: (
     np.full_like(logps, default) if x is None else np.asarray(x, float)
@@ -166,7 +166,7 @@ def test_scores_are_constants(name):
 
 @EACH
 def test_lists_that_compare_nothing(name):
-  """Empty, of one, and of equal scores: what the docstrings say."""
+  """Empty lists, single responses and equal scores do as docstrings say."""
   two = full_list([-3.0, -4.0], [0.4, 0.4], [2, 5], [-2.0, -6.0])
   empty = two | {"valid": np.array([False, False])}
   single = two | {"valid": np.array([False, True])}
@@ -234,7 +234,7 @@ def test_equal_scores_take_the_order_of_the_list():
 
 @EACH
 def test_the_best_rises_and_the_worst_falls(name):
-  """From the reference on, and for rewards as for labels."""
+  """So it is from the reference on, for losses on rewards and on labels."""
   arrays = full_list([-3.0] * 4, [0.3, 0.9, 0.1, 0.6], None, [-3.0] * 4)
   gradient = gradient_of(name, arrays)
   if name.startswith("point_"):

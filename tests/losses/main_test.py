@@ -1,4 +1,4 @@
-"""The catalogue on the command line."""
+"""The catalogue's command, `python -m jalign.losses`."""
 
 import inspect
 import os

@@ -1,4 +1,4 @@
-"""What isn't scored changes nothing, whatever stands there."""
+"""Values of tokens and rows that aren't scored have no influence."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What the formulas imply for losses that bend or shift the margin."""
+"""Identities of losses that bend or shift the margin."""
 
 import functools
 import math
@@ -19,7 +19,7 @@ from tests.losses.identities_test import (
   value,
 )
 
-# Computed elsewhere from the formulas, on PAIR.
+# Computed independently from the formulas, on PAIR.
 GOLDEN = [
   ("f_dpo_forward_kl", {}, 0.631154),
   ("f_dpo_js", {}, 0.660652),

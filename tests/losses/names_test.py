@@ -1,4 +1,4 @@
-"""What a loss says of itself: its name, its docstring, its paper."""
+"""Losses' names, docstrings and papers."""
 
 import ast
 import inspect
@@ -29,7 +29,7 @@ def test_docstring(name):
 
 
 def _check_source(text, paper):
-  """The docstring cites the paper of the entry, or says that there is none."""
+  """Checks that a docstring cites the entry's paper, or says there is none."""
   if ARXIV.fullmatch(paper):
     cited = re.findall(rf"arXiv:({ARXIV.pattern})", text)
     assert cited[-1:] == [paper]

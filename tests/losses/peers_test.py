@@ -1,6 +1,6 @@
-"""Values that other libraries' own functions gave on the same numbers.
+"""Losses equal the values of other libraries' functions on the same numbers.
 
-Where a peer's convention differs, the row says how its arguments become ours.
+If a library's convention differs, the row converts the arguments.
 """
 
 import functools
@@ -28,24 +28,24 @@ def _load(shared):
 
 
 def _referenced(loss, **hyperparameters):
-  """Four sums, in the order that all peers share."""
+  """A loss of four sums, in the order that all libraries share."""
   return lambda c, r, rc, rr: loss(c, r, rc, rr, **hyperparameters)
 
 
 def _reference_free(loss, **hyperparameters):
-  """A reference that has log-prob 0 for everything."""
+  """A loss with a reference of log-prob 0 for every response."""
   return lambda c, r, rc, rr: loss(c, r, 0 * c, 0 * r, **hyperparameters)
 
 
 def _ratios(loss, scale, **hyperparameters):
-  """A loss of two log-probs, on log-ratios times the peer's beta."""
+  """A loss of two log-probs, on log-ratios times the library's beta."""
   return lambda c, r, rc, rr: loss(
     scale * (c - rc), scale * (r - rr), **hyperparameters
   )
 
 
 def _sorted(loss, key, **hyperparameters):
-  """Theirs come in the order of the margins, ours in that of the examples."""
+  """A loss with its values in the margins' order, like the library's."""
 
   def ours(*x):
     valid = jnp.ones(x[0].shape, bool)
@@ -64,14 +64,14 @@ ON_SUMS = {
   "trl028/sigmoid/reference_free": _reference_free(DPO),
   "trl028/robust": _referenced(ROBUST, label_smoothing=0.0),
   "trl028/robust/ls=0.1": _referenced(ROBUST, label_smoothing=0.1),
-  # SLiC on log-ratios, with beta on them and a margin of 1: two ways.
+  # SLiC on log-ratios times beta, with a margin of 1, in two ways.
   "trl028/hinge": _ratios(HINGE, 0.1),
   # Their beta is tau. The function was given sums, though TRL feeds averages.
   "trl028/ipo": _referenced(losses.ipo, tau=0.1),
   "em/dpo": _referenced(DPO),
   "em/cdpo/ls=0.1": _referenced(DPO, label_smoothing=0.1),
   "em/ipo": _referenced(losses.ipo, tau=0.1),
-  # DPOP; its authors' lambda is written into the code.
+  # DPOP, with its authors' lambda, which is fixed in their code.
   "humainlab/pdpo": _referenced(losses.dpop, beta=0.1, lam=50.0),
   # Two segments with alpha = beta and no bias: DPO without a reference.
   "cpl/logits/bias=1.0": _reference_free(DPO),
@@ -81,7 +81,7 @@ ON_SUMS = {
   "trl028/nca_pair": _referenced(losses.nca, beta=0.1),
   "nca/pair": _referenced(losses.nca, beta=0.1),
   "trl028/sppo_hard": _referenced(losses.sppo, beta=0.1),
-  # They halve the sum of the squares.
+  # The library halves the sum of squares.
   "humainlab/sppo": lambda *x: losses.sppo(*x, beta=0.1) / 2,
   "sppo/single/p=0.8": lambda *x: (
     losses.sppo_soft(*x, 0 * x[0] + 0.8, beta=0.01) / 2
@@ -90,7 +90,7 @@ ON_SUMS = {
   "trl028/apo_down": _referenced(losses.apo_down, beta=0.1),
   "trl028/discopop": _referenced(losses.discopop, beta=0.1, tau=0.05),
   "trl028/sigmoid/js_divergence": _referenced(losses.f_dpo_js, beta=0.1),
-  # Their coefficient is the paper's alpha in this version.
+  # The library's coefficient is the paper's alpha in this version.
   "trl028/sigmoid/alpha_divergence": _referenced(
     losses.f_dpo_alpha, beta=0.1, alpha=0.5
   ),
@@ -102,7 +102,7 @@ ON_SUMS = {
   "fdiv/alpha_dpo_loss/alpha=0.3": _referenced(
     losses.f_dpo_alpha, beta=0.1, alpha=0.3
   ),
-  # Their lengths and scores are written beside the values.
+  # The file of values has the lengths and scores, too.
   "humainlab/rdpo": lambda *x: losses.r_dpo(
     *x,
     jnp.array([5.0, 3, 5, 3]),
@@ -123,9 +123,9 @@ ON_SUMS = {
   "trl028/aot_unpaired/ls=0.1": _sorted(
     losses.aot_unpaired, lambda c, r, rc, rr: c - rc, label_smoothing=0.1
   ),
-  # Their running mean is at 0.
+  # The library's running mean is 0.
   "trl028/bco_pair": _referenced(losses.bco, beta=0.1),
-  # Their old response is half a nat above the chosen one.
+  # The library's old response is half a nat above the chosen one.
   "selm/alpha=0.005": lambda c, r, rc, rr: losses.selm(
     c, r, rc, rr, c + 0.5, rc, beta=0.1, alpha=0.005
   ),
@@ -139,10 +139,10 @@ ON_SUMS = {
   ),
 }
 
-# On averages: one token a response makes the sum the average.
+# With one token per response the sum is the average.
 ONE = lambda x: jnp.ones_like(x)
 ON_AVERAGES = {
-  # Their ratio of .25 is gamma / beta; ours is gamma.
+  # The library's ratio of 0.25 is gamma / beta; jalign has gamma.
   "simpo/sigmoid": lambda c, r: losses.simpo(
     c, r, ONE(c), ONE(r), beta=2.0, gamma=0.5
   ),
@@ -150,7 +150,7 @@ ON_AVERAGES = {
   "trl_cpo/simpo": lambda c, r: losses.simpo(
     c, r, ONE(c), ONE(r), beta=2.0, gamma=0.5
   ),
-  # The preference term alone: their trainer adds the likelihood elsewhere.
+  # This is the preference term only: the trainer adds the likelihood elsewhere.
   "trl_cpo/sigmoid": lambda c, r: losses.cpo(c, r, ONE(c), beta=2.0, alpha=0.0),
   "trl_cpo/hinge": lambda c, r: losses.slic_hf(
     2 * c, 2 * r, delta=1.0, lam=0.0
@@ -178,7 +178,7 @@ def test_on_averages(shared, name):
 
 
 def test_averaged_ipo_at_ten_tokens(shared):
-  """TRL hands averages to its IPO: the same numbers, a tenth of the scale."""
+  """TRL's IPO gets averages: the same numbers at a tenth of the scale."""
   with jax.enable_x64(True):
     sums, _, values = _load(shared)
     ten = jnp.full(4, 10.0)

@@ -1,7 +1,7 @@
-"""Policy gradients, by all samples that a bandit can give.
+"""Policy gradients, over all samples that a bandit can give.
 
-Six arms; each estimator sees k of them. Its expected gradient and its variance
-are sums over all 6^k tuples, so that nothing here is random.
+The bandit has six arms, and each estimator sees k of them. Its expected
+gradient and its variance are sums over all 6^k tuples, so nothing is random.
 """
 
 import functools
@@ -30,12 +30,12 @@ def _float64():
 
 
 def true_gradient(z):
-  """Of minus the expected reward."""
+  """The gradient of minus the expected reward."""
   return jax.grad(lambda z: -jax.nn.softmax(z) @ jnp.array(REWARDS))(z)
 
 
 def reinforce(logps, rewards):
-  """Mean over k one-token responses."""
+  """REINFORCE: a mean over k one-token responses."""
   return losses.reinforce(
     logps[:, None], rewards[:, None], jnp.ones((logps.size, 1), bool)
   ).mean()
@@ -64,7 +64,7 @@ def remax(logps, rewards, greedy):
 
 
 def in_pairs(loss):
-  """Mean over neighbours."""
+  """The mean of a pairwise loss over neighbouring responses."""
 
   def estimator(logps, rewards, old):
     sides = (logps, old, rewards)
@@ -75,7 +75,7 @@ def in_pairs(loss):
 
 
 def group(loss, **settings):
-  """One prompt, k responses of one token; the reference is the policy."""
+  """A loss on k one-token responses to a prompt; reference and policy agree."""
 
   def estimator(logps, rewards, old):
     x = logps[None, :, None]
@@ -94,13 +94,13 @@ def group(loss, **settings):
 
 
 def exact(estimator, k, shift=0.0, old=LOGITS):
-  """Expected gradient in the logits, and the variance summed over them.
+  """The expected gradient in the logits, and the variance summed over them.
 
   Args:
-    estimator: of log-probs, rewards and the old policy's log-probs.
-    k: samples that it sees.
-    shift: added to all rewards.
-    old: logits of the policy that draws them.
+    estimator: loss of log-probs, rewards and the old policy's log-probs.
+    k: number of samples that it sees.
+    shift: a constant that is added to all rewards.
+    old: logits of the policy that draws the samples.
   """
   arms = jnp.array(list(itertools.product(range(6), repeat=k)))
   old_logps = jax.nn.log_softmax(jnp.array(old))
@@ -124,7 +124,7 @@ GREEDY = REWARDS[int(np.argmax(LOGITS))]
 
 
 def table(shift):
-  """(expected gradient, variance) of each estimator with 4 samples."""
+  """Estimator -> (expected gradient, variance) with 4 samples."""
   return {
     "reinforce": exact(on_policy(reinforce), 4, shift),
     "remax": exact(
@@ -147,7 +147,7 @@ def test_bias_and_variance():
     if name != "reinforce":
       close(moved[name][1], variance, 1e-9)
   variance = {name: float(v) for name, (_, v) in plain.items()}
-  # of REINFORCE, without any loss: (E r^2 |grad log pi|^2 - |g|^2) / k
+  # REINFORCE's, from its formula: (E r^2 |grad log pi|^2 - |g|^2) / k
   pi, r = np.exp(jax.nn.log_softmax(z)), np.array(REWARDS)
   scores = np.eye(6) - pi
   squares = (scores**2).sum(-1)
@@ -172,7 +172,7 @@ def test_a_mean_that_includes_oneself_shrinks_the_gradient():
 
 
 def test_grpo_is_biased():
-  """A direction that is nearly right, of another length; blind to the scale."""
+  """Its direction is nearly right, but its length is wrong."""
   true = true_gradient(jnp.array(LOGITS))
   mean, _ = exact(group(losses.grpo, eps=1e-12), 4)
   cosine = mean @ true / jnp.linalg.norm(mean) / jnp.linalg.norm(true)
@@ -204,7 +204,7 @@ def test_importance_weights_correct_for_the_old_policy():
   true = true_gradient(jnp.array(LOGITS))
   wide = functools.partial(losses.p3o, clip=1e6)
   close(exact(in_pairs(wide), 2, old=OLD)[0], true, 1e-12)
-  wide = functools.partial(losses.p3o_joint, clip=0.9)  # reached by no pair
+  wide = functools.partial(losses.p3o_joint, clip=0.9)  # which no pair reaches
   close(exact(in_pairs(wide), 2, old=OLD)[0], true, 1e-12)
   narrow = functools.partial(losses.p3o_joint, clip=0.0)
   assert abs(exact(in_pairs(narrow), 2, old=OLD)[0] - true).max() > 1e-3
@@ -266,7 +266,7 @@ def test_value_clip():
 
 
 def test_good_rewards_raise_log_probs():
-  """What descends on the loss climbs the reward: the signs of all losses."""
+  """Descending on a loss raises the reward: this checks all losses' signs."""
   x = jnp.full((1, 2, 1), -1.0)
   arrays = (x, jnp.array([[1.0, -1.0]]))
   ones = jnp.ones(x.shape, bool)
@@ -287,7 +287,7 @@ def test_grpo_pulls_to_the_reference_where_rewards_are_equal():
   same, valid = jnp.ones((1, 2)), jnp.ones((1, 2), bool)
   values = losses.grpo(x, x, ref, same, mask, valid, beta=0.5)
   penalty = losses.kl.k3(x, ref)
-  # means over the tokens of each response, then over the responses
+  # means over each response's tokens, then over the responses
   close(values[0], 0.5 * (penalty[0, 0].mean() + penalty[0, 1, 0]) / 2)
   none = losses.grpo(x, x, ref, same, mask, ~valid)
   close(none, 0)

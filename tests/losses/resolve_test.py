@@ -1,4 +1,4 @@
-"""Losses by name, what they take, and the loss_tables."""
+"""Losses by name, their arguments, and the loss tables."""
 
 import functools
 import re
@@ -97,7 +97,7 @@ def test_rows_and_legend_together_are_the_formulas():
 
 
 def test_a_symbol_of_a_row_is_not_the_legends():
-  """Where a loss has its own meaning of a letter, its row says so."""
+  """If a loss uses a letter in its own sense, its row says so."""
   row = next(
     r for r in _rows(loss_tables.markdown_table()) if "`alpha_po`" in r
   )

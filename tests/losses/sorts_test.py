@@ -1,4 +1,4 @@
-"""What sorting a batch implies: ranks, padding, ties, devices."""
+"""Losses that sort a batch: ranks, padding, ties, devices."""
 
 import itertools
 
@@ -70,7 +70,7 @@ def test_order_of_examples_is_no_matter(loss):
 
 
 def test_where_ranks_agree_it_is_dpo():
-  # pairs sorted by one and the same permutation
+  # the same permutation sorts both
   c, r, rc, _ = _draw(7)
   rr = rc - (2 * (c - r) + 1)  # the reference's margin grows with the policy's
   close(losses.aot_paired(c, r, rc, rr, _all([c])), losses.dpo(c, r, rc, rr))
@@ -133,7 +133,7 @@ def test_a_shift_of_both_cancels_in_the_paired_form_only():
 
 @BOTH
 def test_sorted_over_all_devices(loss):
-  """A sort on each device by itself would give other numbers."""
+  """Sorting separately on each device would give other numbers."""
   arrays = _draw(32)
   valid = jnp.arange(32) % 5 > 0
   expected, slopes = loss(*arrays, valid), _slopes(loss, arrays, valid)

@@ -1,4 +1,4 @@
-"""Losses on sums that the tokens decide."""
+"""Losses on sums whose terms depend on the tokens."""
 
 import functools
 import math
@@ -21,7 +21,7 @@ def _float64():
 
 
 def _rows(seed, pairs=5, columns=9):
-  """Masks of one run each, with its own start; some of them empty."""
+  """Masks with one run of tokens per row; some are empty."""
   rng = np.random.default_rng(seed)
   start = rng.integers(0, columns, (2 * pairs, 1))
   stop = start + rng.integers(0, columns, (2 * pairs, 1))
@@ -40,7 +40,7 @@ def test_shared_sums_count_from_each_response(seed):
     shorter = min(len(tokens[i]), len(tokens[i + 1]))
     expected += [sum(tokens[i][:shorter]), sum(tokens[i + 1][:shorter])]
   close(losses.shared_logps(logps, mask), expected)
-  # what lies left of a response, or in its gaps, isn't counted
+  # tokens before a response, or in its gaps, aren't counted
   wide = np.full((len(mask), 2 * mask.shape[1]), np.nan)
   there = np.zeros(wide.shape, bool)
   wide[:, 1::2], there[:, 1::2] = logps, mask
@@ -112,7 +112,7 @@ def test_wpo_weight(c, r, beta, drawn):
   plain = functools.partial(losses.dpo, beta=beta)
   loss = functools.partial(losses.wpo, beta=beta)
   close(value(loss, *pair, *extras), weight * value(plain, *pair), 1e-8)
-  # the weight is held: the slope is DPO's, times it
+  # the weight is a constant, so the slope is DPO's times the weight
   up, down = slopes(plain, *pair)
   close(slopes(loss, *pair, *extras), (weight * up, weight * down), 1e-8)
 

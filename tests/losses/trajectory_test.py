@@ -1,4 +1,4 @@
-"""What is true of preferences between segments alone."""
+"""Properties of losses on preferences between segments."""
 
 import json
 import math
@@ -38,7 +38,7 @@ def cpl(*args, **settings):
 def test_golden():
   close(cpl(FIRST, SECOND, discount=0.9), 0.721282, 1e-6)
   close(cpl(FIRST, SECOND), 0.721025, 1e-6)
-  # A of each segment, from the loss with no bias on the other
+  # advantages of each segment, from the loss without bias on the other
   for segment, a in ((FIRST, -0.1612), (SECOND, -0.2114)):
     loss = cpl(segment, FIRST, bias=0.0, discount=0.9)
     close(loss, math.log1p(math.exp(-a)))

@@ -1,4 +1,4 @@
-"""What the formulas imply for labelled single responses."""
+"""Identities of losses on labelled single responses."""
 
 import functools
 import math
@@ -26,7 +26,7 @@ def _float64():
 
 
 def _kto(ratios, desirable, mismatched, valid=None, **settings):
-  """On log-ratios to a reference at 0."""
+  """KTO's loss on log-ratios to a reference of log-prob 0."""
   ratios, mismatched = jnp.asarray(ratios), jnp.asarray(mismatched)
   zero = jnp.zeros(ratios.shape)
   valid = jnp.ones(ratios.shape, bool) if valid is None else valid

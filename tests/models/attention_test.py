@@ -1,8 +1,8 @@
-"""Every kernel equals the reference; the choice between them; what lowers.
+"""Attention kernels equal the reference; the choice between them; lowering.
 
-No kernel of a GPU or a TPU runs here. Pallas kernels are interpreted; in
-cuDNN's place runs jax's own implementation of the same call; and the programs
-for the other platforms are lowered, which checks shapes, types and layouts.
+No kernel of a GPU or a TPU runs here. Pallas kernels are interpreted, and jax's
+own implementation of the same call replaces cuDNN. Programs for the other
+platforms are lowered, which checks shapes, types and layouts.
 """
 
 import functools
@@ -37,7 +37,7 @@ def arrays(length, slots=S, heads=H, dtype="float32"):
 
 
 def oracle(q, k, v, mask):
-  """In float64, one row and head after the other."""
+  """Attention in float64, row by row and head by head."""
   q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
   out = np.zeros(q.shape)
   ratio = q.shape[2] // k.shape[1]
@@ -116,7 +116,7 @@ def test_a_chunk_onto_a_cache_with_lengths_and_a_mask():
 
 @pytest.fixture
 def elsewhere(monkeypatch):
-  """Makes the choice fall as on another platform, and the kernels run here."""
+  """Chooses kernels as on another platform, and makes them run here."""
 
   def become(platform):
     monkeypatch.setattr(attention, "platform", lambda: platform)
@@ -186,7 +186,7 @@ def test_models_equal_on_every_platform(
   assert set(ran) == whole
   got = compiled(model, params, *example())
   assert set(ran) == whole | cached
-  # Where bfloat16 is rounded differs between kernels.
+  # Kernels round to bfloat16 at different places.
   atol = 2e-5 if dtype == "float32" else 0.15
   for a, b in zip(got, want):
     a, b = np.float32(a), np.float32(b)
@@ -288,7 +288,7 @@ def test_pallas_kernels_lower(dtype):
   ids = jnp.zeros((B, 130), jnp.int32)
   loss = lambda *x: jnp.sum(kernels.splash(*x).astype(jnp.float32))
   gradient = jax.grad(loss, (0, 1, 2))
-  # Forward and the two of the backward pass.
+  # One kernel of the forward pass and two of the backward pass.
   assert lowered(gradient, "tpu", *whole, ids).count(custom) >= 3
 
 

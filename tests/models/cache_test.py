@@ -22,7 +22,7 @@ def prompts():
 
 
 def prefilled(model, params, cuts=()):
-  """Logits and cache of the prompts, cut into chunks at some columns."""
+  """Logits and cache of the prompts, read in chunks cut at some columns."""
   cache = model.init_cache(params, 8, 24)
   logits = jnp.zeros((8, 64))
   for start, stop in zip((0, *cuts), (*cuts, 20)):
@@ -47,7 +47,7 @@ def test_an_element_is_off_by_half_a_step_at_most(dtype):
   error = np.abs(np.float64(steps) * np.float64(scale)[..., None] - x)
   bound = np.abs(x).max(-1, keepdims=True) / 254
   assert (error <= bound * (1 + 1e-5)).all()
-  assert error.max(-1)[0, 0] > 0.5 * bound[0, 0, 0]  # the bound is not loose
+  assert error.max(-1)[0, 0] > 0.5 * bound[0, 0, 0]  # the bound is tight
   assert (np.abs(steps).max(-1) == 127).sum() == 14  # all but the zeros
 
 
@@ -79,7 +79,7 @@ def test_chunks_do_not_matter(dtype):
   (want, cache), (got, other) = (
     compiled(model, params, cuts) for cuts in ((), (7, 8, 13))
   )
-  # A product in another order may round a key to the next step.
+  # A product in another order may round a key to the neighbouring step.
   np.testing.assert_allclose(got, want, atol=2e-2)
   assert jnp.abs(got - want).mean() < 1e-3
   np.testing.assert_array_equal(cache.lengths, other.lengths)

@@ -1,4 +1,4 @@
-"""A mlp of experts against a loop over tokens in float64; on meshes, too."""
+"""MLPs of experts equal a loop over tokens in float64, on meshes, too."""
 
 import dataclasses
 
@@ -27,7 +27,7 @@ def _weights(config, seed=0):
 
 
 def _oracle(p, x, config):
-  """Each token by itself."""
+  """The output of each token by itself, in float64."""
   p = {k: np.asarray(v, np.float64) for k, v in p.items()}
   rows = np.asarray(x, np.float64).reshape(-1, x.shape[-1])
   out = np.zeros_like(rows)

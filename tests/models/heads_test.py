@@ -1,4 +1,4 @@
-"""Score heads: antisymmetry, and what each family can express."""
+"""Score heads: antisymmetry, and the preferences that each can express."""
 
 import jax
 import jax.numpy as jnp

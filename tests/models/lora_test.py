@@ -22,7 +22,7 @@ CONFIGS = {
 
 
 def random_delta(config, settings, base, seed=3):
-  """A delta that changes something."""
+  """A delta with random values, none of which is 0."""
   delta = lora.init_delta(config, settings, base, jax.random.key(seed))
   leaves, tree = jax.tree.flatten(delta)
   keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
@@ -46,7 +46,7 @@ def test_a_fresh_delta_changes_nothing(name):
   policy = lora.join(CONFIGS[name], delta, base)
   want = _logits(model, base, _tokens())
   np.testing.assert_allclose(_logits(model, policy, _tokens()), want, atol=1e-4)
-  # A and B are both needed: with B at zero A is drawn.
+  # A and B aren't both zero: B is, and A is random.
   assert all(np.abs(x["a"]).min() >= 0 < np.abs(x["a"]).max()
              for x in delta["blocks"].values())  # fmt: skip
 
@@ -101,7 +101,7 @@ def test_scales():
 
 
 def test_gradients_are_the_chain_rule_of_the_weights():
-  """dA = s dW B^T and dB = s A^T dW, and DoRA's with a constant length."""
+  """dA = s dW B^T and dB = s A^T dW; DoRA's hold the length constant."""
   config, model, base = tiny()
   tokens = _tokens()
 

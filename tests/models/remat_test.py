@@ -1,4 +1,4 @@
-"""What the backward pass computes again: the same gradients, other memory."""
+"""Recomputation in the backward pass: equal gradients, other memory."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from tests.models.tiny import tiny
 
 
 def _compiled(remat, length):
-  """A compiled loss with gradients, and what it is called on."""
+  """A compiled loss with gradients, and its arguments."""
   _, model, params = tiny(num_hidden_layers=6, remat=remat)
   tokens = jax.random.randint(jax.random.key(1), (4, length), 0, 64)
 
@@ -39,7 +39,7 @@ def test_the_policy_changes_no_gradient(remat):
 
 @pytest.mark.usefixtures("optimised")
 def test_the_policies_keep_less_and_less():
-  # The layers are scanned: unrolled, XLA:CPU merges what is computed twice.
+  # The layers are scanned: if unrolled, XLA:CPU merges repeated computations.
   none, dots, block = (
     _compiled(remat, 96)[0].memory_analysis().temp_size_in_bytes
     for remat in ("none", "dots", "block")

@@ -15,13 +15,13 @@ TINY = ModelConfig(
   num_key_value_heads=2,
   attention_bias=True,
   qk_norm=True,
-  # Large enough that the logits, and so every error in them, are not small.
+  # Large enough that logits, and so errors in them, aren't small.
   initializer_range=0.25,
 )
 
 
 def tiny(**changes):
-  """A (config, model, params) triple; biases are random rather than zero."""
+  """(config, model, params), with biases that are random rather than zero."""
   config = dataclasses.replace(TINY, **changes)
   model = transformer(config)
   params = model.init(jax.random.key(0))

@@ -1,4 +1,4 @@
-"""The transformer against a float64 twin, and its own symmetries."""
+"""The transformer equals a float64 twin, and has its own symmetries."""
 
 import dataclasses
 
@@ -53,7 +53,7 @@ def test_segments_do_not_see_each_other():
 
 
 def test_a_prefix_is_seen_by_its_segments_alone():
-  """Two endings of one beginning, and a stranger, in a row."""
+  """A row holds two continuations of a prefix, and an unrelated segment."""
   _, model, params = tiny()
   tokens = jax.random.randint(jax.random.key(1), (1, 12), 0, 64)
   segments = jnp.asarray([[0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]])

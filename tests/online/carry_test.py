@@ -1,4 +1,4 @@
-"""Where a carry lies on a mesh, and that it stays there."""
+"""A carry's layout on a mesh, which its updates keep."""
 
 import jax
 import jax.numpy as jnp
@@ -123,11 +123,11 @@ def test_a_step_leaves_the_layout_and_no_shared_memory(placed, tmp_path):
     np.testing.assert_array_equal(copy, own)
     np.testing.assert_array_equal(pool[0], start / 4)
     np.testing.assert_array_equal(pool[1], start / 2)
-    # An update may donate its parameters.
+    # So an update may donate its parameters.
     mine = {s.data.unsafe_buffer_pointer() for s in copy.addressable_shards}
     theirs = {s.data.unsafe_buffer_pointer() for s in own.addressable_shards}
     assert not mine & theirs
-  # A checkpoint gives it back, laid out as it was.
+  # A checkpoint restores the carry with its layout.
   checkpoints = Checkpoints(tmp_path)
   checkpoints.save(state, data=None, meta={})
   checkpoints.wait()

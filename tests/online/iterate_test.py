@@ -1,4 +1,4 @@
-"""Online alignment: who is sampled, what is chosen, which way it goes."""
+"""Online alignment: who is sampled, what is chosen, what gets likelier."""
 
 import functools
 
@@ -76,7 +76,7 @@ def test_one_draw_orders_a_pair_with_the_annotators_probability():
     got = play(params, None, prompts, jax.random.key(seed))
     assert got.batches[0].preference is None
     sampled = got.rollout.sequences
-    # A pair is its prompt's two rows, whole, in one order or in the other.
+    # A pair has both whole rows of its prompt, in one order or the other.
     chosen_first = np.all(
       np.asarray(got.batches[0].sequences.tokens)[0::2]
       == np.asarray(sampled.tokens)[0::2],
@@ -154,7 +154,7 @@ def test_the_annotator_sees_prompts_and_responses_without_the_stop_token():
   assert 0 < sum(ended) < len(rows)
   texts = [_decode(r[:-1] if e else r) for r, e in zip(rows, ended)]
   assert (a, b) == (texts[0::2], texts[1::2])
-  # The two responses of a prompt share it.
+  # Both responses belong to the same prompt.
   width = np.asarray(got.rollout.sequences.tokens)
   for i, length in enumerate(np.asarray(got.rollout.prompt_lengths)[0::2]):
     np.testing.assert_array_equal(
@@ -189,7 +189,7 @@ def test_equal_texts_are_counted_among_the_live_prompts():
 
 
 def test_the_reward_is_asked_once_a_response_and_reported():
-  """Mean and spread over live rows, the two responses of a prompt together."""
+  """Mean and spread are over live rows, and over a prompt's two responses."""
   seen = []
 
   def reward(prompt, response):
@@ -227,7 +227,7 @@ def test_the_reward_is_asked_once_a_response_and_reported():
 
 
 def test_ipo_md_samples_the_mixture():
-  """Its ends are the policy and the reference, with the same keys."""
+  """At its ends it equals the policy and the reference, with equal keys."""
   model, params = _model()
   reference = model.init(jax.random.key(4))
   annotate = from_preference(lambda *_: 0.5)
@@ -259,7 +259,7 @@ def test_ipo_md_samples_the_mixture():
   assert not np.array_equal(
     ends[0.0].sequences.tokens, ends[1.0].sequences.tokens
   )
-  # Between them neither alone: the log-probs as drawn are the mixture's.
+  # In between, recorded log-probs are the mixture's, and not of either model.
   between = drawn[0.5]
   assert not np.allclose(between.logps, between.model_logps[0], atol=1e-3)
   assert not np.allclose(between.logps, between.model_logps[1], atol=1e-3)
@@ -281,7 +281,7 @@ def _update(name):
 
 @jax.jit
 def _liked(params):
-  """Mean probability of the liked token right after the prompts."""
+  """Mean probability of the rewarded token right after the prompts."""
   model, _ = _model()
   tokens, lengths, _, _ = _prompts(32)
   hidden = model.forward(params, tokens)
@@ -292,7 +292,7 @@ def _liked(params):
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_what_is_rewarded_becomes_likelier(name):
-  """And the opposite reward makes the same token rarer."""
+  """The opposite reward makes the same token rarer."""
   _, params = _model()
   before, after = _liked(params), {}
   optimizer, update = _update(name)

@@ -1,4 +1,4 @@
-"""Whole runs of algorithms that the table doesn't have: stopped and resumed."""
+"""Whole runs of algorithms of one's own, stopped and resumed."""
 
 import json
 
@@ -29,7 +29,7 @@ def reward(prompt, response):
 
 
 def _arrays(run, step=None):
-  """Every array of a checkpoint of the last stage, by its name."""
+  """Every array in a checkpoint of the last stage, by name."""
   steps = (run / "align" / "checkpoints").iterdir()
   last = max(int(p.name) for p in steps if p.name.isdigit())
   folder = run / "align" / "checkpoints" / str(last if step is None else step)
@@ -43,7 +43,7 @@ def _arrays(run, step=None):
 
 
 def _rows(run):
-  """Metrics of the last stage, clocks apart."""
+  """Metrics of the last stage, without times."""
   clocks = ("time", "time/step_seconds")
   return [
     {k: v for k, v in row.items() if k not in clocks}
@@ -53,7 +53,7 @@ def _rows(run):
 
 @pytest.fixture(name="toy")
 def _toy(place, monkeypatch):  # noqa: F811
-  """Adds rows to the table; returns how a run of one is made."""
+  """Adds the toy algorithms; returns a function that makes a run of one."""
   monkeypatch.setitem(ALGORITHMS, "toy_clipped", toys.CLIPPED)
   monkeypatch.setitem(ALGORITHMS, "toy_adaptive", toys.ADAPTIVE)
   judge = place.folder / "judge.py"
@@ -81,8 +81,8 @@ def _toy(place, monkeypatch):  # noqa: F811
 @pytest.mark.parametrize(
   "algorithm, online, flags, stop",
   [
-    # 4 rewards of the trial, 12 of held-out samples before the first step;
-    # then 16 prompts' responses a step: the signal comes within the second.
+    # The trial takes 4 rewards, held-out samples before the first step take 12,
+    # and a step's responses 16, so the signal comes in the second step.
     ("toy_clipped", {"advantage_scale": 3.0}, (), 16 + 64 + 9),
     (
       "toy_adaptive",
@@ -128,7 +128,7 @@ def test_a_stopped_run_ends_as_if_it_were_not(
 
 
 def test_a_schedule_goes_from_update_to_update(toy):
-  """Without moments an update moves a parameter by the learning rate."""
+  """Without moments an update moves parameters by the learning rate."""
   place = toy("toy_clipped")  # noqa: F811
   run, _ = place.train(
     *("--config.steps=2", "--config.save_every=1"),
@@ -140,7 +140,7 @@ def test_a_schedule_goes_from_update_to_update(toy):
   )
   name = "train/learning_rate"
   rates = [r[name] for r in _rows(run) if name in r]
-  # Four updates a step: 8, 7, 6, 5 eighths, then 4, 3, 2, 1.
+  # Four updates a step have 8, 7, 6, 5 eighths of the rate, then 4, 3, 2, 1.
   assert rates == [0.0625, 0.0625 / 2]
   before, after = _arrays(run, 1), _arrays(run, 2)
   moved = [
@@ -190,7 +190,7 @@ def test_a_low_rank_change_has_its_own_carry(toy, monkeypatch, capsys):
     if name.startswith("params")
   }
   assert shapes == trained
-  # Whoever reads what is left needn't have the row.
+  # Readers of the run's folder don't need the algorithm's row.
   monkeypatch.delitem(ALGORITHMS, "toy_adaptive")
   cli.main(["sample", f"--model={run}", "--prompt=q1:", "--max_new_tokens=2"])
   assert "> q1:" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Two algorithms that no paper has, made of what jalign.online offers."""
+"""Two algorithms without a paper, made of the parts of jalign.online."""
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ def scored_lists(judged):
 
 
 def recorded_rollouts(judged, *, advantage_scale: float = 1.0):
-  """The same with recorded log-probs and leave-one-out advantages."""
+  """Rollouts with recorded log-probs and leave-one-out advantages."""
   if advantage_scale <= 0:
     raise UserError(f"{advantage_scale} must be > 0.", where="advantage_scale")
   rewards = judged.rewards
@@ -48,7 +48,7 @@ def recorded_rollouts(judged, *, advantage_scale: float = 1.0):
 def clipped_ratios(
   token_logps, old_token_logps, advantages, mask, valid, *, clip: float = 0.2
 ):
-  """Clipped ratios of whole responses; `mean over K` of their surrogates."""
+  """The mean over K of surrogates with clipped ratios of whole responses."""
   del valid
   ratio = jnp.exp(jnp.sum(token_logps - old_token_logps, -1))
   advantage = jnp.sum(advantages * mask, -1) / jnp.sum(mask, -1)
@@ -71,7 +71,7 @@ CLIPPED = RLOO._replace(
 
 
 def penalised_wins(judged):
-  """The policy's responses; P(win) - 1/2 less the carried KL penalty."""
+  """The policy's responses, with P(win) - 1/2 less the carried KL penalty."""
   ratios = judged.old_token_logps - judged.ref_token_logps
   ratios = np.asarray(ratios.sum(-1)).reshape(-1, 2)[:, 0]
   penalty = np.asarray(judged.carry["coefficient"]) * ratios
@@ -89,12 +89,12 @@ def spread_of_lengths(judged):
 
 
 def reinforce(logps, rewards):
-  """Score-function surrogate, `-r log pi(y)`."""
+  """The score-function surrogate `-r log pi(y)`."""
   return -rewards * logps
 
 
 def begin(params, *, coefficient: float = 0.1):
-  """The start is the opponent and the reference, too."""
+  """The carry at first: the start is also the opponent and the reference."""
   return {
     "coefficient": coefficient,
     "spread": 0.0,
@@ -104,14 +104,14 @@ def begin(params, *, coefficient: float = 0.1):
 
 
 def go_on(carry, taken, *, target: float, every: int = 2, decay: float = 0.9):
-  """Steers the KL, follows with the reference, now and then takes a snapshot.
+  """Adapts the KL penalty, the reference, and at times the opponent.
 
   Args:
-    carry: of `begin`.
-    taken: the step.
-    target: KL in nats.
+    carry: the carry of `begin`.
+    taken: the step that was taken.
+    target: KL to reach, in nats.
     every: steps between two opponents.
-    decay: of the reference's moving average.
+    decay: decay of the reference's moving average.
   """
   error = jnp.clip(
     taken.statistics["rollouts/kl_k1_nats"] / target - 1, -0.5, 0.5

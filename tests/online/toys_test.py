@@ -1,4 +1,4 @@
-"""Rows of one's own: what they compute, in the loop that trains."""
+"""Algorithms of one's own compute the right updates in the training loop."""
 
 import functools
 
@@ -71,7 +71,7 @@ def _objective(algorithm):
 
 
 def _advantages(batch):
-  """[P, K] in float64: the reward less the mean of the others'."""
+  """[P, K] rewards less the mean of the others', in float64."""
   tokens, mask = map(np.asarray, (batch.sequences.tokens, batch.sequences.mask))
   rewards = np.array([t[m].sum() / 5 for t, m in zip(tokens, mask)])
   rewards = rewards.reshape(-1, toys.K)
@@ -85,7 +85,7 @@ def _token_logps():
 
 
 def _logps(params, batch):
-  """[P, K] in float64."""
+  """[P, K] log-probs of the responses, in float64."""
   logps = _token_logps()(params, batch.sequences)
   return np.asarray(logps, np.float64).sum(-1).reshape(-1, toys.K)
 
@@ -113,7 +113,7 @@ def test_at_the_old_policy_clipped_ratios_pull_as_rloo_does():
     want = -(_advantages(plain) * _logps(params, plain)).mean()
     assert value == pytest.approx(want, rel=1e-4)
     value, grads = _gradient(toys.CLIPPED, params, clipped)
-    # Ratios are 1, and advantages of a prompt add up to 0.
+    # Ratios are 1, and a prompt's advantages add up to 0.
     assert value == pytest.approx(0, abs=1e-5)
     jax.tree.map(
       lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), grads, wanted
@@ -122,7 +122,7 @@ def test_at_the_old_policy_clipped_ratios_pull_as_rloo_does():
 
 
 def test_later_updates_see_the_old_log_probs():
-  """All four updates by hand: ratios to what was recorded, then clipped."""
+  """All four updates by hand, with clipped ratios to recorded log-probs."""
   _, params = _model()
   algorithm = bind(toys.CLIPPED, {"advantage_scale": 2.0})
   played = _round(algorithm)(params, None, _prompts(), jax.random.key(1))
@@ -167,7 +167,7 @@ def test_a_pass_sees_each_prompt_once_with_all_its_responses():
 
 
 class _Prompts:
-  """The same prompts at each step."""
+  """Batches with the same prompts at each step."""
 
   def __next__(self):
     return _prompts()
@@ -238,12 +238,12 @@ def test_a_carry_goes_on_as_it_is_told():
       np.testing.assert_array_equal, state.carry["opponent"], opponent
     )
   assert coefficient != 0.3 and spread > 0
-  # The opponent is another policy than the one that is trained.
+  # The opponent isn't the policy that is trained.
   assert not np.array_equal(opponent["embed"], states[-1].params["embed"])
 
 
 def test_the_opponent_and_the_reference_are_the_carried_ones():
-  """Other parameters draw, and others score."""
+  """Carried parameters draw the opponent's responses, and score."""
   model, params = _model()
   other, third = (model.init(jax.random.key(i)) for i in (4, 5))
   carry = {"coefficient": jnp.float32(0.5), "opponent": other}
@@ -268,7 +268,7 @@ def test_the_opponent_and_the_reference_are_the_carried_ones():
     ratios.mean(), rel=1e-4
   )
   assert played.values["rollouts/win_rate_over_opponent"] == 0.75
-  # A response doesn't depend on who else draws: the policy's are its own.
+  # The policy's responses don't depend on who else draws.
   alone = _round(algorithm._replace(draws=(POLICY, POLICY)), judge)
   same = alone(params, None, _prompts(), key, carry=carry).rollout.sequences
   np.testing.assert_array_equal(same.tokens[0::2], sequences.tokens[0::2])
@@ -340,7 +340,7 @@ def test_a_carry_that_changes_its_form_is_refused(change, text):
   algorithm = toys.RLOO._replace(carry=carry)
   with pytest.raises(UserError, match=text):
     _train(algorithm, 1)
-  if "reward_mean" not in text:  # which only a step knows
+  if "reward_mean" not in text:  # that only a step can know
     with pytest.raises(UserError, match=text):
       try_out(algorithm, _model()[1], prompts=4, columns=8)
 

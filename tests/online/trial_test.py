@@ -1,4 +1,4 @@
-"""What a row of one's own does wrongly is said before anything trains."""
+"""Mistakes in an algorithm of one's own are named before any training."""
 
 import functools
 
@@ -94,7 +94,7 @@ def test_a_refused_hyperparameter_is_named():
 
 
 def test_a_draw_may_look_at_numbers_that_only_a_step_has():
-  """Rows whose draws choose on the host are tried as far as that goes."""
+  """Algorithms that choose on the host are tried up to that choice."""
   choose = lambda cast: cast.policy if cast.carry > 0 else cast.reference
   row = toys.RLOO._replace(
     draws=_draws(choose), carry=Carry(lambda params: 1.0, lambda c, taken: c)
@@ -111,7 +111,7 @@ def test_what_is_told_computes_the_same():
 
 
 def test_responses_to_a_prompt_stay_together_where_each_is_an_example():
-  """A batch may have several examples a prompt, and several rows of each."""
+  """A batch may have several examples per prompt, and several rows of each."""
   prompt = np.repeat(np.arange(P), 3)
   batch = SequenceBatch(
     jnp.asarray(np.arange(3 * P)),

@@ -13,7 +13,7 @@ def _kl(p, q):
 
 
 def _responses(token_loss, mask, *logits):
-  """Lists of the scored tokens' losses, a response each."""
+  """Lists of the scored tokens' losses, one for each response."""
   return [
     [
       token_loss(*(z[b, t] for z in logits))
@@ -39,7 +39,7 @@ def token_distillation(student, dpo, ref, mask, *, beta=0.1, dpo_beta=0.1):
   w = dpo_beta / beta
 
   def token(z, up, base):
-    # the largest of the token's RLHF objective, less the student's own
+    # the maximum of the token's RLHF objective, less the student's value
     reward = dpo_beta * (np.log(_softmax(up)) - np.log(_softmax(base)))
     value = lambda p: p @ reward - beta * _kl(p, _softmax(base))
     best = _softmax(w * up + (1 - w) * base)

@@ -1,4 +1,4 @@
-"""Inputs for any loss, from the names that it takes."""
+"""Inputs for any loss, made from its arguments' names."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ SIZES = {
   "C": 4,  # candidate tokens
   "I": 3,  # aligned models
   "K": 4,  # responses a prompt
-  "M": 1,  # margin objectives
+  "M": 1,  # objectives of a margin
   "T": 6,  # tokens
   "V": 7,  # vocabulary
   "Z": 4,  # an embedding
@@ -38,8 +38,8 @@ def _arrays(names, batch, rows, seed, logp):
       arrays[name] = rng.uniform(0, 1, shape) < 0.7
     else:
       x = _draw(rng, name, axes, shape, lambda *a: logp(rng, *a))
-      # float32 values in every precision, so that an oracle sees what a loss
-      # sees
+      # values of float32 in every precision, so that an oracle and a loss get
+      # the same numbers
       arrays[name] = x.astype(np.float32).astype(np.float64)
   return arrays
 
@@ -56,8 +56,8 @@ def ordinary(names, batch, rows=16, seed=0):
 def extreme(names, batch, rows=256, seed=1):
   """Log-probs of 1e4 and -1e4 in every combination, and equal ones.
 
-  Those of tokens are -1e4, nearly 0 and 0. Lengths may be 0, and so may be
-  the number of valid responses and of scored tokens.
+  Tokens' log-probs are -1e4, nearly 0 and 0. Lengths, and numbers of valid
+  responses and of scored tokens, may be 0.
   """
 
   def draw(rng, shape, token):

@@ -8,7 +8,7 @@ from tests.oracles.listwise.one_list import each_list
 
 
 def _surrogate(ratio, advantage, clip):
-  """PPO's objective by its cases: flat where leaving the range would pay."""
+  """PPO's objective by cases: flat where leaving the range would gain."""
   if advantage > 0:
     return advantage * min(ratio, 1 + clip)
   return advantage * max(ratio, 1 - clip)
@@ -132,7 +132,7 @@ _SLOPES = {
 
 
 def _f_dpg(divergence):
-  """The twin and its gradient: the factor alone."""
+  """A divergence's twin and its gradient, which is the factor."""
 
   def gradient(logps, target_logps, *, baseline=0.0):
     return _SLOPES[divergence](np.exp(logps - target_logps)) - baseline
@@ -172,7 +172,7 @@ def rloo_gradient(pi, scores):
 def nash_md_gradient(
   token_logps, ref_token_logps, preference, mask, *, tau=0.008
 ):
-  """Minus the advantage, which charges a token for what comes after it too."""
+  """Minus the advantage, in which a token pays for later tokens, too."""
   gradient = np.zeros_like(token_logps)
   for b, t in np.argwhere(mask):
     later = [s for s in np.flatnonzero(mask[b]) if s >= t]
@@ -184,7 +184,7 @@ def nash_md_gradient(
 def nash_md_token_kl_gradient(
   token_logps, ref_token_logps, preference, mask, *, tau=0.1
 ):
-  """Minus the advantage, with the token's own log-ratio alone."""
+  """Minus the advantage, with only the token's own log-ratio."""
   gradient = np.zeros_like(token_logps)
   for b, t in np.argwhere(mask):
     ratio = token_logps[b, t] - ref_token_logps[b, t]

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def _advantage(steps, scored, alpha, discount):
-  """Steps one after the other; the weight falls with each that is scored."""
+  """The advantage of a segment; the weight falls with each scored step."""
   total, weight = 0.0, alpha
   for step, counts in zip(steps, scored):
     if counts:

@@ -1,7 +1,7 @@
-"""A float64 NumPy transformer, written from the papers, by loops.
+"""A float64 NumPy transformer with loops, written from the papers.
 
-Llama 2 (arXiv:2307.09288) with grouped queries, rotary halves as GPT-NeoX and
-Hugging Face have them, Qwen3's norms on queries and keys.
+It is Llama 2 (arXiv:2307.09288) with grouped queries, rotary halves as in
+GPT-NeoX and Hugging Face, and Qwen3's norms on queries and keys.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ def _rope(x, position, theta):
 
 
 def log_probs(params, tokens, c):
-  """log p(. | tokens[: t + 1]) [T, V] of one sequence of token ids."""
+  """[T, V] log p(. | tokens[: t + 1]) of one sequence of token ids."""
   x = np.stack([np.asarray(params["embed"], np.float64)[t] for t in tokens])
   for layer in range(c.num_hidden_layers):
     p = {

@@ -1,4 +1,4 @@
-"""The page of dynamics says what its panels are of, and keeps runs apart."""
+"""The page of dynamics names its panels' contents, and keeps runs apart."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from jalign.pages.traces import Dynamics
 
 @pytest.fixture
 def drawn(monkeypatch):
-  """plot_dynamics, but returning {title: axes} and the figure."""
+  """plot_dynamics, changed to return {title: axes} and the figure."""
   monkeypatch.setattr(dynamics, "save_figure", lambda figure, _: figure)
 
   def draw(runs):
@@ -103,7 +103,7 @@ def test_rewards_are_shown_and_are_the_gain_where_there_are_some(drawn):
   assert charts["Gain and distance"].get_ylabel() == "mean reward"
   (mean,) = charts["Reward of training samples"].lines
   np.testing.assert_allclose(mean.get_ydata(), [0, 2, 4])
-  # Gains in other units share no axis.
+  # Gains in different units don't share an axis.
   wins = _run("samples/kl_k1_nats", "samples/win_rate")
   charts, _ = drawn({"a": _run(*held_out), "b": wins})
   gains = panels.gains({"a": _run(*held_out), "b": wins})
@@ -180,7 +180,7 @@ def test_accuracies_are_per_cent_and_a_turn_is_a_fall_that_ends(drawn):
 
 
 def test_calibration_is_of_the_chosen_over_the_rejected(drawn):
-  """Nine of ten pairs are ranked as their labels are, by a margin of 2."""
+  """Nine of ten pairs are ranked as labelled, by a margin of 2."""
   gained = np.where(np.arange(10) < 9, 2.0, -2.0)
   pairs = {
     "chosen_logps_nats": gained,

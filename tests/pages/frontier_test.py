@@ -1,4 +1,4 @@
-"""The frontier shows what it is given, under labels that can be read."""
+"""The frontier shows the given points, with labels that can be read."""
 
 import itertools
 
@@ -14,7 +14,7 @@ LABELS = {"xlabel": "KL (nats)", "ylabel": "win rate (%)"}
 
 @pytest.fixture
 def drawn(monkeypatch):
-  """plot_frontier, but returning the figure."""
+  """plot_frontier, changed to return the figure."""
   monkeypatch.setattr(frontier, "save_figure", lambda figure, _: figure)
   return lambda *args, **kw: pages.plot_frontier(*args, "x.png", **LABELS, **kw)
 

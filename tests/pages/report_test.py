@@ -1,4 +1,4 @@
-"""Plots are PNG files with what they should show; pages render as meant."""
+"""Plots are PNG files with the right contents; pages render as meant."""
 
 import html
 import re
@@ -15,7 +15,7 @@ from jalign.training import metrics
 
 
 def _pixels(path):
-  """[H, W, 3] in [0, 1] of a file that must be a PNG."""
+  """[H, W, 3] values in [0, 1] of a file, which must be a PNG."""
   assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
   return matplotlib.image.imread(path)[..., :3]
 
@@ -301,7 +301,7 @@ def test_figures_are_linked_from_within_the_folder(tmp_path):
   assert "![Its \\*caption\\*](<plots/in side.png>)\n\n*Its \\*caption" in page
   assert "![](<plots/o.png>)" in page
   assert (folder / "plots" / "o.png").read_bytes() == outside.read_bytes()
-  assert _page(folder, figures) == page  # again, over the old one
+  assert _page(folder, figures) == page  # written again over the old page
   outside.write_bytes(b"another")
   with pytest.raises(UserError, match="another picture"):
     _page(folder, figures)

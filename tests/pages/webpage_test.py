@@ -1,4 +1,4 @@
-"""The web page holds everything, loads nothing, and shows data as it is."""
+"""The web page is complete in one file, and shows data unchanged."""
 
 import base64
 import html.parser
@@ -15,7 +15,7 @@ EVIL = "</td></style><script>alert(1)</script><img src=x onerror='f()'>\"&amp;"
 
 
 class _Page(html.parser.HTMLParser):
-  """(tag, attributes) of every element, text by tag, and balance."""
+  """Reads a page's elements, its text by tag, and whether tags are closed."""
 
   def __init__(self, text):
     super().__init__()
@@ -173,7 +173,7 @@ def test_details_fold_on_the_page_and_are_headed_in_markdown(tmp_path):
 
 
 def test_a_table_is_not_cut():
-  """It wraps, then scrolls on a screen; on paper nothing can be scrolled."""
+  """On a screen it wraps and then scrolls; on paper it can't scroll."""
   style = webpage._resource("report.css")
   screen, paper = style.split("@media print")
   assert re.search(r"\.scroll \{[^}]*overflow-x: auto", screen)

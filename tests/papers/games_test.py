@@ -1,4 +1,4 @@
-"""Claims on games whose scripts run by hand, on fewer sizes and rest points."""
+"""Claims on games, on fewer sizes and rest points than in the scripts."""
 
 import jax
 import pytest
@@ -8,7 +8,7 @@ from jalign import losses
 
 
 def _ipo_md(monkeypatch):
-  """The claims with three of the eight weights of the reference."""
+  """Claims with three of the reference's eight weights."""
   chosen = [0, 4, 7]
   for name in ("WEIGHTS", "TABLE"):
     values = getattr(ipo_md, name)
@@ -17,7 +17,7 @@ def _ipo_md(monkeypatch):
 
 
 def _mirror_prox(monkeypatch):
-  """The claims without the game of 10,000 actions."""
+  """Claims without the game of 10,000 actions."""
   monkeypatch.setattr(mirror_prox, "SIZES", (10, 100, 1000))
   return mirror_prox.claims()
 

@@ -1,4 +1,4 @@
-"""Reward against KL: the exact parts, against sums written out here."""
+"""Reward against KL: the exact parts equal sums that are written out here."""
 
 import itertools
 
@@ -45,7 +45,7 @@ def test_tilting_starts_with_the_slope_of_the_standard_deviation():
     q = frontiers.tilted_to(P, R, target)
     assert _cost(q, P) == pytest.approx(target, rel=1e-9)
     slopes.append((q - P) @ R / np.sqrt(target))
-  # The rest is of first order in sqrt(KL): a tenth at a hundredth of the KL.
+  # The error is of first order in sqrt(KL): a tenth at a hundredth of the KL.
   left = np.array(slopes) / (np.sqrt(2) * spread) - 1
   assert abs(left[0]) < 0.01
   assert left[1] / left[0] == pytest.approx(0.1, rel=0.1)

@@ -16,7 +16,7 @@ PAIRWISE = [n for n, e in losses.CATALOGUE.items() if e.batch == "pairs"]
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-  """The page as SVG, in which text is text."""
+  """The page as SVG, in which text can be searched."""
   path = tmp_path_factory.mktemp("shapes") / "made" / "page.svg"
   SCRIPT["main"]([f"--out={path}"])
   return path.read_text()

@@ -36,7 +36,7 @@ def test_a_wrong_sign_breaks_claims(part, wrong):
 def test_the_optimum_is_the_reference_tilted_by_the_rewards():
   p, ref = idealised.game(3)
   solution, beta = idealised.solved(0.5), 0.5
-  # Rewards, up to a constant, from one row of preferences.
+  # One row of preferences gives the rewards, up to a constant.
   rewards = np.log(p[:, 0]) - np.log1p(-p[:, 0])
   z = ref + rewards / beta
   gaps = np.abs((z[:, None] - z)[idealised.LOW, idealised.HIGH])

@@ -1,4 +1,4 @@
-"""The gridworlds are solved, and what regret is and CPL finds is exact."""
+"""The gridworlds' optima, regret, and CPL's policies are exact."""
 
 import itertools
 
@@ -78,7 +78,7 @@ def test_optimal_policies_return_their_values(name):
   greedy = np.eye(4)[w.hard.q.argmax(-1)]
   assert mean_return(w.mdp, greedy) == pytest.approx(w.hard.v[live].mean())
   assert w.gain(w.policy) == pytest.approx(w.soft.v[live].mean())
-  # and any policy, what the linear equations say
+  # and any policy returns the solution of the linear equations
   policy = softmax(np.random.default_rng(0).normal(size=w.policy.shape))
   move = np.einsum("sa,sat->st", policy, w.mdp.transitions)[live][:, live]
   mean = (w.mdp.transitions * w.mdp.rewards).sum(-1)
@@ -98,7 +98,7 @@ def test_segments_are_all_there_is():
   starts = (~world("certain").mdp.ends).sum()
   assert world("certain").whole.mask.all()
   assert len(segments(gridworld(0.0), 1).law) == 4 * starts
-  # an end takes all that is left
+  # an end fills the rest of a segment
   mdp = world("certain").mdp
   after = mdp.ends[certain.states[:, :-1]]
   np.testing.assert_array_equal(certain.mask, ~after)
@@ -128,7 +128,7 @@ def test_shaping_keeps_advantages(name):
     np.testing.assert_allclose(
       moved.a, optimum(w.mdp, alpha).a, rtol=0, atol=1e-12
     )
-  # so does the advantage as a reward: it is shaped by V
+  # so does the advantage as a reward, which is shaped by V
   for a in (w.soft.a, w.hard.a):
     rewards = np.where(w.mdp.ends[:, None, None], 0, a[..., None])
     rewards = rewards + np.zeros(w.mdp.rewards.shape)

@@ -1,4 +1,4 @@
-"""What the trained reproductions make of measurements, without training."""
+"""The trained reproductions' claims, on measurements without training."""
 
 import numpy as np
 import pytest
@@ -44,12 +44,12 @@ def test_a_page_of_likelihoods():
   ]
   assert all(row.finding for row in rows) and {r.holds for r in rows} <= {0, 1}
   page = likelihoods_trained.table(runs)
-  assert page.count("| DPO, beta 0.02 |") == 2  # its peak is its start
+  assert page.count("| DPO, beta 0.02 |") == 2  # because its peak is its start
   assert likelihoods_trained.draw(runs).axes
 
 
 def scores(c, gain=0.0):
-  """Pairs with log-odds against of c - gain, [P] nats."""
+  """Scores of pairs whose log-odds against them are c - gain, [P] nats."""
   n = len(c)
   return PairScores(
     np.full(n, -20.0) + gain,

@@ -1,4 +1,4 @@
-"""A clock that jumps, by the second or by decades, changes nothing."""
+"""Jumps of the clock, by seconds or by decades, change nothing."""
 
 import time
 
@@ -35,7 +35,7 @@ def test_a_run_that_is_cut_on_a_jumping_clock(runs, mode, seed):
 
 
 def test_metrics_are_in_the_order_of_their_steps(tmp_path, monkeypatch):
-  """Rows by step; and TensorBoard hides what a resumed run repeats."""
+  """Rows are sorted by step; TensorBoard hides steps that a run repeats."""
   now = iter([5e8, 4e9, 1e9, 1e8])
   for start in (0, 2):  # the second process starts years before the first
     clock = next(now), next(now)

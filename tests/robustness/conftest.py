@@ -1,4 +1,4 @@
-"""One folder of runs for all the tests here."""
+"""One folder of runs, for all tests in this package."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Ways in which a file goes bad."""
+"""Ways to damage a file."""
 
 import pathlib
 
@@ -13,7 +13,7 @@ def emptied(path: pathlib.Path) -> None:
 
 
 def flipped(path: pathlib.Path) -> None:
-  """One bit in the middle; the size stays."""
+  """Flips one bit in the middle of a file, whose size stays."""
   data = bytearray(path.read_bytes())
   data[len(data) // 2] ^= 4
   path.write_bytes(bytes(data))
@@ -40,7 +40,7 @@ KINDS = (
   deleted,
   replaced_by_a_folder,
 )
-# In these no byte decides what is read.
+# Files whose bytes don't influence the values that are read.
 UNREAD = ("_CHECKPOINT_METADATA", "commit_success.txt")
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint is read whole or not at all, and what happened is said."""
+"""A checkpoint is read whole or not at all, and lines tell about damage."""
 
 import re
 import shutil
@@ -58,7 +58,7 @@ def test_any_damage_to_any_file_falls_back(tmp_path, capsys):
       else:
         _check(restored, 2)
         assert f"{run}: the checkpoint of step 4 is damaged: " in said
-        # A flipped bit in the manifest may be in another file's name.
+        # A flipped bit in the manifest may be in the name of another file.
         named = str(name.relative_to("4"))
         assert named in said or (named, kind) == (NAME, damage.flipped)
         assert said.endswith("; step 2 is used instead\n")
@@ -80,7 +80,7 @@ def test_a_damaged_checkpoint_is_replaced_by_the_run_that_resumes(tmp_path):
 
 @pytest.mark.parametrize("kind", damage.KINDS)
 def test_saving_goes_on_beside_damaged_ones(tmp_path, kind):
-  """Even where nothing that orbax itself reads is left."""
+  """So it is even if no file that orbax reads is left."""
   _save(tmp_path, 2, 4)
   for path in damage.files(tmp_path / "2"):
     kind(path)
@@ -154,7 +154,7 @@ def test_convert_and_init_from_fall_back_and_say_so(run, capsys):
   shutil.rmtree(best[1])
   again = Checkpoints(run / "align" / "best").restore_params(like)
   jax.tree.map(np.testing.assert_array_equal, params, again)
-  # And where none is left, the last state doesn't pass for the best one.
+  # If no best state is left, the last state isn't taken for it.
   damage.emptied(best[0] / "meta" / "metadata")
   said = _fails(["convert", f"--model={run}", f"--to={run}-x"], capsys)
   assert "no whole checkpoint is left" in said and "best" in said
@@ -165,7 +165,7 @@ def test_convert_and_init_from_fall_back_and_say_so(run, capsys):
 def test_resumed_from_an_older_one_it_ends_the_same(runs, mode, tmp_path):
   name = f"damaged-{mode}"
   run = shutil.copytree(runs.whole(mode), runs.folder / name)
-  # The config names the folder nowhere, so that a copy is the same run.
+  # The config doesn't name the folder, so that a copy is the same run.
   damage.flipped(next((run / "align/checkpoints/6/optimizer/d").iterdir()))
   said = runs.train(mode, name)
   assert "the checkpoint of step 6 is damaged: optimizer/d/" in said
@@ -174,7 +174,7 @@ def test_resumed_from_an_older_one_it_ends_the_same(runs, mode, tmp_path):
 
 
 def test_a_run_without_a_whole_checkpoint_does_not_start_again(run, runs):
-  """From scratch it would throw away what may still be saved by hand."""
+  """Starting again would delete files that may still be rescued by hand."""
   for path in (run / "align" / "checkpoints").iterdir():
     damage.truncated(path / "manifest.json")
   shutil.copytree(run, runs.folder / "hopeless")

@@ -1,12 +1,12 @@
 """Runs the command line in a process that kills itself at a given point.
 
-Or, where the point has an "error" number, that gets this OSError there; or
-whose clock jumps, or whose files have a limit.
+If the point has an "error" number, the process gets this OSError there instead.
+Other points make the clock jump, or limit the size of files.
 
     python -m tests.robustness.driver POINT train --config=... --workdir=...
 
-POINT is a JSON object, see `points.py`. The product has no hook for it: the
-functions are replaced here, in every module that took them by name.
+POINT is a JSON object; see `points.py`. jalign has no hook for it: this module
+replaces the functions in every module that imported them by name.
 """
 
 import faulthandler
@@ -27,7 +27,7 @@ import time
 import jalign
 from jalign import cli, files
 
-_begun = []  # kept, or it would be tidied up
+_begun = []  # kept, or it would be garbage-collected
 
 
 def die(point):
@@ -48,7 +48,7 @@ def find(target):
 
 
 def install(point):
-  """Replaces the function that a point names by one that kills."""
+  """Replaces the function that a point names by one that kills the process."""
   if point["target"] == "files":
     return _at_file_operation(point)
   if point["target"] == "clock":
@@ -72,7 +72,7 @@ def install(point):
 
 
 def _mortal(original, point):
-  """`original`, but for one of its calls."""
+  """`original`, except for one of its calls."""
   count = itertools.count(1)
 
   def due(arguments):
@@ -81,7 +81,7 @@ def _mortal(original, point):
 
   @functools.wraps(original)
   def mortal(*args, **kwargs):
-    if point["when"] == "result":  # a function that is made here
+    if point["when"] == "result":  # the call makes a function
       made = dict(point, when=point["of_result"])
       return _mortal(original(*args, **kwargs), made)
     if not due(args):
@@ -105,7 +105,7 @@ def _mortal(original, point):
 
 
 def _half(original, args):
-  """Half of what a call would have written or deleted."""
+  """Does half of what a call would have written or deleted."""
   if original.__name__ == "write_whole":
     path, data = args
     _begun.append(files.appearing(path, alone=False))
@@ -143,7 +143,7 @@ def _at_file_operation(point):
 
 
 def _unsteady_clock(seed):
-  """Hundreds of times a second the clock is set, by up to thirty years."""
+  """Sets the clock hundreds of times a second, by up to thirty years."""
   true, since = time.time, time.monotonic
 
   def jumped():
@@ -155,6 +155,6 @@ def _unsteady_clock(seed):
 
 
 if __name__ == "__main__":
-  faulthandler.dump_traceback_later(240, exit=True)  # of a run that hangs
+  faulthandler.dump_traceback_later(240, exit=True)  # for a run that hangs
   install(json.loads(sys.argv[1]))
   cli.main(sys.argv[2:])

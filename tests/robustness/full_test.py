@@ -1,4 +1,4 @@
-"""Full and read-only disks: said clearly, nothing lost, and resumed."""
+"""Full and read-only disks: clear errors, nothing lost, and resumption."""
 
 import errno
 import os
@@ -20,7 +20,7 @@ from jalign.training.state import TrainState
 from tests.robustness.points import POINTS
 from tests.robustness.runs import check_equal
 
-# Where something is written, and what the disk says there.
+# A place where something is written, and the disk's error there.
 WRITES = {
   "half of config.json": errno.ENOSPC,
   "half of tokenizer.json": errno.EDQUOT,
@@ -82,7 +82,7 @@ def test_the_error_of_a_save_in_the_background_is_not_lost(
   checkpoints.wait()
   monkeypatch.setattr(manifest, "write", full)
   checkpoints.save(_state(4), data=None, meta={})  # returns at once
-  if ask == "check":  # of what has ended already
+  if ask == "check":  # of a save that has ended already
     while checkpoints._manager.is_saving_in_progress():
       pass
   asked = {"save": lambda: checkpoints.save(_state(6), data=None, meta={})}
@@ -133,7 +133,7 @@ def test_a_plot_is_whole_or_what_it_was(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_file_that_cannot_grow(runs):
-  """A limit of the system's own: real failures in every library."""
+  """The system limits the size, so every library really fails."""
   limit = 8_900  # bytes; the optimizer has a file of 9,095
   point = {"target": "limit", "bytes": limit}
   code, said = runs.drive(point, "offline", "limited")
@@ -165,7 +165,7 @@ def test_a_failed_write(runs, name):
 
 @pytest.fixture
 def small_disk(tmp_path):
-  """Mounts a file system of some KiB, and lets it grow."""
+  """(folder of a mounted disk of some KiB, function that resizes the disk)."""
 
   def mount(*options):
     command = ["mount", "-t", "tmpfs", *options, "tmpfs", str(tmp_path)]
@@ -179,7 +179,7 @@ def small_disk(tmp_path):
 
 @pytest.mark.slow
 def test_a_disk_that_fills_up(runs, small_disk):
-  """More space each time, until it is enough."""
+  """A run gets more space each time, until it has enough."""
   folder, resize = small_disk
   link, outcomes = runs.folder / "small", []
   link.symlink_to(folder / "run")

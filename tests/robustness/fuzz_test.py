@@ -1,7 +1,7 @@
-"""Whatever is in a file, it is loaded wholly or refused by a UserError.
+"""Any file is either loaded wholly or refused by a UserError.
 
-Cases are hypothesis's, the same in every run. A case is what a file holds, or
-edits of a sound file.
+Hypothesis draws the cases, the same ones in every run. A case is a file's
+contents, or edits of a valid file.
 """
 
 import collections
@@ -112,7 +112,7 @@ _json = st.recursive(
 
 
 def _refused(load):
-  """What a loader gives, or None where it refuses; nothing else may come."""
+  """The loader's result, or None if it raises UserError; no other error."""
   try:
     return load()
   except UserError as e:
@@ -124,7 +124,7 @@ def _refused(load):
 
 
 class Files:
-  """Sound files to edit, and a place for the edited ones."""
+  """Valid files to edit, and a place for the edited files."""
 
   def __init__(self, folder: pathlib.Path):
     self.folder = folder

@@ -1,4 +1,4 @@
-"""`kill -9` anywhere; the same command then ends as if nothing had been."""
+"""After `kill -9` anywhere, the same command ends as if uninterrupted."""
 
 import random
 import signal
@@ -16,12 +16,12 @@ FIXED = [
   for mode in point.modes
   if mode != "sweep"
 ]
-# Of a run's file operations, and of its seconds; a seed is a test's name, and
-# `pytest -k` runs it again.
+# Seeds of kills at a file operation, and at a time. A seed is in a test's name,
+# so that `pytest -k` runs the test again.
 SEEDS = [(seed, mode) for seed in range(8) for mode in ("offline", "online")]
 
-# A run is killed at each of these in turn, resumed each time, so that the fast
-# tests have six points for the price of two comparisons.
+# A run is killed at each of these points in turn, and resumed each time. So the
+# fast tests have six points, but only two comparisons.
 CHAINS = {
   "offline": (
     "half of tokenizer_config.json",
@@ -81,7 +81,7 @@ def test_killed_at_a_random_file_operation(runs, seed, mode):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed, mode", SEEDS)
 def test_killed_at_a_random_time(runs, seed, mode):
-  """Threads included: nothing says what they were doing."""
+  """The kill may come at any point of any thread."""
   whole, name = runs.whole(mode), f"{mode} time {seed}"
   seconds = random.Random(seed).uniform(0.2, 1.0) * runs.seconds(mode)
   process = runs.start("jalign", *runs.command(mode, name))

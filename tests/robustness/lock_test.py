@@ -1,4 +1,4 @@
-"""One process at a time on a work folder."""
+"""Only one process at a time may use a work folder."""
 
 import os
 import pathlib
@@ -20,7 +20,7 @@ with lock.hold(pathlib.Path(sys.argv[1])):
   print("held", flush=True)
   time.sleep(600)
 """
-# Many take the lock in turn; a marker shows if two ever hold it at once.
+# Many processes take the lock in turn. A marker shows if two hold it at once.
 CONTENDER = """
 import os, pathlib, sys
 from jalign.errors import UserError
@@ -60,7 +60,7 @@ def test_the_second_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
   assert str(folder) in said and "another --workdir" in said
   holder.send_signal(signal.SIGKILL)
   holder.communicate()
-  assert (folder / lock.NAME).exists()  # its text alone; it locks nothing
+  assert (folder / lock.NAME).exists()  # only the file, which locks nothing
   with lock.hold(folder):
     assert str(os.getpid()) in (folder / lock.NAME).read_text()
   assert not any(folder.iterdir())
@@ -81,7 +81,7 @@ def test_the_command_line_refuses_before_it_does_anything(runs):
 
 
 def test_never_two_at_once(tmp_path):
-  """Also while the file of one is removed under the eyes of another."""
+  """This holds even while one process removes the file that another opens."""
   processes = [_start(CONTENDER, tmp_path / "run") for _ in range(3)]
   for process in processes:
     _, said = process.communicate(timeout=600)

@@ -1,4 +1,4 @@
-"""What commands write: names of their own, nothing of others', and errors."""
+"""Commands' files: temporary names, others' files untouched, and errors."""
 
 import contextlib
 import errno
@@ -34,7 +34,7 @@ with files.appearing(sys.argv[1]) as place:
 
 @contextlib.contextmanager
 def _other(target):
-  """Another process that is writing the same target."""
+  """Starts another process that writes the same target."""
   process = subprocess.Popen(
     [sys.executable, "-c", WRITER, str(target)],
     env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -54,7 +54,7 @@ def _write(target, text="new", **options):
 
 
 def test_only_the_target_is_touched(tmp_path):
-  """Also where a user has files with the usual names of partial ones."""
+  """This holds even if users' files have usual names of partial files."""
   names = ("x.partial", "x.tmp", ".x", ".jalign", "x~")
   for name in names:
     (tmp_path / name).mkdir()
@@ -78,7 +78,7 @@ def test_a_failure_leaves_what_was_there(tmp_path, error):
   with pytest.raises(error), files.appearing(target) as place:
     place.write_text("half")
     raise error
-  assert not any(tmp_path.iterdir())  # nor the folder that was made
+  assert not any(tmp_path.iterdir())  # not even the folder that was made
   files.write_whole(target, b"old")
   with pytest.raises(error), files.appearing(target) as place:
     place.write_text("half")
@@ -101,7 +101,7 @@ def test_two_processes_on_one_target_and_one_that_was_killed(tmp_path):
     other.wait()
     left = [p for p in tmp_path.iterdir() if files.is_unfinished(p.name)]
     assert len(left) == 1
-    _write(tmp_path / "z")  # another target: not its business
+    _write(tmp_path / "z")  # another target isn't affected
     assert left[0].exists()
     _write(target, "newer")
   assert target.read_text() == "newer"
@@ -167,7 +167,7 @@ def _plain(path):
 
 @pytest.mark.parametrize("write", [_safetensors, _parquet, _plain])
 def test_every_librarys_full_disk(tmp_path, write):
-  """A limit of the system's own on the size of a file."""
+  """The system limits the size of a file."""
   target = tmp_path / "x"
   _, hard = before = resource.getrlimit(resource.RLIMIT_FSIZE)
   resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
@@ -191,7 +191,7 @@ def test_every_librarys_full_disk(tmp_path, write):
 
 
 def test_the_path_that_failed_is_blamed(tmp_path):
-  """And not the folder that happened to be written to."""
+  """It isn't the folder that happened to be written at the time."""
   full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/elsewhere/log")
   with (
     pytest.raises(UserError) as e,

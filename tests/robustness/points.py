@@ -1,4 +1,4 @@
-"""Where a run is killed: a function, which call of it, and when in that call.
+"""Points at which runs are killed: a function, its n-th call, and when in it.
 
 `driver.py` replaces these functions in a process of its own.
 """
@@ -11,12 +11,12 @@ class Point(NamedTuple):
 
   Attributes:
     target: "module:name" or "module:Class.method".
-    call: number of the call in which to die, 1 is the first.
+    call: number of the call in which to die; 1 is the first.
     when: "before" the call, "after" it, "inside" it (with half of it done), or
       "result": in a call of the function that it returns.
-    about: calls without this text in their arguments don't count.
-    of_result: as `when`, for "result".
-    modes: kinds of run that come by here.
+    about: only calls with this text in their arguments count.
+    of_result: like `when`, for the returned function of "result".
+    modes: kinds of runs that call the target.
   """
 
   target: str

@@ -1,4 +1,4 @@
-"""What is killed is still where `points` says."""
+"""The functions that `points` names still exist."""
 
 import inspect
 
@@ -14,7 +14,7 @@ from tests.robustness.points import POINTS
 def test_a_point_names_a_function(name):
   holder, called, function = driver.find(POINTS[name].target)
   assert inspect.isfunction(function) and function.__name__ == called
-  if inspect.ismodule(holder):  # where it is defined, not an importer
+  if inspect.ismodule(holder):  # the defining module, not an importing one
     assert function.__module__ == holder.__name__
 
 

@@ -1,4 +1,4 @@
-"""Runs in processes of their own, and what is compared of them."""
+"""Runs in processes of their own, and comparisons of them."""
 
 import json
 import os
@@ -41,7 +41,7 @@ class Runs:
     self._seconds: dict[str, float] = {}
 
   def command(self, mode: str, name: str) -> list[str]:
-    """Arguments of `jalign`: every feature that keeps something on disk."""
+    """Arguments of `jalign`, with every feature that keeps files."""
     flags = [
       f"--config={self.folder / mode}.py",
       f"--workdir={self.folder / name}",
@@ -58,14 +58,14 @@ class Runs:
     return ["train", *flags]
 
   def start(self, *arguments: str, **options) -> subprocess.Popen:
-    """Starts `python -m` with some arguments, on one device."""
+    """Starts `python -m` with the given arguments, on one device."""
     environment = os.environ | {
-      # One device and little optimising: compiling is most of a tiny run.
+      # One device and little optimising, as compiling is most of a tiny run.
       "XLA_FLAGS": os.environ["XLA_FLAGS"]
       + " --xla_force_host_platform_device_count=1"
       " --xla_backend_optimization_level=0"
       " --xla_llvm_disable_expensive_passes=true",
-      # Apart from programs of others: who is killed may leave half of one.
+      # Not shared with other tests: a killed process may leave half a program.
       "JAX_COMPILATION_CACHE_DIR": os.environ["JAX_COMPILATION_CACHE_DIR"]
       + "/runs",
       "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -99,7 +99,7 @@ class Runs:
     return process.returncode, said
 
   def whole(self, mode: str) -> pathlib.Path:
-    """A run that nothing interrupted."""
+    """The folder of an uninterrupted run."""
     if mode not in self._whole:
       name = f"whole-{mode}"
       count = {"target": "files", "about": str(self.folder / name), "call": 0}
@@ -109,12 +109,12 @@ class Runs:
     return self._whole[mode]
 
   def operations(self, mode: str) -> int:
-    """File operations below the folder of an uninterrupted run."""
+    """Number of file operations in the folder of an uninterrupted run."""
     path = self.whole(mode)
     return int(path.with_name(path.name + ".operations").read_text())
 
   def seconds(self, mode: str) -> float:
-    """Wall time of a run whose programs are compiled already."""
+    """Wall time in seconds of a run with compiled programs."""
     self.whole(mode)
     if mode not in self._seconds:
       started = time.perf_counter()
@@ -141,7 +141,7 @@ def arrays(checkpoint: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def check_equal(whole: pathlib.Path, cut: pathlib.Path) -> None:
-  """Asserts that two runs left the same, to the bit, clocks apart."""
+  """Asserts that two runs left the same files, to the bit, except for times."""
   checkpoints = _checkpoints(whole)
   assert checkpoints == _checkpoints(cut)
   assert len(checkpoints) > 2

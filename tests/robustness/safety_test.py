@@ -36,7 +36,7 @@ def _name(node):
 
 
 def _found(source, where="x.py"):
-  """What a module does that may run code out of data: (line, what)."""
+  """(line, call) of each call in a module that may run code from data."""
   calls, tree = [], ast.parse(source)
   allowed = {
     node

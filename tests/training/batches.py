@@ -16,7 +16,7 @@ from jalign.types import (
 
 
 def sequences(rows, length=12, seed=0, vocab=64):
-  """Ragged rows; every row scores at least two tokens."""
+  """Rows of different lengths, with at least two scored tokens each."""
   rng = np.random.default_rng(seed)
   lengths = rng.integers(5, length + 1, rows)
   starts = np.minimum(rng.integers(1, length - 3, rows), lengths - 2)

@@ -1,4 +1,4 @@
-"""Checkpoints: to the bit, on any mesh, and resumed as if never stopped."""
+"""Checkpoints: exact to the bit, on any mesh, and resumed as if unstopped."""
 
 import functools
 
@@ -28,7 +28,7 @@ def _shardings(config, params, mesh):
 
 
 def _state(mesh, seed=0, **changes):
-  """A state of random numbers, moments included."""
+  """A training state of random numbers, moments included."""
   config, model, _ = tiny(**changes)
   shapes = jax.eval_shape(model.init, jax.random.key(0))
   shapes = TrainState(
@@ -161,7 +161,7 @@ def test_the_newest_are_kept_and_an_unfinished_one_does_not_count(tmp_path):
 
 
 def test_a_donated_update_does_not_reach_a_save_under_way(tmp_path):
-  """CPU buffers are reused in place; the save copies before it returns."""
+  """CPU buffers are reused in place, so a save copies before it returns."""
   update = jax.jit(
     lambda s: s.replace(
       step=s.step + 1, params=jax.tree.map(lambda x: x * 0 - 1, s.params)
@@ -201,7 +201,7 @@ def _examples(count=21):
 
 @functools.cache
 def _program():
-  """What a process compiles: nothing in it knows of steps or data."""
+  """The compiled program, which doesn't depend on steps or data."""
   mesh = sharding.make_mesh(data=2, devices=jax.devices()[:2])
   config, model, params = tiny(num_hidden_layers=1, remat="none")
   objective = make_objective(
@@ -214,7 +214,7 @@ def _program():
 
 
 class _Session:
-  """State, data and checkpoints, built as a process builds them."""
+  """State, data and checkpoints, built anew as in a new process."""
 
   def __init__(self, folder):
     self.mesh, params, layout, self.reference, self.update = _program()
@@ -256,7 +256,7 @@ class _Session:
 
 
 def test_resumed_equals_uninterrupted_to_the_bit(tmp_path):
-  """Over an epoch's end (4 batches), with ragged buckets and fill rows."""
+  """This holds past an epoch's end (4 batches), with buckets and fill rows."""
   whole, rows = _Session(tmp_path / "whole").train(8)
   half, first = _Session(tmp_path / "parts").train(4)
   resumed, second = _Session(tmp_path / "parts").train(8)
@@ -264,7 +264,7 @@ def test_resumed_equals_uninterrupted_to_the_bit(tmp_path):
   _same_bits(whole, resumed)
   assert rows == first + second
   assert [step for step, _ in rows] == [2, 4, 6, 8]
-  # The comparison is not of states that don't move.
+  # The compared states do change.
   assert not np.array_equal(half.params["embed"], resumed.params["embed"])
   losses_ = [values["train/loss"] for _, values in rows]
   assert len(set(losses_)) == len(losses_)

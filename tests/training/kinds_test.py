@@ -1,4 +1,4 @@
-"""What batches of each kind give a loss."""
+"""Arrays that batches of each kind give to a loss."""
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +58,7 @@ def given(policies, kind, data, names=None):
 
 
 def dense(policies, sequences, which=1):
-  """[R, T - 1, V] log-probs, all of them."""
+  """[R, T - 1, V] log-probs of all tokens."""
   model, params = policies[0], policies[which]
   hidden = model.forward(params, sequences.tokens)[:, :-1]
   return np.asarray(jax.nn.log_softmax(logits(model.head(params), hidden)))
@@ -234,7 +234,7 @@ def test_losses_on_samples_raise_what_was_rewarded(policies, name):
 
 @pytest.mark.parametrize("name", ["grpo", "ppo_clip"])
 def test_metrics_of_samples_are_means_over_the_live_responses(policies, name):
-  """Log-ratios are the policy's less those it is compared with."""
+  """Log-ratios are the policy's log-probs less the compared policy's."""
   model, params, reference = policies
   loss, entry = losses.resolve(name)
   data = MAKE[entry.batch](4).replace(weights=jnp.array([1.0, 1.0, 0.0, 1.0]))
@@ -295,7 +295,7 @@ def test_terms_keep_their_denominators(policies):
   assert sums["loss"][1] == 5 and sums["loss/sft"][1] == tokens
 
 
-# Barely optimised, one float32 mean differs by 1.4e-5: more than is allowed.
+# With little optimisation a float32 mean is off by 1.4e-5, which is too much.
 @pytest.mark.usefixtures("optimised")
 def test_two_counts_accumulate_as_the_full_batch(policies):
   model, params, reference = policies

@@ -1,4 +1,4 @@
-"""The loop: windows, probes, stops, and losses that are no numbers."""
+"""The loop: windows, probes, stops, and losses that aren't finite."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jalign.training.state import TrainState
 
 
 class Count:
-  """Batches 0, 1, 2, ..., with a position."""
+  """An iterator over batches 0, 1, 2, ..., with a position."""
 
   def __init__(self, at=0):
     self.at = at
@@ -90,7 +90,7 @@ def _uncounted(state, data, ref_params):
 
 
 def test_a_step_of_several_updates_counts_once():
-  """Its metrics are means over all of its updates' examples."""
+  """Its metrics are means over all examples of its updates."""
   ended, saved, probed = [], [], []
 
   def finish(state, values, sums):
@@ -192,12 +192,12 @@ def test_checkpoints_are_due_at_their_steps_and_at_the_end():
 @pytest.mark.parametrize("name", ["loss", "grad_norm"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_loss_that_is_no_number_names_step_and_batch(tmp_path, name, bad):
-  """And the checkpoint before it is whole; no probe or save sees the step."""
+  """The checkpoint before it is whole; no probe or save gets that step."""
   checkpoints, probed = Checkpoints(tmp_path), []
 
   def breaks(state, data, ref_params):
     state, sums = update(state, data, ref_params)
-    if int(data) == 5:  # the sixth step
+    if int(data) == 5:  # in the sixth step
       sums[name] = (jnp.float32(bad), jnp.float32(1))
       state = state.replace(params={"w": jnp.full(3, np.nan)})
     return state, sums
@@ -230,7 +230,7 @@ def test_a_loss_that_is_no_number_names_step_and_batch(tmp_path, name, bad):
 
 
 def test_a_failing_step_is_found_before_another_one_is_logged():
-  """Steps are fetched late; the error still names the one that failed."""
+  """Results are fetched late, but the error names the step that failed."""
 
   def breaks(state, data, ref_params):
     state, sums = update(state, data, ref_params)
@@ -251,7 +251,7 @@ def test_a_request_to_stop_saves_and_says_where():
     asked.append(None)
     return len(asked) == 5
 
-  # A probe that is due isn't lost: the resumed run wouldn't measure it.
+  # A due probe still runs, as the resumed run wouldn't measure that step.
   probes = (
     loop.Probe(5, lambda step, _: {"due": step}),
     loop.Probe(4, lambda step, _: {"earlier": step}),
@@ -287,7 +287,7 @@ def test_a_request_at_the_last_step_comes_too_late():
 
 def test_a_log_without_a_terminal_tells_step_and_loss(capsys, monkeypatch):
   run(description="dpo")
-  assert capsys.readouterr().err == ""  # it took less than a minute
+  assert capsys.readouterr().err == ""  # because it took less than a minute
   monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
   _, rows = run(description="dpo")
   lines = capsys.readouterr().err.splitlines()

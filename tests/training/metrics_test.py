@@ -1,4 +1,4 @@
-"""Writers, read back; and means of sums, exact."""
+"""Writers' files, read back; and exact means of sums."""
 
 import json
 import math

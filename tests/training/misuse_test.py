@@ -1,4 +1,4 @@
-"""What is passed by mistake is answered in words."""
+"""Wrong arguments raise errors that explain the mistake."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ PARAMS = MODEL.init(jax.random.key(0))
 
 
 def _pairs():
-  """Of the table's tokens: one of a prompt, three of a response."""
+  """Pairs of the table's tokens: prompts have one, responses three."""
   tokens = np.random.default_rng(0).integers(0, 3, (4, 4)).astype(np.int32)
   mask = np.arange(4)[None] > np.zeros((4, 1))
   rows = batches.sequences(4, length=8).replace(
@@ -79,7 +79,7 @@ def test_a_loaders_record_for_the_batch_in_it(call):
 
 
 def test_a_loader_still_yields_its_records():
-  """Its pipeline takes each apart to count the bytes."""
+  """The loader's pipeline takes records apart to count their bytes."""
   rows = [np.full(3, i, np.int32) for i in range(4)]
   pairs = [data.EncodedPair(row, row, row, f"f:{row[0]}") for row in rows]
   loader = data.make_loader(
@@ -139,7 +139,7 @@ def test_generate_wants_a_key_for_each_row(keys, said):
 
 
 def test_one_raw_key_is_not_two_rows():
-  """A raw key has two numbers, as many as there are rows here."""
+  """A raw key has two numbers, which is also the number of rows here."""
   prompts = jnp.zeros((2, 1), jnp.int32), jnp.ones(2, jnp.int32)
   with pytest.raises(AssertionError, match="one key of shape"):
     generate(

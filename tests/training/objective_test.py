@@ -21,7 +21,7 @@ from tests.training import batches
 
 
 def _arrays(loss, batch, **kw):
-  """What the objective hands to a loss."""
+  """The arrays that the objective gives to a loss."""
   _, model, params = tiny()
   seen = {}
 

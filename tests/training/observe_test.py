@@ -1,4 +1,4 @@
-"""Metrics beside the loss, of numbers that are worked out by hand."""
+"""Metrics besides the loss, for numbers that are worked out by hand."""
 
 import jax.numpy as jnp
 import pytest
@@ -7,13 +7,13 @@ from jalign.training.kinds import KINDS
 
 
 def _means(kind, arrays, weights):
-  """Name -> mean, of arrays given as lists."""
+  """Name -> mean, for arrays that are given as lists."""
   arrays = {name: jnp.array(values) for name, values in arrays.items()}
   sums = KINDS[kind].observe(arrays, jnp.array(weights))
   return {name: float(total / count) for name, (total, count) in sums.items()}
 
 
-NAN = float("nan")  # of a row that only fills the batch
+NAN = float("nan")  # values of a row that only fills the batch
 
 
 def test_pairs():
@@ -88,7 +88,7 @@ def test_lists(kind):
     {
       "logps_nats": (-6 - 10) / 5,
       "best_logps_nats": (-1 - 6) / 2,
-      # Ordered pairs: three of the first list, one of the second.
+      # The first list has three ordered pairs, the second has one.
       "ranking_accuracy": (3 + 0) / 4,
       "responses_count": 2.5,
       "response_tokens": 15 / 5,

@@ -27,7 +27,7 @@ DPO = functools.partial(losses.dpo, beta=0.3)
 
 
 def _batch(kind, examples=8, each=2, fill=1, length=14):
-  """Responses to common prompts; some are equal, some go on from others."""
+  """Responses to common prompts; some are equal, some continue others."""
   rng = np.random.default_rng(0)
   rows, starts = [], []
   for example in range(examples):
@@ -63,7 +63,7 @@ def _packed(batch, **options):
 def _program(objective):
   """`(params, batch, reference) -> ((mean loss, metrics), gradients)`.
 
-  Without accuracies: equal responses tie but for rounding.
+  Accuracies are left out: equal responses tie only up to rounding.
   """
 
   def mean(params, batch, reference):
@@ -80,10 +80,10 @@ def _value(objective, params, batch, reference):
 
 
 def _close(got, want, tolerance=1e-6):
-  """Equal but for rounding, relative to each array's largest entry.
+  """Checks equality up to rounding, relative to each array's largest entry.
 
-  `got` and `want` are of `_value`; metrics are differences of log-probs some
-  fifty times as large as they are.
+  `got` and `want` are results of `_program`. Metrics are differences of
+  log-probs that are some fifty times as large.
   """
   (loss, metrics), grads = jax.device_get(got)
   (want_loss, want_metrics), want_grads = jax.device_get(want)
@@ -151,7 +151,7 @@ def test_reference_log_probs_may_be_precomputed(policies):
 
 
 def test_token_arrays_are_unpacked(policies):
-  """Also those that take hidden states rather than log-probs."""
+  """Arrays from hidden states are unpacked, too, not only log-probs."""
   model, params, reference = policies
   names = ("chosen_collision_logps", "chosen_shared_logps", "ref_chosen_logps")
   batch = _batch("pairs", fill=0)
@@ -192,7 +192,7 @@ def test_parts_are_groups_and_add_up(policies):
 
 
 def test_sharded_equals_unsharded_and_sends_no_more(policies):
-  """On 2 x 2 x 2 devices: packed rows are read where they lie."""
+  """2 x 2 x 2 devices read packed rows without moving them."""
   config, model, params = tiny()
   reference = policies[2]
   batch = _batch("pairs", examples=16)
@@ -213,7 +213,7 @@ def test_sharded_equals_unsharded_and_sends_no_more(policies):
         sorted(re.findall(r"= (\w+\[[\d,]*\])\S* all-gather\(", text))
       )
       assert not re.search(r" (all-to-all|collective-permute)\(", text)
-  # The weights, over fsdp; no tokens, hidden states or log-probs.
+  # Weights are sent over fsdp, but no tokens, hidden states or log-probs.
   assert sent[0] and sent[1] == sent[2] == sent[0]
 
 

@@ -1,8 +1,8 @@
-"""What the compiled program of a train step holds, and what devices exchange.
+"""Arrays of the compiled train step, and exchanges between devices.
 
-The vocabulary is larger than all else, so that whatever was made for each of
-its tokens is the largest there is. How much XLA optimises machine code
-(tests/conftest.py) doesn't change the programs' text.
+The vocabulary is the largest size, so an array with an entry for each of its
+tokens is the largest of the program. The text doesn't depend on how much XLA
+optimises (tests/conftest.py).
 """
 
 import functools
@@ -32,11 +32,11 @@ PART = VOCAB // 2  # rows of a device's part of the head
 
 
 def _step(monkeypatch, wrong=None):
-  """The text of one DPO update on 2 x 2 x 2 devices.
+  """The compiled text of one DPO update on 2 x 2 x 2 devices.
 
   Args:
-    monkeypatch: pytest's.
-    wrong: makes a head that defeats the stream out of the model's.
+    monkeypatch: pytest's fixture.
+    wrong: makes, from the model's head, one that defeats the stream.
   """
   monkeypatch.setattr(tiles, "CPU_TILE_BYTES", 4 * TOKENS * TILE)
   monkeypatch.setattr(counted, "LEAST_FLOP", 0)
@@ -68,10 +68,10 @@ def _step(monkeypatch, wrong=None):
 
 
 def _check(text):
-  """The claims; AssertionError says which one is false."""
+  """Checks the claims; an AssertionError names a false one."""
   assert programs.largest(text) <= max(TOKENS * TILE, PART * WIDTH)
   found = programs.exchanges(text)
-  # Its own part of the head each device gathers over fsdp, no more than that.
+  # Each device gathers its own part of the head over fsdp, and no more.
   gathered = [x.size for x in found if x.kind == "all-gather"]
   assert max(gathered) <= PART * WIDTH, found
   vocabulary = [x for x in found if "shard_map" in x.source]
@@ -114,7 +114,7 @@ def test_the_check_finds_what_it_forbids(monkeypatch, wrong):
 
 
 def test_a_stream_needs_a_tenth_of_the_temporaries_of_logits():
-  """At the ratios of 2048 tokens to a vocabulary of 152k, scaled by 8."""
+  """The sizes are those of 2048 tokens and a vocabulary of 152k, over 8."""
   rows, columns, width, tile = 256, 18992, 48, 512
   hidden = jax.ShapeDtypeStruct((4, rows // 4, width), jnp.float32)
   weight = jax.ShapeDtypeStruct((columns, width), jnp.float32)

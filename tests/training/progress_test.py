@@ -15,7 +15,7 @@ class _Terminal(io.StringIO):
 
 
 def _ticking(*seconds):
-  """A clock that shows these in turn."""
+  """A clock that shows the given seconds in turn."""
   times = iter(seconds)
   return lambda: next(times)
 
@@ -27,7 +27,7 @@ def test_a_line_a_minute_says_how_far_how_fast_and_how_long(capsys):
     p.show(loss=0.69314)
     p.update(119)  # a minute has passed
     p.update()  # 59 s
-    p.update(2)  # another
+    p.update(2)  # another minute has passed
     p.update(0)  # nothing was done in 80 s
   said = capsys.readouterr()
   assert said.out == ""

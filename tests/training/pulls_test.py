@@ -1,4 +1,4 @@
-"""Gradients of a loss by each row's log-prob: those of its own value."""
+"""A loss's gradients in each row's log-prob equal those of its value."""
 
 import functools
 
@@ -26,7 +26,7 @@ def _init(key):
 
 
 def _forward(params, tokens, positions=None, segment_ids=None, prefix_ids=None):
-  """Sums of embeddings; of a packed row, over what a token sees."""
+  """Sums of embeddings, over the tokens that a token of a packed row sees."""
   x = params["embed"][tokens]
   if segment_ids is None:
     segment_ids = prefix_ids = jnp.ones_like(tokens)
@@ -46,14 +46,14 @@ MODEL = Model(
   lambda: None,
 )
 PARAMS = _init(jax.random.key(0))
-# The two agree so far that no loss is saturated.
+# The two models are close enough that no loss is saturated.
 REFERENCE = jax.tree.map(
   lambda x, y: x + y / 10, PARAMS, _init(jax.random.key(1))
 )
 
 
 def _singles(count, fill):
-  """Responses that repeat themselves, with all that a batch may hold."""
+  """Responses that repeat themselves, with every field of a batch."""
   rng = np.random.default_rng(3)
   rows = batches.sequences(count, vocab=3)
   uniform = lambda *shape: jnp.asarray(rng.uniform(size=shape), jnp.float32)
@@ -102,14 +102,14 @@ FED = [
 
 
 def _by_token(shift, mask):
-  """A response's shift in equal parts to its scored tokens."""
+  """Spreads a response's shift equally over its scored tokens."""
   rows = mask.reshape(len(shift), -1)
   share = shift / np.maximum(rows.sum(-1), 1)
   return (share[:, None] * rows).reshape(mask.shape)
 
 
 def _moved(arrays, shift):
-  """A loss's arrays where each row's log-prob is higher by its shift [R]."""
+  """A loss's arrays, if each row's log-prob is higher by its shift [R]."""
   moved = dict(arrays)
   if "chosen_logps" in arrays:
     sides = ("chosen", "rejected")
@@ -128,7 +128,7 @@ def _moved(arrays, shift):
 
 
 def _oracle(loss, kind, data):
-  """[R] gradients of the summed loss by shifts of the rows' log-probs."""
+  """[R] gradients of the summed loss in shifts of the rows' log-probs."""
   names = losses.array_parameters(loss)
   outputs = Outputs(MODEL, PARAMS, data.sequences, names, ref_params=REFERENCE)
   arrays = KINDS[kind].arrays(outputs, data, names)
@@ -143,7 +143,7 @@ def _oracle(loss, kind, data):
 
 
 def _rows(loss, data, **options):
-  """[R] the same as the diagnostics take it: pulls up."""
+  """[R] the same gradients: minus the upward pulls that diagnostics use."""
   objective = make_objective(loss, MODEL, **options)
   up, _ = diagnostics.pulls(
     objective, PARAMS, data, REFERENCE, chosen_alone=True
@@ -185,7 +185,7 @@ def test_terms_of_a_sum_pull_by_their_own_counts():
 
 
 def test_other_rows_of_a_batch_are_not_nudged():
-  """Though they are the same record as the batch's own."""
+  """This holds even if their record is the batch's own."""
   data = batches.unpaired(6)
   loss = functools.partial(losses.kto, beta=0.5)
   copies = jax.tree.map(jnp.array, data.sequences)

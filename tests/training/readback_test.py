@@ -1,4 +1,4 @@
-"""What was saved is read back before it counts, wherever it lies."""
+"""A saved state counts only after it has been read back."""
 
 import jax
 import jax.numpy as jnp
@@ -70,14 +70,14 @@ def test_checksums_agree_on_host_and_device(dtype, monkeypatch):
   x = rng.normal(size=(7, 9)) * 3
   x[0, 0], x[3, 4] = 0, 1
   y = x.copy()
-  y[0, 0], y[3, 4] = 1, 0  # a change of places
+  y[0, 0], y[3, 4] = 1, 0  # two values change places
   x, y = (jnp.asarray(a, dtype) for a in (x, y))
   host, device = (
     [readback.digests({"x": a}) for a in (x, y)],
     [jax.device_get(readback.checksums(a)) for a in (x, y)],
   )
   assert [f[0].sums for f in host] == [tuple(map(int, d)) for d in device]
-  assert host[0][0].sums[0] == host[1][0].sums[0]  # which one alone sees
+  assert host[0][0].sums[0] == host[1][0].sums[0]  # the plain sum misses it
   assert host[0] != host[1]
   monkeypatch.setattr(readback, "_CHUNK", 10)
   assert readback.digests({"x": x}) == host[0]

@@ -17,7 +17,7 @@ from tests.training import batches
 
 
 class Batch(NamedTuple):
-  """As the loader yields it."""
+  """A batch like the loader's."""
 
   data: Any
   sources: tuple[str, ...]

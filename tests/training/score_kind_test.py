@@ -1,4 +1,4 @@
-"""Heads that score responses: trained on pairs and on lists."""
+"""Heads that score responses are trained on pairs and on lists."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ def model():
 
 
 def _features(model, params, sequences):
-  """[R, D] states of last tokens, one row after another."""
+  """[R, D] hidden states of the rows' last tokens, computed row by row."""
   states = np.asarray(model.forward(params, sequences.tokens))
   return np.stack(
     [row[n - 1] for row, n in zip(states, np.asarray(sequences.lengths))]
@@ -33,7 +33,7 @@ def _features(model, params, sequences):
 
 
 def _head(kind, config, seed=5):
-  """(head, parameters), none of which is 0."""
+  """(head, parameters); no parameter is 0."""
   head = getattr(heads, kind)(config.hidden_size)
   params = head.init(jax.random.key(seed))
   leaves, tree = jax.tree.flatten(params)
@@ -99,7 +99,7 @@ def test_gradients_of_the_scalar_head_equal_numpy(model):
     scores = last @ p["head"]["weight"]
     return jnp.sum(jnp.log1p(jnp.exp(scores[1::2] - scores[0::2])))
 
-  # The model below the head is moved, too.
+  # The model below the head gets gradients, too.
   expected = jax.grad(direct)(whole)["model"]
   assert float(optax.tree.norm(expected)) > 0.1
   jax.tree.map(
@@ -124,7 +124,7 @@ def test_comparisons_of_two_responses_equal_numpy(model):
   u, v, r = (np.asarray(own[name]) for name in ("u", "v", "score"))
   logit = (a - b) @ r + ((a @ u) * (b @ v) - (b @ u) * (a @ v)).sum(-1)
   whole = {"model": params, "head": own}
-  # The head is antisymmetric, so that both orders together count twice.
+  # The head is antisymmetric, so both orders together count twice.
   for name, z in (("pairwise_preference", 2 * logit),
                   ("general_preference", logit)):  # fmt: skip
     loss = losses.CATALOGUE[name].function
@@ -235,7 +235,7 @@ def test_lists_become_ranked_scores(model):
   np.testing.assert_array_equal(
     batch.ranks * batch.valid, [[1, 2, 3], [1, 2, 0], [1, 2, 2]]
   )
-  # The best first: the second of the first list has 3 points.
+  # The best comes first: the first list's second response has 3 points.
   np.testing.assert_array_equal(batch.sequences.tokens[::3, 2], [4, 14, 25])
   head, own = _head("scalar", config)
   objective = make_objective(losses.bradley_terry_list, model, head=head)

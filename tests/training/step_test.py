@@ -65,7 +65,7 @@ def _close(a, b, atol=1e-6):
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("parts", [2, 4])
 def test_accumulation_equals_the_full_batch(name, parts):
-  """With ragged lengths and rows of no weight, where means would differ."""
+  """Lengths differ and rows have weight 0, so means of means would differ."""
   batch = _batch(name, fill=3)
   update, start, reference = _make(name)
   whole, sums = update(start(), batch, reference)
@@ -144,7 +144,7 @@ def test_sharded_update_equals_unsharded(name):
     assert sharded_update._cache_size() <= 1  # pinned: nothing recompiles
   for _ in range(3):
     want, want_sums = update(want, batch, reference)
-  # Adam divides by the root of a second moment near 0: rounding is amplified.
+  # Adam divides by roots of second moments near 0, which amplifies rounding.
   _close(got.params, want.params, atol=2e-4)
   np.testing.assert_allclose(
     _mean(sums, "loss"), _mean(want_sums, "loss"), rtol=1e-4

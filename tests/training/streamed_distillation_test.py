@@ -1,4 +1,4 @@
-"""The streamed distillation is the loss itself, without its logits."""
+"""Streamed distillation equals the loss, without holding its logits."""
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,7 @@ def _dense(hidden, weights, **kwargs):
 
 
 def _slopes(function, models, **kwargs):
-  """Of the summed loss in all hidden states and weights."""
+  """Gradients of the summed loss in all hidden states and weights."""
   return jax.grad(lambda *x: function(*x, **kwargs).sum(), (0, 1))(*models)
 
 
@@ -51,7 +51,7 @@ def test_values_and_gradients_are_those_of_the_loss(models, chunk):
   settings = {"beta": 0.3, "extrapolation": 2.0}
   got = _streamed(*models, chunk=chunk, **settings)
   want = _dense(*models, **settings)
-  assert want[0] > 0 == want[1]  # no token of the second row is scored
+  assert want[0] > 0 == want[1]  # the second row has no scored tokens
   np.testing.assert_allclose(got, want, rtol=1e-5)
   slopes = [
     _slopes(_streamed, models, chunk=chunk, **settings),

@@ -33,7 +33,7 @@ class EncodedTrio:
 
 
 class TrioBatch(struct.PyTreeNode):
-  """B trios: 3 B rows, and how much each trio counts."""
+  """B trios, in 3 B rows, with each trio's weight."""
 
   sequences: Sequences
   weights: Array
@@ -92,7 +92,7 @@ TRIOS = Kind(
 
 
 def order(good, fair, bad, grade, *, scale=1.0):
-  """Good before fair before bad."""
+  """A loss that ranks good before fair before bad."""
   gaps = jnp.stack([good - fair, fair - bad])
   return grade * jnp.sum(jax.nn.softplus(-scale * gaps), 0)
 

@@ -1,4 +1,4 @@
-"""What is trained moves, the rest stays, and only the former costs memory."""
+"""Only trained parameters change, and only they cost memory."""
 
 import functools
 
@@ -22,7 +22,7 @@ DPO = functools.partial(losses.dpo, beta=0.3)
 
 
 def _trained(settings, patterns=(), steps=4, mesh=None, microbatches=1):
-  """(base, what was trained, its start, policy, losses, state's bytes)."""
+  """(base, trained part, its start, policy, losses, bytes of the state)."""
   config, model, base = tiny()
   part = trainable(config, settings, patterns)
   optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-2), 10)
@@ -62,7 +62,7 @@ def test_lora_trains_the_change_alone():
   changed = ("wq", "wk", "wv", "wo", "gate", "up", "down")
   assert all((blocks[k] > 0) == (k in changed) for k in blocks), blocks
   assert set(jax.tree.leaves(moved)) == {0.0}
-  # Change, two moments and counters: nothing of the base's size.
+  # The state has the change, two moments and counters, and not the base.
   own = sum(x.nbytes for x in jax.tree.leaves(delta))
   assert 3 * own <= size < 3 * own + 100
   assert jax.tree.structure(delta) == jax.tree.structure(start)

@@ -185,7 +185,7 @@ def _strangers(run: Dynamics) -> list[str]:
 
 
 def _check_names(curves: Mapping[str, Dynamics]) -> None:
-  """Refuses a run whose metrics are all under names that nobody knows."""
+  """Raises UserError if the glossary has none of a run's metrics."""
   for name, run in curves.items():
     measured = {key for row in run.rows for key in row} - set(RESERVED)
     if measured and len(_strangers(run)) == len(measured):
@@ -197,7 +197,7 @@ def _check_names(curves: Mapping[str, Dynamics]) -> None:
 
 
 def _unknown(curves: Mapping[str, Dynamics]) -> str:
-  """What to say of metrics that this page can't know."""
+  """A line on metrics that the glossary doesn't have; "" if it has all."""
   names = dict.fromkeys(n for run in curves.values() for n in _strangers(run))
   if not names:
     return ""

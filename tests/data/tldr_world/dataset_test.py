@@ -32,8 +32,8 @@ def test_labels_follow_the_annotators():
     [r.rejected for r in pairs],
   )
   np.testing.assert_allclose(p, [r.preference for r in pairs])
-  # The chosen one won a draw of probability p: E[1 - p] of the winners' p is
-  # the chance that a label is the less likely one.
+  # The chosen response won a draw of probability p. The mean of 1 - p is the
+  # probability that a label is the less likely one.
   wrong = np.mean(p < 0.5)
   q = np.where(p < 0.5, 1 - p, p)[p != 0.5]
   assert wrong == pytest.approx(np.mean(p != 0.5) * np.mean(1 - q), abs=0.03)

@@ -1,4 +1,4 @@
-"""Raters: exact probabilities, the certified cycle, ceilings."""
+"""Raters: exact probabilities, the proven cycle, ceilings."""
 
 import itertools
 
@@ -31,7 +31,7 @@ def test_the_cycle_on_concrete_summaries():
   sourced = "anna sold bikes online . ben hid maps twice ."
   short = "anna sold bikes online ."
   verdicts = {
-    # who prefers the first of each pair: coverage, brevity, faithfulness
+    # P(the first is preferred) by group: coverage, brevity, faithfulness
     (plain, sourced): (0.95, 0.95, 0.05),
     (sourced, short): (0.95, 0.05, 0.95),
     (short, plain): (0.05, 0.95, 0.95),
@@ -81,7 +81,7 @@ def test_two_orders_sum_to_one(annotate):
 def test_biased_and_noisy_raters():
   a, b = _texts("complete sourced")[:1], _texts("complete plain")[:1]
   words = len(a[0].split()) - len(b[0].split())
-  margin = 2 * (-0.05 * words)  # they differ in length alone
+  margin = 2 * (-0.05 * words)  # the two differ only in length
   sigmoid = lambda x: 1 / (1 + np.exp(-x))
   assert world.gold(TEXTS[:1], a, b)[0] == pytest.approx(sigmoid(margin))
   biased = world.gold_length_biased(TEXTS[:1], a, b)[0]
@@ -106,12 +106,12 @@ def test_the_ceiling_is_reached_and_never_exceeded():
     p = world.population(eights, mine, flat).reshape(60, 8).mean(1)
     assert (p <= best + 1e-12).all()
     chances.append(p)
-  # Where a pure type is the best response, enumeration finds no better one.
+  # If a pure type is the best response, enumeration finds no better one.
   assert np.mean(np.max(chances, 0) >= best - 1e-12) > 0.3
   gold = world.best_responses(world.gold_rater, POSTS[:60], drawn)
   plain = [text for text in _texts("complete plain")[:60] for _ in range(8)]
   p = world.gold(eights, plain, flat).reshape(60, 8).mean(1)
-  np.testing.assert_allclose(p, gold)  # nothing has a higher reward
+  np.testing.assert_allclose(p, gold)  # no response has a higher reward
 
 
 def test_the_two_bounds_of_a_best_response_close_in_on_each_other():

@@ -1,4 +1,4 @@
-"""Posts, exact attributes, rewards: by hand on one post, and on many."""
+"""Posts, exact attributes and rewards: by hand on a post, and on many."""
 
 import hypothesis
 import hypothesis.strategies as st
@@ -128,7 +128,7 @@ def test_demonstrations_have_the_frozen_shares():
     "hallucinating": of.hallucinations == 1,
   }
   for kind, holds in faults.items():
-    # A verbose summary that was cut to its length may have lost its extra.
+    # A verbose summary that was cut to its length may lack its extra words.
     assert holds[kinds == kind].mean() > (0.97 if kind == "verbose" else 0.999)
   assert (
     dict(good=0.15, verbose=0.30, incomplete=0.20, hallucinating=0.35)

@@ -1,4 +1,4 @@
-"""Settings and tensors of adapters that strangers wrote."""
+"""Settings and tensors of adapters from unknown sources."""
 
 import json
 import math
@@ -42,7 +42,7 @@ def _write(folder, tensors=None, **settings):
 
 
 def _factors(folder):
-  """Of each layer's change, whose product is rank / 4 without."""
+  """Each layer's factor of the change, whose product is rank / 4 without it."""
   lora, delta = hf.load_adapter(folder, CONFIG)
   wq = delta["blocks"]["wq"]
   products = np.einsum("ldr,lrhe->l", wq["a"][:, :1], wq["b"][:, :, :1, :1])
@@ -68,7 +68,7 @@ def _refused(folder, *said):
   ],
 )
 def test_the_first_pattern_that_matches_wins(patterns, factors, tmp_path):
-  """PEFT's `get_pattern_key`."""
+  """As in PEFT's `get_pattern_key`."""
   folder = _write(tmp_path / "a", alpha_pattern=patterns)
   assert _factors(folder) == factors
   rooted = _write(tmp_path / "a", alpha_pattern=patterns, use_rslora=True)
@@ -156,7 +156,7 @@ def test_settings_that_change_what_is_computed(settings, said, tmp_path):
 
 
 def test_settings_that_do_not(tmp_path):
-  """Those that `LoraConfig` of PEFT 0.21 writes, off."""
+  """Settings that PEFT 0.21's `LoraConfig` writes have no effect if off."""
   folder = _write(
     tmp_path / "a",
     alora_invocation_tokens=None,

@@ -1,4 +1,4 @@
-"""PEFT's adapters in and out, against its own golden values."""
+"""PEFT's adapters, read and written, give PEFT's own golden values."""
 
 import json
 
@@ -91,7 +91,7 @@ def test_peft_opens_ours(case, settings, tmp_path):
 
 
 def test_names_and_shapes(tmp_path):
-  """Those of PEFT, written by hand."""
+  """They are PEFT's, which are written here by hand."""
   config, base = hf.load(_base("qwen3", tmp_path))
   settings = LoraConfig(rank=2, targets=("blocks/wq", "blocks/down"))
   delta = random_delta(config, settings, base)
@@ -147,7 +147,7 @@ def test_what_is_wrong_is_said(tmp_path):
   ):
     _adapter("qwen3", tmp_path, **change)
     refused(said)
-  _adapter("qwen3", tmp_path, use_dora=True)  # and its lengths aren't there
+  _adapter("qwen3", tmp_path, use_dora=True)  # but its lengths are missing
   refused("q_proj")
   folder = _adapter("qwen3", tmp_path)
   file = folder / "adapter_model.safetensors"

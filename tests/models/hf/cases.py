@@ -1,7 +1,7 @@
 """Tiny checkpoints of every family, the same on every machine.
 
-Configs are transformers' own; weights are drawn by the name of the tensor, so
-that a file of golden values need hold no weight.
+Configs are transformers' own. Weights are drawn from the tensors' names, so the
+file of golden values needn't hold weights.
 """
 
 import json
@@ -35,7 +35,7 @@ _LLAMA3 = dict(
   high_freq_factor=4.0,
   original_max_position_embeddings=8,
 )
-# Case -> (class of transformers' config, what it is made with).
+# Case -> (class of transformers' config, its arguments).
 CASES = {
   "llama": ("LlamaConfig", {}),
   "llama-biased-tied": (
@@ -110,7 +110,7 @@ def config_of(case):
 
 
 def weight(name, shape, dtype=np.float32):
-  """Values of a tensor; large enough that logits are not small."""
+  """Values of a tensor, large enough that logits aren't small."""
   draws = np.random.default_rng(zlib.crc32(name.encode())).normal(size=shape)
   if "norm" in name or ".ln_" in name or "magnitude" in name:
     return (1 + 0.2 * draws).astype(dtype)
@@ -118,7 +118,7 @@ def weight(name, shape, dtype=np.float32):
 
 
 def write(folder, config, shapes):
-  """A checkpoint of a config's dict and tensors' shapes by name."""
+  """Writes a checkpoint, given a config's dict and tensors' shapes by name."""
   folder.mkdir(parents=True, exist_ok=True)
   (folder / "config.json").write_text(json.dumps(config))
   _write_tensors(folder / "model.safetensors", shapes)
@@ -126,7 +126,7 @@ def write(folder, config, shapes):
 
 
 def write_adapter(folder, config, shapes):
-  """The same of an adapter."""
+  """Writes an adapter, given its config and tensors' shapes by name."""
   folder.mkdir(parents=True, exist_ok=True)
   (folder / "adapter_config.json").write_text(json.dumps(config))
   _write_tensors(folder / "adapter_model.safetensors", shapes)
@@ -145,6 +145,6 @@ NEW = 6
 
 
 def direction(name, shape):
-  """What a tensor's gradient is projected on."""
+  """The direction on which a tensor's gradient is projected."""
   seed = zlib.crc32(b"direction " + name.encode())
   return np.random.default_rng(seed).normal(size=shape)

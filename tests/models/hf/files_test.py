@@ -1,4 +1,4 @@
-"""Checkpoints on meshes and in several dtypes; and what is wrong with files."""
+"""Checkpoints on meshes and in several dtypes; errors about files."""
 
 import dataclasses
 import json
@@ -30,7 +30,7 @@ def test_each_device_gets_its_part(tmp_path, case, mesh_shape):
   folder, _ = _made(tmp_path, case)
   _, want = hf.load(folder)
   mesh = sharding.make_mesh(*mesh_shape)
-  # 61 rows of a vocabulary don't split.
+  # A vocabulary of 61 rows doesn't split.
   rules = tuple((k, v) for k, v in sharding.RULES if k != "vocab")
   config, got = hf.load(folder, mesh=mesh, rules=rules)
   jax.tree.map(np.testing.assert_array_equal, jax.device_get(got), want)
@@ -66,7 +66,7 @@ def test_halves_go_in_and_out_to_the_bit(tmp_path, dtype):
 
 
 def _rewrite(folder, change):
-  """The tensors of a folder after `change(dict)`."""
+  """Rewrites a folder's tensors after `change(dict)`."""
   tensors = safetensors.numpy.load_file(folder / SINGLE)
   change(tensors)
   safetensors.numpy.save_file(tensors, folder / SINGLE)
@@ -194,7 +194,7 @@ def test_an_export_is_whole_or_not_there(tmp_path, monkeypatch):
 
 
 def test_what_no_family_says_is_refused(tmp_path):
-  """Learnt norms around a layer and no rotation: nobody's config.json."""
+  """No family's config.json has learnt norms around layers, or no rotation."""
   config = ModelConfig(
     vocab_size=61,
     hidden_size=16,
@@ -216,7 +216,7 @@ def test_what_no_family_says_is_refused(tmp_path):
 
 
 def test_what_is_written_is_what_the_config_says(tmp_path):
-  """Shapes of one size, and types."""
+  """Wrong shapes of equal size, and mixed types, are refused."""
   folder, _ = _made(tmp_path)
   config, params = hf.load(folder)
   turned = params | {"embed": params["embed"].T}

@@ -1,4 +1,4 @@
-"""Names become folders: what is here, then the cache, then the hub."""
+"""Names become folders: local ones, then the cache's, then the hub's."""
 
 import json
 
@@ -66,7 +66,7 @@ def test_what_is_nowhere(tmp_path, cache):
   for name in (str(tmp_path / "x"), "./x", "a/b/c", "../x"):
     with pytest.raises(UserError, match="no such folder"):
       hf.resolve(name)
-  assert len(asked) == 2  # these are no names of the hub
+  assert len(asked) == 2  # these can't be names on the hub
   (at / "model.safetensors").unlink()
   with pytest.raises(UserError, match="holds no weights"):
     hf.resolve("lab/tiny")

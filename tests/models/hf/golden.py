@@ -1,4 +1,4 @@
-"""Writes golden.npz: what transformers says of every case, in float32.
+"""Writes golden.npz: transformers' values for every case, in float32.
 
 python -m tests.models.hf.golden        # needs the extra `parity`
 """
@@ -17,7 +17,7 @@ BETA = 0.3
 
 
 def written(model, folder):
-  """The model's config, and its file's shapes, as transformers saves them."""
+  """The config and the shapes of a model that transformers saves."""
   model.save_pretrained(folder)
   folder = pathlib.Path(folder)
   config = json.loads((folder / "config.json").read_text())
@@ -53,7 +53,7 @@ def model_of(case, folder, kind="AutoModelForCausalLM", **options):
 
 
 def log_probs(model):
-  """[2] sums over the second half of each row of tokens."""
+  """[2] sums of log-probs over the second half of each row of tokens."""
   import torch
 
   tokens = torch.tensor(cases.TOKENS, dtype=torch.long)
@@ -63,7 +63,7 @@ def log_probs(model):
 
 
 def greedy(model):
-  """Each prompt's continuation, alone: no padding takes part."""
+  """Each prompt's greedy continuation, computed singly, without padding."""
   import torch
 
   out = []
@@ -77,7 +77,7 @@ def greedy(model):
 
 
 def values(case, folder):
-  """Everything that is compared."""
+  """All values of a case that are compared."""
   import torch
 
   model, config, shapes = model_of(case, folder)
@@ -102,7 +102,7 @@ def values(case, folder):
 
 
 def by_file(model, case):
-  """(name in the file, gradient): experts are one tensor in the model."""
+  """Yields (name in the file, gradient); the model's experts are one tensor."""
   names = {
     "mixtral": ("w1", "w3", "w2"),
     "qwen3-moe": ("gate_proj", "up_proj", "down_proj"),
@@ -124,7 +124,7 @@ def by_file(model, case):
 
 
 def adapted(case, folder):
-  """Logits under an adapter of PEFT's, its config and its file's shapes."""
+  """Logits under an adapter of PEFT, the adapter's config and its shapes."""
   import peft
   import torch
 
@@ -147,7 +147,7 @@ def adapted(case, folder):
 
 
 def rewarded(case, folder):
-  """Rewards of padded rows, the config and the file's shapes."""
+  """Rewards of padded rows, the config, and the shapes in the file."""
   import torch
 
   kind = "AutoModelForSequenceClassification"

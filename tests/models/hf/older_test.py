@@ -1,4 +1,4 @@
-"""What an export says to programs that know transformers 4's keys alone."""
+"""Exports for programs that only know transformers 4's keys."""
 
 import json
 
@@ -18,7 +18,7 @@ def _of(case):
 
 @pytest.mark.parametrize("case", cases.CASES)
 def test_the_older_keys_say_the_same(case):
-  """Without `rope_parameters` and `layer_types`, which transformers 4 lacks."""
+  """They suffice without `rope_parameters` and `layer_types` of version 5."""
   config = _of(case)
   written = config_to(config)
   name = written.pop("model_type")

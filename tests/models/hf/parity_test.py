@@ -1,4 +1,4 @@
-"""Checkpoints of Hugging Face: equal logits, tokens and gradients; both ways.
+"""Hugging Face checkpoints: equal logits, tokens, gradients, and exports.
 
 The golden values are transformers' own (golden.py).
 """
@@ -21,7 +21,7 @@ GOLDEN = np.load(golden.PATH)
 
 @pytest.fixture(scope="module", params=list(cases.CASES))
 def case(request, tmp_path_factory):
-  """(name, folder, what is golden)."""
+  """(name, folder, golden values)."""
   name = request.param
   described = json.loads(str(GOLDEN[f"{name}/json"]))
   folder = tmp_path_factory.mktemp("hf") / name
@@ -76,7 +76,7 @@ def test_gradients_of_dpo_are_equal(case):
 
   value, grads = jax.jit(jax.value_and_grad(loss))(params)
   np.testing.assert_allclose(value, described["loss"], rtol=1e-4)
-  # Gradients go out as weights do, so that names and layouts are tested too.
+  # Gradients are exported like weights, which tests names and layouts, too.
   out = dict(hf.exported(grads, config))
   assert out.keys() == described["gradients"].keys()
   for name, want in described["gradients"].items():

@@ -1,4 +1,4 @@
-"""config.json as older versions of transformers wrote them for the hub."""
+"""Files config.json of the hub, from older versions of transformers."""
 
 import json
 

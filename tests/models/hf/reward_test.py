@@ -1,4 +1,4 @@
-"""Reward models in and out, against transformers' own scores."""
+"""Reward models, read and written, give transformers' own scores."""
 
 import json
 
@@ -18,7 +18,7 @@ LENGTHS = (cases.PADDED != 0).sum(-1)
 
 @pytest.fixture(params=cases.REWARDS)
 def reward(request, tmp_path):
-  """(case, folder, what is golden)."""
+  """(case, folder, golden values)."""
   described = json.loads(str(GOLDEN[f"reward/{request.param}/json"]))
   folder = cases.write(
     tmp_path / "reward", described["config"], described["shapes"]

@@ -1,4 +1,4 @@
-"""Checkpoints that strangers wrote: numbers out of range, of odd types, NaN."""
+"""Checkpoints from unknown sources: odd numbers and types, and NaN."""
 
 import json
 import math

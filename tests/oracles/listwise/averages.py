@@ -65,7 +65,7 @@ def aft_detached_gradient(pi, lengths, scores):
 
 
 def _boundary_terms(pi, lengths, scores, boundary):
-  """(better, worse, e to their difference, e to the constraint) of pairs."""
+  """A list of (better, worse, e^difference, e^constraint), one per pair."""
   p = _averages(pi, lengths)
   terms = []
   for i, j in ordered_pairs(scores):

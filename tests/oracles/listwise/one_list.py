@@ -8,8 +8,8 @@ import numpy as np
 def each_list(function):
   """Maps a function of one list's valid responses over a batch.
 
-  The last array says which are valid; the function doesn't see the others. A
-  function that gives one number a response has them put back in place.
+  The last array says which responses are valid; the function gets only those.
+  If it gives one number per response, each is put back in its place.
   """
 
   @functools.wraps(function)
@@ -35,7 +35,7 @@ def softmax(x):
 
 
 def best_first(scores):
-  """Indices by falling score, equal ones in the order of the list."""
+  """Indices by falling score; equal scores are in the list's order."""
   return sorted(range(len(scores)), key=lambda i: -scores[i])
 
 

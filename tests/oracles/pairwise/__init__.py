@@ -1,9 +1,9 @@
 """float64 twins of jalign.losses.pairwise, from the papers' formulas.
 
-Each takes one pair at a time, in the paper's own form: probabilities and odds
-where the paper has them, no algebra for stability. A `<loss>_coefficients` is
-derived by hand: d_w = -dl/d log pi(y_w) and d_l = +dl/d log pi(y_l). Defaults
-are the papers'.
+Each twin takes one pair, in the paper's own form: with probabilities and odds
+where the paper has them, and not rearranged for stability. A
+`<loss>_coefficients` is derived by hand: d_w = -dl/d log pi(y_w) and
+d_l = +dl/d log pi(y_l). Defaults are the papers'.
 """
 
 from tests.oracles.pairwise.beside import *  # noqa: F403

@@ -1,4 +1,4 @@
-"""Twins of the sigmoid, squared, odds and hinge losses that came first."""
+"""Twins of the early losses: sigmoid, squared, odds and hinge losses."""
 
 import math
 

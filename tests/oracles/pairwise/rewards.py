@@ -1,4 +1,4 @@
-"""Twins of the bent, offset and per-reward losses."""
+"""Twins of losses that bend or offset the margin, or treat rewards singly."""
 
 import math
 
@@ -19,13 +19,13 @@ def dpo_soft_coefficients(pi_w, pi_l, ref_w, ref_l, preference, *, beta=0.1):
 
 
 def _f_dpo(slope, pi_w, pi_l, ref_w, ref_l, beta):
-  """From f', the slope of a divergence's f, at the two ratios."""
+  """The loss from f', the slope of a divergence's f, at both ratios."""
   u_w, u_l = math.exp(pi_w - ref_w), math.exp(pi_l - ref_l)
   return -log_sigmoid(beta * slope(u_w) - beta * slope(u_l))
 
 
 def _f_dpo_coefficients(slope, curve, pi_w, pi_l, ref_w, ref_l, beta):
-  """From f' and u f''(u)."""
+  """The coefficients from f' and u f''(u)."""
   u_w, u_l = math.exp(pi_w - ref_w), math.exp(pi_l - ref_l)
   c = beta * sigmoid(beta * slope(u_l) - beta * slope(u_w))
   return c * curve(u_w), c * curve(u_l)

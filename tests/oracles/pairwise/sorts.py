@@ -6,7 +6,7 @@ from tests.oracles.pairwise.scalars import log_sigmoid, sigmoid
 
 
 def _matched(mine, theirs, valid):
-  """Index pairs (b, a): mine[b] and theirs[a] have one rank; of valid rows."""
+  """Valid rows' index pairs (b, a): mine[b] and theirs[a] have equal ranks."""
   rows = [b for b in range(len(valid)) if valid[b]]
   ascending = lambda x: sorted(rows, key=lambda b: x[b])
   return zip(ascending(mine), ascending(theirs))

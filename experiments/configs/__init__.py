@@ -1,5 +1,5 @@
 """The configs that jalign ships: `jalign train --config=dpo` runs dpo.py.
 
 `experiments/configs` of the repository and `jalign.configs` are one folder. A
-copy of one of its files runs from anywhere: `--config=my_dpo.py`.
+copy of a file of it runs from anywhere: `--config=my_dpo.py`.
 """

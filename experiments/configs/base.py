@@ -1,6 +1,6 @@
-"""Every key with its default: what the other configs start from.
+"""Every key with its default, from which the other configs start.
 
-`jalign keys` tells what each key means.
+`jalign keys` says what the keys mean.
 """
 
 import pathlib
@@ -19,20 +19,20 @@ def get_config() -> ConfigDict:
 
 
 def bundled(name: str) -> str:
-  """The path of a small data file that comes with jalign.
+  """Returns the path of a small data file that comes with jalign.
 
   Args:
-    name: of a file in `jalign.configs.data`, "demo_preferences.jsonl" say.
+    name: a file in `jalign.configs.data`, such as "demo_preferences.jsonl".
   """
   return str(pathlib.Path(__file__).parent.resolve() / "data" / name)
 
 
 def loss(name: str) -> ConfigDict:
-  """The section of a loss, with its default hyperparameters.
+  """Returns the section of a loss, with its default hyperparameters.
 
   Args:
-    name: of the catalogue, or FILE.py:NAME for a function of your own;
-      `jalign train` reports one that isn't there.
+    name: a name in the catalogue, or FILE.py:NAME for a function of your own;
+      `jalign train` reports a name that doesn't exist.
   """
   try:
     return ConfigDict(section_of(name))
@@ -40,7 +40,7 @@ def loss(name: str) -> ConfigDict:
     return ConfigDict(dict(name=name))
 
 
-# What an earlier stage doesn't take over from the last one.
+# Keys that an earlier stage doesn't inherit from the last stage.
 _OWN = (
   "optimizer",
   "lora",
@@ -55,13 +55,13 @@ _OWN = (
 
 
 def stage(loss: dict[str, Any], **changes: Any) -> ConfigDict:
-  """The section of an earlier stage: what differs from the top level.
+  """Returns the section of an earlier stage, for keys that differ there.
 
-  How the last stage is trained, its optimiser and its algorithm for example,
-  isn't taken over: these keys have their defaults again.
+  The stage doesn't inherit how the last stage is trained, its optimiser and its
+  algorithm for example: these keys have their defaults again.
 
   Args:
-    loss: name and hyperparameters.
+    loss: name and hyperparameters of the loss.
     **changes: other keys of a stage.
   """
   defaults = parse.defaults()

@@ -8,8 +8,8 @@ Rafailov et al. 2023, "Direct Preference Optimization", arXiv:2305.18290.
 
 CHECKPOINT is a folder with config.json, safetensors and a tokenizer with a
 chat template, or such a repository on the hub; FILE.jsonl has rows of "prompt",
-"chosen" and "rejected" as lists of messages. Any loss on pairs takes DPO's
-place by an argument: `checkpoint.py:ipo`. All parameters are trained, held in
+"chosen" and "rejected" as lists of messages. An argument puts another loss on
+pairs in DPO's place: `--config=checkpoint:ipo`. All parameters are trained, in
 float32; products are in bfloat16. With --config.lora.rank=16 a low-rank change
 is trained instead, for which a learning rate of 1e-5 or more is usual.
 

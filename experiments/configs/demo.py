@@ -9,12 +9,12 @@ readers whose mean preference runs in a circle:
   online_ipo  arXiv:2403.08635
   ipo_md      arXiv:2403.08635, on samples of the mixture with the reference
 
-`make demo` runs it in a clone; to change something:
+`make demo` runs the demo in a clone; flags change it:
 
   jalign train --config=demo --workdir=runs/mine --config.loss.tau=0.1
 
 Cost: 4 min 17 s and 1.3 GiB on 2 CPU cores, after installation.
-Expect: win rates over SFT under the population: DPO 59.4 ± 2.6, online DPO
+Expect: win rates over SFT under the population are DPO 59.4 ± 2.6, online DPO
 71.1 ± 2.2, online IPO 75.3 ± 1.9, IPO-MD 72.8 ± 2.1 % (95 %, 500 held-out
 posts, one seed); see experiments/RESULTS.md.
 """
@@ -38,9 +38,9 @@ def get_config() -> ConfigDict:
   c.data.buckets = (56, 72)
   c.tokenizer.kind = "words"
 
-  # 0.1 M parameters. Two wide heads with normed queries and keys learn to copy
-  # several times sooner than four narrow ones; a small rotary base suits
-  # contexts this short.
+  # The model has 0.1 M parameters. Two wide heads with normed queries and keys
+  # learn to copy several times sooner than four narrow heads; a small rotary
+  # base suits contexts this short.
   c.model.hidden_size = 64
   c.model.intermediate_size = 192
   c.model.num_hidden_layers = 2
@@ -52,7 +52,7 @@ def get_config() -> ConfigDict:
   c.model.remat = "none"
   c.model.scan_unroll = 2
 
-  # Copying is learnt on lists of words, long before it would be on posts.
+  # The model learns to copy on lists of words, much sooner than on posts.
   c.warmup = base.stage(dict(name="sft"), steps=500, batch_size=64, judge=False)
   c.warmup.data.path = "echo[:12800]"
   c.warmup.data.buckets = (28,)

@@ -5,7 +5,7 @@ Rafailov et al. 2023, "Direct Preference Optimization", arXiv:2305.18290.
   jalign train --config=dpo --config.loss.beta=0.2 \
     --config.data.path=FILE.jsonl --workdir=runs/dpo
 
-Any loss on pairs takes DPO's place by an argument, with its defaults:
+An argument puts another loss on pairs in DPO's place, with its defaults:
 `--config=dpo:ipo` (`python -m jalign.losses` lists losses).
 
 Cost: 32 s on 2 CPU cores, on the bundled pairs.
@@ -34,7 +34,7 @@ def get_config(loss: str = "dpo") -> ConfigDict:
   c.data.buckets = (32, 48, 64, 128)
   c.tokenizer.vocab_size = 512
 
-  # 0.5 M parameters; a small rotary base suits contexts this short.
+  # The model has 0.5 M parameters; a small rotary base suits short contexts.
   c.model.hidden_size = 128
   c.model.intermediate_size = 384
   c.model.num_hidden_layers = 2

@@ -6,8 +6,8 @@ Data: Bai et al. 2022, arXiv:2204.05862 (hh-rlhf, MIT licence).
   jalign train --config=hh_dpo \
     --config.data.path=FILE/hh_harmless_base_test.jsonl.gz --workdir=runs/hh
 
-Trains a tokenizer, then SFT on the chosen responses, then DPO; 10 % of the
-first human turns are held out, whole.
+The run trains a tokenizer, then a policy by SFT on the chosen responses, then
+by DPO. The dialogues of 10 % of the first human turns are held out whole.
 
 Cost: 8 min 14 s and 2.1 GiB on 2 CPU cores; 2.4 M parameters.
 Expect: held-out ranking accuracy 62.6 ± 6.3 % after SFT and 63.1 ± 6.3 % after
@@ -40,7 +40,8 @@ def get_config() -> ConfigDict:
   c.model.qk_norm = True
   c.model.initializer_range = 0.05
 
-  # The last stage; the reference never changes, so it is scored once.
+  # The last stage. Its reference never changes, so that its log-probs are
+  # computed once.
   c.loss = ConfigDict(dict(name="dpo", beta=0.1))
   c.reference = "precompute"
   c.batch_size = 32

@@ -6,8 +6,8 @@ come from the geometric mixture with the reference (weight 0.125).
 
   jalign train --config=ipo_md --workdir=runs/ipo_md
 
-`--config=ipo_md:online_ipo` and `:online_dpo` are the
-two neighbours; they differ in this one word.
+`--config=ipo_md:online_ipo` and `--config=ipo_md:online_dpo` train by online
+IPO and online DPO instead.
 
 Cost: 38 s on 2 CPU cores.
 Expect: win rate over SFT under the reward 70.7 ± 3.6 % (95 %, 100 held-out

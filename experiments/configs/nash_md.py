@@ -1,16 +1,15 @@
 """SFT, then Nash-MD against a reward function's preferences.
 
 Munos et al. 2023, "Nash Learning from Human Feedback", arXiv:2312.00886: the
-policy gradient of the game in which a response has to beat that of the
-geometric mixture of policy and reference (weight 0.125), less the KL to the
-reference.
+policy gradient of a game in which the policy's response has to beat a response
+of the geometric mixture of policy and reference (weight 0.125), less the KL to
+the reference.
 
   jalign train --config=nash_md --workdir=runs/nash_md
 
-`--config.mix_ref=0` is self-play. A token pays for its own log-ratio and the
-later ones, as the gradient of the KL has it;
-`--config=nash_md:nash_md_token_kl` is the form of TRL,
-where it pays for its own alone.
+`--config.mix_ref=0` is self-play. A token pays for its own log-ratio and for
+later log-ratios, as in the gradient of the KL; in TRL's form,
+`--config=nash_md:nash_md_token_kl`, a token pays only for its own log-ratio.
 
 Cost: 75 s on 2 CPU cores, which did other work too.
 Expect: win rate over SFT under the reward 68.0 ± 3.8 % (95 %, 100 held-out

@@ -1,6 +1,7 @@
-"""What the demo's report leads with: the world, the cycle, the ceilings.
+"""The first sections of the demo's report: the world, the cycle, the ceilings.
 
-Named by `config.report`; see `jalign.experiment.run_report.Outcome`.
+`config.report` names the function `sections`, which gets an Outcome
+(`jalign.experiment.run_report.Outcome`).
 """
 
 import numpy as np
@@ -17,7 +18,7 @@ CYCLE = ("complete plain", "complete sourced", "all but one sourced")
 
 
 def sections(outcome: Outcome) -> list[Section]:
-  """Returns the sections, in order; of another config the frontier alone."""
+  """Returns the sections in order; for another config, only the frontier."""
   rows, matrix = outcome.rows, outcome.matrix
   shown = matrix is not None and set(world.SHOWN) <= set(matrix.names)
   needed = {f"measures/{name}" for name in (*MEASURES, "gold reward")}
@@ -35,7 +36,7 @@ def _what(outcome: Outcome) -> Section:
   base = outcome.rows[0]
   text = (
     "A post tells who did what; cue words (importantly, notably, surprisingly,"
-    " finally) mark the facts that matter. A good summary states these,"
+    " finally) mark the facts that matter. A good summary states these facts,"
     " briefly, and invents nothing. A small transformer first learns to"
     " summarise from imperfect demonstrations (SFT). Then each method starts"
     " from that same policy and learns from the same judge: a population of"
@@ -67,9 +68,9 @@ def _what(outcome: Outcome) -> Section:
         ],
       ),
       f"Win rates over {base['name']} on held-out posts, 95 % intervals"
-      " clustered by post. Worst opponent: of all policies and fixed summaries"
-      " in the matrix below, who beats this policy most; a lower bound on how"
-      " far it can be exploited.",
+      " clustered by post. The worst opponent is the policy or fixed summary of"
+      " the matrix below that beats this policy most; its win rate is a lower"
+      " bound on how far the policy can be exploited.",
     ],
   )
 
@@ -85,7 +86,7 @@ def _worst(outcome: Outcome, name: str) -> tuple[str, str]:
 
 
 def _cycle(outcome: Outcome) -> Section:
-  """The cycle on one held-out post, with everybody's verdict."""
+  """Shows the cycle on one held-out post, with the verdicts of all readers."""
   prompts = outcome.rows[0]["prompts"]
   text = min(prompts, key=lambda x: len(world.read_post(x).salient))
   post = world.read_post(text)
@@ -116,16 +117,17 @@ def _cycle(outcome: Outcome) -> Section:
     [
       f"*{text.strip()}*",
       Figure(path, "Three summaries of this post."),
-      "Each group is consistent: it looks at one thing first (coverage,"
-      " brevity, or being faithful and sourced). Their average isn't: whatever"
-      " you answer, another answer wins. No reward can express that.",
+      "Each group is consistent: it looks first at coverage, at brevity, or at"
+      " being faithful and sourced. The groups' average isn't consistent: for"
+      " every answer there is an answer that beats it. No reward can express"
+      " that.",
       Table(("group of a third each", *pairs), rows),
     ],
   )
 
 
 def _nash(outcome: Outcome) -> Section:
-  """The game over pure types, solved exactly."""
+  """Shows the exact solution of the game over pure types."""
   posts = outcome.rows[0]["prompts"]
   names = tuple(world.ARCHETYPES)
   texts = {
@@ -152,15 +154,15 @@ def _nash(outcome: Outcome) -> Section:
     "Why Nash methods exist",
     [
       "Fit a Bradley-Terry reward to this population's verdicts on all pairs of"
-      " types of summaries and maximise it: you get one type, and some other"
-      " type beats it. The Nash equilibrium of the preference mixes types, and"
-      f" none of them beats it. Exact, over {len(names)} pure types and the"
-      " held-out posts:",
+      " types of summaries and maximise the reward: the result is one type, and"
+      " another type beats it. The Nash equilibrium of the preference mixes"
+      " types, and no type beats the mixture. The numbers are exact, over"
+      f" {len(names)} pure types and the held-out posts:",
       Table(("strategy", "summaries", "beaten beyond one half by, %"), table),
-      "Against each other the two tie, as any two do whose types run in a"
-      " circle: the gain of Nash methods is that nobody can exploit them, not a"
-      " higher win rate over a given opponent. The policies above are trained"
-      " for minutes; how close each comes is in the column 'loses to it'.",
+      "The two strategies tie against each other. The gain of Nash methods is"
+      " that no opponent can exploit them, not a higher win rate over a given"
+      " opponent. The policies above are trained for minutes; the column 'loses"
+      " to it' shows how close each policy comes.",
     ],
   )
 
@@ -173,7 +175,7 @@ def _mix(weights, names) -> str:
 
 
 def _solve(game: np.ndarray) -> np.ndarray:
-  """A maximin mixture of a symmetric zero-sum game, by linear programming."""
+  """Returns a maximin mixture of a symmetric zero-sum game, by linprog."""
   n = len(game)
   solution = linprog(
     np.r_[np.zeros(n), -1],
@@ -187,7 +189,7 @@ def _solve(game: np.ndarray) -> np.ndarray:
 
 
 def _reward(outcome: Outcome) -> list[Section]:
-  """Gold reward against KL: a judge that nobody was trained on."""
+  """Shows the gold reward, on which no policy was trained, against KL."""
   points = {}
   for row in outcome.rows:
     gold = row["measures/gold reward"]
@@ -205,14 +207,14 @@ def _reward(outcome: Outcome) -> list[Section]:
     looks=colours(outcome),
   )
   caption = (
-    "The gold reward is another judge, that none of them was trained on: 3 for"
+    "The gold reward is another judge, on which no policy was trained: 3 for"
     " full coverage, -1.5 for each false clause, -0.05 for each word."
   )
   return [Section("Gold reward", Figure(path, caption))]
 
 
 def _ceilings(outcome: Outcome) -> tuple[Section, dict[str, float]]:
-  """What could be won at most over the policy that all started from."""
+  """Shows the highest possible win rates over the common start of all runs."""
   matrix, drawn = outcome.matrix, outcome.drawn
   assert matrix is not None
   base = outcome.rows[0]["name"]
@@ -242,10 +244,10 @@ def _ceilings(outcome: Outcome) -> tuple[Section, dict[str, float]]:
     Section(
       "Ceilings",
       [
-        f"What could be won over {base} at all. Best responses are exact: all"
-        " that raters see of any grammatical summary is enumerated, post by"
-        f" post. The best response to {base} itself lies between the last two"
-        " rows.",
+        f"The highest possible win rates over {base}. Best responses are exact:"
+        " for each post, everything that raters see of any grammatical summary"
+        f" is enumerated. The best response to {base} itself lies between the"
+        " last two rows.",
         Table(("answer", f"wins over {base}"), rows),
       ],
     ),

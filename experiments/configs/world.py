@@ -1,12 +1,12 @@
-"""Any loss that data can feed, by its name, in the demo's world.
+"""Any loss that can be trained on data, by its name, in the demo's world.
 
   jalign train --config=world:kto --workdir=runs/kto
 
 Losses on pairs are trained on labelled pairs, losses on lists on ranked lists,
 losses on labels on labelled responses, and losses on scores on the responses of
-the ranked lists. All start from the SFT policy of the demo and are judged by
-its population. `python -m jalign.losses` lists the names of losses; their
-hyperparameters are flags, --config.loss.beta=0.3 for example.
+the ranked lists. All runs start from the demo's SFT policy, and the demo's
+population judges them. `python -m jalign.losses` lists the names of losses;
+their hyperparameters are flags, --config.loss.beta=0.3 for example.
 
 Cost: about 3 minutes on 2 CPU cores, two of them for SFT.
 """
@@ -17,7 +17,7 @@ from jalign import losses
 from jalign.configs import base, demo
 from jalign.experiment.config import loss_section
 
-# What a loss on a kind of batch is trained on.
+# Kind of a loss's batch -> data to train on.
 _DATA = {
   "pairs": "preferences[:8000]",
   "segments": "preferences[:8000]",
@@ -33,7 +33,7 @@ def get_config(loss: str = "dpo") -> ConfigDict:
   """Returns the config.
 
   Args:
-    loss: name in the catalogue, or of a preset; or FILE.py:NAME.
+    loss: name in the catalogue, name of a preset, or FILE.py:NAME.
   """
   c = demo.get_config()
   c.title = f"{loss} in the TL;DR world"
@@ -45,7 +45,7 @@ def get_config(loss: str = "dpo") -> ConfigDict:
   function, entry = loss_section.resolve(loss)
   scored = {"rewards", "values"} & set(losses.array_parameters(function))
   kind = "lists" if scored else entry.batch
-  if kind in _DATA:  # the others are refused by name when the run begins
+  if kind in _DATA:  # other kinds are refused by name when the run begins
     c.data.path = _DATA[kind]
   c.optimizer.learning_rate = 3e-4
   c.optimizer.b1 = 0.9

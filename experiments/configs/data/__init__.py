@@ -1,1 +1,1 @@
-"""Small data that shipped configs train on, and the reward that judges it."""
+"""Small data for the shipped configs, and the reward that judges responses."""

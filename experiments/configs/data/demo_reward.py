@@ -1,20 +1,20 @@
 """The order desk: a small world of customer notes, and its reward.
 
 A prompt is a note, "Dana in Lisbon wants 3 red lamps.", and a good response
-confirms it: with the right facts, politely, in one sentence or two:
+confirms the order with the right facts, politely, in one or two sentences:
 
   Thank you, Dana! We will send 3 red lamps to Lisbon.
 
-`reward` sees the two texts alone. It adds up what a reader sees at once:
+`reward` sees only the two texts, and adds up what a reader notices at once:
 
-  +6.0  the facts: 1.5 for each of count, colour, item and city that is stated
-        rightly, and for no other value of it
-  +2.0  polite: the customer is thanked, by name
+  +6.0  facts: 1.5 for each of count, colour, item and city, if the response
+        states the right value and no other value
+  +2.0  polite: the response thanks the customer by name
   -2.0  rude: a sigh, a complaint or an order to the customer
   -0.25 for each word beyond 13, at most -2
-  -1.0  it does not end with a full stop, or it says a thing twice
+  -1.0  the response does not end with a full stop, or says something twice
 
-so that it lies in [-5, 8].
+so that the reward is in [-5, 8].
 """
 
 import re
@@ -58,13 +58,13 @@ _WORD = re.compile(r"[A-Za-z]+|[0-9]+")
 
 
 def facts(text: str) -> dict[str, set[str]]:
-  """The values of each fact that a text states."""
+  """Returns the values of each fact that a text states."""
   words = set(_WORD.findall(text))
   return {kind: words & set(values) for kind, values in FACTS.items()}
 
 
 def correctness(prompt: str, response: str) -> float:
-  """Share of the four facts of a note that a response states rightly.
+  """Returns the share of a note's four facts that a response states rightly.
 
   Args:
     prompt: a note that states one value of each fact.
@@ -78,7 +78,7 @@ def correctness(prompt: str, response: str) -> float:
 
 
 def polite(prompt: str, response: str) -> bool:
-  """Whether the customer is thanked, by name."""
+  """Whether the response thanks the customer by name."""
   words = _WORD.findall(response)
   names = set(_WORD.findall(prompt)) & set(NAMES)
   thanks = any(word.lower() in THANKS for word in words)
@@ -86,13 +86,13 @@ def polite(prompt: str, response: str) -> bool:
 
 
 def rude(response: str) -> bool:
-  """Whether it sighs, complains or gives orders."""
+  """Whether the response sighs, complains or gives orders."""
   text = response.lower()
   return any(re.search(rf"(?<!\w){re.escape(word)}", text) for word in RUDE)
 
 
 def reward(prompt: str, response: str) -> float:
-  """Scores a response to a note; see the head of this file.
+  """Scores a response to a note, as the beginning of this file says.
 
   Args:
     prompt: a note of the order desk.
@@ -103,7 +103,7 @@ def reward(prompt: str, response: str) -> float:
   """
   words = response.split()
   sentences = [s.strip() for s in re.split(r"[.!?]", response) if s.strip()]
-  # "3 red lamps red lamps": a fact may be stated once.
+  # A fact may be stated once; "3 red lamps red lamps" repeats two facts.
   known = [w for w in _WORD.findall(response) if w in _KNOWN]
   repeats = len(set(sentences)) < len(sentences)
   repeats |= len(set(known)) < len(known)

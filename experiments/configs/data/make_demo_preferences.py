@@ -2,13 +2,13 @@
 
   python -m jalign.configs.data.make_demo_preferences
 
-Our own generator, seeded; nothing is downloaded. For each note two different
-responses are drawn from the same clerk, who has good and bad days: some are
-polite, some curt, some rude, some ramble, and some state a wrong fact. The
-label is a Bradley-Terry draw, P(a is chosen) = sigmoid(reward(a) - reward(b)),
-so 15% of the labels contradict the reward. A model that imitates the
-chosen responses inherits many of the clerk's faults; preference optimisation
-can do better.
+The generator is jalign's own and has a seed; nothing is downloaded. For each
+note it draws two different responses of one clerk, who has good and bad days:
+some responses are polite, some curt, some rude, some ramble, and some state a
+wrong fact. The label is a Bradley-Terry draw, P(a is chosen) =
+sigmoid(reward(a) - reward(b)), so that 15 % of the labels contradict the
+reward. A model that imitates the chosen responses inherits many of the clerk's
+faults; preference optimisation can do better.
 """
 
 import argparse
@@ -57,7 +57,7 @@ RAMBLE = 0.2  # share of the responses that ramble
 
 
 def _respond(rng: random.Random, note: dict[str, str]) -> str:
-  """One response of the clerk, with its leading space."""
+  """Draws a response of the clerk, with a leading space."""
   said = dict(note)
   if rng.random() < WRONG_FACT:
     kind = rng.choice(list(FACTS))
@@ -71,11 +71,11 @@ def _respond(rng: random.Random, note: dict[str, str]) -> str:
 
 
 def make_pairs(count: int = PAIRS, seed: int = SEED) -> list[dict]:
-  """The rows of the file.
+  """Makes the rows of the file.
 
   Args:
-    count: pairs; their prompts all differ.
-    seed: of everything random.
+    count: number of pairs, whose prompts all differ.
+    seed: seed of everything random.
 
   Returns:
     Rows with prompt, chosen, rejected, the two scores under the reward, and
@@ -113,12 +113,12 @@ def make_pairs(count: int = PAIRS, seed: int = SEED) -> list[dict]:
 
 
 def to_text(rows: list[dict]) -> str:
-  """The file's text: a JSON object on each line."""
+  """Returns the file's text, with a JSON object on each line."""
   return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def main() -> None:
-  """Writes the file."""
+  """Writes the file of pairs."""
   parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
   parser.add_argument("--pairs", type=int, default=PAIRS)
   parser.add_argument("--seed", type=int, default=SEED)

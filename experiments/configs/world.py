@@ -1,4 +1,4 @@
-"""Any loss that can be trained on data, by its name, in the demo's world.
+"""Any loss that data can train, by name, in the demo's world.
 
   jalign train --config=world:kto --workdir=runs/kto
 

@@ -44,12 +44,12 @@ def _slopes(loss, arrays, valid):
 def test_golden_batch():
   paired = losses.aot_paired(*BATCH, _all(BATCH))
   close(paired.mean(), 0.753665, 1e-6)
-  # margins 2, -.5, -1 against sorted -.5, .5, 4; in the examples' order
+  # margins 2, -0.5, -1 against sorted -0.5, 0.5, 4; in the examples' order
   gaps = np.array([2 - 4, -0.5 - 0.5, -1 + 0.5])
   close(paired, np.log1p(np.exp(-0.1 * gaps)))
   unpaired = losses.aot_unpaired(*BATCH, _all(BATCH))
   close(unpaired.mean(), 0.762310, 1e-6)
-  gaps = np.array([0.5, 1, -5])  # 1, .5, -7 over sorted -2, -.5, .5
+  gaps = np.array([0.5, 1, -5])  # 1, 0.5, -7 over sorted -2, -0.5, 0.5
   close(unpaired, np.log1p(np.exp(-0.1 * gaps)))
 
 

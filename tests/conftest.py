@@ -67,9 +67,14 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-  """Keeps the garbage collector from walking over what the imports left."""
+  """Makes Python collect garbage seldom, and never in what imports left.
+
+  A collection walks over all programs of the process. With Python's own
+  settings, collections took a twentieth of the time.
+  """
   gc.collect()
   gc.freeze()
+  gc.set_threshold(10_000, 20, 20)
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -94,6 +99,7 @@ def _few_enough_programs():
   count = maps.read_bytes().count(b"\n") if maps.exists() else 0
   if jax is not None and count > 30_000:
     jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture

@@ -41,8 +41,9 @@ def _rows(run):
   ]
 
 
+@pytest.mark.slow  # fast: rows of their own, tests/online/run_test.py
 def test_an_online_run_that_was_stopped_ends_as_if_it_were_not(
-  place, capsys, monkeypatch
+  place, monkeypatch
 ):
   """Prompts, samples and the annotator's draws depend only on the step."""
   (place.folder / "reward.py").write_text(REWARD)
@@ -50,9 +51,7 @@ def test_an_online_run_that_was_stopped_ends_as_if_it_were_not(
     "--config.algorithm=online_dpo",
     f"--config.annotator.function={place.folder / 'reward.py'}:reward",
   ]
-  lines = place.config.read_text().replace('("sft", "align")', '("align",)')
-  lines = [line for line in lines.splitlines() if "c.sft" not in line]
-  place.config.write_text("\n".join(lines) + "\n")
+  place.align_alone()
   whole, _ = place.train(*flags, workdir="whole")
   # The trial takes 4 rewards. Held-out prompts take 12 before the first step:
   # for the start's samples in the report, its samples to compare with, and the
@@ -68,8 +67,11 @@ def test_an_online_run_that_was_stopped_ends_as_if_it_were_not(
   jax.tree.map(np.testing.assert_array_equal, _params(whole), _params(cut))
   assert _rows(whole) == _rows(cut)
   assert len(_rows(whole)) == 4 + 2  # the steps, and two evaluations
-  # Samples depend only on policy, prompt and seed.
-  sample = ["sample", f"--model={cut}", "--prompt=q1:", "--max_new_tokens=6"]
+
+
+def test_samples_follow_from_policy_prompt_and_seed(plain, capsys):
+  run = f"--model={plain / 'run'}"
+  sample = ["sample", run, "--prompt=q1:", "--max_new_tokens=6"]
   said = []
   for seed in (0, 0, 1):
     cli.main([*sample, f"--seed={seed}"])

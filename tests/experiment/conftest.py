@@ -70,6 +70,10 @@ BLANK = base64.b64decode(
 )
 
 
+def _blank(figure, file, **options):
+  file.write(BLANK)
+
+
 class Workplace:
   """A folder with data, a config, and the command line."""
 
@@ -93,6 +97,12 @@ class Workplace:
       *flags,
     ]
 
+  def align_alone(self):
+    """Leaves the stage of SFT out of the config."""
+    text = self.config.read_text().replace('("sft", "align")', '("align",)')
+    lines = [line for line in text.splitlines() if "c.sft" not in line]
+    self.config.write_text("\n".join(lines) + "\n")
+
   def train(self, *flags, workdir="run"):
     """Trains; returns the run's folder and what was printed."""
     cli.main(self.command(*flags, workdir=workdir))
@@ -111,6 +121,18 @@ class Workplace:
     return " ".join(said.split())
 
 
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory):
+  """A folder with a config and its finished run, which tests only read."""
+  folder = tmp_path_factory.mktemp("plain")
+  where = Workplace(folder, None)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.chdir(pathlib.Path(__file__).resolve().parents[2])
+    patch.setattr(matplotlib.figure.Figure, "savefig", _blank)
+    cli.main(where.command())
+  return folder
+
+
 @pytest.fixture
 def drawn():
   """Requested by tests of plots, which are then drawn as for users."""
@@ -120,8 +142,7 @@ def drawn():
 def place(request, tmp_path, capsys, monkeypatch):
   """A place to train; plots are files of one pixel without `drawn`."""
   if "drawn" not in request.fixturenames:
-    blank = lambda self, file, **options: file.write(BLANK)
-    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", blank)
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", _blank)
   monkeypatch.setattr(progress, "EVERY_SECONDS", 3600)  # even on a busy machine
   monkeypatch.chdir(pathlib.Path(__file__).resolve().parents[2])
   handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}

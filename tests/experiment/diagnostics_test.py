@@ -29,21 +29,20 @@ def _by_step(rows, name):
   return {row["step"]: row[name] for row in rows if name in row}
 
 
-def test_probes_and_their_page(place, drawn, capsys):
+def test_probes_and_their_page(place, plain, drawn, capsys):
   run, _ = place.train(*FLAGS, "--config.diagnostics.samples=3")
   _check_numbers(run)
   _check_page(place, run, capsys)
   # Diagnostics don't change the training.
-  plain, _ = place.train(workdir="plain")
   loss = lambda folder: list(
     _by_step(
       read_jsonl(folder / "align" / "metrics.jsonl"), "train/loss"
     ).values()
   )
-  np.testing.assert_allclose(loss(run), loss(plain), rtol=1e-6)
+  np.testing.assert_allclose(loss(run), loss(plain / "run"), rtol=1e-6)
   results = [
     json.loads((folder / "align" / "results.json").read_text())["evaluation"]
-    for folder in (run, plain)
+    for folder in (run, plain / "run")
   ]
   assert results[0] == pytest.approx(results[1], rel=1e-5)
 
@@ -127,6 +126,7 @@ def test_bad_settings_are_named_before_anything_runs(place, flag, said):
 
 
 def test_normalised_pairs_are_trained(place):
+  place.align_alone()
   run, _ = place.train("--config.normalise_pairs=True")
   norms = _by_step(read_jsonl(run / "align/metrics.jsonl"), "train/grad_norm")
   # A pair's gradient has length 2 at most, times its pull of beta / 2.
@@ -141,6 +141,7 @@ def test_normalised_pairs_are_trained(place):
 
 def test_a_loss_on_labels_is_probed_on_the_pairs(place):
   """KTO takes single responses, but its pulls on both of a pair are known."""
+  place.align_alone()
   run, _ = place.train(
     "--config.loss.name=kto",
     "--config.diagnostics.entanglement=probe",

@@ -1,6 +1,7 @@
 """Bad input gets one paragraph that names the place and the remedy."""
 
 import json
+import shutil
 
 import pytest
 
@@ -34,8 +35,9 @@ def test_a_bad_line_is_named(place, line, said):
 
 
 def test_a_bad_line_can_be_skipped_and_is_reported(place):
+  place.align_alone()
   place.write_data([*pairs(), "{not json"])
-  folder, said = place.train("--config.data.on_error=skip")
+  folder, said = place.train("--config.data.on_error=skip", "--config.steps=1")
   assert "skipped 1: 1 that are not JSON (line 41)" in said
   assert json.loads((folder / "data.json").read_text())["source"][
     "skipped"
@@ -86,6 +88,7 @@ def test_a_bad_setting_names_its_key(place, flags, said):
 
 
 def test_a_loss_whose_input_the_data_lacks(place):
+  place.align_alone()
   text = place.config.read_text().replace(
     "c.loss.beta = 0.1", 'c.loss.name = "ipo_soft"'
   )
@@ -112,8 +115,9 @@ def test_no_config(place):
   assert "unknown command" in place.fails(["trian"])
 
 
-def test_a_folder_of_another_config_is_left_alone(place):
-  folder, _ = place.train()
+def test_a_folder_of_another_config_is_left_alone(place, plain):
+  folder = shutil.copytree(plain / "run", place.folder / "run")
+  place.config = plain / "config.py"
   before = sorted(p for p in folder.rglob("*"))
   message = place.fails(place.command("--config.loss.beta=0.5"))
   assert "another config" in message and "loss.beta" in message

@@ -53,9 +53,7 @@ def _rows():
 def judge(place):
   (place.folder / "judge.py").write_text(JUDGE)
   place.write_data(_rows())
-  lines = place.config.read_text().replace('("sft", "align")', '("align",)')
-  lines = [line for line in lines.splitlines() if "c.sft" not in line]
-  place.config.write_text("\n".join(lines) + "\n")
+  place.align_alone()
   return place
 
 
@@ -77,6 +75,7 @@ def _metrics(folder):
 
 
 def test_a_verifiable_reward_from_jsonl_and_parquet(judge, capsys):
+  """And from a judge made of two functions: the same numbers of all three."""
   cost = f"--config.annotator.cost={judge.folder / 'judge.py'}:cost"
   folder, said = judge.train(*_flags(judge, "reward", cost))
   assert "the judge sees 'answer', 'of' of 40 prompts" in said
@@ -121,6 +120,10 @@ def test_a_verifiable_reward_from_jsonl_and_parquet(judge, capsys):
   assert "fields not read" not in said
   assert _metrics(again) == metrics
 
+  both = _flags(judge, "both", "--config.annotator.kind=judge")
+  made, _ = judge.train(*both, workdir="both")
+  assert _metrics(made) == metrics
+
   # The judge also sees the rows when one run is compared with the other.
   evaluate = ["evaluate", f"--model={folder}", f"--against={again}"]
   cli.main([*evaluate, f"--data={table}"])
@@ -128,15 +131,6 @@ def test_a_verifiable_reward_from_jsonl_and_parquet(judge, capsys):
   cli.main(evaluate)
   said = capsys.readouterr().out
   assert "reward of" in said and "cost of" in said
-
-
-def test_a_judge_of_several_functions_is_that_of_each(judge):
-  cost = f"--config.annotator.cost={judge.folder / 'judge.py'}:cost"
-  one, _ = judge.train(*_flags(judge, "reward", cost), workdir="one")
-  two, _ = judge.train(
-    *_flags(judge, "both", "--config.annotator.kind=judge"), workdir="two"
-  )
-  assert _metrics(one) == _metrics(two)
 
 
 def test_a_judge_on_tokens_sees_what_was_sampled(judge):

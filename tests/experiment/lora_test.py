@@ -1,7 +1,6 @@
 """`jalign train` with a low-rank change, or a part of the parameters."""
 
 import json
-import re
 
 import jax
 import numpy as np
@@ -74,10 +73,12 @@ def test_resumed_equals_uninterrupted(place):
   jax.tree.map(np.testing.assert_array_equal, _params(other), want)
 
 
-def test_only_some_paths(place):
-  run, said = place.train("--config.trainable=('blocks/*',)")
+def test_only_some_paths(place, plain):
+  place.align_alone()
+  start = f"--config.init_from={plain / 'run'}"
+  run, said = place.train(start, "--config.trainable=('blocks/*',)")
   assert "trains the parameters blocks/*" in said
-  before, after = _params(run, "sft"), _params(run)
+  before, after = _params(plain / "run"), _params(run)
   np.testing.assert_array_equal(before["embed"], after["embed"])
   assert not np.array_equal(before["blocks"]["up"], after["blocks"]["up"])
   assert "['embed']" not in _saved(run)
@@ -100,7 +101,8 @@ def test_bad_settings(place):
   assert "low-rank" in said
 
 
-def test_online(place):
+def test_online(place, plain):
+  place.align_alone()
   judge = place.folder / "judge.py"
   judge.write_text("def reward(prompt, response):\n  return len(response)\n")
   text = place.config.read_text().replace(
@@ -109,22 +111,21 @@ def test_online(place):
   place.config.write_text("from ml_collections import ConfigDict\n" + text)
   run, _ = place.train(
     *LORA,
+    f"--config.init_from={plain / 'run'}",
     "--config.algorithm=ipo_md",
     f"--config.annotator.function={judge}:reward",
     "--config.max_new_tokens=4",
   )
-  before, after = _params(run, "sft"), _params(run)
+  before, after = _params(plain / "run"), _params(run)
   assert not np.array_equal(before["blocks"]["wq"], after["blocks"]["wq"])
   np.testing.assert_array_equal(before["embed"], after["embed"])
 
 
-def test_exports_are_alike(place):
+def test_exports_are_alike(place, plain):
   """The run's export equals its start merged with its adapter."""
-  text = place.config.read_text().replace('("sft", "align")', '("align",)')
-  place.config.write_text(re.sub("  c.sft = .*\n", "", text))
-  first, _ = place.train(workdir="first")
+  place.align_alone()
   start = place.folder / "start"
-  cli.main(["convert", f"--model={first}", f"--to={start}"])
+  cli.main(["convert", f"--model={plain / 'run'}", f"--to={start}"])
   run, _ = place.train(*LORA, f"--config.init_from={start}")
   at = {name: place.folder / name for name in ("whole", "adapter", "merged")}
   cli.main(["convert", f"--model={run}", f"--to={at['whole']}"])
@@ -163,8 +164,7 @@ def test_exports_are_alike(place):
   ],
 )
 def test_a_selected_part_is_of_use_to_every_command(place, capsys, part):
-  text = place.config.read_text().replace('("sft", "align")', '("align",)')
-  place.config.write_text(re.sub("  c.sft = .*\n", "", text))
+  place.align_alone()
   run, _ = place.train(
     *part, "--config.select=eval/loss", "--config.eval_every=2"
   )

@@ -112,9 +112,7 @@ def _doctored(checkpoint, change):
 
 
 def test_a_folder_with_what_is_not_its_own(place, capsys):
-  text = place.config.read_text().replace('("sft", "align")', '("align",)')
-  lines = [line for line in text.splitlines() if "c.sft" not in line]
-  place.config.write_text("\n".join(lines) + "\n")
+  place.align_alone()
   report = place.folder / "more.py"
   report.write_text("def sections(outcome):\n  return []\n")
   flags = [

@@ -66,10 +66,10 @@ def test_a_run_leaves_what_it_promises(place, drawn, capsys):
   assert f"reward accuracy over {folder}: 50.0 %" in out  # all ties
 
 
-def test_starting_from_another_run(place):
-  base, _ = place.train()
-  text = place.config.read_text().replace('("sft", "align")', '("align",)')
-  lines = [x for x in text.splitlines() if "c.sft" not in x]
+def test_starting_from_another_run(place, plain):
+  base = plain / "run"
+  place.align_alone()
+  lines = place.config.read_text().splitlines()
   lines = [x for x in lines if "c.model." not in x]
   place.config.write_text("\n".join(lines))
   run, _ = place.train(f"--config.init_from={base}", workdir="next")
@@ -100,8 +100,8 @@ def test_seeds_and_sweeps_are_compared(place):
   assert "comparison of 4 runs" in said
 
 
-def test_precomputed_reference_trains_the_same(place):
-  a, _ = place.train(workdir="a")
+def test_precomputed_reference_trains_the_same(place, plain):
+  a = plain / "run"
   b, _ = place.train("--config.reference=precompute", workdir="b")
   assert (b / "align" / "reference_logps.npz").exists()
   jax.tree.map(
@@ -125,7 +125,7 @@ def test_packed_rows_train_the_same(place):
   )
 
 
-def test_an_online_stage(place, drawn, capsys):
+def test_an_online_stage(place, capsys):
   judge = place.folder / "reward.py"
   judge.write_text("def reward(prompt, response):\n  return -len(response)\n")
   text = place.config.read_text().replace(

@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -41,8 +42,8 @@ def _check_logps(model, rows):
   whole = [p + row["tokens"] for p, row in zip(prompts, rows)]
   width = max(map(len, whole))
   tokens = np.array([x + [0] * (width - len(x)) for x in whole], np.int32)
-  hidden = net.forward(params, tokens)
-  z = np.asarray(logprobs.logits(net.head(params), hidden), np.float64)
+  forward = lambda p, x: logprobs.logits(net.head(p), net.forward(p, x))
+  z = np.asarray(jax.jit(forward)(params, tokens), np.float64)
   logps = z - np.log(np.exp(z).sum(-1, keepdims=True))
   for row, prompt, all_logps in zip(rows, prompts, logps):
     said = row["tokens"]

@@ -1,7 +1,9 @@
 """`jalign score`: its numbers are those of the full logits."""
 
+import functools
 import json
 
+import jax
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -44,10 +46,19 @@ def _scores(place, model, *flags):
   return pq.read_table(out).to_pylist()
 
 
-def _oracle(folder, row):
-  """Log-probs and entropies of a row's tokens, from float64 logits."""
+@functools.cache
+def _logits(folder):
+  """From tokens to the logits of a checkpoint, in one program."""
   config, params = hf.load(folder)
   net = transformer(config)
+  whole = lambda tokens: logprobs.logits(
+    net.head(params), net.forward(params, tokens)
+  )
+  return jax.jit(whole)
+
+
+def _oracle(folder, row):
+  """Log-probs and entropies of a row's tokens, from float64 logits."""
   text = data.load_template(folder).render(row["prompt"], prompt=True)
   tokenizer = data.load(folder)
 
@@ -55,8 +66,7 @@ def _oracle(folder, row):
     prompt = tokenizer.encode(text)
     said = [*tokenizer.encode(response[0]["content"]), tokenizer.eos_id]
     tokens = np.array([prompt + said], np.int32)
-    hidden = net.forward(params, tokens)
-    z = np.asarray(logprobs.logits(net.head(params), hidden), np.float64)[0]
+    z = np.asarray(_logits(folder)(tokens), np.float64)[0]
     logps = z - np.log(np.exp(z).sum(-1, keepdims=True))
     at = np.arange(len(prompt) - 1, len(prompt) + len(said) - 1)
     entropy = -(np.exp(logps) * logps).sum(-1)
@@ -115,8 +125,8 @@ def test_implicit_rewards(place, model, tmp_path, capsys):
   assert {r["implicit_reward"] for r in same} == {0.0}
 
 
-def test_a_run_scores_as_its_export(place, tmp_path):
-  run, _ = place.train()
+def test_a_run_scores_as_its_export(place, plain, tmp_path):
+  run = plain / "run"
   target, theirs = tmp_path / "export", tmp_path / "export.partial"
   theirs.mkdir()
   (theirs / "notes").write_text("mine")
@@ -188,11 +198,12 @@ def test_a_reward_model_scores(place, tmp_path, capsys):
   # `apply_chat_template` writes the conversation for transformers' model.
   config, params, head = hf.load_reward_model(folder)
   template, tokenizer = data.load_template(folder), data.load(folder)
+  forward = jax.jit(transformer(config).forward)
   want = []
   for row in rows:
     for name in ("chosen", "rejected"):
       ids = tokenizer.encode(template.render([*row["prompt"], *row[name]]))
-      hidden = transformer(config).forward(params, np.array([ids], np.int32))
+      hidden = forward(params, np.array([ids], np.int32))
       want.append(float(hidden[0, -1] @ head["weight"]))
   np.testing.assert_allclose([r["score"] for r in scores], want, atol=1e-4)
   assert np.ptp(want) > 0.01 and "logprob" not in scores[0]
@@ -224,13 +235,13 @@ def test_tokens_without_an_embedding(place, model, capsys):
   assert not out.exists()
 
 
-def test_bad_inputs(place, model, tmp_path):
+def test_bad_inputs(place, plain, model, tmp_path):
   out = f"--out={place.folder / 'x.parquet'}"
   command = ["score", f"--model={model}", f"--data={place.data}", out]
   assert "no such folder" in place.fails([*command, "--model=./nowhere"])
   assert "--batch_size" in place.fails([*command, "--batch_size=0"])
   assert "nowhere" in place.fails([*command, "--data=nowhere.jsonl"])
-  run, _ = place.train()
+  run = plain / "run"
   said = place.fails([*command, f"--reference={run}"])
   assert str(run) in said and "another tokenizer" in said
   place.write_data([{"prompt": "q:"}])

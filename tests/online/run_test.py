@@ -58,9 +58,8 @@ def _toy(place, monkeypatch):  # noqa: F811
   monkeypatch.setitem(ALGORITHMS, "toy_adaptive", toys.ADAPTIVE)
   judge = place.folder / "judge.py"
   judge.write_text(JUDGE)
-  text = place.config.read_text().replace('("sft", "align")', '("align",)')
-  lines = [line for line in text.splitlines() if "c.sft" not in line]
-  plain = "\n".join(lines) + "\n"
+  place.align_alone()
+  plain = place.config.read_text()
 
   def write(algorithm, **online):
     changed = plain.replace(

@@ -39,30 +39,44 @@ def _check(restored, step):
   jax.tree.map(np.testing.assert_array_equal, restored.state, _state(step))
 
 
-def test_any_damage_to_any_file_falls_back(tmp_path, capsys):
+def _diagonal(names):
+  """Every file with one kind of damage, and the manifest with all kinds."""
+  kinds = len(damage.KINDS)
+  pairs = [(damage.KINDS[i % kinds], name) for i, name in enumerate(names)]
+  manifests = [name for name in names if name.name == NAME]
+  return pairs + [(kind, name) for kind in damage.KINDS for name in manifests]
+
+
+def _whole_grid(names):
+  return [(kind, name) for kind in damage.KINDS for name in names]
+
+
+@pytest.mark.parametrize(
+  "grid", [_diagonal, pytest.param(_whole_grid, marks=pytest.mark.slow)]
+)
+def test_any_damage_to_any_file_falls_back(tmp_path, capsys, grid):
   _save(tmp_path / "sound", 2, 4)
   names = [
     path.relative_to(tmp_path / "sound")
     for path in damage.files(tmp_path / "sound" / "4")
   ]
   assert len(names) > 20
-  for kind in damage.KINDS:
-    for name in names:
-      run = tmp_path / "run"
-      shutil.copytree(tmp_path / "sound", run)
-      kind(run / name)
-      restored = Checkpoints(run).restore(_state(0))
-      said = capsys.readouterr().out
-      if str(name.relative_to("4")) in damage.UNREAD:
-        _check(restored, 4)
-      else:
-        _check(restored, 2)
-        assert f"{run}: the checkpoint of step 4 is damaged: " in said
-        # A flipped bit in the manifest may be in the name of another file.
-        named = str(name.relative_to("4"))
-        assert named in said or (named, kind) == (NAME, damage.flipped)
-        assert said.endswith("; step 2 is used instead\n")
-      shutil.rmtree(run)
+  for kind, name in grid(names):
+    run = tmp_path / "run"
+    shutil.copytree(tmp_path / "sound", run)
+    kind(run / name)
+    restored = Checkpoints(run).restore(_state(0))
+    said = capsys.readouterr().out
+    if str(name.relative_to("4")) in damage.UNREAD:
+      _check(restored, 4)
+    else:
+      _check(restored, 2)
+      assert f"{run}: the checkpoint of step 4 is damaged: " in said
+      # A flipped bit in the manifest may be in the name of another file.
+      named = str(name.relative_to("4"))
+      assert named in said or (named, kind) == (NAME, damage.flipped)
+      assert said.endswith("; step 2 is used instead\n")
+    shutil.rmtree(run)
 
 
 def test_a_damaged_checkpoint_is_replaced_by_the_run_that_resumes(tmp_path):

@@ -9,11 +9,12 @@ import shlex
 import numpy as np
 import pytest
 
-from jalign import cli, losses, online
+from jalign import cli, losses
 from jalign.cli import solver_race
 from jalign.cli.config_file import read_config
 from jalign.cli.parsing import parse as parse_flags
 from jalign.models.hf.families import FAMILIES
+from jalign.online import ALGORITHMS
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text()
@@ -46,15 +47,11 @@ def test_its_loss_is_the_formula():
   np.testing.assert_allclose(shown, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-  "pattern, count",
-  [
-    (r"(\d+), for pairs", len(losses.CATALOGUE)),
-    (r"(\d+) families of checkpoints", len(FAMILIES)),
-  ],
-)
-def test_counts(pattern, count):
-  assert int(re.search(pattern, TEXT)[1]) == count
+def test_counts():
+  at_least = int(re.search(r"more than (\d+), for pairs", TEXT)[1])
+  assert len(losses.CATALOGUE) > at_least
+  families = int(re.search(r"(\d+) families of checkpoints", TEXT)[1])
+  assert families == len(FAMILIES)
 
 
 def test_solvers_and_algorithms():
@@ -62,8 +59,7 @@ def test_solvers_and_algorithms():
   assert "nine solvers" in TEXT and len(entrants) == 9
   named = {"online DPO", "online IPO", "IPO-MD", "Nash-MD"}
   assert all(name in TEXT for name in named)
-  rows = {name.removesuffix("_token_kl") for name in online.ALGORITHMS}
-  assert {re.sub("[ -]", "_", name.lower()) for name in named} == rows
+  assert {re.sub("[ -]", "_", name.lower()) for name in named} <= {*ALGORITHMS}
 
 
 def test_files_exist():

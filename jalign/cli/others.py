@@ -63,7 +63,7 @@ def evaluate(values: Values) -> None:
 @command(
   Flag("stage", "NAME", "the stage to show; the last stage by default", ""),
   Flag("out", "DIR", "folder of the page; RUN/dynamics by default"),
-  Flag("format", "KIND", "png; pdf or svg also write plots to plots/", "png"),
+  Flag("format", "KIND", "pdf or svg also writes plots to plots/", "png"),
   words="RUN [RUN ...]",
 )
 def report(values: Values) -> None:
@@ -172,7 +172,7 @@ def score(values: Values) -> None:
   SOURCE,
   Flag("against", "PATH", "other data, to count prompts that are in both"),
   Flag("tokenizer", "DIR", "a tokenizer, to count tokens, too"),
-  Flag("template", "NAME", "of conversations: a tokenizer's folder or a file"),
+  Flag("template", "NAME", "chat template: a tokenizer's folder or a file"),
   Flag("data_dir", "DIR", "the folder of prepared TFDS data"),
   Flag("columns", "NAMES", "the columns, FIELD=COLUMN,...", read=columns),
   words="check PATH",

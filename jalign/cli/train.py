@@ -51,7 +51,7 @@ def _shipped() -> str:
   Flag(
     "config",
     "NAME[:ARG]",
-    "a shipped config, or a FILE.py whose get_config returns one; ARG is"
+    "a shipped config, or a FILE.py whose get_config returns a config; ARG is"
     " passed to get_config",
     required=True,
   ),
@@ -70,13 +70,12 @@ def train(values: Values) -> None:
   The reports are DIR/report.md and DIR/report.html. The same command goes on
   with a run that was stopped.
 
-  Flags set any key of the config, as in --config.batch_size=16, and with the
-  name of an earlier stage that stage's key:
-  --config.sft.optimizer.learning_rate=1e-3. `jalign keys` lists all keys with
-  their types, defaults and meanings.
-  --config.loss.name=ipo replaces the config's loss by another loss with its
-  defaults (`python -m jalign.losses` lists losses), and
-  --config.loss.name=FILE.py:NAME by a function of your own.
+  A flag sets any key of the config: --config.batch_size=16; or a key of an
+  earlier stage: --config.sft.optimizer.learning_rate=1e-3. `jalign keys` lists
+  all keys with their types, defaults and meanings. --config.loss.name=ipo
+  replaces the config's loss by another loss with its defaults (`python -m
+  jalign.losses` lists losses), --config.loss.name=FILE.py:NAME by a function of
+  your own.
 
   examples:
     jalign train --config=dpo --workdir=runs/dpo

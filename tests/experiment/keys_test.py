@@ -42,6 +42,7 @@ def test_the_table_has_every_key_once_with_a_sentence():
   assert sorted(names) == sorted(_leaves(defaults()))
   for key in keys.table():
     assert len(key.about) > 15 and key.about.endswith("."), key
+    assert not key.about.startswith("a "), key
     assert key.default == _at(defaults(), key.name)
 
 

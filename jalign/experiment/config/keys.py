@@ -112,7 +112,7 @@ def attributes(cls: Any) -> dict[str, str]:
   pairs = zip(parts[1::2], (" ".join(part.split()) for part in parts[2::2]))
   # "r, the rank": a symbol stays as it is.
   return {
-    name: about if about[1:2] in (",", " ") else about[:1].upper() + about[1:]
+    name: about if about[1:2] == "," else about[:1].upper() + about[1:]
     for name, about in pairs
   }
 

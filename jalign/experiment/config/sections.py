@@ -21,11 +21,12 @@ class DataSettings:
       object a.
     judge_columns: other columns of the files that judges get with a response.
       With ("answer", "tests") a judge gets the row {"answer": ..., "tests":
-      ...}, with None for what a record lacks; "a.b" is the field b of the
-      object a. They are read of all data whose prompts are sampled.
+      ...}, with None for columns that a record lacks; "a.b" is the field b of
+      the object a. The columns are read from all data whose prompts are
+      sampled.
     data_dir: the folder of prepared TFDS data; "" for TFDS's own.
     on_error: what happens at a record that can't be read: "error" stops the
-      run, "skip" counts and lists the record; "" is what the source does.
+      run, "skip" counts and lists the record; "" leaves this to the source.
     eval_path: a file or folder with the held-out records, read as `path` is.
       All of `path` is then trained on, and held-out prompts that are also
       trained on are counted. "" holds out a part of `path`.
@@ -34,9 +35,9 @@ class DataSettings:
     split_seed: the seed that chooses which prompts are held out. It isn't the
       run's seed, so that runs of several seeds, and runs that start from each
       other, hold out the same prompts.
-    max_prompt_tokens: the most tokens of a prompt: the first ones of a longer
+    max_prompt_tokens: the most tokens of a prompt: the first tokens of a longer
       prompt are cut off, and such prompts are counted.
-    max_response_tokens: the most tokens of a response: the last ones of a
+    max_response_tokens: the most tokens of a response: the last tokens of a
       longer response are cut off, and such responses are counted.
     buckets: lengths in tokens to which sequences are padded, ascending.
   """
@@ -59,12 +60,12 @@ class DataSettings:
 
 @dataclasses.dataclass(frozen=True)
 class TokenizerSettings:
-  """The tokenizer: one to load, or one to train on the training records.
+  """The tokenizer, which is loaded or trained on the training records.
 
   Attributes:
     path: the folder of a tokenizer; "" trains one.
-    kind: what is trained: "bpe" on bytes; or "words" for small languages, with
-      every word of the data, of the held-out records, too.
+    kind: the tokenizer to train: "bpe" on bytes; or "words" for small
+      languages, with every word of the data, held-out records included.
     vocab_size: the number of tokens of a "bpe" that is trained.
   """
 
@@ -102,12 +103,13 @@ class SamplerSettings:
       responses of the policy that the last stage starts from, the annotator
       chooses one. 0 for no such policy.
     max_new_tokens: the most tokens of a response.
-    temperature: what logits are divided by; 0 takes the likeliest token.
-    top_k: a token is drawn among this many likeliest ones; 0 for all.
-    top_p: a token is drawn among the likeliest ones that together have this
-      probability; 1 for all.
-    min_p: tokens are left out that are less likely than this share of the
-      likeliest one; 0 for all.
+    temperature: the number that logits are divided by; 0 takes the likeliest
+      token.
+    top_k: the number of likeliest tokens to draw among; 0 for all tokens.
+    top_p: the total probability of the likeliest tokens to draw among; 1 for
+      all tokens.
+    min_p: tokens less likely than this share of the likeliest token aren't
+      drawn; 0 for all tokens.
   """
 
   prompts: int = 64
@@ -148,13 +150,13 @@ class AnnotatorSettings:
       gives a `jalign.feedback.Judge`, such as a model that reads tokens. A
       reward may take a third argument, the row of data.judge_columns.
     cost: a function `(prompt, response) -> number`, or one that takes the row,
-      too. The lower, the better; reports show costs beside what `function`
-      gives.
+      too. The lower, the better; reports show costs beside the numbers of
+      `function`.
     scale: the factor on a reward's differences in the Bradley-Terry
       preferences that are made of them. A "judge" has a scale of its own.
-    measures: a function `(prompts, responses) -> {name: [N] numbers}` of what
-      else is measured on held-out samples; their means are reported. A name
-      that ends in "%" is a share in per cent.
+    measures: a function `(prompts, responses) -> {name: [N] numbers}` that
+      measures held-out samples; the means are reported. A name that ends in "%"
+      is a share in per cent.
     opponents: a function `(prompts) -> {name: responses}` of fixed contestants
       in the held-out win matrix.
   """
@@ -175,15 +177,16 @@ class DiagnosticsSettings:
 
   Attributes:
     entanglement: which log-probs a step moves. "probe" measures every gradient
-      of the probe's pairs, a forecast from the loss's derivatives, and what the
-      step then did; "step" measures the last layer's part on every training
-      batch, for a few per cent of a step's time; "both" does both; "" neither.
+      of the probe's pairs, a forecast from the loss's derivatives, and the
+      effect of the step; "step" measures the last layer's part on every
+      training batch, for a few per cent of a step's time; "both" does both; ""
+      does neither.
     likelihood: "probe" measures log-ratios, displacement, rankings and
       calibration; "" doesn't.
     policy: "probe" measures the indicators of over-optimisation and the KL
       divergence; "" doesn't.
     pairs: the number of held-out pairs of the probe.
-    every: the number of steps between two probes; 0 for that of `eval_every`.
+    every: the number of steps between two probes; 0 for `eval_every`.
     groups: patterns of parameter paths, such as "blocks/*": their part of the
       gradients is measured beside that of all parameters.
     top_k: the number of likeliest tokens that the indicators look at.

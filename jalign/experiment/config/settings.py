@@ -24,7 +24,7 @@ class SweepSettings:
   """Keys that make several runs of one config.
 
   Attributes:
-    seeds: seeds with each of which the config is run.
+    seeds: the config is run once with each of these seeds.
     sweep: keys and their values, (("loss.beta", (0.1, 0.3)),); the config is
       run for every combination of values. A flag may write {"loss.beta": (0.1,
       0.3)}.
@@ -47,17 +47,17 @@ class StageSettings:
       ("examples" or "tokens") and `coupled` (whether an example's loss depends
       on its batch) may stand beside hyperparameters. A stage with an algorithm
       takes only the hyperparameters of the algorithm's own loss.
-    data: what this stage is trained on.
-    start: the earlier stage whose parameters this one starts from; they are
-      also its reference. "" is the stage before, "start" is what the run itself
-      starts from.
+    data: the data that this stage is trained on.
+    start: the earlier stage from whose parameters this stage starts; those
+      parameters are also its reference. "" is the stage before, "start" is the
+      start of the run itself.
     judge: whether the report compares this stage with others; false for a stage
       that only prepares, such as a warm-up.
     optimizer: see OptimizerConfig.
     lora: see LoraConfig. With a rank, a low-rank change is trained and the
       stage's start stays as it is, shared with the reference.
     trainable: patterns of parameter paths, such as "blocks/*": only parameters
-      that match one are trained. () trains all.
+      that match a pattern are trained. () trains all.
     algorithm: "" for training on data; or a name in
       `jalign.online.ALGORITHMS`, which trains on the policy's own samples:
       "online_dpo", "online_ipo", "ipo_md", "nash_md" and others.
@@ -78,22 +78,25 @@ class StageSettings:
     microbatches: the number of parts of a batch whose gradients are computed
       one after another and added up, to save memory.
     packing: the number of tokens of a row that several short sequences share,
-      no fewer than the longest bucket, which is then the only one. 0 gives each
-      sequence a row of its own. The examples of an update are the same.
+      no fewer than the longest bucket, which is then the only bucket. 0 gives
+      each sequence a row of its own. The examples of an update are the same.
     normalise_pairs: whether the gradients of a pair's two log-probs are divided
       by their norms, at the cost of another backward pass; see
       `jalign.diagnostics.normalised`.
     share_prefix: whether the responses to one prompt lie in one row, so that
-      what they all begin with is computed once. It changes nothing where a
-      batch has one response to a prompt.
+      their common beginning is computed once. The setting changes nothing where
+      a batch has one response to a prompt.
     reference: when the reference's log-probs are computed: in each "step", or
       by "precompute" once, into the run folder.
-    eval_every: the number of steps between evaluations; 0 for one at the end.
-    save_every: the number of steps between checkpoints; 0 for one at the end.
+    eval_every: the number of steps between evaluations; 0 evaluates once, at
+      the end.
+    save_every: the number of steps between checkpoints; 0 saves once, at the
+      end.
     log_every: the number of steps that a line of metrics averages over.
     select: the held-out metric whose best checkpoint the next stage starts
       from, such as "eval/loss"; "" takes the last checkpoint.
-    select_mode: whether the best is the "min" or the "max" of `select`.
+    select_mode: whether the best checkpoint has the "min" or the "max" of
+      `select`.
     diagnostics: see DiagnosticsSettings.
   """
 
@@ -140,12 +143,12 @@ class Settings:
   Attributes:
     seed: the seed of everything random but the choice of held-out prompts.
     title: the first line of the report.
-    init_from: what to start from: the folder of a run, or a Hugging Face
-      checkpoint (a folder, or a name on the hub), with its model, tokenizer and
-      parameters; "" starts afresh. A checkpoint's numbers are converted to
-      model.dtype and model.param_dtype.
-    data: what is held out and judged, and what a stage is trained on that has
-      no data of its own.
+    init_from: the start of the run: the folder of another run, or a Hugging
+      Face checkpoint (a folder, or a name on the hub), with its model,
+      tokenizer and parameters; "" starts afresh. A checkpoint's numbers are
+      converted to model.dtype and model.param_dtype.
+    data: the data that is held out and judged, and that stages without data of
+      their own are trained on.
     tokenizer: see TokenizerSettings.
     model: fields of ModelConfig but vocab_size, which the tokenizer gives.
     mesh: see MeshSettings.
@@ -157,8 +160,8 @@ class Settings:
       `jalign.experiment.run_report.Outcome`), "FILE.py:NAME" or
       "package.module:NAME"; "" for none.
     stages: the names of the stages, in their order. The top level of the config
-      describes the last one; an earlier one has a section of its name for what
-      differs there.
+      describes the last stage; an earlier stage has a section of its name for
+      the keys that differ there.
     resume: "anyway" goes on with a run although something has changed that no
       trained parameter comes from, such as the report's function or the
       held-out data, and notes that in made_of.json; "" refuses to.

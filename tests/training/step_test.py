@@ -111,6 +111,7 @@ def test_the_update_is_minus_the_gradient_of_the_mean_loss():
     _mean(sums, "grad_norm"), optax.tree.norm(grads), rtol=1e-5
   )
   _close(got.params, jax.tree.map(lambda p, g: p - 0.1 * g, params, grads))
+  assert int(got.step) == 1
 
 
 def test_sft_divides_by_tokens():

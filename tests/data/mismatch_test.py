@@ -81,6 +81,20 @@ def test_labels_in_file_order(size):
   assert seen == 13
 
 
+def test_a_mismatched_response_keeps_its_beginning():
+  ids = lambda *values: np.array(values, np.int32)
+  rows = [
+    data.EncodedBinary(ids(1, 2, 3), ids(7), True, "a"),
+    data.EncodedBinary(ids(4), ids(5, 6, 8), False, "b"),
+  ]
+  batch = data.collate_unpaired(rows, 2, 4)
+  np.testing.assert_array_equal(
+    batch.mismatched.tokens, [[1, 2, 3, 5], [4, 7, 0, 0]]
+  )
+  assert batch.mismatched_cut.tolist() == [2, 0]
+  assert batch.mismatched.mask.sum(-1).tolist() == [1, 1]
+
+
 def test_what_has_no_other_prompt_is_counted():
   batch = data.collate_unpaired(_examples([1, 1]), 3, 4)
   assert batch.unmatched.tolist() == [1, 1, 1]

@@ -30,6 +30,19 @@ def _read(sequences):
     yield own[at[:length]].tolist(), own[at[: length - 1] + 1].tolist()
 
 
+def test_padding_is_no_part_of_a_shared_prefix():
+  """A response whose last token is the padding's id, beside a shorter one."""
+  tokens = np.array([[5, 6, 0, 9], [5, 6, 0, 0], [5, 6, 7, 0], [5, 6, 7, 8]])
+  lengths = np.array([4, 2, 3, 4])
+  sequences = Sequences(tokens, np.ones_like(tokens, bool), lengths)
+  packed = data.pack(sequences, [True, True], share_prefix=True)
+  for row, (own, _) in enumerate(_read(packed)):
+    assert own == tokens[row, : lengths[row]].tolist()
+  # The first two hold 5 once and 6 twice, the others 5 and 6 once.
+  ids = packed.packed.tokens.reshape(-1).tolist()
+  assert (ids.count(5), ids.count(6)) == (2, 3)
+
+
 @hypothesis.given(
   st.lists(st.integers(1, 20), max_size=60), st.integers(20, 40)
 )

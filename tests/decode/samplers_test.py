@@ -98,6 +98,12 @@ def test_top_k_keeps_ties_with_the_threshold(values, k):
   np.testing.assert_array_equal(support, z[0] >= threshold)
 
 
+def test_min_p_of_one_keeps_the_most_probable_tokens():
+  z = jnp.array([[1.0, 3.0, 3.0, 2.0], [0.0, -1.0, -1.0, -2.0]])
+  kept = np.isfinite(sampler(min_p=1.0).filter(z))
+  np.testing.assert_array_equal(kept, z == z.max(-1, keepdims=True))
+
+
 def test_greedy_takes_the_first_maximum():
   z = jnp.array([[1.0, 3.0, 3.0], [2.0, -jnp.inf, 1.0]])
   np.testing.assert_array_equal(greedy(z), [1, 0])

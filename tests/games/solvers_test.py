@@ -146,6 +146,12 @@ def test_sampled_gradients_are_unbiased():
 def test_the_moving_average_is_an_opponent_that_lags():
   ema = _run(solvers.nash_ema(0.9), GOLDEN, MU, 0.1, steps=4000, step_size=0.5)
   assert ema.kl[-1] < 1e-12  # at rest the average is the policy
+  solver = solvers.nash_ema(0.9)
+  game = solvers.Game(P, np.log(MU), np.float32(0.1))
+  start = jax.nn.log_softmax(np.arange(len(MU), dtype=np.float32))
+  now, average = solver.step(solver.init(start), game, 0.5, None)
+  assert np.abs(now - start).max() > 0.01
+  np.testing.assert_allclose(average, 0.9 * start + 0.1 * now, rtol=1e-5)
 
 
 def test_a_step_out_of_range_warns_with_the_bound():

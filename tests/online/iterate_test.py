@@ -13,6 +13,7 @@ from jalign.data import PromptBatch
 from jalign.decode import generate
 from jalign.feedback import from_batch, from_preference, from_reward
 from jalign.online import ALGORITHMS, make_round
+from jalign.online.draws import MIXTURE, POLICY, REFERENCE, Cast, draw_responses
 from jalign.training.objective import make_objective
 from jalign.training.state import init_state
 from jalign.training.step import make_update
@@ -175,6 +176,27 @@ def test_fill_rows_have_no_weight_and_count_nowhere():
   )
   assert got.values["rollouts/preference_certainty"] == pytest.approx(0.8)
   assert got.values["rollouts/response_tokens"] == NEW
+
+
+def test_a_draw_has_its_own_weight_in_the_mixture():
+  """Of weight 1 the mixture is the reference, and the policy has weight 0."""
+  model, params = _model()
+  reference = jax.tree.map(lambda x: 3 * x, model.init(jax.random.key(9)))
+  drawn = [
+    draw_responses(
+      draws,
+      model,
+      Cast(params, reference, ()),
+      _prompts(8),
+      jax.random.key(1),
+      max_new_tokens=NEW,
+      stop_ids=(),
+      mix_ref=1.0,
+    ).sequences.tokens
+    for draws in ((POLICY, MIXTURE), (POLICY, REFERENCE), (POLICY, POLICY))
+  ]
+  np.testing.assert_array_equal(drawn[0], drawn[1])
+  assert not np.array_equal(drawn[0], drawn[2])
 
 
 def test_equal_texts_are_counted_among_the_live_prompts():

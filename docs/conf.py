@@ -42,10 +42,14 @@ napoleon_numpy_docstring = False
 # Pages of this folder that show a file of the repository.
 SHOWN = {
   "index": "README.md",
+  "notebooks": "notebooks/README.md",
   "contributing": "CONTRIBUTING.md",
   "decisions": "DECISIONS.md",
   "changelog": "CHANGELOG.md",
 }
+COLAB = (
+  "https://colab.research.google.com/github/jalign/jalign/blob/main/notebooks/"
+)
 SECTION = re.compile(
   r"^(?=(?:Args|Attributes|Raises|Returns|Yields):$)", flags=re.M
 )
@@ -56,6 +60,7 @@ def _fill(app, docname, source):
   if docname in SHOWN:
     text = (ROOT / SHOWN[docname]).read_text()
     text = text.replace("](docs/", "](")
+    text = re.sub(r"\]\((\w+\.ipynb)\)", rf"]({COLAB}\1)", text)
     for page, path in SHOWN.items():
       text = text.replace(f"]({path}", f"]({page}.md")
     source[0] = source[0].replace("<!-- text -->", text)

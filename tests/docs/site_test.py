@@ -80,3 +80,15 @@ def test_marks_of_plain_text_are_no_markup():
     r"\|y_w\| \* 2, ``a|b``\ s of ref\_"
   )
   assert escaped("* one\n* two") == "* one\n* two"
+
+
+def test_the_layout_names_every_package():
+  layout = (DOCS / "design.md").read_text().split("## Packages")[1]
+  named = re.findall(r"^  ([\w.]+?)/?  ", layout, flags=re.M)
+  inside = {
+    path.name
+    for path in (ROOT / "jalign").iterdir()
+    if (path / "__init__.py").exists()
+  }
+  assert inside <= set(named)
+  assert all((ROOT / "jalign" / name).exists() for name in named)

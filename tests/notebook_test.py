@@ -25,6 +25,7 @@ import pytest
 from jalign import cli
 from jalign.cli.config_file import read_config
 from jalign.cli.parsing import parse
+from jalign.glossary import SECTIONS, rows_of
 from jalign.losses import CATALOGUE
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "notebooks"
@@ -160,6 +161,24 @@ def test_their_names_are_defined_and_used():
     text=True,
   )
   assert done.returncode == 0, done.stdout
+
+
+# A text in the code that can only be the name of a metric.
+METRIC = re.compile(
+  r"all/\w+|[a-z_]+(_accuracy|_norm|_share|_nats|_bits|_per_token)"
+)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_the_metrics_that_they_show_are_in_the_glossary(path):
+  tree = ast.parse("\n".join(_code(path)))
+  texts = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
+  names = [x for x in texts if isinstance(x, str) and METRIC.fullmatch(x)]
+  sections = [s for s in SECTIONS if s not in ("measures", "algorithm")]
+  assert [
+    name for name in names if not any(rows_of(f"{s}/{name}") for s in sections)
+  ] == []
+  assert (len(names) > 5) == (path.stem == "diagnostics")
 
 
 def _commands(source):

@@ -59,6 +59,8 @@ def test_keys_are_found_by_name_and_else_by_meaning():
   meant = [key.name for key in keys.matching("Weights & Biases")]
   assert meant == ["wandb_project"]
   assert keys.matching("no such thing") == []
+  assert [key.name for key in keys.matching("sft.loss.beta")] == ["loss"]
+  assert keys.matching("sft.optimizer.b1")[0].name == "optimizer.b1"
 
 
 def test_the_page_of_keys_says_what_the_table_says():
@@ -165,7 +167,9 @@ def test_stages_that_flags_leave_out_leave_their_sections():
     (["sft.batchsize=1"], "config.sft.batchsize: there is no key 'batchsize'"),
     (["sft.batchsize=1"], "Did you mean 'batch_size'? `jalign keys` lists"),
     (["ft.steps=1"], "there is no key 'ft' here. Did you mean 'sft'?"),
-    (["sft.model.hidden_size=1"], "there is no key 'model' here"),
+    (["sft.model.hidden_size=1"], "Write --config.model.hidden_size=1"),
+    (["learning_rate=1"], "Did you mean 'optimizer.learning_rate'?"),
+    (["beta=1"], "Did you mean 'loss.beta'?"),
     (["sft=1"], "config.sft: is a stage"),
     (["data=x"], "config.data: is a section of keys"),
     (["loss=ipo"], "Name a loss by config.loss.name=ipo"),

@@ -132,8 +132,15 @@ def type_name(hint: Any) -> str:
 def matching(word: str) -> list[Key]:
   """Returns the keys whose names, or else whose meanings, contain a word."""
   wanted = word.lower().removeprefix("--").removeprefix("config.")
-  named = [key for key in table() if wanted in key.name.lower()]
-  return named or [key for key in table() if wanted in key.about.lower()]
+  meant = [key for key in table() if wanted in key.about.lower()]
+  return _named(wanted) or meant
+
+
+def _named(word: str) -> list[Key]:
+  """Returns the keys of a name; of "sft.loss.beta", a stage's, the key loss."""
+  first, _, others = word.partition(".")
+  named = [key for key in table() if word in key.name.lower()]
+  return named or (_named(others) or _named(first) if others else [])
 
 
 def markdown() -> str:

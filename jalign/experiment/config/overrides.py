@@ -4,7 +4,7 @@ A config is a ConfigDict or nested dictionaries. Any key of any stage can be
 set, whether or not the config has it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jalign.errors import UserError, meant
@@ -76,8 +76,28 @@ def _set(config: Any, key: str, value: Any, read: Read) -> None:
       where=where,
       remedy=f"Write --{where}.KEY={value}. {SEE}",
     )
+  elif head in (*keys.top(), *keys.sections()):
+    raise UserError(
+      "is a key of the run, not of a stage.",
+      where=where,
+      remedy=f"Write --config.{'.'.join((head, *rest))}={value}",
+    )
   else:
-    raise unknown(head, (*names, *sections, *stages), where)
+    known = (*names, *sections, *stages)
+    inner = [*_inner(sections), *(f"loss.{n}" for n in config.get("loss", ()))]
+    there = [name for name in inner if name.rpartition(".")[2] == head]
+    if there and not rest:
+      remedy = f"Did you mean {' or '.join(map(repr, there))}? {SEE}"
+      raise UserError(
+        f"there is no key {head!r} here.", where=where, remedy=remedy
+      )
+    raise unknown(head, known, where)
+
+
+def _inner(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+  """Yields the full names of the keys of sections."""
+  for section, hints in sections.items():
+    yield from (f"{section}.{name}" for name in hints)
 
 
 def _set_within(

@@ -134,13 +134,12 @@ def test_forecasts_are_what_a_small_step_does(pulls):
     got.chosen["all"], got.rejected["all"], got.inner["all"], d_w, d_l
   )
   rate = 1e-4
+  loss = lambda p, pair: _linear(p, pair) @ jnp.array([-pulls[0], pulls[1]])
+  gradient = jax.jit(jax.grad(loss))
   for i in range(12):
     pair = jax.tree.map(lambda x, i=i: x[2 * i : 2 * i + 2], rows)
-    loss = lambda p, pair=pair: (
-      _linear(p, pair) @ jnp.array([-pulls[0], pulls[1]])
-    )
     step = jax.tree.map(
-      lambda x, g: x - rate * g, params, jax.grad(loss)(params)
+      lambda x, g: x - rate * g, params, gradient(params, pair)
     )
     up, down = diagnostics.changes(_linear, params, step, pair)
     np.testing.assert_allclose(up[0] / rate, said.chosen[i], rtol=0.1, atol=0.1)
@@ -152,9 +151,10 @@ def test_forecasts_are_what_a_small_step_does(pulls):
       assert int(diagnostics.case_of(up, down)[0]) == int(said.case[i])
 
 
+@functools.cache
 def _transformer():
   config, model, params = tiny()
-  logps = functools.partial(sequence_logprobs, model)
+  logps = jax.jit(functools.partial(sequence_logprobs, model))
   return config, model, params, logps, batches.sequences(8)
 
 
@@ -175,7 +175,8 @@ def test_groups_add_up_to_the_whole_gradient():
     np.testing.assert_allclose(
       part["attention"] + part["rest"], part["all"], rtol=1e-4, atol=1e-3
     )
-  grads = [jax.grad(lambda p, i=i: logps(p, rows)[i])(params) for i in range(2)]
+  gradient = jax.jit(jax.grad(lambda p, i: logps(p, rows)[i]))
+  grads = [gradient(params, i) for i in range(2)]
   flat = [
     np.concatenate([np.ravel(x) for x in jax.tree.leaves(g)]) for g in grads
   ]
@@ -200,7 +201,7 @@ def test_sharded_equals_unsharded():
   )
 
 
-def test_no_gradient_leaves_its_device(optimised):
+def test_no_gradient_leaves_its_device():
   """Eight tensor-parallel devices exchange no array as large as a weight."""
   config, model, params = tiny(
     vocab_size=4096, hidden_size=128, intermediate_size=256,
@@ -257,7 +258,7 @@ def test_pulls_of_a_loss_forecast_its_own_step():
   )
   rate = 1e-4
   step = jax.tree.map(
-    lambda x, g: x - rate * g, params, jax.grad(value)(params)
+    lambda x, g: x - rate * g, params, jax.jit(jax.grad(value))(params)
   )
   up, down = diagnostics.changes(logps, params, step, pair)
   np.testing.assert_allclose(up / rate, said.chosen, rtol=0.05)
@@ -276,8 +277,9 @@ def test_token_gram_adds_up_to_the_inner_product():
     np.argwhere(np.asarray(pair.mask[0][1:]))[0, 0],
     np.argwhere(np.asarray(pair.mask[1][1:]))[0, 0],
   )
-  slope = lambda row, at: jax.grad(lambda p: tokens(p, pair)[row, at])(params)
-  dots = jax.tree.map(lambda a, b: jnp.sum(a * b), slope(0, i), slope(1, j))
+  slope = jax.jit(jax.grad(lambda p, row, at: tokens(p, pair)[row, at]))
+  slopes = slope(params, 0, i), slope(params, 1, j)
+  dots = jax.tree.map(lambda a, b: jnp.sum(a * b), *slopes)
   np.testing.assert_allclose(gram[i, j], sum(jax.tree.leaves(dots)), rtol=1e-3)
   assert not np.asarray(gram)[~np.asarray(pair.mask[0][1:])].any()
 
@@ -287,13 +289,11 @@ def test_the_last_layers_part_is_that_of_the_head():
   _, model, params = tiny(tie_word_embeddings=False)
   pair = jax.tree.map(lambda x: x[:2], batches.sequences(8))
   tokens = diagnostics.dense_logprobs(model)
-  want = diagnostics.token_gram(
-    lambda weight, rows: tokens(params | {"unembed": weight}, rows),
-    params["unembed"],
-    pair,
-  )
+  of_head = lambda weight, rows: tokens(params | {"unembed": weight}, rows)
+  gram = functools.partial(diagnostics.token_gram, of_head)
+  want = jax.jit(gram)(params["unembed"], pair)
   got = diagnostics.last_layer_gram(
-    model.forward(params, pair.tokens)[:, :-1],
+    jax.jit(model.forward)(params, pair.tokens)[:, :-1],
     model.head(params),
     pair.tokens[:, 1:],
     pair.mask[:, 1:],

@@ -8,7 +8,6 @@ import argparse
 import difflib
 import inspect
 import math
-import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -292,8 +291,3 @@ def _unknown(of: Command, argument: str, program: str) -> UserError:
 def _listed(names: Sequence[str]) -> str:
   *others, last = names
   return f"{', '.join(others)} and {last}" if others else last
-
-
-def wrapped(text: str) -> str:
-  """Wraps a paragraph to the width of the help."""
-  return textwrap.fill(text, 79, break_on_hyphens=False)

@@ -183,6 +183,8 @@ def test_stages_that_flags_leave_out_leave_their_sections():
     (["steps="], "config.steps: '' is not a whole number"),
     (["model.hidden_size=1.5"], "'1.5' is not a whole number"),
     (["sweep={'loss.betta':[1]}"], "config.sweep['loss.betta']: dpo has no"),
+    (["sweep={'loss.name':[1]}"], "config.sweep['loss.name']: unknown loss 1"),
+    (["sweep={'algorithm':[[1]]}"], "config.align.algorithm: [1] is not of"),
   ],
 )
 def test_a_flag_that_sets_nothing_says_why(flags, said):

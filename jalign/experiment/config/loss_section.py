@@ -39,7 +39,7 @@ def function_of(name: str, where: str) -> Callable[..., Any]:
   raise UserError(
     f"unknown loss {name!r}.",
     where=f"{where}.name",
-    remedy=f"{meant(name, (*losses.CATALOGUE, *PRESETS))}{LIST}",
+    remedy=f"{meant(str(name), (*losses.CATALOGUE, *PRESETS))}{LIST}",
   )
 
 
@@ -165,7 +165,8 @@ def set_algorithm(config: Any, section: Any, algorithm: str) -> None:
   had = _name(config, section, loss)
   section["algorithm"] = algorithm
   section["algorithm_settings"] = {}
-  if algorithm in ALGORITHMS and had != ALGORITHMS[algorithm].loss:
+  known = isinstance(algorithm, str) and algorithm in ALGORITHMS
+  if known and had != ALGORITHMS[algorithm].loss:
     section["loss"] = {}
 
 

@@ -172,7 +172,9 @@ def score(values: Values) -> None:
   SOURCE,
   Flag("against", "PATH", "other data, to count prompts that are in both"),
   Flag("tokenizer", "DIR", "a tokenizer, to count tokens, too"),
-  Flag("template", "NAME", "chat template: a tokenizer's folder or a file"),
+  Flag(
+    "template", "NAME", "chat template: plain, a tokenizer's folder or a file"
+  ),
   Flag("data_dir", "DIR", "the folder of prepared TFDS data"),
   Flag("columns", "NAMES", "the columns, FIELD=COLUMN,...", read=columns),
   words="check PATH",
@@ -200,7 +202,9 @@ def data(values: Values) -> None:
   from jalign.data.findings import describe
 
   template = values.template
-  if template and values.tokenizer:
+  if template == "plain":
+    template = data.PLAIN_CHAT
+  elif template and values.tokenizer:
     template = data.load_template(template, tokens_of=values.tokenizer)
   checked = check_file(
     words[1],

@@ -53,3 +53,13 @@ def test_commands_exist(page, arguments, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   pathlib.Path("my.py").write_text("\n\n".join(own))
   assert read_config(values.config, values.keys)["stages"]
+
+
+def test_chats_of_the_checkpoint_page_are_read(tmp_path, monkeypatch, capsys):
+  text = (DOCS / "checkpoints.md").read_text()
+  shown = re.search(r'^(\{"prompt": .*?\}\]\})$', text, flags=re.M | re.S)[1]
+  monkeypatch.chdir(tmp_path)
+  pathlib.Path("chats.jsonl").write_text(" ".join(shown.split()))
+  cli.main(["data", "check", "chats.jsonl", "--template=plain"])
+  said = capsys.readouterr().out
+  assert "1 pair" in said or "1 row" in said, said

@@ -185,3 +185,14 @@ def test_flax_modules_train_through_the_same_objective(make):
   np.testing.assert_allclose(first, np.log(2), rtol=1e-5)
   assert float(sums["loss"][0]) / 8 < 0.3
   assert float(sums["reward_accuracy"][0]) == 8.0
+
+
+def test_a_row_that_fills_the_batch_may_lose_anything():
+  def loss(chosen_logps, valid):
+    return jnp.where(valid, chosen_logps, jnp.nan)
+
+  _, model, params = tiny(num_hidden_layers=1)
+  objective = make_objective(loss, model, batch="pairs")
+  total, (count, sums) = objective.sums(params, batches.pairs(3, fill=1))
+  assert float(count) == 2 and np.isfinite(total) and total < 0
+  np.testing.assert_allclose(sums["chosen_logps_nats"][0], total, rtol=1e-6)

@@ -196,9 +196,9 @@ def test_schedules_have_their_corners():
   np.testing.assert_allclose(at(cosine, 55), 1.1, rtol=1e-6)
   np.testing.assert_allclose(at(cosine, 100), 0.2, rtol=1e-6)
   linear = OptimizerConfig(
-    schedule="linear", learning_rate=1.0, final_fraction=0.5
+    schedule="linear", learning_rate=1.0, final_fraction=0.2
   )
-  np.testing.assert_allclose([at(linear, 0), at(linear, 50)], [1.0, 0.75])
+  np.testing.assert_allclose([at(linear, 0), at(linear, 50)], [1.0, 0.6])
   constant = OptimizerConfig(schedule="constant", learning_rate=1.0)
   assert at(constant, 99) == 1.0
   with pytest.raises(UserError, match="optimizer.schedule"):

@@ -164,7 +164,7 @@ def test_the_command_takes_columns(path, capsys):
   cli.main(["data", "check", str(path), f"--columns={names}"])
   assert "read 2 pairs, used 2" in capsys.readouterr().out
   for wrong, said in (
-    ("prompt", "'prompt' names no field and its column"),
+    ("prompt", "--columns: 'prompt' is not FIELD=COLUMN"),
     ("prompt=qestion", "Did you mean 'question'?"),
   ):
     with pytest.raises(SystemExit):

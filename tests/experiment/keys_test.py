@@ -6,7 +6,7 @@ from jalign.cli.config_file import read_config, shipped
 from jalign.configs import base, dpo
 from jalign.errors import UserError
 from jalign.experiment.commands.sweep import runs
-from jalign.experiment.config import keys
+from jalign.experiment.config import keys, overrides
 from jalign.experiment.config.parse import defaults, parse
 
 
@@ -118,6 +118,8 @@ def test_what_flags_leave_alone_is_the_config_s():
     ("data.columns.prompt=q", "data.columns", {"prompt": "q"}),
     ("model.qk_norm=True", "model.qk_norm", True),
     ("judge=0", "judge", False),
+    ("normalise_pairs=1", "normalise_pairs", True),
+    ("normalise_pairs=TRUE", "normalise_pairs", True),
     ("optimizer.eps=1e-6", "optimizer.eps", 1e-6),
     ("sweep={'loss.beta':[0.1]}", "sweep", (("loss.beta", [0.1]),)),
     ("model.rope_scaling={'factor':2}", "model.rope_scaling", {"factor": 2}),
@@ -133,16 +135,23 @@ def test_a_flag_that_names_a_loss_replaces_the_section(order):
   flags = ["loss.name=ipo", "loss.tau=0.3"][::order]
   assert _read("dpo", *flags)["loss"] == {"name": "ipo", "tau": 0.3}
   assert _read("dpo", "loss.name=ipo")["loss"] == base.loss("ipo").to_dict()
-  kept = _read("dpo", "loss.name=dpo", "loss.beta=0.7")["loss"]
-  assert kept["beta"] == 0.7
+  demo = _read("demo", "dpo.loss.name=dpo", "dpo.loss.label_smoothing=0.2")
+  assert demo["dpo"]["loss"] == {
+    "name": "dpo",
+    "beta": 0.3,  # the config's: the loss is the one that it had
+    "label_smoothing": 0.2,
+  }
   assert _read("dpo", "sft.loss.name=sft_sum")["sft"]["loss"] == {
     "name": "sft_sum"
   }
 
 
 def test_a_sum_is_written_by_flags():
-  loss = _read("dpo", "loss.weights.dpo=1", "loss.dpo.beta=0.5")["loss"]
-  assert loss == {"weights": {"dpo": 1.0}, "dpo": {"beta": 0.5}}
+  flags = ["loss.dpo.beta=0.5", "loss.weights.dpo=1", "loss.weights.sft=0.2"]
+  assert _read("dpo", *flags)["loss"] == {
+    "weights": {"dpo": 1.0, "sft": 0.2},
+    "dpo": {"beta": 0.5},
+  }
   assert _read("rpo", "loss.dpo.beta=0.5")["loss"]["weights"]["sft_avg"] == 0.2
   said = _fails("rpo", "loss.beta=0.5")
   assert "Its terms are dpo, sft_avg: config.loss.TERM.beta" in said
@@ -155,6 +164,57 @@ def test_a_flag_that_names_an_algorithm_keeps_only_a_loss_of_its_own():
   assert neighbour.loss == {"tau": 0.1}  # the same loss
   passes = _settings("ipo_md", "algorithm_settings.passes=3").stages[-1]
   assert passes.algorithm_settings == {"passes": 3}
+
+
+def test_an_algorithm_s_settings_go_with_it():
+  start = {
+    "stages": ("train",),
+    "algorithm": "ipo_md",
+    "algorithm_settings": {"passes": 3},
+    "loss": {"tau": 0.1},
+  }
+  for algorithm, settings in (("ipo_md", {"passes": 3}), ("online_ipo", {})):
+    config = dict(start)
+    overrides.override(config, [("algorithm", algorithm)])
+    assert config["algorithm_settings"] == settings
+    assert config["loss"] == {"tau": 0.1}
+
+
+@pytest.mark.parametrize(
+  "flag",
+  [
+    "optimizer.b1=0",
+    "lora.rank=4",
+    "diagnostics.pairs=3",
+    "trainable=head",
+    "normalise_pairs=true",
+    "algorithm=online_dpo",
+    "steps=5",
+    "select=eval/loss",
+    "select_mode=max",
+  ],
+)
+def test_how_the_last_stage_is_trained_is_not_taken_over(flag):
+  (before, _), (sft, align) = (
+    _settings("dpo").stages,
+    _settings("dpo", flag).stages,
+  )
+  assert sft == before
+  key = flag.partition("=")[0].partition(".")[0]
+  assert getattr(align, key) != getattr(before, key)
+
+
+def test_flags_reach_the_last_stage_through_a_section_of_its_name(tmp_path):
+  file = tmp_path / "config.py"
+  file.write_text(
+    "from jalign.configs import base, dpo\n\ndef get_config():\n"
+    "  c = dpo.get_config()\n"
+    "  c.align = base.stage(dict(name='ipo', tau=0.5), batch_size=4)\n"
+    "  return c\n"
+  )
+  flags = ["align.batch_size=2", "align.loss.tau=0.25"]
+  stage = _settings(str(file), *flags).stages[-1]
+  assert (stage.batch_size, stage.loss) == (2, {"name": "ipo", "tau": 0.25})
 
 
 def test_stages_that_flags_leave_out_leave_their_sections():
@@ -195,8 +255,13 @@ def test_a_short_answer_to_an_unknown_loss():
   assert len(_fails("dpo", "loss.name=dpoo")) < 200
 
 
+def test_a_sweep_over_a_loss_s_hyperparameter_comes_after_its_name():
+  runs_of = runs(_read("dpo", "sweep={'loss.tau':[0.3],'loss.name':['ipo']}"))
+  assert runs_of[0].settings.stages[-1].loss == {"name": "ipo", "tau": 0.3}
+
+
 def test_a_sweep_over_losses_has_the_defaults_of_each():
-  config = _read("dpo", "sweep={'loss.name':['dpo','ipo'],'sft.steps':[3]}")
+  config = _read("dpo", "sweep={'sft.steps':[3],'loss.name':['dpo','ipo']}")
   first, second = runs(config)
   assert first.settings.stages[-1].loss["beta"] == 0.1
   assert second.settings.stages[-1].loss == {"name": "ipo", "tau": 0.1}

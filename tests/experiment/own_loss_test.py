@@ -72,6 +72,11 @@ def test_hyperparameters_are_keyword_only_and_set_by_flags(mine):
   assert (loss.denominator, loss.coupled) == ("examples", False)
 
 
+def test_it_may_be_a_config_s_argument(mine):
+  config = read_config(f"dpo:{mine}:logistic", [])
+  assert config["loss"] == {"name": f"{mine}:logistic", "beta": 0.1}
+
+
 @pytest.mark.parametrize(
   "name, flags, kind",
   [

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from jalign.errors import UserError
 from jalign.experiment.config.algorithms import algorithm_of
-from jalign.experiment.config.overrides import assign
+from jalign.experiment.config.overrides import assign, rank
 from jalign.experiment.config.parse import parse, plain
 from jalign.experiment.config.settings import Settings
 
@@ -84,7 +84,7 @@ def _product(config):
   product, names = [], set()
   for values in itertools.product(*sweep.values()):
     config_values = plain(config)
-    for key, value in zip(sweep, values):
+    for key, value in sorted(zip(sweep, values), key=lambda x: rank(x[0])):
       _set(config_values, key, value)
     parts = [f"{key}={value}" for key, value in zip(sweep, values)]
     name = _folder_name(parts)

@@ -31,7 +31,7 @@ def override(config: Any, texts: Sequence[tuple[str, str]]) -> None:
   Raises:
     UserError: there is no such key, or the text isn't a value of its type.
   """
-  for key, text in sorted(texts, key=lambda pair: _rank(pair[0])):
+  for key, text in sorted(texts, key=lambda pair: rank(pair[0])):
     _set(config, key, text, from_text)
 
 
@@ -40,7 +40,10 @@ def assign(config: Any, key: str, value: Any) -> None:
   _set(config, key, value, lambda value, hint, where: value)
 
 
-def _rank(key: str) -> int:
+def rank(key: str) -> int:
+  """Returns when a key is set: other keys depend on those of low rank."""
+  if ".loss.weights." in f".{key}.":
+    key = "loss.weights"
   ranks = [r for r, n in enumerate(_FIRST) if f".{key}".endswith(f".{n}")]
   return max(ranks, default=len(_FIRST))
 

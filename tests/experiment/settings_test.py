@@ -244,7 +244,7 @@ def test_a_value_leads_nowhere(value, tmp_path):
     ({"sweep": (("loss.beta", (1, 1.0)),)}, "'loss.beta=1.0' are the same"),
     ({"sweep": (("seeds", ((1,), (2,))),)}, "can't be swept"),
     (
-      {"sweep": (("loss.beta", (1.0, 2.0)), ("loss", ({"name": "dpo"},)))},
+      {"sweep": (("mesh.fsdp", (1, 2)), ("mesh", ({"data": 1},)))},
       "are the same run",
     ),
   ],

@@ -191,7 +191,7 @@ def convert(
 
   Args:
     name: a key of `CONVERSIONS`.
-    records: of the kind that the conversion takes.
+    records: records of the kind that the conversion takes.
 
   Returns:
     (records, report of what was left out); the report is None for conversions

@@ -69,7 +69,7 @@ def encode_prompts(
   """Encodes the records' prompts.
 
   Args:
-    records: of any kind that has a prompt.
+    records: records of any kind that has a prompt.
     tokenizer: encodes the prompts as in `limits.prompt_ids`.
     max_prompt_tokens: longer prompts lose their oldest tokens; None keeps all.
 

@@ -33,7 +33,7 @@ class Tokenizer:
   """A tokenizer and the ids that the library needs.
 
   Attributes:
-    backend: of the `tokenizers` library; truncation and padding are off.
+    backend: a `tokenizers.Tokenizer`, with truncation and padding off.
     vocab_size: the largest id plus one, V of a model that takes every id.
     eos_id: id that ends a sequence.
     pad_id: id that fills rows; may equal `eos_id`, as no id is read back.

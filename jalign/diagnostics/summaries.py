@@ -33,7 +33,7 @@ def entanglement_panel(
   """Means over pairs, for each group of parameters.
 
   Args:
-    products: of P pairs.
+    products: gradient products of P pairs.
     forecasts: name of a group -> forecast; None if the loss's pulls aren't
       known.
 

@@ -53,7 +53,7 @@ def test_a_bad_line_can_be_skipped_and_is_reported(place):
     (["--config.loss.nope=1"], "config.loss.nope"),
     (["--config.nope=1"], "config.nope"),
     (["--nope=1"], "nope"),
-    (["--config.loss.name=dpoo"], "config.align.loss: unknown loss 'dpoo'"),
+    (["--config.loss.name=dpoo"], "config.loss.name: unknown loss 'dpoo'"),
     (["--config.loss.name=ipo"], "config.align.loss: ipo has no .*beta"),
     (["--config.loss.beta=-1.0"], "config.align.loss: beta"),
     (["--config.algorithm=onlinedpo"], "unknown algorithm"),

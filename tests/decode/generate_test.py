@@ -47,8 +47,8 @@ def _last_logits(model, params, sequence, width=20):
 
 def test_ragged_prefill_and_steps_equal_the_full_forward(prompts):
   _, model, params = tiny()
-  cache = model.init_cache(params, 8, 16)
-  logits, cache = model.extend(params, prompts, LENGTHS, cache)
+  cache, extend = model.init_cache(params, 8, 16), jax.jit(model.extend)
+  logits, cache = extend(params, prompts, LENGTHS, cache)
   full = _full_logits(model, params, prompts)
   np.testing.assert_allclose(
     logits, full[jnp.arange(8), LENGTHS - 1], atol=2e-5
@@ -56,7 +56,7 @@ def test_ragged_prefill_and_steps_equal_the_full_forward(prompts):
   # Ragged chunks: row b appends b % 4 tokens of at most three, or none.
   chunk = jax.random.randint(jax.random.key(5), (8, 3), 0, 64)
   counts = jnp.arange(8) % 4
-  logits, cache = model.extend(params, chunk, counts, cache)
+  logits, cache = extend(params, chunk, counts, cache)
   np.testing.assert_array_equal(cache.lengths, LENGTHS + counts)
   for row in range(8):
     n, k = int(LENGTHS[row]), int(counts[row])
@@ -249,9 +249,10 @@ def test_a_mixture_reports_each_model(prompts):
     mixture, MixtureParams(params, ref_params, jnp.float32(0.4)), prompts
   )
   for part, m, p in ((0, model, params), (1, reference, ref_params)):
+    score = jax.jit(functools.partial(logprobs.sequence_logprobs, m))
     np.testing.assert_allclose(
       rollout.model_logps[part].sum(-1),
-      logprobs.sequence_logprobs(m, p, rollout.sequences),
+      score(p, rollout.sequences),
       atol=5e-5,
     )
 

@@ -38,7 +38,13 @@ def _same(got, want, atol=2e-5):
 
 @pytest.mark.parametrize(
   "slots, chunk, admit",
-  [(5, 4, 1), (4, 64, 3), (1, 3, None), (40, 4, None), (8, 5, 8)],
+  [
+    (5, 4, 1),
+    (1, 3, None),
+    (40, 4, None),
+    pytest.param(4, 64, 3, marks=pytest.mark.slow),
+    pytest.param(8, 5, 8, marks=pytest.mark.slow),
+  ],
 )
 def test_refilled_rows_draw_the_same_tokens(asked, slots, chunk, admit):
   _, model, params = tiny()

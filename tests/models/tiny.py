@@ -1,8 +1,11 @@
 """Small models for tests."""
 
 import dataclasses
+import functools
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from jalign.models import ModelConfig, transformer
 
@@ -23,12 +26,18 @@ TINY = ModelConfig(
 def tiny(**changes):
   """(config, model, params), with biases that are random rather than zero."""
   config = dataclasses.replace(TINY, **changes)
-  model = transformer(config)
-  params = model.init(jax.random.key(0))
+  params = jax.tree.map(jnp.array, _params(config))
+  return config, transformer(config), params
+
+
+@functools.cache
+def _params(config):
+  """Parameters on the host, drawn once for each config."""
+  params = jax.jit(transformer(config).init)(jax.random.key(0))
   for i, name in enumerate(("bq", "bk", "bv")):
     if name in params["blocks"]:
       old = params["blocks"][name]
       params["blocks"][name] = 0.3 * jax.random.normal(
         jax.random.key(10 + i), old.shape
       )
-  return config, model, params
+  return jax.tree.map(np.asarray, params)

@@ -1,5 +1,7 @@
 """Arrays that batches of each kind give to a loss."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -53,15 +55,26 @@ def policies():
 def given(policies, kind, data, names=None):
   model, params, reference = policies
   names = tuple(KINDS[kind].gives if names is None else names)
-  outputs = Outputs(model, params, data.sequences, names, ref_params=reference)
-  return KINDS[kind].arrays(outputs, data, names)
+
+  @jax.jit
+  def arrays(params, reference, data):
+    rows = data.sequences
+    outputs = Outputs(model, params, rows, names, ref_params=reference)
+    return KINDS[kind].arrays(outputs, data, names)
+
+  return arrays(params, reference, data)
 
 
 def dense(policies, sequences, which=1):
   """[R, T - 1, V] log-probs of all tokens."""
   model, params = policies[0], policies[which]
-  hidden = model.forward(params, sequences.tokens)[:, :-1]
-  return np.asarray(jax.nn.log_softmax(logits(model.head(params), hidden)))
+  return np.asarray(_dense(model, params, sequences.tokens))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _dense(model, params, tokens):
+  hidden = model.forward(params, tokens)[:, :-1]
+  return jax.nn.log_softmax(logits(model.head(params), hidden))
 
 
 def tokens_of(policies, sequences, which=1):

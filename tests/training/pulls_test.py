@@ -104,7 +104,7 @@ FED = [
 def _by_token(shift, mask):
   """Spreads a response's shift equally over its scored tokens."""
   rows = mask.reshape(len(shift), -1)
-  share = shift / np.maximum(rows.sum(-1), 1)
+  share = shift / jnp.maximum(rows.sum(-1), 1)
   return (share[:, None] * rows).reshape(mask.shape)
 
 
@@ -113,26 +113,26 @@ def _moved(arrays, shift):
   moved = dict(arrays)
   if "chosen_logps" in arrays:
     sides = ("chosen", "rejected")
-    lengths = [np.asarray(arrays[f"{side}_lengths"]) for side in sides]
+    lengths = [arrays[f"{side}_lengths"] for side in sides]
     for i, side in enumerate(sides):
       moved[f"{side}_logps"] += shift[i::2]
       if f"{side}_shared_logps" in arrays:
-        share = np.minimum(*lengths) / lengths[i]
+        share = jnp.minimum(*lengths) / lengths[i]
         moved[f"{side}_shared_logps"] += shift[i::2] * share
   elif "logps" in arrays:
     moved["logps"] += shift.reshape(arrays["logps"].shape)
   else:
     name = "step_logps" if "step_logps" in arrays else "token_logps"
-    moved[name] += _by_token(shift, np.asarray(arrays["mask"]))
+    moved[name] += _by_token(shift, arrays["mask"])
   return moved
 
 
-def _oracle(loss, kind, data):
+def _oracle(loss, kind, data, params, reference):
   """[R] gradients of the summed loss in shifts of the rows' log-probs."""
   names = losses.array_parameters(loss)
-  outputs = Outputs(MODEL, PARAMS, data.sequences, names, ref_params=REFERENCE)
-  arrays = KINDS[kind].arrays(outputs, data, names)
   weights = data.weights
+  outputs = Outputs(MODEL, params, data.sequences, names, ref_params=reference)
+  arrays = KINDS[kind].arrays(outputs, data, names)
 
   def total(shift):
     moved = _moved(arrays, shift)
@@ -144,11 +144,16 @@ def _oracle(loss, kind, data):
 
 def _rows(loss, data, **options):
   """[R] the same gradients: minus the upward pulls that diagnostics use."""
-  objective = make_objective(loss, MODEL, **options)
-  up, _ = diagnostics.pulls(
-    objective, PARAMS, data, REFERENCE, chosen_alone=True
-  )
+  up, _ = _pulls(loss, data, chosen_alone=True, **options)
   return -up
+
+
+def _pulls(loss, data, chosen_alone=False, **options):
+  objective = make_objective(loss, MODEL, **options)
+  pulls = functools.partial(
+    diagnostics.pulls, objective, chosen_alone=chosen_alone
+  )
+  return jax.jit(pulls)(PARAMS, data, REFERENCE)
 
 
 def test_the_losses_of_all_kinds_are_here():
@@ -160,16 +165,28 @@ def test_the_losses_of_all_kinds_are_here():
 def test_pulls_are_gradients_of_the_value(name):
   entry = losses.CATALOGUE[name]
   data = BATCHES[entry.batch](6, 1)
-  expected = np.asarray(_oracle(entry.function, entry.batch, data))
+  objective = make_objective(entry.function, MODEL)
+  paired = KINDS[entry.batch].paired
+
+  @jax.jit  # a program for all: they share the model's passes
+  def slopes(params, data, reference):
+    pulls = functools.partial(
+      diagnostics.pulls, objective, params, data, reference
+    )
+    return (
+      _oracle(entry.function, entry.batch, data, params, reference),
+      -pulls(chosen_alone=True)[0],
+      pulls() if paired else None,
+    )
+
+  expected, rows, pull = slopes(PARAMS, data, REFERENCE)
+  expected = np.asarray(expected)
   assert np.abs(expected).max() > 1e-4 and np.isfinite(expected).all()
   near = functools.partial(
     np.testing.assert_allclose, rtol=1e-4, atol=1e-5 * np.abs(expected).max()
   )
-  near(_rows(entry.function, data), expected)
-  if KINDS[entry.batch].paired:
-    pull = diagnostics.pulls(
-      make_objective(entry.function, MODEL), PARAMS, data, REFERENCE
-    )
+  near(rows, expected)
+  if paired:
     near(pull[0], -expected[0::2])
     near(pull[1], expected[1::2])
 
@@ -177,7 +194,7 @@ def test_pulls_are_gradients_of_the_value(name):
 def test_terms_of_a_sum_pull_by_their_own_counts():
   data = _pairs(6, 1)
   found = _rows(losses.weighted_sum({"dpo": 1.0, "sft": 0.5}), data)
-  dpo = _oracle(losses.dpo, "pairs", data)
+  dpo = _oracle(losses.dpo, "pairs", data, PARAMS, REFERENCE)
   tokens = float(np.asarray(data.sequences.mask)[0:10:2].sum())
   chosen = np.where(np.arange(12) % 2 == 0, -0.5 * 5 / tokens, 0.0)
   chosen[10:] = 0  # the pair that fills the batch
@@ -200,20 +217,26 @@ def test_gradients_by_states_reach_all_that_is_computed_of_them(name):
   entry = losses.CATALOGUE[name]
   data = BATCHES[entry.batch](4, 1)
   objective = make_objective(entry.function, MODEL)
-  nudge = objective.nudge(PARAMS, data, hidden=True)
-  found, (_, _, hidden) = jax.grad(
-    lambda nudge: objective.nudged(PARAMS, nudge, data, REFERENCE),
-    has_aux=True,
-  )(nudge)
+
+  @jax.jit
+  def slopes(params, data, reference):
+    return jax.grad(
+      lambda nudge: objective.nudged(params, nudge, data, reference),
+      has_aux=True,
+    )(objective.nudge(params, data, hidden=True))
+
+  found, (_, _, hidden) = slopes(PARAMS, data, REFERENCE)
   states = _forward(PARAMS, data.sequences.tokens)[:, :-1]
   np.testing.assert_allclose(hidden, states, rtol=1e-6)
 
-  def total(extra):
+  def total(extra, params, data, reference):
     moved = lambda p, tokens: _forward(p, tokens).at[:, :-1].add(extra)
     other = make_objective(entry.function, MODEL._replace(forward=moved))
-    return other.sums(PARAMS, data, REFERENCE)[0]
+    return other.sums(params, data, reference)[0]
 
-  expected = jax.grad(total)(jnp.zeros(states.shape))
+  expected = jax.jit(jax.grad(total))(
+    jnp.zeros(states.shape), PARAMS, data, REFERENCE
+  )
   assert np.abs(expected).max() > 1e-3
   np.testing.assert_allclose(found.hidden, expected, rtol=1e-4, atol=1e-5)
 

@@ -26,7 +26,7 @@ def model():
 
 def _features(model, params, sequences):
   """[R, D] hidden states of the rows' last tokens, computed row by row."""
-  states = np.asarray(model.forward(params, sequences.tokens))
+  states = np.asarray(jax.jit(model.forward)(params, sequences.tokens))
   return np.stack(
     [row[n - 1] for row, n in zip(states, np.asarray(sequences.lengths))]
   )
@@ -56,7 +56,7 @@ def test_scores_of_pairs_equal_numpy(model, name):
     5, fill=1, preference=jnp.asarray(preference), margin=jnp.asarray(margin)
   )
   objective = make_objective(losses.CATALOGUE[name].function, model, head=head)
-  total, (count, metrics) = objective.sums(
+  total, (count, metrics) = jax.jit(objective.sums)(
     {"model": params, "head": own}, batch
   )
   x = _features(model, params, batch.sequences)
@@ -83,7 +83,7 @@ def test_gradients_of_the_scalar_head_equal_numpy(model):
   batch = batches.scored_pairs(4)
   objective = make_objective(losses.bradley_terry, model, head=head)
   whole = {"model": params, "head": own}
-  found = jax.grad(lambda p: objective.sums(p, batch)[0])(whole)
+  found = jax.jit(jax.grad(lambda p: objective.sums(p, batch)[0]))(whole)
   x = _features(model, params, batch.sequences)
   scores = x @ np.asarray(own["weight"])
   gap = scores[0::2] - scores[1::2]
@@ -100,7 +100,7 @@ def test_gradients_of_the_scalar_head_equal_numpy(model):
     return jnp.sum(jnp.log1p(jnp.exp(scores[1::2] - scores[0::2])))
 
   # The model below the head gets gradients, too.
-  expected = jax.grad(direct)(whole)["model"]
+  expected = jax.jit(jax.grad(direct))(whole)["model"]
   assert float(optax.tree.norm(expected)) > 0.1
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
@@ -129,11 +129,11 @@ def test_comparisons_of_two_responses_equal_numpy(model):
                   ("general_preference", logit)):  # fmt: skip
     loss = losses.CATALOGUE[name].function
     objective = make_objective(loss, model, head=head)
-    total, (_, metrics) = objective.sums(whole, batch)
+    slopes = jax.jit(jax.value_and_grad(objective.sums, has_aux=True))
+    (total, (_, metrics)), found = slopes(whole, batch)
     expected = _cross_entropy(z, preference)
     np.testing.assert_allclose(total, expected.sum(), rtol=1e-4)
     assert float(metrics["score_accuracy"][0]) == (logit > 0).sum()
-    found, _ = jax.grad(objective.sums, has_aux=True)(whole, batch)
     found = found["head"]
     slope = 1 / (1 + np.exp(-z)) - preference
     factor = 2 if name == "pairwise_preference" else 1
@@ -160,8 +160,8 @@ def test_packed_rows_score_the_same(model):
   objective = make_objective(losses.bradley_terry, model, head=head)
   whole = {"model": params, "head": own}
   np.testing.assert_allclose(
-    objective.sums(whole, batch.replace(sequences=rows))[0],
-    objective.sums(whole, batch)[0],
+    jax.jit(objective.sums)(whole, batch.replace(sequences=rows))[0],
+    jax.jit(objective.sums)(whole, batch)[0],
     rtol=1e-5,
   )
 
@@ -239,7 +239,7 @@ def test_lists_become_ranked_scores(model):
   np.testing.assert_array_equal(batch.sequences.tokens[::3, 2], [4, 14, 25])
   head, own = _head("scalar", config)
   objective = make_objective(losses.bradley_terry_list, model, head=head)
-  total, _ = objective.sums({"model": params, "head": own}, batch)
+  total, _ = jax.jit(objective.sums)({"model": params, "head": own}, batch)
   x = _features(model, params, batch.sequences).reshape(3, 3, -1)
   s = x @ np.asarray(own["weight"])
   pairs = [[(0, 1), (0, 2), (1, 2)], [(0, 1)], [(0, 1), (0, 2)]]

@@ -105,7 +105,7 @@ def test_the_update_is_minus_the_gradient_of_the_mean_loss():
     h = (logps - ref)[0::2] - (logps - ref)[1::2]
     return jnp.mean(jnp.log1p(jnp.exp(-0.3 * h)))
 
-  value, grads = jax.value_and_grad(mean_loss)(params)
+  value, grads = jax.jit(jax.value_and_grad(mean_loss))(params)
   np.testing.assert_allclose(_mean(sums, "loss"), value, rtol=1e-5)
   np.testing.assert_allclose(
     _mean(sums, "grad_norm"), optax.tree.norm(grads), rtol=1e-5
@@ -121,7 +121,8 @@ def test_sft_divides_by_tokens():
   _, sums = update(start(), batch)
   from jalign.logprobs import sequence_logprobs
 
-  logps = sequence_logprobs(model, params, batch.sequences)
+  measure = jax.jit(functools.partial(sequence_logprobs, model))
+  logps = measure(params, batch.sequences)
   want = -np.sum(logps) / np.sum(batch.sequences.mask[:, 1:])
   np.testing.assert_allclose(_mean(sums, "loss"), want, rtol=1e-5)
   np.testing.assert_allclose(_mean(sums, "nll_nats_per_token"), want, rtol=1e-5)

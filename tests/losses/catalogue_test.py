@@ -79,7 +79,8 @@ def _gradients(function, arrays):
   """Gradients of the summed loss in each array of reals."""
   real = {k: v for k, v in arrays.items() if v.dtype != bool}
   masks = {k: v for k, v in arrays.items() if v.dtype == bool}
-  return jax.grad(lambda x: function(**x, **masks).sum())(real)
+  total = lambda x, masks: function(**x, **masks).sum()
+  return jax.jit(jax.grad(total))(real, masks)
 
 
 @ENTRIES

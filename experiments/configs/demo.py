@@ -13,7 +13,7 @@ readers whose mean preference runs in a circle:
 
   jalign train --config=demo --workdir=runs/mine --config.loss.tau=0.1
 
-Cost: 4 min 17 s and 1.3 GiB on 2 CPU cores, after installation.
+Cost: about six minutes and 1.3 GiB on 2 CPU cores, after installation.
 Expect: win rates over SFT under the population are DPO 59.5 ± 2.6, online DPO
 72.3 ± 2.1, online IPO 73.1 ± 2.0, IPO-MD 73.6 ± 1.9 % (95 %, 500 held-out
 posts, one seed); see experiments/RESULTS.md.

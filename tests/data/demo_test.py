@@ -37,7 +37,7 @@ def test_labels_agree_with_the_reward_at_the_stated_rate(demo):
     probability = 1 / (1 + np.exp(-margins[-1]))
     assert r.preference == pytest.approx(probability, abs=1e-4)
   agree = np.mean(np.array(margins) > 0)
-  assert "15% of the labels contradict the reward" in " ".join(
+  assert "15 % of the labels contradict the reward" in " ".join(
     make.__doc__.split()
   )
   assert agree == pytest.approx(0.85, abs=0.01)

@@ -1,5 +1,7 @@
 """Recomputation in the backward pass: equal gradients, other memory."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from jalign.models.config import REMAT
 from tests.models.tiny import tiny
 
 
+@functools.cache
 def _compiled(remat, length):
   """A compiled loss with gradients, and its arguments."""
   _, model, params = tiny(num_hidden_layers=6, remat=remat)

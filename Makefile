@@ -36,7 +36,7 @@ test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow --durations=0
 	$(BIN)/python -m pytest --hypothesis-profile=new -m "not slow" \
 	  tests/losses tests/training tests/decode tests/models \
-	  tests/logprobs
+	  tests/logprobs tests/diagnostics
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

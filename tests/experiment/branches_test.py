@@ -65,7 +65,9 @@ def branching(place):
   return place
 
 
-def test_branches_start_from_one_policy_and_meet_in_one_matrix(branching):
+def test_branches_start_from_one_policy_and_meet_in_one_matrix(
+  branching, drawn
+):
   folder, said = branching.train()
   for stage in ("dpo", "online"):
     results = json.loads((folder / stage / "results.json").read_text())

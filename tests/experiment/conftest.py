@@ -122,8 +122,7 @@ class Workplace:
 
 
 @pytest.fixture(scope="session")
-def plain(tmp_path_factory):
-  """A folder with a config and its finished run, which tests only read."""
+def _plain(tmp_path_factory):
   folder = tmp_path_factory.mktemp("plain")
   where = Workplace(folder, None)
   with pytest.MonkeyPatch.context() as patch:
@@ -131,6 +130,19 @@ def plain(tmp_path_factory):
     patch.setattr(matplotlib.figure.Figure, "savefig", _blank)
     cli.main(where.command())
   return folder
+
+
+def _states(folder):
+  states = {path: path.stat() for path in folder.rglob("*") if path.is_file()}
+  return {path: (s.st_mtime_ns, s.st_size) for path, s in states.items()}
+
+
+@pytest.fixture
+def plain(_plain):
+  """A folder with a config and its finished run, which no test may change."""
+  before = _states(_plain)
+  yield _plain
+  assert _states(_plain) == before, "the test changed a run that others share"
 
 
 @pytest.fixture

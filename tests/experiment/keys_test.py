@@ -217,6 +217,23 @@ def test_flags_reach_the_last_stage_through_a_section_of_its_name(tmp_path):
   assert (stage.batch_size, stage.loss) == (2, {"name": "ipo", "tau": 0.25})
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_flag_of_the_last_stage_leaves_the_earlier_stages_alone(order):
+  flags = ["align.batch_size=4", "batch_size=9", "align.optimizer.b1=0.5"]
+  sft, align = _settings("dpo", *flags[::order]).stages
+  assert (sft.batch_size, align.batch_size) == (9, 4)
+  assert align.optimizer.learning_rate == 2e-4  # the config's, at its top level
+  flags = ["align.loss.beta=0.4", "loss.label_smoothing=0.2"]
+  loss = _settings("dpo", *flags[::order]).stages[-1].loss
+  assert loss == {"name": "dpo", "beta": 0.4, "label_smoothing": 0.2}
+
+
+def test_a_flag_of_an_added_stage_leaves_the_stage_before_alone():
+  flags = ["stages=sft,align,last", "last.loss.name=ipo"]
+  _, align, last = _settings("dpo", *flags).stages
+  assert (align.loss["name"], last.loss["name"]) == ("dpo", "ipo")
+
+
 def test_stages_that_flags_leave_out_leave_their_sections():
   assert [s.name for s in _settings("dpo", "stages=align").stages] == ["align"]
 
@@ -242,6 +259,13 @@ def test_stages_that_flags_leave_out_leave_their_sections():
     (["steps=true"], "whole number. A flag without a value stands for true."),
     (["steps="], "config.steps: '' is not a whole number"),
     (["model.hidden_size=1.5"], "'1.5' is not a whole number"),
+    (["stages=sft", "loss.name=ipo"], "Write --config.sft.loss.name=ipo"),
+    (
+      ["stages=sft", "optimizer.learning_rate=1"],
+      "changes nothing: the config's section of sft says otherwise",
+    ),
+    (["data.columns={'a.b':'c'}"], "config.data.columns: ValueError"),
+    (["loss.weights.my.py:f=1"], "config.loss.weights.my.py:f: ValueError"),
     (["sweep={'loss.betta':[1]}"], "config.sweep['loss.betta']: dpo has no"),
     (["sweep={'loss.name':[1]}"], "config.sweep['loss.name']: unknown loss 1"),
     (["sweep={'algorithm':[[1]]}"], "config.align.algorithm: [1] is not of"),

@@ -11,6 +11,8 @@ from jalign.experiment.loss import bind
 from jalign.training.metrics import read_jsonl
 
 TEXT = """
+import functools
+
 import jax
 
 
@@ -46,6 +48,17 @@ def ordinary(chosen_logps, beta=0.1):
 
 def lacking(chosen_logps, *, alpha):
   return -alpha * chosen_logps
+
+
+def named(chosen_logps, *, weights=1.0):
+  return -chosen_logps
+
+
+def shaped(chosen_logps, rejected_logps, *, shape=jax.nn.softplus, beta=0.1):
+  return shape(beta * (rejected_logps - chosen_logps))
+
+
+sharp = functools.partial(logistic, beta=4.0)
 """
 
 
@@ -70,6 +83,21 @@ def test_hyperparameters_are_keyword_only_and_set_by_flags(mine):
   np.testing.assert_allclose(loss.function(*arrays), want, rtol=1e-6)
   assert loss.title == "mine.py:logistic(beta=0.5)"
   assert (loss.denominator, loss.coupled) == ("examples", False)
+
+
+def test_a_partial_is_a_loss_with_other_defaults(mine):
+  arrays = [np.array([x, 0.0], np.float32) for x in (3, 1, 0, 0)]
+  for flags, beta in (([], 4.0), (["loss.beta=0.5"], 0.5)):
+    loss = _bound(mine, "sharp", *flags)
+    assert loss.title == f"mine.py:sharp(beta={beta})"
+    want = np.log1p(np.exp(-beta * np.array([2.0, 0.0])))
+    np.testing.assert_allclose(loss.function(*arrays), want, rtol=1e-5)
+
+
+def test_a_default_that_no_file_holds_stays_in_the_function(mine):
+  config = read_config(f"dpo:{mine}:shaped", [])
+  assert config["loss"] == {"name": f"{mine}:shaped", "beta": 0.1}
+  assert _bound(mine, "shaped").batch.name == "pairs"
 
 
 def test_it_may_be_a_config_s_argument(mine):
@@ -110,6 +138,7 @@ def test_keys_say_what_the_catalogue_says_of_its_losses(mine):
     ("misspelt", [], "lack chosen_logprobs. Did you mean 'chosen_logps'?"),
     ("ordinary", [], "'beta' has a default and isn't keyword-only. Hyperpar"),
     ("lacking", [], "needs a value of 'alpha'. Give --config.align.loss.alpha"),
+    ("named", [], "a hyperparameter is called 'weights', which is a key of"),
     ("lacking", ["loss.beta=1"], "has no hyperparameter 'beta'. It has: alpha"),
     ("logistic", ["loss.batch=pears"], "config.align.loss.batch: batches of"),
     ("logistic", ["loss.denominator=words"], "'words' is not one of examples"),
@@ -148,9 +177,10 @@ def test_it_trains_as_the_library_s_and_a_changed_one_does_not_go_on(
   ]
   run, _ = place.train(*own, workdir="own")
   losses = [
-    [row["loss"] for row in read_jsonl(path) if "loss" in row]
+    [row["train/loss"] for row in read_jsonl(path) if "train/loss" in row]
     for path in (ours / "align/metrics.jsonl", run / "align/metrics.jsonl")
   ]
+  assert losses[0]
   np.testing.assert_allclose(*losses, rtol=1e-5)
   mine.write_text(TEXT.replace("-beta * h", "-beta * h * 2"))
   said = place.fails(place.command(*own, workdir="own"))

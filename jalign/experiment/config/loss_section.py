@@ -61,13 +61,21 @@ def resolve(name: str) -> tuple[Callable[..., Any], losses.Entry]:
 def section_of(name: str, where: str = "config.loss") -> dict[str, Any]:
   """Makes the section of a loss: its name, and its hyperparameters' defaults.
 
+  Defaults that no file can hold, such as functions and arrays, are left out.
+
   Args:
     name: as in `function_of`.
     where: config key of the section, for errors.
   """
   values = losses.hyperparameters(function_of(name, where))
-  required = inspect.Parameter.empty
-  return {"name": name} | {k: v for k, v in values.items() if v is not required}
+  return {"name": name} | {k: v for k, v in values.items() if _is_plain(v)}
+
+
+def _is_plain(value: Any) -> bool:
+  """Whether a value is made of numbers and texts."""
+  if isinstance(value, tuple | list):
+    return all(map(_is_plain, value))
+  return value is None or isinstance(value, bool | int | float | str)
 
 
 def set_loss(

@@ -4,13 +4,14 @@ A config is a ConfigDict or nested dictionaries. Any key of any stage can be
 set, whether or not the config has it.
 """
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from jalign.errors import UserError, meant
+from jalign.errors import UserError, meant, said
 from jalign.experiment.config import keys, loss_section
 from jalign.experiment.config.from_text import from_text
-from jalign.experiment.config.parse import SEE
+from jalign.experiment.config.parse import OF_ONE, OF_STAGE, SEE
 
 Read = Callable[[Any, Any, str], Any]  # (value, type, where) -> value
 
@@ -22,17 +23,27 @@ def override(config: Any, texts: Sequence[tuple[str, str]]) -> None:
   """Sets keys from texts, as a command line gives them.
 
   Naming another loss, or another algorithm, replaces the section `loss` by its
-  defaults. Naming stages removes the sections of stages that are left out.
+  defaults. Naming stages removes the sections of stages that are left out. A
+  key of a stage's name sets that stage alone, whichever order the texts have.
 
   Args:
     config: the config, which is changed in place.
     texts: (dotted key, text of the value) of each key to set.
 
   Raises:
-    UserError: there is no such key, or the text isn't a value of its type.
+    UserError: there is no such key, a config can't hold the value, or setting
+      a key changes nothing.
   """
+  given = copy.deepcopy(config)
   for key, text in sorted(texts, key=lambda pair: rank(pair[0])):
-    _set(config, key, text, from_text)
+    try:
+      _set(config, key, text, from_text)
+    except UserError:
+      raise
+    except (ValueError, TypeError) as e:  # a ConfigDict refuses dots in names
+      raise UserError(f"{said(e)}.", where=f"config.{key}") from e
+  for key, text in texts:
+    _check_effect(config, given, key, text)
 
 
 def assign(config: Any, key: str, value: Any) -> None:
@@ -40,12 +51,16 @@ def assign(config: Any, key: str, value: Any) -> None:
   _set(config, key, value, lambda value, hint, where: value)
 
 
-def rank(key: str) -> int:
-  """Returns when a key is set: other keys depend on those of low rank."""
+def rank(key: str) -> tuple[bool, int]:
+  """Returns when a key is set: other keys depend on those of low rank.
+
+  What a stage inherits is set before the stage's own keys.
+  """
+  of_stage = key.partition(".")[0] not in (*keys.top(), *keys.sections())
   if ".loss.weights." in f".{key}.":
     key = "loss.weights"
   ranks = [r for r, n in enumerate(_FIRST) if f".{key}".endswith(f".{n}")]
-  return max(ranks, default=len(_FIRST))
+  return of_stage, max(ranks, default=len(_FIRST))
 
 
 def _set(config: Any, key: str, value: Any, read: Read) -> None:
@@ -53,7 +68,7 @@ def _set(config: Any, key: str, value: Any, read: Read) -> None:
   stages = tuple(config.get("stages", ("train",)))
   section, names, sections = config, keys.top(), keys.sections()
   if rest and head in stages:
-    if head != stages[-1] or head in config:
+    if len(stages) > 1 or head in config:
       section = child(config, head, where)
     names = keys.of_stage()
     sections = {n: sections[n] for n in keys.SECTIONS_OF_STAGE}
@@ -95,6 +110,34 @@ def _set(config: Any, key: str, value: Any, read: Read) -> None:
         f"there is no key {head!r} here.", where=where, remedy=remedy
       )
     raise unknown(head, known, where)
+
+
+def _check_effect(config: Any, given: Any, key: str, text: str) -> None:
+  """Raises UserError if sections of the stages hide a key of the top level.
+
+  Args:
+    config: the config with all keys set.
+    given: the config as its file made it.
+    key: a dotted key that was set.
+    text: the text of its value.
+  """
+  head, *rest = key.split(".")
+  stages = tuple(config.get("stages", ("train",)))
+  if head not in keys.of_stage() and head not in OF_STAGE:
+    return
+  affected = stages[-1:] if head in OF_ONE else stages
+  sections = [given.get(name, {}) for name in affected]
+  if rest and head in OF_STAGE:
+    sections, name = [own.get(head, {}) for own in sections], rest[0]
+  else:
+    name = head
+  if all(name in own for own in sections):
+    raise UserError(
+      "changes nothing: the config's section of"
+      f" {' and that of '.join(affected)} says otherwise.",
+      where=f"config.{key}",
+      remedy=f"Write --config.{stages[-1]}.{key}={text}",
+    )
 
 
 def _inner(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

@@ -50,10 +50,18 @@ def load(name: str, where: str) -> Callable[..., Any]:
     where: config key of the loss section, for errors.
 
   Raises:
-    UserError: the function can't be loaded; or a parameter has a default and
-      isn't keyword-only, so that it could be an array or a hyperparameter.
+    UserError: the function can't be loaded; a parameter has a default and isn't
+      keyword-only, so that it could be an array or a hyperparameter; or a
+      hyperparameter has the name of another key of the section.
   """
   function = load_function(name, f"{where}.name", {})
+  settings = losses.hyperparameters(function)
+  for taken in settings.keys() & {"name", "weights", *KEYS}:
+    raise UserError(
+      f"a hyperparameter is called {taken!r}, which is a key of every loss.",
+      where=_place(function, where),
+      remedy="Give the hyperparameter another name.",
+    )
   for parameter in inspect.signature(function).parameters.values():
     ordinary = parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
     if ordinary and parameter.default is not _EMPTY:
@@ -154,7 +162,8 @@ def _kind(names: tuple[str, ...], where: str) -> str:
 
 def _guarded(function: Callable[..., Any], where: str) -> Callable[..., Any]:
   """Wraps the function, so that its errors have their place in its file."""
-  told = tell(function, function.__name__)
+  name = losses.name_of(function)  # a partial has none of its own
+  told = tell(function, name)
 
   def call(*arrays: Any, **settings: Any) -> Any:
     try:
@@ -167,7 +176,7 @@ def _guarded(function: Callable[..., Any], where: str) -> Callable[..., Any]:
     if shape != (count,):
       gave = f"shape {shape}" if shape is not None else repr(values)
       raise UserError(
-        f"{function.__name__} gave {gave} for {count} examples.",
+        f"{name} gave {gave} for {count} examples.",
         where=_place(function, where),
         remedy=f"Return a value for each example, of shape ({count},): sum over"
         " tokens, and don't take the mean over the batch.",

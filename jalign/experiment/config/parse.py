@@ -52,7 +52,7 @@ FOLDERS = (
   "lock",
   "dynamics",
 )  # of a run, beside its stages
-_OF_ONE = {"start": "", "judge": True}  # never inherited from the top level
+OF_ONE = {"start": "", "judge": True}  # never inherited from the top level
 MODEL = tuple(
   f.name
   for f in dataclasses.fields(ModelConfig)
@@ -149,7 +149,7 @@ def parse(config: Mapping[str, Any]) -> Settings:
   for name in names:
     own = _dict(config.pop(name, {}), f"config.{name}")
     _refuse_unknown(own, _STAGE, f"config.{name}")
-    inherited = top if name == names[-1] else top | _OF_ONE
+    inherited = top if name == names[-1] else top | OF_ONE
     stage = _stage(name, inherited, own, f"config.{name}")
     earlier = ["start", *(s.name for s in stages)]
     if stage.start and stage.start not in earlier:

@@ -30,6 +30,7 @@ LOSSES = {
 }
 
 
+@functools.cache  # tests of a loss share its compiled update
 def _make(name, optimizer=SGD, mesh=None, **settings):
   config, model, params = tiny()
   kind, loss, denominator = LOSSES[name]

@@ -58,9 +58,10 @@ def test_scales_multiply_scores_and_weights():
   k *= jnp.arange(1.0, 11)[:, None]
   mask = jnp.arange(10) <= jnp.arange(4, 7)[:, None] + jnp.zeros((2, 1, 1))
   (k8, ks), (v8, vs) = quantise(k), quantise(v)
-  got = attention.reference(q, k8, v8, mask, (ks, vs))
+  attend = jax.jit(attention.reference)
+  got = attend(q, k8, v8, mask, (ks, vs))
   whole = [a * b[..., None] for a, b in ((k8, ks), (v8, vs))]
-  want = attention.reference(q, *whole, mask)
+  want = attend(q, *whole, mask)
   np.testing.assert_allclose(got, want, atol=2e-6)
 
 

@@ -61,7 +61,7 @@ def test_no_token_is_dropped_where_all_want_one_expert():
   x = jax.random.normal(jax.random.key(1), (2, 9, config.hidden_size))
   p["router"] = jnp.zeros_like(p["router"]).at[:, 3].set(1.0)
   x = jnp.abs(x)  # so that expert 3 has the highest score of all
-  got = experts.mlp(p, x, config)
+  got = jax.jit(lambda p, x: experts.mlp(p, x, config))(p, x)
   np.testing.assert_allclose(got, _oracle(p, x, config), rtol=1e-3, atol=1e-4)
   assert (np.abs(got).sum(-1) > 0).all()
 
@@ -83,8 +83,12 @@ def test_gradients_are_those_of_dense_experts():
     picked = jnp.take_along_axis(outputs, chosen[..., None], 1)
     return jnp.sum(picked * factors[..., None], 1).reshape(x.shape)
 
-  grad = lambda f: jax.grad(lambda p, x: jnp.sum(f(p, x) * out), (0, 1))(p, x)
-  got, want = grad(lambda p, x: experts.mlp(p, x, config)), grad(dense)
+  def gradients(f):
+    total = lambda p, x: jnp.sum(f(p, x) * out)
+    return jax.jit(jax.grad(total, (0, 1)))(p, x)
+
+  got = gradients(lambda p, x: experts.mlp(p, x, config))
+  want = gradients(dense)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4 * np.abs(b).max()),
     got,

@@ -24,8 +24,13 @@ CONFIGS = {
 def random_delta(config, settings, base, seed=3):
   """A delta with random values, none of which is 0."""
   delta = lora.init_delta(config, settings, base, jax.random.key(seed))
+  return _noisy(delta, jax.random.key(seed + 1))
+
+
+@jax.jit
+def _noisy(delta, key):
   leaves, tree = jax.tree.flatten(delta)
-  keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
+  keys = jax.random.split(key, len(leaves))
   noise = [0.2 * jax.random.normal(k, x.shape) for k, x in zip(keys, leaves)]
   return jax.tree.unflatten(tree, [x + n for x, n in zip(leaves, noise)])
 
@@ -110,13 +115,14 @@ def test_gradients_are_the_chain_rule_of_the_weights():
     logps = logprobs.token_logprobs(hidden, model.head(params), tokens[:, 1:])
     return -jnp.sum(logps)
 
+  gradient = jax.jit(jax.grad(loss))
   for name in ("lora", "dora"):
     settings = CONFIGS[name]
     delta = random_delta(config, settings, base)
     policy = lambda d, s=settings: lora.join(s, d, base)
-    got = jax.grad(lambda d, p=policy: loss(p(d)))(delta)["blocks"]
-    full = jax.grad(loss)(lora.merge(policy(delta)))["blocks"]
-    merged = lora.merge(policy(delta))["blocks"]
+    got = jax.jit(jax.grad(lambda d, p=policy: loss(p(d))))(delta)["blocks"]
+    merged = jax.jit(lambda d, p=policy: lora.merge(p(d)))(delta)
+    full, merged = gradient(merged)["blocks"], merged["blocks"]
     for key in ("wq", "wo", "down"):
       n = 2 if key == "wo" else 1
       for layer in range(config.num_hidden_layers):

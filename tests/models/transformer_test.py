@@ -1,6 +1,7 @@
 """The transformer equals a float64 twin, and has its own symmetries."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from tests.models.tiny import TINY, tiny
 from tests.oracles import transformer as oracle
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def _log_probs(model, params, tokens):
   hidden = model.forward(params, tokens)
   return jax.nn.log_softmax(logprobs.logits(model.head(params), hidden))
@@ -43,13 +45,11 @@ def test_segments_do_not_see_each_other():
   tokens = jax.random.randint(jax.random.key(1), (1, 9), 0, 64)
   segments = jnp.asarray([[0, 0, 0, 0, 1, 1, 1, 1, 1]])
   positions = jnp.asarray([[0, 1, 2, 3, 0, 1, 2, 3, 4]])
-  packed = model.forward(params, tokens, positions, segments)
-  np.testing.assert_allclose(
-    packed[:, :4], model.forward(params, tokens[:, :4]), atol=1e-5
-  )
-  np.testing.assert_allclose(
-    packed[:, 4:], model.forward(params, tokens[:, 4:]), atol=1e-5
-  )
+  forward = jax.jit(model.forward)
+  packed = forward(params, tokens, positions, segments)
+  for part in (slice(4), slice(4, None)):
+    alone = forward(params, tokens[:, part])
+    np.testing.assert_allclose(packed[:, part], alone, atol=1e-5)
 
 
 def test_a_prefix_is_seen_by_its_segments_alone():
@@ -59,9 +59,10 @@ def test_a_prefix_is_seen_by_its_segments_alone():
   segments = jnp.asarray([[0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]])
   prefixes = jnp.asarray([[0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 3, 3]])
   positions = jnp.asarray([[0, 1, 2, 3, 4, 5, 3, 4, 5, 0, 1, 2]])
-  packed = model.forward(params, tokens, positions, segments, prefixes)
+  forward = jax.jit(model.forward)
+  packed = forward(params, tokens, positions, segments, prefixes)
   for at in ([0, 1, 2, 3, 4, 5], [0, 1, 2, 6, 7, 8], [9, 10, 11]):
-    alone = model.forward(params, tokens[:, jnp.asarray(at)])
+    alone = forward(params, tokens[:, jnp.asarray(at)])
     np.testing.assert_allclose(packed[:, jnp.asarray(at)], alone, atol=1e-5)
 
 
@@ -71,9 +72,8 @@ def test_how_layers_are_run_changes_no_gradient(changes):
   grads = []
   for how in ({}, changes):
     _, model, params = tiny(**how)
-    grads.append(
-      jax.grad(lambda p, m=model: jnp.sum(m.forward(p, tokens) ** 2))(params)
-    )
+    loss = lambda p, m=model: jnp.sum(m.forward(p, tokens) ** 2)
+    grads.append(jax.jit(jax.grad(loss))(params))
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), *grads
   )
@@ -133,7 +133,7 @@ def test_sharded_equals_unsharded_with_gradients():
     logps = logprobs.token_logprobs(hidden[:, :-1], model.head(p), t[:, 1:])
     return jnp.sum(logps * jnp.arange(9.0))
 
-  want = jax.value_and_grad(loss)(params, tokens)
+  want = jax.jit(jax.value_and_grad(loss))(params, tokens)
   with jax.set_mesh(mesh):
     rows = jax.device_put(tokens, sharding.batch_sharding(mesh))
     got = jax.jit(jax.value_and_grad(loss))(placed, rows)

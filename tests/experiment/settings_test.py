@@ -15,25 +15,17 @@ from jalign.experiment.config.parse import defaults, parse
 from jalign.experiment.loss import bind
 from jalign.training.kinds import PAIRS, SEQUENCES
 from jalign.training.objective import make_objective
+from tests.experiment.settings import config_of
 from tests.models.tiny import tiny
 from tests.training import batches
 
 
-def _config(**changes):
-  config = {
-    "data": {"path": "d.jsonl"},
-    "loss": {"name": "dpo", "beta": 0.1},
-    "optimizer": {"learning_rate": 1e-3},
-  }
-  return config | changes
-
-
 def _stage(**changes):
-  (stage,) = parse(_config(**changes)).stages
+  (stage,) = parse(config_of(**changes)).stages
   return stage
 
 
-def test_every_default_is_itself_a_config():
+def test_every_default_is_itself_aconfig_of():
   config = defaults()
   config["data"]["path"] = "d.jsonl"
   config["loss"] = {"name": "dpo"}
@@ -63,7 +55,7 @@ def test_every_default_is_itself_a_config():
   ],
 )
 def test_an_unknown_key_is_named_wherever_it_is(key):
-  config = _config(stages=("sft", "align"), sft={"loss": {"name": "sft"}})
+  config = config_of(stages=("sft", "align"), sft={"loss": {"name": "sft"}})
   *path, last = key.split(".")
   section = config
   for name in path:
@@ -101,7 +93,7 @@ def test_an_unknown_key_is_named_wherever_it_is(key):
   ],
 )
 def test_a_value_of_another_type_is_refused(where, value, expected):
-  config = _config()
+  config = config_of()
   *path, last = where.replace("train.", "").split(".")[1:]
   section = config
   for name in path:
@@ -116,7 +108,7 @@ def test_a_value_of_another_type_is_refused(where, value, expected):
 
 def test_an_int_serves_as_a_float_and_a_list_as_a_tuple():
   settings = parse(
-    _config(
+    config_of(
       data={"path": "d.jsonl", "buckets": [32, 64]},
       optimizer={"learning_rate": 1},
     )
@@ -144,12 +136,12 @@ def test_an_int_serves_as_a_float_and_a_list_as_a_tuple():
 )
 def test_a_value_out_of_range_is_refused(changes, where):
   with pytest.raises(UserError) as caught:
-    parse(_config(**changes))
+    parse(config_of(**changes))
   assert caught.value.where == f"config.{where}"
 
 
 def test_an_unknown_algorithm_is_refused_before_any_data_is_read():
-  config = _config(algorithm="online_ppo")
+  config = config_of(algorithm="online_ppo")
   with pytest.raises(UserError, match="Did you mean 'online_") as caught:
     runs(config)
   assert caught.value.where == "config.train.algorithm"
@@ -158,7 +150,7 @@ def test_an_unknown_algorithm_is_refused_before_any_data_is_read():
 
 def test_an_earlier_stage_overrides_what_differs():
   settings = parse(
-    _config(
+    config_of(
       stages=("sft", "align"),
       batch_size=16,
       epochs=3,
@@ -183,75 +175,6 @@ def test_an_earlier_stage_overrides_what_differs():
   assert sft.loss == {"name": "sft"}
   assert align.loss == {"name": "dpo", "beta": 0.1}
   assert bind(sft).title == "sft()" and bind(sft).batch is SEQUENCES
-
-
-# ----------------------------------------------------------- seeds and sweeps
-
-
-def test_seeds_times_a_sweep_are_named_by_their_values():
-  config = _config(
-    seeds=(0, 1), sweep=(("loss.beta", (0.1, 0.5)), ("batch_size", (8,)))
-  )
-  runs = expand(config | {"batch_size": 4})
-  assert [name for name, _ in runs] == [
-    f"seed={seed},loss.beta={beta},batch_size=8"
-    for seed in (0, 1)
-    for beta in (0.1, 0.5)
-  ]
-  for _, run in runs:
-    assert "seeds" not in run and "sweep" not in run
-  parsed = [parse(run) for _, run in runs]
-  assert [s.seed for s in parsed] == [0, 0, 1, 1]
-  betas = [s.stages[0].loss["beta"] for s in parsed]
-  assert betas == [0.1, 0.5, 0.1, 0.5]
-  assert all(s.stages[0].batch_size == 8 for s in parsed)
-  assert config["loss"]["beta"] == 0.1  # the given config isn't changed
-  assert [name for name, _ in expand(_config())] == [""]
-
-
-@pytest.mark.parametrize(
-  "key", ["losss.beta", "loss.gamma", "loss.beta.deep", "batchsize"]
-)
-def test_a_swept_key_must_be_in_the_config(key):
-  with pytest.raises(UserError, match=rf"^config[.\[].*{key}"):
-    for _, run in expand(_config(sweep=((key, (1, 2)),))):
-      parse(run)
-
-
-@pytest.mark.parametrize(
-  "value", ["../x", "/etc/x", "a\0b", "x" * 300, "é" * 300, "\ud800", "a\nb"]
-)
-def test_a_value_leads_nowhere(value, tmp_path):
-  """Any value gives one folder's name, and different values differ."""
-  values = (value, value + "y", value.replace("/", "_") + "z")
-  names = [n for n, _ in expand(_config(sweep=(("data.path", values),)))]
-  assert len(set(names)) == 3
-  for name in names:
-    (tmp_path / name).mkdir()
-    assert (tmp_path / name).resolve().parent == tmp_path
-  assert {p.name for p in tmp_path.iterdir()} == set(names)
-  same = [n for n, _ in expand(_config(sweep=(("data.path", values),)))]
-  assert same == names
-
-
-@pytest.mark.parametrize(
-  "changes, message",
-  [
-    ({"seeds": (0, 1, 0)}, "config.seeds: 'seed=0' is there twice"),
-    ({"sweep": (("loss.beta", ()),)}, "'loss.beta'.*no values"),
-    ({"sweep": (("loss.beta", (0.1,)), ("loss.beta", (1.0,)))}, "twice"),
-    ({"seeds": (0,), "sweep": (("seed", (1,)),)}, "config.seeds"),
-    ({"sweep": (("loss.beta", (1, 1.0)),)}, "'loss.beta=1.0' are the same"),
-    ({"sweep": (("seeds", ((1,), (2,))),)}, "can't be swept"),
-    (
-      {"sweep": (("mesh.fsdp", (1, 2)), ("mesh", ({"data": 1},)))},
-      "are the same run",
-    ),
-  ],
-)
-def test_runs_that_are_none_or_one_and_the_same(changes, message):
-  with pytest.raises(UserError, match=message):
-    runs(_config(**changes))
 
 
 # --------------------------------------------------------------------- losses

@@ -9,9 +9,8 @@ import optax
 import pytest
 
 from jalign import losses
-from jalign.data import PromptBatch
 from jalign.errors import UserError
-from jalign.feedback import from_preference, from_reward
+from jalign.feedback import from_preference
 from jalign.online import (
   GREEDY,
   POLICY,
@@ -23,7 +22,6 @@ from jalign.online import (
   hyperparameters,
   init_carry,
   make_finish,
-  make_round,
   try_out,
 )
 from jalign.training import loop
@@ -31,43 +29,21 @@ from jalign.training.objective import make_objective
 from jalign.training.packed import token_logps
 from jalign.training.state import init_state
 from jalign.training.step import make_update
-from tests.models.tiny import tiny
 from tests.online import toys
-
-VOCAB, NEW, P = 8, 3, 6
-
-
-@functools.cache
-def _model():
-  return tiny(vocab_size=VOCAB, num_hidden_layers=1, remat="none")[1:]
-
-
-def _prompts():
-  rng = np.random.default_rng(0)
-  return PromptBatch(
-    rng.integers(1, VOCAB, (P, 2)).astype(np.int32),
-    np.full(P, 2, np.int32),
-    np.ones(P, np.float32),
-    [f"prompt {i}" for i in range(P)],
-  )
-
-
-def _reward(prompt, response):
-  return float(sum(map(int, response.split()))) / 5
-
-
-def _round(algorithm, judge=None, **options):
-  decode = lambda ids: " ".join(map(str, ids))
-  judge = judge or from_reward(_reward)
-  options = {"max_new_tokens": NEW, "stop_ids": (), "slots": 8} | options
-  return make_round(algorithm, _model()[0], judge, decode, **options)
+from tests.online.toy_rounds import (
+  NEW,
+  P,
+  round_of,
+  six_prompts,
+  tiny_model,
+)
 
 
 def _objective(algorithm):
   loss = algorithm.loss
   if isinstance(loss, str):
     loss = losses.CATALOGUE[loss]
-  return make_objective(loss.function, _model()[0], batch=loss.batch)
+  return make_objective(loss.function, tiny_model()[0], batch=loss.batch)
 
 
 def _advantages(batch):
@@ -81,7 +57,7 @@ def _advantages(batch):
 
 @functools.cache
 def _token_logps():
-  return jax.jit(functools.partial(token_logps, _model()[0]))
+  return jax.jit(functools.partial(token_logps, tiny_model()[0]))
 
 
 def _logps(params, batch):
@@ -101,10 +77,10 @@ def _gradient(algorithm, params, batch):
 
 
 def test_at_the_old_policy_clipped_ratios_pull_as_rloo_does():
-  _, params = _model()
+  _, params = tiny_model()
   batches = {}
   for name, algorithm in (("rloo", toys.RLOO), ("clipped", toys.CLIPPED)):
-    played = _round(algorithm)(params, None, _prompts(), jax.random.key(1))
+    played = round_of(algorithm)(params, None, six_prompts(), jax.random.key(1))
     batches[name] = played.batches
     assert len(played.batches) == 4
     assert played.rollout.finished.shape == (P * toys.K,)
@@ -123,9 +99,9 @@ def test_at_the_old_policy_clipped_ratios_pull_as_rloo_does():
 
 def test_later_updates_see_the_old_log_probs():
   """All four updates by hand, with clipped ratios to recorded log-probs."""
-  _, params = _model()
+  _, params = tiny_model()
   algorithm = bind(toys.CLIPPED, {"advantage_scale": 2.0})
-  played = _round(algorithm)(params, None, _prompts(), jax.random.key(1))
+  played = round_of(algorithm)(params, None, six_prompts(), jax.random.key(1))
   optimizer = optax.sgd(0.3)
   update = make_update(_objective(algorithm), optimizer, counts=False)
   state, clips = init_state(params, optimizer), 0
@@ -143,9 +119,9 @@ def test_later_updates_see_the_old_log_probs():
 
 
 def test_a_pass_sees_each_prompt_once_with_all_its_responses():
-  play = _round(toys.RLOO)
-  _, params = _model()
-  played = play(params, None, _prompts(), jax.random.key(1))
+  play = round_of(toys.RLOO)
+  _, params = tiny_model()
+  played = play(params, None, six_prompts(), jax.random.key(1))
   rows = np.asarray(played.rollout.sequences.tokens).reshape(P, toys.K, -1)
   orders = []
   for at in (0, 2):
@@ -162,7 +138,7 @@ def test_a_pass_sees_each_prompt_once_with_all_its_responses():
     np.testing.assert_allclose(scores, want, rtol=1e-6)
     orders.append(order)
   assert orders[0] != orders[1]
-  again = play(params, None, _prompts(), jax.random.key(1))
+  again = play(params, None, six_prompts(), jax.random.key(1))
   jax.tree.map(np.testing.assert_array_equal, played.batches, again.batches)
 
 
@@ -170,7 +146,7 @@ class _Prompts:
   """Batches with the same prompts at each step."""
 
   def __next__(self):
-    return _prompts()
+    return six_prompts()
 
   def get_state(self):
     return None
@@ -178,10 +154,10 @@ class _Prompts:
 
 def _train(algorithm, steps, **options):
   """States before and after each step, and the rounds between them."""
-  _, params = _model()
+  _, params = tiny_model()
   optimizer = optax.sgd(0.5)
   update = make_update(_objective(algorithm), optimizer, counts=False)
-  play, states, rounds = _round(algorithm, **options), [], []
+  play, states, rounds = round_of(algorithm, **options), [], []
   carry = init_carry(algorithm.carry, params)
   state = init_state(params, optimizer).replace(carry=carry)
 
@@ -244,15 +220,15 @@ def test_a_carry_goes_on_as_it_is_told():
 
 def test_the_opponent_and_the_reference_are_the_carried_ones():
   """Carried parameters draw the opponent's responses, and score."""
-  model, params = _model()
+  model, params = tiny_model()
   other, third = (model.init(jax.random.key(i)) for i in (4, 5))
   carry = {"coefficient": jnp.float32(0.5), "opponent": other}
   carry["reference"] = third
   judge = from_preference(lambda prompt, a, b: 0.75)
   algorithm = bind(toys.ADAPTIVE, {"target": 1.0})
-  play = _round(algorithm, judge)
+  play = round_of(algorithm, judge)
   key = jax.random.key(3)
-  played = play(params, None, _prompts(), key, carry=carry)
+  played = play(params, None, six_prompts(), key, carry=carry)
   sequences = played.rollout.sequences
   logps = {
     name: np.asarray(_token_logps()(own, sequences))
@@ -269,22 +245,22 @@ def test_the_opponent_and_the_reference_are_the_carried_ones():
   )
   assert played.values["rollouts/win_rate_over_opponent"] == 0.75
   # The policy's responses don't depend on who else draws.
-  alone = _round(algorithm._replace(draws=(POLICY, POLICY)), judge)
-  same = alone(params, None, _prompts(), key, carry=carry).rollout.sequences
+  alone = round_of(algorithm._replace(draws=(POLICY, POLICY)), judge)
+  same = alone(params, None, six_prompts(), key, carry=carry).rollout.sequences
   np.testing.assert_array_equal(same.tokens[0::2], sequences.tokens[0::2])
   assert not np.array_equal(same.tokens[1::2], sequences.tokens[1::2])
 
 
 def test_greedy_and_reference_draws():
-  model, params = _model()
+  model, params = tiny_model()
   reference = model.init(jax.random.key(4))
   draws = (REFERENCE, POLICY, GREEDY, REFERENCE)
   algorithm = toys.RLOO._replace(draws=draws, updates=Updates())
-  play = _round(algorithm)
+  play = round_of(algorithm)
   rows = [
     np.asarray(
       play(
-        params, reference, _prompts(), jax.random.key(i)
+        params, reference, six_prompts(), jax.random.key(i)
       ).rollout.sequences.tokens
     ).reshape(P, 4, -1)
     for i in range(2)
@@ -296,7 +272,7 @@ def test_greedy_and_reference_draws():
   best = np.argmax(hidden @ model.head(params).weight.T, -1)[:, 1:-1]
   np.testing.assert_array_equal(best, rows[0][:, 2, 2:])
   with pytest.raises(UserError, match="draws from the reference"):
-    play(params, None, _prompts(), jax.random.key(0))
+    play(params, None, six_prompts(), jax.random.key(0))
 
 
 def test_what_is_wrong_with_a_row_is_said():
@@ -317,11 +293,11 @@ def test_what_is_wrong_with_a_row_is_said():
     with pytest.raises(UserError, match=text):
       bind(toys.ADAPTIVE, settings)
   with pytest.raises(UserError, match="needs a judge with a reward"):
-    _round(toys.RLOO, from_preference(lambda prompt, a, b: 0.5))
-  _, params = _model()
-  three = _round(toys.RLOO._replace(updates=Updates(1, 4)))
+    round_of(toys.RLOO, from_preference(lambda prompt, a, b: 0.5))
+  _, params = tiny_model()
+  three = round_of(toys.RLOO._replace(updates=Updates(1, 4)))
   with pytest.raises(UserError, match="6 prompts don't divide into 4"):
-    three(params, None, _prompts(), jax.random.key(0))
+    three(params, None, six_prompts(), jax.random.key(0))
 
 
 @pytest.mark.parametrize(
@@ -342,11 +318,11 @@ def test_a_carry_that_changes_its_form_is_refused(change, text):
     _train(algorithm, 1)
   if "reward_mean" not in text:  # that only a step can know
     with pytest.raises(UserError, match=text):
-      try_out(algorithm, _model()[1], prompts=4, columns=8)
+      try_out(algorithm, tiny_model()[1], prompts=4, columns=8)
 
 
 def test_a_trial_gives_the_loss_what_the_rounds_give_it():
-  _, params = _model()
+  _, params = tiny_model()
   shapes = jax.eval_shape(lambda: params)
   for algorithm, settings in (
     (toys.RLOO, {}),
@@ -356,8 +332,8 @@ def test_a_trial_gives_the_loss_what_the_rounds_give_it():
     algorithm = bind(algorithm, settings)
     batch = try_out(algorithm, shapes, prompts=P, columns=2 + NEW)
     carry = init_carry(algorithm.carry, params)
-    play = _round(algorithm)
+    play = round_of(algorithm)
     key = jax.random.key(0)
-    played = play(params, params, _prompts(), key, carry=carry)
+    played = play(params, params, six_prompts(), key, carry=carry)
     like = lambda x: (x.shape, x.dtype)
     assert jax.tree.map(like, batch) == jax.tree.map(like, played.batches[0])

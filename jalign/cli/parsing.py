@@ -281,6 +281,8 @@ def _unknown(of: Command, argument: str, program: str) -> UserError:
     near = difflib.get_close_matches(name, names, n=1)
     meant = f"--{near[0]}" if near else ""
   remedy = f"Did you mean {meant}? " if near else ""
+  if of.takes_keys and not near:
+    remedy = f"A key of the config is written --config.{name}."
   remedy = of.hints.get(name, remedy)
   return UserError(
     f"there is no flag {argument.partition('=')[0]!r}.",

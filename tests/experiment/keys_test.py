@@ -266,6 +266,11 @@ def test_stages_that_flags_leave_out_leave_their_sections():
     ),
     (["data.columns={'a.b':'c'}"], "config.data.columns: ValueError"),
     (["loss.weights.my.py:f=1"], "config.loss.weights.my.py:f: ValueError"),
+    (
+      ["loss.name=ipo", "loss.weights.sft=1"],
+      "config.loss.name: changes nothing, because other flags give the weights",
+    ),
+    (["sft.sft.steps=1"], "config.sft.sft.steps: there is no key 'sft' here"),
     (["sweep={'loss.betta':[1]}"], "config.sweep['loss.betta']: dpo has no"),
     (["sweep={'loss.name':[1]}"], "config.sweep['loss.name']: unknown loss 1"),
     (["sweep={'algorithm':[[1]]}"], "config.align.algorithm: [1] is not of"),

@@ -44,6 +44,14 @@ def override(config: Any, texts: Sequence[tuple[str, str]]) -> None:
       raise UserError(f"{said(e)}.", where=f"config.{key}") from e
   for key, text in texts:
     _check_effect(config, given, key, text)
+  sums = {key.partition("loss.weights")[0] for key, _ in texts if _weighs(key)}
+  for key, text in texts:
+    if key.endswith("loss.name") and key.removesuffix("loss.name") in sums:
+      raise UserError(
+        "changes nothing, because other flags give the weights of a sum.",
+        where=f"config.{key}",
+        remedy=f"A term of the sum is --config.{key[:-4]}weights.{text}=WEIGHT",
+      )
 
 
 def assign(config: Any, key: str, value: Any) -> None:
@@ -57,10 +65,15 @@ def rank(key: str) -> tuple[bool, int]:
   What a stage inherits is set before the stage's own keys.
   """
   of_stage = key.partition(".")[0] not in (*keys.top(), *keys.sections())
-  if ".loss.weights." in f".{key}.":
+  if _weighs(key):
     key = "loss.weights"
   ranks = [r for r, n in enumerate(_FIRST) if f".{key}".endswith(f".{n}")]
   return of_stage, max(ranks, default=len(_FIRST))
+
+
+def _weighs(key: str) -> bool:
+  """Whether a key sets weights of a sum of losses."""
+  return ".loss.weights." in f".{key}."
 
 
 def _set(config: Any, key: str, value: Any, read: Read) -> None:
@@ -88,7 +101,7 @@ def _set(config: Any, key: str, value: Any, read: Read) -> None:
     section[head] = read(value, names[head], where)
   elif head in names:
     raise unknown(rest[0], (), where)
-  elif head in stages:
+  elif head in stages and section is config and not rest:
     raise UserError(
       "is a stage, whose keys are flags.",
       where=where,
@@ -101,7 +114,7 @@ def _set(config: Any, key: str, value: Any, read: Read) -> None:
       remedy=f"Write --config.{'.'.join((head, *rest))}={value}",
     )
   else:
-    known = (*names, *sections, *stages)
+    known = (*names, *sections, *(stages if section is config else ()))
     inner = [*_inner(sections), *(f"loss.{n}" for n in config.get("loss", ()))]
     there = [name for name in inner if name.rpartition(".")[2] == head]
     if there and not rest:

@@ -162,6 +162,9 @@ def test_a_hash_of_its_code(mine):
   assert own_loss.fingerprint(section) != before
   mine.unlink()
   assert own_loss.fingerprint(section) == ""
+  for module in ("no_such_module", "no_such_package.losses"):
+    assert own_loss.fingerprint({"name": f"{module}:logistic"}) == ""
+  assert own_loss.fingerprint({"name": "jalign.losses:dpo"}) != ""
 
 
 def test_it_trains_as_the_library_s_and_a_changed_one_does_not_go_on(

@@ -13,8 +13,10 @@ all of the arrays; config.loss.batch names another kind.
 """
 
 import functools
+import importlib.util
 import inspect
 import pathlib
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -130,14 +132,22 @@ def fingerprint(section: Mapping[str, Any]) -> str:
     section: `loss` of a stage.
 
   Returns:
-    "" for a loss of the catalogue, and where the file is gone: who only reads
-    what a run has left doesn't need that file.
+    "" for a loss of the catalogue, and where the file or module is gone: who
+    only reads what a run has left doesn't need that code.
   """
   name = section.get("name", "")
-  file = pathlib.Path(name.rpartition(":")[0]) if is_own(name) else None
-  if file is None or (file.suffix == ".py" and not file.is_file()):
-    return ""
-  return code.fingerprint(name)
+  there = is_own(name) and _exists(name.rpartition(":")[0])
+  return code.fingerprint(name) if there else ""
+
+
+def _exists(module: str) -> bool:
+  """Whether there is such a file, or a module that can be imported."""
+  if module.endswith(".py"):
+    return pathlib.Path(module).is_file()
+  try:
+    return module in sys.modules or importlib.util.find_spec(module) is not None
+  except (ImportError, ValueError):  # a package around the module is gone
+    return False
 
 
 def _kind(names: tuple[str, ...], where: str) -> str:

@@ -141,6 +141,11 @@ def test_keys_say_what_the_catalogue_says_of_its_losses(mine):
     ("named", [], "a hyperparameter is called 'weights', which is a key of"),
     ("lacking", ["loss.beta=1"], "has no hyperparameter 'beta'. It has: alpha"),
     ("logistic", ["loss.batch=pears"], "config.align.loss.batch: batches of"),
+    (
+      "logistic",
+      ["loss.batch=lists"],
+      "config.align.loss.batch: a batch of lists gives no chosen_logps and no",
+    ),
     ("logistic", ["loss.denominator=words"], "'words' is not one of examples"),
     ("logstic", [], "has no function 'logstic'. Did you mean 'logistic'?"),
   ],

@@ -109,6 +109,14 @@ def bound(
   except UserError as e:
     at = f"{where}.batch"
     raise UserError(e.problem, where=at, remedy=e.remedy) from None
+  absent = [array for array in names if array not in KINDS[kind].gives]
+  if absent:
+    raise UserError(
+      f"a batch of {kind} gives no {' and no '.join(absent)}.",
+      where=f"{where}.batch",
+      remedy=f"Leave {where}.batch out, or take arrays that {kind} give:"
+      f" {', '.join(KINDS[kind].gives)}.",
+    )
   divisors = ("examples", *KINDS[kind].counts)
   if options["denominator"] not in divisors:
     raise UserError(

@@ -56,11 +56,21 @@ def value(loss, *arrays, **hyperparameters):
   return float(loss(*arrays, **hyperparameters)[0])
 
 
+@functools.cache
+def _compiled_slopes(loss):
+  def total(sides, others, hyperparameters):
+    return loss(*sides, *others, **hyperparameters)
+
+  return jax.jit(jax.grad(total))
+
+
 def slopes(loss, *arrays, **hyperparameters):
   """Derivatives of one pair's loss in the two policy log-probs."""
+  if isinstance(loss, functools.partial):
+    hyperparameters, loss = loss.keywords | hyperparameters, loss.func
   arrays = [jnp.asarray(x, jnp.float64) for x in arrays]
-  total = lambda c, r: loss(c, r, *arrays[2:], **hyperparameters)
-  return tuple(map(float, jax.grad(total, (0, 1))(*arrays[:2])))
+  gradient = _compiled_slopes(loss)
+  return tuple(map(float, gradient(arrays[:2], arrays[2:], hyperparameters)))
 
 
 def close(actual, expected, tol=1e-9):

@@ -29,6 +29,7 @@ def _float64():
     yield
 
 
+@jax.jit
 def true_gradient(z):
   """The gradient of minus the expected reward."""
   return jax.grad(lambda z: -jax.nn.softmax(z) @ jnp.array(REWARDS))(z)
@@ -111,12 +112,14 @@ def exact(estimator, k, shift=0.0, old=LOGITS):
       jax.nn.log_softmax(z)[tuple_], rewards[tuple_], old_logps[tuple_]
     )
 
-  gradients = jax.jit(jax.vmap(jax.grad(loss), (None, 0)))(
-    jnp.array(LOGITS), arms
-  )
-  weights = jnp.exp(old_logps[arms].sum(-1))
-  mean = weights @ gradients
-  return mean, weights @ (gradients**2).sum(-1) - mean @ mean
+  @jax.jit
+  def moments(z):
+    gradients = jax.vmap(jax.grad(loss), (None, 0))(z, arms)
+    weights = jnp.exp(old_logps[arms].sum(-1))
+    mean = weights @ gradients
+    return mean, weights @ (gradients**2).sum(-1) - mean @ mean
+
+  return moments(jnp.array(LOGITS))
 
 
 on_policy = lambda loss: lambda logps, rewards, old: loss(logps, rewards)
@@ -195,7 +198,7 @@ def test_two_samples_are_leave_one_out():
     return jax.grad(objective)(jnp.array(LOGITS))
 
   arms = jnp.array(list(itertools.product(range(6), repeat=2)))
-  slopes = lambda loss: jax.vmap(lambda x: slope(loss, x))(arms)
+  slopes = lambda loss: jax.jit(jax.vmap(lambda x: slope(loss, x)))(arms)
   for loss in (losses.p3o, losses.p3o_joint):
     close(slopes(in_pairs(loss)), slopes(on_policy(rloo)), 1e-12)
 
@@ -221,15 +224,18 @@ def tokens(seed):
   return jnp.array(logps), jnp.array(advantages), jnp.array(logps < -0.8)
 
 
+@jax.jit
+def _ppo_and_reinforce(logps, advantages, mask, clip):
+  """Gradients of the two losses at the old policy."""
+  ppo = lambda x: losses.ppo_clip(x, logps, advantages, mask, clip=clip).sum()
+  plain = lambda x: losses.reinforce(x, advantages, mask).sum()
+  return jax.grad(ppo)(logps), jax.grad(plain)(logps)
+
+
 @few
 @hypothesis.given(seed=seeds, clip=st.sampled_from([1e-3, 0.2, 1e9]))
 def test_ppo_at_the_old_policy_is_reinforce(seed, clip):
-  logps, advantages, mask = tokens(seed)
-  ppo = jax.grad(
-    lambda x: losses.ppo_clip(x, logps, advantages, mask, clip=clip).sum()
-  )
-  plain = jax.grad(lambda x: losses.reinforce(x, advantages, mask).sum())
-  close(ppo(logps), plain(logps))
+  close(*_ppo_and_reinforce(*tokens(seed), clip))
 
 
 def test_ppo_stops_where_leaving_would_pay():
@@ -239,6 +245,7 @@ def test_ppo_stops_where_leaving_would_pay():
     jnp.array([[advantage]]),
     jnp.ones((1, 1), bool),
   )
+  gradient = jax.jit(jax.grad(lambda *x: losses.ppo_clip(*x)[0]))
   for ratio, advantage, loss, slope in (
     (1.5, 2.0, -2.4, 0.0),  # good and likelier already
     (0.5, 2.0, -1.0, -1.0),  # good and not likely enough
@@ -248,11 +255,11 @@ def test_ppo_stops_where_leaving_would_pay():
   ):
     arrays = token(ratio, advantage)
     close(losses.ppo_clip(*arrays), [loss])
-    gradient = jax.grad(lambda x, a=arrays: losses.ppo_clip(x, *a[1:])[0])
-    close(gradient(arrays[0]), slope)
+    close(gradient(*arrays), slope)
 
 
 def test_value_clip():
+  gradient = jax.jit(jax.grad(lambda *x: losses.value_clip(*x)[0]))
   for new, old, target, loss, slope in (
     (1.0, 1.0, 3.0, 2.0, -2.0),
     (1.5, 1.0, 3.0, 1.62, 0.0),  # as if at 1.2
@@ -261,8 +268,7 @@ def test_value_clip():
   ):
     arrays = [jnp.array([[x]]) for x in (new, old, target, True)]
     close(losses.value_clip(*arrays), [loss])
-    gradient = jax.grad(lambda x, a=arrays: losses.value_clip(x, *a[1:])[0])
-    close(gradient(arrays[0]), slope)
+    close(gradient(*arrays), slope)
 
 
 def test_good_rewards_raise_log_probs():
@@ -276,7 +282,7 @@ def test_good_rewards_raise_log_probs():
     lambda x: losses.reinforce(x[..., 0], arrays[1], ones[..., 0])[0],
     lambda x: losses.remax(x[0, :, 0], arrays[1][0], jnp.zeros(2)).sum(),
   ):
-    up, down = jax.grad(loss)(x)[0, :, 0]
+    up, down = jax.jit(jax.grad(loss))(x)[0, :, 0]
     assert up < 0 < down
 
 
@@ -314,11 +320,12 @@ def test_f_dpg_follows_its_divergence(name, baseline):
   loss = losses.CATALOGUE[f"f_dpg_{name}"].function
   z, target = jnp.array(LOGITS), jax.nn.softmax(jnp.array(TARGET))
   pi = jax.nn.softmax(z)  # the sampler, held fixed
-  expected = jax.grad(lambda z: DIVERGENCES[name](jax.nn.softmax(z), target))(z)
-  gradient = jax.grad(
-    lambda z: (
-      pi @ loss(jax.nn.log_softmax(z), jnp.log(target), baseline=baseline)
-    )
+  divergence = lambda z: DIVERGENCES[name](jax.nn.softmax(z), target)
+  sampled = lambda z: (
+    pi @ loss(jax.nn.log_softmax(z), jnp.log(target), baseline=baseline)
+  )
+  expected, gradient = jax.jit(
+    lambda z: (jax.grad(divergence)(z), jax.grad(sampled)(z))
   )(z)
   close(gradient, expected, 1e-12)
   assert abs(expected).max() > 1e-2

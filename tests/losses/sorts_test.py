@@ -1,5 +1,6 @@
 """Losses that sort a batch: ranks, padding, ties, devices."""
 
+import functools
 import itertools
 
 import jax
@@ -36,6 +37,7 @@ def _draw(rows, seed=0):
   return [jnp.asarray(rng.uniform(-25, -5, rows)) for _ in range(4)]
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def _slopes(loss, arrays, valid):
   total = lambda c, r: loss(c, r, *arrays[2:], valid).sum()
   return jax.grad(total, (0, 1))(*arrays[:2])

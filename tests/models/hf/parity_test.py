@@ -17,6 +17,13 @@ from jalign.models.hf.tensors import tensors
 from tests.models.hf import cases, golden
 
 GOLDEN = np.load(golden.PATH)
+# Decoding compiles a large program for each case. In the fast lane, these cases
+# have every part that another case adds to the step of decoding.
+DECODED = (
+  *("llama-biased-tied", "llama-dynamic", "llama-yarn", "qwen2-windows"),
+  *("qwen3", "gemma2", "gemma3", "phi3", "olmo2", "smollm3", "gpt2"),
+  "qwen3-moe",
+)
 
 
 @pytest.fixture(scope="module", params=list(cases.CASES))
@@ -40,6 +47,14 @@ def test_logits_are_equal(case):
   np.testing.assert_allclose(got, want, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+  "case",
+  [
+    name if name in DECODED else pytest.param(name, marks=pytest.mark.slow)
+    for name in cases.CASES
+  ],
+  indirect=True,
+)
 def test_greedy_tokens_are_equal(case):
   name, folder, _ = case
   config, params = hf.load(folder)

@@ -93,7 +93,7 @@ def train(values: Values) -> None:
   runs = runs_of(config)
   workdir = pathlib.Path(values.workdir)
   with lock.hold(workdir), telling(workdir, lambda: folder.saved(workdir)):
-    _train_all(runs, workdir)
+    _train_all(runs, workdir, values.config)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -105,7 +105,9 @@ def _parts(record: logging.LogRecord) -> set[str]:
   return set(pathlib.PurePath(record.pathname).parts)
 
 
-def _train_all(runs: Sequence[Any], workdir: pathlib.Path) -> None:
+def _train_all(
+  runs: Sequence[Any], workdir: pathlib.Path, config_name: str
+) -> None:
   """Trains the runs of a config one after another, and compares them."""
   from jalign.experiment.commands.comparison import write_comparison
   from jalign.experiment.run import run_one
@@ -127,7 +129,12 @@ def _train_all(runs: Sequence[Any], workdir: pathlib.Path) -> None:
         folder = workdir / name
         others = [sibling for sibling in family if sibling.folder != folder]
         report = run_one(
-          settings, config, folder, should_stop=stop, siblings=others
+          settings,
+          config,
+          folder,
+          should_stop=stop,
+          siblings=others,
+          name=config_name,
         )
       except NonFiniteLossError as e:
         if not name:

@@ -101,7 +101,7 @@ class Contest:
     """
     run, main = self._run, self._run.prepared.main
     before = self._judged.get(start)
-    row = _described(name, result)
+    row = self._described(name, result)
     scores = None
     if main.serves(PAIRS):
       scores = self._score(
@@ -205,6 +205,18 @@ class Contest:
     )
     return [drawn.texts[i] for i in best], judged.take(best), drawn
 
+  def _described(self, name, result: StageResult | None) -> dict[str, Any]:
+    if result is None:
+      return {"name": name, "loss": "", "step": 0, "evaluation": {}}
+    algorithm = self._settings.stage(name).algorithm
+    return {
+      "name": name,
+      "loss": result.loss,
+      **({"algorithm": algorithm} if algorithm else {}),
+      "step": result.step,
+      "evaluation": result.evaluation,
+    }
+
   def _assess(self, answers: Answers) -> Assessed | None:
     """Assesses responses; None without an annotator."""
     annotator = self._run.annotator
@@ -272,15 +284,6 @@ class Contest:
         length_adjusted(preference, samples.tokens, past.tokens, ids)
       )
     return duel
-
-
-def _described(name: str, result: StageResult | None) -> dict[str, Any]:
-  return {
-    "name": name,
-    "loss": result.loss if result else "",
-    "step": result.step if result else 0,
-    "evaluation": result.evaluation if result else {},
-  }
 
 
 def _mean(name: str, values: np.ndarray, ids: np.ndarray) -> Mean:

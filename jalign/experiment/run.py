@@ -38,6 +38,7 @@ def run_one(
   *,
   should_stop: Callable[[], bool] = lambda: False,
   siblings: Sequence[Sibling] = (),
+  name: str = "",
 ) -> pathlib.Path:
   """Does a run, or what is left of it.
 
@@ -48,6 +49,7 @@ def run_one(
     should_stop: called after each step; True stops the run.
     siblings: other runs of the sweep. Stages that they have finished, and that
       this run has, too, are taken from them.
+    name: the config's name, for the report; "" leaves the name out.
 
   Returns:
     The path of the run's report.
@@ -154,6 +156,7 @@ def run_one(
           "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
           / 2**20,
           "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+          "config": name,
           "went_on": identity.went_on(folder),
         },
       ),

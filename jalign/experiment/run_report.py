@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 from jalign.evaluation.win_rate import WinMatrix
 from jalign.experiment.config.settings import Settings
 from jalign.experiment.data.prepare import Prepared
+from jalign.experiment.recipe import parameters, recipe, recipes
 from jalign.experiment.sampling import SampledTexts
 from jalign.experiment.tables import (
   ACCURACIES,
-  MEANS,
+  accuracies_said,
   headline,
   results,
   sampled,
+  scores_said,
 )
 from jalign.models import ModelConfig, param_specs
 from jalign.pages import plots
@@ -28,11 +30,12 @@ from jalign.pages.report import (
   write_report,
 )
 from jalign.pages.style import Looks
+from jalign.training.checkpoint import versions
 from jalign.training.metrics import read_jsonl
 
 # Titles of a stage's curves, which are drawn where they were measured.
 CURVES = {
-  "train/loss": "loss",
+  "train/loss": "loss (training)",
   "eval/loss": "held-out loss",
   "train/nll_nats_per_token": "negative log-likelihood (nats/token)",
   "eval/nll_nats_per_token": "held-out NLL (nats/token)",
@@ -43,16 +46,16 @@ CURVES = {
   "train/rejected_log_ratio_nats": "rejected log pi/ref (nats)",
   "samples/win_rate": "held-out win rate over the start",
   "samples/kl_k1_nats": "held-out KL to the start (nats)",
-  "rollouts/reward_mean": "reward of samples, mean",
-  "samples/reward_mean": "held-out reward of samples, mean",
-  "rollouts/reward_std": "reward of samples, sd",
-  "samples/reward_std": "held-out reward of samples, sd",
-  "rollouts/reward_std_within_prompt": "reward, sd within a prompt",
-  "rollouts/cost_mean": "cost of samples, mean",
-  "samples/cost_mean": "held-out cost of samples, mean",
-  "rollouts/cost_std": "cost of samples, sd",
-  "samples/cost_std": "held-out cost of samples, sd",
-  "rollouts/cost_std_within_prompt": "cost, sd within a prompt",
+  "rollouts/reward_mean": "reward of training samples, mean",
+  "samples/reward_mean": "reward of held-out samples, mean",
+  "rollouts/reward_std": "reward of training samples, sd",
+  "samples/reward_std": "reward of held-out samples, sd",
+  "rollouts/reward_std_within_prompt": "reward, sd within a prompt (training)",
+  "rollouts/cost_mean": "cost of training samples, mean",
+  "samples/cost_mean": "cost of held-out samples, mean",
+  "rollouts/cost_std": "cost of training samples, sd",
+  "samples/cost_std": "cost of held-out samples, sd",
+  "rollouts/cost_std_within_prompt": "cost, sd within a prompt (training)",
   "rollouts/preference_certainty": "certainty of preferences, |2p - 1|",
   "rollouts/identical_pairs_share": "identical pairs of samples, share",
   "rollouts/win_rate_over_mixture": "win rate over the mixture (training)",
@@ -77,7 +80,8 @@ class Outcome(NamedTuple):
       run's policies.
     matrix: win matrix of all samples under the annotator; None without one.
     drawn: the samples that best-of-n chose from; None without best-of-n.
-    facts: seconds, peak_memory_gib, devices, went_on: see `identity.went_on`.
+    facts: seconds, peak_memory_gib, devices; the config's name; went_on: see
+      `identity.went_on`.
   """
 
   folder: pathlib.Path
@@ -104,25 +108,19 @@ def write_run_report(
     The path of report.md.
   """
   folder, settings, rows = outcome.folder, outcome.settings, outcome.rows
-  prepared, model, matrix = outcome.prepared, outcome.model, outcome.matrix
-  facts, looks = outcome.facts, colours(outcome)
-  count = sum(_size(spec.shape) for spec in _leaves(param_specs(model)))
+  prepared, matrix = outcome.prepared, outcome.matrix
+  looks = colours(outcome)
   sections = [
     *(more(outcome) if more else frontier(outcome)),
     Section(
       "Held-out results",
       [
-        "Ranking accuracy: share of held-out pairs whose chosen response is"
-        " likelier. Reward accuracy: whose chosen response gained more over"
-        " the policy that the stage started from. Win rate over that policy: of"
-        " sampled responses, under the annotator; at equal length by our"
-        " regression on the difference of lengths. 95 % intervals, clustered"
-        " by prompt; those of shares are Wilson's.",
+        accuracies_said(rows),
         results(rows),
         *_accuracy_plot(folder, rows, looks),
         "Samples of each policy. KL: to the policy that the stage started from,"
         " in nats a response, estimated on the samples. distinct-n: different"
-        " n-grams of words, a share of all." + _scores_said(rows),
+        " n-grams of words, a share of all." + scores_said(rows),
         sampled([*rows, *outcome.contestants]),
       ],
     ),
@@ -138,34 +136,12 @@ def write_run_report(
       " clustered by prompt."
     )
     sections.append(Section("Head to head", Figure(path, caption)))
-  sections.append(Section("Samples", Samples(_samples(rows))))
+  sections.append(Section("Samples", _samples(rows, settings.init_from)))
   sections += _curves(folder, settings, looks)
   sections.append(
     Section("Data", "\n".join(f"- {escaped(x)}" for x in prepared.lines))
   )
-  sections.append(
-    Section(
-      "Run",
-      Table(
-        ("what", "value"),
-        [
-          ("parameters", f"{count:,}"),
-          (
-            "layers x width",
-            f"{model.num_hidden_layers} x {model.hidden_size}",
-          ),
-          ("seed", str(settings.seed)),
-          ("wall time of this call", f"{facts['seconds']:.0f} s"),
-          ("peak memory", f"{facts['peak_memory_gib']:.2f} GiB"),
-          ("devices", facts["devices"]),
-          *(
-            ("changed since it began", name)
-            for name in facts.get("went_on", ())
-          ),
-        ],
-      ),
-    )
-  )
+  sections.append(Section("Run", _run(outcome)))
   return write_report(
     folder,
     title=settings.title or folder.name,
@@ -254,19 +230,6 @@ _WITH_UNIT = {
 _BARS = ("eval/ranking_accuracy", "eval/reward_accuracy", _WINS)
 
 
-def _scores_said(rows) -> str:
-  """Explains the columns of rewards and costs, if there are some."""
-  names = [n for key, n in MEANS.items() if any(key in row for row in rows)]
-  if not names:
-    return ""
-  name = " and ".join(names)
-  return (
-    f" {name.capitalize()}: mean of the config's {name} function, with a 95 %"
-    " interval clustered by prompt; sd: its standard deviation over all"
-    " samples, and among the samples of one prompt."
-  )
-
-
 def _accuracy_plot(folder, rows, colours):
   bars, looks = {}, {}
   for row in rows:
@@ -320,30 +283,50 @@ def present(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
   return {key: label for key, label in CURVES.items() if key in seen}
 
 
-def _samples(rows, shown: int = 8):
+def _samples(rows, init_from: str, shown: int = 8) -> Samples:
+  """Prompts with a response of each policy; fresh parameters write no text."""
   if not rows:
-    return []
-  policies = [row for row in rows if row["name"] != "start"]
-  per_prompt = len(rows[0]["samples"]) // len(rows[0]["prompts"])
-  return [
-    (
-      prompt,
-      {row["name"]: row["samples"][i * per_prompt] for row in policies},
+    return Samples([])
+  policies = [row for row in rows if init_from or row["name"] != "start"]
+  prompts = rows[0].get("written_prompts", rows[0]["prompts"])
+  per_prompt = len(rows[0]["samples"]) // len(prompts)
+  return Samples(
+    [
+      (p, {row["name"]: row["samples"][i * per_prompt] for row in policies})
+      for i, p in enumerate(prompts[:shown])
+    ]
+  )
+
+
+def _run(outcome: Outcome) -> list[Any]:
+  """How each stage was trained, and with what."""
+  settings, model, facts = outcome.settings, outcome.model, outcome.facts
+  stages = {
+    stage.name: recipe(
+      settings,
+      stage,
+      model,
+      read_jsonl(outcome.folder / stage.name / "metrics.jsonl"),
     )
-    for i, prompt in enumerate(
-      rows[0].get("written_prompts", rows[0]["prompts"])[:shown]
-    )
+    for stage in settings.stages
+  }
+  known = versions()
+  rows = [
+    ("config", facts.get("config", "")),
+    ("began on", outcome.prepared.day.isoformat()),
+    ("parameters", f"{parameters(param_specs(model)):,}"),
+    ("layers x width", f"{model.num_hidden_layers} x {model.hidden_size}"),
+    ("dtype of parameters", model.param_dtype),
+    ("dtype of computation", model.dtype),
+    ("seed", str(settings.seed)),
+    ("wall time of this call", f"{facts['seconds']:.0f} s"),
+    ("peak memory", f"{facts['peak_memory_gib']:.2f} GiB"),
+    ("devices", facts["devices"]),
+    ("versions", f"jalign {known['jalign']}, jax {known['jax']}"),
+    *(("changed since it began", name) for name in facts.get("went_on", ())),
   ]
-
-
-def _leaves(tree):
-  if isinstance(tree, dict):
-    return [leaf for value in tree.values() for leaf in _leaves(value)]
-  return [tree]
-
-
-def _size(shape):
-  total = 1
-  for size in shape:
-    total *= size
-  return total
+  return [
+    recipes(stages),
+    "`config.json` in the run's folder has every key of the config.",
+    Table(("what", "value"), [row for row in rows if row[1]]),
+  ]

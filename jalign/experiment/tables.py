@@ -69,13 +69,18 @@ def results(rows: Rows) -> Table:
     [
       (
         row["name"],
-        row["loss"],
+        trained_by(row["loss"], row.get("algorithm", "")),
         row["step"],
         *(percent(row[key]) if key in row else "" for key, _ in keys),
       )
       for row in rows
     ],
   )
+
+
+def trained_by(loss: str, algorithm: str) -> str:
+  """A stage's loss, after the algorithm that draws the stage's samples."""
+  return f"{algorithm}: {loss}" if algorithm else loss
 
 
 def sampled(rows: Rows) -> Table:
@@ -97,12 +102,52 @@ def sampled(rows: Rows) -> Table:
         row.get("samples/response_tokens", ""),
         f"{100 * row[ended]:.0f} %" if ended in row else "",
         *(_score(row.get(key, "")) for key, _ in scores),
-        *(_score(row.get(key, "")) for key in measures),
+        *(_score(row.get(key, ""), key) for key in measures),
         row["samples/distinct_1_share"],
         row["samples/distinct_2_share"],
       )
       for row in rows
     ],
+  )
+
+
+def accuracies_said(rows: Rows) -> str:
+  """Explains the columns of the table of held-out results."""
+  said = (
+    "Ranking accuracy is the share of held-out pairs whose chosen response the"
+    " policy finds likelier. Reward accuracy is the share of pairs whose chosen"
+    " response gained more likelihood than the rejected one over the policy"
+    " that the stage started from."
+  )
+  if any("samples/win_rate" in row for row in rows):
+    said += (
+      " The win rate is over that policy: how often the annotator prefers the"
+      " stage's sampled response."
+    )
+  if any("samples/win_rate_length_adjusted" in row for row in rows):
+    said += (
+      " The length-adjusted win rate estimates what the win rate would be if"
+      " both policies' responses were equally long (by a regression of the"
+      " preferences on the difference of lengths)."
+    )
+  return said + (
+    " In brackets are the ends of a 95 % interval, which treats a prompt, with"
+    " all its pairs or samples, as one observation. The interval of a share is"
+    " Wilson's, which lies unevenly around the share and stays within 0 and"
+    " 100 %."
+  )
+
+
+def scores_said(rows: Rows) -> str:
+  """Explains the columns of rewards and costs, if there are some."""
+  names = [n for key, n in MEANS.items() if any(key in row for row in rows)]
+  if not names:
+    return ""
+  name = " and ".join(names)
+  return (
+    f" {name.capitalize()}: mean of the config's {name} function, with a 95 %"
+    " interval clustered by prompt; sd: its standard deviation over all"
+    " samples, and among the samples of one prompt."
   )
 
 
@@ -117,8 +162,13 @@ def summary(row: Mapping[str, Any]) -> str:
   return f"[{row['name']}] held out: {', '.join(parts)}"
 
 
-def _score(value: Any) -> Any:
-  return interval(value) if isinstance(value, Mapping) else value
+def _score(value: Any, name: str = "") -> Any:
+  """A mean with its interval; a name that ends in "%" is that of a share."""
+  if not isinstance(value, Mapping):
+    return value
+  if name.endswith("%"):
+    return _ends(*(value[key] for key in ("mean", "low", "high")))
+  return interval(value)
 
 
 def interval(value: Mapping[str, float]) -> str:
@@ -128,9 +178,12 @@ def interval(value: Mapping[str, float]) -> str:
 
 
 def percent(rate: Mapping[str, float]) -> str:
-  """A rate as "62.3 ± 4.4 %" or, with a lopsided interval, as
-  "99.7 (99.1 to 100.0) %"."""
-  low, mean, high = (100 * rate[key] for key in ("low", "mean", "high"))
-  if abs(low + high - 2 * mean) > 0.1 * (high - low):  # cut short at 0 or 100
-    return f"{mean:.1f} ({low:.1f} to {high:.1f}) %"
-  return f"{mean:.1f} ± {(high - low) / 2:.1f} %"
+  """A rate with its interval's ends, as "79.3 % (71.1 to 85.7)".
+
+  The interval of a share lies around it unevenly, so no half-width is written.
+  """
+  return _ends(*(100 * rate[key] for key in ("mean", "low", "high")))
+
+
+def _ends(mean: float, low: float, high: float) -> str:
+  return f"{mean:.1f} % ({low:.1f} to {high:.1f})"

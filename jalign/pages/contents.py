@@ -22,8 +22,8 @@ class Table(NamedTuple):
   Attributes:
     header: a name for each column, with its unit.
     rows: a cell for each column. Floats are shown with four significant digits,
-      None and NaN as a dash. Text such as "65.1 ± 2.3 %" or
-      "99.7 (99.1 to 100.0) %" counts as a number.
+      None and NaN as a dash. Text such as "0.65 ± 0.03" or
+      "99.7 % (99.1 to 100.0)" counts as a number.
   """
 
   header: Sequence[str]
@@ -105,8 +105,9 @@ def parts(content: Any, where: str) -> Sequence[Content]:
 
 
 _NUMBER = r"[-+−]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?"
-_SPREAD = rf"( ?± ?{_NUMBER}| \({_NUMBER} to {_NUMBER}\))"
-_NUMERIC = re.compile(rf"({_NUMBER}{_SPREAD}?( ?%)?|–|)")
+_SPREAD = rf" ?± ?{_NUMBER}"
+_ENDS = rf" \({_NUMBER} to {_NUMBER}\)"
+_NUMERIC = re.compile(rf"({_NUMBER}({_SPREAD})?( ?%)?({_ENDS})?|–|)")
 
 
 def _cell(value: Any) -> str:

@@ -35,6 +35,20 @@ def escaped(text: str) -> str:
   return re.sub(r"^(\d+)([.)])(?=\s|$)|^([-+=])", r"\1\\\2\3", text)
 
 
+# Marks of chats once they are escaped: <|im_start|>, <end_of_turn>, [INST].
+_MARKS = re.compile(
+  r"(?:\\<(?:\\\|(?:[^\s`<>|\\]|\\[_*~$&#])+\\\||｜[^\s｜]+｜"
+  r"|/?(?:s|bos|eos|pad|unk|start\\_of\\_turn|end\\_of\\_turn))\\>"
+  r"|\\\[/?INST\\\])+"
+)
+
+
+def _readable(line: str) -> str:
+  """A line escaped, but with marks of chats as code, which has no escapes."""
+  code = lambda mark: f"`{mark[0].replace(chr(92), '')}`"
+  return _MARKS.sub(code, escaped(line))
+
+
 def _quoted(text: str, max_chars: int) -> str:
   """Text as a block quote, with its lines and indents kept."""
   text, remark = shortened(text, max_chars)
@@ -42,7 +56,7 @@ def _quoted(text: str, max_chars: int) -> str:
   for line in text.strip("\n").splitlines() or [""]:
     body = line.expandtabs(4)
     indent = len(body) - len(body.lstrip())
-    lines.append("&nbsp;" * indent + escaped(body))
+    lines.append("&nbsp;" * indent + _readable(body))
   if remark:
     lines[-1] += f" … *{remark}*"
   if lines == [""]:

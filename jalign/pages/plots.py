@@ -10,7 +10,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from jalign.errors import UserError
@@ -20,6 +19,7 @@ from jalign.pages.style import (
   STYLE,
   Looks,
   Path,
+  count_steps,
   label_ends,
   legend_below,
   new_figure,
@@ -67,8 +67,9 @@ def _draw(axes, series: Series, looks, window: int) -> dict[str, float]:
     if finite.size:
       ends[name] = finite[-1]
   axes.margins(x=0.02)
-  axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+  count_steps(axes)
   axes.ticklabel_format(axis="y", scilimits=(-3, 5))
+  axes.yaxis.set_offset_position("right")  # the title is at the left
   return ends
 
 
@@ -145,9 +146,10 @@ def plot_panels(
   rows = -(-len(panels) // columns)
   with matplotlib.rc_context(STYLE):
     figure = new_figure(max(3.3 * columns, 4.5), 2.4 * rows + 0.5, title)
-    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
     for axes, (quantity, series) in zip(grid, panels.items()):
       _draw(axes, series, looks, window)
+      axes.tick_params(labelbottom=True)  # in every row, though all share x
       axes.set_title(quantity)
     for axes in grid[len(panels) :]:
       axes.set_visible(False)

@@ -17,6 +17,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from jalign.errors import UserError
 from jalign.files import write_whole
@@ -102,6 +103,11 @@ def save_figure(figure: Figure, path: Path) -> pathlib.Path:
     figure.savefig(data, format=kind, dpi=150, metadata=_METADATA[kind])
   write_whole(path, data.getvalue())
   return path
+
+
+def count_steps(axes) -> None:
+  """Marks whole numbers alone on the x axis, even of a single step."""
+  axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
 
 
 def legend_below(figure: Figure, lines: Looks) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jalign import cli
+from jalign.experiment.commands import export
 from jalign.experiment.disk import folder as folders
 from jalign.experiment.params import trained_params
 from jalign.models import hf
@@ -195,3 +196,13 @@ def test_a_selected_part_is_of_use_to_every_command(place, capsys, part):
   manifest.write(best)
   said = place.fails(["convert", f"--model={run}", f"--to={run}-x"])
   assert "what the stage started from has changed" in said
+
+
+def test_an_adapter_names_its_base_so_that_every_folder_finds_it(
+  tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "base").mkdir()
+  assert export._anywhere("base") == str((tmp_path / "base").resolve())
+  assert export._anywhere("org/name") == "org/name"
+  assert export._anywhere("") == ""

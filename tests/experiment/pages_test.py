@@ -185,10 +185,44 @@ def test_a_metric_that_is_not_measured_gets_a_proposal(select, meant):
     held_out.check_select(stage, measured)
 
 
-def test_intervals_are_written_as_half_their_width_where_they_are_even():
+def test_a_mean_has_a_half_width_and_a_share_its_intervals_ends():
   mean = {"mean": 1.25, "low": 1.0, "high": 1.5}
   assert tables.interval(mean) == "1.25 ± 0.25"
   even = {"mean": 0.6, "low": 0.5, "high": 0.7}
-  assert tables.percent(even) == "60.0 ± 10.0 %"
+  assert tables.percent(even) == "60.0 % (50.0 to 70.0)"
   cut = {"mean": 0.99, "low": 0.9, "high": 1.0}
-  assert tables.percent(cut) == "99.0 (90.0 to 100.0) %"
+  assert tables.percent(cut) == "99.0 % (90.0 to 100.0)"
+  share = {"mean": 99.0, "low": 90.0, "high": 100.0}
+  row = {"name": "a", "measures/ended, %": share, "measures/letters": mean}
+  row |= dict.fromkeys(("samples/distinct_1_share", "samples/distinct_2_share"))
+  table = tables.sampled([row])
+  assert dict(zip(table.header, table.rows[0])) == {
+    "policy": "a",
+    "KL": "",
+    "tokens": "",
+    "ended": "",
+    "ended, %": "99.0 % (90.0 to 100.0)",
+    "letters": "1.25 ± 0.25",
+    "distinct-1": None,
+    "distinct-2": None,
+  }
+
+
+def test_the_row_of_an_online_stage_names_its_algorithm():
+  row = {"name": "align", "loss": "dpo(beta=0.1)", "step": 3}
+  table = tables.results([row, row | {"algorithm": "online_dpo"}])
+  assert [line[1] for line in table.rows] == [
+    "dpo(beta=0.1)",
+    "online_dpo: dpo(beta=0.1)",
+  ]
+
+
+@pytest.mark.parametrize("init_from, shown", [("", []), ("base", ["start"])])
+def test_samples_of_a_start_that_was_trained_are_shown(init_from, shown):
+  rows = [
+    {"name": name, "prompts": ["p", "q"], "samples": [f"{name} p", "x"]}
+    for name in ("start", "align")
+  ]
+  prompt, responses = report._samples(rows, init_from).rows[0]
+  assert prompt == "p" and list(responses) == [*shown, "align"]
+  assert all(text == f"{name} p" for name, text in responses.items())

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 
+import jalign
 from jalign import cli
 from jalign.experiment.disk import folder as folders
 from jalign.experiment.params import trained_params
@@ -36,6 +37,12 @@ def test_a_run_leaves_what_it_promises(place, drawn, capsys):
   assert f"report: {folder / 'report.md'}" in said
   for name in ("report.md", "plots/accuracy.png", "tokenizer/tokenizer.json"):
     assert (folder / name).stat().st_size > 0
+  table = (folder / "report.md").read_text().split("## Run")[1]
+  assert "| starts from | fresh parameters | sft |" in table
+  assert "| steps | 2 | 4 |" in table and f"| config | {place.config}" in (
+    table.replace("\\", "")
+  )
+  assert f"jalign {jalign.__version__}, jax {jax.__version__} |" in table
   for stage, steps in (("sft", 2), ("align", 4)):
     rows = read_jsonl(folder / stage / "metrics.jsonl")
     assert [r["step"] for r in rows if "train/loss" in r] == list(

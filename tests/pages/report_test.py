@@ -244,7 +244,7 @@ def test_a_table_has_one_row_a_line_and_numbers_to_the_right(tmp_path):
     "| a\\|b c | 0.1235 | 1e-07 | True | 3 |",
     "| \\*d\\* | – | – | False | 4 |",
   ]
-  lopsided = ["99.7 (99.1 to 100.0) %", "50.3 ± 10.7 %", "-3 (-4 to 1e-07)"]
+  lopsided = ["99.7 % (99.1 to 100.0)", "50.3 ± 10.7 %", "-3 (-4 to 1e-07)"]
   page = _page(tmp_path, pages.Table(["share"], [[x] for x in lopsided]))
   assert "| ---: |" in page and all(f"| {x} |" in page for x in lopsided)
   page = _page(
@@ -279,12 +279,26 @@ def test_a_markdown_renderer_gives_the_very_text_back(tmp_path):
   page = render(_page(tmp_path, content))
   quote = page.split("<blockquote>")[2].split("</blockquote>")[0]
   tags = set(re.findall(r"<(\w+)", quote))
-  assert tags == {"p", "br"}
+  assert tags == {"p", "br", "code"}
   text = html.unescape(re.sub("<[^>]*>", "", quote)).replace("\xa0", " ")
   lines = [line.rstrip() for line in text.strip().splitlines()]
   assert [x for x in lines if x] == [x for x in NASTY.splitlines() if x]
   assert "<td>a|b</td>" in page and "<td>&lt;i&gt;</td>" in page
   assert "<th>k|</th>" in page
+
+
+def test_marks_of_chats_are_code_that_reads_as_it_is(tmp_path):
+  prompt = "<|im_start|>user\n\\<s>[INST] a_b <b> [/INST]\n`<|x|><|y|>"
+  page = _page(tmp_path, pages.Samples([(prompt, {"m": "[a]</s>"})]))
+  assert "> `<|im_start|>`user  \n" in page
+  assert "> \\\\`<s>[INST]` a\\_b \\<b\\> `[/INST]`  \n" in page
+  assert "> \\``<|x|><|y|>`  \n" in page
+  assert "> \\[a\\]`</s>`" in page
+  markdown_it = pytest.importorskip("markdown_it")
+  render = markdown_it.MarkdownIt("gfm-like", {"linkify": False}).render
+  quote = render(page).split("<blockquote>")[1].split("</blockquote>")[0]
+  text = html.unescape(re.sub("<[^>]*>", "", quote)).strip()
+  assert text == prompt
 
 
 def test_figures_are_linked_from_within_the_folder(tmp_path):

@@ -90,8 +90,14 @@ def export_adapter(run: pathlib.Path, target: pathlib.Path) -> str:
   mesh = make_mesh()
   with jax.set_mesh(mesh), _writing(target, {"--model": run}) as partial:
     settings, delta = delta_of(config, mesh, run)
-    hf.save_adapter(delta, config, settings, partial, base=base)
+    hf.save_adapter(delta, config, settings, partial, base=_anywhere(base))
   return f"{run} -> {target}, a low-rank change of {base or 'its start'}"
+
+
+def _anywhere(name: str) -> str:
+  """A folder's absolute path; any other name, such as the hub's, as it is."""
+  folder = pathlib.Path(name).expanduser()
+  return str(folder.resolve()) if name and folder.is_dir() else name
 
 
 def merge_adapter(model: str, adapter: str, target: pathlib.Path) -> str:

@@ -1,0 +1,86 @@
+"""Says how stages were trained, in tables that reports show."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from jalign.errors import UserError
+from jalign.experiment.config.settings import Settings, StageSettings
+from jalign.experiment.loss import bind
+from jalign.experiment.params import trainable_of
+from jalign.experiment.tables import trained_by
+from jalign.models import ModelConfig, param_specs
+from jalign.models.spec import ParamSpec
+from jalign.pages.report import Table
+from jalign.types import Params
+
+
+def recipe(
+  settings: Settings,
+  stage: StageSettings,
+  model: ModelConfig,
+  rows: Sequence[Mapping[str, Any]],
+) -> dict[str, str]:
+  """Says how a stage was trained: name of a quantity -> its value.
+
+  Args:
+    settings: the run's settings.
+    stage: settings of the stage.
+    model: config of the model.
+    rows: the stage's metrics.
+  """
+  start, optimizer = settings.starts[stage.name], stage.optimizer
+  rate = f"{optimizer.learning_rate:g}, {optimizer.schedule}"
+  if optimizer.warmup_steps:
+    rate += f" after {optimizer.warmup_steps} updates of warm-up"
+  size = str(stage.batch_size)
+  if stage.microbatches > 1:
+    size += f" in {stage.microbatches} parts"
+  if start == "start":
+    start = settings.init_from or "fresh parameters"
+  total = parameters(param_specs(model))
+  part = trainable_of(model, stage)
+  trained = f"{parameters(part.specs):,} beside {total:,} that stay"
+  if not stage.lora.rank:
+    trained = f"{parameters(part.specs):,} of {total:,}"
+  return {
+    "starts from": start,
+    "loss": trained_by(_loss(stage), stage.algorithm),
+    "steps": str(max((row["step"] for row in rows), default=0)),
+    "batch size": size,
+    "learning rate": rate,
+    "LoRA": _lora(stage),
+    "parameters that are trained": trained,
+  }
+
+
+def recipes(of: Mapping[str, Mapping[str, str]]) -> Table:
+  """A table with a column for each recipe; a line that is empty is left out."""
+  lines = list(dict.fromkeys(name for values in of.values() for name in values))
+  rows = [(line, *(v.get(line, "") for v in of.values())) for line in lines]
+  return Table(("", *of), [row for row in rows if any(row[1:])])
+
+
+def parameters(specs: Params) -> int:
+  """The number of parameters that a tree of specs describes."""
+  leaves = jax.tree.leaves(specs, is_leaf=lambda x: isinstance(x, ParamSpec))
+  return sum(math.prod(spec.shape) for spec in leaves)
+
+
+def _lora(stage: StageSettings) -> str:
+  lora = stage.lora
+  if not lora.rank:
+    return ""
+  kinds = (("DoRA", lora.use_dora), ("rsLoRA", lora.use_rslora))
+  more = "".join(f", {name}" for name, used in kinds if used)
+  return f"rank {lora.rank}, alpha {lora.alpha:g}{more}"
+
+
+def _loss(stage: StageSettings) -> str:
+  """The loss with its hyperparameters; its name if its code is gone."""
+  try:
+    return bind(stage).title
+  except UserError:
+    return str(stage.loss.get("name", "a sum of losses"))

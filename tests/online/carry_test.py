@@ -136,3 +136,18 @@ def test_a_step_leaves_the_layout_and_no_shared_memory(placed, tmp_path):
   shapes = checkpoints.meta()["shapes"]["optimizer"]
   assert "['carry']['number']" in shapes
   checkpoints.close()
+
+
+def test_an_update_takes_its_reference_from_the_carry(placed):
+  *_, state = placed
+  given = []
+
+  def update(state, *arguments):
+    given.append((state.carry, *arguments))
+    return state, {}
+
+  of_both = lambda carry, start: (carry["copy"], start)
+  state = state.replace(carry={"copy": "carried"})
+  after, _ = beside_carry(update, of_both)(state, "batch", "start", "frozen")
+  assert given == [((), "batch", ("carried", "start"), "frozen")]
+  assert after.carry == {"copy": "carried"}

@@ -344,8 +344,8 @@ SECTIONS: dict[str, list[Row]] = {
       "XPOTrainer",
       GONE,
       "",
-      "Not here as an online algorithm; `python -m experiments.papers.updates`"
-      " has its update in a game.",
+      "Not here as an online algorithm; `python -m experiments.papers.updates`,"
+      " in a clone, has its update in a game.",
     ),
   ],
 }

@@ -11,15 +11,6 @@ from jalign.training.metrics import JsonlWriter, TensorBoardWriter, read_jsonl
 from tests.robustness.runs import check_equal
 
 
-def test_a_run_on_a_jumping_clock(runs):
-  code, said = runs.drive({"target": "clock", "seed": 0}, "offline", "clock")
-  assert code == 0, said
-  check_equal(runs.whole("offline"), runs.folder / "clock")
-  report = (runs.folder / "clock" / "report.md").read_text()
-  seconds = report.split("wall time of this call")[1].split("|")[1]
-  assert 0 < int(seconds.split()[0]) < 600
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["offline", "online"])
 @pytest.mark.parametrize("seed", [1, 2])

@@ -41,6 +41,16 @@ def test_a_run_that_is_killed_again_and_again(runs, mode):
   check_equal(runs.whole(mode), runs.folder / f"chain-{mode}")
 
 
+# In this file, since it compares with the uninterrupted run made above.
+def test_a_run_on_a_jumping_clock(runs):
+  code, said = runs.drive({"target": "clock", "seed": 0}, "offline", "clock")
+  assert code == 0, said
+  check_equal(runs.whole("offline"), runs.folder / "clock")
+  report = (runs.folder / "clock" / "report.md").read_text()
+  seconds = report.split("wall time of this call")[1].split("|")[1]
+  assert 0 < int(seconds.split()[0]) < 600
+
+
 @pytest.mark.slow
 def test_a_sweep_that_is_killed_while_it_shares_a_stage(runs):
   for name, point in POINTS.items():

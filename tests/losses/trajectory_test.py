@@ -1,5 +1,6 @@
 """Properties of losses on preferences between segments."""
 
+import functools
 import json
 import math
 
@@ -24,11 +25,16 @@ def _float64():
     yield
 
 
+@functools.cache
+def _compiled(loss):
+  return jax.jit(lambda arrays, settings: loss(*arrays, **settings)[0])
+
+
 def pair(loss, first, second, preference=1.0, mask=None, **settings):
   """Loss of two segments."""
   x = jnp.array([[first, second]])
   mask = jnp.ones(x.shape, bool) if mask is None else jnp.array([mask])
-  return loss(x, jnp.array([preference]), mask, **settings)[0]
+  return _compiled(loss)((x, jnp.array([preference]), mask), settings)
 
 
 def cpl(*args, **settings):

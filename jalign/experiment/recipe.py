@@ -57,10 +57,20 @@ def recipe(
 
 
 def recipes(of: Mapping[str, Mapping[str, str]]) -> Table:
-  """A table with a column for each recipe; a line that is empty is left out."""
-  lines = list(dict.fromkeys(name for values in of.values() for name in values))
-  rows = [(line, *(v.get(line, "") for v in of.values())) for line in lines]
-  return Table(("", *of), [row for row in rows if any(row[1:])])
+  """A table of recipes; a quantity that none of them has is left out.
+
+  The recipes make the columns, or the rows if they are many.
+
+  Args:
+    of: name of a run or of a stage -> its recipe.
+  """
+  names = dict.fromkeys(name for values in of.values() for name in values)
+  lines = [n for n in names if any(v.get(n) for v in of.values())]
+  if len(of) > len(lines):
+    cells = [(name, *(v.get(n, "") for n in lines)) for name, v in of.items()]
+    return Table(("", *lines), cells)
+  cells = [(line, *(v.get(line, "") for v in of.values())) for line in lines]
+  return Table(("", *of), cells)
 
 
 def parameters(specs: Params) -> int:

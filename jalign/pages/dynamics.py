@@ -7,19 +7,21 @@ panels; chosen and rejected responses differ by line style.
 import pathlib
 
 import matplotlib
-from matplotlib.ticker import MaxNLocator
 
 from jalign.errors import UserError
-from jalign.pages.panels import panels
+from jalign.pages.panels import is_drawn, panels
 from jalign.pages.style import (
   STYLE,
+  Looks,
   Path,
+  count_steps,
   legend_below,
   new_figure,
   run_colours,
   save_figure,
+  wrapped,
 )
-from jalign.pages.traces import Dynamics, Runs
+from jalign.pages.traces import Dynamics, Panel, Runs
 
 __all__ = ["Dynamics", "Runs", "plot_dynamics"]
 
@@ -53,10 +55,27 @@ def plot_dynamics(runs: Runs, path: Path, *, title: str = "") -> pathlib.Path:
       axes.set_title(panel.title)
       if panel.xlabel:
         axes.set_xlabel(panel.xlabel)
-        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        count_steps(axes)
         axes.margins(x=0.02)
+      missing = [] if panel.split else _missing(panel, runs, looks)
+      if missing:
+        note = wrapped(f"not measured: {', '.join(missing)}", 44, 2)
+        axes.set_xlabel(f"{axes.get_xlabel()}\n{note}")
     for axes in grid[len(shown) :]:
       axes.set_visible(False)
     if len(runs) > 1:
-      legend_below(figure, {run: (looks[run][0], "-") for run in runs})
+      legend_below(
+        figure, {_label(run, runs): (looks[run][0], "-") for run in runs}
+      )
     return save_figure(figure, path)
+
+
+def _label(run: str, runs: Runs) -> str:
+  """A run's name; with the run's loss, if the runs are few."""
+  loss = runs[run].recipe.get("loss")
+  return f"{run}: {loss}" if loss and len(runs) <= 6 else run
+
+
+def _missing(panel: Panel, runs: Runs, looks: Looks) -> list[str]:
+  """Names of the runs that a panel has nothing of."""
+  return [n for n, run in runs.items() if not is_drawn(panel, {n: run}, looks)]

@@ -96,7 +96,7 @@ def gains(runs: Runs) -> list[Panel]:
     title = "Gain and distance"
     if len(starts) > 1:
       title += f", start {starts.index(start) + 1} of {len(starts)}"
-    panels.append(Panel(title, _path(names, label), ""))
+    panels.append(Panel(title, _path(names, label), "", split=True))
   return panels
 
 

@@ -182,9 +182,9 @@ def panels(runs: Runs, looks: Looks) -> list[Panel]:
   """The panels that have something to show."""
   several = len(runs) > 1
   candidates = [
-    Panel("Log-probs of held-out pairs", _log_ratios(MEASURED)),
-    Panel("Log-probs of training batches", _log_ratios(TRAINED)),
-    Panel("Entanglement: cosine, threshold dotted", _cosines),
+    Panel("Log-probs of held-out pairs", _log_ratios(MEASURED), split=True),
+    Panel("Log-probs of training batches", _log_ratios(TRAINED), split=True),
+    Panel(_entanglement(runs), _cosines),
     Panel("Forecast of a step" + (": ideal" if several else ""), _cases),
     Panel("What a step did", _changes),
     Panel(
@@ -199,9 +199,21 @@ def panels(runs: Runs, looks: Looks) -> list[Panel]:
     Panel("Reward of held-out samples", rewards("samples/reward")),
     *gains(runs),
   ]
-  return [panel for panel in candidates if _is_drawn(panel, runs, looks)]
+  return [panel for panel in candidates if is_drawn(panel, runs, looks)]
 
 
-def _is_drawn(panel: Panel, runs: Runs, looks: Looks) -> bool:
+def _entanglement(runs: Runs) -> str:
+  """A title that names the gradients that the cosine is of."""
+  every, last = (
+    [run for run in runs.values() if run.curve(f"{part}cosine")]
+    for part in _PARTS
+  )
+  if every or not last:
+    return "Entanglement: cosine, threshold dotted"
+  return "Entanglement, last layer; threshold dotted"
+
+
+def is_drawn(panel: Panel, runs: Runs, looks: Looks) -> bool:
+  """Whether a panel has something to show of some of the runs."""
   scratch = new_figure(1, 1, "").subplots()
   return panel.draw(scratch, runs, looks)

@@ -1,5 +1,6 @@
 """What a run left of a stage, and the panels that show it."""
 
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,12 +19,15 @@ class Dynamics(NamedTuple):
     beta: temperature of the stage's implicit rewards; None if it has none.
     start: mark of the policy that the stage started from, and that it was
       compared with; "" if it isn't known.
+    recipe: how the stage was trained, name of a quantity -> its value; the
+      legend of a few runs shows `loss`.
   """
 
   rows: Sequence[Mapping[str, Any]]
   pairs: Mapping[str, np.ndarray]
   beta: float | None
   start: str = ""
+  recipe: Mapping[str, str] = types.MappingProxyType({})
 
   def curve(self, *names: str) -> tuple[np.ndarray, np.ndarray] | None:
     """(steps, values) of the first of some metrics that was measured."""
@@ -46,11 +50,13 @@ class Panel(NamedTuple):
     title: title above the panel.
     draw: `(axes, runs, looks) -> whether there was anything to draw`.
     xlabel: label below the panel; "" if `draw` writes it.
+    split: whether the panel leaves out runs that another panel shows.
   """
 
   title: str
   draw: Drawing
   xlabel: str = "step"
+  split: bool = False
 
 
 def explain(axes, styles: Mapping[str, Any]) -> None:

@@ -148,6 +148,7 @@ def test_a_page_without_probes_says_so_and_has_a_vector_file(
   assert names() == ["dynamics.png"]  # no older file beside a newer page
   table = (run / "dynamics" / "report.md").read_text()
   assert "| ranking accuracy (%) |" in table and "probe |" not in table
+  assert "| loss | dpo(beta=" in table and "![](" not in table  # an alt text
   said = place.fails(["report", str(run), "--format=jpg"])
   assert "'jpg' is not one of png, pdf, svg" in said
 

@@ -57,4 +57,7 @@ def test_a_recipe_names_start_algorithm_and_trained_parameters():
   table = recipes({"sft": first, "align": last})
   assert table.header == ("", "sft", "align")
   assert ("LoRA", "", "rank 3, alpha 16") in table.rows
+  many = recipes({"sft": first, **dict.fromkeys(map(str, range(9)), last)})
+  assert many.header[1:3] == ("starts from", "loss")
+  assert many.rows[0][:3] == ("sft", "fresh parameters", "sft()")
   assert "LoRA" not in [row[0] for row in recipes({"sft": first}).rows]

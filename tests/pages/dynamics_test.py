@@ -52,6 +52,26 @@ def test_what_was_measured_in_training_is_not_called_held_out(drawn):
   assert list(drawn({"a": held_out})[0]) == ["Log-probs of held-out pairs"]
 
 
+def test_a_panel_names_the_runs_that_it_has_nothing_of(drawn):
+  probed = _run("entanglement/all/cosine", "policy/top_k_mass")
+  stepped = _run("train/last_layer_cosine")
+  charts, _ = drawn({"a": probed, "b": stepped})
+  assert charts["Top-k mass"].get_xlabel() == "step\nnot measured: b"
+  cosines = charts["Entanglement: cosine, threshold dotted"]
+  assert cosines.get_xlabel() == "step"
+  charts, _ = drawn({"b": stepped})
+  assert list(charts) == ["Entanglement, last layer; threshold dotted"]
+
+
+def test_the_legend_of_a_few_runs_has_their_losses(drawn):
+  run = _run(*TRAINED)._replace(recipe={"loss": "dpo(beta=0.1)"})
+  _, figure = drawn({"a": run, "b": run})
+  said = lambda figure: [t.get_text() for t in figure.legends[0].get_texts()]
+  assert said(figure) == ["a: dpo(beta=0.1)", "b: dpo(beta=0.1)"]
+  names = [f"run {i}" for i in range(7)]
+  assert said(drawn(dict.fromkeys(names, run))[1]) == names
+
+
 def test_runs_from_other_starts_have_axes_of_their_own(drawn):
   names = "samples/kl_k1_nats", "samples/win_rate"
   runs = {

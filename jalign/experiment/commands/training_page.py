@@ -14,6 +14,7 @@ from jalign.experiment.disk import folder as folders
 from jalign.experiment.disk import lock
 from jalign.experiment.loss import beta_of, bind
 from jalign.experiment.probe import PAIRS_FILE
+from jalign.experiment.recipe import recipe, recipes
 from jalign.files import check_output, is_unfinished, telling
 from jalign.pages.dynamics import Dynamics, plot_dynamics
 from jalign.pages.report import Figure, Section, Table, write_report
@@ -85,15 +86,22 @@ _NOTES = (
   "or of training batches where nothing was measured on held-out pairs. "
   "*Entanglement*: mean cosine of the gradients of a pair's two log-probs; a "
   "step of SGD on the pair raises the chosen and lowers the rejected response "
-  "if and only if the cosine is below the threshold. *Forecast*: the case of "
+  "if and only if the cosine is below the threshold (dotted). The gradients "
+  "are those of all parameters on the probe's pairs; where only "
+  "`config.diagnostics.entanglement=step` measured, they are the last layer's "
+  "on training batches. *Forecast*: the case of "
   "each pair by that law, before the step; *what a step did* is the real "
   "optimiser's, on a batch of other pairs. Triangles mark where an indicator "
   "of over-optimisation has turned. *Accuracies*: ranking by the policy alone, "
   "by its implicit reward, and what the optimum of the loss would rank. "
-  "*Calibration*: bins of equally many pairs at the last probe. *Gain and "
+  "*Calibration*: bins of equally many pairs at the last probe, 10 of them, or "
+  "5 of fewer than 100 pairs; a bin of few pairs may lie far from the line by "
+  "chance. Calibration and the idealised accuracy need a loss with a beta that "
+  "turns log-ratios into rewards, and are empty for other losses. *Gain and "
   "distance*: samples while training, to the last of them, the larger dot; KL "
   "is estimated on few samples and may come out below 0. *Reward*: of one run "
-  "with a standard deviation each way."
+  "with a standard deviation each way. Equal curves hide each other: the run "
+  "that is named later is on top."
 )
 
 
@@ -170,8 +178,12 @@ def _written(
       at.with_suffix(f".{other}").unlink(missing_ok=True)
   if kind != "png":
     plot_dynamics(curves, at.with_suffix(f".{kind}"))
+  caption = " ".join(
+    [f"{title}: how each quantity changed over training.", _starts(curves)]
+  )
   sections = [
-    Section("What training did", [Figure(figure, _starts(curves)), _NOTES]),
+    Section("Runs", recipes({n: run.recipe for n, run in curves.items()})),
+    Section("What training did", [Figure(figure, caption.strip()), _NOTES]),
     Section("At the last measurement", [_table(curves), _unknown(curves)]),
   ]
   page = write_report(out, title=title, sections=sections)
@@ -271,8 +283,10 @@ def _dynamics(run: pathlib.Path, stage: str) -> Dynamics:
     with np.load(path, allow_pickle=False) as arrays:
       pairs = dict(arrays)
   # The temperature is for pairs; without them, nobody asks for the loss.
-  beta = beta_of(bind(settings.stage(folder.name))) if pairs else None
-  return Dynamics(rows, pairs, beta, _start(folder))
+  trained = settings.stage(folder.name)
+  beta = beta_of(bind(trained)) if pairs else None
+  how = recipe(settings, trained, folders.model_of(run), rows)
+  return Dynamics(rows, pairs, beta, _start(folder), how)
 
 
 def _start(folder: pathlib.Path) -> str:

@@ -249,7 +249,7 @@ def test_rows_of_a_mixture_have_their_own_weight():
 
 
 def test_what_the_table_has_no_room_for_is_refused():
-  with pytest.raises(UserError, match="rows of 5 tokens"):
+  with pytest.raises(UserError, match="rows have 5 tokens"):
     _generate(MODEL, PARAMS, new=L + 1)
   with pytest.raises(UserError, match="packed"):
     MODEL.forward(PARAMS, jnp.zeros((1, 4), int), None, jnp.zeros((1, 4), int))

@@ -50,5 +50,5 @@ def test_the_wheel_holds_the_whole_package(tmp_path):
   place, *lines = done.stdout.splitlines()
   assert place.startswith(str(site))
   assert "[data] training: none of 1084 pairs truncated" in lines
-  assert "config.align.select: 'eval/no' is not measured" in done.stderr
+  assert "config.select: 'eval/no' is not measured" in done.stderr
   assert list(empty.iterdir()) == []

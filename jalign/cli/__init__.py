@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import jalign
 from jalign.cli import others
-from jalign.cli.keys import keys
+from jalign.cli.keys import keys, metrics
 from jalign.cli.sample import sample
 from jalign.cli.terminal import guarded
 from jalign.cli.train import train
@@ -26,12 +26,13 @@ COMMANDS = {
   "merge": others.merge,
   "data": others.data,
   "keys": keys,
+  "metrics": metrics,
 }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
   """Entry point of the `jalign` command; exits the process."""
-  # transformers would advise to install PyTorch, which jalign doesn't use.
+  # Warnings of transformers are about code that calls it.
   os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
   arguments = list(sys.argv[1:] if argv is None else argv)
   guarded("jalign", lambda: _run(arguments))

@@ -87,13 +87,15 @@ def train(values: Values) -> None:
 
   # Heavy imports wait until the flags are right.
   from jalign.experiment.commands.sweep import runs as runs_of
+  from jalign.experiment.config.overrides import naming_flags
   from jalign.experiment.disk import folder, lock
   from jalign.files import telling
 
-  runs = runs_of(config)
   workdir = pathlib.Path(values.workdir)
-  with lock.hold(workdir), telling(workdir, lambda: folder.saved(workdir)):
-    _train_all(runs, workdir, values.config)
+  with naming_flags(config):
+    runs = runs_of(config)
+    with lock.hold(workdir), telling(workdir, lambda: folder.saved(workdir)):
+      _train_all(runs, workdir, values.config)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

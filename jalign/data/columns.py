@@ -1,6 +1,7 @@
 """Renames a file's columns to a source's fields, and reads single columns."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -82,6 +83,18 @@ class Renamed:
       for name, value in row.items()
       if name not in taken and name not in self._columns
     } | renamed
+
+  def named(self, problem: str) -> str:
+    """A sentence on a row's fields, with the columns that hold the fields."""
+
+    def named(found: re.Match[str]) -> str:
+      field = found[2]
+      column = quoted(self._columns.get(field, field))
+      if not found[1] or field not in self._columns:
+        return f"{found[1] or ''}{column}"
+      return f"column {column} (field {field!r})"
+
+    return re.sub(r"(field )?'(\w+)'", named, problem)
 
   def check(self, path: str) -> None:
     """Raises UserError if one of the columns was in none of the rows."""

@@ -99,6 +99,8 @@ def read_rows(
       made = parse(row, where, parts.append)
     except BadRow as bad:
       reason, problem, remedy = bad.args
+      if reason == "missing" and columns:
+        problem, remedy = renamed.named(problem), SKIP
       if on_error == "error":
         if reason == "missing":  # the field's column may have another name
           renamed.check(os.fspath(path))

@@ -8,8 +8,9 @@ HUMAN = "\n\nHuman:"
 ASSISTANT = "\n\nAssistant:"
 
 SKIP = (
-  'Mend the line or take it out; on_error="skip" (in training and in your own'
-  " code) and --skip_bad_rows of `jalign score` leave such rows out."
+  "Mend the line or take it out. Such rows are left out by"
+  " --config.data.on_error=skip in training, by --skip_bad_rows of `jalign"
+  ' score`, and by on_error="skip" in your own code.'
 )
 
 _short = reprlib.Repr()
@@ -122,7 +123,9 @@ def require(row: dict[str, Any], field: str) -> Any:
     raise BadRow(
       "missing",
       f"field {field!r} is missing (the line has {have}).",
-      f"Add it, or choose the source that fits the file. {SKIP}",
+      f"If another column holds it, give --config.data.columns={field}=COLUMN"
+      f" in training, or --columns={field}=COLUMN in other commands; or choose"
+      f" the source that fits the file. {SKIP}",
     )
   return row[field]
 

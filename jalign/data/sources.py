@@ -129,7 +129,9 @@ def guess_source(row: dict[str, Any]) -> str:
   have = ", ".join(repr(key) for key in row if key in has) or "no field"
   raise UserError(
     f"a row with {have} has the shape of no source.",
-    remedy=f"Rename its fields, or name the source: {', '.join(KINDS)}.",
+    remedy="Say which columns hold the fields of a source, for pairs"
+    " --columns=prompt=COLUMN,chosen=COLUMN,rejected=COLUMN; or name the"
+    f" source: {', '.join(KINDS)}.",
   )
 
 

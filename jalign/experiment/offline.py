@@ -16,6 +16,7 @@ from jalign.experiment.held_out import (
 )
 from jalign.experiment.loss import BoundLoss
 from jalign.experiment.stepping import Stepping
+from jalign.hosts import say
 from jalign.models import transformer
 from jalign.sharding import BATCH_AXES, axis_size
 from jalign.training import loop, reference
@@ -49,6 +50,29 @@ def total_steps(stage: StageSettings, dataset: Dataset, batch: Kind) -> int:
     dataset.buckets_of(packing_of(stage, batch)),
   )
   return per_epoch * stage.epochs
+
+
+def advise_buckets(run: Run, stage: StageSettings, batch: Kind) -> None:
+  """Says which bucket holds every sequence, if there is a shorter one."""
+  dataset = run.prepared.stages[stage.name]
+  lengths = [
+    length
+    for part in ("train", "eval")
+    for length in dataset.lengths(batch, part)
+  ]
+  longest = -(-max(lengths) // 8) * 8
+  if stage.packing or longest >= min(dataset.buckets):
+    return
+  shared = dataset is run.prepared.main
+  where = "config.data" if shared else f"config.{stage.name}.data"
+  flags = [f"--{where}.buckets=({longest},)"]
+  most = stage.data.max_prompt_tokens
+  if most and most >= longest:
+    flags.append(f"--{where}.max_prompt_tokens={longest - 1}")
+  say(
+    f"[{stage.name}] the longest sequence has {max(lengths)} tokens: less is"
+    f" padding with {' '.join(flags)}"
+  )
 
 
 def batches_of(

@@ -24,7 +24,7 @@ from jalign.experiment.params import layout, start_params
 from jalign.experiment.run_report import Outcome, write_run_report
 from jalign.experiment.share import Sharing, Sibling
 from jalign.experiment.stage import run_stage
-from jalign.experiment.stage_check import check_stage
+from jalign.experiment.stage_check import check_config, check_stage
 from jalign.experiment.try_out import try_out
 from jalign.hosts import host0, say
 from jalign.sharding import make_mesh
@@ -61,12 +61,18 @@ def run_one(
   started = time.perf_counter()
   config = {key: value for key, value in config.items() if key != "resume"}
   plugins = load_plugins(settings)
+  check_config(settings)
   mesh = make_mesh(**vars(settings.mesh))
   folders.check(folder, config)
   base = base_of(settings)
   prepared = prepare(settings, folder, base and tokenizer_folder(base))
   say(prepared.summary())
   model = model_config(settings, prepared.tokenizer, base)
+  if base is not None:
+    say(
+      f"[model] {settings.init_from}: computes in {model.dtype}"
+      f" (config.model.dtype), parameters in {model.param_dtype}"
+    )
   padding = model.vocab_size - prepared.tokenizer.vocab_size
   if padding:
     say(f"[model] {padding} embeddings belong to no token: padding")

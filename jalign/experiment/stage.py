@@ -71,6 +71,8 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     best.discard_after(reached)
     resume.check_best(best, meta, folder)
   say(f"[{stage.name}] {steps} steps; {batches.report.summary()}")
+  if not stage.samples and batches.report.padding > 0.6:
+    offline.advise_buckets(run, stage, assembly.loss.batch)
   if part.title:
     share = _count(state.params), _count(params)
     say(

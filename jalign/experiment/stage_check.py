@@ -6,13 +6,47 @@ import jax
 from flax import traverse_util
 
 from jalign.errors import UserError
-from jalign.experiment.config.settings import StageSettings
+from jalign.experiment.config.settings import (
+  DataSettings,
+  Settings,
+  StageSettings,
+)
 from jalign.experiment.context import Run
 from jalign.experiment.loss import bind
 from jalign.experiment.params import trainable_of
 from jalign.experiment.probe import probe_data
 from jalign.experiment.regimes import regime_of
 from jalign.training.optimizer import make_schedule
+
+
+def check_config(settings: Settings) -> None:
+  """Checks what a config decides alone, before data are read.
+
+  Raises:
+    UserError: something is wrong; the error names the key.
+  """
+  sections = {settings.data: "config.data"}
+  for stage in settings.stages:
+    sections.setdefault(stage.data, f"config.{stage.name}.data")
+  for section, where in sections.items():
+    _check_lengths(section, where)
+  for stage in settings.stages:
+    bind(stage)
+    if stage.steps:
+      _check_schedule(stage, stage.steps * regime_of(stage).updates_of(stage))
+
+
+def _check_lengths(section: DataSettings, where: str) -> None:
+  most, longest = section.max_prompt_tokens, max(section.buckets)
+  if section.source == "prompts" or not most or most < longest:
+    return
+  raise UserError(
+    f"prompts of up to {most} tokens leave no room for a response: the longest"
+    f" of {where}.buckets has {longest} tokens.",
+    where=f"{where}.max_prompt_tokens",
+    remedy=f"Lower it, for example --{where}.max_prompt_tokens={longest // 2},"
+    f" or add a longer bucket to --{where}.buckets.",
+  )
 
 
 def check_stage(run: Run, stage: StageSettings) -> None:

@@ -52,6 +52,18 @@ def rows_of(name: str) -> list[Row]:
   ]
 
 
+def matching(word: str) -> list[Row]:
+  """Returns the rows whose names, or else whose meanings, contain a word."""
+  wanted = word.lower()
+  exact = rows_of(word)
+  named = [
+    row
+    for row in GLOSSARY
+    if any(wanted in f"{s}/{row.name}".lower() for s in row.sections)
+  ]
+  return exact or named or [r for r in GLOSSARY if wanted in r.says.lower()]
+
+
 def strangers(names: Iterable[str]) -> list[str]:
   """Returns the names that no row matches.
 
@@ -107,6 +119,7 @@ __all__ = [
   "Row",
   "in_section",
   "markdown",
+  "matching",
   "rows_of",
   "strangers",
 ]

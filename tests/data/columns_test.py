@@ -170,3 +170,18 @@ def test_the_command_takes_columns(path, capsys):
     with pytest.raises(SystemExit):
       cli.main(["data", "check", str(path), f"--columns={wrong}"])
     assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_line_without_a_column_is_told_by_the_file_s_own_names(tmp_path):
+  path = tmp_path / "rows.jsonl"
+  path.write_text(
+    '{"q": "a", "good": "b", "bad": "c"}\n{"q": "a", "good": "b"}'
+  )
+  columns = {"prompt": "q", "chosen": "good", "rejected": "bad"}
+  with pytest.raises(UserError) as caught:
+    data.read("pairs", path, columns=columns)
+  said = "column 'bad' (field 'rejected') is missing"
+  assert said in str(caught.value) and "has 'q', 'good')" in str(caught.value)
+  assert "--config.data.on_error=skip" in caught.value.remedy
+  with pytest.raises(UserError, match="--config.data.columns=chosen=COLUMN"):
+    data.read("pairs", path)

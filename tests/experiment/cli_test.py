@@ -114,7 +114,10 @@ def test_a_refusal_says_what_to_do_and_leaves_nothing(place, flags, texts):
   "change, texts",
   [
     (lambda r: '["tea"]', ("not an object", "Write each line as")),
-    (lambda r: {"prompt": "q:", "chosen": "a"}, ("is missing", "Add it")),
+    (
+      lambda r: {"prompt": "q:", "chosen": "a"},
+      ("is missing", "columns=rejected=COL"),
+    ),
     (lambda r: r | {"chosen": " "}, ("response is empty", "Write a response")),
     (lambda r: r | {"preference": 2}, ("outside [0, 1]", "probability")),
   ],
@@ -133,7 +136,7 @@ def test_a_bad_line_comes_with_its_remedy(place, change, texts):
 
 def test_a_metric_that_nothing_measures_cannot_select(place):
   message = place.fails(place.command("--config.select=eval/nope"))
-  assert "config.align.select: 'eval/nope' is not measured" in message
+  assert "config.select: 'eval/nope' is not measured" in message
   assert "eval/loss" in message
 
 

@@ -110,7 +110,7 @@ for line in {[f"{n} --help" for n in cli.COMMANDS] + ["--help"] + wrong!r}:
     ("seed=-1", "config.seed: -1 is not in [0, 2^63)"),
     (f"seed={2**63}", f"config.seed: {2**63} is not in"),
     ("optimizer.learning_rate=nan", "learning_rate: nan is not a finite"),
-    ("loss.beta=inf", "config.align.loss.beta: inf is not a finite number"),
+    ("loss.beta=inf", "config.loss.beta: inf is not a finite number"),
     ("data.path=a\0b", "config.data.path: contains the character NUL"),
     ("data.source=jsonal", "config.data.source: unknown source 'jsonal'. Did"),
     ("algorithm=online-dpo", "Did you mean 'online_dpo'?"),
@@ -262,3 +262,45 @@ def test_a_stream_that_fails_says_so():
       print("x")
   finally:
     sys.stdout = before
+
+
+def _printed(capsys, *arguments):
+  cli.main(arguments)
+  return capsys.readouterr().out
+
+
+def test_metrics_are_found_by_name_or_by_meaning(place, capsys):
+  one = _printed(capsys, "metrics", "samples/win_rate")
+  assert one.startswith("samples/win_rate  (win rate)\n")
+  assert "likelihood/displaced_share" in _printed(capsys, "metrics", "displac")
+  every = _printed(capsys, "metrics")
+  assert "rollouts\n    responses that an online stage draws" in every
+  assert "train/loss, eval/loss  (loss)" in every
+  assert "Did you mean 'win_rate'?" in place.fails(["metrics", "winrate"])
+
+
+@pytest.mark.parametrize(
+  "flags, said",
+  [
+    (
+      ["steps=4", "optimizer.warmup_steps=4"],
+      "config.optimizer.warmup_steps: 4 updates of warm-up",
+    ),
+    (
+      ["sft.steps=4", "sft.optimizer.warmup_steps=5"],
+      "config.sft.optimizer.warmup_steps: 5 updates of warm-up",
+    ),
+    (
+      ["data.buckets=(64,)", "data.max_prompt_tokens=64"],
+      "config.data.max_prompt_tokens: prompts of up to 64 tokens leave no room"
+      " for a response: the longest of config.data.buckets has 64 tokens. Lower"
+      " it, for example --config.data.max_prompt_tokens=32",
+    ),
+  ],
+)
+def test_what_a_config_decides_alone_is_said_before_data_are_read(
+  place, flags, said
+):
+  keys = ["--config=dpo", "--config.data.path=no.jsonl"]
+  keys += [f"--config.{flag}" for flag in flags]
+  assert said in place.fails(["train", *keys, f"--workdir={place.folder}/x"])

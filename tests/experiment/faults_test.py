@@ -54,7 +54,7 @@ def test_a_bad_line_can_be_skipped_and_is_reported(place):
     (["--config.nope=1"], "config.nope"),
     (["--nope=1"], "nope"),
     (["--config.loss.name=dpoo"], "config.loss.name: unknown loss 'dpoo'"),
-    (["--config.loss.beta=-1.0"], "config.align.loss: beta"),
+    (["--config.loss.beta=-1.0"], "config.loss: beta"),
     (["--config.algorithm=onlinedpo"], "unknown algorithm"),
     (["--config.algorithm=online_dpo"], "config.annotator.function"),
     (["--config.annotator.function=no.py:f"], "config.annotator.function"),

@@ -28,7 +28,7 @@ def test_labels_that_are_all_equal_are_refused(place):
       )
     )
     assert said in error and "both labels" in error
-    assert "config.align.data" in error
+    assert "config.data" in error
     assert not list(place.folder.rglob("checkpoints"))
 
 

@@ -95,9 +95,9 @@ def test_only_some_paths(place, plain):
 def test_bad_settings(place):
   bad = place.command("--config.lora.rank=2", "--config.lora.targets=('x',)")
   said = place.fails(bad)
-  assert "config.align.lora.targets" in said and "blocks/wq" in said
+  assert "config.lora.targets" in said and "blocks/wq" in said
   said = place.fails(place.command("--config.trainable=('x',)"))
-  assert "config.align.trainable" in said
+  assert "config.trainable" in said
   said = place.fails(place.command(*LORA, "--config.trainable=('*',)"))
   assert "low-rank" in said
 

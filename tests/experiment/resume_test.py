@@ -29,9 +29,12 @@ def test_a_key_that_is_new_with_its_default_is_no_difference(tmp_path):
   del old["optimizer"]["b1"], old["mesh"]
   folder.claim(tmp_path, old)
   folder.check(tmp_path, _config())
-  with pytest.raises(UserError, match="these differ: select_mode, steps"):
+  with pytest.raises(
+    UserError,
+    match=r"select_mode \('min' in the folder, 'max' now\), steps .*, 3 now",
+  ):
     folder.check(tmp_path, _config(steps=3, select_mode="max"))
-  with pytest.raises(UserError, match="these differ: select[.]"):
+  with pytest.raises(UserError, match="these differ: select .[^)]*.[.]"):
     folder.check(tmp_path, _config(select="eval/loss"))
 
 
@@ -39,7 +42,9 @@ def test_a_key_that_is_gone_is_named(tmp_path):
   old = _config(forgotten=1)
   del old["select"]
   folder.claim(tmp_path, old)
-  with pytest.raises(UserError, match="these differ: forgotten[.]"):
+  with pytest.raises(
+    UserError, match="forgotten .1 in the folder, not set now"
+  ):
     folder.check(tmp_path, _config())
 
 
@@ -149,7 +154,7 @@ def test_a_folder_with_what_is_not_its_own(place, capsys):
     lambda value: value["stage"]["optimizer"].update(learning_rate=9.0),
   )
   said = place.fails(again)
-  assert "config.align.optimizer.learning_rate" in said
+  assert "config.optimizer.learning_rate" in said
   said = place.fails(["convert", f"--model={run}", f"--to={run}-x"])
   assert "checkpoints/ was made of other settings: config.align.opt" in said
   put_back()

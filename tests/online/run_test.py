@@ -152,7 +152,7 @@ def test_a_schedule_goes_from_update_to_update(toy):
 
 def test_what_a_config_gets_wrong_is_said(toy):
   for online, text in (
-    ({"target": 0.1, "evry": 3}, "config.align.algorithm_settings.evry"),
+    ({"target": 0.1, "evry": 3}, "config.algorithm_settings.evry"),
     ({}, "algorithm_settings.target: needs a value"),
     ({"target": 0.1, "minibatches": 3}, "don't divide into 3 minibatches"),
   ):
@@ -161,9 +161,7 @@ def test_what_a_config_gets_wrong_is_said(toy):
     assert text in said
   place = toy("toy_clipped", advantage_scale=-1.0)
   said = place.fails(place.command())
-  assert (
-    "config.align.algorithm_settings.advantage_scale: -1.0 must be > 0" in said
-  )
+  assert "config.algorithm_settings.advantage_scale: -1.0 must be > 0" in said
   assert not (place.folder / "run").exists()
   place = toy("", target=0.1)
   text = place.config.read_text().replace(
@@ -194,4 +192,4 @@ def test_a_low_rank_change_has_its_own_carry(toy, monkeypatch, capsys):
   cli.main(["sample", f"--model={run}", "--prompt=q1:", "--max_new_tokens=2"])
   assert "> q1:" in capsys.readouterr().out
   said = place.fails(place.command("--config.lora.rank=2"))
-  assert "config.align.algorithm: unknown algorithm 'toy_adaptive'" in said
+  assert "config.algorithm: unknown algorithm 'toy_adaptive'" in said

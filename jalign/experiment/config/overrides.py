@@ -4,7 +4,9 @@ A config is a ConfigDict or nested dictionaries. Any key of any stage can be
 set, whether or not the config has it.
 """
 
+import contextlib
 import copy
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -52,6 +54,23 @@ def override(config: Any, texts: Sequence[tuple[str, str]]) -> None:
         where=f"config.{key}",
         remedy=f"A term of the sum is --config.{key[:-4]}weights.{text}=WEIGHT",
       )
+
+
+@contextlib.contextmanager
+def naming_flags(config: Mapping[str, Any]) -> Iterator[None]:
+  """Errors name keys of the last stage as flags do, without the stage's name.
+
+  A config that has a section for its last stage needs the name, and keeps it.
+  """
+  try:
+    yield
+  except UserError as e:
+    last = str((config.get("stages") or ("train",))[-1])
+    if type(e) is not UserError or config.get(last):
+      raise
+    key = re.compile(rf"\bconfig\.{re.escape(last)}(?![\w-])")
+    texts = [key.sub("config", t) for t in (e.problem, e.where, e.remedy)]
+    raise UserError(texts[0], where=texts[1], remedy=texts[2]) from e
 
 
 def assign(config: Any, key: str, value: Any) -> None:

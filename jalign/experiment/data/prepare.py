@@ -144,13 +144,15 @@ def prepare(
     )
     for section, source in follow(sources.items(), "encoding data", "source")
   }
+  given = settings.init_from or settings.tokenizer.path
   return Prepared(
     tokenizer,
     datasets[settings.data],
     {stage.name: datasets[stage.data] for stage in settings.stages},
     (
       *itertools.chain.from_iterable(d.lines for d in datasets.values()),
-      f"tokenizer of {tokenizer.vocab_size} tokens",
+      f"tokenizer of {tokenizer.vocab_size} tokens,"
+      f" {f'from {given}' if given else 'trained on this data'}",
     ),
     templates,
     day,

@@ -80,11 +80,18 @@ def check(folder: pathlib.Path, config: Mapping[str, Any]) -> None:
   if path.exists():
     there = read_json(path)
     if there != config and not _same(there, config):
-      keys = ", ".join(sorted(_told(differing(there, config), there, config)))
+      keys = sorted(_told(differing(there, config), there, config))
+      both = [
+        f"{key} ({_short(_at(there, key))} in the folder,"
+        f" {_short(_at(config, key))} now)"
+        for key in keys
+      ]
       raise UserError(
-        f"the folder holds the run of another config; these differ: {keys}.",
+        "the folder holds the run of another config; these differ:"
+        f" {', '.join(both)}.",
         where=str(folder),
-        remedy="Choose another --workdir, or delete this folder.",
+        remedy=f"Give the folder's value{'s' * (len(keys) > 1)} to go on with"
+        " its run, or choose another --workdir for a new run.",
       )
     return
   # A run that is killed as it begins leaves such files.
@@ -115,6 +122,12 @@ def _told(keys: set[str], there: Any, config: Any) -> set[str]:
     return default is not _ABSENT and _ABSENT in ways and default in ways
 
   return {key for key in keys if not by_default(key)} or keys
+
+
+def _short(value: Any) -> str:
+  """A value of a config, in at most 60 characters."""
+  text = "not set" if value is _ABSENT else repr(value)
+  return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 _ABSENT = "no such key \0"  # equal to no value

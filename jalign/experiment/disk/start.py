@@ -137,5 +137,7 @@ def _agree(there, given: Any, free, base) -> None:
       raise UserError(
         f"{value!r} differs from {getattr(there, name)!r} in {base}.",
         where=f"config.model.{name}",
-        remedy="Leave the model out: init_from gives it.",
+        remedy="init_from gives the model. Take --config=checkpoint, which has"
+        " no model of its own, or take the model's sizes out of your config"
+        " file. --config.algorithm=NAME trains online there.",
       )

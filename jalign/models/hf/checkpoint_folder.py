@@ -19,7 +19,8 @@ def resolve(name: str | os.PathLike[str]) -> pathlib.Path:
 
   Args:
     name: a folder, or else a repository on the Hugging Face hub with an
-      optional revision, "ORG/NAME@REVISION". The repository's copy in the local
+      optional revision, "ORG/NAME@REVISION". Where ORG is a folder here, the
+      revision is needed. The repository's copy in the local
       cache is taken; if there is none, the repository is downloaded to the
       cache.
 
@@ -39,6 +40,12 @@ def resolve(name: str | os.PathLike[str]) -> pathlib.Path:
       "there is no such folder.",
       where=text,
       remedy="Give a folder, or a repository of the hub: ORG/NAME.",
+    )
+  if path.parent != pathlib.Path() and path.parent.is_dir() and "@" not in text:
+    raise UserError(
+      f"there is no such folder in {path.parent}.",
+      where=text,
+      remedy=f"For a repository of the hub, name its revision: {text}@main.",
     )
   import huggingface_hub  # slow to import
 

@@ -58,7 +58,7 @@ def test_the_cache_comes_before_the_hub(cache):
   assert config.model_type == "qwen3"
 
 
-def test_what_is_nowhere(tmp_path, cache):
+def test_what_is_nowhere(tmp_path, cache, monkeypatch):
   at, asked = cache
   with pytest.raises(UserError, match=r"lab/other: .*no such folder.*no route"):
     hf.resolve("lab/other")
@@ -67,6 +67,11 @@ def test_what_is_nowhere(tmp_path, cache):
     with pytest.raises(UserError, match="no such folder"):
       hf.resolve(name)
   assert len(asked) == 2  # these can't be names on the hub
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "runs").mkdir()
+  with pytest.raises(UserError, match="no such folder in runs. .*runs/x@main"):
+    hf.resolve("runs/x")
+  assert len(asked) == 2
   (at / "model.safetensors").unlink()
   with pytest.raises(UserError, match="holds no weights"):
     hf.resolve("lab/tiny")

@@ -20,6 +20,7 @@ import types
 
 import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pytest
 
 from jalign import cli
@@ -223,8 +224,9 @@ def test_losses_runs(tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(plt, "show", lambda: pictures.extend(plt.get_fignums()))
   namespace = {}
-  for source in _code(FOLDER / "losses.ipynb"):
-    exec(compile(source, "losses", "exec"), namespace)
+  with np.printoptions():  # the notebook sets options of its own
+    for source in _code(FOLDER / "losses.ipynb"):
+      exec(compile(source, "losses", "exec"), namespace)
   plt.close("all")
   text = capsys.readouterr().out
   assert len(set(pictures)) == 2

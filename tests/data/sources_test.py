@@ -85,7 +85,7 @@ BAD_ROWS = [
   (
     {"prompt": "a", "chosen": "b"},
     "'rejected' is missing",
-    "Add it",
+    "columns=rejected=COLUMN",
     "missing",
   ),
   (GOOD | {"chosen": 3}, "'chosen' is a int", "as a string", "type"),

@@ -116,7 +116,7 @@ def test_branches_start_from_one_policy_and_meet_in_one_matrix(
   "old, new, said",
   [
     ('start="sft"', 'start="nope"', "config.dpo.start: 'nope' is not a stage"),
-    ('c.start = "sft"', 'c.start = "online"', "config.online.start"),
+    ('c.start = "sft"', 'c.start = "online"', "config.start: 'online' is not"),
     (
       '"sft[:60]"',
       '"ranked[:60]"',

@@ -58,7 +58,7 @@ def test_the_users_split_stays_and_the_overlap_is_said(files, tmp_path):
     eval_path=files("eval.jsonl", rows(10, 5)),
   )
   prepared = prepare(parse(apart), tmp_path / "run", None)
-  assert "trained on" not in prepared.summary()
+  assert "that are trained on" not in prepared.summary()
   assert prepared.main.facts["held_out_trained_on"] == 0
 
 

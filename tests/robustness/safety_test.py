@@ -26,6 +26,7 @@ CALLS = {"eval", "exec", "compile", "__import__"}
 LOADERS = {
   ("experiment/config/functions.py", "load_function"),
   ("experiment/config/code.py", "_file_of"),  # where such a function is written
+  ("experiment/config/own_loss.py", "_exists"),  # whether such a file is there
 }
 
 

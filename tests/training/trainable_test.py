@@ -86,7 +86,13 @@ def test_all_paths_are_everything():
   jax.tree.map(np.testing.assert_array_equal, every, same)
 
 
-@pytest.mark.parametrize("settings", [LORA, LoraConfig(rank=2, use_dora=True)])
+@pytest.mark.parametrize(
+  "settings",
+  [
+    pytest.param(LORA, marks=pytest.mark.slow),  # DoRA trains the same and more
+    LoraConfig(rank=2, use_dora=True),
+  ],
+)
 def test_sharded_and_accumulated_equal_the_plain_update(settings):
   *_, want, said, _ = _trained(settings)
   with jax.set_mesh(sharding.make_mesh(2, 2, 2)):

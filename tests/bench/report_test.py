@@ -65,6 +65,7 @@ def test_decoding_says_what_was_measured_and_what_was_skipped(smoke):
   assert sampling["part"] == "sampling" and sampling["share_alone"] > 0
 
 
+@pytest.mark.slow  # a benchmark's script: the faster lane has decoding's
 def test_diagnostics_are_set_against_a_step_and_a_backward_pass(smoke):
   step, probe = smoke(diagnostics)
   assert set(step["seconds"]) == {"plain", "watched"} and step["ratio"] > 0
@@ -87,6 +88,7 @@ def test_products_are_set_against_the_limits(smoke):
   assert all(ratio > 0 for ratio in x["beside_limits"].values())
 
 
+@pytest.mark.slow  # a benchmark's script: the faster lane has decoding's
 def test_loading_says_time_and_memory(smoke):
   lora, loads = smoke(load)
   assert lora["state_bytes"]["lora"] < lora["state_bytes"]["all"]

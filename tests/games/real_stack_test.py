@@ -5,6 +5,8 @@ vanish: at the algorithm's own stationary point, which is the Nash equilibrium
 only for algorithms whose theory says so.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -65,11 +67,13 @@ def _round(name, preferences=GAME.annotate):
   )
 
 
+@functools.cache
 def _exact(name):
   with jax.enable_x64(True):
     return np.asarray(exact_gradient(name)(jnp.asarray(TABLE, jnp.float64)))
 
 
+@functools.cache  # two tests look at the same estimates
 def _estimates(name, preferences=GAME.annotate, batches=64, pairs=256):
   """[batches, 13, 3] gradients of sampled batches, as updates compute them."""
   objective = make_objective(loss_of(name), MODEL)

@@ -262,7 +262,12 @@ def test_stages_that_flags_leave_out_leave_their_sections():
     (["stages=sft", "loss.name=ipo"], "Write --config.sft.loss.name=ipo"),
     (
       ["stages=sft", "optimizer.learning_rate=1"],
-      "changes nothing: the config's section of sft says otherwise",
+      "changes nothing: the section of sft says otherwise",
+    ),
+    (
+      ["align.loss.name=ipo", "loss.beta=0.2"],
+      "changes nothing: the section of sft and that of align says otherwise. "
+      "Write --config.align.loss.beta=0.2",
     ),
     (["data.columns={'a.b':'c'}"], "config.data.columns: ValueError"),
     (["loss.weights.my.py:f=1"], "config.loss.weights.my.py:f: ValueError"),

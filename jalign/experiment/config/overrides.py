@@ -44,6 +44,10 @@ def override(config: Any, texts: Sequence[tuple[str, str]]) -> None:
       raise
     except (ValueError, TypeError) as e:  # a ConfigDict refuses dots in names
       raise UserError(f"{said(e)}.", where=f"config.{key}") from e
+  for key, _ in texts:  # such a flag hides the loss of the top level, too
+    stage, _, name = key.partition(".")
+    if name == "loss.name" and len(config.get("stages", ())) > 1:
+      child(given, stage, f"config.{key}")["loss"] = {}
   for key, text in texts:
     _check_effect(config, given, key, text)
   sums = {key.partition("loss.weights")[0] for key, _ in texts if _weighs(key)}
@@ -149,7 +153,8 @@ def _check_effect(config: Any, given: Any, key: str, text: str) -> None:
 
   Args:
     config: the config with all keys set.
-    given: the config as its file made it.
+    given: the config as its file made it, with the losses that flags name for
+      single stages.
     key: a dotted key that was set.
     text: the text of its value.
   """
@@ -165,7 +170,7 @@ def _check_effect(config: Any, given: Any, key: str, text: str) -> None:
     name = head
   if all(name in own for own in sections):
     raise UserError(
-      "changes nothing: the config's section of"
+      "changes nothing: the section of"
       f" {' and that of '.join(affected)} says otherwise.",
       where=f"config.{key}",
       remedy=f"Write --config.{stages[-1]}.{key}={text}",

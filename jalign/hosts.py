@@ -1,4 +1,4 @@
-"""What the first process does for all processes that train a run together.
+"""What the processes of a run do apart, and how they tell each other.
 
 Every process computes. Only the first writes files, takes locks and prints
 lines for people, except that each process writes its own part of a checkpoint's
@@ -6,10 +6,14 @@ arrays.
 """
 
 import functools
-from collections.abc import Callable
+import pickle
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
+
+from jalign.errors import UserError, said
 
 
 def host0() -> bool:
@@ -35,3 +39,66 @@ def once(function: Callable[..., Any]) -> Callable[..., Any]:
 def say(*lines: Any) -> None:
   """Prints lines for people."""
   print(*lines, sep="\n", flush=True)
+
+
+def exchange(value: Any) -> list[Any]:
+  """The values of all processes, in their order, on every process.
+
+  All processes must call this together.
+
+  Args:
+    value: this process's own, which pickle takes.
+  """
+  if jax.process_count() == 1:
+    return [value]
+  from jax.experimental import multihost_utils
+
+  raw = np.frombuffer(pickle.dumps(value), np.uint8)
+  sizes = multihost_utils.process_allgather(np.int32(len(raw)))
+  padded = np.zeros(int(np.max(sizes)), np.uint8)
+  padded[: len(raw)] = raw
+  rows = multihost_utils.process_allgather(padded)
+  return [
+    pickle.loads(row[:size].tobytes())
+    for row, size in zip(rows, sizes.tolist())
+  ]
+
+
+def together(function: Callable[[], Any]) -> list[Any]:
+  """Calls a function on every process; all see what each returned.
+
+  Without this, an error on a single process would let the others wait.
+
+  Args:
+    function: computes without other processes; what it returns is exchanged.
+
+  Raises:
+    UserError: the function raised one on some process, or on this one any other
+      error; on other processes the error names the process.
+  """
+  if jax.process_count() == 1:
+    return [function()]
+  value, error = None, None
+  try:
+    value = function()
+  except Exception as e:
+    error = e
+  told = (
+    None
+    if error is None
+    else (str(error) if isinstance(error, UserError) else said(error))
+  )
+  parts = exchange((value, told))
+  if error is not None:
+    raise error
+  for index, (_, problem) in enumerate(parts):
+    if problem is not None:
+      raise UserError(problem, where=f"process {index}")
+  return [value for value, _ in parts]
+
+
+def own_part(items: Sequence[Any]) -> slice:
+  """The part of a list that this process works on; the parts make the list."""
+  count, index = jax.process_count(), jax.process_index()
+  cut = lambda i: len(items) * i // count
+  return slice(cut(index), cut(index + 1))

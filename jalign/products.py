@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from jalign.sharding import platform
 from jalign.types import Array
 
 
@@ -22,7 +23,7 @@ def matmul(a: Array, b: Array, *, transposed: bool = False) -> Array:
   # XLA:CPU multiplies a single bfloat16 row in a loop, which is eight times as
   # slow as multiplying two rows.
   alone = a.shape[0] == 1 and a.dtype == jnp.bfloat16
-  if alone and jax.default_backend() == "cpu":
+  if alone and platform() == "cpu":
     a = jax.lax.optimization_barrier(jnp.concatenate([a, a]))
   out = jax.lax.dot_general(
     a,

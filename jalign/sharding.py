@@ -9,6 +9,7 @@ axes:
   tensor  splits heads, mlp and vocabulary; every device has all rows
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -81,6 +82,21 @@ def make_mesh(
   )
 
 
+def platform() -> str:
+  """The platform that programs are compiled for: "cpu", "gpu" or "tpu".
+
+  It is the platform of the current mesh, which may be of devices that aren't
+  there (a program can be compiled for a TPU on a CPU); outside a mesh, that of
+  the default backend.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  device = None if mesh.empty else mesh.abstract_device
+  name = None if device is None else device.platform
+  if name is None:
+    return jax.default_backend()
+  return {"cuda": "gpu", "rocm": "gpu"}.get(name, name)
+
+
 def mesh_axes(axes: Sequence[str | None], rules: Rules) -> PartitionSpec:
   """Translates logical axis names to a PartitionSpec over mesh axes."""
   partition = logical_to_mesh_axes(tuple(axes), rules)
@@ -149,6 +165,60 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
   """The sharding of an array whose first axis is rows of the batch."""
   return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def place(tree: Any, mesh: Mesh) -> Any:
+  """Puts a batch on the mesh, its rows split over the batch axes.
+
+  Every process gives the whole batch, and only the rows that lie on its own
+  devices are copied to them. So it makes no difference which rows the mesh puts
+  on which process.
+
+  Args:
+    tree: host arrays whose first axis is rows; the same on every process. An
+      array whose rows the batch axes don't divide is put on every device.
+    mesh: the mesh.
+  """
+  ways = axis_size(mesh, BATCH_AXES)
+
+  def placed(x):
+    x = np.asarray(x)
+    rows = x.shape[0] if x.ndim else 1
+    at = replicated(mesh) if rows % ways else batch_sharding(mesh)
+    return jax.make_array_from_callback(x.shape, at, lambda index: x[index])
+
+  return jax.tree.map(placed, tree)
+
+
+def fetch(tree: Any) -> Any:
+  """Copies arrays to the host, whole, on every process.
+
+  All processes must call this together if some array has parts on the devices
+  of other processes: such arrays are gathered.
+
+  Args:
+    tree: arrays, on one or more processes; other leaves stay as they are.
+  """
+  leaves, form = jax.tree.flatten(tree)
+  far = [
+    i
+    for i, x in enumerate(leaves)
+    if isinstance(x, jax.Array)
+    and not (x.is_fully_addressable or x.is_fully_replicated)
+  ]
+  if far:
+    # One program for all arrays, not one for each.
+    gathered = _gather(
+      [leaves[i] for i in far], replicated(leaves[far[0]].sharding.mesh)
+    )
+    for i, x in zip(far, gathered):
+      leaves[i] = x
+  return jax.device_get(jax.tree.unflatten(form, leaves))
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _gather(arrays, where):
+  return jax.lax.with_sharding_constraint(arrays, [where] * len(arrays))
 
 
 def constrain(

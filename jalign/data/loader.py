@@ -36,7 +36,7 @@ class PlannedBatch(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Batch:
-  """What a loader yields: this process's rows of a global batch.
+  """What a loader yields.
 
   Attributes:
     index: number of the batch, counted from the start of the first epoch.
@@ -201,14 +201,14 @@ def make_loader(
   epochs: int | None = None,
   shuffle: bool = True,
   length_of: Callable[[Any], int] = pair_length,
-  process_index: int = 0,
-  process_count: int = 1,
   prefetch: int = 4,
 ) -> Loader:
   """Makes an iterator over the batches of `plan`, epoch after epoch.
 
-  Process p of n has rows [p, p + 1) * batch_size / n of each global batch. So
-  pairs stay whole, and the processes' rows in order make up the batch.
+  Every process of a run makes the same batches, and puts on its devices the
+  rows that belong there (`jalign.sharding.place`). So the order doesn't depend
+  on the number of processes, and neither does what depends on a whole batch,
+  such as packed rows and KTO's responses to other prompts.
 
   Args:
     encoded: the examples, the same and in the same order on every process;
@@ -221,25 +221,16 @@ def make_loader(
     epochs: number of epochs; None repeats forever.
     shuffle: whether to shuffle; False for evaluation.
     length_of: tokens of an example's longest row, say `list_length`.
-    process_index: number of this process, from 0.
-    process_count: number of processes that share a batch.
     prefetch: batches that threads make ahead; 0 for none.
 
   Raises:
-    UserError: as in `plan`; no example; the batch can't be divided evenly.
+    UserError: as in `plan`; or there is no example.
   """
   # Not at the top: encoding and collating work where grain isn't installed.
   import grain
 
   if not encoded:
     raise UserError("there is no example to load.", remedy="Check the split.")
-  if batch_size % process_count or not 0 <= process_index < process_count:
-    raise UserError(
-      f"a batch of {batch_size} does not divide over {process_count} processes "
-      f"(this is process {process_index}).",
-      where="batch_size",
-      remedy=f"Choose a multiple of {process_count}.",
-    )
   if epochs is not None and epochs < 1:
     raise UserError(f"epochs is {epochs}.", remedy="Give 1 or more, or None.")
   lengths = [length_of(example) for example in encoded]
@@ -259,8 +250,7 @@ def make_loader(
         lengths, batch_size, buckets, seed=seed, epoch=epoch, shuffle=shuffle
       )
     ),
-    rows=batch_size // process_count,
-    process=process_index,
+    rows=batch_size,
     per_epoch=count,
     total=sys.maxsize if epochs is None else count * epochs,
   )
@@ -278,13 +268,12 @@ def make_loader(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Source:
-  """Random access to the batches of one process, for grain."""
+  """Random access to the batches, for grain."""
 
   encoded: Sequence[Any]
   collate: Callable[..., Any]
   epoch: Callable[[int], list[PlannedBatch]]
   rows: int
-  process: int
   per_epoch: int
   total: int
 
@@ -294,8 +283,7 @@ class _Source:
   def __getitem__(self, index: int) -> Batch:
     epoch, at = divmod(index, self.per_epoch)
     length, examples = self.epoch(epoch)[at]
-    start = self.process * self.rows
-    own = [self.encoded[i] for i in examples[start : start + self.rows]]
+    own = [self.encoded[i] for i in examples]
     data = self.collate(own, self.rows, length)
     return Batch(index, data, tuple(example.source for example in own))
 

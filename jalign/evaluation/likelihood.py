@@ -9,6 +9,7 @@ import numpy as np
 from jalign.evaluation.finite import check_finite
 from jalign.evaluation.win_rate import WinRate, win_rate
 from jalign.logprobs import sequence_logprobs
+from jalign.sharding import fetch
 from jalign.types import Model, Params
 
 
@@ -45,7 +46,7 @@ def make_scorer(model: Model) -> Callable[..., PairScores]:
     rows, lengths, sources = [], [], []
     for batch in batches:
       live = np.flatnonzero(np.asarray(batch.data.weights) > 0)
-      out = np.asarray(logps(params, place(batch.data).sequences))
+      out = fetch(logps(params, place(batch.data).sequences))
       mask = np.asarray(batch.data.sequences.mask)
       rows.append(out.reshape(-1, 2)[live])
       lengths.append(mask.sum(-1).reshape(-1, 2)[live])

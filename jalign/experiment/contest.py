@@ -22,7 +22,6 @@ from jalign.experiment.answers import sampled_answers, written_answers
 from jalign.experiment.config.settings import Settings
 from jalign.experiment.config.streams import stream
 from jalign.experiment.context import Run
-from jalign.experiment.data.prepare import place
 from jalign.experiment.disk import folder as folders
 from jalign.experiment.sampling import SampledTexts, sample_texts
 from jalign.experiment.stage import StageResult
@@ -38,6 +37,7 @@ from jalign.feedback.values import read
 from jalign.glossary import in_section
 from jalign.hosts import say
 from jalign.models import transformer
+from jalign.sharding import place
 from jalign.training.kinds import PAIRS
 from jalign.training.progress import follow
 

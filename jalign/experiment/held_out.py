@@ -16,7 +16,7 @@ from jalign.experiment.config.plugins import Measures
 from jalign.experiment.config.settings import SamplerSettings, StageSettings
 from jalign.experiment.config.streams import stream
 from jalign.experiment.data.dataset import Dataset
-from jalign.experiment.data.prepare import Prepared, place
+from jalign.experiment.data.prepare import Prepared
 from jalign.experiment.sampling import SampledTexts, sample_texts
 from jalign.feedback import (
   Assessed,
@@ -27,6 +27,7 @@ from jalign.feedback import (
 )
 from jalign.glossary import in_section
 from jalign.losses.kl import k1, k3
+from jalign.sharding import fetch, place
 from jalign.training import metrics
 from jalign.training.checkpoint import Checkpoints
 from jalign.training.kinds import Kind
@@ -88,7 +89,7 @@ def measure_loss(
   def measure(params: Params) -> dict[str, float]:
     batches = dataset.loader(batch, "eval", batch_size, epochs=1, shuffle=False)
     sums = [
-      jax.device_get(evaluate(params, place(b.data, mesh), ref_params))
+      fetch(evaluate(params, place(b.data, mesh), ref_params))
       for b in follow(batches, "held-out loss", "batch")
     ]
     return in_section("eval", metrics.combine(sums))

@@ -7,7 +7,6 @@ from jalign.errors import UserError
 from jalign.experiment.config.settings import StageSettings
 from jalign.experiment.context import Materials, Run
 from jalign.experiment.data.dataset import Dataset
-from jalign.experiment.data.prepare import place
 from jalign.experiment.held_out import (
   Measure,
   check_select,
@@ -18,7 +17,7 @@ from jalign.experiment.loss import BoundLoss
 from jalign.experiment.stepping import Stepping
 from jalign.hosts import say
 from jalign.models import transformer
-from jalign.sharding import BATCH_AXES, axis_size
+from jalign.sharding import BATCH_AXES, axis_size, place
 from jalign.training import loop, reference
 from jalign.training.kinds import Kind
 from jalign.training.objective import make_objective
@@ -135,7 +134,6 @@ def check(
     UserError: something makes no sense; the error names the key.
   """
   at = f"config.{stage.name}"
-  _check_packing(stage)
   names = losses.array_parameters(loss.function)
   _check_records(dataset, loss, at)
   known = loss.batch.precomputed
@@ -154,17 +152,6 @@ def check(
     check_select(
       stage,
       loss_metrics(dataset, model, objective, loss.batch, stage.batch_size),
-    )
-
-
-def _check_packing(stage: StageSettings) -> None:
-  asked = [key for key in ("packing", "share_prefix") if getattr(stage, key)]
-  if asked and jax.process_count() > 1:
-    raise UserError(
-      "only a single process can pack batches, and there are"
-      f" {jax.process_count()}.",
-      where=f"config.{stage.name}.{asked[0]}",
-      remedy=f"Set it to {0 if asked[0] == 'packing' else False}.",
     )
 
 

@@ -14,12 +14,13 @@ from jalign.errors import UserError
 from jalign.evaluation.likelihood import PairScores
 from jalign.experiment.config.settings import StageSettings
 from jalign.experiment.data.dataset import Dataset
-from jalign.experiment.data.prepare import Prepared, place
+from jalign.experiment.data.prepare import Prepared
 from jalign.experiment.loss import BoundLoss, beta_of
 from jalign.files import write_whole
 from jalign.glossary import in_section
 from jalign.hosts import once, say
 from jalign.logprobs import sequence_logprobs, token_kl
+from jalign.sharding import fetch, place
 from jalign.training import loop
 from jalign.training.kinds import PAIRS, unread
 from jalign.training.objective import Objective
@@ -160,7 +161,7 @@ class PairProbe:
       panel = diagnostics.likelihood_panel(scores, self._reference, self._beta)
       measured |= in_section("likelihood", panel)
     if settings.policy:
-      top, kl = jax.device_get(
+      top, kl = fetch(
         self._indicators(state.params, self._frozen, self._rows, self._start)
       )
       panel = diagnostics.policy_panel(top, kl, self._mask)
@@ -175,22 +176,22 @@ class PairProbe:
   def _logps(self, state) -> np.ndarray:
     """[2P] log-probs of the responses."""
     logps = self._scores(state.params, self._frozen, self._rows)
-    return np.asarray(jax.device_get(logps), np.float64)
+    return np.asarray(fetch(logps), np.float64)
 
   def _pair_scores(self, logps) -> PairScores:
-    x = np.asarray(jax.device_get(logps), np.float64).reshape(-1, 2)
+    x = np.asarray(fetch(logps), np.float64).reshape(-1, 2)
     n = self._lengths
     return PairScores(x[:, 0], x[:, 1], n[:, 0], n[:, 1], self.sources)
 
   def _entanglement(self, state):
     """(products, forecasts by group, or None) of the pairs in a state."""
     now = state.params, self._frozen
-    products = jax.device_get(self._products(*now, self._rows))
+    products = fetch(self._products(*now, self._rows))
     if self._record is None:
       return products, None
     d_w, d_l = self._pulls(*now, self._record, self._start)
     return products, {
-      name: jax.device_get(
+      name: fetch(
         diagnostics.forecast(
           products.chosen[name],
           products.rejected[name],

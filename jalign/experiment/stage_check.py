@@ -2,7 +2,6 @@
 
 import fnmatch
 
-import jax
 from flax import traverse_util
 
 from jalign.errors import UserError
@@ -86,13 +85,6 @@ def _check_diagnostics(run, stage, batch):
   where = f"config.{stage.name}.diagnostics"
   if asked.probes:
     probe_data(run.prepared, stage)
-    if jax.process_count() > 1:
-      raise UserError(
-        f"probes look at pairs from one process, and there are"
-        f" {jax.process_count()}.",
-        where=where,
-        remedy="Leave out all diagnostics but entanglement='step'.",
-      )
   if asked.policy and asked.top_k > run.model_config.vocab_size:
     raise UserError(
       f"the model has only {run.model_config.vocab_size} tokens.",

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from jalign.sharding import axis_size
+from jalign.sharding import axis_size, platform
 from jalign.types import Array, Head
 
 # Size of one tile of float32 logits: a negligible part of an accelerator's
@@ -73,7 +73,7 @@ def tiling_of(head: Head, shape: tuple[int, ...], tile: int | None) -> Tiling:
 
 def _columns(rows: int) -> int:
   """Columns of a tile, a multiple of 128, for so many tokens on a device."""
-  if jax.default_backend() == "cpu":
+  if platform() == "cpu":
     size, least = CPU_TILE_BYTES, CPU_LEAST_COLUMNS
   else:
     size, least = TILE_BYTES, LEAST_COLUMNS
@@ -167,7 +167,7 @@ def add_gradients(sums, start, d_raw, hidden, part, dtype):
   d_hidden, d_weight = sums
   d_raw = d_raw.astype(hidden.dtype)
   d_hidden += _dot("NU,UD->ND", d_raw, part)
-  if hidden.dtype == jnp.float32 and jax.default_backend() == "cpu":
+  if hidden.dtype == jnp.float32 and platform() == "cpu":
     # The transposed product takes a tenth less time; without the barrier XLA
     # would undo the transposition.
     d_part = _barrier(_dot("ND,NU->DU", hidden, d_raw)).T

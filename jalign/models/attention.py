@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec
 from jalign.errors import UserError
 from jalign.models import kernels
 from jalign.models.config import ModelConfig
-from jalign.sharding import axis_size, mesh_axes
+from jalign.sharding import axis_size, mesh_axes, platform
 from jalign.types import Array
 
 NEG_INF = -1e30  # finite, so that a fully masked row gives a mean and no NaN
@@ -310,11 +310,6 @@ def mapped(
     out_specs=queries,
     check_vma=False,  # kernels don't declare the axes their results vary over
   )(q, k, v, *others)
-
-
-def platform() -> str:
-  """The platform that programs are compiled for: "cpu", "gpu" or "tpu"."""
-  return jax.default_backend()
 
 
 def _unfit(name: str, q: Array, k: Array) -> str:

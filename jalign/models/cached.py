@@ -27,7 +27,7 @@ from jalign.models.config import ModelConfig
 from jalign.models.layers import Transposed
 from jalign.models.lowrank import whole
 from jalign.models.spec import inputs, matrices, param_specs
-from jalign.sharding import constrain
+from jalign.sharding import constrain, platform
 from jalign.types import Array, Params
 
 _CACHE_AXES = ("batch", "kv_heads", None, None)
@@ -85,7 +85,7 @@ def prepare(params: Params, rows: int, *, c: ModelConfig) -> Params:
   specs = param_specs(c)
   # Only for a single row of float32 are transposed weights slower.
   few = rows == 1 and c.dtype == "float32"
-  on = attention.platform() == "cpu" and not few
+  on = platform() == "cpu" and not few
   turned = matrices(c) if on else ()
 
   def place(x, axes, dtype=c.dtype):
@@ -122,7 +122,7 @@ def init_cache(
   del params
   shape = batch, c.num_key_value_heads, attention.slots(size, c)
   dtype = c.cache_dtype or c.dtype
-  if not c.cache_dtype and attention.platform() == "cpu":
+  if not c.cache_dtype and platform() == "cpu":
     # To write to a bfloat16 array, XLA:CPU converts the whole array to float32
     # and back.
     dtype = "float32" if dtype == "bfloat16" else dtype

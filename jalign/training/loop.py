@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-import jax
 import numpy as np
 
 from jalign.errors import UserError
 from jalign.glossary import in_section
+from jalign.sharding import fetch
 from jalign.training import metrics
 from jalign.training.progress import Progress
 from jalign.training.state import TrainState
@@ -138,7 +138,7 @@ def run(
       return
     step, sums, sound, sources = pending
     pending = None
-    sums, sound = jax.device_get((sums, sound))
+    sums, sound = fetch((sums, sound))
     for name in ("loss", "grad_norm"):
       if not np.isfinite(sums[name][0]):
         raise NonFiniteLossError(

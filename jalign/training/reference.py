@@ -13,6 +13,7 @@ from jalign.errors import UserError
 from jalign.files import write_whole
 from jalign.hosts import once, say
 from jalign.logprobs import sequence_logprobs
+from jalign.sharding import fetch
 from jalign.training.progress import follow
 from jalign.training.readback import checksums
 from jalign.types import Model, Params
@@ -32,7 +33,7 @@ def fingerprint(params: Params, examples: Iterable[tuple]) -> str:
     32 hexadecimal digits.
   """
   digest = hashlib.sha256()
-  sums = jax.device_get(_checksums(params))
+  sums = fetch(_checksums(params))
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
     name = jax.tree_util.keystr(path)
     digest.update(f"{name}{leaf.shape}{leaf.dtype}".encode())
@@ -69,7 +70,7 @@ def compute(
   table: dict[str, np.ndarray] = {}
   for batch in follow(batches, "reference log-probs", "batch"):
     data = place(batch.data)
-    logps = np.asarray(score(params, data.sequences))
+    logps = fetch(score(params, data.sequences))
     logps = logps.reshape(batch.data.weights.shape[0], -1)
     table |= dict(zip(batch.sources, logps))
   return table

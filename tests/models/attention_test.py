@@ -14,7 +14,7 @@ import pytest
 
 from jalign import sharding
 from jalign.errors import UserError
-from jalign.models import attention, kernels, param_specs
+from jalign.models import attention, cached, kernels, param_specs
 from tests.models.tiny import tiny
 
 B, H, G, E, S = 2, 6, 2, 16, 256
@@ -123,7 +123,8 @@ def elsewhere(monkeypatch):
   """Chooses kernels as on another platform, and makes them run here."""
 
   def become(platform):
-    monkeypatch.setattr(attention, "platform", lambda: platform)
+    for module in (attention, cached):
+      monkeypatch.setattr(module, "platform", lambda: platform)
     ran = []
 
     def recorded(name):

@@ -9,8 +9,8 @@ import pytest
 
 from jalign import data, losses, sharding
 from jalign.errors import UserError
-from jalign.experiment.data.prepare import place
 from jalign.models import param_specs
+from jalign.sharding import place
 from jalign.training import loop
 from jalign.training.checkpoint import Checkpoints, versions
 from jalign.training.objective import make_objective

@@ -16,7 +16,7 @@ from jalign.experiment import identity
 from jalign.experiment.answers import sampled_answers
 from jalign.experiment.config.parse import parse
 from jalign.experiment.config.plugins import load_annotator
-from jalign.experiment.data.prepare import place, prepare
+from jalign.experiment.data.prepare import prepare
 from jalign.experiment.disk import folder as folders
 from jalign.experiment.disk.start import check_vocabulary, is_checkpoint
 from jalign.experiment.params import trained_params
@@ -24,7 +24,7 @@ from jalign.experiment.sampling import sample_texts
 from jalign.feedback import Assessed, assess, compare, reward_statistics
 from jalign.feedback.values import read
 from jalign.models import ModelConfig, hf, transformer
-from jalign.sharding import make_mesh
+from jalign.sharding import make_mesh, place
 from jalign.training.kinds import PAIRS
 from jalign.training.progress import follow
 from jalign.types import Model, Params

@@ -11,9 +11,9 @@ from jalign import data
 from jalign.evaluation.finite import check_finite
 from jalign.experiment.commands.inspect import Loaded
 from jalign.experiment.commands.score_data import Response
-from jalign.experiment.data.prepare import place
 from jalign.logprobs import token_logprobs, token_statistics
 from jalign.models import last_hidden, scalar
+from jalign.sharding import fetch, place
 from jalign.types import Sequences
 
 _SHORTEST = 32  # tokens of the shortest bucket; each other bucket doubles
@@ -119,7 +119,7 @@ def scored_rows(
     ):
       some = [chunk[i].encoded for i in batch.examples]
       record = collate(some, batch_size, batch.length)
-      measured = jax.device_get(scorer.measure(place(record, mesh).sequences))
+      measured = fetch(scorer.measure(place(record, mesh).sequences))
       for at, i in enumerate(batch.examples):
         response = chunk[i]
         rows[i] = {

@@ -179,8 +179,6 @@ class Dataset:
       functools.partial(collate, pad_id=self.pad_id),
       batch_size=batch_size,
       length_of=length_of,
-      process_index=jax.process_index(),
-      process_count=jax.process_count(),
       **options,
     )
 

@@ -7,10 +7,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import jax
-import numpy as np
-
-from jalign import data, sharding
+from jalign import data
 from jalign.data.conversations import end_of
 from jalign.data.rows import BadRow
 from jalign.errors import UserError
@@ -307,16 +304,3 @@ def _tokenizer(settings: Settings, folder, base, texts) -> data.Tokenizer:
       )
     return data.train_words(texts)
   return data.train_bpe(texts, settings.tokenizer.vocab_size)
-
-
-def place(record: Any, mesh: jax.sharding.Mesh) -> Any:
-  """Puts this process's rows of a batch on the mesh, split over batch axes."""
-  layout = sharding.batch_sharding(mesh)
-  ways = sharding.axis_size(mesh, sharding.BATCH_AXES)
-
-  def placed(x):
-    rows = x.shape[0] * jax.process_count()
-    at = layout if rows % ways == 0 else sharding.replicated(mesh)
-    return jax.make_array_from_process_local_data(at, np.asarray(x))
-
-  return jax.tree.map(placed, record)

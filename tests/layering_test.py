@@ -12,6 +12,7 @@ LAYERS = {
   "glossary": 0,
   "files": 0,
   "hosts": 0,
+  "cluster": 0,
   "products": 0,
   "losses": 1,
   "logprobs": 1,

@@ -10,7 +10,7 @@ from typing import Any
 
 from jalign import configs
 from jalign.cli.config_file import read_config, shipped
-from jalign.cli.parsing import Flag, Values, command
+from jalign.cli.parsing import Flag, Values, command, whole
 from jalign.errors import UserError
 
 
@@ -61,6 +61,13 @@ def _shipped() -> str:
     "folder of the run: a new one, or one to go on with",
     required=True,
   ),
+  Flag(
+    "coordinator",
+    "HOST:PORT",
+    "joins a run of several processes: a free port on the first one's host",
+  ),
+  Flag("num_processes", "N", "how many processes", read=whole(1)),
+  Flag("process_id", "I", "which of them this is, from 0", read=whole(0)),
   takes_keys=True,
   more=_shipped,
 )
@@ -82,6 +89,10 @@ def train(values: Values) -> None:
     jalign train --config=dpo:ipo --workdir=runs/ipo --config.loss.tau=0.2
     jalign train --config=my_config.py --workdir=runs/mine --config.seed=1
   """
+  if values.coordinator:
+    from jalign import cluster
+
+    cluster.start(values.coordinator, values.num_processes, values.process_id)
   sys.path.insert(0, os.getcwd())  # configs may import their neighbours
   config = read_config(values.config, values.keys)
 

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax.linen import logical_to_mesh_axes
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jalign.errors import UserError
@@ -44,6 +45,12 @@ def make_mesh(
 ) -> Mesh:
   """Makes a mesh with axes `data`, `fsdp` and `tensor`; the compiler shards.
 
+  On a TPU, the devices are ordered by their place in the network: the tensor
+  axis, which communicates most, gets whole axes of the network where it can,
+  and else a block of neighbouring chips; then `fsdp`, and `data` at the end.
+  Slices of a TPU, which only the network between hosts connects, lie along
+  `data`. GPUs are in the order of their hosts.
+
   Args:
     data: devices along `data`; -1 for as many as the other two axes leave.
     fsdp: devices along `fsdp`.
@@ -51,8 +58,9 @@ def make_mesh(
     devices: devices to use; by default all devices of the default backend.
 
   Raises:
-    UserError: a size is below 1, or the product of the sizes isn't the number
-      of devices.
+    UserError: a size is below 1, the product of the sizes isn't the number of
+      devices, the devices are no block of chips, or `data` isn't a multiple of
+      the number of slices.
   """
   devices = jax.devices() if devices is None else list(devices)
   sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
@@ -72,14 +80,48 @@ def make_mesh(
       remedy="Choose sizes whose product is the number of devices, or data=-1"
       " with fsdp * tensor a divisor of it.",
     )
-  # By default make_mesh makes explicit axes, on which a sharding constraint
-  # only asserts.
-  return jax.make_mesh(
-    tuple(sizes.values()),
-    MESH_AXES,
-    axis_types=(AxisType.Auto,) * 3,
-    devices=np.asarray(devices).tolist(),
-  )
+  # The default of a mesh is explicit axes, on which a sharding constraint only
+  # asserts.
+  grid = _grid(tuple(sizes.values()), devices)
+  return Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def _grid(sizes: tuple[int, int, int], devices: Sequence[Any]) -> np.ndarray:
+  """Devices in the order of a mesh.
+
+  `jax.make_mesh` splits an axis of the network only on v5e, and refuses GPUs of
+  several hosts and slices of TPUs.
+  """
+  slices = {getattr(device, "slice_index", 0) for device in devices}
+  count = len(slices) if devices[0].platform == "tpu" else 1
+  if sizes[0] % count:
+    raise UserError(
+      f"the {count} slices of the TPU lie along the data axis, and"
+      f" data={sizes[0]} is no multiple of {count}.",
+      where="mesh.data",
+      remedy=f"Choose data={count} or a multiple of it. Only the slow network"
+      " between hosts connects slices, so fsdp and tensor stay within one.",
+    )
+  try:
+    if count > 1:
+      return mesh_utils.create_hybrid_device_mesh(
+        (sizes[0] // count, *sizes[1:]),
+        (count, 1, 1),
+        devices,
+        allow_split_physical_axes=True,
+      )
+    return mesh_utils.create_device_mesh(
+      sizes, devices, allow_split_physical_axes=True
+    )
+  except (AssertionError, NotImplementedError, ValueError) as error:
+    raise UserError(
+      f"{'x'.join(map(str, sizes))} (data x fsdp x tensor) can't be laid out on"
+      f" these {len(devices)} devices of kind {devices[0].device_kind}: they"
+      " are no block of neighbouring chips without holes, one device a chip.",
+      where="mesh",
+      remedy="Take all devices of a slice, or of a box within it. A TPU v4 has"
+      " one device a chip with the chip configuration 'megacore'.",
+    ) from error
 
 
 def platform() -> str:

@@ -86,7 +86,7 @@ def make_mesh(
   return Mesh(grid, MESH_AXES, axis_types=(AxisType.Auto,) * 3)
 
 
-def _grid(sizes: tuple[int, int, int], devices: Sequence[Any]) -> np.ndarray:
+def _grid(sizes: tuple[int, ...], devices: Sequence[Any]) -> np.ndarray:
   """Devices in the order of a mesh.
 
   `jax.make_mesh` splits an axis of the network only on v5e, and refuses GPUs of
@@ -163,39 +163,60 @@ def dividing(axes: Any, size: int) -> Any:
   return None if count == 1 or size % count else axes
 
 
+def fault(spec: Any, mesh: Any, rules: Rules = RULES) -> str:
+  """Why a mesh can't hold a parameter; "" if it can.
+
+  Args:
+    spec: the parameter's `.shape` and logical `.axes`.
+    mesh: a mesh, or whatever has the sizes of its axes in `.shape`.
+    rules: maps logical names to mesh axes.
+  """
+  used: list[str] = []
+  for size, logical in zip(spec.shape, spec.axes):
+    # One axis at a time: of two that collide Flax would silently drop one.
+    axes = mesh_axes((logical,), rules)[0]
+    if size % axis_size(mesh, axes):
+      return (
+        f"axis {logical!r} has size {size}, which the"
+        f" {axis_size(mesh, axes)} devices of mesh axis {axes!r} don't divide"
+      )
+    used += [] if axes is None else [axes] if isinstance(axes, str) else axes
+  if len(used) != len(set(used)):
+    return f"the rules put two of its axes {spec.axes} on one mesh axis"
+  return ""
+
+
+def by_path(specs: Any) -> dict[str, Any]:
+  """The specs of a tree by their paths, such as "blocks/wq"."""
+  leaves, _ = jax.tree_util.tree_flatten_with_path(
+    specs, is_leaf=lambda x: hasattr(x, "axes")
+  )
+  name = lambda path: "/".join(str(getattr(k, "key", k)) for k in path)
+  return {name(path): spec for path, spec in leaves}
+
+
 def shardings(specs: Any, mesh: Mesh, rules: Rules = RULES) -> Any:
   """Maps a tree of specs (`.shape`, `.axes`) to a tree of NamedSharding.
 
   Raises:
     UserError: the devices of a mesh axis don't divide a dimension, or two
       dimensions of one parameter land on the same mesh axis; the error names
-      the parameter.
+      all such parameters.
   """
-
-  def sharding_of(path, spec):
-    name = "/".join(str(getattr(k, "key", k)) for k in path)
-    used: list[str] = []
-    for size, logical in zip(spec.shape, spec.axes):
-      # One axis at a time: of two that collide Flax would silently drop one.
-      axes = mesh_axes((logical,), rules)[0]
-      if size % axis_size(mesh, axes):
-        raise UserError(
-          f"axis {logical!r} has size {size}, which the"
-          f" {axis_size(mesh, axes)} devices of mesh axis {axes!r} don't"
-          " divide.",
-          where=f"params {name}",
-          remedy="Choose a mesh that divides the model, or other rules.",
-        )
-      used += [] if axes is None else [axes] if isinstance(axes, str) else axes
-    if len(used) != len(set(used)):
-      raise UserError(
-        f"the rules put two of its axes {spec.axes} on one mesh axis.",
-        where=f"params {name}",
-      )
-    return NamedSharding(mesh, mesh_axes(spec.axes, rules))
-
-  return jax.tree_util.tree_map_with_path(
-    sharding_of, specs, is_leaf=lambda x: hasattr(x, "axes")
+  faults = {k: fault(spec, mesh, rules) for k, spec in by_path(specs).items()}
+  faults = {k: why for k, why in faults.items() if why}
+  if faults:
+    (first, why), *others = faults.items()
+    more = f". Nor can it hold {', '.join(k for k, _ in others)}"
+    raise UserError(
+      why + (more if others else "") + ".",
+      where=f"params {first}",
+      remedy="Choose a mesh that divides the model, or other rules.",
+    )
+  return jax.tree.map(
+    lambda spec: NamedSharding(mesh, mesh_axes(spec.axes, rules)),
+    specs,
+    is_leaf=lambda x: hasattr(x, "axes"),
   )
 
 

@@ -28,6 +28,7 @@ LAYERS = {
   "pages": 8,
   "experiment": 9,
   "configs": 10,
+  "plan": 10,
   "cli": 11,
 }
 

@@ -230,6 +230,31 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
+def laid(tree: Any, where: Any) -> Any:
+  """Shapes with shardings, for programs that are compiled without arrays.
+
+  Args:
+    tree: arrays or shapes.
+    where: a tree of shardings with the same structure.
+  """
+  return jax.tree.map(
+    lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at),
+    tree,
+    where,
+  )
+
+
+def rows_at(x: Any, mesh: Mesh) -> NamedSharding:
+  """The sharding that `place` gives to an array, of rows along its first axis.
+
+  The rows are split over the batch axes; an array whose rows these don't divide
+  is put on every device.
+  """
+  rows = x.shape[0] if x.ndim else 1
+  split = rows % axis_size(mesh, BATCH_AXES) == 0
+  return batch_sharding(mesh) if split else replicated(mesh)
+
+
 def place(tree: Any, mesh: Mesh) -> Any:
   """Puts a batch on the mesh, its rows split over the batch axes.
 
@@ -238,16 +263,14 @@ def place(tree: Any, mesh: Mesh) -> Any:
   on which process.
 
   Args:
-    tree: host arrays whose first axis is rows; the same on every process. An
-      array whose rows the batch axes don't divide is put on every device.
+    tree: host arrays whose first axis is rows; the same on every process. They
+      are laid as `rows_at` says.
     mesh: the mesh.
   """
-  ways = axis_size(mesh, BATCH_AXES)
 
   def placed(x):
     x = np.asarray(x)
-    rows = x.shape[0] if x.ndim else 1
-    at = replicated(mesh) if rows % ways else batch_sharding(mesh)
+    at = rows_at(x, mesh)
     return jax.make_array_from_callback(x.shape, at, lambda index: x[index])
 
   return jax.tree.map(placed, tree)

@@ -27,6 +27,7 @@ LAYERS = {
   "diagnostics": 7,
   "pages": 8,
   "experiment": 9,
+  "plan": 10,
   "configs": 10,
   "plan": 10,
   "cli": 11,

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import jalign
 from jalign.cli import others
 from jalign.cli.keys import keys, metrics
+from jalign.cli.plan import plan
 from jalign.cli.sample import sample
 from jalign.cli.terminal import guarded
 from jalign.cli.train import train
@@ -18,6 +19,7 @@ from jalign.errors import UserError, nearest
 
 COMMANDS = {
   "train": train,
+  "plan": plan,
   "sample": sample,
   "evaluate": others.evaluate,
   "score": others.score,

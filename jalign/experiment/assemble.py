@@ -18,10 +18,15 @@ from jalign.experiment.loss import BoundLoss, bind
 from jalign.experiment.params import trainable_of
 from jalign.experiment.regimes import regime_of
 from jalign.models import transformer
-from jalign.sharding import shardings
+from jalign.sharding import laid, shardings
 from jalign.training.objective import Objective, make_objective
 from jalign.training.optimizer import make_optimizer, make_schedule
-from jalign.training.state import TrainState, init_state, state_shardings
+from jalign.training.state import (
+  TrainState,
+  init_state,
+  state_shapes,
+  state_shardings,
+)
 from jalign.training.step import make_update
 from jalign.training.trainable import Trainable
 from jalign.types import Model, Params
@@ -41,8 +46,11 @@ class Assembly(NamedTuple):
     frozen: the policy's other parameters.
     policy: `trained parameters -> the policy's parameters`.
     reference: parameters of the reference; None if there is none.
+    shapes: `() -> TrainState` of a state's shapes and shardings.
     init: `() -> TrainState` at step 0.
     update: `(state, batch, ref_params) -> (state, sums)`.
+    lower: lowers the program that `update` runs, with arguments as for
+      `update`, or their shapes and shardings.
     finish: ends a step of several updates, see `Stepping`; or None.
     batches: `() -> Loader`.
     prepare: `(reference's parameters or None, table of its log-probs or None)`
@@ -58,8 +66,10 @@ class Assembly(NamedTuple):
   frozen: Params
   policy: Callable[[Params], Params]
   reference: Params | None
+  shapes: Callable[[], TrainState]
   init: Callable[[], TrainState]
   update: Callable[..., tuple[TrainState, dict[str, Any]]]
+  lower: Callable[..., jax.stages.Lowered]
   finish: Callable[..., tuple[TrainState, Any]] | None
   batches: Callable[[], data.Loader]
   prepare: Callable[..., Callable[..., Any]]
@@ -117,6 +127,18 @@ def assemble(given: Materials, stage: StageSettings, params: Any) -> Assembly:
     state = init_state(params, optimizer, placement, begin)
     return state.replace(carry=stepping.init(state.params))
 
+  def lower(state, batch, ref_params=None) -> jax.stages.Lowered:
+    # A step does to the arguments what it does before an update.
+    lowered = stepping.around(
+      lambda s, *more, **named: (s, update.lower(s, *more, **named))
+    )
+    return lowered(state, batch, ref_params, frozen=frozen)[1]
+
+  def shapes() -> TrainState:
+    state = state_shapes(params, optimizer, placement, begin)
+    carry = jax.eval_shape(stepping.init, state.params)
+    return state.replace(carry=laid(carry, stepping.shardings))
+
   compared = objective.needs_reference or stage.samples
   return Assembly(
     loss=loss,
@@ -128,8 +150,10 @@ def assemble(given: Materials, stage: StageSettings, params: Any) -> Assembly:
     frozen=frozen,
     policy=policy,
     reference=params if compared else None,
+    shapes=shapes,
     init=init,
     update=functools.partial(stepping.around(update), frozen=frozen),
+    lower=lower,
     finish=stepping.finish,
     batches=lambda: regime.batches_of(given, stage, loss),
     prepare=functools.partial(regime.prepare_of, given, stage, model, whole),

@@ -70,6 +70,7 @@ def stepping_of(given, stage, trained, where, whole) -> Stepping:
   keeps = bool(jax.tree.leaves(laid))
   return Stepping(
     init=lambda params: init_carry(carry, params, laid),
+    shardings=laid,
     around=lambda update: beside_carry(
       update, lambda held, start: whole(reference(held, start))
     ),

@@ -1,5 +1,6 @@
 """The training state: a pytree of arrays, and its shardings."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import optax
 from flax import struct
 from jax.sharding import Mesh
 
-from jalign.sharding import replicated
+from jalign.sharding import laid, replicated
 from jalign.types import Params
 
 
@@ -58,6 +59,31 @@ def state_shardings(
   return TrainState(everywhere, param_shardings, moments)
 
 
+def state_shapes(
+  params: Params,
+  optimizer: optax.GradientTransformation,
+  shardings: TrainState,
+  start: Callable[[Params], Params] = lambda params: params,
+) -> TrainState:
+  """Shapes and shardings of the state that `init_state` builds.
+
+  Args:
+    params: the parameters to start from, or their shapes.
+    optimizer: the optimiser whose state is made.
+    shardings: from `state_shardings`.
+    start: as in `init_state`.
+  """
+  shapes = jax.eval_shape(
+    functools.partial(_build, optimizer=optimizer, start=start), params
+  )
+  return laid(shapes, shardings)
+
+
+def _build(params, *, optimizer, start):
+  params = jax.tree.map(jnp.copy, start(params))
+  return TrainState(jnp.int32(0), params, optimizer.init(params))
+
+
 def init_state(
   params: Params,
   optimizer: optax.GradientTransformation,
@@ -77,8 +103,5 @@ def init_state(
       is trained, or a change of them.
   """
 
-  def build(params):
-    params = jax.tree.map(jnp.copy, start(params))
-    return TrainState(jnp.int32(0), params, optimizer.init(params))
-
+  build = functools.partial(_build, optimizer=optimizer, start=start)
   return jax.jit(build, out_shardings=shardings)(params)

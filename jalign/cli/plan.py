@@ -1,0 +1,62 @@
+"""`jalign plan`."""
+
+import argparse
+import os
+import pathlib
+import sys
+
+from jalign.cli.config_file import read_config
+from jalign.cli.parsing import Flag, Values, command
+
+
+def _mesh(text: str) -> tuple[int, int, int]:
+  """Reads "1x64x1"; a size may be -1."""
+  try:
+    data, fsdp, tensor = map(int, text.split("x"))
+  except ValueError:
+    raise argparse.ArgumentTypeError(
+      f"{text!r} is not DATAxFSDPxTENSOR, such as 1x64x1."
+    ) from None
+  return data, fsdp, tensor
+
+
+@command(
+  Flag("config", "NAME[:ARG]", "as for jalign train", required=True),
+  Flag(
+    "topology",
+    "NAME",
+    "devices to plan for, such as v5e:8x8 or h200:8; local is this machine",
+    "local",
+  ),
+  Flag(
+    "mesh",
+    "DATAxFSDPxTENSOR",
+    "the mesh; config.mesh by default",
+    read=_mesh,
+  ),
+  Flag("out", "FILE", "a file of JSON, or a folder for plan.json"),
+  takes_keys=True,
+)
+def plan(values: Values) -> None:
+  """Says what a run needs on given devices, by compiling its programs.
+
+  The devices need not be there: the compilers of TPUs and GPUs run on a CPU. No
+  data are read and nothing is trained.
+
+  examples:
+    jalign plan --config=dpo
+    jalign plan --config=dpo --topology=v5e:2x2 --mesh=1x4x1 \\
+      --config.tokenizer.vocab_size=32000
+  """
+  from jalign.plan.compilers import set_environment
+  from jalign.plan.topology import platform_of
+
+  set_environment(platform_of(values.topology))
+  sys.path.insert(0, os.getcwd())  # configs may import their neighbours
+  config = read_config(values.config, values.keys)
+  if values.mesh:
+    config["mesh"] = dict(zip(("data", "fsdp", "tensor"), values.mesh))
+
+  from jalign.plan.command import make_plan
+
+  make_plan(config, values.topology, pathlib.Path(values.out or ""))

@@ -29,7 +29,6 @@ LAYERS = {
   "experiment": 9,
   "plan": 10,
   "configs": 10,
-  "plan": 10,
   "cli": 11,
 }
 

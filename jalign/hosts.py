@@ -7,11 +7,12 @@ arrays.
 
 import functools
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from jalign.errors import UserError, said
 
@@ -70,7 +71,8 @@ def together(function: Callable[[], Any]) -> list[Any]:
   Without this, an error on a single process would let the others wait.
 
   Args:
-    function: computes without other processes; what it returns is exchanged.
+    function: computes without other processes, and outside the mesh if there
+      are several processes; what it returns is exchanged.
 
   Raises:
     UserError: the function raised one on some process, or on this one any other
@@ -80,7 +82,10 @@ def together(function: Callable[[], Any]) -> list[Any]:
     return [function()]
   value, error = None, None
   try:
-    value = function()
+    # Within a mesh of all devices, every operation would be one of all
+    # processes.
+    with jax.set_mesh(Mesh(np.empty((), object), ())):
+      value = function()
   except Exception as e:
     error = e
   told = (
@@ -102,3 +107,47 @@ def own_part(items: Sequence[Any]) -> slice:
   count, index = jax.process_count(), jax.process_index()
   cut = lambda i: len(items) * i // count
   return slice(cut(index), cut(index + 1))
+
+
+def divided(
+  keys: Sequence[Hashable],
+  function: Callable[[Sequence[int]], Mapping[str, np.ndarray]],
+) -> dict[str, np.ndarray]:
+  """Computes numbers of N items, each process for its part; all get all.
+
+  All processes must call this together, with the same items.
+
+  Args:
+    keys: [N] keys of the items; items with equal keys are in the same part.
+    function: `indices of n >= 1 items -> {name: [n] numbers}`, which computes
+      without other processes. Where there is a single process, it is called
+      once, with all items.
+
+  Returns:
+    name -> [N] numbers, as exact as they were returned.
+
+  Raises:
+    UserError: as in `together`, or processes gave other names than the rest.
+  """
+  if jax.process_count() == 1:
+    return dict(function(range(len(keys))))
+  numbered = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+  part = range(len(numbered))[own_part(range(len(numbered)))]
+  own = [i for i, key in enumerate(keys) if numbered[key] in part]
+  parts = together(lambda: (own, dict(function(own)) if own else None))
+  names = next((list(told) for _, told in parts if told is not None), [])
+  whole: dict[str, np.ndarray] = {}
+  for index, (at, told) in enumerate(parts):
+    if told is None:
+      continue
+    if told.keys() != set(names):
+      raise UserError(
+        f"gave numbers called {sorted(told)}, where other processes gave"
+        f" {sorted(names)}.",
+        where=f"process {index}",
+        remedy="Return the same names, whatever the responses are.",
+      )
+    for name, numbers in told.items():
+      kept = whole.setdefault(name, np.zeros(len(keys), numbers.dtype))
+      kept[at] = numbers
+  return whole

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax.linen import logical_to_mesh_axes
 from jax.experimental import mesh_utils
@@ -263,17 +264,48 @@ def place(tree: Any, mesh: Mesh) -> Any:
   on which process.
 
   Args:
-    tree: host arrays whose first axis is rows; the same on every process. They
-      are laid as `rows_at` says.
+    tree: arrays whose first axis is rows, also PRNG keys; the same on every
+      process. They are on the host, or on the mesh already, where rows move
+      between devices. They are laid as `rows_at` says.
     mesh: the mesh.
   """
+  devices = set(mesh.devices.flat)
 
   def placed(x):
-    x = np.asarray(x)
+    on_devices = isinstance(x, jax.Array)
+    if on_devices and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+      numbers = placed(jax.random.key_data(x))
+      return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(x))
+    there = on_devices and x.sharding.device_set == devices
+    x = x if there else np.asarray(x)
     at = rows_at(x, mesh)
+    if there:
+      return jax.device_put(x, at)
     return jax.make_array_from_callback(x.shape, at, lambda index: x[index])
 
   return jax.tree.map(placed, tree)
+
+
+def batch_ways() -> int:
+  """Into how many parts the current mesh splits rows; 1 outside a mesh."""
+  mesh = jax.sharding.get_abstract_mesh()
+  return 1 if mesh.empty else axis_size(mesh, BATCH_AXES)
+
+
+def spread(tree: Any) -> Any:
+  """Places rows on the current mesh, as `place` does.
+
+  Outside a mesh the arrays are put on the default device. Within a function
+  that JAX traces they stay as they are: `constrain` is for these.
+
+  Args:
+    tree: arrays as `place` takes them.
+  """
+  if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(tree)):
+    return tree
+  if jax.sharding.get_abstract_mesh().empty:
+    return jax.tree.map(jnp.asarray, tree)
+  return place(tree, jax.sharding.get_mesh())
 
 
 def fetch(tree: Any) -> Any:

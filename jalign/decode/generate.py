@@ -7,6 +7,7 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jalign.decode.buckets import bucket, count_compiled
 from jalign.decode.refill import refilled
@@ -21,6 +22,7 @@ from jalign.decode.row_state import (
 )
 from jalign.decode.samplers import Sampler, sampler
 from jalign.errors import UserError
+from jalign.sharding import spread
 from jalign.types import Array, Params, Policy, Rollout
 
 _DEFAULT = sampler()
@@ -108,6 +110,9 @@ def generate(
   options = DecodeOptions(
     bucket(max_new_tokens), stops, pad_id, draw, entropy, top_k_mass
   )
+  prompts, prompt_lengths, keys = spread(
+    (_integers(prompts), _integers(prompt_lengths), keys)
+  )
   tokens = jnp.asarray(prompts, jnp.int32)
   if padded > width:
     tokens = jnp.pad(tokens, [(0, 0), (0, padded - width)])
@@ -128,6 +133,10 @@ def generate(
     refill=None if slots is None else (slots, min(chunk, padded), admit),
   )
   return _cut(rollout, width + max_new_tokens)
+
+
+def _integers(x: Any) -> Any:
+  return x if isinstance(x, jax.Array) else np.asarray(x, np.int32)
 
 
 def _check_keys(keys: Array, rows: int) -> None:

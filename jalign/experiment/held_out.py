@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jalign import hosts
 from jalign.errors import UserError, nearest
 from jalign.evaluation.diversity import distinct_n
 from jalign.evaluation.win_rate import win_rate
@@ -232,7 +233,10 @@ class Evaluation:
   def _measured(self) -> list[tuple[int, dict[str, float]]]:
     """(step, held-out metrics) so far, also from before a restart."""
     if self._past is None:
-      rows = metrics.read_jsonl(self._metrics) if self._metrics.exists() else []
+      # Only the first process reads the file, since it alone writes to it.
+      there = lambda: hosts.host0() and self._metrics.exists()
+      read = lambda: metrics.read_jsonl(self._metrics) if there() else []
+      rows = hosts.together(read)[0]
       measured = [
         (row["step"], {k: v for k, v in row.items() if self._own(k)})
         for row in rows

@@ -29,7 +29,7 @@ from jalign.online import (
   make_round,
   try_out,
 )
-from jalign.sharding import BATCH_AXES, axis_size, batch_sharding
+from jalign.sharding import BATCH_AXES, axis_size, place
 from jalign.training import loop
 from jalign.training.kinds import Kind
 from jalign.training.objective import make_objective
@@ -111,7 +111,7 @@ def prepare_of(given, stage, model, whole, ref_params, table):
       carry=state.carry,
       rows=rows,
     )
-    records = jax.device_put(played.batches, batch_sharding(given.mesh))
+    records = place(played.batches, given.mesh)
     return loop.Placed(records, batch.sources, played.values)
 
   return prepare

@@ -102,7 +102,8 @@ def run_one(
   contest = Contest(run, settings)
   # Nothing is written before everything that can be checked is.
   made_of = identity.check(folder, settings, parts)
-  tried = try_out(plugins, settings, prepared)
+  with jax.set_mesh(mesh):  # where a judge's model may lie
+    tried = try_out(plugins, settings, prepared)
   if tried:
     say(tried)
   folders.claim(folder, config)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jalign import data
@@ -13,6 +12,7 @@ from jalign.experiment.config.ranges import draw_of
 from jalign.experiment.config.settings import SamplerSettings
 from jalign.logprobs import sequence_logprobs
 from jalign.online import response_texts
+from jalign.sharding import batch_ways, fetch
 from jalign.training.progress import Progress
 from jalign.types import Model, Params, Sequences
 
@@ -60,6 +60,9 @@ def sample_texts(
 ) -> SampledTexts:
   """Samples `settings.per_prompt` responses to each prompt.
 
+  Within a mesh the rows are split over its batch axes. Where there are several
+  processes, all call this together, and all get all samples.
+
   Args:
     model: the policy's functions.
     params: the policy's parameters.
@@ -68,7 +71,7 @@ def sample_texts(
     settings: how responses are drawn.
     seed: seed of the draws; row i uses the i-th key, whatever `rows` is.
     ref_params: parameters of a reference that scores the samples, too.
-    rows: number of rows decoded at once.
+    rows: number of rows decoded at once, rounded up to what the mesh divides.
     keep_tokens: whether to keep the rows of tokens, as some judges need.
     description: title of the progress bar; "" shows none.
   """
@@ -77,8 +80,8 @@ def sample_texts(
   keys = jax.random.split(jax.random.key(seed), len(repeated))
   batch = data.collate_prompts(repeated, pad_id=tokenizer.pad_id)
   texts: list[str] = []
-  counts, logps, ref_logps, finished = [], [], [], []
-  sequences: list[Sequences] = []
+  parts: list[dict[str, Any]] = []
+  rows = -(-rows // batch_ways()) * batch_ways()
   progress = Progress(description, "response", len(repeated))
   for start in range(0, len(repeated), rows):
     # The last part is filled up with the first rows, so that one shape serves.
@@ -87,8 +90,8 @@ def sample_texts(
     rollout = generate(
       model,
       params,
-      jnp.asarray(batch.tokens[at]),
-      jnp.asarray(batch.lengths[at]),
+      batch.tokens[at],
+      batch.lengths[at],
       keys[at],
       max_new_tokens=settings.max_new_tokens,
       stop_ids=tokenizer.end_ids,
@@ -97,29 +100,32 @@ def sample_texts(
     )
     responses = response_texts(rollout, tokenizer.decode, tokenizer.end_ids)
     texts += responses[:live]
-    counts.append(np.asarray(rollout.sequences.mask.sum(-1))[:live])
-    logps.append(np.asarray(rollout.model_logps[0].sum(-1))[:live])
+    scored = None
     if ref_params is not None:
       scored = _score(model, ref_params, rollout.sequences)
-      ref_logps.append(np.asarray(scored)[:live])
-    finished.append(np.asarray(rollout.finished)[:live])
-    if keep_tokens:
-      whole = jax.device_get(rollout.sequences)
-      sequences.append(jax.tree.map(lambda x, live=live: x[:live], whole))
+    drawn = fetch(
+      {
+        "counts": rollout.sequences.mask.sum(-1),
+        "logps": rollout.model_logps[0].sum(-1),
+        "ref_logps": scored,
+        "finished": rollout.finished,
+        "sequences": rollout.sequences if keep_tokens else None,
+      }
+    )
+    parts.append(jax.tree.map(lambda x, live=live: x[:live], drawn))
     progress.update(live)
   progress.close()
+  drawn = jax.tree.map(lambda *x: np.concatenate(x), *parts)
   return SampledTexts(
     batch.texts,
     np.repeat(_numbers(prompts), settings.per_prompt),
     texts,
-    np.concatenate(counts),
-    float(np.mean(np.concatenate(finished))),
-    np.concatenate(logps),
+    drawn["counts"],
+    float(np.mean(drawn["finished"])),
+    drawn["logps"],
     [prompt.source for prompt in repeated],
-    np.concatenate(ref_logps) if ref_logps else None,
-    jax.tree.map(lambda *x: np.concatenate(x), *sequences)
-    if sequences
-    else None,
+    drawn["ref_logps"],
+    drawn["sequences"],
   )
 
 

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from jalign.errors import UserError
 from jalign.feedback.answers import Answers
+from jalign.sharding import batch_ways, constrain, spread
 from jalign.types import Sequences
 
 Score = Callable[[Answers], ArrayLike]  # -> [N]
@@ -148,9 +149,14 @@ def on_tokens(
     cost: `sequences -> [N]`.
     preference: `(sequences, sequences) -> [N]` P(the first is preferred).
     scale: inverse temperature of a reward's preferences, > 0.
-    rows: number of rows that are judged at a time. If there are more answers,
-      the last part is filled up with the first rows, so that all parts have one
-      compiled shape.
+    rows: number of rows that are judged at a time, rounded up to what the mesh
+      divides. If there are more answers, the last part is filled up with rows
+      that were judged before, so that all parts have one compiled shape.
+
+  Within a mesh the rows are split over the batch axes, and each device judges
+  its own, also where the devices are those of several processes. A function's
+  own parameters must then lie on the mesh (`load_reward_model(mesh=...)`), or
+  on no particular device.
 
   Raises:
     UserError: the scale is out of range.
@@ -200,17 +206,39 @@ def _in_parts(function: Callable[..., jax.Array], *, rows: int):
   @functools.wraps(function)
   def score(*answers: Answers) -> jax.Array:
     sequences = [_tokens_of(side) for side in answers]
-    count = len(answers[0].texts)
-    if count <= rows:
-      return function(*jax.tree.map(jnp.asarray, sequences))
+    count, ways = len(answers[0].texts), batch_ways()
+    each = -(-count // ways)  # rows on a device
+    if each * ways > count:
+      at = np.arange(each * ways) % count
+      sequences = jax.tree.map(lambda x: x[at], sequences)
+    sequences = spread(sequences)
+    most = max(-(-rows // ways), 1)
+    if each <= most:
+      given = function(*sequences)
+      return given if each * ways == count else jnp.asarray(given)[:count]
     parts = []
-    for start in range(0, count, rows):
-      at = np.arange(start, start + rows) % count
-      part = jax.tree.map(lambda x, at=at: jnp.asarray(x[at]), sequences)
-      parts.append(jnp.asarray(function(*part))[: count - start])
-    return jnp.concatenate(parts)
+    for start in range(0, each, most):
+      # The same rows of every device, so that no row moves to another.
+      at = np.arange(start, start + most) % each
+      part = jnp.asarray(function(*_rows_of_each(sequences, at, ways)))
+      if part.shape != (ways * most,):
+        return part  # not a number for each row, as the caller finds
+      parts.append(part.reshape(ways, most))
+    return jnp.concatenate(parts, 1)[:, :each].reshape(-1)[:count]
 
   return score
+
+
+@functools.partial(jax.jit, static_argnames="ways")
+def _rows_of_each(tree: Any, at: np.ndarray, ways: int) -> Any:
+  """Of rows that lie in `ways` equal blocks, the rows `at` of each block."""
+
+  def take(x):
+    blocks = x.reshape(ways, -1, *x.shape[1:])[:, at]
+    rows = blocks.reshape(-1, *x.shape[1:])
+    return constrain(rows, ("batch",) + (None,) * (rows.ndim - 1))
+
+  return jax.tree.map(take, tree)
 
 
 def _tokens_of(answers: Answers) -> Sequences:

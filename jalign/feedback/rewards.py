@@ -1,11 +1,20 @@
-"""Asks a judge: numbers of each response, preferences, and statistics."""
+"""Asks a judge: numbers of each response, preferences, and statistics.
+
+Where there are several processes, all call these functions together, with the
+same answers, and all get the same numbers. A judge on the host is asked on each
+process for the process's own prompts, outside the mesh. A judge of tokens is
+asked by all processes together for all answers.
+"""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
+from jalign import hosts
 from jalign.errors import UserError
 from jalign.feedback.answers import Answers
 from jalign.feedback.judge import Judge
@@ -49,16 +58,16 @@ def assess(judge: Judge, answers: Answers) -> Assessed:
     UserError: a function returns something else than N finite numbers. Numbers
       that stay on devices are checked later, by `values.read`.
   """
-  count = len(answers.texts)
-  asked = {"reward": judge.reward, "cost": judge.cost}
-  return Assessed(
-    answers,
-    **{
-      name: scores(function(answers), count, name)
-      for name, function in asked.items()
-      if function is not None
-    },
-  )
+  functions = {"reward": judge.reward, "cost": judge.cost}
+  functions = {k: f for k, f in functions.items() if f is not None}
+
+  def ask(some: Answers) -> dict[str, Any]:
+    count = len(some.texts)
+    return {k: scores(f(some), count, k) for k, f in functions.items()}
+
+  if not functions:
+    return Assessed(answers)
+  return Assessed(answers, **_asked(judge, ask, answers))
 
 
 def compare(judge: Judge, a: Assessed, b: Assessed) -> np.ndarray:
@@ -77,7 +86,13 @@ def compare(judge: Judge, a: Assessed, b: Assessed) -> np.ndarray:
       probabilities.
   """
   if judge.preference is not None:
-    return probabilities(judge.preference(a.answers, b.answers), len(a))
+    prefer = judge.preference
+
+    def ask(first: Answers, second: Answers) -> dict[str, Any]:
+      given = prefer(first, second)
+      return {"preference": probabilities(given, len(first.texts))}
+
+    return _asked(judge, ask, a.answers, b.answers)["preference"]
   if a.reward is None or b.reward is None:
     raise UserError(
       "the judge has neither a preference nor a reward: it compares nothing.",
@@ -85,6 +100,32 @@ def compare(judge: Judge, a: Assessed, b: Assessed) -> np.ndarray:
     )
   margin = judge.scale * (read(a.reward, "reward") - read(b.reward, "reward"))
   return probabilities(0.5 * (1.0 + np.tanh(0.5 * margin)), len(a))
+
+
+def _asked(
+  judge: Judge, ask: Callable[..., dict[str, Any]], *sides: Answers
+) -> dict[str, Any]:
+  """What `ask` says of the answers on all processes, by name."""
+  if jax.process_count() == 1:
+    return ask(*sides)
+  if not judge.reads_tokens:
+
+    def ask_some(at: Sequence[int]) -> dict[str, np.ndarray]:
+      given = ask(*(side.take(at) for side in sides))
+      return {
+        name: read(x, name) if isinstance(x, jax.Array) else x
+        for name, x in given.items()
+      }
+
+    return hosts.divided(sides[0].prompts, ask_some)
+  given = ask(*sides)
+  on_hosts = {
+    name: np.asarray(values)
+    for name, values in given.items()
+    if not isinstance(values, jax.Array) or values.is_fully_addressable
+  }
+  # Numbers that a function made on the host may differ between processes.
+  return given | hosts.exchange(on_hosts)[0]
 
 
 def reward_statistics(

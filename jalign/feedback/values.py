@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jalign.errors import UserError
+from jalign.sharding import fetch
 
 _REMEDIES = {
   "a coroutine": "Write it with def, not async def.",
@@ -133,7 +134,7 @@ def read(values: Any, name: str, where: str = "annotator") -> np.ndarray:
   Raises:
     UserError: a number isn't finite.
   """
-  array = np.asarray(values, np.float64)
+  array = np.asarray(fetch(values), np.float64)
   bad = np.flatnonzero(~np.isfinite(array))
   if bad.size:
     raise UserError(
@@ -176,7 +177,7 @@ def _array_of(value: Any) -> np.ndarray | None:
   if value is None or isinstance(value, str | bytes) or np.ma.is_masked(value):
     return None
   try:
-    array = np.asarray(value)
+    array = np.asarray(fetch(value) if isinstance(value, jax.Array) else value)
     if array.dtype.kind == "O" and not all(
       isinstance(x, numbers.Real | decimal.Decimal) for x in array.flat
     ):

@@ -1,4 +1,8 @@
-"""Arranges responses and judgements into a batch that a loss takes."""
+"""Arranges responses and judgements into a batch that a loss takes.
+
+Rows of the rollout may lie on devices of several processes. Operations of JAX
+work on them as on any array; `jalign.sharding.fetch` copies them to the host.
+"""
 
 from typing import Any, NamedTuple
 
@@ -69,16 +73,28 @@ def soft_pairs(judged: Judged) -> PairBatch:
 def first_responses(judged: Judged) -> SequenceBatch:
   """The first of the two responses, with P(it beats the second response)."""
   return SequenceBatch(
-    jax.tree.map(lambda x: x[0::2], judged.rollout.sequences),
+    _firsts(judged.rollout.sequences),
     jnp.asarray(judged.weights),
     preference=jnp.asarray(judged.preference[:, 0]),
   )
 
 
+@jax.jit
 def _ordered(sequences: Sequences, first_wins: np.ndarray) -> Sequences:
-  """Orders 2P rows so that the winner of each pair comes first."""
-  if first_wins.all():
-    return sequences
-  rows = np.arange(2 * len(first_wins)).reshape(-1, 2)
-  order = np.where(first_wins[:, None], rows, rows[:, ::-1]).reshape(-1)
-  return jax.tree.map(lambda x: x[order], sequences)
+  """Orders 2P rows so that the winner of each pair comes first.
+
+  The two rows of a pair lie on one device.
+  """
+
+  def swap(x):
+    pairs = x.reshape(-1, 2, *x.shape[1:])
+    flags = first_wins.reshape(-1, *(1,) * x.ndim)
+    return jnp.where(flags, pairs, pairs[:, ::-1]).reshape(x.shape)
+
+  return jax.tree.map(swap, sequences)
+
+
+@jax.jit
+def _firsts(sequences: Sequences) -> Sequences:
+  """The first row of each pair, on its own device."""
+  return jax.tree.map(lambda x: x.reshape(-1, 2, *x.shape[1:])[:, 0], sequences)

@@ -1,9 +1,10 @@
 """Samples the responses of a round, each from the model that its draw names.
 
 There are P prompts and K responses to each, in P * K rows; the responses of a
-prompt are adjacent.
+prompt are adjacent. Within a mesh the rows are split over its batch axes.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ import numpy as np
 from jalign.data import PromptBatch
 from jalign.decode import MixtureParams, Sampler, generate, geometric, sampler
 from jalign.errors import UserError
+from jalign.sharding import constrain, spread
 from jalign.training.misuse import check_reference
 from jalign.types import Array, Model, Params, Rollout
 
@@ -99,7 +101,8 @@ def draw_responses(
   """Samples one response to each prompt for each of K draws.
 
   The PRNG key of a response depends only on `key` and the response's row, not
-  on the other draws.
+  on the other draws or on the mesh. Where there are several processes, all call
+  this together, with the same prompts.
 
   Args:
     draws: K draws.
@@ -129,7 +132,6 @@ def draw_responses(
   """
   count, size = len(prompts.lengths), len(draws)
   keys = jax.random.split(key, size * count)
-  tokens, lengths = jnp.asarray(prompts.tokens), jnp.asarray(prompts.lengths)
   runs: list[Rollout] = []
   order: list[int] = []
   for places in _together(draws):
@@ -144,8 +146,9 @@ def draw_responses(
     if mixed:
       reference = whole(cast.reference)
       check_reference(params, reference)
-      shares = jnp.float32([mix_ref if w is None else w for w in weights])
-      params = MixtureParams(params, reference, jnp.tile(shares, count))
+      shares = np.float32([mix_ref if w is None else w for w in weights])
+      shares = spread(np.tile(shares, count))
+      params = MixtureParams(params, reference, shares)
       policy = geometric(model, model)
     own = keys
     if len(places) < size:
@@ -155,8 +158,8 @@ def draw_responses(
       generate(
         policy,
         params,
-        tokens,
-        lengths,
+        prompts.tokens,
+        prompts.lengths,
         own,
         max_new_tokens=max_new_tokens,
         stop_ids=stop_ids,
@@ -167,7 +170,7 @@ def draw_responses(
       )
     )
     order += places
-  return runs[0] if len(runs) == 1 else _interleave(runs, order, count)
+  return runs[0] if len(runs) == 1 else _interleave(runs, tuple(order), count)
 
 
 def _together(draws: Sequence[Draw]) -> list[list[int]]:
@@ -178,8 +181,9 @@ def _together(draws: Sequence[Draw]) -> list[list[int]]:
   return list(runs.values())
 
 
+@functools.partial(jax.jit, static_argnames=("order", "count"))
 def _interleave(
-  runs: Sequence[Rollout], order: Sequence[int], count: int
+  runs: Sequence[Rollout], order: tuple[int, ...], count: int
 ) -> Rollout:
   """Joins rollouts so that a prompt's rows are in the order of its draws.
 
@@ -198,7 +202,8 @@ def _interleave(
   def join(*parts):
     by_prompt = [x.reshape(count, -1, *x.shape[1:]) for x in parts]
     joined = jnp.concatenate(by_prompt, axis=1)[:, back]
-    return joined.reshape(-1, *joined.shape[2:])
+    rows = joined.reshape(-1, *joined.shape[2:])
+    return constrain(rows, ("batch",) + (None,) * (rows.ndim - 1))
 
   rollout = jax.tree.map(join, *runs)
   return rollout.replace(model_logps=jnp.moveaxis(rollout.model_logps, 1, 0))

@@ -1,5 +1,9 @@
 """One round of online alignment: draw, judge, arrange.
 
+Where there are several processes, all play a round together: with the same
+prompts and the same key, each has the same texts, verdicts and metrics, while
+the rows of rollouts and batches are split over the mesh.
+
 There are P prompts, K responses to each, and J pairs of draws to compare.
 """
 
@@ -30,6 +34,7 @@ from jalign.online.judging import (
   judge_responses,
 )
 from jalign.online.updates import cut
+from jalign.sharding import fetch
 from jalign.training import packed
 from jalign.training.misuse import check_record
 from jalign.types import Array, Model, Params, Rollout
@@ -148,7 +153,7 @@ def make_round(
       scored = _token_logps(model, whole(reference), rollout.sequences)
       judged = judged._replace(ref_token_logps=scored)
       ratios = jnp.sum(judged.old_token_logps - scored, -1)
-      values |= _divergence(algorithm, live, np.asarray(ratios))
+      values |= _divergence(algorithm, live, fetch(ratios))
 
     measured = algorithm.measure(judged)
     values = in_section("rollouts", values) | in_section(
@@ -172,10 +177,10 @@ def _values(
   """Metrics of a round, over the prompts that don't just fill the batch."""
   draws, pairs = algorithm.draws, algorithm.needs.preference
   rows = np.repeat(live, len(draws))
-  tokens = np.asarray(rollout.sequences.mask.sum(-1))
+  tokens, finished = fetch((rollout.sequences.mask.sum(-1), rollout.finished))
   values = {
     "response_tokens": float(np.mean(tokens[rows])),
-    "finished_share": float(np.mean(np.asarray(rollout.finished)[rows])),
+    "finished_share": float(np.mean(finished[rows])),
   }
   preference = verdict.preference[live]
   if pairs:
@@ -216,10 +221,11 @@ def _divergence(
 def response_texts(
   rollout: Rollout, decode: Decode, stop_ids: tuple[int, ...]
 ) -> list[str]:
-  """The sampled responses as texts, without their stop token."""
-  tokens, mask = jax.device_get(
-    (rollout.sequences.tokens, rollout.sequences.mask)
-  )
+  """The sampled responses as texts, without their stop token.
+
+  Where there are several processes, all call this together.
+  """
+  tokens, mask = fetch((rollout.sequences.tokens, rollout.sequences.mask))
   responses = []
   for row, live in zip(tokens, mask):
     ids = row[live].tolist()

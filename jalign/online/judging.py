@@ -3,14 +3,16 @@
 There are P prompts, K responses to each, and J pairs of draws to compare.
 """
 
+import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from jalign.errors import UserError
 from jalign.feedback import (
+  Answers,
   Assessed,
   Judge,
   assess,
@@ -19,7 +21,7 @@ from jalign.feedback import (
 )
 from jalign.feedback.answers import Row
 from jalign.feedback.values import read
-from jalign.types import Rollout
+from jalign.types import Rollout, Sequences
 
 
 class Needs(NamedTuple):
@@ -118,6 +120,11 @@ def judge_responses(
 ) -> Verdict:
   """Asks the judge once for each response's numbers, and for preferences.
 
+  A judge of texts sees all responses of the first draw, then all of the second
+  draw, and so on; where there are several processes, each asks for its own
+  prompts (`jalign.feedback.assess`). A judge of tokens sees the rollout's rows
+  as they lie on the devices.
+
   Args:
     judge: a judge with the functions that are needed.
     needs: needs of the algorithm.
@@ -132,32 +139,54 @@ def judge_responses(
   Raises:
     UserError: a function of the judge returns something unusable.
   """
-  count = len(prompts)
-  size = len(responses) // count
-  # The order of the answers: all of the first draw, then all of the next.
-  places = np.arange(count * size).reshape(count, size).T.reshape(-1)
-  answers = make_answers(
+  count, size = len(prompts), len(responses) // len(prompts)
+  by_draw = [
+    make_answers(
+      prompts,
+      responses[k::size],
+      rows,
+      _of_draw(rollout.sequences, k, size) if judge.reads_tokens else None,
+    )
+    for k in range(size)
+  ]
+  listed = answers = Answers(
     [*prompts] * size,
-    [responses[i] for i in places.tolist()],
-    None if rows is None else [*rows] * size,
-    jax.tree.map(lambda x: x[places], rollout.sequences)
-    if judge.reads_tokens
-    else None,
+    [text for side in by_draw for text in side.texts],
+    [row for side in by_draw for row in side.rows],
   )
-  assessed = assess(judge, answers)
-  side = lambda k: assessed.take(k * count + np.arange(count))
+  by_prompt = lambda x: x.reshape(size, count).T.copy()
+  if judge.reads_tokens:
+    prompt_of = np.repeat(np.arange(count), size)
+    answers = Answers(
+      [prompts[i] for i in prompt_of],
+      responses,
+      [by_draw[0].rows[i] for i in prompt_of],
+      rollout.sequences,
+    )
+    by_prompt = lambda x: x.reshape(count, size)
+  told = assess(judge, answers)
+  numbers = {
+    name: None if values is None else by_prompt(read(values, name))
+    for name, values in (("reward", told.reward), ("cost", told.cost))
+  }
+  with_numbers = lambda answers, take: Assessed(
+    answers, **{k: x if x is None else take(x) for k, x in numbers.items()}
+  )
+  side = lambda k: with_numbers(by_draw[k], lambda x: x[:, k])
   preference = np.zeros((count, len(needs.preference)), np.float32)
   for at, (i, j) in enumerate(needs.preference):
     preference[:, at] = compare(judge, side(i), side(j))
   return Verdict(
-    assessed,
-    _by_prompt(assessed.reward, "reward", size),
-    _by_prompt(assessed.cost, "cost", size),
+    with_numbers(listed, lambda x: x.T.reshape(-1)),
+    numbers["reward"],
+    numbers["cost"],
     preference,
   )
 
 
-def _by_prompt(values: Any, name: str, size: int) -> np.ndarray | None:
-  if values is None:
-    return None
-  return read(values, name).reshape(size, -1).T.copy()
+@functools.partial(jax.jit, static_argnames=("k", "size"))
+def _of_draw(sequences: Sequences, k: int, size: int) -> Sequences:
+  """The rows of draw k; each stays on the device of its prompt."""
+  return jax.tree.map(
+    lambda x: x.reshape(-1, size, *x.shape[1:])[:, k], sequences
+  )

@@ -58,11 +58,22 @@ def tell(function: Callable[..., Any], name: str) -> Callable[..., Any]:
       raise UserError(
         f"{name} raised {said(e)}.",
         where="" if path is None else line_of(e, path),
-        remedy="The function is compiled before numbers are known: choose with"
-        " jnp.where, not with if."
-        if isinstance(e, UNKNOWN_YET)
-        else "Mend it, then run the same command again.",
+        remedy=_remedy(e),
       ) from e
 
   functools.update_wrapper(call, function)
   return call
+
+
+def _remedy(error: Exception) -> str:
+  if isinstance(error, UNKNOWN_YET):
+    return (
+      "The function is compiled before numbers are known: choose with"
+      " jnp.where, not with if."
+    )
+  if "non-addressable" in str(error):  # JAX has no class for this error
+    return (
+      "The array lies on the devices of several processes: copy it to the host"
+      " with jalign.sharding.fetch(array)."
+    )
+  return "Mend it, then run the same command again."

@@ -33,7 +33,7 @@ from jalign.experiment.disk.start import is_checkpoint
 from jalign.files import check_output
 from jalign.models import hf
 from jalign.online import response_texts
-from jalign.sharding import make_mesh
+from jalign.sharding import batch_ways, fetch, make_mesh
 from jalign.training import reference
 from jalign.training.progress import Progress
 
@@ -211,19 +211,20 @@ def _drawing(
   """Makes `(first row, last row + 1) -> rows with responses`."""
   count = request.each
   size = _parts(len(encoded) * count, request.slots)[0][1]
+  padded = -(-size // batch_ways()) * batch_ways()  # which the mesh divides
   root = jax.random.key(stream(request.seed, "sample"))
 
   def draw_part(first: int, last: int) -> list[Row]:
     # The last part is filled up with its own rows, so that one program serves.
-    at = first + np.arange(size) % (last - first)
+    at = first + np.arange(padded) % (last - first)
     batch = data.collate_prompts(
       [encoded[i // count] for i in at.tolist()], pad_id=tokenizer.pad_id
     )
     rollout = generate(
       loaded.model,
       loaded.params,
-      jnp.asarray(batch.tokens),
-      jnp.asarray(batch.lengths),
+      batch.tokens,
+      batch.lengths,
       _keys(root, jnp.asarray(at // count), jnp.asarray(at % count)),
       max_new_tokens=max_new_tokens,
       stop_ids=tokenizer.end_ids,
@@ -232,7 +233,7 @@ def _drawing(
       slots=request.slots,
     )
     responses = response_texts(rollout, tokenizer.decode, tokenizer.end_ids)
-    tokens, mask, own, drawn, finished = jax.device_get(
+    tokens, mask, own, drawn, finished = fetch(
       (
         rollout.sequences.tokens,
         rollout.sequences.mask,

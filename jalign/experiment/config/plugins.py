@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jalign import hosts
 from jalign.errors import UserError
 from jalign.experiment.config import judges
 from jalign.experiment.config.functions import guarded, load_function
@@ -25,8 +26,10 @@ class Plugins(NamedTuple):
 
   Attributes:
     annotator: the judge, or None where the config names no judge.
-    measures: further measures of samples; gives {} where none are named.
-    opponents: fixed contestants; gives {} where none are named.
+    measures: further measures of samples; gives {} where none are named. Each
+      process measures responses to its own prompts, and all get all numbers.
+    opponents: fixed contestants, of the first process for all; gives {} where
+      none are named.
     report: makes sections of an `Outcome`; None where none is named.
   """
 
@@ -46,19 +49,23 @@ def load_plugins(settings: Settings) -> Plugins:
   named, load = settings.annotator, _loader()
   return Plugins(
     annotator=judges.load_judge(settings, load),
-    measures=load(
-      named.measures,
-      "annotator.measures",
-      "(prompts, responses) -> {name: a number for each response}",
-      _measured,
+    measures=_of_own_prompts(
+      load(
+        named.measures,
+        "annotator.measures",
+        "(prompts, responses) -> {name: a number for each response}",
+        _measured,
+      )
     )
     if named.measures
     else lambda prompts, responses: {},
-    opponents=load(
-      named.opponents,
-      "annotator.opponents",
-      "(prompts) -> {name: a response to each prompt}",
-      _opposed,
+    opponents=_of_first_process(
+      load(
+        named.opponents,
+        "annotator.opponents",
+        "(prompts) -> {name: a response to each prompt}",
+        _opposed,
+      )
     )
     if named.opponents
     else lambda prompts: {},
@@ -119,6 +126,26 @@ def _opposed(returned: Any, prompts: Any) -> dict[str, list[str]]:
       )
     opposed[name] = [str(text) for text in texts]
   return opposed
+
+
+def _of_own_prompts(measures: Measures) -> Measures:
+  """Has each process measure responses to its own prompts, for all."""
+
+  def measure(prompts: list[str], responses: list[str]) -> dict[str, Any]:
+    taken = lambda at: ([prompts[i] for i in at], [responses[i] for i in at])
+    return hosts.divided(prompts, lambda at: measures(*taken(at)))
+
+  return measure
+
+
+def _of_first_process(opponents: Opponents) -> Opponents:
+  """Has the first process make the responses, for all."""
+
+  def oppose(prompts: list[str]) -> dict[str, list[str]]:
+    make = lambda: opponents(prompts) if hosts.host0() else {}
+    return hosts.together(make)[0]
+
+  return oppose
 
 
 def _by_name(mapping: Any) -> list[tuple[str, Any]]:

@@ -31,8 +31,8 @@ _DEFAULT = sampler()
 def generate(
   policy: Any,
   params: Params,
-  prompts: Array,
-  prompt_lengths: Array,
+  prompts: Array | np.ndarray,
+  prompt_lengths: Array | np.ndarray,
   keys: Array,
   *,
   max_new_tokens: int,

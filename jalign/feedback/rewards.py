@@ -58,8 +58,8 @@ def assess(judge: Judge, answers: Answers) -> Assessed:
     UserError: a function returns something else than N finite numbers. Numbers
       that stay on devices are checked later, by `values.read`.
   """
-  functions = {"reward": judge.reward, "cost": judge.cost}
-  functions = {k: f for k, f in functions.items() if f is not None}
+  named = (("reward", judge.reward), ("cost", judge.cost))
+  functions = {name: f for name, f in named if f is not None}
 
   def ask(some: Answers) -> dict[str, Any]:
     count = len(some.texts)

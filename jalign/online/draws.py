@@ -146,9 +146,9 @@ def draw_responses(
     if mixed:
       reference = whole(cast.reference)
       check_reference(params, reference)
-      shares = np.float32([mix_ref if w is None else w for w in weights])
-      shares = spread(np.tile(shares, count))
-      params = MixtureParams(params, reference, shares)
+      shares = [mix_ref if w is None else w for w in weights]
+      by_row = spread(np.tile(np.array(shares, np.float32), count))
+      params = MixtureParams(params, reference, by_row)
       policy = geometric(model, model)
     own = keys
     if len(places) < size:

@@ -156,7 +156,7 @@ def judge_responses(
   )
   by_prompt = lambda x: x.reshape(size, count).T.copy()
   if judge.reads_tokens:
-    prompt_of = np.repeat(np.arange(count), size)
+    prompt_of = np.repeat(np.arange(count), size).tolist()
     answers = Answers(
       [prompts[i] for i in prompt_of],
       responses,

@@ -8,6 +8,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 LAYERS = {
   "types": 0,
   "sharding": 0,
+  "device_grid": 0,
   "errors": 0,
   "glossary": 0,
   "files": 0,

@@ -1,5 +1,6 @@
 """If there are several processes, only the first writes files and lines."""
 
+import importlib
 import pathlib
 
 import jax
@@ -36,6 +37,8 @@ def test_the_first_process_alone_does_what_is_done_once(monkeypatch, capsys):
 def test_a_run_of_another_process_leaves_states_alone(
   tmp_path, monkeypatch, capsys
 ):
+  # Its modules are imported before they could import what is patched.
+  importlib.import_module("jalign.experiment.run")
   monkeypatch.chdir(ROOT)
   for module in ("hosts", "training.checkpoint"):
     monkeypatch.setattr(f"jalign.{module}.host0", lambda: False)

@@ -14,6 +14,8 @@ LAYERS = {
   "files": 0,
   "hosts": 0,
   "cluster": 0,
+  "heartbeat": 0,
+  "preemption": 0,
   "products": 0,
   "losses": 1,
   "logprobs": 1,

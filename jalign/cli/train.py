@@ -3,7 +3,6 @@
 import logging
 import os
 import pathlib
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -12,25 +11,6 @@ from jalign import configs
 from jalign.cli.config_file import read_config, shipped
 from jalign.cli.parsing import Flag, Values, command, whole
 from jalign.errors import UserError
-
-
-class _Signals:
-  """Turns the first SIGTERM or SIGINT into a request to stop."""
-
-  def __init__(self):
-    self.requested = False
-    for number in (signal.SIGTERM, signal.SIGINT):
-      signal.signal(number, self._request)
-
-  def _request(self, number, frame):
-    del frame
-    if self.requested and number == signal.SIGINT:
-      raise KeyboardInterrupt
-    self.requested = True
-    print("\njalign: stopping after this step ...", file=sys.stderr)
-
-  def __call__(self) -> bool:
-    return self.requested
 
 
 def _shipped() -> str:
@@ -68,6 +48,14 @@ def _shipped() -> str:
   ),
   Flag("num_processes", "N", "how many processes", read=whole(1)),
   Flag("process_id", "I", "which of them this is, from 0", read=whole(0)),
+  Flag(
+    "hang_minutes",
+    "N",
+    "after so long without progress, prints where all processes are, and the"
+    " stacks of this one; 0 for never",
+    default=30,
+    read=whole(0),
+  ),
   takes_keys=True,
   more=_shipped,
 )
@@ -97,13 +85,14 @@ def train(values: Values) -> None:
   config = read_config(values.config, values.keys)
 
   # Heavy imports wait until the flags are right.
+  from jalign import heartbeat
   from jalign.experiment.commands.sweep import runs as runs_of
   from jalign.experiment.config.overrides import naming_flags
   from jalign.experiment.disk import folder, lock
   from jalign.files import telling
 
   workdir = pathlib.Path(values.workdir)
-  with naming_flags(config):
+  with heartbeat.beating(values.hang_minutes), naming_flags(config):
     runs = runs_of(config)
     with lock.hold(workdir), telling(workdir, lambda: folder.saved(workdir)):
       _train_all(runs, workdir, values.config)
@@ -126,12 +115,13 @@ def _train_all(
   from jalign.experiment.run import run_one
   from jalign.experiment.share import Sibling
   from jalign.hosts import say
+  from jalign.preemption import Stop
   from jalign.training.loop import Interrupted, NonFiniteLossError
 
   # Orbax raises errors and also logs their stack traces.
   for name in ("absl", "asyncio"):
     logging.getLogger(name).addFilter(_is_news)
-  stop = _Signals()
+  stop = Stop()
   failed: dict[str, NonFiniteLossError] = {}
   family = [Sibling(workdir / run.name, run.settings) for run in runs]
   try:

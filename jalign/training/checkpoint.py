@@ -279,7 +279,7 @@ class Checkpoints:
         for left in self.folder.glob(f"*{_UNFINISHED}*"):
           shutil.rmtree(left)  # left by a process that was killed
       path, self._alias = quirks.without_patterns(self.folder)
-      self._manager = ocp.CheckpointManager(
+      self._manager = quirks.Manager(
         path,
         options=ocp.CheckpointManagerOptions(
           max_to_keep=self._keep,

@@ -4,8 +4,10 @@ The loop knows nothing of losses, models or algorithms: those are in the
 functions that it is given.
 """
 
+import collections
+import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -18,6 +20,11 @@ from jalign.training.progress import Progress
 from jalign.training.state import TrainState
 
 Values = dict[str, float]
+
+# Steps whose results aren't fetched yet while the next step is dispatched. A
+# device has work as long as the host is late by less than these steps. More
+# steps would delay a save that was asked for.
+IN_FLIGHT = 2
 
 
 class NonFiniteLossError(UserError):
@@ -91,8 +98,10 @@ def run(
 ) -> TrainState:
   """Runs from the state's step up to `steps`.
 
-  Metrics of a step are fetched after the next step is dispatched. Checkpoints
-  and probes see only states whose every step was finite.
+  The host doesn't wait for a step that it dispatched: results are fetched when
+  IN_FLIGHT further steps are dispatched, and only then is a step known to be
+  finite. Checkpoints and probes wait, and see only states whose every step was
+  finite.
 
   Args:
     state: the first state; its buffers are donated.
@@ -124,39 +133,16 @@ def run(
       finite; names the step and the batch. Earlier checkpoints stay.
     Interrupted: `should_stop` returned True; the state is saved.
   """
-  window: list[dict[str, Any]] = []
-  extra: list[Values] = []
-  pending: tuple[int, Any, Any, Sequence[str]] | None = None
   start = int(state.step)
-  clock = time.perf_counter()
   progress = Progress(description, "step", steps, initial=start, leave=True)
+  window = _Window(write, progress)
+  flying: collections.deque[_Step] = collections.deque()
 
-  def settle():
-    """Waits for the last dispatched step and checks it."""
-    nonlocal pending
-    if pending is None:
-      return
-    step, sums, sound, sources = pending
-    pending = None
-    sums, sound = fetch((sums, sound))
-    for name in ("loss", "grad_norm"):
-      if not np.isfinite(sums[name][0]):
-        raise NonFiniteLossError(
-          f"the {name.replace('_', ' ')} is {sums[name][0]} at step {step}, on"
-          f" the batch of {_some(sources)}.",
-          where=description or "training",
-          remedy="Checkpoints of earlier steps are kept: lower the learning"
-          " rate, or look at these examples.",
-        )
-    if not sound:
-      raise NonFiniteLossError(
-        f"what the algorithm keeps has a NaN after step {step}, on the batch of"
-        f" {_some(sources)}.",
-        where=description or "training",
-        remedy="Checkpoints of earlier steps are kept: look at what carry.next"
-        " computes of this step's statistics.",
-      )
-    window.append(sums)
+  def settle(left: int = 0) -> None:
+    """Waits for dispatched steps, all but the last `left`; checks them."""
+    while len(flying) > left:
+      step = flying.popleft()
+      window.add(step, _checked(step, description or "training"))
 
   with progress:
     for step in range(start + 1, steps + 1):
@@ -166,47 +152,121 @@ def run(
       watching = [p.before for p in due if p.before is not None]
       if watching:
         settle()
-        held = time.perf_counter()
-        for before in watching:
-          before(step, state)
-        clock += time.perf_counter() - held
+        with window.pause():
+          for before in watching:
+            before(step, state)
       dispatched = []
       for data in batch.batches:
         state, sums = update(state, data, ref_params)
-        settle()
-        pending = (step, sums, True, batch.sources)
         dispatched.append(sums)
+      sound: Any = True
       if finish is not None:
         state, sound = finish(state, batch.values, dispatched)
-        pending = (step, sums, sound, batch.sources)
-      extra.append(batch.values)
       stop = should_stop() and not last  # the last step ends the run anyway
       saving = last or stop or (save_every and step % save_every == 0)
       # A window ends at a checkpoint, so that a resumed run repeats no metrics.
-      if step % log_every == 0 or saving:
-        settle()
-        now = time.perf_counter()
-        values = in_section("train", metrics.combine(window)) | _means(extra)
-        values["time/step_seconds"] = (now - clock) / len(extra)
-        if learning_rate is not None:
-          values["train/learning_rate"] = float(learning_rate(step - 1))
-        write(step, values)
-        progress.show(loss=values["train/loss"])
-        window, extra, clock = [], [], now
+      ends = bool(step % log_every == 0 or saving)
+      # Dispatched here, as its value waits for the programs before it.
+      rate = learning_rate(step - 1) if ends and learning_rate else None
+      flying.append(
+        _Step(step, dispatched, sound, batch.sources, batch.values, ends, rate)
+      )
+      settle(0 if due or saving else IN_FLIGHT)
       progress.update()
       if due:  # also when stopping, since a resumed run starts after this step
-        settle()
-        for probe in due:
-          values = dict(probe.measure(step, state))
-          if values:
-            write(step, values)
-        clock = time.perf_counter()
+        with window.pause():
+          for probe in due:
+            values = dict(probe.measure(step, state))
+            if values:
+              write(step, values)
       if saving:
-        settle()
         save(state, batches.get_state())
       if stop:
         raise Interrupted(step)
   return state
+
+
+class _Step(NamedTuple):
+  """A step that was dispatched, with what its results are checked and told by.
+
+  Attributes:
+    step: its number.
+    sums: the sums of each update, on the devices.
+    sound: whether what the algorithm keeps is without NaN, on the devices.
+    sources: where each example comes from.
+    values: metrics that were known already.
+    ends: whether a window of metrics ends with this step.
+    rate: the learning rate, where the window's line has one.
+  """
+
+  step: int
+  sums: Sequence[dict[str, Any]]
+  sound: Any
+  sources: Sequence[str]
+  values: Values
+  ends: bool
+  rate: Any
+
+
+def _checked(step: _Step, where: str) -> Sequence[dict[str, Any]]:
+  """The sums of a step's updates on the host, once the step is done.
+
+  Raises:
+    NonFiniteLossError: something isn't finite.
+  """
+  every, sound = fetch((step.sums, step.sound))
+  for sums in every:
+    for name in ("loss", "grad_norm"):
+      if not np.isfinite(sums[name][0]):
+        raise NonFiniteLossError(
+          f"the {name.replace('_', ' ')} is {sums[name][0]} at step"
+          f" {step.step}, on the batch of {_some(step.sources)}.",
+          where=where,
+          remedy="Checkpoints of earlier steps are kept: lower the learning"
+          " rate, or look at these examples.",
+        )
+  if not sound:
+    raise NonFiniteLossError(
+      f"what the algorithm keeps has a NaN after step {step.step}, on the batch"
+      f" of {_some(step.sources)}.",
+      where=where,
+      remedy="Checkpoints of earlier steps are kept: look at what carry.next"
+      " computes of this step's statistics.",
+    )
+  return every
+
+
+class _Window:
+  """Steps whose metrics make one line, which is written when they are known."""
+
+  def __init__(self, write: Callable[[int, Values], None], progress: Progress):
+    self._write, self._progress = write, progress
+    self._clock = time.perf_counter()
+    self._sums: list[dict[str, Any]] = []
+    self._extra: list[Values] = []
+
+  @contextlib.contextmanager
+  def pause(self) -> Iterator[None]:
+    """Leaves the time of a measurement out of the time of the steps."""
+    held = time.perf_counter()
+    yield
+    self._clock += time.perf_counter() - held
+
+  def add(self, step: _Step, sums: Sequence[dict[str, Any]]) -> None:
+    """Adds a step that is done; writes the line if the window ends with it."""
+    self._sums += sums
+    self._extra.append(step.values)
+    if not step.ends:
+      return
+    now = time.perf_counter()
+    values = in_section("train", metrics.combine(self._sums))
+    values |= _means(self._extra)
+    values["time/step_seconds"] = (now - self._clock) / len(self._extra)
+    if step.rate is not None:
+      values["train/learning_rate"] = float(step.rate)
+    self._write(step.step, values)
+    self._progress.show(loss=values["train/loss"])
+    self._sums, self._extra, self._clock = [], [], now
 
 
 def _means(rows: Sequence[Values]) -> Values:

@@ -12,6 +12,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from jalign import heartbeat
+
 EVERY_SECONDS = 60.0
 
 
@@ -65,6 +67,7 @@ class Progress:
     """Counts units that are done; prints a line if a minute has passed."""
     self._done += count
     self._bar.update(count)
+    heartbeat.progress(self._where())
     now = self._clock()
     if self._plain and now - self._said_at >= EVERY_SECONDS:
       # Training goes on if the log can't be written to.
@@ -78,14 +81,16 @@ class Progress:
     self._bar.set_postfix(texts, refresh=False)
     self._values = "".join(f", {k} {text}" for k, text in texts.items())
 
+  def _where(self) -> str:
+    """The units that are done, in words."""
+    where = f"[{self._description}] {self._unit} {self._done:,}"
+    return where if self._total is None else f"{where} of {self._total:,}"
+
   def _line(self, now: float) -> str:
     """A line on the units that are done, and their rate since the last line."""
     rate = (self._done - self._said_done) / (now - self._said_at)
     unit = self._unit
-    line = f"[{self._description}] {unit} {self._done:,}"
-    if self._total is not None:
-      line += f" of {self._total:,}"
-    line += self._values
+    line = self._where() + self._values
     if rate >= 1:
       line += f", {rate:.1f} {unit}s/s"
     elif rate > 0:

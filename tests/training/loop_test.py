@@ -244,6 +244,42 @@ def test_a_failing_step_is_found_before_another_one_is_logged():
   assert rows == []
 
 
+def test_a_step_is_fetched_when_two_more_are_dispatched(monkeypatch):
+  """The host doesn't wait for what it dispatched; it isn't far ahead either."""
+  dispatched, fetched, ahead = [], [], []
+  fetch = loop.fetch
+
+  def counted(tree):
+    fetched.append(None)
+    return fetch(tree)
+
+  def counting(state, data, ref_params):
+    dispatched.append(None)
+    ahead.append(len(dispatched) - len(fetched))
+    return update(state, data, ref_params)
+
+  monkeypatch.setattr(loop, "fetch", counted)
+  _, rows = run(update=counting, steps=9, log_every=2)
+  most = loop.IN_FLIGHT + 1
+  assert ahead == [*range(1, most), *[most] * (9 - loop.IN_FLIGHT)]
+  assert len(fetched) == 9 and [step for step, _ in rows] == [2, 4, 6, 8, 9]
+
+  # A save, and a measurement before or after a step, wait for all steps.
+  saved, due = [], lambda step, state: saved.append(len(fetched)) or {}
+  for options in (
+    {"save": due, "save_every": 3},
+    {"probes": (loop.Probe(3, due),)},
+    {"probes": (loop.Probe(3, lambda *_: {}, before=due),)},
+  ):
+    fetched.clear()
+    saved.clear()
+    run(update=counting, steps=9, **options)
+    before = isinstance(options.get("probes", [0])[0], loop.Probe) and (
+      options["probes"][0].before is not None
+    )
+    assert saved == ([2, 5, 8] if before else [3, 6, 9])
+
+
 def test_a_request_to_stop_saves_and_says_where():
   saved, asked = [], []
 

@@ -14,6 +14,9 @@ class Update:
     counted: share of the tokens whose log-probs the loss counts: the head is
       computed for these.
     reference: whether the reference's forward pass is part of the update.
+    kept: whether the parameters that the stage started from lie in memory, too,
+      although the update doesn't read them.
+    moments: dtype of the optimiser's two moments.
     trained: paths of the trained parameters; None for all of them.
     rank: rank of low-rank changes; 0 for none. The parameters are then frozen.
     changed: names in `blocks` of the weights with a low-rank change.
@@ -24,6 +27,8 @@ class Update:
   microbatches: int = 1
   counted: float = 1.0
   reference: bool = False
+  kept: bool = False
+  moments: str = "float32"
   trained: frozenset[str] | None = None
   rank: int = 0
   changed: tuple[str, ...] = ()

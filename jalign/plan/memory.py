@@ -1,0 +1,181 @@
+"""Bytes of a device's memory by formula, by category.
+
+What lies in arrays by design (parameters, moments, caches) is exact. What the
+compiler decides (which temporaries live at the same time) is an estimate, which
+`tests/plan/memory_test.py` holds against compiled programs.
+
+Letters: those of formulas.py, and N, tokens of a microbatch on a device.
+"""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+
+from jalign.logprobs import tiles
+from jalign.models import ModelConfig, lora, param_specs
+from jalign.plan.rules import bytes_a_device
+from jalign.plan.workload import Rollout, Score, Update, Work
+from jalign.sharding import BATCH_AXES, axis_size, by_path
+
+Bytes = dict[str, float]
+
+
+def of(c: ModelConfig, work: Work, mesh: Any, *, dense: bool = False) -> Bytes:
+  """Bytes of a device while a program runs, by category.
+
+  Args:
+    c: the model's config.
+    work: what the program computes.
+    mesh: the mesh, or whatever has the sizes of its axes in `.shape`.
+    dense: whether training's attention holds the scores of all pairs.
+  """
+  if isinstance(work, Update):
+    return update(c, work, mesh, dense)
+  if isinstance(work, Score):
+    return score(c, work, mesh, dense)
+  return rollout(c, work, mesh)
+
+
+def update(c: ModelConfig, work: Update, mesh: Any, dense: bool) -> Bytes:
+  """Bytes of a device during an update."""
+  whole = bytes_a_device(param_specs(c), mesh, c.rules, c.param_dtype)
+  own = trained_bytes(c, work, mesh)
+  size = jnp.dtype("float32" if work.rank else c.param_dtype).itemsize
+  moments = 2 * own // size * jnp.dtype(work.moments).itemsize
+  frozen = whole if work.rank else whole - own
+  shares = bool(work.rank)  # the frozen parameters are the reference
+  n = _tokens(work.rows // work.microbatches, work.tokens, mesh)
+  layer = _layer(c, work, n, mesh, dense)
+  kept = c.num_hidden_layers * n * _kept(c, work, n, mesh, dense)
+  return {
+    "parameters": own + frozen,
+    "gradients": own * (1 if work.microbatches == 1 else 2),
+    "optimiser": moments,
+    "reference": whole * (work.reference or work.kept) * (not shares),
+    "activations": kept + (1.5 * layer if c.remat != "none" else 0.5 * layer),
+    "gathered weights": _gathered(c, mesh, gradients=not work.rank),
+    "logits": _logits(c, n * work.counted, mesh, gradients=True),
+  }
+
+
+def score(c: ModelConfig, work: Score, mesh: Any, dense: bool) -> Bytes:
+  """Bytes of a device while log-probs are computed."""
+  n = _tokens(work.rows, work.tokens, mesh)
+  forward = Update(work.rows, work.tokens, counted=work.counted)
+  return {
+    "parameters": bytes_a_device(param_specs(c), mesh, c.rules, c.param_dtype),
+    "activations": _layer(c, forward, n, mesh, dense),
+    "gathered weights": _gathered(c, mesh, gradients=False),
+    "logits": _logits(c, n * work.counted, mesh, gradients=False),
+  }
+
+
+def rollout(c: ModelConfig, work: Rollout, mesh: Any) -> Bytes:
+  """Bytes of a device during a rollout on one mesh.
+
+  The parameters lie there twice: as training has them, and laid out for
+  decoding, in the dtype of the products and split over `tensor` only.
+  """
+  rows = -(-(work.slots or work.rows) // axis_size(mesh, BATCH_AXES))
+  n = -(-work.prompts // axis_size(mesh, BATCH_AXES)) * work.width
+  tensor = axis_size(mesh, "tensor")
+  parameters = bytes_a_device(param_specs(c), mesh, c.rules, c.param_dtype)
+  prefill = Update(work.prompts, work.width, counted=0.0)
+  return {
+    "parameters": work.models * parameters,
+    "decoding weights": work.models * decoding_bytes(c, mesh),
+    "cache": work.models * rows * work.capacity * cache_bytes(c, mesh),
+    "activations": 0.5 * _layer(c, prefill, n, mesh, False),
+    "logits": work.models * 2.0 * rows * c.vocab_size / tensor * 4,
+  }
+
+
+def decoding_bytes(c: ModelConfig, mesh: Any) -> int:
+  """Bytes of the parameters as decoding has them, on a device."""
+  rules = tuple((name, axes) for name, axes in c.rules if name != "embed")
+  return bytes_a_device(param_specs(c), mesh, rules, c.dtype)
+
+
+def cache_bytes(c: ModelConfig, mesh: Any) -> float:
+  """Bytes of a token of a row in the cache, on a device that has the row."""
+  dtype = jnp.dtype(c.cache_dtype or c.dtype)
+  entry = c.head_dim * dtype.itemsize + (4 if dtype == jnp.int8 else 0)
+  heads = c.num_key_value_heads / axis_size(mesh, "tensor")
+  return 2.0 * c.num_hidden_layers * heads * entry
+
+
+def trained_bytes(c: ModelConfig, work: Update, mesh: Any) -> int:
+  """Bytes of the trained parameters on a device."""
+  if work.rank:
+    change = lora.LoraConfig(
+      work.rank, targets=tuple(f"blocks/{name}" for name in work.changed)
+    )
+    # A change is float32, whatever the parameters are.
+    return bytes_a_device(lora.delta_specs(c, change), mesh, c.rules)
+  specs = by_path(param_specs(c)).items()
+  trained = {path: spec for path, spec in specs if work.trains(path)}
+  return bytes_a_device(trained, mesh, c.rules, c.param_dtype)
+
+
+def _tokens(rows: float, tokens: int, mesh: Any) -> float:
+  """N: the most tokens of a device."""
+  return math.ceil(rows / axis_size(mesh, BATCH_AXES)) * tokens
+
+
+def _widths(c: ModelConfig, mesh: Any) -> tuple[float, float, float]:
+  """Entries of a token: of states, of queries with keys and values, of mlps."""
+  tensor = axis_size(mesh, "tensor")
+  heads = c.num_attention_heads + 2 * c.num_key_value_heads
+  inner = c.intermediate_size * max(c.num_experts_per_tok, 1)
+  return c.hidden_size, heads * c.head_dim / tensor, inner / tensor
+
+
+def _kept(c, work: Update, n: float, mesh, dense: bool) -> float:
+  """Bytes of a token that a layer's backward pass finds in memory."""
+  size = jnp.dtype(c.dtype).itemsize
+  states, attended, inner = _widths(c, mesh)
+  if c.remat == "block":
+    return states * size
+  if c.remat == "dots":
+    return (3 * states + attended + (2 + c.mlp_gated - 1) * inner) * size
+  return _layer(c, work, n, mesh, dense) / n
+
+
+def _layer(c, work: Update, n: float, mesh, dense: bool) -> float:
+  """Bytes of a layer's activations for N tokens."""
+  size = jnp.dtype(c.dtype).itemsize
+  states, attended, inner = _widths(c, mesh)
+  sent = max(c.num_experts_per_tok, 1) if c.num_experts else 0
+  token = (5 + 2 * sent) * states + 3 * attended + (2 + c.mlp_gated) * inner
+  scores = 0.0
+  if dense:
+    heads = c.num_attention_heads / axis_size(mesh, "tensor")
+    scores = 2.0 * n * work.tokens * heads * 4
+  return n * token * size + scores
+
+
+def _gathered(c: ModelConfig, mesh: Any, gradients: bool) -> float:
+  """Bytes of a layer's weights as products take them, the next layer's too."""
+  entries = decoding_bytes(c, mesh) / jnp.dtype(c.dtype).itemsize
+  tables = 2 - c.tie_word_embeddings
+  tensor = axis_size(mesh, "tensor")
+  entries -= tables * c.vocab_size * c.hidden_size / tensor
+  layer = entries / c.num_hidden_layers
+  # Its gradient is whole until it is scattered.
+  extra = layer * 4 if gradients and axis_size(mesh, "fsdp") > 1 else 0.0
+  return 2 * layer * jnp.dtype(c.dtype).itemsize + extra
+
+
+def _logits(c: ModelConfig, n: float, mesh: Any, gradients: bool) -> float:
+  """Bytes of a tile of logits, and of what goes in and out of tiles."""
+  if not n:
+    return 0.0
+  columns = c.vocab_size // axis_size(mesh, "tensor")
+  tile = min(
+    max(int(tiles.TILE_BYTES // (4 * n)), tiles.LEAST_COLUMNS), columns
+  )
+  size = jnp.dtype(c.dtype).itemsize
+  part = 2.0 * tile * c.hidden_size * size
+  states = n * c.hidden_size * (size + 4 * gradients)
+  return n * tile * 4 * (1 + gradients) + part + states

@@ -15,7 +15,13 @@ from jalign.experiment.context import Materials
 from jalign.experiment.loss import bind
 from jalign.models import ModelConfig
 from jalign.plan import stand_in
-from jalign.sharding import BATCH_AXES, axis_size, laid, rows_at
+from jalign.sharding import (
+  BATCH_AXES,
+  axis_size,
+  by_path,
+  laid,
+  rows_at,
+)
 from jalign.training import reference
 from jalign.types import Params
 
@@ -32,7 +38,8 @@ class Program(NamedTuple):
       and shardings.
     beside: the same for what lies in the devices' memory while the program
       runs, and isn't an argument of it.
-    facts: what formulas need: "kind" of the program, and sizes.
+    facts: what formulas need: "kind" of the program, and the fields of its work
+      (see `workload.of_facts`).
   """
 
   name: str
@@ -124,8 +131,23 @@ def _update(
       "tokens": batch.sequences.tokens.shape[1],
       "reference": compared,
       "microbatches": stage.microbatches,
+      **_trained(stage, assembly),
+      "kept": "start" in beside,
     },
   )
+
+
+def _trained(stage: StageSettings, assembly: Assembly) -> dict[str, Any]:
+  """What is trained, how it is kept, and which tokens count."""
+  prompt, response = stand_in.widths(stage.data)
+  rank, specs = stage.lora.rank, assembly.part.specs
+  return {
+    "counted": response / (prompt + response),
+    "moments": stage.optimizer.moments,
+    "rank": rank,
+    "changed": tuple(specs["blocks"]) if rank else (),
+    "trained": frozenset(by_path(specs)) if stage.trainable else None,
+  }
 
 
 def _apart(ref_params: Params, frozen: Params) -> Params:

@@ -92,7 +92,7 @@ def dataset_of(stage: StageSettings, loss: BoundLoss, rows: int) -> Dataset:
     rows: number of examples.
   """
   kind = _records(stage.data, loss.batch)
-  prompt, response = _widths(stage.data)
+  prompt, response = widths(stage.data)
   ids = lambda n: np.full(n, 2, np.int32)
   make = _MAKERS.get(kind, _prompts_alone)
   examples = [
@@ -128,7 +128,7 @@ def _records(settings: DataSettings, batch: Kind) -> str:
   )
 
 
-def _widths(settings: DataSettings) -> tuple[int, int]:
+def widths(settings: DataSettings) -> tuple[int, int]:
   """Tokens of the prompt and of the response of the longest example."""
   longest = max(settings.buckets)
   prompt = min(settings.max_prompt_tokens or longest // 2, longest - 1)

@@ -20,6 +20,7 @@ from jalign.experiment.regimes import regime_of
 from jalign.models import transformer
 from jalign.sharding import laid, shardings
 from jalign.training.objective import Objective, make_objective
+from jalign.training.offload import OPTIMIZER, on_device
 from jalign.training.optimizer import make_optimizer, make_schedule
 from jalign.training.state import (
   TrainState,
@@ -91,7 +92,7 @@ def assemble(given: Materials, stage: StageSettings, params: Any) -> Assembly:
   steps = regime.total_steps(stage, given.dataset, loss.batch)
   part = trainable_of(given.model_config, stage)
   key = jax.random.key(given.seed_of("trainable"))
-  begin = lambda policy: part.start(policy, key)
+  begin = lambda policy: part.start(on_device(policy), key)
   frozen = part.frozen(params)
   policy = lambda trained: part.join(trained, frozen)
   trained = jax.eval_shape(begin, params)
@@ -101,7 +102,9 @@ def assemble(given: Materials, stage: StageSettings, params: Any) -> Assembly:
   per_step = regime.updates_of(stage)
   optimizer = make_optimizer(stage.optimizer, steps * per_step)
   schedule = make_schedule(stage.optimizer, steps * per_step)
-  placement = state_shardings(optimizer, trained, where, given.mesh)
+  placement = state_shardings(
+    optimizer, trained, where, given.mesh, offload=OPTIMIZER in stage.offload
+  )
   objective = make_objective(
     loss.function,
     model,

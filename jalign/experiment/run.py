@@ -28,7 +28,7 @@ from jalign.experiment.stage_check import check_config, check_stage
 from jalign.experiment.try_out import try_out
 from jalign.hosts import host0, say
 from jalign.sharding import make_mesh
-from jalign.training import metrics
+from jalign.training import metrics, offload
 
 
 def run_one(
@@ -120,7 +120,10 @@ def run_one(
       rows.append(contest("start", policies["start"]))
     for i, stage in enumerate(settings.stages):
       start = starts[stage.name]
+      if offload.START in stage.offload:
+        policies[start] = offload.parked(policies[start])
       result = run_stage(run, stage, policies[start])
+      policies[start] = offload.on_device(policies[start])
       policies[stage.name] = result.params
       if stage.judge:
         rows.append(

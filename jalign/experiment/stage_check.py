@@ -2,9 +2,10 @@
 
 import fnmatch
 
+import jax
 from flax import traverse_util
 
-from jalign.errors import UserError
+from jalign.errors import UserError, nearest
 from jalign.experiment.config.settings import (
   DataSettings,
   Settings,
@@ -15,6 +16,7 @@ from jalign.experiment.loss import bind
 from jalign.experiment.params import trainable_of
 from jalign.experiment.probe import probe_data
 from jalign.experiment.regimes import regime_of
+from jalign.training import offload
 from jalign.training.optimizer import make_schedule
 
 
@@ -61,6 +63,7 @@ def check_stage(run: Run, stage: StageSettings) -> None:
   steps = regime.total_steps(stage, dataset, loss.batch)
   _check_schedule(stage, steps * regime.updates_of(stage))
   _check_divisible(stage, run.mesh)
+  check_offload(stage, run.mesh)
   _check_normalise(stage, loss.batch)
   _check_diagnostics(run, stage, loss.batch)
   if loss.coupled and stage.microbatches > 1:
@@ -70,6 +73,35 @@ def check_stage(run: Run, stage: StageSettings) -> None:
       remedy="Set it to 1.",
     )
   regime.check(run, stage, loss, dataset)
+
+
+def check_offload(stage: StageSettings, mesh: jax.sharding.Mesh) -> None:
+  """Raises UserError for what a stage can't keep in the host's memory."""
+  where = f"config.{stage.name}.offload"
+  for part in stage.offload:
+    if part not in offload.PARTS:
+      raise UserError(
+        f"{part!r} is not one of {', '.join(offload.PARTS)}.",
+        where=where,
+        remedy=nearest(part, offload.PARTS),
+      )
+  if offload.START in stage.offload:
+    reads = {
+      "algorithm": stage.algorithm,
+      "lora.rank": stage.lora.rank,
+      "trainable": stage.trainable,
+      "diagnostics": stage.diagnostics.probes or stage.diagnostics.samples,
+    }
+    readers = [key for key, value in reads.items() if value]
+    if readers:
+      raise UserError(
+        "what the stage starts from is read again and again where the stage has"
+        f" {' or '.join(readers)}: it has to stay on the devices.",
+        where=where,
+        remedy="Leave 'start' out; 'optimizer' can be kept.",
+      )
+  if stage.offload:
+    offload.check(mesh, where)
 
 
 def _check_schedule(stage, updates):

@@ -16,6 +16,7 @@ from jalign.errors import UserError
 from jalign.models.heads import ScoreHead
 from jalign.training.kinds import Kind, Sums, kind_of
 from jalign.training.misuse import check_record
+from jalign.training.offload import on_device
 from jalign.training.outputs import Nudge, Outputs
 from jalign.types import Array, Model, Params
 
@@ -221,6 +222,6 @@ def make_evaluation(
 
   @jax.jit
   def evaluate(params, batch, ref_params=None):
-    return objective.sums(params, batch, ref_params)[1][1]
+    return objective.sums(params, batch, on_device(ref_params))[1][1]
 
   return evaluate

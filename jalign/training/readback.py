@@ -15,6 +15,7 @@ import numpy as np
 import tensorstore
 
 from jalign.errors import UserError
+from jalign.training.offload import on_device
 
 _WORDS = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint32"}
 _CHUNK = 2**22  # words
@@ -36,6 +37,7 @@ class ArrayDigest(NamedTuple):
 
 def checksums(x: Any) -> jax.Array:
   """[2] uint32 checksums of an array's bits, computed on its own device."""
+  x = on_device(x)
   if x.dtype == jnp.bool_:
     x = x.astype(jnp.uint8)
   bits = jax.lax.bitcast_convert_type(x, jnp.dtype(_WORDS[x.dtype.itemsize]))

@@ -14,6 +14,7 @@ from jalign.files import write_whole
 from jalign.hosts import once, say
 from jalign.logprobs import sequence_logprobs
 from jalign.sharding import fetch
+from jalign.training.offload import on_device
 from jalign.training.progress import follow
 from jalign.training.readback import checksums
 from jalign.types import Model, Params
@@ -66,7 +67,7 @@ def compute(
   Returns:
     Source -> [rows of an example] float32 log-probs of whole responses, nats.
   """
-  score = jax.jit(lambda p, s: sequence_logprobs(model, p, s))
+  score = jax.jit(lambda p, s: sequence_logprobs(model, on_device(p), s))
   table: dict[str, np.ndarray] = {}
   for batch in follow(batches, "reference log-probs", "batch"):
     data = place(batch.data)

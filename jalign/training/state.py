@@ -11,6 +11,7 @@ from flax import struct
 from jax.sharding import Mesh
 
 from jalign.sharding import laid, replicated
+from jalign.training.offload import on_device, to_host
 from jalign.types import Params
 
 
@@ -36,6 +37,8 @@ def state_shardings(
   params: Params,
   param_shardings: Params,
   mesh: Mesh,
+  *,
+  offload: bool = False,
 ) -> TrainState:
   """Shardings of a state: moments are sharded like their parameters.
 
@@ -46,12 +49,13 @@ def state_shardings(
     params: the parameters, or their shapes.
     param_shardings: a tree of NamedSharding of the same structure.
     mesh: the mesh on which everything else is replicated.
+    offload: whether the moments lie in the host's memory between updates.
   """
   everywhere = replicated(mesh)
   shapes = jax.eval_shape(optimizer.init, params)
   moments = optax.tree_utils.tree_map_params(
     optimizer,
-    lambda _, sharding: sharding,
+    lambda _, sharding: to_host(sharding) if offload else sharding,
     shapes,
     param_shardings,
     transform_non_params=lambda _: everywhere,
@@ -80,7 +84,7 @@ def state_shapes(
 
 
 def _build(params, *, optimizer, start):
-  params = jax.tree.map(jnp.copy, start(params))
+  params = jax.tree.map(jnp.copy, start(on_device(params)))
   return TrainState(jnp.int32(0), params, optimizer.init(params))
 
 

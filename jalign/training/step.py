@@ -11,6 +11,7 @@ import optax
 from jalign.errors import UserError
 from jalign.training.kinds import Sums
 from jalign.training.objective import Objective
+from jalign.training.offload import on_device
 from jalign.training.outputs import Nudge
 from jalign.training.state import TrainState
 from jalign.types import Array, Params
@@ -104,10 +105,11 @@ def make_update(
     state: TrainState, batch: Any, ref_params: Any = None, frozen: Any = None
   ):
     (_, (count, sums)), grads = accumulate(
-      state.params, frozen, batch, ref_params
+      state.params, frozen, batch, on_device(ref_params)
     )
     grads = jax.tree.map(lambda g: g / jnp.maximum(count, 1e-30), grads)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    held = on_device(state.opt_state)
+    updates, opt_state = optimizer.update(grads, held, state.params)
     params = optax.apply_updates(state.params, updates)
     sums |= {"grad_norm": (optax.tree.norm(grads), jnp.float32(1))}
     step = state.step + 1 if counts else state.step

@@ -1,5 +1,7 @@
 """Moments in bfloat16: unbiased, never frozen, and equal on every mesh."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from jalign import sharding
 from jalign.errors import UserError
 from jalign.training import moments
 from jalign.training.checkpoint import Checkpoints
+from jalign.training.offload import on_device
 from jalign.training.optimizer import OptimizerConfig, make_optimizer
 from jalign.training.state import init_state, state_shardings
 
@@ -137,6 +140,32 @@ def test_every_mesh_rounds_alike_and_a_restored_run_goes_on(tmp_path):
   for a, b in zip(jax.tree.leaves(spread), jax.tree.leaves(restored)):
     assert a.dtype == b.dtype
     np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+def test_offloaded_moments_stay_in_the_host_s_memory():
+  optimizer = _optimizer("bfloat16")
+  params = {"w": jnp.ones((16, 8)), "norm": jnp.ones(8)}
+  mesh = sharding.make_mesh(1, 4, 2)
+  where = {
+    "w": NamedSharding(mesh, PartitionSpec("fsdp", "tensor")),
+    "norm": NamedSharding(mesh, PartitionSpec()),
+  }
+  laid = state_shardings(optimizer, params, where, mesh, offload=True)
+  state = init_state(params, optimizer, laid)
+
+  @functools.partial(jax.jit, out_shardings=laid, donate_argnums=0)
+  def step(state, grads):
+    held = on_device(state.opt_state)
+    _, held = optimizer.update(grads, held, state.params)
+    return state.replace(opt_state=held)
+
+  for _ in range(2):
+    state = step(state, params)
+    held = state.opt_state[1][0]
+    for moment in (held.mu["w"], held.nu["w"]):
+      assert moment.sharding.memory_kind == "pinned_host"
+    for x in (held.count, held.mu["norm"], state.params["w"]):
+      assert x.sharding.memory_kind == "device"
 
 
 def test_an_unknown_dtype_names_its_key():

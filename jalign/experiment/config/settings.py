@@ -88,6 +88,10 @@ class StageSettings:
       a batch has one response to a prompt.
     reference: when the reference's log-probs are computed: in each "step", or
       by "precompute" once, into the run folder.
+    offload: what waits in the host's memory until a program needs it, on
+      devices that reach that memory: "optimizer", the moments between updates;
+      "start", the parameters that the stage starts from, which are its
+      reference. () keeps everything on the devices.
     eval_every: the number of steps between evaluations; 0 evaluates once, at
       the end.
     save_every: the number of steps between checkpoints; 0 saves once, at the
@@ -123,6 +127,7 @@ class StageSettings:
   normalise_pairs: bool = False
   share_prefix: bool = False
   reference: str = "step"
+  offload: tuple[str, ...] = ()
   eval_every: int = 0
   save_every: int = 0
   log_every: int = 10

@@ -13,6 +13,7 @@ from jalign.experiment.assemble import Assembly, assemble
 from jalign.experiment.config.settings import Settings, StageSettings
 from jalign.experiment.context import Materials
 from jalign.experiment.loss import bind
+from jalign.experiment.stage_check import check_offload
 from jalign.models import ModelConfig
 from jalign.plan import stand_in
 from jalign.sharding import (
@@ -22,7 +23,7 @@ from jalign.sharding import (
   laid,
   rows_at,
 )
-from jalign.training import reference
+from jalign.training import offload, reference
 from jalign.types import Params
 
 _STEPS = 1000  # of a stage whose data would say how many it has
@@ -74,6 +75,9 @@ def _of_stage(
   params: Params,
 ) -> Iterator[Program]:
   check_divisible(stage, mesh)
+  check_offload(stage, mesh)
+  if offload.START in stage.offload:
+    params = offload.parked(params)
   loss = bind(stage)
   updates = stage.optimizer.warmup_steps + _STEPS
   planned = dataclasses.replace(stage, steps=stage.steps or updates)

@@ -6,7 +6,7 @@ import pytest
 
 from jalign import sharding
 from jalign.models import ModelConfig, param_specs, transformer
-from jalign.plan import memory, rules, traffic
+from jalign.plan import least, memory, rules
 from jalign.plan.workload import Rollout, Score, Update
 
 TINY = ModelConfig(
@@ -101,10 +101,10 @@ def test_the_bytes_of_a_step_are_those_of_its_compiled_program():
   mesh = rules.mesh_of((1, 4, 4))
   work = Rollout(prompts=64, samples=1, width=512, new=512)
   cache = memory.of(QWEN_8B, work, mesh)["cache"]
-  step = traffic.step_weights(QWEN_8B, mesh) + cache
+  step = least.step_weights(QWEN_8B, mesh) + cache
   assert step == pytest.approx(4.389e9, rel=1e-3)
   more = Rollout(prompts=64, samples=1, width=512, new=513)
-  moved = [traffic.of(QWEN_8B, w, mesh).memory for w in (work, more)]
+  moved = [least.of(QWEN_8B, w, mesh).memory for w in (work, more)]
   assert moved[1] - moved[0] > step
   # Prompts read once are as many tokens of cache as prompts read four times.
   again = Rollout(prompts=16, samples=4, width=512, new=512)
@@ -113,16 +113,16 @@ def test_the_bytes_of_a_step_are_those_of_its_compiled_program():
 
 def test_bytes_on_links_by_hand():
   c, work = TINY, Update(rows=8, tokens=16, reference=True)
-  alone = traffic.of(c, work, rules.mesh_of((1, 1, 1)))
+  alone = least.of(c, work, rules.mesh_of((1, 1, 1)))
   assert alone.sent == 0
   # Bfloat16 weights for the policy's two passes and the reference's one; each
   # device has a quarter, so it sends three quarters of all.
-  links = traffic.of(c, work, rules.mesh_of((1, 4, 1))).links
+  links = least.of(c, work, rules.mesh_of((1, 4, 1))).links
   assert links["gather parameters"] == 3 * 2 * PARAMETERS * 3 / 4
   held = 4 * ((PARAMETERS - NORMS) / 4 + NORMS)
   assert links["scatter gradients"] == held * 4 * 3 / 4
   assert links["sum activations"] == links["sum gradients"] == 0
-  links = traffic.of(c, work, rules.mesh_of((2, 1, 1))).links
+  links = least.of(c, work, rules.mesh_of((2, 1, 1))).links
   assert links == {
     "gather parameters": 0,
     "scatter gradients": 0,
@@ -131,16 +131,16 @@ def test_bytes_on_links_by_hand():
   }
   # Of a layer: two sums in each of two forward passes, two in the backward pass
   # and one that it computes again, each of [8 * 16, 32] in bfloat16.
-  links = traffic.of(c, work, rules.mesh_of((1, 1, 2))).links
+  links = least.of(c, work, rules.mesh_of((1, 1, 2))).links
   assert links["sum activations"] == 2 * 7 * 2 * (8 * 16 * 32 * 2) / 2
-  score = traffic.of(c, Score(8, 16), rules.mesh_of((1, 1, 2))).links
+  score = least.of(c, Score(8, 16), rules.mesh_of((1, 1, 2))).links
   assert score["sum activations"] == 2 * 2 * 2 * (8 * 16 * 32 * 2) / 2
 
 
 def test_more_microbatches_gather_more_often():
   mesh = rules.mesh_of((1, 4, 1))
   once, twice = (
-    traffic.of(TINY, Update(8, 16, parts), mesh).links for parts in (1, 2)
+    least.of(TINY, Update(8, 16, parts), mesh).links for parts in (1, 2)
   )
   for name in ("gather parameters", "scatter gradients"):
     assert twice[name] == 2 * once[name]

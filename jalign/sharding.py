@@ -108,12 +108,16 @@ def mesh_axes(axes: Sequence[str | None], rules: Rules) -> PartitionSpec:
   return PartitionSpec() if partition is None else partition
 
 
+def axis_names(axes: Any) -> tuple[str, ...]:
+  """A mesh axis, a tuple of axes, or None, as a tuple of names."""
+  if axes is None:
+    return ()
+  return (axes,) if isinstance(axes, str) else tuple(axes)
+
+
 def axis_size(mesh: Any, axes: Any) -> int:
   """Number of devices along a mesh axis or a tuple of axes; 1 for None."""
-  if axes is None:
-    return 1
-  names = (axes,) if isinstance(axes, str) else axes
-  return math.prod(mesh.shape[name] for name in names)
+  return math.prod(mesh.shape[name] for name in axis_names(axes))
 
 
 def dividing(axes: Any, size: int) -> Any:

@@ -95,6 +95,7 @@ class Head(struct.PyTreeNode):
     soft_cap: bound on the logits' absolute values; None for no bound.
     vocab_axis: mesh axis (or axes) over which V is split, or None.
     batch_axes: mesh axes over which rows of hidden states are split, or None.
+    width_axis: mesh axis (or axes) over which D is split, or None.
   """
 
   weight: Array | None
@@ -105,6 +106,7 @@ class Head(struct.PyTreeNode):
   soft_cap: float | None = struct.field(pytree_node=False, default=None)
   vocab_axis: Any = struct.field(pytree_node=False, default=None)
   batch_axes: Any = struct.field(pytree_node=False, default=None)
+  width_axis: Any = struct.field(pytree_node=False, default=None)
 
 
 class Model(NamedTuple):

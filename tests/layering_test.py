@@ -17,6 +17,7 @@ LAYERS = {
   "heartbeat": 0,
   "preemption": 0,
   "products": 0,
+  "lookup": 0,
   "losses": 1,
   "logprobs": 1,
   "decode": 1,

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from jalign.logprobs import logits
+from jalign.lookup import lookup
 from jalign.types import Array, Head
 
 
@@ -25,7 +26,14 @@ def candidate_logprobs(
     z = jnp.take_along_axis(logits(head, hidden), tokens[:, None], -1)
   else:
     weight: Array = head.weight  # type: ignore[assignment]
-    rows = jnp.take(weight, tokens, axis=0).astype(hidden.dtype)
+    rows = lookup(
+      weight,
+      tokens,
+      hidden.dtype,
+      vocab_axis=head.vocab_axis,
+      width_axis=head.width_axis,
+      batch_axes=head.batch_axes,
+    )
     raw = jnp.einsum(
       "BTD,BCD->BTC", hidden, rows, preferred_element_type=jnp.float32
     )

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jalign.logprobs.tiles import Tiling, mapped
+from jalign.logprobs.split import Tiling, mapped, ways
 from jalign.types import Array
 
 SIZES = 5
@@ -68,7 +68,7 @@ def on_counted(
 
 def _local(tiling, function, kinds, out, mask, *arrays):
   weights = [x.size for kind, x in zip(kinds, arrays) if kind == "W"]
-  sizes = sizes_of(mask.size, sum(weights))
+  sizes = sizes_of(mask.size, sum(weights) * ways(tiling))
   run = functools.partial(_on_rows, function, kinds, out, arrays)
   if len(sizes) == 1:
 

@@ -131,7 +131,7 @@ def token_statistics(
   else:
     static = Static(
       tiles.form_of(head),
-      tiles.tiling_of(head, targets.shape, tile),
+      tiles.tiling_of(targets.shape, tile, head),
       want,
       head.weight.shape[0],  # type: ignore[union-attr]
     )

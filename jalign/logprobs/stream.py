@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from jalign.logprobs import tiles
 from jalign.logprobs.counted import on_counted
-from jalign.logprobs.tiles import Form, Tiling
+from jalign.logprobs.split import Tiling, first_id
+from jalign.logprobs.tiles import Form
 from jalign.types import Array
 
 
@@ -36,7 +37,7 @@ def _local_forward(static, hidden, weight, targets, cool):
   shape, want = targets.shape, static.want
   hidden = hidden.reshape(-1, hidden.shape[-1])
   flat, cool = _rows(targets), _rows(cool)
-  offset = tiles.first_id(static.tiling, weight)
+  offset = first_id(static.tiling, weight)
   axis = static.tiling.vocab_axis
 
   def body(carry, start, parts):
@@ -70,9 +71,7 @@ def _local_forward(static, hidden, weight, targets, cool):
     start["mean"] = zeros
   if "top" in want:
     start["id"] = jnp.zeros(flat.shape[0], jnp.int32)
-  final = tiles.scan_tiles(
-    body, start, (hidden,), (weight,), static.tiling.tile
-  )
+  final = tiles.scan_tiles(static.tiling, body, start, (hidden,), (weight,))
   top, scaled = final["top"], {"total": final["total"]}
   if "entropy" in want:
     scaled["mean"] = final["mean"]
@@ -107,7 +106,7 @@ def _local_backward(static, hidden, weight, targets, cool, forward, given):
   if "entropy" in static.want:
     g_entropy = _rows(given["entropy"])
     factor -= g_entropy * _rows(forward["entropy"])
-  offset = tiles.first_id(static.tiling, weight)
+  offset = first_id(static.tiling, weight)
 
   def body(sums, start, parts):
     z, slope = tiles.tile_logits(static.form, rows, parts[0])
@@ -124,15 +123,15 @@ def _local_backward(static, hidden, weight, targets, cool, forward, given):
     if cool is not None:
       dz *= cool
     return tiles.add_gradients(
-      sums, start, dz * slope, rows, parts[0], weight.dtype
+      static.tiling, sums, start, dz * slope, rows, parts[0], weight.dtype
     )
 
   sums = tiles.scan_tiles(
+    static.tiling,
     body,
     tiles.no_gradients(rows, weight),
     (rows,),
     (weight,),
-    static.tiling.tile,
   )
   return tiles.total_gradients(static.tiling, sums, hidden, weight.dtype)
 

@@ -1,4 +1,4 @@
-"""Tiles of a vocabulary: their sizes, logits and gradients, and their mesh.
+"""Tiles of a vocabulary: their sizes, logits and gradients.
 
 Letters: N tokens, U columns of one tile.
 """
@@ -9,9 +9,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 
-from jalign.sharding import axis_size, platform
+from jalign.logprobs.split import (
+  Tiling,
+  batch_sum,
+  rows_gradient,
+  whole_rows,
+)
+from jalign.sharding import axis_names, axis_size, platform
 from jalign.types import Array, Head
 
 # Size of one tile of float32 logits: a negligible part of an accelerator's
@@ -21,20 +26,6 @@ CPU_TILE_BYTES = 8 * 2**20
 # Each tile reads and writes the gradient by all hidden states. With fewer
 # columns than these, that costs as much as the products do.
 LEAST_COLUMNS, CPU_LEAST_COLUMNS = 2048, 512
-
-
-class Tiling(NamedTuple):
-  """How a computation is cut; hashable.
-
-  Attributes:
-    tile: columns of a tile.
-    vocab_axis: mesh axes over which the vocabulary is split, or None.
-    batch_axes: mesh axes over which the rows are split, or None.
-  """
-
-  tile: int
-  vocab_axis: Any
-  batch_axes: Any
 
 
 class Form(NamedTuple):
@@ -49,13 +40,16 @@ def form_of(head: Head) -> Form:
   return Form(head.scale, head.soft_cap)
 
 
-def tiling_of(head: Head, shape: tuple[int, ...], tile: int | None) -> Tiling:
+def tiling_of(
+  shape: tuple[int, ...], tile: int | None, head: Head, *others: Head
+) -> Tiling:
   """Chooses the tiling for tokens of a shape [B, T] on the current mesh.
 
   Args:
-    head: the head, whose weight [V, D] is cut.
     shape: B and T.
     tile: columns of a tile; None chooses by the number of tokens.
+    head: the head, whose weight [V, D] is cut.
+    *others: heads of the same vocabulary, which are cut alike.
   """
   batch, length = shape
   mesh = jax.sharding.get_abstract_mesh()
@@ -65,10 +59,30 @@ def tiling_of(head: Head, shape: tuple[int, ...], tile: int | None) -> Tiling:
     vocab_axis = None
   if split(batch_axes) == 1 or batch % split(batch_axes):
     batch_axes = None  # then every device computes the whole batch
-  columns = head.weight.shape[0] // split(vocab_axis)  # type: ignore[union-attr]
+  heads = (head, *others)
+  shapes = [x.weight.shape for x in heads]  # type: ignore[union-attr]
+  columns = shapes[0][0] // split(vocab_axis)
+  width_axis = _width_axis(heads, [width for _, width in shapes], split)
+  shared = set(axis_names(width_axis)) & set(axis_names(batch_axes))
+  if shared and shared != set(axis_names(width_axis)):
+    width_axis = None
   if tile is None:
     tile = _columns(max(batch // split(batch_axes) * length, 1))
-  return Tiling(min(tile, columns), vocab_axis, batch_axes)
+    if width_axis is not None:
+      # A tile of whole rows is gathered, and one of their gradients summed.
+      most = TILE_BYTES // (4 * max(width for _, width in shapes))
+      tile = min(tile, max(most // 128 * 128, 128))
+  return Tiling(min(tile, columns), vocab_axis, batch_axes, width_axis)
+
+
+def _width_axis(heads, widths, split):
+  """Axes that split all heads' widths; else None, and all are gathered."""
+  axis = heads[0].width_axis
+  ways = split(axis)
+  alike = all(head.width_axis == axis for head in heads)
+  if ways == 1 or not alike or any(width % ways for width in widths):
+    return None
+  return axis
 
 
 def _columns(rows: int) -> int:
@@ -97,7 +111,11 @@ def tile_logits(
 
 
 def scan_tiles(
-  body: Callable, carry: Any, hiddens: tuple[Array, ...], weights, tile: int
+  tiling: Tiling,
+  body: Callable,
+  carry: Any,
+  hiddens: tuple[Array, ...],
+  weights: tuple[Array, ...],
 ):
   """Folds `body(carry, start, parts)` over the tiles of one or more weights.
 
@@ -105,28 +123,29 @@ def scan_tiles(
   masked or computed twice, and no weight is padded.
 
   Args:
+    tiling: rows of a tile, at most V, and how the weights are split.
     body: takes the carry, the index of the tile's first row, and the tile's
       rows [U, D] of each weight; returns the next carry.
     carry: the first carry.
     hiddens: states [N, D], one array for each weight; the rows of a weight are
       cast to the dtype of its states.
-    weights: arrays [V, D], of the same V.
-    tile: rows of a tile, at most V.
+    weights: arrays [V, D], of the same V; this device's parts of them.
 
   Returns:
     The last carry.
   """
-  columns = weights[0].shape[0]
+  columns, tile = weights[0].shape[0], tiling.tile
   count = columns // tile
   bits = tuple(map(_bits, weights))
 
   def cast(parts):
     parts = tuple(_floats(x, w.dtype) for x, w in zip(parts, weights))
     # Without the barrier XLA converts the whole weight before the loop.
-    return tuple(
+    parts = (
       part if part.dtype == h.dtype else _barrier(part).astype(h.dtype)
       for part, h in zip(parts, hiddens)
     )
+    return tuple(whole_rows(tiling, part) for part in parts)
 
   def step(carry, index):
     start = index * tile
@@ -150,13 +169,14 @@ def no_gradients(hidden: Array, weight: Array) -> tuple[Array, Array]:
   return jnp.zeros(hidden.shape, jnp.float32), _bits(zeros)
 
 
-def add_gradients(sums, start, d_raw, hidden, part, dtype):
+def add_gradients(tiling: Tiling, sums, start, d_raw, hidden, part, dtype):
   """Adds a tile's part of the gradients by hidden states and weight.
 
   A tile's rows of the weight's gradient are written once: a tile sees all
   tokens of the device.
 
   Args:
+    tiling: how the weight and the tokens are split.
     sums: the gradients so far, as `no_gradients` starts them.
     start: index of the tile's first row of the weight.
     d_raw: [N, U] gradient by the tile's products hidden @ weight.T.
@@ -167,15 +187,18 @@ def add_gradients(sums, start, d_raw, hidden, part, dtype):
   d_hidden, d_weight = sums
   d_raw = d_raw.astype(hidden.dtype)
   d_hidden += _dot("NU,UD->ND", d_raw, part)
-  if hidden.dtype == jnp.float32 and platform() == "cpu":
-    # The transposed product takes a tenth less time; without the barrier XLA
-    # would undo the transposition.
-    d_part = _barrier(_dot("ND,NU->DU", hidden, d_raw)).T
-  else:
-    d_part = _dot("NU,ND->UD", d_raw, hidden)
+  d_part = rows_gradient(tiling, _outer, d_raw, hidden)
   return d_hidden, jax.lax.dynamic_update_slice_in_dim(
     d_weight, _bits(d_part.astype(dtype)), start, 0
   )
+
+
+def _outer(d_raw, hidden):
+  if hidden.dtype == jnp.float32 and platform() == "cpu":
+    # The transposed product takes a tenth less time; without the barrier XLA
+    # would undo the transposition.
+    return _barrier(_dot("ND,NU->DU", hidden, d_raw)).T
+  return _dot("NU,ND->UD", d_raw, hidden)
 
 
 def total_gradients(tiling: Tiling, sums, hidden: Array, dtype):
@@ -185,19 +208,10 @@ def total_gradients(tiling: Tiling, sums, hidden: Array, dtype):
     The gradients by the hidden states, in their shape and dtype, and by the
     weight, in `dtype`.
   """
-  d_hidden, d_weight = sums[0], _floats(sums[1], dtype)
+  d_hidden, d_weight = sums[0], batch_sum(tiling, _floats(sums[1], dtype))
   if tiling.vocab_axis is not None:
     d_hidden = jax.lax.psum(d_hidden, tiling.vocab_axis)
-  if tiling.batch_axes is not None:
-    d_weight = jax.lax.psum(d_weight, tiling.batch_axes)
   return d_hidden.astype(hidden.dtype).reshape(hidden.shape), d_weight
-
-
-def first_id(tiling: Tiling, weight: Array) -> Array:
-  """Token id of the first row of this device's part of the weight."""
-  if tiling.vocab_axis is None:
-    return jnp.int32(0)
-  return jax.lax.axis_index(tiling.vocab_axis) * weight.shape[0]
 
 
 def ids_of(first: Array, z: Array) -> Array:
@@ -213,32 +227,6 @@ def picked_logits(z: Array, at: Array) -> Array:
   at = jnp.clip(at, 0, z.shape[1] - 1)[:, None]
   picked = jnp.take_along_axis(z, at, 1, mode="promise_in_bounds")[:, 0]
   return jnp.where(inside, picked, 0.0)
-
-
-def mapped(tiling: Tiling, function: Callable, kinds: str, out: str):
-  """Maps a function over each device's part; itself where nothing is split.
-
-  Args:
-    tiling: which axes are split.
-    function: takes and returns local arrays.
-    kinds: a letter for each argument, W for a weight [V, D] and R for an
-      array of rows [B, ...], or a tree of such arrays.
-    out: a letter for each array that the function returns; one letter R if it
-      returns a tree of rows.
-  """
-  if tiling.vocab_axis is None and tiling.batch_axes is None:
-    return function
-  spec = {
-    "W": PartitionSpec(tiling.vocab_axis),
-    "R": PartitionSpec(tiling.batch_axes),
-  }
-  out_specs = tuple(spec[kind] for kind in out)
-  return jax.shard_map(
-    function,
-    in_specs=tuple(spec[kind] for kind in kinds),
-    out_specs=out_specs if len(out) > 1 else out_specs[0],
-    check_vma=False,  # else the scan's zeros must be marked as varying
-  )
 
 
 def _bits(x: Array) -> Array:

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jalign.errors import UserError
 from jalign.logprobs import tiles
 from jalign.logprobs.dense import by_chunks, logits
-from jalign.logprobs.tiles import Form, Tiling
+from jalign.logprobs.split import Tiling, first_id, mapped
+from jalign.logprobs.tiles import Form
 from jalign.types import Array, Head
 
 
@@ -143,7 +144,7 @@ def _prepared(hidden, head, ref_hidden, ref_head, tile):
   if head.dense is not None or ref_head.dense is not None:
     return None
   # One tiling for both heads, so that a tile has the same tokens of both.
-  tiling = tiles.tiling_of(head, hidden.shape[:2], tile)
+  tiling = tiles.tiling_of(hidden.shape[:2], tile, head, ref_head)
   return _Static(tiles.form_of(head), tiles.form_of(ref_head), tiling)
 
 
@@ -202,11 +203,11 @@ def _kl_local(static, hidden, weight, ref_hidden, ref_weight):
   zeros = jnp.zeros(states[0].shape[0], jnp.float32)
   low = zeros - jnp.inf
   top, total, gap, ref_top, ref_total = tiles.scan_tiles(
+    static.tiling,
     body,
     (low, zeros, zeros, low, zeros),
     states,
     (weight, ref_weight),
-    static.tiling.tile,
   )
   if axis is not None:
     tops = jax.lax.pmax((top, ref_top), axis)
@@ -234,15 +235,15 @@ def _kl_local_backward(
     # d KL / d z = p (log p - log p_ref - KL)
     dz = given * jnp.exp(z - lse) * (z - r - shift)
     return tiles.add_gradients(
-      sums, start, dz * slope, states[0], parts[0], weight.dtype
+      static.tiling, sums, start, dz * slope, states[0], parts[0], weight.dtype
     )
 
   sums = tiles.scan_tiles(
+    static.tiling,
     body,
     tiles.no_gradients(states[0], weight),
     states,
     (weight, ref_weight),
-    static.tiling.tile,
   )
   return tiles.total_gradients(static.tiling, sums, hidden, weight.dtype)
 
@@ -254,13 +255,13 @@ def _kl(static, *arrays):
 
 def _kl_forward(static, *arrays):
   local = functools.partial(_kl_local, static)
-  kl, apart, lse = tiles.mapped(static.tiling, local, "RWRW", "RRR")(*arrays)
+  kl, apart, lse = mapped(static.tiling, local, "RWRW", "RRR")(*arrays)
   return kl, (*arrays, kl, apart, lse)
 
 
 def _kl_backward(static, residuals, given):
   local = functools.partial(_kl_local_backward, static)
-  run = tiles.mapped(static.tiling, local, "RWRWRRRR", "RW")
+  run = mapped(static.tiling, local, "RWRWRRRR", "RW")
   return *run(*residuals, given), None, None
 
 
@@ -276,7 +277,7 @@ def _mixture_local(
   """Log-probs of the targets, and the mixture's lse, [B, T]."""
   states = _flat(hidden), _flat(ref_hidden)
   flat, mix = targets.reshape(-1), _column(mix)
-  offset = tiles.first_id(static.tiling, weight)
+  offset = first_id(static.tiling, weight)
   axis = static.tiling.vocab_axis
 
   def body(carry, start, parts):
@@ -288,11 +289,11 @@ def _mixture_local(
 
   zeros = jnp.zeros(flat.shape, jnp.float32)
   top, total, picked = tiles.scan_tiles(
+    static.tiling,
     body,
     (zeros - jnp.inf, zeros, zeros),
     states,
     (weight, ref_weight),
-    static.tiling.tile,
   )
   if axis is not None:
     highest = jax.lax.pmax(top, axis)
@@ -307,7 +308,7 @@ def _mixture_local_backward(
 ):
   states = _flat(hidden), _flat(ref_hidden)
   flat, mix, lse, given = map(_column, (targets, mix, lse, given))
-  offset = tiles.first_id(static.tiling, weight)
+  offset = first_id(static.tiling, weight)
 
   def body(sums, start, parts):
     z, r, slope = _both(static, states, parts)
@@ -315,15 +316,15 @@ def _mixture_local_backward(
     ids = tiles.ids_of(offset + start, z)
     dz = given * (1.0 - mix) * ((ids == flat).astype(jnp.float32) - q)
     return tiles.add_gradients(
-      sums, start, dz * slope, states[0], parts[0], weight.dtype
+      static.tiling, sums, start, dz * slope, states[0], parts[0], weight.dtype
     )
 
   sums = tiles.scan_tiles(
+    static.tiling,
     body,
     tiles.no_gradients(states[0], weight),
     states,
     (weight, ref_weight),
-    static.tiling.tile,
   )
   return tiles.total_gradients(static.tiling, sums, hidden, weight.dtype)
 
@@ -335,13 +336,13 @@ def _mixture(static, *arrays):
 
 def _mixture_forward(static, *arrays):
   local = functools.partial(_mixture_local, static)
-  logps, lse = tiles.mapped(static.tiling, local, "RWRWRR", "RR")(*arrays)
+  logps, lse = mapped(static.tiling, local, "RWRWRR", "RR")(*arrays)
   return logps, (*arrays, lse)
 
 
 def _mixture_backward(static, residuals, given):
   local = functools.partial(_mixture_local_backward, static)
-  run = tiles.mapped(static.tiling, local, "RWRWRRRR", "RW")
+  run = mapped(static.tiling, local, "RWRWRRRR", "RW")
   return *run(*residuals, given), None, None, None, None
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jalign.lookup import lookup
 from jalign.models import experts, layers, rope
 from jalign.models.config import ModelConfig
 from jalign.sharding import BATCH_AXES, constrain, mesh_axes
@@ -128,16 +129,27 @@ def embed(
   The embedding of a learned position beyond the table is NaN, and not that of
   another position.
   """
-  # The table is first gathered over fsdp: looking up rows in a table that is
-  # split on both axes makes the partitioner rematerialise the table.
-  table = constrain(params["embed"], ("vocab", None), c.rules)
-  x = layers.embed(table, tokens, c.dtype)
+  x = _rows(params, "embed", tokens, ("vocab", "embed"), c)
   if c.embedding_scale != 1:
     x *= jnp.asarray(c.embedding_scale, x.dtype)
   if c.learned_positions:
-    table = constrain(params["position_embed"], (None, None), c.rules)
-    x += layers.embed(table, positions, c.dtype)
+    x += _rows(params, "position_embed", positions, (None, "embed"), c)
   return constrain(x, ("batch", None, None), c.rules)
+
+
+def _rows(params, name, indices, axes, c):
+  """Rows of a table whose axes have these logical names."""
+  vocab, width = (mesh_axes((axis,), c.rules)[0] for axis in axes)
+  if isinstance(params["blocks"], tuple):
+    width = None  # parameters that are prepared for decoding
+  return lookup(
+    params[name],
+    indices,
+    c.dtype,
+    vocab_axis=vocab,
+    width_axis=width,
+    batch_axes=BATCH_AXES,
+  )
 
 
 def head(params: Params, *, c: ModelConfig) -> Head:
@@ -148,4 +160,5 @@ def head(params: Params, *, c: ModelConfig) -> Head:
     soft_cap=c.final_logit_softcapping or None,
     vocab_axis=mesh_axes(("vocab",), c.rules)[0],
     batch_axes=BATCH_AXES,
+    width_axis=mesh_axes(("embed",), c.rules)[0],
   )

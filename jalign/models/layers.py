@@ -87,10 +87,3 @@ ACTIVATIONS = {
   "gelu_new": jax.nn.gelu,  # GPT-2's name for gelu_pytorch_tanh
   "relu": jax.nn.relu,
 }
-
-
-def embed(table: Array, tokens: Array, dtype: str) -> Array:
-  """Looks up the rows [B, T, D] of tokens [B, T] in a table [V, D]."""
-  rows = jnp.take(table, tokens, axis=0)
-  # The barrier keeps XLA from converting the whole table inside a loop.
-  return jax.lax.optimization_barrier(rows).astype(dtype)

@@ -69,22 +69,32 @@ def _step(monkeypatch, wrong=None):
 
 def _check(text):
   """Checks the claims; an AssertionError names a false one."""
-  assert programs.largest(text) <= max(TOKENS * TILE, PART * WIDTH)
+  shapes = programs.shapes(text)
+  assert programs.largest(text) <= TOKENS * TILE
+  # Neither the head, nor the embedding, nor a gradient of theirs is gathered.
+  assert (PART, WIDTH) not in shapes and (VOCAB, WIDTH) not in shapes
   found = programs.exchanges(text)
-  # Each device gathers its own part of the head over fsdp, and no more.
-  gathered = [x.size for x in found if x.kind == "all-gather"]
-  assert max(gathered) <= PART * WIDTH, found
-  vocabulary = [x for x in found if "shard_map" in x.source]
-  sizes = {
-    ("all-gather", PART * WIDTH),
-    ("all-reduce", 1),  # the number of counted tokens
-    ("all-reduce", PART * WIDTH),  # the head's gradient, over rows
+  vocabulary = {
+    (x.kind, x.size, x.loop) for x in found if "shard_map" in x.source
+  }
+  rows, own = 2 * PAIRS // MESH[0], WIDTH // MESH[1]
+  states = rows * LENGTH * own
+  expected = {
+    # A tile of the head, and of its gradient.
+    ("all-gather", TILE * WIDTH, True),
+    ("reduce-scatter", TILE * own, True),
+    ("all-reduce", PART * own, False),  # the head's gradient, over `data`
+    ("all-reduce", 1, False),  # the number of counted tokens
+    # The embedding: ids, states and their gradient, and the table's gradient.
+    ("all-gather", rows * LENGTH, False),
+    ("all-reduce", states, False),
+    ("all-to-all", states // MESH[1], False),
   }
   for tokens in sizes_of(TOKENS, PART * WIDTH):
-    sizes.add(("all-reduce", tokens))  # maxima, sums
-    sizes.add(("all-reduce", tokens * WIDTH))  # hidden states' gradient
-  assert {(x.kind, x.size) for x in vocabulary} == sizes, vocabulary
-  assert not any(x.loop for x in vocabulary)
+    expected.add(("all-reduce", tokens, False))  # maxima, sums
+    # The hidden states' gradient.
+    expected.add(("all-reduce", tokens * WIDTH, False))
+  assert vocabulary == expected
 
 
 def test_a_train_step_holds_no_logits_and_exchanges_sums(monkeypatch):

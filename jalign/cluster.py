@@ -1,20 +1,39 @@
-"""How a process joins the other processes of its run.
+"""How the processes of a run join, and how an error in one ends them all.
 
 The processes find each other by JAX's own service, which the first process
-runs. Without flags a run is a single process and nothing here is called.
+runs. A run without the flags of `jalign train` for it is a single process, and
+nothing here is called.
 """
+
+import contextlib
+import functools
+import os
+import re
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
 
 import jax
 
-from jalign.errors import UserError
+# The only door to the service's client; jalign.heartbeat takes the same one.
+from jax._src import distributed
+
+from jalign.errors import UserError, said
 
 # JAX's own check of who lives ends a process with a stack trace of C++; that of
 # jalign.heartbeat comes first.
 _SERVICE_SECONDS = 600
+_TELLING_SECONDS = 10  # in which all must have read why the run ends
+_LONG = 30 * 24 * 3600 * 1000  # milliseconds
+_KEY = "jalign/cluster"  # how names in the service's store begin
 
 
 def start(
-  coordinator: str | None = None,
+  coordinator: str = "",
   count: int | None = None,
   index: int | None = None,
   *,
@@ -25,22 +44,285 @@ def start(
   Must be called before anything asks JAX for devices.
 
   Args:
-    coordinator: HOST:PORT of the first process; None where the platform tells
-      (TPU, SLURM, GKE), as it then tells count and index, too.
+    coordinator: HOST:PORT, a free port of the first process's host; "" where
+      the platform tells this, count and index (TPU, SLURM, GKE).
     count: number of processes.
     index: number of this process, from 0.
     timeout: seconds to wait for the others.
 
   Raises:
-    UserError: the processes didn't find each other.
+    UserError: the flags don't describe a cluster, or the processes didn't find
+      each other in time; the first process's error names those that are
+      missing.
+  """
+  if coordinator:
+    _check(coordinator, count, index)
+    if index == 0:
+      _check_free(coordinator)
+      print(f"[cluster] process 0 of {count} waits for the others", flush=True)
+    else:
+      _reach(coordinator, timeout)
+  error: Exception | None = None
+  with tempfile.TemporaryFile() as log:
+    with _errors_instead_of_aborts(timeout), _standard_error_to(log):
+      try:
+        jax.distributed.initialize(
+          coordinator or None,
+          count,
+          index,
+          initialization_timeout=timeout + 30,  # the service ends it earlier
+          heartbeat_timeout_seconds=_SERVICE_SECONDS,
+        )
+      except Exception as e:
+        error = e
+        _leave()
+    log.seek(0)
+    text = log.read().decode(errors="replace")
+  if error is not None:
+    raise _not_joined(error, text, coordinator, count, index, timeout)
+
+
+@contextlib.contextmanager
+def joined(*args: Any, **kwargs: Any) -> Iterator[None]:
+  """Joins as `start` does; an error in any process ends all of them.
+
+  A process may be waiting for another inside a computation, where Python can't
+  interrupt it. So a thread waits for news of an error, prints it, and ends the
+  process with exit code 2.
+
+  Args:
+    *args: see `start`.
+    **kwargs: see `start`.
+
+  Raises:
+    UserError: as `start`; or processes were told of different numbers of
+      processes.
+  """
+  start(*args, **kwargs)
+  own, others = threading.Event(), threading.Event()
+  watch = threading.Thread(target=_watch, args=(own, others), daemon=True)
+  watch.start()
+  try:
+    _check_counts()
+    yield
+  except BaseException as e:
+    if others.is_set():  # this error comes from leaving the cluster
+      watch.join()
+    own.set()
+    _tell(e)
+    raise
+  finally:
+    own.set()
+    _leave()
+    watch.join(_TELLING_SECONDS)  # it would abort as Python ends
+
+
+def await_others() -> None:
+  """Waits until all processes are here; the first may have to write a report.
+
+  Does nothing outside a cluster.
+  """
+  client = distributed.global_state.client
+  if client is not None:
+    client.wait_at_barrier(f"{_KEY}/done", _LONG)
+
+
+def _tell(error: BaseException) -> None:
+  """Tells all processes why the run ends; the first reason counts."""
+  text = str(error) if isinstance(error, UserError) else said(error, 2000)
+  index = distributed.global_state.process_id
+  with contextlib.suppress(
+    Exception
+  ):  # another was first, or process 0 is gone
+    distributed.global_state.client.key_value_set(
+      f"{_KEY}/failed", f"process {index} failed: {text}"
+    )
+
+
+def _watch(own: threading.Event, others: threading.Event) -> None:
+  """Waits for an error in some process, and ends this one then.
+
+  Args:
+    own: is set when this process ends by itself.
+    others: is set here when another process's error ends this one.
   """
   try:
-    jax.distributed.initialize(
-      coordinator,
-      count,
-      index,
-      initialization_timeout=timeout,
-      heartbeat_timeout_seconds=_SERVICE_SECONDS,
+    reason = distributed.global_state.client.blocking_key_value_get(
+      f"{_KEY}/failed", _LONG
     )
-  except Exception as e:
-    raise UserError(str(e), where="--coordinator") from e
+  except Exception:  # the run is over
+    return
+  if own.wait(1):  # this process may have an error of its own to print
+    return
+  others.set()
+  error = UserError(reason, remedy="All processes end.")
+  with contextlib.suppress(OSError):
+    os.write(2, f"{error.paragraph('jalign')}\n".encode())
+  _leave()
+  os._exit(2)
+
+
+def _leave() -> None:
+  """Leaves the cluster when all do; without them after some seconds.
+
+  Process 0 keeps the service, so that it must not end before all have read why
+  the run ends.
+  """
+  leaving = threading.Thread(target=_shut_down, daemon=True)
+  leaving.start()
+  leaving.join(_TELLING_SECONDS)
+  _forget()
+
+
+def _shut_down() -> None:
+  with contextlib.suppress(Exception):
+    jax.distributed.shutdown()
+
+
+_kept: list[Any] = []
+
+
+def _forget() -> None:
+  """Lets JAX not wait for other processes when Python ends."""
+  state = distributed.global_state
+  _kept.extend((state.client, state.service, state.preemption_sync_manager))
+  state.client = state.service = state.preemption_sync_manager = None
+
+
+def _check_counts() -> None:
+  """Checks that process 0 was told of the same number of processes."""
+  state = distributed.global_state
+  if state.process_id == 0:
+    state.client.key_value_set(f"{_KEY}/count", str(state.num_processes))
+  first = state.client.blocking_key_value_get(f"{_KEY}/count", 60_000)
+  if int(first) != state.num_processes:
+    raise UserError(
+      f"{state.num_processes} for process {state.process_id} and {first} for"
+      " process 0.",
+      where="--num_processes",
+      remedy="Give all processes the same number.",
+    )
+
+
+def _check(coordinator: str, count: int | None, index: int | None) -> None:
+  """Checks that the flags describe a cluster and a process of it."""
+  host, _, port = coordinator.rpartition(":")
+  if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    raise UserError(f"{coordinator!r} is not HOST:PORT.", where="--coordinator")
+  for flag, value in (("num_processes", count), ("process_id", index)):
+    if value is None:
+      raise UserError(
+        "is missing.",
+        where=f"--{flag}",
+        remedy="--coordinator needs --num_processes and --process_id, too.",
+      )
+  assert count is not None and index is not None
+  if index >= count:
+    raise UserError(
+      f"{index} is too large: {count} processes are numbered 0 to {count - 1}.",
+      where="--process_id",
+    )
+
+
+def _check_free(coordinator: str) -> None:
+  """Checks that the first process can listen at its port."""
+  port = int(coordinator.rpartition(":")[2])
+  try:
+    with socket.create_server(("", port)):
+      pass
+  except OSError as e:
+    raise UserError(
+      f"the first process can't listen there ({os.strerror(e.errno or 0)}).",
+      where=f"--coordinator={coordinator}",
+      remedy="Choose a port that is free on its host; each process needs its"
+      " own --process_id.",
+    ) from e
+
+
+def _reach(coordinator: str, timeout: int) -> None:
+  """Waits until the first process listens."""
+  host, _, port = coordinator.rpartition(":")
+  end = time.monotonic() + timeout
+  while True:
+    try:
+      socket.create_connection((host.strip("[]"), int(port)), 5).close()
+      return
+    except OSError as e:
+      if time.monotonic() > end:
+        raise UserError(
+          f"the first process can't be reached ({e.strerror or e}), after"
+          f" {timeout} s.",
+          where=f"--coordinator={coordinator}",
+          remedy="Is process 0 running on that host, with the same"
+          " --coordinator, and is the port open between the hosts?",
+        ) from e
+    time.sleep(0.2)
+
+
+def _not_joined(error, log, coordinator, count, index, timeout) -> UserError:
+  """The error for people of a failed start, from what JAX logged."""
+  where = f"--coordinator={coordinator}" if coordinator else "--cluster"
+  if isinstance(error, ValueError) and not coordinator:
+    return UserError(
+      "neither TPU nor SLURM nor GKE tells of other processes here.",
+      where=where,
+      remedy="Give --coordinator, --num_processes and --process_id.",
+    )
+  missing = re.findall(r"timed out task names:\n((?:\d+\n)+)", log)
+  if missing:
+    names = sorted(map(int, missing[0].split()))
+    return UserError(
+      f"of {count} processes, {len(names)} haven't joined after {timeout} s:"
+      f" {', '.join(map(str, names))}.",
+      where=where,
+      remedy="Start each with its own --process_id; their own output may say"
+      " why they ended.",
+    )
+  return UserError(
+    f"process {index} of {count} was refused, or another process hasn't"
+    f" joined within {timeout} s.",
+    where=where,
+    remedy="Process 0 says which are missing. All need the same"
+    " --num_processes, and each its own --process_id.",
+  )
+
+
+@contextlib.contextmanager
+def _errors_instead_of_aborts(timeout: int) -> Iterator[None]:
+  """Makes a failed start an exception, and lets the service wait for a time.
+
+  Without a callback for errors JAX's client aborts the process with a C++
+  stack. A callback can't be given by jax.distributed (jax 0.10), nor does a
+  Python function ever run, since the client's error has no Python type; but
+  with one the client raises an exception. Nor can the service's own timeout be
+  given, and its message alone names the processes that are missing.
+  """
+  from jax._src.lib import _jax
+
+  names = "get_distributed_runtime_client", "get_distributed_runtime_service"
+  options: tuple[dict[str, Any], ...] = (
+    {"missed_heartbeat_callback": lambda *_: None},
+    {"cluster_register_timeout": timeout},
+  )
+  before = [getattr(_jax, name) for name in names]
+  for name, make, more in zip(names, before, options):
+    setattr(_jax, name, functools.partial(make, **more))
+  try:
+    yield
+  finally:
+    for name, make in zip(names, before):
+      setattr(_jax, name, make)
+
+
+@contextlib.contextmanager
+def _standard_error_to(file: Any) -> Iterator[None]:
+  """Sends standard error to a file, that of C++ code as well."""
+  sys.stderr.flush()
+  before = os.dup(2)
+  os.dup2(file.fileno(), 2)
+  try:
+    yield
+  finally:
+    sys.stderr.flush()
+    os.dup2(before, 2)
+    os.close(before)

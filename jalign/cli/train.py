@@ -44,10 +44,23 @@ def _shipped() -> str:
   Flag(
     "coordinator",
     "HOST:PORT",
-    "joins a run of several processes: a free port on the first one's host",
+    "joins a run of several processes: a free port on the host of process 0",
   ),
-  Flag("num_processes", "N", "how many processes", read=whole(1)),
-  Flag("process_id", "I", "which of them this is, from 0", read=whole(0)),
+  Flag("num_processes", "N", "the number of processes", read=whole(1)),
+  Flag("process_id", "I", "the number of this process, from 0", read=whole(0)),
+  Flag(
+    "cluster",
+    "",
+    "joins the processes that TPU, SLURM or GKE started, in place of the three"
+    " flags above",
+  ),
+  Flag(
+    "join_seconds",
+    "SECONDS",
+    "how long a process waits for the others to join",
+    300,
+    whole(1),
+  ),
   Flag(
     "hang_minutes",
     "N",
@@ -77,15 +90,38 @@ def train(values: Values) -> None:
     jalign train --config=dpo:ipo --workdir=runs/ipo --config.loss.tau=0.2
     jalign train --config=my_config.py --workdir=runs/mine --config.seed=1
   """
-  if values.coordinator:
-    from jalign import cluster
-
-    cluster.start(values.coordinator, values.num_processes, values.process_id)
   sys.path.insert(0, os.getcwd())  # configs may import their neighbours
+  if not (values.coordinator or values.cluster):
+    _check_alone(values)
+    return _train(values)
+  from jalign import cluster
+
+  with cluster.joined(
+    values.coordinator or "",
+    values.num_processes,
+    values.process_id,
+    timeout=values.join_seconds,
+  ):
+    _train(values)
+
+
+def _check_alone(values: Values) -> None:
+  """Refuses flags that mean nothing without --coordinator."""
+  for flag in ("num_processes", "process_id"):
+    if getattr(values, flag) is not None:
+      raise UserError(
+        "means nothing without --coordinator.",
+        where=f"--{flag}",
+        remedy="Add --coordinator=HOST:PORT, the address of process 0.",
+      )
+
+
+def _train(values: Values) -> None:
+  """Does the work of the command in this process."""
   config = read_config(values.config, values.keys)
 
   # Heavy imports wait until the flags are right.
-  from jalign import heartbeat
+  from jalign import cluster, heartbeat
   from jalign.experiment.commands.sweep import runs as runs_of
   from jalign.experiment.config.overrides import naming_flags
   from jalign.experiment.disk import folder, lock
@@ -96,6 +132,7 @@ def train(values: Values) -> None:
     runs = runs_of(config)
     with lock.hold(workdir), telling(workdir, lambda: folder.saved(workdir)):
       _train_all(runs, workdir, values.config)
+    cluster.await_others()
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -268,12 +268,13 @@ def _not_joined(error, log, coordinator, count, index, timeout) -> UserError:
       where=where,
       remedy="Give --coordinator, --num_processes and --process_id.",
     )
-  missing = re.findall(r"timed out task names:\n((?:\d+\n)+)", log)
+  missing = re.search(r"timed out task names:\n((?:\d+\n)+)", log)
   if missing:
-    names = sorted(map(int, missing[0].split()))
+    total = re.search(r"reached the barrier: \d+/(\d+)", log)
+    names = sorted(map(int, missing[1].split()))
     return UserError(
-      f"of {count} processes, {len(names)} haven't joined after {timeout} s:"
-      f" {', '.join(map(str, names))}.",
+      f"not all{f' {total[1]}' if total else ''} processes have joined after"
+      f" {timeout} s. Missing: {', '.join(map(str, names))}.",
       where=where,
       remedy="Start each with its own --process_id; their own output may say"
       " why they ended.",

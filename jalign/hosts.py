@@ -6,6 +6,7 @@ arrays.
 """
 
 import functools
+import itertools
 import pickle
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
@@ -63,6 +64,41 @@ def exchange(value: Any) -> list[Any]:
     pickle.loads(row[:size].tobytes())
     for row, size in zip(rows, sizes.tolist())
   ]
+
+
+_decisions = itertools.count()
+_KEPT = 100  # decisions; no process is behind by so many
+_DECISION_MS = 3_600_000
+
+
+def decided(decide: Callable[[], bool]) -> bool:
+  """What the first process decides, on every process.
+
+  The answer comes through JAX's coordination service, so that no program waits
+  on the devices. All processes must call this equally often.
+
+  Args:
+    decide: called on the first process alone.
+  """
+  if jax.process_count() == 1:
+    return decide()
+  number = next(_decisions)
+  key = "jalign/decision/{}".format
+  if host0():
+    value = decide()
+    _service().key_value_set(key(number), str(int(value)))
+    if number >= _KEPT:
+      _service().key_value_delete(key(number - _KEPT))
+    return value
+  text = _service().blocking_key_value_get(key(number), _DECISION_MS)
+  return bool(int(text))
+
+
+def _service() -> Any:
+  # The only door to the service's client; orbax takes the same one.
+  from jax._src import distributed
+
+  return distributed.global_state.client
 
 
 def together(function: Callable[[], Any]) -> list[Any]:

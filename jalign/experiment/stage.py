@@ -19,6 +19,7 @@ from jalign.experiment.regimes import regime_of
 from jalign.hosts import host0, say
 from jalign.training import loop, metrics, reference
 from jalign.training.checkpoint import Checkpoints
+from jalign.training.timed import SaveClock
 
 
 class StageResult(NamedTuple):
@@ -52,7 +53,9 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     stage, reference.fingerprint(params, ()), run.seed, run.needs[stage.name]
   )
   run.sharing.take(stage, meta, steps)
-  checkpoints = Checkpoints(folder / "checkpoints")
+  checkpoints = Checkpoints(
+    folder / "checkpoints", keep=stage.keep_newest, keep_every=stage.keep_every
+  )
   best = Checkpoints(folder / "best") if stage.select else None
   state, batches = assembly.init(), assembly.batches()
   reached = -1
@@ -117,9 +120,12 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
   )
   writer = metrics.write_all(_writers(run, stage, folder))
   writer.truncate_after(reached)
-  save = lambda state, position: checkpoints.save(
-    state, data=position, meta=resume.with_metrics(meta, folder)
-  )
+  clock = SaveClock(stage.save_minutes)
+
+  def save(state, position) -> None:
+    clock.restart()
+    there = resume.with_metrics(meta, folder) if host0() else meta
+    checkpoints.save(state, data=position, meta=there)
 
   def should_stop() -> bool:
     checkpoints.check()  # the next step raises the error of a failed save
@@ -148,6 +154,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
       probes=[loop.Probe(stage.eval_every or steps, evaluate), *probes],
       save=save,
       save_every=stage.save_every,
+      save_due=clock.due,
       should_stop=should_stop,
       learning_rate=assembly.learning_rate,
       description=stage.name,

@@ -1,7 +1,6 @@
 """Checkpoints: a training state, its position in the data, and its origin."""
 
 import contextlib
-import errno
 import json
 import os
 import pathlib
@@ -20,12 +19,12 @@ import orbax.checkpoint as ocp
 import jalign
 from jalign.errors import UserError
 from jalign.files import CLOSED, is_full, unwritable
-from jalign.hosts import host0, say
-from jalign.training import manifest, quirks, readback
+from jalign.hosts import exchange, host0, say, together
+from jalign.training import arrays, manifest, quirks, readback
 from jalign.training.state import TrainState
 from jalign.types import Params
 
-_OVERHEAD = 2**20  # bytes of a checkpoint beside its arrays, a generous guess
+_POLICIES = ocp.checkpoint_managers.preservation_policy
 _UNFINISHED = ".orbax-checkpoint-tmp"  # in the names of orbax's own folders
 
 
@@ -57,17 +56,30 @@ class Checkpoints:
   a line is printed. Nothing is made or deleted before the first `save` or
   `discard_after`.
 
+  All processes of a run call every function but `steps`, `check` and `wait` at
+  the same point of their work. What is wrong on a single process is raised on
+  all, except an error of a save in the background.
+
   Args:
-    folder: holds a subfolder per checkpoint, named by its step.
+    folder: holds a subfolder per checkpoint, named by its step; the same
+      folder for all processes.
     keep: number of newest checkpoints to keep, 2 or more, so that there is one
       to fall back on.
+    keep_every: a checkpoint whose step is a multiple is kept for ever; 0 for
+      none.
   """
 
-  def __init__(self, folder: str | pathlib.Path, *, keep: int = 2):
+  def __init__(
+    self,
+    folder: str | pathlib.Path,
+    *,
+    keep: int = 2,
+    keep_every: int = 0,
+  ):
     if keep < 2:
       raise ValueError(f"keep is {keep}: nothing is left to fall back on")
     self.folder = pathlib.Path(folder).resolve()
-    self._keep = keep
+    self._keep, self._keep_every = keep, keep_every
     self._manager: ocp.CheckpointManager | None = None
     self._saving = -1
     self._saved: dict[str, list[readback.ArrayDigest]] = {}
@@ -88,17 +100,15 @@ class Checkpoints:
       UserError: this checkpoint or the one before can't be written.
     """
     step = int(state.step)
+    manager = self._open()
+    if any(together(lambda: self._is_there(manager, state, step))):
+      return
     with self._telling():
-      manager = self._open()
-      manager.wait_until_finished()
-      if step in manager.all_steps():
-        return
       # Host views of CPU arrays may alias buffers that the next step donates.
       if jax.default_backend() == "cpu":
         state = jax.tree.map(lambda x: x.copy(), state)
-      beside = _beside(state)
+      beside = arrays.beside(state)
       self._saving = step
-      self._check_space(state)
       self._saved = {
         "params": readback.digests(state.params),
         "optimizer": readback.digests(beside),
@@ -114,8 +124,8 @@ class Checkpoints:
               meta,
               versions=versions(),
               shapes={
-                "params": _shapes(state.params),
-                "optimizer": _shapes(beside),
+                "params": arrays.shapes(state.params),
+                "optimizer": arrays.shapes(beside),
               },
             )
           ),
@@ -143,12 +153,14 @@ class Checkpoints:
     Raises:
       UserError: there are checkpoints, and all of them are damaged.
     """
-    steps = self.steps()
+    steps = exchange(self.steps())[0]
     problems: list[str] = []
     for step in reversed(steps):
       problem = None
       if step not in self._whole:
-        problem = manifest.damage(self.folder / str(step), items)
+        path = self.folder / str(step)
+        found = exchange(manifest.damage(path, items))
+        problem = next(filter(None, found), None)
       if problem is None:
         if not items:
           self._whole.add(step)
@@ -176,7 +188,9 @@ class Checkpoints:
       UserError: there is no checkpoint, or its shapes are not those of `like`.
     """
     step = self._existing(self.latest())
-    got = self._read(step, {"params": like.params, "optimizer": _beside(like)})
+    got = self._read(
+      step, {"params": like.params, "optimizer": arrays.beside(like)}
+    )
     state = like.replace(params=got["params"], **got["optimizer"])
     data = self._json(step, "data")["position"]
     return Restored(state, data, self._json(step, "meta"))
@@ -218,32 +232,27 @@ class Checkpoints:
     shapes = self._json(step, "meta")["shapes"]
     # Shapes are compared before reading: a failed read leaves its threads.
     for name, like in trees.items():
-      there, here = shapes[name], _shapes(like)
-      for path in sorted(there.keys() | here.keys()):
-        if there.get(path) != here.get(path):
-          raise UserError(
-            f"the checkpoint of step {step} doesn't fit this model and"
-            f" optimiser: {name}{path} has shape {there.get(path)} there and"
-            f" {here.get(path)} here (None: there is no such array).",
-            where=str(self.folder),
-            remedy="Use the config that made the checkpoint.",
-          )
+      arrays.check(shapes[name], like, name, step, self.folder)
     # Item by item: orbax's files beside the items have no hash in the manifest.
     with ocp.StandardCheckpointer() as reader:
       return {
-        name: reader.restore(self.folder / str(step) / name, _abstract(like))
+        name: reader.restore(
+          self.folder / str(step) / name, arrays.abstract(like)
+        )
         for name, like in trees.items()
       }
 
   def discard_after(self, step: int) -> None:
     """Deletes the checkpoints of later steps; a resumed run makes its own."""
-    self.wait()
-    if host0():
-      for later in self.steps():
+
+    def delete() -> None:
+      self.wait()
+      for later in self.steps() if host0() else ():
         path = self.folder / str(later)
         if later > step or not (path / manifest.NAME).exists():
           shutil.rmtree(path)
-    ocp.multihost.sync_global_processes("jalign discards checkpoints")
+
+    together(delete)
     self._whole = {there for there in self._whole if there <= step}
     if self._manager is not None:
       self._manager.reload()
@@ -275,14 +284,14 @@ class Checkpoints:
 
   def _open(self) -> ocp.CheckpointManager:
     if self._manager is None:
-      if host0():
-        for left in self.folder.glob(f"*{_UNFINISHED}*"):
-          shutil.rmtree(left)  # left by a process that was killed
-      path, self._alias = quirks.without_patterns(self.folder)
+      path, self._alias = together(self._cleared)[jax.process_index()]
+      keep: list[Any] = [_POLICIES.LatestN(n=self._keep)]
+      if self._keep_every:
+        keep.append(_POLICIES.EveryNSteps(self._keep_every))
       self._manager = quirks.Manager(
         path,
         options=ocp.CheckpointManagerOptions(
-          max_to_keep=self._keep,
+          preservation_policy=_POLICIES.AnyPreservationPolicy(keep),
           async_options=ocp.AsyncOptions(
             post_finalization_callback=self._seal, **quirks.timeout()
           ),
@@ -291,14 +300,22 @@ class Checkpoints:
       )
     return self._manager
 
-  def _check_space(self, state: TrainState) -> None:
-    """Raises OSError for a full disk before half a checkpoint is written."""
-    needed = sum(x.nbytes for x in jax.tree.leaves(state)) + _OVERHEAD
-    free = shutil.disk_usage(self.folder).free
-    if free < needed:
-      text = os.strerror(errno.ENOSPC)
-      text += f": {needed / 2**20:,.1f} MiB are needed"
-      raise OSError(errno.ENOSPC, text)
+  def _cleared(self) -> tuple[pathlib.Path, Any]:
+    """Deletes what a process that was killed left; the path for orbax."""
+    if host0():
+      for left in self.folder.glob(f"*{_UNFINISHED}*"):
+        shutil.rmtree(left)
+    return quirks.without_patterns(self.folder)
+
+  def _is_there(self, manager: Any, state: TrainState, step: int) -> bool:
+    """Whether a step has a checkpoint; if not, there is space for one."""
+    with self._telling():
+      manager.wait_until_finished()
+      if step in manager.all_steps():
+        return True
+      self._saving = step
+      arrays.check_space(state, self.folder)
+      return False
 
   def _seal(self) -> None:
     """Reads the files back, then writes the manifest; orbax calls this just
@@ -323,25 +340,6 @@ class Checkpoints:
       raise unwritable(e, what, self.folder) from e
 
 
-def _beside(state: TrainState) -> dict[str, Any]:
-  """The part of a state beside its parameters; no carry without arrays."""
-  beside = {"step": state.step, "opt_state": state.opt_state}
-  if jax.tree.leaves(state.carry):
-    beside["carry"] = state.carry
-  return beside
-
-
 def _is_closed(error: Exception) -> bool:
   """Whether the text of an error says that a file can't be written."""
   return any(os.strerror(code) in str(error) for code in CLOSED)
-
-
-def _shapes(tree) -> dict[str, list[int]]:
-  return {
-    jax.tree_util.keystr(path): list(leaf.shape)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-  }
-
-
-def _abstract(tree):
-  return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)

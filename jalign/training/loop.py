@@ -92,6 +92,7 @@ def run(
   probes: Sequence[Probe] = (),
   save: Callable[[TrainState, Any], None] = lambda state, position: None,
   save_every: int = 0,
+  save_due: Callable[[], bool] = lambda: False,
   should_stop: Callable[[], bool] = lambda: False,
   learning_rate: Callable[[int], Any] | None = None,
   description: str = "",
@@ -121,6 +122,7 @@ def run(
     save: `(state, position in the data)`: starts a checkpoint.
     save_every: steps between checkpoints, 0 for none; the last step saves one
       in any case.
+    save_due: called every `log_every` steps; True saves a checkpoint, too.
     should_stop: called after each step; True saves and raises Interrupted.
     learning_rate: update -> its learning rate, written with the metrics.
     description: title of the progress bar; "" shows none.
@@ -165,7 +167,9 @@ def run(
       stop = should_stop() and not last  # the last step ends the run anyway
       saving = last or stop or (save_every and step % save_every == 0)
       # A window ends at a checkpoint, so that a resumed run repeats no metrics.
+      # The clock chooses among ends of windows, and changes none.
       ends = bool(step % log_every == 0 or saving)
+      saving = saving or (ends and save_due())
       # Dispatched here, as its value waits for the programs before it.
       rate = learning_rate(step - 1) if ends and learning_rate else None
       flying.append(

@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Iterable
 
 from jalign.files import write_whole
+from jalign.hosts import own_part
 
 NAME = "manifest.json"
 # Files that the rename writes, after the manifest; nothing reads them.
@@ -37,6 +38,8 @@ def write(folder: pathlib.Path) -> None:
 
 def damage(folder: pathlib.Path, items: Iterable[str] = ()) -> str | None:
   """What is wrong with a checkpoint, in words; None if its files are unchanged.
+
+  Each process of a run looks at its part of the files.
 
   Args:
     folder: the checkpoint's folder, with its manifest.
@@ -72,7 +75,7 @@ def damage(folder: pathlib.Path, items: Iterable[str] = ()) -> str | None:
       return f"{name} can't be read: {e}"
     return None
 
-  return next((problem for problem in _map(look, names) if problem), None)
+  return next(filter(None, _map(look, names[own_part(names)])), None)
 
 
 def _facts(path: pathlib.Path) -> tuple[int, str]:

@@ -5,6 +5,7 @@ and a manifest of hashes would certify them. So arrays are read once, one at a
 time, before their checkpoint counts.
 """
 
+import math
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ import numpy as np
 import tensorstore
 
 from jalign.errors import UserError
+from jalign.sharding import fetch
 from jalign.training.offload import on_device
 
 _WORDS = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint32"}
@@ -41,9 +43,19 @@ def checksums(x: Any) -> jax.Array:
   if x.dtype == jnp.bool_:
     x = x.astype(jnp.uint8)
   bits = jax.lax.bitcast_convert_type(x, jnp.dtype(_WORDS[x.dtype.itemsize]))
-  bits = bits.reshape(-1).astype(jnp.uint32)
-  place = jnp.arange(bits.size, dtype=jnp.uint32)
+  bits = bits.astype(jnp.uint32)
+  # The place in the flat array, without a flat array: to make one, the parts of
+  # a sharded array would be gathered.
+  place = jnp.zeros(bits.shape, jnp.uint32)
+  for axis, stride in enumerate(_strides(bits.shape)):
+    ids = jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis)
+    place += ids * jnp.uint32(stride % 2**32)
   return jnp.stack([jnp.sum(term) for term in _terms(bits, place)])
+
+
+def _strides(shape: tuple[int, ...]) -> list[int]:
+  """How far the places of neighbours along each axis are apart."""
+  return [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
 
 
 def _on_host(x: np.ndarray) -> tuple[int, int]:
@@ -72,7 +84,7 @@ def digests(tree: Any) -> list[ArrayDigest]:
   if jax.default_backend() == "cpu" and jax.process_count() == 1:
     sums = [_on_host(np.asarray(x)) for x in jax.tree.leaves(tree)]
   else:
-    sums = jax.device_get(jax.tree.leaves(_on_devices(tree)))
+    sums = fetch(jax.tree.leaves(_on_devices(tree)))
   return sorted(map(_digest, jax.tree.leaves(tree), sums))
 
 

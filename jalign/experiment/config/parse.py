@@ -202,19 +202,7 @@ def _stage(name, top, own, where) -> StageSettings:
         where=f"{where}.{key}",
       )
   ranges.check_diagnostics(stage.diagnostics, f"{where}.diagnostics")
-  for key in ("batch_size", "microbatches", "log_every"):
-    if getattr(stage, key) < 1:
-      raise UserError("must be at least 1.", where=f"{where}.{key}")
-  for key in (
-    "steps",
-    "epochs",
-    "eval_every",
-    "save_every",
-    "slots",
-    "packing",
-  ):
-    if getattr(stage, key) < 0:
-      raise UserError("must not be negative.", where=f"{where}.{key}")
+  ranges.check_counts(stage, where)
   if 0 < stage.packing < max(stage.data.buckets):
     raise UserError(
       f"rows of {stage.packing} tokens can't hold a sequence of"

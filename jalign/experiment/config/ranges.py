@@ -7,6 +7,7 @@ from jalign.experiment.config.settings import (
   DataSettings,
   DiagnosticsSettings,
   SamplerSettings,
+  StageSettings,
 )
 
 
@@ -27,6 +28,40 @@ def check_diagnostics(diagnostics: DiagnosticsSettings, where: str) -> None:
   for key, least in (("pairs", 1), ("top_k", 1), ("every", 0), ("samples", 0)):
     if getattr(diagnostics, key) < least:
       raise UserError(f"must be at least {least}.", where=f"{where}.{key}")
+
+
+_LEAST = {
+  "batch_size": 1,
+  "microbatches": 1,
+  "log_every": 1,
+  "keep_newest": 2,
+  "steps": 0,
+  "epochs": 0,
+  "eval_every": 0,
+  "save_every": 0,
+  "save_minutes": 0,
+  "keep_every": 0,
+  "slots": 0,
+  "packing": 0,
+}
+
+
+def check_counts(stage: StageSettings, where: str) -> None:
+  """Checks the numbers of a stage by themselves; raises UserError."""
+  for key, least in _LEAST.items():
+    if getattr(stage, key) < least:
+      problem = (
+        f"must be at least {least}." if least else "must not be negative."
+      )
+      raise UserError(problem, where=f"{where}.{key}")
+  every = stage.keep_every
+  if every and (not stage.save_every or every % stage.save_every):
+    raise UserError(
+      f"{every} is not a multiple of save_every ({stage.save_every}), so that"
+      " such steps aren't saved.",
+      where=f"{where}.keep_every",
+      remedy=f"Choose a multiple of {where}.save_every, or 0.",
+    )
 
 
 def check_data(data: DataSettings, where: str) -> None:

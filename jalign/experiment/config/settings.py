@@ -96,6 +96,12 @@ class StageSettings:
       the end.
     save_every: the number of steps between checkpoints; 0 saves once, at the
       end.
+    save_minutes: minutes after which a checkpoint is saved even if `save_every`
+      asks for none, at a step that ends a line of metrics (see `log_every`); 0
+      looks at no clock.
+    keep_newest: the number of newest checkpoints that are kept, 2 or more.
+    keep_every: checkpoints whose step is a multiple of this number, itself a
+      multiple of `save_every`, are kept for ever; 0 keeps none of them.
     log_every: the number of steps that a line of metrics averages over.
     select: the held-out metric whose best checkpoint the next stage starts
       from, such as "eval/loss"; "" takes the last checkpoint.
@@ -130,6 +136,9 @@ class StageSettings:
   offload: tuple[str, ...] = ()
   eval_every: int = 0
   save_every: int = 0
+  save_minutes: float = 0.0
+  keep_newest: int = 2
+  keep_every: int = 0
   log_every: int = 10
   select: str = ""
   select_mode: str = "min"

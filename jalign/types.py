@@ -94,8 +94,8 @@ class Head(struct.PyTreeNode):
     scale: factor on the logits.
     soft_cap: bound on the logits' absolute values; None for no bound.
     vocab_axis: mesh axis (or axes) over which V is split, or None.
-    batch_axes: mesh axes over which rows of hidden states are split, or None.
-    width_axis: mesh axis (or axes) over which D is split, or None.
+    width_axis: likewise D.
+    batch_axes: likewise rows of hidden states.
   """
 
   weight: Array | None

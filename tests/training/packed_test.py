@@ -210,10 +210,13 @@ def test_sharded_equals_unsharded_and_sends_no_more(policies):
       _close(program(on[0], placed, on[1]), want, tolerance=2e-6)
       text = program.as_text()
       sent.append(
-        sorted(re.findall(r"= (\w+\[[\d,]*\])\S* all-gather\(", text))
+        sorted(re.findall(r"= (f32\[[\d,]*\])\S* all-gather\(", text))
       )
-      assert not re.search(r" (all-to-all|collective-permute)\(", text)
-  # Weights are sent over fsdp, but no tokens, hidden states or log-probs.
+      # Embeddings of the policy and the reference, and the former's gradient.
+      assert len(re.findall(r" all-to-all\(", text)) == 3
+      assert "collective-permute(" not in text
+  # Weights are sent over fsdp, and ids for the embedding's columns, but no
+  # hidden states or log-probs.
   assert sent[0] and sent[1] == sent[2] == sent[0]
 
 

@@ -89,8 +89,7 @@ class Head(struct.PyTreeNode):
   Attributes:
     weight: [V, D] output embedding, or None for a dense head.
     dense: `hidden [..., D] -> logits [..., V]`, for adapted modules whose
-      output layer is not a matrix. A dense head is not streamed over the
-      vocabulary.
+      output layer is not a matrix; not streamed over the vocabulary.
     scale: factor on the logits.
     soft_cap: bound on the logits' absolute values; None for no bound.
     vocab_axis: mesh axis (or axes) over which V is split, or None.

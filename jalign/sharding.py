@@ -306,7 +306,10 @@ def _gather(arrays, where):
 
 
 def constrain(
-  x: jax.Array, axes: Sequence[str | None], rules: Rules = RULES
+  x: jax.Array,
+  axes: Sequence[str | None],
+  rules: Rules = RULES,
+  mesh: Any = None,
 ) -> jax.Array:
   """Pins the layout of an intermediate array; the identity outside a mesh.
 
@@ -317,12 +320,15 @@ def constrain(
     x: the array.
     axes: a logical name, or None, for each axis of x.
     rules: maps logical names to mesh axes.
+    mesh: a mesh of the same devices; the current mesh by default.
   """
-  mesh = jax.sharding.get_abstract_mesh()
+  if mesh is None:
+    mesh = jax.sharding.get_abstract_mesh()
   if mesh.empty:
     return x
   partition = [
     None if size % axis_size(mesh, spec) else spec
     for size, spec in zip(x.shape, mesh_axes(axes, rules))
   ]
-  return jax.lax.with_sharding_constraint(x, PartitionSpec(*partition))
+  at = NamedSharding(mesh, PartitionSpec(*partition))
+  return jax.lax.with_sharding_constraint(x, at)

@@ -31,17 +31,20 @@ class Layout(NamedTuple):
   Attributes:
     batch_axes: mesh axis (or axes) over which rows are split, or None.
     vocab_axis: mesh axis (or axes) over which the vocabulary is split, or None.
+    tensor: devices along the mesh axis `tensor` while decoding; 0 for as many
+      as the mesh has. See `jalign.decode.regrouped`.
   """
 
   batch_axes: Any = None
   vocab_axis: Any = None
+  tensor: int = 0
 
 
 NOT_SPLIT = Layout()
 
 
-def _as_they_are(params: Params, rows: int) -> Params:
-  del rows
+def _as_they_are(params: Params, rows: int, home: Any = None) -> Params:
+  del rows, home
   return params
 
 
@@ -62,9 +65,10 @@ class Policy(NamedTuple):
       prefill or a chunk of a prefill, C == 1 a decode step. `logits` are
       float32 [B, V] after each row's last appended token; a mixture gives a
       tuple of M such arrays, one for each model, the policy's first.
-    prepare: `(params, rows) -> params`, in the form that suits decoding `rows`
-      rows at a time. The loop calls it once, before the first token. The other
-      functions take params with and without this preparation.
+    prepare: `(params, rows, home=None) -> params`, in the form that suits
+      decoding `rows` rows at a time. The loop calls it once, before the first
+      token. The params lie on the mesh `home`, if that isn't the current mesh.
+      The other functions take params with and without this preparation.
     combine: `(params, parts, rows [B]) -> [B, V]`, the logits to draw from,
       made of the M parts; `rows` are the indices of the caller's rows, for
       params that differ from row to row.
@@ -73,7 +77,7 @@ class Policy(NamedTuple):
 
   init_cache: Callable[..., Cache]
   extend: Callable[..., tuple[Any, Cache]]
-  prepare: Callable[[Params, int], Params] = _as_they_are
+  prepare: Callable[..., Params] = _as_they_are
   combine: Callable[[Params, tuple[Array, ...], Array], Array] = _first
   layout: Layout = NOT_SPLIT
 

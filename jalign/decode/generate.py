@@ -11,6 +11,7 @@ import numpy as np
 
 from jalign.decode.buckets import bucket, count_compiled
 from jalign.decode.refill import refilled
+from jalign.decode.regroup import regroup
 from jalign.decode.row_state import (
   DecodeOptions,
   Prompts,
@@ -22,7 +23,7 @@ from jalign.decode.row_state import (
 )
 from jalign.decode.samplers import Sampler, sampler
 from jalign.errors import UserError
-from jalign.sharding import spread
+from jalign.sharding import constrain, spread
 from jalign.types import Array, Params, Policy, Rollout
 
 _DEFAULT = sampler()
@@ -89,7 +90,71 @@ def generate(
   """
   chex.assert_rank([prompts, prompt_lengths], [2, 1])
   chex.assert_equal_shape_prefix([prompts, prompt_lengths], 1)
-  batch, width = prompts.shape
+  width = prompts.shape[1]
+  padded, static = _static(
+    prompts.shape,
+    keys,
+    max_new_tokens=max_new_tokens,
+    stop_ids=stop_ids,
+    pad_id=pad_id,
+    draw=draw,
+    samples=samples,
+    slots=slots,
+    chunk=chunk,
+    admit=admit,
+    entropy=entropy,
+    top_k_mass=top_k_mass,
+  )
+  prompts, prompt_lengths, keys = spread(
+    (_integers(prompts), _integers(prompt_lengths), keys)
+  )
+  tokens = jnp.asarray(prompts, jnp.int32)
+  if padded > width:
+    tokens = jnp.pad(tokens, [(0, 0), (0, padded - width)])
+  lengths = jnp.asarray(prompt_lengths, jnp.int32)
+  rows = Prompts(tokens, lengths, keys, jnp.int32(max_new_tokens))
+  with regroup(policy.layout.tensor) as home:
+    rollout = _generate(_plain(policy), params, rows, home=home, **static)
+  return _cut(rollout, width + max_new_tokens)
+
+
+def lower(
+  policy: Any,
+  params: Params,
+  prompts: jax.ShapeDtypeStruct,
+  prompt_lengths: jax.ShapeDtypeStruct,
+  keys: jax.ShapeDtypeStruct,
+  **options: Any,
+) -> jax.stages.Lowered:
+  """Lowers the program of `generate`, from shapes alone.
+
+  Args:
+    policy: as for `generate`.
+    params: the shapes and shardings of the policy's params.
+    prompts: [B, T] int32, its shape and sharding.
+    prompt_lengths: [B] int32.
+    keys: [B * K] PRNG keys.
+    **options: the options of `generate`.
+  """
+  padded, static = _static(
+    prompts.shape, keys, **(generate.__kwdefaults__ | options)
+  )
+  tokens = prompts.update(shape=(prompts.shape[0], padded))
+  limit = jax.ShapeDtypeStruct((), jnp.int32)
+  rows: Any = Prompts(tokens, prompt_lengths, keys, limit)
+  with regroup(policy.layout.tensor) as home:
+    return _generate.lower(_plain(policy), params, rows, home=home, **static)
+
+
+def _plain(policy: Any) -> Policy:
+  return Policy(*(getattr(policy, name) for name in Policy._fields))
+
+
+def _static(
+  shape, keys, *, max_new_tokens, stop_ids, samples, slots, chunk, admit, **how
+) -> tuple[int, dict[str, Any]]:
+  """Columns of padded prompts, and the static arguments of `_generate`."""
+  batch, width = shape
   for name, value in (
     ("max_new_tokens", max_new_tokens),
     ("samples", samples),
@@ -107,32 +172,13 @@ def generate(
   if not all(stops):
     raise UserError("a stop sequence is empty.", where="generate.stop_ids")
   padded = bucket(width)
-  options = DecodeOptions(
-    bucket(max_new_tokens), stops, pad_id, draw, entropy, top_k_mass
-  )
-  prompts, prompt_lengths, keys = spread(
-    (_integers(prompts), _integers(prompt_lengths), keys)
-  )
-  tokens = jnp.asarray(prompts, jnp.int32)
-  if padded > width:
-    tokens = jnp.pad(tokens, [(0, 0), (0, padded - width)])
+  refill = None
   if slots is not None:
     slots = min(slots, batch * samples)
     admit = min(admit or max(slots // 16, 1), slots)
-  rollout = _generate(
-    Policy(*(getattr(policy, name) for name in Policy._fields)),
-    params,
-    Prompts(
-      tokens,
-      jnp.asarray(prompt_lengths, jnp.int32),
-      keys,
-      jnp.int32(max_new_tokens),
-    ),
-    options=options,
-    samples=samples,
-    refill=None if slots is None else (slots, min(chunk, padded), admit),
-  )
-  return _cut(rollout, width + max_new_tokens)
+    refill = slots, min(chunk, padded), admit
+  options = DecodeOptions(bucket(max_new_tokens), stops, **how)
+  return padded, dict(options=options, samples=samples, refill=refill)
 
 
 def _integers(x: Any) -> Any:
@@ -168,19 +214,39 @@ def _cut(rollout: Rollout, columns: int) -> Rollout:
   )
 
 
+def _split_rows(tree, *, layout, mesh=None, at=0):
+  """Splits axis `at` of all arrays as a policy's rows are split."""
+  rules = (("batch", layout.batch_axes),)
+
+  def split(x):
+    axes = ["batch" if i == at else None for i in range(x.ndim)]
+    return constrain(x, axes, rules, mesh)
+
+  return jax.tree.map(split, tree)
+
+
 @functools.partial(
-  jax.jit, static_argnames=("policy", "options", "samples", "refill")
+  jax.jit, static_argnames=("policy", "options", "samples", "refill", "home")
 )
-def _generate(policy, params, prompts, *, options, samples, refill):
+def _generate(policy, params, prompts, *, options, samples, refill, home=None):
   batch, width = prompts.tokens.shape
   name = f"{batch * samples} rows of {width} + {options.capacity} tokens"
   count_compiled(name + (f" in {refill[0]} slots" if refill else ""))
-  params = policy.prepare(params, refill[0] if refill else batch * samples)
+  split = functools.partial(_split_rows, layout=policy.layout)
+  prompts = split(prompts, mesh=home)
+  rows = refill[0] if refill else batch * samples
+  params = policy.prepare(params, rows, home)
   repeat = functools.partial(
     jax.tree.map, lambda x: jnp.repeat(x, samples, axis=0)
   )
   tokens, lengths = prompts.tokens, prompts.lengths
   prompts = prompts.replace(tokens=repeat(tokens), lengths=repeat(lengths))
+
+  def ended(output):
+    rollout = rollout_of(prompts, output, options)
+    by_model = split(rollout.model_logps, mesh=home, at=1)
+    return split(rollout, mesh=home).replace(model_logps=by_model)
+
   if refill:
     slots, chunk, admit = refill
     output = refilled(
@@ -192,7 +258,7 @@ def _generate(policy, params, prompts, *, options, samples, refill):
       chunk=chunk,
       admit=admit,
     )
-    return rollout_of(prompts, output, options)
+    return ended(output)
 
   cache = policy.init_cache(params, batch, width + options.capacity)
   logits, cache = policy.extend(params, tokens, lengths, cache)
@@ -220,4 +286,4 @@ def _generate(policy, params, prompts, *, options, samples, refill):
   _, output = jax.lax.while_loop(
     lambda carry: jnp.any(carry[0].live), body, carry
   )
-  return rollout_of(prompts, output, options)
+  return ended(output)

@@ -70,10 +70,10 @@ def geometric(policy: Any, reference: Any) -> Policy:
     # log-probs.
     return (1.0 - weight) * a + weight * b
 
-  def prepare(params: MixtureParams, rows: int) -> MixtureParams:
+  def prepare(params: MixtureParams, rows: int, home=None) -> MixtureParams:
     return params.replace(
-      policy=policy.prepare(params.policy, rows),
-      reference=reference.prepare(params.reference, rows),
+      policy=policy.prepare(params.policy, rows, home),
+      reference=reference.prepare(params.reference, rows, home),
     )
 
   return Policy(init_cache, extend, prepare, combine, policy.layout)

@@ -8,6 +8,8 @@ its own, cast to the dtype of the products and split over `tensor` only, so that
 a step gathers no weight.
 """
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -67,13 +69,17 @@ def quantise(x: Array) -> tuple[Array, Array]:
   return jnp.round(steps).astype(jnp.int8), scale
 
 
-def prepare(params: Params, rows: int, *, c: ModelConfig) -> Params:
+def prepare(
+  params: Params, rows: int, home: Any = None, *, c: ModelConfig
+) -> Params:
   """Lays the parameters out for decoding; see the head of this file.
 
   Args:
     params: parameters as from `init`; parameters that are prepared already are
       returned unchanged. A low-rank change is added to its weight.
     rows: number of rows that are decoded at a time.
+    home: the mesh that the parameters lie on, of the same devices; the current
+      mesh by default.
     c: the model's config.
 
   Returns:
@@ -89,8 +95,12 @@ def prepare(params: Params, rows: int, *, c: ModelConfig) -> Params:
   turned = matrices(c) if on else ()
 
   def place(x, axes, dtype=c.dtype):
+    # Each device casts its own part, exchanges pieces of it with those that
+    # will share the layer with it, and only then gathers what it lacks.
+    x = constrain(x.astype(dtype), axes, c.rules, home)
+    x = constrain(x, axes, c.rules)
     axes = tuple(None if axis == "embed" else axis for axis in axes)
-    return constrain(x.astype(dtype), axes, c.rules)
+    return constrain(x, axes, c.rules)
 
   def layer(k, x, i):
     x = whole(jax.tree.map(lambda y: y[i], x))

@@ -26,8 +26,14 @@ _POLICIES = {
 
 
 @functools.lru_cache  # equal configs give the same functions, so one jit cache
-def transformer(config: ModelConfig) -> Model:
-  """The model of a config; equal configs return the same object."""
+def transformer(config: ModelConfig, decode_tensor: int = 0) -> Model:
+  """The model of a config; equal arguments return the same object.
+
+  Args:
+    config: the model's config.
+    decode_tensor: devices along `tensor` while decoding, on the same devices as
+      everything else; 0 for as many as the mesh has.
+  """
   return Model(
     init=functools.partial(_init, c=config),
     forward=functools.partial(_forward, c=config),
@@ -35,7 +41,9 @@ def transformer(config: ModelConfig) -> Model:
     init_cache=functools.partial(cached.init_cache, c=config),
     extend=functools.partial(cached.extend, c=config),
     prepare=functools.partial(cached.prepare, c=config),
-    layout=Layout(BATCH_AXES, mesh_axes(("vocab",), config.rules)[0]),
+    layout=Layout(
+      BATCH_AXES, mesh_axes(("vocab",), config.rules)[0], decode_tensor
+    ),
   )
 
 

@@ -88,7 +88,7 @@ def assemble(given: Materials, stage: StageSettings, params: Any) -> Assembly:
     UserError: a setting makes no sense; the error names its key.
   """
   regime, loss = regime_of(stage), bind(stage)
-  model = transformer(given.model_config)
+  model = transformer(given.model_config, given.decode_tensor)
   steps = regime.total_steps(stage, given.dataset, loss.batch)
   part = trainable_of(given.model_config, stage)
   key = jax.random.key(given.seed_of("trainable"))

@@ -61,7 +61,7 @@ class Contest:
 
   def __init__(self, run: Run, settings: Settings):
     self._run, self._settings = run, settings
-    self._model = transformer(run.model_config)
+    self._model = transformer(run.model_config, run.decode_tensor)
     self._score = likelihood.make_scorer(self._model)
     self._measure = run.measures
     self._judged: dict[str, _Judged] = {}

@@ -26,6 +26,7 @@ class Materials(NamedTuple):
     annotator: judges what an algorithm samples; None if there is no judge.
     seed_of: `purpose -> seed` of a random stream of the stage; purposes are
       "trainable", "data" and "online".
+    decode_tensor: devices along `tensor` while decoding; 0 for the mesh's.
   """
 
   model_config: ModelConfig
@@ -34,6 +35,7 @@ class Materials(NamedTuple):
   tokenizer: data.Tokenizer
   annotator: Judge | None
   seed_of: Callable[[str], int]
+  decode_tensor: int = 0
 
 
 class Run(NamedTuple):
@@ -54,6 +56,7 @@ class Run(NamedTuple):
     needs: stage -> what its parameters come from: see `identity.needed_by`.
     anyway: whether to continue if something harmless has changed.
     sharing: sharing of stages with other runs of a sweep.
+    decode_tensor: devices along `tensor` while decoding; 0 for the mesh's.
   """
 
   folder: pathlib.Path
@@ -70,6 +73,7 @@ class Run(NamedTuple):
   needs: Mapping[str, Mapping[str, str]]
   anyway: bool
   sharing: Sharing
+  decode_tensor: int = 0
 
   def materials(self, stage: StageSettings) -> Materials:
     """What a stage is assembled from."""
@@ -80,4 +84,5 @@ class Run(NamedTuple):
       self.prepared.tokenizer,
       self.annotator,
       lambda purpose: stream(self.seed, purpose, stage.name),
+      self.decode_tensor,
     )

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from jalign.decode import regrouped
 from jalign.errors import UserError
 from jalign.experiment import resume
 from jalign.experiment.config.parse import parse
@@ -22,6 +23,32 @@ from jalign.types import Params
 def layout(config: ModelConfig, mesh: jax.sharding.Mesh) -> Any:
   """The sharding of every parameter, as a tree like the parameters."""
   return shardings(param_specs(config), mesh, config.rules)
+
+
+def check_decoding(
+  config: ModelConfig, mesh: jax.sharding.Mesh, decode_tensor: int
+) -> None:
+  """Checks that parameters can be split for decoding.
+
+  Args:
+    config: config of the model.
+    mesh: the mesh of training.
+    decode_tensor: devices along `tensor` while decoding; 0 for the mesh's.
+
+  Raises:
+    UserError: they can't.
+  """
+  if not decode_tensor:
+    return
+  try:
+    layout(config, regrouped(mesh, decode_tensor))
+  except UserError as e:
+    raise UserError(
+      e.problem,
+      where="config.mesh.decode_tensor",
+      remedy="Choose a number that divides the model's heads and widths, and"
+      f" the {mesh.size} devices.",
+    ) from None
 
 
 def fresh_params(

@@ -20,7 +20,7 @@ from jalign.experiment.disk.start import (
   model_config,
   tokenizer_folder,
 )
-from jalign.experiment.params import layout, start_params
+from jalign.experiment.params import check_decoding, layout, start_params
 from jalign.experiment.run_report import Outcome, write_run_report
 from jalign.experiment.share import Sharing, Sibling
 from jalign.experiment.stage import run_stage
@@ -62,7 +62,7 @@ def run_one(
   config = {key: value for key, value in config.items() if key != "resume"}
   plugins = load_plugins(settings)
   check_config(settings)
-  mesh = make_mesh(**vars(settings.mesh))
+  mesh = make_mesh(**settings.mesh.sizes)
   folders.check(folder, config)
   base = base_of(settings)
   prepared = prepare(settings, folder, base and tokenizer_folder(base))
@@ -95,8 +95,10 @@ def run_one(
     },
     anyway=settings.resume == identity.ANYWAY,
     sharing=Sharing(folder, settings, parts, siblings),
+    decode_tensor=settings.mesh.decode_tensor,
   )
   layout(model, mesh)
+  check_decoding(model, mesh, settings.mesh.decode_tensor)
   for stage in settings.stages:
     check_stage(run, stage)
   contest = Contest(run, settings)

@@ -25,15 +25,21 @@ _POLICIES = {
 }
 
 
-@functools.lru_cache  # equal configs give the same functions, so one jit cache
 def transformer(config: ModelConfig, decode_tensor: int = 0) -> Model:
-  """The model of a config; equal arguments return the same object.
+  """The model of a config; equal arguments return equal records.
 
   Args:
     config: the model's config.
     decode_tensor: devices along `tensor` while decoding, on the same devices as
       everything else; 0 for as many as the mesh has.
   """
+  model = _transformer(config)
+  layout = model.layout._replace(tensor=decode_tensor)
+  return model._replace(layout=layout) if decode_tensor else model
+
+
+@functools.lru_cache  # equal configs give the same functions, so one jit cache
+def _transformer(config: ModelConfig) -> Model:
   return Model(
     init=functools.partial(_init, c=config),
     forward=functools.partial(_forward, c=config),
@@ -41,9 +47,7 @@ def transformer(config: ModelConfig, decode_tensor: int = 0) -> Model:
     init_cache=functools.partial(cached.init_cache, c=config),
     extend=functools.partial(cached.extend, c=config),
     prepare=functools.partial(cached.prepare, c=config),
-    layout=Layout(
-      BATCH_AXES, mesh_axes(("vocab",), config.rules)[0], decode_tensor
-    ),
+    layout=Layout(BATCH_AXES, mesh_axes(("vocab",), config.rules)[0]),
   )
 
 

@@ -29,7 +29,7 @@ def make_plan(config: Mapping[str, Any], name: str, out: pathlib.Path) -> None:
   }
   settings = runs_of(config)[0].settings
   target = topology(name)
-  mesh = make_mesh(**vars(settings.mesh), devices=target.devices)
+  mesh = make_mesh(**settings.mesh.sizes, devices=target.devices)
   model = model_of(settings)
   for program in programs_of(settings, model, mesh):
     compiled = compile_program(program, mesh)

@@ -83,11 +83,21 @@ class MeshSettings:
       devices that the other axes leave.
     fsdp: devices that the parameters and the batch are divided between.
     tensor: devices that the heads and the widths of layers are divided between.
+    decode_tensor: as `tensor`, while responses are sampled: the same devices
+      then divide layers between so many of them, and responses between groups
+      of them. So a large model can be trained with tensor=1, where sampling
+      would need a whole copy of the model on each device. 0 for `tensor`.
   """
 
   data: int = -1
   fsdp: int = 1
   tensor: int = 1
+  decode_tensor: int = 0
+
+  @property
+  def sizes(self) -> dict[str, int]:
+    """The arguments of `jalign.sharding.make_mesh`."""
+    return {"data": self.data, "fsdp": self.fsdp, "tensor": self.tensor}
 
 
 @dataclasses.dataclass(frozen=True)

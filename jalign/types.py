@@ -31,8 +31,7 @@ class Layout(NamedTuple):
   Attributes:
     batch_axes: mesh axis (or axes) over which rows are split, or None.
     vocab_axis: mesh axis (or axes) over which the vocabulary is split, or None.
-    tensor: devices along the mesh axis `tensor` while decoding; 0 for as many
-      as the mesh has. See `jalign.decode.regrouped`.
+    tensor: devices along `tensor` while decoding; 0 for the mesh's.
   """
 
   batch_axes: Any = None
@@ -66,9 +65,8 @@ class Policy(NamedTuple):
       float32 [B, V] after each row's last appended token; a mixture gives a
       tuple of M such arrays, one for each model, the policy's first.
     prepare: `(params, rows, home=None) -> params`, in the form that suits
-      decoding `rows` rows at a time. The loop calls it once, before the first
-      token. The params lie on the mesh `home`, if that isn't the current mesh.
-      The other functions take params with and without this preparation.
+      decoding `rows` rows at a time; called once, before the loop. The params
+      lie on the mesh `home`, if given. Other functions take both forms.
     combine: `(params, parts, rows [B]) -> [B, V]`, the logits to draw from,
       made of the M parts; `rows` are the indices of the caller's rows, for
       params that differ from row to row.
@@ -85,10 +83,9 @@ class Policy(NamedTuple):
 class Head(struct.PyTreeNode):
   """The map from hidden states to logits.
 
-  The head is apart from the model, so that log-probs can be computed a tile of
-  the vocabulary at a time. Logits are `cap(scale * hidden @ weight.T)`, with
-  `cap(z) = soft_cap * tanh(z / soft_cap)`; or `dense(hidden)` where `dense` is
-  given.
+  It is apart from the model: log-probs are computed a tile of the vocabulary at
+  a time. Logits are `cap(scale * hidden @ weight.T)`, with `cap(z) = soft_cap *
+  tanh(z / soft_cap)`; or `dense(hidden)` where `dense` is given.
 
   Attributes:
     weight: [V, D] output embedding, or None for a dense head.

@@ -121,9 +121,9 @@ def generate(
 def lower(
   policy: Any,
   params: Params,
-  prompts: jax.ShapeDtypeStruct,
-  prompt_lengths: jax.ShapeDtypeStruct,
-  keys: jax.ShapeDtypeStruct,
+  prompts: Any,
+  prompt_lengths: Any,
+  keys: Any,
   **options: Any,
 ) -> jax.stages.Lowered:
   """Lowers the program of `generate`, from shapes alone.
@@ -136,12 +136,11 @@ def lower(
     keys: [B * K] PRNG keys.
     **options: the options of `generate`.
   """
-  padded, static = _static(
-    prompts.shape, keys, **(generate.__kwdefaults__ | options)
-  )
+  defaults = generate.__kwdefaults__ or {}
+  padded, static = _static(prompts.shape, keys, **(defaults | options))
   tokens = prompts.update(shape=(prompts.shape[0], padded))
-  limit = jax.ShapeDtypeStruct((), jnp.int32)
-  rows: Any = Prompts(tokens, prompt_lengths, keys, limit)
+  limit: Any = jax.ShapeDtypeStruct((), jnp.int32)
+  rows = Prompts(tokens, prompt_lengths, keys, limit)
   with regroup(policy.layout.tensor) as home:
     return _generate.lower(_plain(policy), params, rows, home=home, **static)
 

@@ -167,7 +167,7 @@ def _converted(model):
 
 def _stacked(model):
   """A model that cuts layers out of a stack [L, ...] at every step."""
-  prepare = lambda params, rows: jax.lax.optimization_barrier(params)
+  prepare = lambda params, *_: jax.lax.optimization_barrier(params)
   return Policy(model.init_cache, model.extend, prepare)
 
 

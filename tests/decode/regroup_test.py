@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 
 from jalign import sharding
-from jalign.decode import MixtureParams, generate, geometric, regrouped
+from jalign.decode import (
+  MixtureParams,
+  generate,
+  geometric,
+  lower,
+  regrouped,
+)
 from jalign.errors import UserError
 from jalign.models import lora, param_specs, transformer
+from jalign.sharding import batch_sharding
 from tests import programs
 from tests.models.lora_test import CONFIGS, random_delta
 from tests.models.tiny import tiny
@@ -87,16 +94,15 @@ def test_the_same_tokens_on_another_mesh(sizes, tensor):
   # The rows lie as training has them.
   assert got.logps.sharding.mesh == mesh
   ways = sharding.axis_size(mesh, sharding.BATCH_AXES)
-  assert len({s.index for s in got.logps.addressable_shards}) == ways
+  shard = got.logps.sharding.shard_shape(got.logps.shape)
+  assert shard[0] == ROWS // ways
 
 
 def test_a_mixture_in_refilled_rows():
   config, model, params = tiny(**SIZES)
   other = model.init(jax.random.key(7))
   weights = jnp.linspace(0, 1, ROWS)
-  want = sampled(
-    geometric(model, model), MixtureParams(params, other, weights)
-  )
+  want = sampled(geometric(model, model), MixtureParams(params, other, weights))
   mesh = sharding.make_mesh(2, 4, 1)
   on = [placed(p, param_specs(config), mesh) for p in (params, other)]
   model = transformer(config, 4)
@@ -118,3 +124,27 @@ def test_a_low_rank_change_and_an_int8_cache():
     policy = lora.join(settings, delta, base)
     got = sampled(transformer(config, 8), policy)
   same(got, want, atol=2e-2)
+
+
+def test_a_device_gathers_its_part_of_a_weight_once_and_never_a_whole_one():
+  config, model, params = tiny(**SIZES)
+  mesh = sharding.make_mesh(1, 8, 1)
+  at = sharding.shardings(param_specs(config), mesh)
+  shape = lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at)
+  rows = [shape(x, batch_sharding(mesh)) for x in asked()]
+  with jax.set_mesh(mesh):
+    lowered = lower(
+      transformer(config, 4),
+      jax.tree.map(shape, params, at),
+      *rows,
+      max_new_tokens=8,
+      stop_ids=(3,),
+    )
+    exchanges = programs.exchanges(lowered.compile().as_text())
+  whole = VOCAB * HIDDEN  # the head, which is the largest weight
+  before = [x for x in exchanges if not x.loop]
+  gathers = [x.size for x in before if x.kind == "all-gather"]
+  assert max(x.size for x in before) == max(gathers) == whole // 4
+  # Of the parts of all devices, each device first gets what it will gather.
+  assert max(x.size for x in before if x.kind == "all-to-all") <= whole // 8
+  assert max(x.size for x in exchanges if x.loop) <= ROWS // 2 * HIDDEN

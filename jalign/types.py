@@ -62,11 +62,11 @@ class Policy(NamedTuple):
     extend: `(params, tokens [B, C], lengths [B], cache) -> (logits, cache)`.
       Appends the first `lengths[b]` of the C tokens to row b. C > 1 is a
       prefill or a chunk of a prefill, C == 1 a decode step. `logits` are
-      float32 [B, V] after each row's last appended token; a mixture gives a
-      tuple of M such arrays, one for each model, the policy's first.
+      float32 [B, V] after each row's last appended token; for a mixture a tuple
+      of M such arrays, the policy's first.
     prepare: `(params, rows, home=None) -> params`, in the form that suits
-      decoding `rows` rows at a time; called once, before the loop. The params
-      lie on the mesh `home`, if given. Other functions take both forms.
+      decoding `rows` rows; called once, before the loop. The params lie on the
+      mesh `home`, if given. The other functions take both forms.
     combine: `(params, parts, rows [B]) -> [B, V]`, the logits to draw from,
       made of the M parts; `rows` are the indices of the caller's rows, for
       params that differ from row to row.
@@ -83,8 +83,8 @@ class Policy(NamedTuple):
 class Head(struct.PyTreeNode):
   """The map from hidden states to logits.
 
-  It is apart from the model: log-probs are computed a tile of the vocabulary at
-  a time. Logits are `cap(scale * hidden @ weight.T)`, with `cap(z) = soft_cap *
+  It is apart, so that log-probs are computed a tile of the vocabulary at a time.
+  Logits are `cap(scale * hidden @ weight.T)`, with `cap(z) = soft_cap *
   tanh(z / soft_cap)`; or `dense(hidden)` where `dense` is given.
 
   Attributes:

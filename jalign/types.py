@@ -56,9 +56,9 @@ class Policy(NamedTuple):
   """All that decoding needs of a model: pure functions over a params tree.
 
   Attributes:
-    init_cache: `(params, batch, size) -> Cache` for `batch` rows of at most
-      `size` tokens each. Rows are the first axis of every leaf: decoding
-      repeats, gathers and replaces rows, and knows nothing else of a cache.
+    init_cache: `(params, batch, size) -> Cache` for rows of at most `size`
+      tokens. Rows are the first axis of every leaf: decoding repeats, gathers
+      and replaces rows, and knows nothing else of a cache.
     extend: `(params, tokens [B, C], lengths [B], cache) -> (logits, cache)`.
       Appends the first `lengths[b]` of the C tokens to row b. C > 1 is a
       prefill or a chunk of a prefill, C == 1 a decode step. `logits` are
@@ -68,8 +68,7 @@ class Policy(NamedTuple):
       decoding `rows` rows; called once, before the loop. The params lie on the
       mesh `home`, if given. The other functions take both forms.
     combine: `(params, parts, rows [B]) -> [B, V]`, the logits to draw from,
-      made of the M parts; `rows` are the indices of the caller's rows, for
-      params that differ from row to row.
+      made of the M parts; `rows`: the caller's rows, for params that differ.
     layout: how a mesh splits the logits.
   """
 
@@ -83,9 +82,9 @@ class Policy(NamedTuple):
 class Head(struct.PyTreeNode):
   """The map from hidden states to logits.
 
-  It is apart, so that log-probs are computed a tile of the vocabulary at a time.
-  Logits are `cap(scale * hidden @ weight.T)`, with `cap(z) = soft_cap *
-  tanh(z / soft_cap)`; or `dense(hidden)` where `dense` is given.
+  It is apart: log-probs are computed a tile of the vocabulary at a time. Logits
+  are `cap(scale * hidden @ weight.T)`, cap(z) = soft_cap * tanh(z / soft_cap);
+  or `dense(hidden)` where `dense` is given.
 
   Attributes:
     weight: [V, D] output embedding, or None for a dense head.

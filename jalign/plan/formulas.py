@@ -8,6 +8,7 @@ Letters: L layers, D hidden size, H and G query and key heads of width E, F
 inner width, X experts of which K are active, V vocabulary, T tokens of a row.
 """
 
+import functools
 from typing import NamedTuple
 
 from jalign.models import ModelConfig
@@ -79,6 +80,7 @@ def _count(spec) -> int:
   return count
 
 
+@functools.lru_cache
 def pairs(tokens: int, window: int = 0, block: int = 1) -> int:
   """Pairs of a query and a key in a row of T tokens.
 

@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jalign.logprobs import tiles
-from jalign.models import ModelConfig, lora, param_specs
+from jalign.models import ModelConfig, attention, lora, param_specs
 from jalign.plan.rules import bytes_a_device
 from jalign.plan.workload import Rollout, Score, Update, Work
 from jalign.sharding import BATCH_AXES, axis_size, by_path
@@ -35,6 +35,16 @@ def of(c: ModelConfig, work: Work, mesh: Any, *, dense: bool = False) -> Bytes:
   if isinstance(work, Score):
     return score(c, work, mesh, dense)
   return rollout(c, work, mesh)
+
+
+def dense_attention(c: ModelConfig, platform: str) -> bool:
+  """Whether training's attention computes and holds the scores of all pairs."""
+
+  def unfit(name):
+    windowed = name == "splash" and any(c.windows)
+    return "unfit" if c.attn_logit_softcapping or windowed else ""
+
+  return attention.choose(c, "training", platform, unfit) == "xla"
 
 
 def update(c: ModelConfig, work: Update, mesh: Any, dense: bool) -> Bytes:

@@ -34,7 +34,13 @@ def _mesh(text: str) -> tuple[int, int, int]:
     "the mesh; config.mesh by default",
     read=_mesh,
   ),
-  Flag("out", "FILE", "a file of JSON, or a folder for plan.json"),
+  Flag(
+    "programs",
+    "NAMES",
+    "programs to compile, as in update,rollout; all by default",
+    "",
+  ),
+  Flag("out", "PATH", "a file FILE.json, or a folder for plan.json", ""),
   takes_keys=True,
 )
 def plan(values: Values) -> None:
@@ -59,4 +65,9 @@ def plan(values: Values) -> None:
 
   from jalign.plan.command import make_plan
 
-  make_plan(config, values.topology, pathlib.Path(values.out or ""))
+  make_plan(
+    config,
+    values.topology,
+    out=pathlib.Path(values.out) if values.out else None,
+    patterns=[name for name in values.programs.split(",") if name],
+  )

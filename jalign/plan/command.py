@@ -1,36 +1,135 @@
 """The whole of `jalign plan`: from a config to a table and a file."""
 
+import dataclasses
+import fnmatch
+import importlib.metadata
+import json
+import math
 import pathlib
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
+
+import jalign
+from jalign.errors import UserError, nearest
 from jalign.experiment.commands.sweep import runs as runs_of
-from jalign.plan.compiled import compile_program
+from jalign.files import write_whole
+from jalign.models import ModelConfig, param_specs
+from jalign.models.spec import ParamSpec
+from jalign.plan import table
+from jalign.plan.measured import Measured, as_json, measure
 from jalign.plan.programs import programs_of
 from jalign.plan.stand_in import model_of
-from jalign.plan.topology import topology
+from jalign.plan.topology import LOCAL, Topology, topology
 from jalign.sharding import make_mesh
 
 
-def make_plan(config: Mapping[str, Any], name: str, out: pathlib.Path) -> None:
-  """Compiles the programs of a config's first run, and prints a table.
+def make_plan(
+  config: Mapping[str, Any],
+  name: str,
+  *,
+  out: pathlib.Path | None = None,
+  patterns: Sequence[str] = (),
+) -> list[Measured]:
+  """Compiles the programs of a config, and prints what they need.
+
+  Of a config that makes several runs, the first is planned.
 
   Args:
     config: the config, as plain dictionaries.
     name: name of the topology.
-    out: file or folder for the JSON; nothing is written for an empty path.
+    out: file or folder for the JSON; None writes nothing.
+    patterns: programs to compile, by shell patterns of their names; () for all.
+
+  Returns:
+    What each program needs.
 
   Raises:
     UserError: bad input.
   """
-  config = dict(config)
-  config["data"] = {"path": "none"} | {
-    k: v for k, v in config.get("data", {}).items() if v or k != "path"
-  }
-  settings = runs_of(config)[0].settings
+  settings = runs_of(_without_data(config))[0].settings
   target = topology(name)
   mesh = make_mesh(**settings.mesh.sizes, devices=target.devices)
-  model = model_of(settings)
+  model, notes = _for_target(model_of(settings), target)
+  count = parameters(model)
+  print(table.heading(target, mesh, count, notes), flush=True)
+  measured = []
+  names = []
   for program in programs_of(settings, model, mesh):
-    compiled = compile_program(program, mesh)
-    print(program.name, compiled.seconds, compiled.memory, compiled.needs)
+    names.append(program.name)
+    if patterns and not any(_matches(program.name, p) for p in patterns):
+      continue
+    measured.append(measure(program, model, mesh, target.chip))
+    print(table.block(measured[-1]), flush=True)
+  if not measured:
+    raise UserError(
+      f"no program of the config is called {', '.join(patterns)}.",
+      where="--programs",
+      remedy=nearest(patterns[0], names),
+    )
+  if out is not None:
+    path = out if out.suffix == ".json" else out / "plan.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    facts = {
+      "command": " ".join(["jalign", *sys.argv[1:]]),
+      "versions": versions(),
+      "topology": name,
+      "chip": target.chip._asdict(),
+      "devices": len(target.devices),
+      "hosts": target.hosts,
+      "mesh": dict(mesh.shape),
+      "parameters": count,
+      "notes": notes,
+      "programs": [as_json(m) for m in measured],
+    }
+    write_whole(path, (json.dumps(facts, indent=2) + "\n").encode())
+    print(f"\nwritten to {path}")
+  return measured
+
+
+def _matches(name: str, pattern: str) -> bool:
+  """Whether a pattern is of a program's name, or of what it does."""
+  does = name.partition(": ")[2]
+  return fnmatch.fnmatch(name, pattern) or fnmatch.fnmatch(does, pattern)
+
+
+def _without_data(config: Mapping[str, Any]) -> dict[str, Any]:
+  """The config with a path of data, which is never read, if it has none."""
+  data = dict(config.get("data", {}))
+  data["path"] = data.get("path") or "none"
+  return {**config, "data": data}
+
+
+def _for_target(
+  model: ModelConfig, target: Topology
+) -> tuple[ModelConfig, list[str]]:
+  """The model as it can be compiled without the target's devices; remarks."""
+  far = target.chip.platform == "gpu" and target.name != LOCAL
+  if not far or model.attention not in ("auto", "cudnn"):
+    return model, []
+  # cuDNN chooses its kernels on the device.
+  return dataclasses.replace(model, attention="xla"), [
+    f"attention: xla instead of {model.attention}: cuDNN can't be compiled for"
+    " without the GPU; a run needs less memory and time"
+  ]
+
+
+def parameters(model: ModelConfig) -> int:
+  """The number of a model's parameters."""
+  leaves = jax.tree.leaves(
+    param_specs(model), is_leaf=lambda x: isinstance(x, ParamSpec)
+  )
+  return sum(math.prod(spec.shape) for spec in leaves)
+
+
+def versions() -> dict[str, str]:
+  """Versions of jalign, jax and the compilers that are installed."""
+  found = {"jalign": jalign.__version__}
+  for name in ("jax", "jaxlib", "libtpu", "jax-cuda12-plugin"):
+    try:
+      found[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      continue
+  return found

@@ -22,10 +22,13 @@ class Memory(NamedTuple):
   Attributes:
     peak: the most that the program needs at a time: arguments, results and
       temporaries.
-    arguments: category -> bytes of the arguments.
+    arguments: category -> bytes of the arguments. What is in two categories
+      counts in the first.
     beside: category -> bytes that lie there, too, while the program runs.
     temporaries: what the peak has beside the arguments: activations, gathered
       parameters, results that take no argument's place.
+    shared: bytes of arrays that are passed twice. The compiler counts them
+      twice.
     code: bytes of the program itself, which the peak doesn't count.
   """
 
@@ -33,12 +36,13 @@ class Memory(NamedTuple):
   arguments: Mapping[str, int]
   beside: Mapping[str, int]
   temporaries: int
+  shared: int
   code: int
 
   @property
   def total(self) -> int:
     """Everything on the device while the program runs."""
-    return self.peak + sum(self.beside.values()) + self.code
+    return self.peak - self.shared + sum(self.beside.values()) + self.code
 
 
 class Compiled(NamedTuple):
@@ -51,6 +55,7 @@ class Compiled(NamedTuple):
     needs: bytes that the compiler said the program would need; None unless it
       refused the program.
     available: bytes that the compiler said there are, if it refused.
+    beside: category -> bytes that lie on the device while the program runs.
     text: the compiled HLO; "" if there is none.
     executable: jax's compiled program; None if there is none.
   """
@@ -60,6 +65,7 @@ class Compiled(NamedTuple):
   memory: Memory | None
   needs: float | None = None
   available: float | None = None
+  beside: Mapping[str, int] = {}
   text: str = ""
   executable: Any = None
 
@@ -75,7 +81,7 @@ def compile_program(
     quiet: whether to print nothing while the compiler works.
   """
   started = time.perf_counter()
-  with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+  with jax.set_mesh(mesh):
     lowered = program.lower()
     ready = time.perf_counter()
     try:
@@ -84,21 +90,58 @@ def compile_program(
     except jax.errors.JaxRuntimeError as e:
       needs, available = _refused(e)
       seconds = ready - started, time.perf_counter() - ready
-      return Compiled(program, seconds, None, needs, available)
+      beside = _by_category(program)[1]
+      return Compiled(program, seconds, None, needs, available, beside)
   seconds = ready - started, time.perf_counter() - ready
+  memory = _memory(program, executable, mesh)
+  text = executable.as_text() or ""
+  return Compiled(
+    program,
+    seconds,
+    memory,
+    beside=memory.beside,
+    text=text,
+    executable=executable,
+  )
+
+
+def _memory(
+  program: Program, executable: Any, mesh: jax.sharding.Mesh
+) -> Memory:
   found = executable.memory_analysis()
-  arguments = {k: shard_bytes(v) for k, v in program.arguments.items()}
   peak = found.peak_memory_in_bytes
-  memory = Memory(
+  if mesh.devices.flat[0].platform == "cpu":
+    # The CPU's compiler counts no temporaries in its peak.
+    results = found.output_size_in_bytes - found.alias_size_in_bytes
+    peak = found.argument_size_in_bytes + found.temp_size_in_bytes + results
+  arguments, beside = _by_category(program)
+  passed = sum(map(shard_bytes, program.arguments.values()))
+  return Memory(
     peak,
     arguments,
-    {k: shard_bytes(v) for k, v in program.beside.items()},
-    peak - sum(arguments.values()),
+    beside,
+    peak - passed,
+    passed - sum(arguments.values()),
     found.generated_code_size_in_bytes,
   )
-  return Compiled(
-    program, seconds, memory, text=executable.as_text(), executable=executable
-  )
+
+
+def _by_category(program: Program) -> tuple[dict[str, int], dict[str, int]]:
+  """Bytes of the arguments, and of what lies beside them; each array once."""
+  seen: set[int] = set()
+  parts = [
+    {name: _own(tree, seen) for name, tree in of.items()}
+    for of in (program.arguments, program.beside)
+  ]
+  arguments, beside = ({k: v for k, v in p.items() if v} for p in parts)
+  return arguments, beside
+
+
+def _own(tree: Any, seen: set[int]) -> int:
+  """Bytes of the shapes that haven't been seen, on one device."""
+  leaves = [x for x in jax.tree.leaves(tree) if id(x) not in seen]
+  seen.update(map(id, leaves))
+  return shard_bytes(leaves)
 
 
 def shard_bytes(tree: Any) -> int:

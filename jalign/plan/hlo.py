@@ -11,7 +11,12 @@ from typing import NamedTuple
 _BITS = {
   "pred": 8,
   **{f"{kind}{bits}": bits for kind in "su" for bits in (2, 4, 8, 16, 32, 64)},
-  **{"bf16": 16, "f16": 16, "f32": 32, "f64": 64, "c64": 64, "c128": 128},
+  "bf16": 16,
+  "f16": 16,
+  "f32": 32,
+  "f64": 64,
+  "c64": 64,
+  "c128": 128,
 }
 _ARRAY = re.compile(r"\b(pred|bf16|f8\w*|[sufc]\d+)\[([\d,]*)\](\{[^}]*\})?")
 _HEAD = re.compile(r"(ENTRY )?%?([\w.\-]+) \(.*\) -> .*\{\s*$")

@@ -3,11 +3,12 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
 
+from jalign import data
 from jalign.errors import UserError
 from jalign.experiment.assemble import Assembly, assemble
 from jalign.experiment.config.settings import Settings, StageSettings
@@ -16,6 +17,7 @@ from jalign.experiment.loss import bind
 from jalign.experiment.stage_check import check_offload
 from jalign.models import ModelConfig
 from jalign.plan import stand_in
+from jalign.plan.workload import Score, Update, Work
 from jalign.sharding import (
   BATCH_AXES,
   axis_size,
@@ -24,6 +26,8 @@ from jalign.sharding import (
   rows_at,
 )
 from jalign.training import offload, reference
+from jalign.training.objective import make_evaluation
+from jalign.training.state import TrainState
 from jalign.types import Params
 
 _STEPS = 1000  # of a stage whose data would say how many it has
@@ -39,15 +43,54 @@ class Program(NamedTuple):
       and shardings.
     beside: the same for what lies in the devices' memory while the program
       runs, and isn't an argument of it.
-    facts: what formulas need: "kind" of the program, and the fields of its work
-      (see `workload.of_facts`).
+    work: what it computes, for formulas; None if it only moves numbers.
+    trips: how often a loop runs whose end depends on data, at most.
+    runs: how often a step of the stage runs the program; 0 for a program that
+      is no part of a step.
   """
 
   name: str
   lower: Callable[[], jax.stages.Lowered]
   arguments: Mapping[str, Any]
-  beside: Mapping[str, Any]
-  facts: Mapping[str, Any]
+  beside: Mapping[str, Any] = {}
+  work: Work | None = None
+  trips: int = 1
+  runs: int = 1
+
+
+class StagePlan(NamedTuple):
+  """A stage whose programs are planned.
+
+  Attributes:
+    stage: the stage's settings.
+    model: the model's config.
+    mesh: the mesh that is planned for.
+    given: what the stage is assembled from: made-up data.
+    assembly: the assembled stage.
+    state: shapes and shardings of its state.
+    start: those of the parameters that the stage starts from.
+    kept: those of policies that the run keeps for later.
+  """
+
+  stage: StageSettings
+  model: ModelConfig
+  mesh: jax.sharding.Mesh
+  given: Materials
+  assembly: Assembly
+  state: TrainState
+  start: Params
+  kept: Any
+
+  @property
+  def resident(self) -> dict[str, Any]:
+    """Category -> what lies on the devices during all of the stage."""
+    return {
+      "parameters": self.state.params,
+      "optimiser": self.state.opt_state,
+      "carry": self.state.carry,
+      "start": self.start,
+      "kept": self.kept,
+    }
 
 
 def programs_of(
@@ -63,110 +106,181 @@ def programs_of(
   Raises:
     UserError: a setting makes no sense; the error names the key.
   """
-  params = stand_in.parameters_of(model, mesh)
-  for stage in settings.stages:
-    yield from _of_stage(stage, model, mesh, params)
+  for stage, kept in zip(settings.stages, _kept(settings)):
+    planned = plan_stage(stage, model, mesh, kept)
+    yield from offline(planned)
 
 
-def _of_stage(
-  stage: StageSettings,
-  model: ModelConfig,
-  mesh: jax.sharding.Mesh,
-  params: Params,
-) -> Iterator[Program]:
+def _kept(settings: Settings) -> list[int]:
+  """For each stage, the number of policies kept beside the one it starts from.
+
+  A run keeps the start of each later stage, and that of the last one.
+  """
+  starts, stages = settings.starts, settings.stages
+  policies, counts = {"start"}, []
+  for i, stage in enumerate(stages):
+    counts.append(len(policies - {starts[stage.name]}))
+    later = {starts[s.name] for s in stages[i + 1 :]}
+    later.add(starts[stages[-1].name])
+    policies = (policies | {stage.name}) & later
+  return counts
+
+
+def plan_stage(
+  stage: StageSettings, model: ModelConfig, mesh: jax.sharding.Mesh, kept: int
+) -> StagePlan:
+  """Assembles a stage of shapes.
+
+  Args:
+    stage: the stage's settings.
+    model: the model's config.
+    mesh: the mesh.
+    kept: number of policies that the run keeps beside the stage's start.
+
+  Raises:
+    UserError: a setting makes no sense; the error names the key.
+  """
   check_divisible(stage, mesh)
   check_offload(stage, mesh)
+  loss, params = bind(stage), stand_in.parameters_of(model, mesh)
   if offload.START in stage.offload:
     params = offload.parked(params)
-  loss = bind(stage)
-  updates = stage.optimizer.warmup_steps + _STEPS
-  planned = dataclasses.replace(stage, steps=stage.steps or updates)
+  others = [stand_in.parameters_of(model, mesh) for _ in range(kept)]
+  steps = stage.steps or stage.optimizer.warmup_steps + _STEPS
   given = Materials(
     model,
     mesh,
     stand_in.dataset_of(stage, loss, stage.batch_size),
-    stand_in.Words(model.vocab_size),
+    cast(Any, stand_in.Words(model.vocab_size)),
     None,
     lambda purpose: 0,
   )
-  assembly = assemble(given, planned, params)
-  if not stage.samples:
-    yield _update(stage, assembly, mesh, params, _batch(stage, assembly, mesh))
+  assembly = assemble(given, dataclasses.replace(stage, steps=steps), params)
+  state = assembly.shapes()
+  return StagePlan(stage, model, mesh, given, assembly, state, params, others)
 
 
-def _batch(stage: StageSettings, assembly: Assembly, mesh) -> Any:
-  """Shapes and shardings of a stage's first batch."""
-  batches = assembly.batches()
+def offline(p: StagePlan) -> Iterator[Program]:
+  """Yields the programs of a stage on given data."""
+  stage, assembly = p.stage, p.assembly
+  batch = _batch(p, assembly.batches())
+  yield update(p, batch)
+  compared = assembly.objective.needs_reference
+  if stage.reference == "precompute" and compared:
+    yield _scores(p, batch)
+  held_out = p.given.dataset.loader(
+    assembly.loss.batch, "eval", stage.batch_size, epochs=1, shuffle=False
+  )
+  yield _evaluation(p, _batch(p, held_out))
+
+
+def _batch(p: StagePlan, batches: data.Loader) -> Any:
+  """Shapes and shardings of the first batch."""
   batch = next(batches)
   batches.close()
   record = batch.data
-  if stage.reference == "precompute" and assembly.objective.needs_reference:
+  if p.stage.reference == "precompute" and p.assembly.objective.needs_reference:
     rows = len(record.sequences.tokens) // len(record.weights)
     table = dict.fromkeys(batch.sources, np.zeros(rows, np.float32))
     record = reference.attach(record, batch.sources, table)
-  return laid(record, jax.tree.map(lambda x: rows_at(x, mesh), record))
+  return laid(record, jax.tree.map(lambda x: rows_at(x, p.mesh), record))
 
 
-def _update(
-  stage: StageSettings, assembly: Assembly, mesh, params: Params, batch: Any
-) -> Program:
-  state = assembly.shapes()
-  scored = stage.reference == "precompute"
-  compared = assembly.objective.needs_reference and not scored
-  ref_params = params if compared else None
+def update(p: StagePlan, batch: Any) -> Program:
+  """The update of a stage.
+
+  Args:
+    p: the stage.
+    batch: shapes and shardings of a batch of the stage's loss.
+  """
+  stage, assembly = p.stage, p.assembly
+  compared = assembly.objective.needs_reference
+  compared &= stage.reference != "precompute"
+  ref_params = p.start if compared else None
+  rows, tokens = _rows(batch)
   arguments = {
-    "parameters": (state.params, assembly.frozen),
-    "optimiser": state.opt_state,
-    "reference": _apart(ref_params, assembly.frozen),
+    "parameters": p.state.params,
+    "optimiser": p.state.opt_state,
+    "frozen": assembly.frozen,
+    "reference": ref_params,
     "batch": batch,
   }
-  # A run keeps what the stage started from, which an update may not read.
-  beside = {"carry": state.carry}
-  if not compared and not jax.tree.leaves(assembly.frozen):
-    beside["start"] = params
+  rank, specs = stage.lora.rank, assembly.part.specs
   return Program(
     f"{stage.name}: update",
-    functools.partial(assembly.lower, state, batch, ref_params),
+    functools.partial(assembly.lower, p.state, batch, ref_params),
     arguments,
-    beside,
-    {
-      "kind": "update",
-      "rows": len(batch.sequences.tokens),
-      "tokens": batch.sequences.tokens.shape[1],
-      "reference": compared,
-      "microbatches": stage.microbatches,
-      **_trained(stage, assembly),
-      "kept": "start" in beside,
-    },
+    p.resident,
+    Update(
+      rows,
+      tokens,
+      stage.microbatches,
+      counted=_counted(stage),
+      reference=compared,
+      kept=not compared and not jax.tree.leaves(assembly.frozen),
+      moments=stage.optimizer.moments,
+      trained=frozenset(by_path(specs)) if stage.trainable else None,
+      rank=rank,
+      changed=tuple(specs["blocks"]) if rank else (),
+    ),
   )
 
 
-def _trained(stage: StageSettings, assembly: Assembly) -> dict[str, Any]:
-  """What is trained, how it is kept, and which tokens count."""
+def _counted(stage: StageSettings) -> float:
+  """Share of the made-up tokens that are scored: those of the response."""
   prompt, response = stand_in.widths(stage.data)
-  rank, specs = stage.lora.rank, assembly.part.specs
-  return {
-    "counted": response / (prompt + response),
-    "moments": stage.optimizer.moments,
-    "rank": rank,
-    "changed": tuple(specs["blocks"]) if rank else (),
-    "trained": frozenset(by_path(specs)) if stage.trainable else None,
-  }
+  return response / (prompt + response)
 
 
-def _apart(ref_params: Params, frozen: Params) -> Params:
-  """The reference, unless it is the frozen part, the same arrays."""
-  return () if ref_params is frozen else ref_params
+def _rows(batch: Any) -> tuple[int, int]:
+  """Rows and columns of the tokens that a model reads of a batch."""
+  sequences = batch.sequences
+  if sequences.packed is not None:
+    groups, rows, width = sequences.packed.tokens.shape
+    return groups * rows, width
+  rows, width = sequences.tokens.shape
+  more = getattr(batch, "mismatched", None)
+  return rows + (0 if more is None else len(more.tokens)), width
+
+
+def _scores(p: StagePlan, batch: Any) -> Program:
+  """The reference's log-probs, which are computed before the first step."""
+  score = reference.make_score(p.assembly.model)
+  return Program(
+    f"{p.stage.name}: reference",
+    functools.partial(score.lower, p.start, batch.sequences),
+    {"reference": p.start, "batch": batch.sequences},
+    p.resident,
+    Score(*_rows(batch), _counted(p.stage)),
+    runs=0,
+  )
+
+
+def _evaluation(p: StagePlan, batch: Any) -> Program:
+  """Loss and metrics of a held-out batch."""
+  assembly = p.assembly
+  policy = assembly.policy(p.state.params)
+  ref_params = p.start if assembly.objective.needs_reference else None
+  evaluate = make_evaluation(assembly.objective)
+  rows, tokens = _rows(batch)
+  return Program(
+    f"{p.stage.name}: evaluation",
+    functools.partial(evaluate.lower, policy, batch, ref_params),
+    {"parameters": policy, "reference": ref_params, "batch": batch},
+    p.resident,
+    Score(rows if ref_params is None else 2 * rows, tokens, _counted(p.stage)),
+    runs=0,
+  )
 
 
 def check_divisible(stage: StageSettings, mesh: jax.sharding.Mesh) -> None:
   """Raises UserError for a batch that the mesh's batch axes don't divide."""
-  ways = axis_size(mesh, BATCH_AXES) * stage.microbatches
+  shards = axis_size(mesh, BATCH_AXES)
+  ways = shards * stage.microbatches
   if stage.batch_size % ways:
     raise UserError(
       f"{stage.batch_size} examples in {stage.microbatches} microbatches don't"
-      f" divide over the {axis_size(mesh, BATCH_AXES)} devices of the mesh's"
-      " data and fsdp axes.",
+      f" divide over the {shards} devices of the mesh's data and fsdp axes.",
       where=f"config.{stage.name}.batch_size",
       remedy=f"Choose a multiple of {ways}, or a mesh with fewer devices along"
       " data and fsdp.",

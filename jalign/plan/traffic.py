@@ -11,12 +11,23 @@ from collections.abc import Mapping
 from jalign.plan.hlo import Instruction, Module
 
 # They give other names to what is there, or run what is counted by itself.
-_NOTHING = frozenset(
-  """
-  parameter constant tuple get-tuple-element bitcast after-all partition-id
-  replica-id iota while conditional call async-start async-update async-done
-  opt-barrier add-dependency domain
-  """.split()
+_NOTHING = (
+  "parameter",
+  "constant",
+  "tuple",
+  "get-tuple-element",
+  "bitcast",
+  "after-all",
+  "partition-id",
+  "replica-id",
+  "iota",
+  "while",
+  "conditional",
+  "call",
+  "async-start",
+  "opt-barrier",
+  "add-dependency",
+  "domain",
 )
 _SLICES = ("dynamic-slice", "slice", "gather")
 

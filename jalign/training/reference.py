@@ -50,6 +50,11 @@ def _checksums(params):
   return jax.tree.map(checksums, params)
 
 
+def make_score(model: Model) -> Any:
+  """Makes the jitted `(params, sequences) -> [rows]` log-probs, nats."""
+  return jax.jit(lambda p, s: sequence_logprobs(model, on_device(p), s))
+
+
 def compute(
   model: Model,
   params: Params,
@@ -67,7 +72,7 @@ def compute(
   Returns:
     Source -> [rows of an example] float32 log-probs of whole responses, nats.
   """
-  score = jax.jit(lambda p, s: sequence_logprobs(model, on_device(p), s))
+  score = make_score(model)
   table: dict[str, np.ndarray] = {}
   for batch in follow(batches, "reference log-probs", "batch"):
     data = place(batch.data)

@@ -1,0 +1,99 @@
+"""A plan as text for the terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jalign.plan.measured import Measured
+from jalign.plan.roofline import Bound
+from jalign.plan.topology import Topology
+
+GB, GIB = 1e9, 2**30
+
+
+def heading(
+  target: Topology, mesh: Any, parameters: int, notes: Sequence[str]
+) -> str:
+  """The lines above the programs.
+
+  Args:
+    target: what is planned for.
+    mesh: the mesh.
+    parameters: number of the model's parameters.
+    notes: further lines.
+  """
+  chip, count = target.chip, len(target.devices)
+  sizes = " x ".join(str(n) for n in mesh.shape.values())
+  lines = [
+    f"{target.name}: {count} devices of kind {chip.kind} on {target.hosts}"
+    f" host{'s' if target.hosts > 1 else ''}, each with"
+    f" {chip.usable / GIB:.2f} GiB ({chip.usable / GB:.2f} GB) to use",
+    f"mesh: {sizes} (data x fsdp x tensor)",
+    f"model: {parameters / 1e9:.3g} billion parameters",
+    *notes,
+  ]
+  return "\n".join(lines)
+
+
+def block(m: Measured) -> str:
+  """The lines on one program; numbers are of one device."""
+  lines = ["", f"{m.name}: {_verdict(m)}"]
+  row = lambda name, text: lines.append(f"  {name:<12}{text}")
+  if m.memory is not None:
+    parts = {
+      **m.memory.arguments,
+      "activations and temporaries": m.memory.temporaries - m.memory.shared,
+      "code": m.memory.code,
+    }
+    row("memory", _sizes(parts))
+    if m.memory.beside:
+      row("beside it", _sizes(m.memory.beside))
+  if m.bound is not None:
+    _roofline(m.bound, row)
+  for c in m.collectives:
+    row(
+      "collective",
+      f"{c.kind} {c.dtype}, {c.times} in {c.sites} places:"
+      f" {_amount(c.bytes, 'B')}, {_amount(c.sent, 'B')} sent",
+    )
+  row("compiled", f"in {m.seconds[1]:.0f} s")
+  return "\n".join(lines)
+
+
+def _verdict(m: Measured) -> str:
+  said = f"{_amount(m.needs, 'B')} of {_amount(m.usable, 'B')}"
+  if m.fits:
+    return f"fits, {said}"
+  refused = "the compiler refuses it, " if m.memory is None else ""
+  more = _amount(m.needs - m.usable, "B")
+  return f"doesn't fit, {refused}{said}: {more} too much"
+
+
+def _roofline(b: Bound, row) -> None:
+  row(
+    "work",
+    f"{_amount(b.flops, 'FLOP')}, {_amount(b.bytes, 'B')} through memory"
+    f" ({b.intensity:.0f} FLOP a byte), {_amount(b.sent, 'B')} sent",
+  )
+  if b.seconds is None:
+    return
+  times = {"compute": b.compute, "memory": b.memory, "links": b.links}
+  said = ", ".join(f"{k} {_time(t)}" for k, t in times.items() if t is not None)
+  row("time", f"{_time(b.seconds)} at least, bound by {b.by} ({said})")
+
+
+def _sizes(parts: Mapping[str, float]) -> str:
+  return ", ".join(
+    f"{name} {_amount(size, 'B')}" for name, size in parts.items() if size
+  )
+
+
+def _amount(number: float, unit: str) -> str:
+  """A number with one of the units' prefixes."""
+  for prefix, size in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6)):
+    if number >= size:
+      return f"{number / size:.3g} {prefix}{unit}"
+  return f"{number / 1e3:.3g} k{unit}"
+
+
+def _time(seconds: float) -> str:
+  return f"{seconds:.3g} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"

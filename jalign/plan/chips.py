@@ -4,6 +4,7 @@ Sources: Google's pages on the Cloud TPU versions, and NVIDIA's data sheets of
 A100, H100 and H200 (dense figures, SXM boards).
 """
 
+import os
 from typing import NamedTuple
 
 GIB = 2**30
@@ -41,7 +42,11 @@ def _tpu(name, kind, flops, memory, usable, bandwidth, links) -> Chip:
 
 
 def _gpu(name, kind, flops, memory, bandwidth, links) -> Chip:
-  return Chip(name, "gpu", kind, flops, memory, memory, bandwidth, links)
+  # The share of a GPU's memory that jax reserves.
+  share = float(os.environ.get("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.75"))
+  memory *= GIB
+  usable = memory * share
+  return Chip(name, "gpu", kind, flops, memory, usable, bandwidth, links)
 
 
 # What is usable on a TPU is what its compiler says in the error for a program
@@ -50,9 +55,9 @@ _CHIPS = (
   _tpu("v5e", "TPU v5 lite", 197e12, 16, 15.75, 819e9, 1600e9 / 8 / 2),
   _tpu("v5p", "TPU v5", 459e12, 95, 95.74, 2765e9, 4800e9 / 8 / 2),
   _tpu("v6e", "TPU v6 lite", 918e12, 32, 31.25, 1600e9, 3200e9 / 8 / 2),
-  _gpu("a100", "NVIDIA A100-SXM4-80GB", 312e12, 80 * GIB, 2039e9, 300e9),
-  _gpu("h100", "NVIDIA H100 80GB HBM3", 989e12, 80 * GIB, 3350e9, 450e9),
-  _gpu("h200", "NVIDIA H200", 989e12, 141 * GIB, 4800e9, 450e9),
+  _gpu("a100", "NVIDIA A100-SXM4-80GB", 312e12, 80, 2039e9, 300e9),
+  _gpu("h100", "NVIDIA H100 80GB HBM3", 989e12, 80, 3350e9, 450e9),
+  _gpu("h200", "NVIDIA H200", 989e12, 140.4, 4800e9, 450e9),
 )
 CHIPS = {chip.name: chip for chip in _CHIPS}
 

@@ -29,6 +29,7 @@ class Memory(NamedTuple):
       parameters, results that take no argument's place.
     shared: bytes of arrays that are passed twice. The compiler counts them
       twice.
+    host: bytes of the host's memory.
     code: bytes of the program itself, which the peak doesn't count.
   """
 
@@ -37,6 +38,7 @@ class Memory(NamedTuple):
   beside: Mapping[str, int]
   temporaries: int
   shared: int
+  host: int
   code: int
 
   @property
@@ -109,7 +111,10 @@ def _memory(
   program: Program, executable: Any, mesh: jax.sharding.Mesh
 ) -> Memory:
   found = executable.memory_analysis()
-  peak = found.peak_memory_in_bytes
+  # The peak counts the host's memory, too.
+  host = found.host_argument_size_in_bytes
+  more = found.host_output_size_in_bytes + found.host_temp_size_in_bytes
+  peak = found.peak_memory_in_bytes - host - more
   if mesh.devices.flat[0].platform == "cpu":
     # The CPU's compiler counts no temporaries in its peak.
     results = found.output_size_in_bytes - found.alias_size_in_bytes
@@ -122,6 +127,7 @@ def _memory(
     beside,
     peak - passed,
     passed - sum(arguments.values()),
+    host + more - found.host_alias_size_in_bytes,
     found.generated_code_size_in_bytes,
   )
 
@@ -129,26 +135,29 @@ def _memory(
 def _by_category(program: Program) -> tuple[dict[str, int], dict[str, int]]:
   """Bytes of the arguments, and of what lies beside them; each array once."""
   seen: set[int] = set()
+
+  def own(tree):
+    leaves = [x for x in jax.tree.leaves(tree) if id(x) not in seen]
+    seen.update(map(id, leaves))
+    return shard_bytes(leaves)
+
   parts = [
-    {name: _own(tree, seen) for name, tree in of.items()}
+    {name: own(tree) for name, tree in of.items()}
     for of in (program.arguments, program.beside)
   ]
   arguments, beside = ({k: v for k, v in p.items() if v} for p in parts)
   return arguments, beside
 
 
-def _own(tree: Any, seen: set[int]) -> int:
-  """Bytes of the shapes that haven't been seen, on one device."""
-  leaves = [x for x in jax.tree.leaves(tree) if id(x) not in seen]
-  seen.update(map(id, leaves))
-  return shard_bytes(leaves)
-
-
 def shard_bytes(tree: Any) -> int:
-  """Bytes of a tree of shapes with shardings, on one device."""
+  """Bytes of a tree of shapes with shardings, in one device's own memory."""
 
   def size(x):
-    shape = x.sharding.shard_shape(x.shape) if x.sharding else x.shape
+    if x.sharding is None:
+      return x.size * x.dtype.itemsize
+    if x.sharding.memory_kind in ("pinned_host", "unpinned_host"):
+      return 0
+    shape = x.sharding.shard_shape(x.shape)
     return int(np.prod(shape, dtype=np.int64)) * x.dtype.itemsize
 
   return sum(map(size, jax.tree.leaves(tree)))

@@ -98,38 +98,51 @@ def read(
 
 
 def as_json(m: Measured) -> dict[str, Any]:
-  """Plain values of all of it, in bytes, FLOPs and seconds per device."""
-  b = m.bound
-  return {
-    "program": m.name,
+  """Plain values of all of it: bytes, FLOPs and seconds of one device."""
+  memory, b = m.memory, m.bound
+  stage, _, kind = m.name.partition(": ")
+  values = {
+    "name": m.name,
+    "stage": stage,
+    "kind": kind,
     "runs_per_step": m.runs,
     "fits": m.fits,
     "needs_bytes": m.needs,
     "usable_bytes": m.usable,
-    "memory": None
-    if m.memory is None
-    else {
-      "peak_bytes": m.memory.peak,
-      "arguments": dict(m.memory.arguments),
-      "beside": dict(m.memory.beside),
-      "temporaries": m.memory.temporaries,
-      "shared": m.memory.shared,
-      "code": m.memory.code,
+    "seconds": dict(zip(("lower", "compile"), m.seconds)),
+  }
+  if memory is None or b is None:
+    return values | {"refused": True}
+  return values | {
+    "refused": False,
+    "peak_bytes": memory.peak,
+    "memory": {
+      **memory.arguments,
+      "activations/temporaries": memory.temporaries - memory.shared,
+      "code": memory.code,
     },
-    "roofline": None
-    if b is None
-    else {
-      "flops": b.flops,
-      "bytes": b.bytes,
-      "sent_bytes": b.sent,
-      "intensity": b.intensity,
-      "compute_seconds": b.compute,
-      "memory_seconds": b.memory,
-      "links_seconds": b.links,
-      "seconds": b.seconds,
-      "bound_by": b.by,
+    "beside": dict(memory.beside),
+    "host_bytes": memory.host,
+    "flops": b.flops,
+    "hbm_bytes": b.bytes,
+    "sent_bytes": b.sent,
+    "intensity": b.intensity,
+    "collectives": [
+      {
+        "kind": row.kind,
+        "dtype": row.dtype,
+        "sites": row.sites,
+        "count": row.times,
+        "bytes": row.bytes,
+        "sent_bytes": row.sent,
+      }
+      for row in m.collectives
+    ],
+    "expected_seconds": {
+      "compute": b.compute,
+      "memory": b.memory,
+      "links": b.links,
+      "at_least": b.seconds,
     },
-    "collectives": [row._asdict() for row in m.collectives],
-    "lower_seconds": m.seconds[0],
-    "compile_seconds": m.seconds[1],
+    "bound": b.by,
   }

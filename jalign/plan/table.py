@@ -45,6 +45,8 @@ def block(m: Measured) -> str:
       "code": m.memory.code,
     }
     row("memory", _sizes(parts))
+    if m.memory.host:
+      row("on the host", _amount(m.memory.host, "B"))
     if m.memory.beside:
       row("beside it", _sizes(m.memory.beside))
   if m.bound is not None:

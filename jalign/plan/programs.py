@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -151,7 +151,7 @@ def plan_stage(
     model,
     mesh,
     stand_in.dataset_of(stage, loss, stage.batch_size),
-    cast(Any, stand_in.Words(model.vocab_size)),
+    stand_in.tokenizer(model.vocab_size),
     None,
     lambda purpose: 0,
   )

@@ -4,7 +4,7 @@ Batches are made by the run's own loader of made-up examples, so that their
 shapes are the run's.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -30,7 +30,7 @@ RESPONSES = 4  # of each made-up list; only data say how many a run has
 
 
 class Words(NamedTuple):
-  """What a program needs of a tokenizer.
+  """What a program needs of a tokenizer, in the place of one.
 
   Attributes:
     vocab_size: number of tokens.
@@ -46,6 +46,11 @@ class Words(NamedTuple):
     """A text, which nobody reads."""
     del ids
     return ""
+
+
+def tokenizer(vocab_size: int) -> data.Tokenizer:
+  """A stand-in for a tokenizer of so many tokens."""
+  return cast(Any, Words(vocab_size))
 
 
 def model_of(settings: Settings) -> ModelConfig:
@@ -64,7 +69,7 @@ def model_of(settings: Settings) -> ModelConfig:
     there = (
       hf.read_config(base) if is_checkpoint(base) else folders.model_of(base)
     )
-    return model_config(settings, Words(there.vocab_size), base)
+    return model_config(settings, tokenizer(there.vocab_size), base)
   if given.path:
     return model_config(settings, data.load(given.path), None)
   if given.kind != "bpe":
@@ -74,7 +79,7 @@ def model_of(settings: Settings) -> ModelConfig:
       remedy="Plan with --config.tokenizer.kind=bpe and the number of words as"
       " --config.tokenizer.vocab_size=N.",
     )
-  return model_config(settings, Words(given.vocab_size), None)
+  return model_config(settings, tokenizer(given.vocab_size), None)
 
 
 def parameters_of(model: ModelConfig, mesh: jax.sharding.Mesh) -> Params:

@@ -82,8 +82,9 @@ def topology(name: str) -> Topology:
     )
   except Exception as e:  # whatever the compiler raises
     raise _unknown(name) from e
-  hosts = len({device.process_index for device in described.devices})
-  return Topology(name, described.devices, chip, hosts)
+  devices: Sequence[Any] = described.devices
+  hosts = len({device.process_index for device in devices})
+  return Topology(name, devices, chip, hosts)
 
 
 def _small(sizes: Sequence[int]) -> bool:

@@ -1,8 +1,6 @@
 """What a program computes: rows, tokens and models, without a mesh."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,10 +87,3 @@ class Rollout:
 
 
 Work = Update | Score | Rollout
-
-
-def of_facts(facts: Mapping[str, Any]) -> Work:
-  """The work of a program's facts: its "kind", and fields of that kind."""
-  kinds = {"update": Update, "score": Score, "rollout": Rollout}
-  fields = {name: value for name, value in facts.items() if name != "kind"}
-  return kinds[facts["kind"]](**fields)

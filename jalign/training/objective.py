@@ -5,7 +5,7 @@ and no others, so that the reference is run only for a loss with a `ref_`
 argument. Nothing is averaged here: jalign.training.step divides the sums.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -18,7 +18,7 @@ from jalign.training.kinds import Kind, Sums, kind_of
 from jalign.training.misuse import check_record
 from jalign.training.offload import on_device
 from jalign.training.outputs import Nudge, Outputs
-from jalign.types import Array, Model, Params
+from jalign.types import Array, Model
 
 
 class Objective(NamedTuple):
@@ -215,9 +215,7 @@ def _check_denominators(names: Iterable[str], kind: Kind) -> None:
       )
 
 
-def make_evaluation(
-  objective: Objective,
-) -> Callable[[Params, Any, Params | None], Mapping]:
+def make_evaluation(objective: Objective) -> Any:
   """Makes a jitted `(params, batch, ref_params) -> Sums`, without gradients."""
 
   @jax.jit

@@ -61,7 +61,8 @@ def plan(values: Values) -> None:
   sys.path.insert(0, os.getcwd())  # configs may import their neighbours
   config = read_config(values.config, values.keys)
   if values.mesh:
-    config["mesh"] = dict(zip(("data", "fsdp", "tensor"), values.mesh))
+    sizes = dict(zip(("data", "fsdp", "tensor"), values.mesh))
+    config["mesh"] = {**config["mesh"], **sizes}
 
   from jalign.plan.command import make_plan
 

@@ -131,9 +131,10 @@ def assemble(given: Materials, stage: StageSettings, params: Any) -> Assembly:
     return state.replace(carry=stepping.init(state.params))
 
   def lower(state, batch, ref_params=None) -> jax.stages.Lowered:
+    program: Any = update
     # A step does to the arguments what it does before an update.
     lowered = stepping.around(
-      lambda s, *more, **named: (s, update.lower(s, *more, **named))
+      lambda s, *more, **named: (s, program.lower(s, *more, **named))
     )
     return lowered(state, batch, ref_params, frozen=frozen)[1]
 

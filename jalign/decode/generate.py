@@ -232,7 +232,7 @@ def _generate(policy, params, prompts, *, options, samples, refill, home=None):
   name = f"{batch * samples} rows of {width} + {options.capacity} tokens"
   count_compiled(name + (f" in {refill[0]} slots" if refill else ""))
   split = functools.partial(_split_rows, layout=policy.layout)
-  prompts = split(prompts, mesh=home)
+  prompts = split(split(prompts, mesh=home))
   rows = refill[0] if refill else batch * samples
   params = policy.prepare(params, rows, home)
   repeat = functools.partial(

@@ -30,6 +30,9 @@ _NOTHING = (
   "domain",
 )
 _SLICES = ("dynamic-slice", "slice", "gather")
+# Operations that change a part of their first operand in place, and which of
+# their operands is the part's new content.
+_UPDATES = {"dynamic-update-slice": 1, "scatter": 2}
 
 
 def moved(module: Module) -> Counter[str]:
@@ -54,6 +57,14 @@ def _bytes(
 ) -> int:
   sizes = [_main(there[name]) if name in there else 0 for name in i.operands]
   result = _main(i)
+  if i.op == "copy-start":
+    # The result is a tuple of the copy, the original and what is kept.
+    return sum(array.bytes for array in i.arrays[:2] if not array.memory)
+  if i.op == "slice-start":
+    # The result is a tuple of the operand, the slice and what is kept: a piece
+    # of an array, which is fetched before it is needed.
+    piece = i.arrays[1]
+    return piece.bytes * (bool(sizes[0]) + (not piece.memory))
   if i.op.endswith("-start"):
     # The result is a tuple of the operands, the results and what is kept.
     return max(result, sum(sizes))
@@ -83,9 +94,9 @@ def _of_fusion(module, i, sizes, result) -> int:
   by_name = {inner.name: inner for inner in inside}
   for update in inside:
     # The rest of the array stays where it is.
-    if update.op == "dynamic-update-slice":
+    if update.op in _UPDATES:
       whole = sum(array.bytes for array in update.arrays)
-      part = by_name.get(update.operands[1])
+      part = by_name.get(update.operands[_UPDATES[update.op]])
       if part is not None and whole <= written:
         written -= whole - sum(array.bytes for array in part.arrays)
   return read + written
@@ -100,7 +111,7 @@ def _read(x: Instruction, users: Mapping[str, list[Instruction]]) -> int:
       part = _read(user, users)
     elif user.op in _SLICES and user.operands[0] == x.name:
       part = sum(array.bytes for array in user.arrays)
-    elif user.op == "dynamic-update-slice" and user.operands[0] == x.name:
+    elif user.op in _UPDATES and user.operands[0] == x.name:
       part = 0
     else:
       part = whole

@@ -117,6 +117,11 @@ def joined(*args: Any, **kwargs: Any) -> Iterator[None]:
     watch.join(_TELLING_SECONDS)  # it would abort as Python ends
 
 
+def index() -> int:
+  """Number of this process; unlike `jax.process_index`, asks for no device."""
+  return distributed.global_state.process_id
+
+
 def await_others() -> None:
   """Waits until all processes are here; the first may have to write a report.
 

@@ -138,6 +138,46 @@ def together(function: Callable[[], Any]) -> list[Any]:
   return [value for value, _ in parts]
 
 
+def same_everywhere(values: Mapping[str, str], what: str) -> None:
+  """Checks that all processes have the same values.
+
+  All processes must call this together.
+
+  Args:
+    values: name -> value, as it is told in the error.
+    what: a noun phrase for all of the values, for the error.
+
+  Raises:
+    UserError: some differ; the error names at most three of them, with the
+      first process that differs from process 0.
+  """
+  parts: list[dict[str, str]] = exchange(dict(values))
+  for index, own in enumerate(parts):
+    names = [
+      name
+      for name in sorted(parts[0].keys() | own.keys())
+      if parts[0].get(name) != own.get(name)
+    ]
+    if names:
+      said = "; ".join(
+        f"{name} is {_short(parts[0].get(name))} in process 0 and"
+        f" {_short(own.get(name))} in process {index}"
+        for name in names[:3]
+      )
+      more = f" ({len(names) - 3} more differ)" if len(names) > 3 else ""
+      raise UserError(
+        f"{what} differs between processes: {said}{more}.",
+        remedy="Start all processes by the same command, on hosts with the same"
+        " files.",
+      )
+
+
+def _short(text: str | None) -> str:
+  """A value in at most 60 characters."""
+  text = "not there" if text is None else text
+  return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def own_part(items: Sequence[Any]) -> slice:
   """The part of a list that this process works on; the parts make the list."""
   count, index = jax.process_count(), jax.process_index()

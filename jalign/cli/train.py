@@ -121,14 +121,19 @@ def _train(values: Values) -> None:
   config = read_config(values.config, values.keys)
 
   # Heavy imports wait until the flags are right.
+  from flax import traverse_util
+
   from jalign import cluster, heartbeat
   from jalign.experiment.commands.sweep import runs as runs_of
   from jalign.experiment.config.overrides import naming_flags
   from jalign.experiment.disk import folder, lock
   from jalign.files import telling
+  from jalign.hosts import same_everywhere
 
   workdir = pathlib.Path(values.workdir)
   with heartbeat.beating(values.hang_minutes), naming_flags(config):
+    flat = traverse_util.flatten_dict(config, sep=".")
+    same_everywhere({f"config.{k}": repr(v) for k, v in flat.items()}, "config")
     runs = runs_of(config)
     with lock.hold(workdir), telling(workdir, lambda: folder.saved(workdir)):
       _train_all(runs, workdir, values.config)
@@ -148,10 +153,9 @@ def _train_all(
   runs: Sequence[Any], workdir: pathlib.Path, config_name: str
 ) -> None:
   """Trains the runs of a config one after another, and compares them."""
-  from jalign.experiment.commands.comparison import write_comparison
   from jalign.experiment.run import run_one
   from jalign.experiment.share import Sibling
-  from jalign.hosts import say
+  from jalign.hosts import host0, say
   from jalign.preemption import Stop
   from jalign.training.loop import Interrupted, NonFiniteLossError
 
@@ -180,14 +184,17 @@ def _train_all(
         if not name:
           raise
         failed[name] = e  # the others of a sweep go on
-        print(f"jalign: {name} failed: {e}", file=sys.stderr)
+        if host0():
+          print(f"jalign: {name} failed: {e}", file=sys.stderr)
         continue
       say(f"report: {report}")
   except Interrupted as e:
     say(f"jalign: {e}; run the same command to resume.")
     return
   done = [run for run in runs if run.name and run.name not in failed]
-  if done:
+  if done and host0():
+    from jalign.experiment.commands.comparison import write_comparison
+
     report = write_comparison(workdir, done)
     say(f"comparison of {len(done)} runs: {report}")
   if failed:

@@ -15,7 +15,7 @@ from jalign.experiment.held_out import (
 )
 from jalign.experiment.loss import BoundLoss
 from jalign.experiment.stepping import Stepping
-from jalign.hosts import say
+from jalign.hosts import exchange, say
 from jalign.models import transformer
 from jalign.sharding import BATCH_AXES, axis_size, place
 from jalign.training import loop, reference
@@ -182,7 +182,7 @@ def reference_table(run: Run, stage: StageSettings, assembly, params):
   mark = reference.fingerprint(params, dataset.examples(batch, "train"))
   path = run.folder / stage.name / "reference_logps.npz"
   table = reference.load(path, mark)
-  if table is None:
+  if table is None or not all(exchange(table is not None)):
     batches = dataset.loader(
       batch, "train", stage.batch_size, epochs=1, shuffle=False
     )

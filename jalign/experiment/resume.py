@@ -10,7 +10,7 @@ from jalign.errors import UserError
 from jalign.experiment import identity
 from jalign.experiment.config.settings import Settings, StageSettings
 from jalign.experiment.disk import folder as folders
-from jalign.hosts import say
+from jalign.hosts import host0, say
 from jalign.training import metrics
 from jalign.training.checkpoint import Checkpoints, versions
 
@@ -37,7 +37,12 @@ def meta_of(
 
 
 def with_metrics(meta: Meta, folder: pathlib.Path) -> Meta:
-  """`meta` with a hash of the stage's metrics so far."""
+  """`meta` with a hash of the stage's metrics so far.
+
+  The first process alone writes metrics, and alone saves `meta`.
+  """
+  if not host0():
+    return meta
   return {**meta, "metrics": metrics.digest(folder / "metrics.jsonl")}
 
 

@@ -26,7 +26,7 @@ from jalign.experiment.share import Sharing, Sibling
 from jalign.experiment.stage import run_stage
 from jalign.experiment.stage_check import check_config, check_stage
 from jalign.experiment.try_out import try_out
-from jalign.hosts import host0, say
+from jalign.hosts import host0, same_everywhere, say
 from jalign.sharding import make_mesh
 from jalign.training import metrics, offload
 
@@ -108,6 +108,7 @@ def run_one(
     tried = try_out(plugins, settings, prepared)
   if tried:
     say(tried)
+  same_everywhere(parts, "what the run is made of")
   folders.claim(folder, config)
   identity.keep(folder, made_of)
   names = tuple(s.name for s in settings.stages)

@@ -11,14 +11,12 @@ import shutil
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
-
 from jalign.errors import UserError
 from jalign.experiment import identity, resume
 from jalign.experiment.config.settings import Settings, StageSettings
 from jalign.experiment.disk import folder as folders
 from jalign.files import appearing
-from jalign.hosts import say
+from jalign.hosts import host0, say, together
 from jalign.training.checkpoint import Checkpoints
 
 _LINKED = ("checkpoints", "best")  # folders whose files never change
@@ -59,8 +57,11 @@ class Sharing(NamedTuple):
       meta: from `resume.meta_of`.
       steps: number of steps of the stage.
     """
+    together(lambda: self._take(stage, meta, steps) if host0() else None)
+
+  def _take(self, stage: StageSettings, meta: resume.Meta, steps: int) -> None:
     target = self.folder / stage.name
-    if Checkpoints(target / "checkpoints").steps() or jax.process_count() > 1:
+    if Checkpoints(target / "checkpoints").steps():
       return
     for sibling in self.siblings:
       if _agree(self, sibling, stage) and _is_whole(

@@ -16,7 +16,7 @@ from jalign.experiment.held_out import Evaluation, measure_samples
 from jalign.experiment.params import layout
 from jalign.experiment.probe import make_probes, probe_data
 from jalign.experiment.regimes import regime_of
-from jalign.hosts import host0, say
+from jalign.hosts import host0, say, together
 from jalign.training import loop, metrics, reference
 from jalign.training.checkpoint import Checkpoints
 from jalign.training.timed import SaveClock
@@ -63,8 +63,10 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     restored = checkpoints.restore(state)
     resume.check_state(restored.meta, meta, folder)
     reached = int(restored.state.step)
-    resume.check_metrics(
-      restored.meta, reached, folder, stage.select, run.anyway
+    # Together, as the first process is about to cut the file.
+    check = resume.check_metrics
+    together(
+      lambda: check(restored.meta, reached, folder, stage.select, run.anyway)
     )
     state = restored.state
     batches.set_state(restored.data)

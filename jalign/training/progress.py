@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from jalign import heartbeat
+from jalign import cluster, heartbeat
 
 EVERY_SECONDS = 60.0
 
@@ -39,16 +39,17 @@ class Progress:
     leave: bool = False,
     clock: Callable[[], float] = time.monotonic,
   ):
+    title = description if cluster.index() == 0 else ""
     self._bar = tqdm(
       total=total,
       initial=initial,
       desc=description,
-      disable=None if description else True,  # None: only on a terminal
+      disable=None if title else True,  # None: only on a terminal
       unit=unit,
       leave=leave,
       dynamic_ncols=True,
     )
-    self._plain = bool(description and self._bar.disable)
+    self._plain = bool(title and self._bar.disable)
     self._description, self._unit, self._total = description, unit, total
     self._clock, self._done, self._values = clock, initial, ""
     self._said_at, self._said_done = clock(), initial

@@ -12,9 +12,10 @@ from typing import IO
 
 from jalign.errors import UserError
 from jalign.files import telling
-from jalign.hosts import host0, say
+from jalign.hosts import exchange, host0, say
 
 NAME = "lock"
+_SEEN_SECONDS = 20
 
 
 @contextlib.contextmanager
@@ -35,6 +36,7 @@ def hold(folder: pathlib.Path, flag: str = "--workdir") -> Iterator[None]:
       it is a file.
   """
   if not host0():  # the first process holds the lock for all
+    _see(folder / NAME, exchange("")[0], flag)
     yield
     return
   made = [p for p in (folder, *folder.absolute().parents) if not p.exists()]
@@ -47,8 +49,9 @@ def hold(folder: pathlib.Path, flag: str = "--workdir") -> Iterator[None]:
         where=str(folder),
         remedy=f"Choose another {flag}.",
       ) from e
-    file = _take(folder / NAME, flag)
+    file, text = _take(folder / NAME, flag)
   try:
+    exchange(text)
     yield
   finally:
     # Removed while it is held: a process that waits sees that its file is gone.
@@ -60,7 +63,8 @@ def hold(folder: pathlib.Path, flag: str = "--workdir") -> Iterator[None]:
         path.rmdir()
 
 
-def _take(path: pathlib.Path, flag: str) -> IO[bytes]:
+def _take(path: pathlib.Path, flag: str) -> tuple[IO[bytes], str]:
+  """The locked file, and what is written into it."""
   while True:
     file = path.open("a+b")
     try:
@@ -82,10 +86,33 @@ def _take(path: pathlib.Path, flag: str) -> IO[bytes]:
     "host": socket.gethostname(),
     "started": time.strftime("%Y-%m-%d %H:%M:%S %Z"),
   }
+  text = json.dumps(owner)
   file.truncate(0)
-  file.write(json.dumps(owner).encode())
+  file.write(text.encode())
   file.flush()
-  return file
+  return file, text
+
+
+def _see(path: pathlib.Path, text: str, flag: str) -> None:
+  """Waits until a process sees the lock of the first; one folder serves all.
+
+  A network file system may show a new file with some delay.
+  """
+  end = time.monotonic() + _SEEN_SECONDS
+  while True:
+    with contextlib.suppress(OSError):
+      if path.read_text() == text:
+        return
+    if time.monotonic() > end:
+      raise UserError(
+        f"process 0 has locked its folder of this name, and after"
+        f" {_SEEN_SECONDS} s that lock isn't to be seen here, on host"
+        f" {socket.gethostname()}: the folder isn't shared.",
+        where=f"{flag}={path.parent}",
+        remedy="Name a folder of a file system that all hosts share, by a path"
+        " that is the same on all of them.",
+      )
+    time.sleep(0.2)
 
 
 def _held(path: pathlib.Path, file: IO[bytes], flag: str) -> UserError:

@@ -7,7 +7,7 @@
 # Arguments: the config, the run's folder, and flags of `jalign train`. Folder,
 # data, and checkpoint have to lie on a file system that all hosts mount.
 #
-# A process drives one GPU, as JAX expects under SLURM. With --coordinator=auto
+# A process drives one GPU, as JAX expects under SLURM. With --cluster
 # the processes learn their number and the first host's address from SLURM.
 #
 #SBATCH --job-name=jalign
@@ -35,7 +35,7 @@ source "${JALIGN_ENV:-.venv}/bin/activate"
 # otherwise the job would hold its GPUs until the others notice.
 # --label puts the process's number before each line.
 srun --kill-on-bad-exit=1 --label \
-  jalign train --config="$config" --workdir="$folder" --coordinator=auto "$@"
+  jalign train --config="$config" --workdir="$folder" --cluster "$@"
 
 # A run that was told to stop ends without error, before its last step: SLURM
 # then starts the same command again, which goes on.

@@ -11,7 +11,7 @@
 #   experiments/launch/tpu_vm.sh stop
 #
 # `--worker=all` gives the same command to every host of the slice. With
-# --coordinator=auto each host learns its number and the first host's address
+# --cluster each host learns its number and the first host's address
 # from the slice's metadata; the first host alone writes metrics and reports.
 #
 # The run's folder has to be one folder for all hosts: `mount` mounts a bucket on
@@ -49,7 +49,7 @@ case "$what" in
     flags=$(printf ' %q' "$@")
     # nohup: the run goes on when this connection ends.
     everywhere "cd ~/jalign && nohup ~/env/bin/jalign train \
-      --config=$config --workdir=$MOUNT/$folder --coordinator=auto$flags \
+      --config=$config --workdir=$MOUNT/$folder --cluster$flags \
       >~/train.log 2>&1 </dev/null & sleep 5; tail -n 3 ~/train.log"
     ;;
   stop)

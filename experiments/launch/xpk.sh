@@ -28,4 +28,4 @@ xpk workload create --workload="$name" --cluster="$CLUSTER" --zone="$ZONE" \
   --tpu-type="${TPU_TYPE:-v5litepod-64}" --num-slices="${SLICES:-1}" \
   --max-restarts=10 --termination-grace-period-seconds=300 \
   --command="exec jalign train --config=$config --workdir=$folder \
-    --coordinator=auto$flags"
+    --cluster$flags"

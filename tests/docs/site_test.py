@@ -15,11 +15,17 @@ CONF = runpy.run_path(str(DOCS / "conf.py"))
 # Modules that people run or read, and don't import.
 PROGRAMS = {
   "cli",
+  "cluster",
   "configs",
+  "device_grid",
   "experiment",
   "files",
   "glossary",
+  "heartbeat",
   "hosts",
+  "lookup",
+  "plan",
+  "preemption",
   "__main__",
   "__init__",
 }

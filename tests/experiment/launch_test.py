@@ -84,7 +84,7 @@ def test_scripts_give_their_arguments_to_jalign_train(name, launch):
   (call,) = [words for words in calls if words[0] not in ("scontrol",)]
   values = _flags(call)
   assert values.config == "dpo" and values.workdir.endswith("runs/dpo")
-  assert values.coordinator == ("auto" if name != "one_host" else None)
+  assert bool(values.cluster) == (name != "one_host") and not values.coordinator
   key, _, text = ARGUMENTS[name][-1].removeprefix("--config.").partition("=")
   assert values.keys == [(key, text)]
 
@@ -123,4 +123,4 @@ def test_a_pod_for_every_host_of_the_slice():
   (container,) = pod["containers"]
   chips = container["resources"]["limits"]["google.com/tpu"]
   assert slice_["parallelism"] == slice_["completions"] == x * y // chips
-  assert _flags(container["command"]).coordinator == "auto"
+  assert _flags(container["command"]).cluster

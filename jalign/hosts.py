@@ -111,8 +111,9 @@ def together(function: Callable[[], Any]) -> list[Any]:
       are several processes; what it returns is exchanged.
 
   Raises:
-    UserError: the function raised one on some process, or on this one any other
-      error; on other processes the error names the process.
+    UserError: the function raised an error on some process, which the UserError
+      names, the first such process on all. A process whose own error is of
+      another class raises that error.
   """
   if jax.process_count() == 1:
     return [function()]
@@ -130,11 +131,11 @@ def together(function: Callable[[], Any]) -> list[Any]:
     else (str(error) if isinstance(error, UserError) else said(error))
   )
   parts = exchange((value, told))
-  if error is not None:
+  if error is not None and not isinstance(error, UserError):
     raise error
   for index, (_, problem) in enumerate(parts):
     if problem is not None:
-      raise UserError(problem, where=f"process {index}")
+      raise UserError(problem, where=f"process {index}") from error
   return [value for value, _ in parts]
 
 

@@ -1,0 +1,114 @@
+"""Online rounds of several processes are those of a single process."""
+
+import collections
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from tests.processes import launch, rounds
+
+TOLERANCE = 1e-6  # of losses: sums over devices may be in another order
+
+
+def _played(folder, words, processes, devices=1):
+  """What each process saw of each case."""
+  file = folder / "seen"
+  launch.launch(
+    ["tests.processes.rounds", str(file), *words],
+    processes=processes,
+    devices=devices,
+  )
+  files = [folder / f"seen.{i}" for i in range(processes)]
+  return [json.loads(file.read_text()) for file in files]
+
+
+def _alone(case):
+  """The same in this process, with virtual devices."""
+  seen = rounds.play(*case, devices=jax.devices()[: int(np.prod(case[0]))])
+  return json.loads(json.dumps(seen))
+
+
+def _close(got, want):
+  """Texts and counts are equal; numbers of float32 programs nearly so."""
+  if isinstance(want, dict):
+    assert got.keys() == want.keys()
+    for name in want:
+      _close(got[name], want[name])
+  elif isinstance(want, list):
+    assert len(got) == len(want)
+    for pair in zip(got, want):
+      _close(*pair)
+  elif isinstance(want, float):
+    assert got == pytest.approx(want, rel=TOLERANCE, abs=TOLERANCE)
+  else:
+    assert got == want
+
+
+def _check(case, seen, devices=1):
+  """Compares what several processes saw of a case with a process of its own."""
+  (data, fsdp, _), _, judge = case
+  alone = _alone(case)
+  for each in seen:
+    for name in ("rounds", "answers", "samples"):
+      assert each.get(name) == seen[0].get(name), name
+    for before, now in zip(alone["rounds"], each["rounds"]):
+      assert now["tokens"] == before["tokens"]
+      if judge != "tokens":  # numbers of Python reach all processes whole
+        assert now["preference"] == before["preference"]
+        assert now["values"] == before["values"]
+      _close(now["values"], before["values"])
+      _close(now["preference"], before["preference"])
+      _close(now["train"], before["train"])
+      # Each device holds its part of the rollout's rows.
+      held = 2 * rounds.PROMPTS // (data * fsdp)
+      assert now["rows"] == [held] * devices
+    _close(each.get("samples"), alone.get("samples"))
+    assert each.get("answers") == alone.get("answers")
+    assert "process" in each["refused"] and "can't judge" in each["refused"]
+    assert f"process {len(seen) - 1}" in each["refused"]
+  if judge == "tokens":
+    assert all("fsdp" in x or "data" in x for x in seen[0]["specs"])
+    return
+  # Every response is judged once, by one process, and all share the work.
+  calls = [collections.Counter(each["asked"]) for each in seen]
+  assert sum(calls, collections.Counter()) == collections.Counter(
+    alone["asked"]
+  )
+  assert all(calls)
+  for prompt in {f"prompt {i}" for i in range(rounds.PROMPTS)}:
+    assert sum(prompt in each for each in calls) == 1
+
+
+def test_two_processes_play_the_rounds_of_one(tmp_path):
+  case = (2, 1, 1), "ipo_md", "reward"
+  seen = _played(tmp_path, ["2x1x1:ipo_md:reward"], 2)
+  _check(case, [each[0] for each in seen])
+
+
+ALGORITHMS = {
+  "online_dpo": "preference",
+  "online_ipo": "reward",
+  "ipo_md": "tokens",
+  "nash_md": "preference",
+}
+
+
+def _words(meshes, algorithms=tuple(ALGORITHMS)):
+  return [f"{m}:{a}:{ALGORITHMS[a]}" for m in meshes for a in algorithms]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  "processes, devices, words",
+  [
+    (2, 1, _words(("2x1x1", "1x2x1", "1x1x2"))),
+    (2, 2, _words(("2x2x1", "1x2x2"))),
+    (4, 1, _words(("1x2x2",), ("ipo_md",))),
+  ],
+)
+def test_every_algorithm_on_every_mesh(tmp_path, processes, devices, words):
+  seen = _played(tmp_path, words, processes, devices)
+  for at, case in enumerate(rounds.cases_of(words)):
+    _check(case, [each[at] for each in seen], devices)

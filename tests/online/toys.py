@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jalign.errors import UserError
 from jalign.losses import Entry
@@ -14,6 +13,7 @@ from jalign.online import (
   Needs,
   Updates,
 )
+from jalign.sharding import fetch
 from jalign.types import ListBatch, RolloutBatch, SequenceBatch
 
 K = 4
@@ -73,8 +73,8 @@ CLIPPED = RLOO._replace(
 def penalised_wins(judged):
   """The policy's responses, with P(win) - 1/2 less the carried KL penalty."""
   ratios = judged.old_token_logps - judged.ref_token_logps
-  ratios = np.asarray(ratios.sum(-1)).reshape(-1, 2)[:, 0]
-  penalty = np.asarray(judged.carry["coefficient"]) * ratios
+  ratios, coefficient = fetch((ratios.sum(-1), judged.carry["coefficient"]))
+  penalty = coefficient * ratios.reshape(-1, 2)[:, 0]
   return SequenceBatch(
     jax.tree.map(lambda x: x[0::2], judged.rollout.sequences),
     jnp.asarray(judged.weights),
@@ -84,7 +84,7 @@ def penalised_wins(judged):
 
 def spread_of_lengths(judged):
   """The largest length less the smallest, in tokens."""
-  tokens = np.asarray(judged.rollout.sequences.mask.sum(-1))
+  tokens = fetch(judged.rollout.sequences.mask.sum(-1))
   return {"length_spread": tokens.max() - tokens.min()}
 
 

@@ -7,6 +7,8 @@ import jax
 import numpy as np
 import pytest
 
+from jalign.training.metrics import read_jsonl
+from tests.experiment.conftest import place  # noqa: F401
 from tests.processes import launch, rounds
 
 TOLERANCE = 1e-6  # of losses: sums over devices may be in another order
@@ -41,7 +43,7 @@ def _close(got, want):
     for pair in zip(got, want):
       _close(*pair)
   elif isinstance(want, float):
-    assert got == pytest.approx(want, rel=TOLERANCE, abs=TOLERANCE)
+    assert got == pytest.approx(want, rel=TOLERANCE, abs=TOLERANCE, nan_ok=True)
   else:
     assert got == want
 
@@ -112,3 +114,98 @@ def test_every_algorithm_on_every_mesh(tmp_path, processes, devices, words):
   seen = _played(tmp_path, words, processes, devices)
   for at, case in enumerate(rounds.cases_of(words)):
     _check(case, [each[at] for each in seen], devices)
+
+
+JUDGE = """
+import math
+
+import jax
+
+
+def reward(prompt, response):
+  return len(response) / 7 + math.sin(sum(map(ord, response)))
+
+
+def refused(prompt, response):
+  if jax.process_index() == 1:
+    raise ValueError("no")
+  return 0.0
+
+
+def measured(prompts, responses):
+  return {"letters": [len(text) for text in responses]}
+
+
+def others(prompts):
+  return {"other": [" a a"] * len(prompts)}
+"""
+
+
+@pytest.fixture(name="online")
+def _online(place):  # noqa: F811
+  """A function that trains by IPO-MD with a judge, on some processes."""
+  place.align_alone()
+  judge = place.folder / "judge.py"
+  judge.write_text(JUDGE)
+  plain = place.config.read_text()
+  place.config.write_text(
+    "from ml_collections import ConfigDict\n"
+    "from jalign.online import ALGORITHMS\n"
+    "from tests.online import toys\n"
+    "ALGORITHMS['toy'] = toys.ADAPTIVE\n"
+    + plain.replace(
+      "c.loss.beta = 0.1",
+      "c.loss, c.algorithm = ConfigDict(), 'ipo_md'\n"
+      f"  c.annotator.measures = {str(judge)!r} + ':measured'\n"
+      f"  c.annotator.opponents = {str(judge)!r} + ':others'\n"
+      "  c.sample.prompts, c.sample.best_of = 5, 3",
+    )
+  )
+
+  def run(name, processes, devices, *flags, reward="reward", code=0):
+    named = f"--config.annotator.function={judge}:{reward}"
+    ends = launch.launch(
+      ["jalign", *place.command(named, *flags, workdir=name)],
+      processes=processes,
+      devices=devices,
+      code=code,
+    )
+    return place.folder / name, ends
+
+  return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  "flags",
+  [
+    (),
+    # Its opponent and its reference are kept from step to step.
+    (
+      "--config.algorithm=toy",
+      "--config.algorithm_settings={'target': 0.01, 'every': 1}",
+      "--config.mesh.fsdp=2",
+      "--config.lora.rank=2",
+    ),
+  ],
+)
+def test_a_run_of_two_processes_writes_what_one_writes(online, flags):
+  one, _ = online("one", 1, 2, *flags)
+  two, _ = online("two", 2, 1, *flags)
+  rows = []
+  for run in (one, two):
+    read = read_jsonl(run / "align" / "metrics.jsonl")
+    clocks = ("time", "time/step_seconds")
+    rows.append([{k: v for k, v in r.items() if k not in clocks} for r in read])
+  _close(rows[1], rows[0])
+  for name in ("align/results.json", "win_matrix.json"):
+    want, got = (json.loads((run / name).read_text()) for run in (one, two))
+    _close(got, want)
+
+
+@pytest.mark.slow
+def test_a_judge_that_fails_on_one_process_ends_all(online):
+  _, ends = online("failed", 2, 1, reward="refused", code=2)
+  for end in ends:
+    assert "process 1" in end.said and "ValueError: no" in end.said
+    assert "judge.py" in end.said

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -22,6 +22,7 @@ import jax
 # The only door to the service's client; jalign.heartbeat takes the same one.
 from jax._src import distributed
 
+from jalign import heartbeat
 from jalign.errors import UserError, said
 
 # JAX's own check of who lives ends a process with a stack trace of C++; that of
@@ -62,24 +63,18 @@ def start(
       print(f"[cluster] process 0 of {count} waits for the others", flush=True)
     else:
       _reach(coordinator, timeout)
-  error: Exception | None = None
-  with tempfile.TemporaryFile() as log:
-    with _errors_instead_of_aborts(timeout), _standard_error_to(log):
-      try:
-        jax.distributed.initialize(
-          coordinator or None,
-          count,
-          index,
-          initialization_timeout=timeout + 30,  # the service ends it earlier
-          heartbeat_timeout_seconds=_SERVICE_SECONDS,
-        )
-      except Exception as e:
-        error = e
-        _leave()
-    log.seek(0)
-    text = log.read().decode(errors="replace")
-  if error is not None:
-    raise _not_joined(error, text, coordinator, count, index, timeout)
+  unjoined = functools.partial(_not_joined, coordinator, count, index, timeout)
+  with _aborts_told(unjoined), _named(timeout):
+    try:
+      jax.distributed.initialize(
+        coordinator or None,
+        count,
+        index,
+        initialization_timeout=timeout + 30,  # the service ends it earlier
+        heartbeat_timeout_seconds=_SERVICE_SECONDS,
+      )
+    except Exception as e:
+      raise unjoined(e, "") from e
 
 
 @contextlib.contextmanager
@@ -173,6 +168,7 @@ def _leave() -> None:
   Process 0 keeps the service, so that it must not end before all have read why
   the run ends.
   """
+  heartbeat.rest()
   leaving = threading.Thread(target=_shut_down, daemon=True)
   leaving.start()
   leaving.join(_TELLING_SECONDS)
@@ -264,7 +260,7 @@ def _reach(coordinator: str, timeout: int) -> None:
     time.sleep(0.2)
 
 
-def _not_joined(error, log, coordinator, count, index, timeout) -> UserError:
+def _not_joined(coordinator, count, index, timeout, error, log) -> UserError:
   """The error for people of a failed start, from what JAX logged."""
   where = f"--coordinator={coordinator}" if coordinator else "--cluster"
   if isinstance(error, ValueError) and not coordinator:
@@ -294,41 +290,58 @@ def _not_joined(error, log, coordinator, count, index, timeout) -> UserError:
 
 
 @contextlib.contextmanager
-def _errors_instead_of_aborts(timeout: int) -> Iterator[None]:
-  """Makes a failed start an exception, and lets the service wait for a time.
+def _named(timeout: int) -> Iterator[None]:
+  """Lets the service wait for a time, and then name the processes missing.
 
-  Without a callback for errors JAX's client aborts the process with a C++
-  stack. A callback can't be given by jax.distributed (jax 0.10), nor does a
-  Python function ever run, since the client's error has no Python type; but
-  with one the client raises an exception. Nor can the service's own timeout be
-  given, and its message alone names the processes that are missing.
+  jax.distributed (jax 0.10) can't give the service its timeout.
   """
   from jax._src.lib import _jax
 
-  names = "get_distributed_runtime_client", "get_distributed_runtime_service"
-  options: tuple[dict[str, Any], ...] = (
-    {"missed_heartbeat_callback": lambda *_: None},
-    {"cluster_register_timeout": timeout},
+  make = _jax.get_distributed_runtime_service
+  _jax.get_distributed_runtime_service = functools.partial(
+    make, cluster_register_timeout=timeout
   )
-  before = [getattr(_jax, name) for name in names]
-  for name, make, more in zip(names, before, options):
-    setattr(_jax, name, functools.partial(make, **more))
   try:
     yield
   finally:
-    for name, make in zip(names, before):
-      setattr(_jax, name, make)
+    _jax.get_distributed_runtime_service = make
 
 
 @contextlib.contextmanager
-def _standard_error_to(file: Any) -> Iterator[None]:
-  """Sends standard error to a file, that of C++ code as well."""
+def _aborts_told(told: Callable[[Any, str], UserError]) -> Iterator[None]:
+  """Turns the abort of a failed start into a paragraph and exit code 2.
+
+  JAX's client aborts the process with a stack trace of C++. A callback in place
+  of the abort would make an exception of it, but would be called, too, when
+  process 0 dies later: then it ends the process without a word, since the
+  client's error has no Python type.
+
+  Args:
+    told: `(None, what JAX logged) -> the error for people`.
+  """
+  heartbeat.delay_abort()
+  over = threading.Event()
   sys.stderr.flush()
-  before = os.dup(2)
-  os.dup2(file.fileno(), 2)
-  try:
-    yield
-  finally:
-    sys.stderr.flush()
-    os.dup2(before, 2)
-    os.close(before)
+  screen = os.dup(2)
+
+  def watch() -> None:
+    while not over.wait(0.2):
+      text = os.pread(log.fileno(), 2**20, 0).decode(errors="replace")
+      if "Terminating process because" in text and not over.wait(0.2):
+        text = os.pread(log.fileno(), 2**20, 0).decode(errors="replace")
+        error = told(None, text)
+        os.write(screen, f"{error.paragraph('jalign')}\n".encode())
+        os._exit(2)
+
+  with tempfile.TemporaryFile() as log:
+    os.dup2(log.fileno(), 2)
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    try:
+      yield
+    finally:
+      over.set()
+      watching.join()
+      sys.stderr.flush()
+      os.dup2(screen, 2)
+      os.close(screen)

@@ -75,7 +75,7 @@ class _Heart:
     self._answered, self._asked = now, 0.0
     self._beats = 0
     self._done = threading.Event()
-    self._lock = threading.Lock()
+    self._lock, self._speaking = threading.Lock(), threading.Lock()
     threads = [self._judge, *[self._talk] * (self._client is not None)]
     self._threads = [threading.Thread(target=t, daemon=True) for t in threads]
     for thread in self._threads:
@@ -84,9 +84,12 @@ class _Heart:
   def move(self, at: str) -> None:
     self._at, self._moved = at, time.monotonic()
 
+  def rest(self) -> None:
+    self._done.set()
+
   def leave(self) -> None:
     """Ends the threads; the others know that this process isn't dead."""
-    self._done.set()
+    self.rest()
     for thread in self._threads:
       thread.join(timeout=BEAT)
     if self._client is not None:
@@ -217,6 +220,8 @@ class _Heart:
     self._say_and_exit(text)
 
   def _say_and_exit(self, verdict: str) -> None:
+    if not self._speaking.acquire(blocking=False):
+      return  # the other thread has come to a verdict already
     own = f"This is process {self._index}, at {self._at}."
     _print(UserError(f"{verdict} {own}").paragraph("jalign"))
     if self._index == 0:
@@ -252,7 +257,7 @@ def beating(hang_minutes: float = 0) -> Iterator[None]:
   """
   global _heart
   if distributed.global_state.client is not None:
-    _delay_abort()
+    delay_abort()
   elif not hang_minutes:
     yield
     return
@@ -271,6 +276,12 @@ def beating(hang_minutes: float = 0) -> Iterator[None]:
     if alone or not failed:
       _heart.leave()
       _heart = None
+
+
+def rest() -> None:
+  """Stops watching: the others are leaving, and no silence means anything."""
+  if _heart is not None:
+    _heart.rest()
 
 
 def progress(at: str) -> None:
@@ -296,7 +307,7 @@ def await_verdict(error: Exception) -> None:
     _heart.await_verdict(error)
 
 
-def _delay_abort() -> None:
+def delay_abort() -> None:
   """Lets an abort of the process wait for six seconds.
 
   JAX's client aborts the process, with a stack trace of C++, at the moment when

@@ -14,7 +14,9 @@ from jalign.decode.refill import refilled
 from jalign.decode.regroup import regroup
 from jalign.decode.row_state import (
   DecodeOptions,
+  Output,
   Prompts,
+  Rows,
   draw_next,
   empty_output,
   mark_seen,
@@ -91,7 +93,7 @@ def generate(
   chex.assert_rank([prompts, prompt_lengths], [2, 1])
   chex.assert_equal_shape_prefix([prompts, prompt_lengths], 1)
   width = prompts.shape[1]
-  padded, static = _static(
+  padded, static = static_arguments(
     prompts.shape,
     keys,
     max_new_tokens=max_new_tokens,
@@ -114,7 +116,7 @@ def generate(
   lengths = jnp.asarray(prompt_lengths, jnp.int32)
   rows = Prompts(tokens, lengths, keys, jnp.int32(max_new_tokens))
   with regroup(policy.layout.tensor) as home:
-    rollout = _generate(_plain(policy), params, rows, home=home, **static)
+    rollout = _generate(as_policy(policy), params, rows, home=home, **static)
   return _cut(rollout, width + max_new_tokens)
 
 
@@ -137,19 +139,20 @@ def lower(
     **options: the options of `generate`.
   """
   defaults = generate.__kwdefaults__ or {}
-  padded, static = _static(prompts.shape, keys, **(defaults | options))
+  padded, static = static_arguments(prompts.shape, keys, **(defaults | options))
   tokens = prompts.update(shape=(prompts.shape[0], padded))
   limit: Any = jax.ShapeDtypeStruct((), jnp.int32)
   rows = Prompts(tokens, prompt_lengths, keys, limit)
   with regroup(policy.layout.tensor) as home:
-    return _generate.lower(_plain(policy), params, rows, home=home, **static)
+    return _generate.lower(as_policy(policy), params, rows, home=home, **static)
 
 
-def _plain(policy: Any) -> Policy:
+def as_policy(policy: Any) -> Policy:
+  """The functions of a `Policy` alone; a `Model` has others, too."""
   return Policy(*(getattr(policy, name) for name in Policy._fields))
 
 
-def _static(
+def static_arguments(
   shape, keys, *, max_new_tokens, stop_ids, samples, slots, chunk, admit, **how
 ) -> tuple[int, dict[str, Any]]:
   """Columns of padded prompts, and the static arguments of `_generate`."""
@@ -272,17 +275,35 @@ def _generate(policy, params, prompts, *, options, samples, refill, home=None):
     live=jnp.ones(count, bool),
     seen=mark_seen(rows.seen, prompts.tokens, valid),
   )
-  following = functools.partial(draw_next, policy, params, options, prompts)
-  carry = following(rows, logits, empty_output(count, len(parts), options))
-
-  def body(carry):
-    rows, output = carry
-    logits, cache = policy.extend(
-      params, rows.last[:, None], rows.live.astype(jnp.int32), rows.cache
-    )
-    return following(rows.replace(cache=cache), logits, output)
-
+  output = empty_output(count, len(parts), options)
+  carry = draw_next(policy, params, options, prompts, rows, logits, output)
+  following = functools.partial(step, policy, options, params, prompts)
   _, output = jax.lax.while_loop(
-    lambda carry: jnp.any(carry[0].live), body, carry
+    lambda carry: jnp.any(carry[0].live), lambda carry: following(*carry), carry
   )
   return ended(output)
+
+
+def step(
+  policy: Policy,
+  options: DecodeOptions,
+  params: Params,
+  prompts: Prompts,
+  rows: Rows,
+  output: Output,
+) -> tuple[Rows, Output]:
+  """One turn of the loop: reads the last token of every row, draws the next.
+
+  Args:
+    policy: the policy's functions.
+    options: how to draw and when to stop.
+    params: the policy's parameters, prepared.
+    prompts: the prompts of all rows.
+    rows: the state of the rows.
+    output: what was drawn before.
+  """
+  logits, cache = policy.extend(
+    params, rows.last[:, None], rows.live.astype(jnp.int32), rows.cache
+  )
+  rows = rows.replace(cache=cache)
+  return draw_next(policy, params, options, prompts, rows, logits, output)

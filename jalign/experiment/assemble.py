@@ -46,6 +46,7 @@ class Assembly(NamedTuple):
     part: which part of the policy is trained.
     frozen: the policy's other parameters.
     policy: `trained parameters -> the policy's parameters`.
+    whole: the same for trained parameters; keeps a policy's parameters.
     reference: parameters of the reference; None if there is none.
     shapes: `() -> TrainState` of a state's shapes and shardings.
     init: `() -> TrainState` at step 0.
@@ -66,6 +67,7 @@ class Assembly(NamedTuple):
   part: Trainable
   frozen: Params
   policy: Callable[[Params], Params]
+  whole: Callable[[Params], Params]
   reference: Params | None
   shapes: Callable[[], TrainState]
   init: Callable[[], TrainState]
@@ -153,6 +155,7 @@ def assemble(given: Materials, stage: StageSettings, params: Any) -> Assembly:
     part=part,
     frozen=frozen,
     policy=policy,
+    whole=whole,
     reference=params if compared else None,
     shapes=shapes,
     init=init,

@@ -16,6 +16,8 @@ from jalign.sharding import batch_ways, fetch
 from jalign.training.progress import Progress
 from jalign.types import Model, Params, Sequences
 
+ROWS = 64  # responses that are decoded at once
+
 
 class SampledTexts(NamedTuple):
   """K responses to each of N prompts; a prompt's responses are adjacent.
@@ -54,7 +56,7 @@ def sample_texts(
   *,
   seed: int,
   ref_params: Params | None = None,
-  rows: int = 64,
+  rows: int = ROWS,
   keep_tokens: bool = False,
   description: str = "",
 ) -> SampledTexts:

@@ -26,7 +26,9 @@ from jalign.online.draws import (
   POLICY,
   REFERENCE,
   Cast,
+  DecoderRun,
   Draw,
+  decoder_runs,
   draw_responses,
 )
 from jalign.online.iterate import Round, make_round, response_texts
@@ -46,6 +48,7 @@ __all__ = [
   "Algorithm",
   "Carry",
   "Cast",
+  "DecoderRun",
   "Draw",
   "Judged",
   "Needs",
@@ -56,6 +59,7 @@ __all__ = [
   "bind",
   "carry_shardings",
   "check_judge",
+  "decoder_runs",
   "draw_responses",
   "drawn_pairs",
   "first_responses",

@@ -134,10 +134,80 @@ def draw_responses(
   keys = jax.random.split(key, size * count)
   runs: list[Rollout] = []
   order: list[int] = []
+  for run in decoder_runs(draws, model, cast, mix_ref=mix_ref, whole=whole):
+    places, own = run.places, keys
+    if len(places) < size:
+      own = keys.reshape(count, size, *keys.shape[1:])[:, np.asarray(places)]
+      own = own.reshape(count * len(places), *keys.shape[1:])
+    by_row = None
+    if run.shares:
+      by_row = spread(np.tile(np.array(run.shares, np.float32), count))
+    runs.append(
+      generate(
+        run.policy,
+        run.params(by_row),
+        prompts.tokens,
+        prompts.lengths,
+        own,
+        max_new_tokens=max_new_tokens,
+        stop_ids=stop_ids,
+        pad_id=pad_id,
+        draw=sampler(temperature=0) if run.greedy else draw or sampler(),
+        samples=len(places),
+        slots=slots,
+      )
+    )
+    order += places
+  return runs[0] if len(runs) == 1 else _interleave(runs, tuple(order), count)
+
+
+class DecoderRun(NamedTuple):
+  """A run of the decoder, which makes one or more of the draws.
+
+  Attributes:
+    places: places of the draws among all draws.
+    policy: the functions that draw.
+    drawing: parameters of the model that draws.
+    reference: parameters of the reference, in a mixture; else None.
+    shares: the reference's weight for each of the draws; () without a mixture.
+    greedy: whether always to take the most probable token.
+  """
+
+  places: list[int]
+  policy: Any
+  drawing: Params
+  reference: Params
+  shares: tuple[float, ...]
+  greedy: bool
+
+  def params(self, by_row: Any) -> Any:
+    """The parameters of `policy`.
+
+    Args:
+      by_row: [rows] the reference's weight in each row; None without a mixture.
+    """
+    if not self.shares:
+      return self.drawing
+    return MixtureParams(self.drawing, self.reference, by_row)
+
+
+def decoder_runs(
+  draws: Sequence[Draw],
+  model: Model,
+  cast: Cast,
+  *,
+  mix_ref: float,
+  whole: Callable[[Params], Params],
+) -> list[DecoderRun]:
+  """The runs of the decoder that make the draws; Args as in `draw_responses`.
+
+  Raises:
+    UserError: as `draw_responses`.
+  """
+  runs = []
   for places in _together(draws):
     first = draws[places[0]]
-    policy: Any = model
-    params = first.params(cast)
+    params, reference = first.params(cast), None
     weights = [draws[k].mix_ref for k in places]
     mixed = any(weight != 0 for weight in weights)
     if params is None or (mixed and cast.reference is None):
@@ -146,31 +216,18 @@ def draw_responses(
     if mixed:
       reference = whole(cast.reference)
       check_reference(params, reference)
-      shares = [mix_ref if w is None else w for w in weights]
-      by_row = spread(np.tile(np.array(shares, np.float32), count))
-      params = MixtureParams(params, reference, by_row)
-      policy = geometric(model, model)
-    own = keys
-    if len(places) < size:
-      own = keys.reshape(count, size, *keys.shape[1:])[:, np.asarray(places)]
-      own = own.reshape(count * len(places), *keys.shape[1:])
+    shares = tuple(mix_ref if w is None else w for w in weights)
     runs.append(
-      generate(
-        policy,
+      DecoderRun(
+        places,
+        geometric(model, model) if mixed else model,
         params,
-        prompts.tokens,
-        prompts.lengths,
-        own,
-        max_new_tokens=max_new_tokens,
-        stop_ids=stop_ids,
-        pad_id=pad_id,
-        draw=sampler(temperature=0) if first.greedy else draw or sampler(),
-        samples=len(places),
-        slots=slots,
+        reference,
+        shares if mixed else (),
+        first.greedy,
       )
     )
-    order += places
-  return runs[0] if len(runs) == 1 else _interleave(runs, tuple(order), count)
+  return runs
 
 
 def _together(draws: Sequence[Draw]) -> list[list[int]]:

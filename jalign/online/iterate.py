@@ -150,7 +150,7 @@ def make_round(
     if algorithm.ref_logps:
       if reference is None:
         raise no_reference("takes log-probs under the reference")
-      scored = _token_logps(model, whole(reference), rollout.sequences)
+      scored = score_tokens(model, whole(reference), rollout.sequences)
       judged = judged._replace(ref_token_logps=scored)
       ratios = jnp.sum(judged.old_token_logps - scored, -1)
       values |= _divergence(algorithm, live, fetch(ratios))
@@ -201,7 +201,7 @@ def _values(
   return values
 
 
-_token_logps = jax.jit(packed.token_logps, static_argnums=0)
+score_tokens = jax.jit(packed.token_logps, static_argnums=0)
 
 
 def _divergence(

@@ -20,7 +20,7 @@ from jalign.models import ModelConfig, param_specs
 from jalign.models.spec import ParamSpec
 from jalign.plan import table
 from jalign.plan.measured import Measured, as_json, measure
-from jalign.plan.programs import programs_of
+from jalign.plan.run import programs_of
 from jalign.plan.stand_in import model_of
 from jalign.plan.topology import LOCAL, Topology, topology
 from jalign.sharding import make_mesh

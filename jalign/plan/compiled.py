@@ -25,8 +25,9 @@ class Memory(NamedTuple):
     arguments: category -> bytes of the arguments. What is in two categories
       counts in the first.
     beside: category -> bytes that lie there, too, while the program runs.
-    temporaries: what the peak has beside the arguments: activations, gathered
-      parameters, results that take no argument's place.
+    temporaries: what else the peak has: activations, gathered parameters,
+      results that take no argument's place.
+    made: category -> bytes of large arrays that the program makes and keeps.
     shared: bytes of arrays that are passed twice. The compiler counts them
       twice.
     host: bytes of the host's memory.
@@ -40,6 +41,7 @@ class Memory(NamedTuple):
   shared: int
   host: int
   code: int
+  made: Mapping[str, int] = {}
 
   @property
   def total(self) -> int:
@@ -86,29 +88,35 @@ def compile_program(
   with jax.set_mesh(mesh):
     lowered = program.lower()
     ready = time.perf_counter()
+    arguments = dict(program.arguments())
+    own, beside = _by_category(arguments, program.beside)
+    began = time.perf_counter()
+    executable, needs, available = None, None, None
     try:
       with _progress(program.name, quiet):
         executable = lowered.compile()
     except jax.errors.JaxRuntimeError as e:
       needs, available = _refused(e)
-      seconds = ready - started, time.perf_counter() - ready
-      beside = _by_category(program)[1]
-      return Compiled(program, seconds, None, needs, available, beside)
-  seconds = ready - started, time.perf_counter() - ready
-  memory = _memory(program, executable, mesh)
-  text = executable.as_text() or ""
+  seconds = ready - started, time.perf_counter() - began
+  if executable is None:
+    return Compiled(program, seconds, None, needs, available, beside)
+  passed = sum(map(shard_bytes, arguments.values()))
   return Compiled(
     program,
     seconds,
-    memory,
-    beside=memory.beside,
-    text=text,
+    _memory(executable, mesh, own, beside, passed),
+    beside=beside,
+    text=executable.as_text() or "",
     executable=executable,
   )
 
 
 def _memory(
-  program: Program, executable: Any, mesh: jax.sharding.Mesh
+  executable: Any,
+  mesh: jax.sharding.Mesh,
+  arguments: Mapping[str, int],
+  beside: Mapping[str, int],
+  passed: int,
 ) -> Memory:
   found = executable.memory_analysis()
   # The peak counts the host's memory, too.
@@ -119,8 +127,6 @@ def _memory(
     # The CPU's compiler counts no temporaries in its peak.
     results = found.output_size_in_bytes - found.alias_size_in_bytes
     peak = found.argument_size_in_bytes + found.temp_size_in_bytes + results
-  arguments, beside = _by_category(program)
-  passed = sum(map(shard_bytes, program.arguments.values()))
   return Memory(
     peak,
     arguments,
@@ -132,8 +138,8 @@ def _memory(
   )
 
 
-def _by_category(program: Program) -> tuple[dict[str, int], dict[str, int]]:
-  """Bytes of the arguments, and of what lies beside them; each array once."""
+def _by_category(*parts: Mapping[str, Any]) -> list[dict[str, int]]:
+  """Bytes of each category of each of the parts, every array once."""
   seen: set[int] = set()
 
   def own(tree):
@@ -141,12 +147,8 @@ def _by_category(program: Program) -> tuple[dict[str, int], dict[str, int]]:
     seen.update(map(id, leaves))
     return shard_bytes(leaves)
 
-  parts = [
-    {name: own(tree) for name, tree in of.items()}
-    for of in (program.arguments, program.beside)
-  ]
-  arguments, beside = ({k: v for k, v in p.items() if v} for p in parts)
-  return arguments, beside
+  sizes = [{name: own(tree) for name, tree in p.items()} for p in parts]
+  return [{name: size for name, size in p.items() if size} for p in sizes]
 
 
 def shard_bytes(tree: Any) -> int:

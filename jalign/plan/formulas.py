@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from jalign.models import ModelConfig
 from jalign.models.spec import inputs, param_specs
-from jalign.plan.workload import Rollout, Score, Update, Work
+from jalign.plan.workload import Rollout, Score, Step, Update, Work
 
 
 class Flops(NamedTuple):
@@ -42,7 +42,7 @@ class Flops(NamedTuple):
     return self.total - self.recomputed
 
 
-def of(c: ModelConfig, work: Work, block: int = 1) -> Flops:
+def of(c: ModelConfig, work: Work | Step, block: int = 1) -> Flops:
   """FLOPs of a program.
 
   Args:
@@ -54,6 +54,8 @@ def of(c: ModelConfig, work: Work, block: int = 1) -> Flops:
     return update(c, work, block)
   if isinstance(work, Score):
     return Flops(_pass(c, work.rows, work.tokens, work.counted, block))
+  if isinstance(work, Step):
+    return Flops(work.models * work.rows * _token(c, work.capacity))
   return rollout(c, work)
 
 
@@ -181,6 +183,12 @@ def rollout(c: ModelConfig, work: Rollout) -> Flops:
   # With slots, each response reads its prompt anew.
   reads = work.rows if work.slots else work.prompts
   prefill = reads * (work.width * layers + attention(c, work.width) + head(c))
+  steps = work.rows * work.new * _token(c, work.capacity)
+  return Flops(work.models * (prefill + steps))
+
+
+def _token(c: ModelConfig, capacity: int) -> float:
+  """FLOPs of a step of decoding for one row."""
+  layers = c.num_hidden_layers * sum(products(c).values())
   per_key = 4.0 * c.num_attention_heads * c.head_dim * c.num_hidden_layers
-  step = layers + per_key * work.capacity + head(c)
-  return Flops(work.models * (prefill + work.rows * work.new * step))
+  return layers + per_key * capacity + head(c)

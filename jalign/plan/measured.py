@@ -7,6 +7,7 @@ import jax
 
 from jalign.models import ModelConfig
 from jalign.plan import formulas
+from jalign.plan import memory as by_formula
 from jalign.plan.chips import Chip
 from jalign.plan.collectives import Row, collectives, summed
 from jalign.plan.compiled import Compiled, Memory, compile_program
@@ -14,6 +15,7 @@ from jalign.plan.hlo import Module
 from jalign.plan.programs import Program
 from jalign.plan.roofline import Bound, bound
 from jalign.plan.traffic import moved
+from jalign.plan.workload import Rollout
 
 
 class Measured(NamedTuple):
@@ -71,6 +73,9 @@ def read(
 ) -> Measured:
   """What a compiled program needs; Args as in `measure`."""
   program, memory = compiled.program, compiled.memory
+  work = program.work
+  if memory is not None and isinstance(work, Rollout):
+    memory = _of_rollout(memory, model, work, program.mesh or mesh)
   if memory is None:
     beside = sum(compiled.beside.values())
     needs = (compiled.needs or 0) + beside
@@ -81,7 +86,6 @@ def read(
     )
   module = Module(compiled.text, program.trips)
   rows = summed(collectives(module, mesh.size))
-  work = program.work
   flops = formulas.of(model, work).total / mesh.size if work else 0.0
   traffic: float = sum(moved(module).values())
   sent = sum(row.sent for row in rows)
@@ -94,6 +98,19 @@ def read(
     bound(chip, flops, traffic, sent),
     rows,
     compiled.seconds,
+  )
+
+
+def _of_rollout(
+  memory: Memory, model: ModelConfig, work: Rollout, mesh: jax.sharding.Mesh
+) -> Memory:
+  """Names what a rollout makes itself: weights for decoding, and the cache."""
+  sizes = by_formula.of(model, work, mesh)
+  made = {name: int(sizes[name]) for name in ("decoding weights", "cache")}
+  if sum(made.values()) > memory.temporaries:
+    return memory  # the compiler has found a way to hold less
+  return memory._replace(
+    made=made, temporaries=memory.temporaries - sum(made.values())
   )
 
 
@@ -118,6 +135,7 @@ def as_json(m: Measured) -> dict[str, Any]:
     "peak_bytes": memory.peak,
     "memory": {
       **memory.arguments,
+      **memory.made,
       "activations/temporaries": memory.temporaries - memory.shared,
       "code": memory.code,
     },

@@ -17,7 +17,7 @@ from jalign.experiment.loss import bind
 from jalign.experiment.stage_check import check_offload
 from jalign.models import ModelConfig
 from jalign.plan import stand_in
-from jalign.plan.workload import Score, Update, Work
+from jalign.plan.workload import Score, Step, Update, Work
 from jalign.sharding import (
   BATCH_AXES,
   axis_size,
@@ -39,23 +39,25 @@ class Program(NamedTuple):
   Attributes:
     name: "STAGE: what it does".
     lower: lowers it, under the mesh.
-    arguments: category of memory, such as "parameters" -> the arguments' shapes
-      and shardings.
+    arguments: gives category of memory, such as "parameters" -> the arguments'
+      shapes and shardings; called under the mesh.
     beside: the same for what lies in the devices' memory while the program
       runs, and isn't an argument of it.
     work: what it computes, for formulas; None if it only moves numbers.
     trips: how often a loop runs whose end depends on data, at most.
     runs: how often a step of the stage runs the program; 0 for a program that
       is no part of a step.
+    mesh: the mesh that the work is laid over; None for the planned one.
   """
 
   name: str
   lower: Callable[[], jax.stages.Lowered]
-  arguments: Mapping[str, Any]
+  arguments: Callable[[], Mapping[str, Any]]
   beside: Mapping[str, Any] = {}
-  work: Work | None = None
+  work: Work | Step | None = None
   trips: int = 1
   runs: int = 1
+  mesh: jax.sharding.Mesh | None = None
 
 
 class StagePlan(NamedTuple):
@@ -93,25 +95,7 @@ class StagePlan(NamedTuple):
     }
 
 
-def programs_of(
-  settings: Settings, model: ModelConfig, mesh: jax.sharding.Mesh
-) -> Iterator[Program]:
-  """Yields the programs of a run's stages, in their order.
-
-  Args:
-    settings: the run's settings.
-    model: its model.
-    mesh: a mesh of the devices that are planned for.
-
-  Raises:
-    UserError: a setting makes no sense; the error names the key.
-  """
-  for stage, kept in zip(settings.stages, _kept(settings)):
-    planned = plan_stage(stage, model, mesh, kept)
-    yield from offline(planned)
-
-
-def _kept(settings: Settings) -> list[int]:
+def kept(settings: Settings) -> list[int]:
   """For each stage, the number of policies kept beside the one it starts from.
 
   A run keeps the start of each later stage, and that of the last one.
@@ -127,7 +111,11 @@ def _kept(settings: Settings) -> list[int]:
 
 
 def plan_stage(
-  stage: StageSettings, model: ModelConfig, mesh: jax.sharding.Mesh, kept: int
+  stage: StageSettings,
+  model: ModelConfig,
+  mesh: jax.sharding.Mesh,
+  kept: int = 0,
+  decode_tensor: int = 0,
 ) -> StagePlan:
   """Assembles a stage of shapes.
 
@@ -136,6 +124,7 @@ def plan_stage(
     model: the model's config.
     mesh: the mesh.
     kept: number of policies that the run keeps beside the stage's start.
+    decode_tensor: see `MeshSettings`.
 
   Raises:
     UserError: a setting makes no sense; the error names the key.
@@ -154,6 +143,7 @@ def plan_stage(
     stand_in.tokenizer(model.vocab_size),
     None,
     lambda purpose: 0,
+    decode_tensor,
   )
   assembly = assemble(given, dataclasses.replace(stage, steps=steps), params)
   state = assembly.shapes()
@@ -164,7 +154,7 @@ def offline(p: StagePlan) -> Iterator[Program]:
   """Yields the programs of a stage on given data."""
   stage, assembly = p.stage, p.assembly
   batch = _batch(p, assembly.batches())
-  yield update(p, batch)
+  yield update(p, batch, _counted(stage))
   compared = assembly.objective.needs_reference
   if stage.reference == "precompute" and compared:
     yield _scores(p, batch)
@@ -186,12 +176,13 @@ def _batch(p: StagePlan, batches: data.Loader) -> Any:
   return laid(record, jax.tree.map(lambda x: rows_at(x, p.mesh), record))
 
 
-def update(p: StagePlan, batch: Any) -> Program:
+def update(p: StagePlan, batch: Any, counted: float) -> Program:
   """The update of a stage.
 
   Args:
     p: the stage.
     batch: shapes and shardings of a batch of the stage's loss.
+    counted: share of the tokens that the loss counts.
   """
   stage, assembly = p.stage, p.assembly
   compared = assembly.objective.needs_reference
@@ -209,13 +200,13 @@ def update(p: StagePlan, batch: Any) -> Program:
   return Program(
     f"{stage.name}: update",
     functools.partial(assembly.lower, p.state, batch, ref_params),
-    arguments,
+    lambda: arguments,
     p.resident,
     Update(
       rows,
       tokens,
       stage.microbatches,
-      counted=_counted(stage),
+      counted=counted,
       reference=compared,
       kept=not compared and not jax.tree.leaves(assembly.frozen),
       moments=stage.optimizer.moments,
@@ -249,7 +240,7 @@ def _scores(p: StagePlan, batch: Any) -> Program:
   return Program(
     f"{p.stage.name}: reference",
     functools.partial(score.lower, p.start, batch.sequences),
-    {"reference": p.start, "batch": batch.sequences},
+    lambda: {"reference": p.start, "batch": batch.sequences},
     p.resident,
     Score(*_rows(batch), _counted(p.stage)),
     runs=0,
@@ -266,7 +257,7 @@ def _evaluation(p: StagePlan, batch: Any) -> Program:
   return Program(
     f"{p.stage.name}: evaluation",
     functools.partial(evaluate.lower, policy, batch, ref_params),
-    {"parameters": policy, "reference": ref_params, "batch": batch},
+    lambda: {"parameters": policy, "reference": ref_params, "batch": batch},
     p.resident,
     Score(rows if ref_params is None else 2 * rows, tokens, _counted(p.stage)),
     runs=0,

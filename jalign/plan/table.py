@@ -41,6 +41,7 @@ def block(m: Measured) -> str:
   if m.memory is not None:
     parts = {
       **m.memory.arguments,
+      **m.memory.made,
       "activations and temporaries": m.memory.temporaries - m.memory.shared,
       "code": m.memory.code,
     }
@@ -51,7 +52,8 @@ def block(m: Measured) -> str:
       row("beside it", _sizes(m.memory.beside))
   if m.bound is not None:
     _roofline(m.bound, row)
-  for c in m.collectives:
+  shown = [c for c in m.collectives if c.sent * 100 >= m.collectives[0].sent]
+  for c in shown:
     row(
       "collective",
       f"{c.kind} {c.dtype}, {c.times} in {c.sites} places:"

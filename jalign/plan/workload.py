@@ -86,4 +86,19 @@ class Rollout:
     return self.width + self.new
 
 
+@dataclasses.dataclass(frozen=True)
+class Step:
+  """One token for every row, with a full cache.
+
+  Attributes:
+    rows: rows that are decoded.
+    capacity: tokens of a row of the cache.
+    models: models that read every token.
+  """
+
+  rows: int
+  capacity: int
+  models: int = 1
+
+
 Work = Update | Score | Rollout

@@ -70,7 +70,8 @@ BLANK = base64.b64decode(
 )
 
 
-def _blank(figure, file, **options):
+def blank(figure, file, **options):
+  """Stands for Figure.savefig, which takes longer than a tiny run."""
   file.write(BLANK)
 
 
@@ -127,7 +128,7 @@ def _plain(tmp_path_factory):
   where = Workplace(folder, None)
   with pytest.MonkeyPatch.context() as patch:
     patch.chdir(pathlib.Path(__file__).resolve().parents[2])
-    patch.setattr(matplotlib.figure.Figure, "savefig", _blank)
+    patch.setattr(matplotlib.figure.Figure, "savefig", blank)
     cli.main(where.command())
   return folder
 
@@ -154,7 +155,7 @@ def drawn():
 def place(request, tmp_path, capsys, monkeypatch):
   """A place to train; plots are files of one pixel without `drawn`."""
   if "drawn" not in request.fixturenames:
-    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", _blank)
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", blank)
   monkeypatch.setattr(progress, "EVERY_SECONDS", 3600)  # even on a busy machine
   monkeypatch.chdir(pathlib.Path(__file__).resolve().parents[2])
   handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}

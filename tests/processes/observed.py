@@ -12,10 +12,12 @@ import pathlib
 import sys
 
 import jax
+import matplotlib.figure
 import numpy as np
 
 from jalign import cli
 from jalign.experiment import run
+from tests.experiment.conftest import blank
 
 
 def main() -> None:
@@ -37,6 +39,7 @@ def main() -> None:
     return result
 
   run.run_stage = watched
+  matplotlib.figure.Figure.savefig = blank
   cli.main(sys.argv[2:])
 
 

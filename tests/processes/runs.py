@@ -13,6 +13,9 @@ from tests.experiment.conftest import CONFIG, pairs
 from tests.processes.launch import Ended, launch
 
 CLOCKS = ("time", "time/step_seconds")
+# Before the first update the policy is its reference: these count the signs of
+# rounding errors, where the reference was scored in other batches.
+TIES = ("train/reward_accuracy",)
 
 
 def prepare(folder: pathlib.Path) -> None:
@@ -75,6 +78,8 @@ def check_same(
     assert [row.keys() for row in a] == [row.keys() for row in b], path
     for x, y in zip(a, b):
       for name in x.keys() - set(CLOCKS):
+        if name in TIES and x["step"] == 1:
+          continue
         where = f"{path} step {x['step']}: {name}"
         np.testing.assert_allclose(
           y[name], x[name], rtol=rtol, atol=rtol, err_msg=where

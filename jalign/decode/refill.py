@@ -13,6 +13,7 @@ from jalign.decode.row_state import (
   mark_seen,
   start,
 )
+from jalign.sharding import axis_size, dividing
 from jalign.types import Array, Params, Policy
 
 
@@ -32,6 +33,9 @@ def refilled(
   and `chunk` tokens at a time, while other rows wait; then all live rows draw a
   token.
 
+  On a mesh, each group of devices that shares rows chooses among its own rows,
+  so that no cache moves to another device.
+
   Args:
     policy: the policy's functions.
     params: params as `policy.prepare` returns them.
@@ -40,7 +44,7 @@ def refilled(
     slots: S.
     chunk: C, tokens of a prompt that a row reads at once.
     admit: number of rows that have to be idle before they read, as long as
-      other rows draw.
+      other rows draw; rounded up to as many in each group of devices.
 
   Returns:
     The output, with the same tokens as if every prompt had a row.
@@ -58,6 +62,8 @@ def refilled(
   )
   parts = logits_shape if isinstance(logits_shape, tuple) else (logits_shape,)
   vocab = parts[0].shape[-1]
+  groups = _groups(policy, slots)
+  admit = -(-admit // groups) * groups
   nothing = start(
     new_cache(admit), jnp.full(admit, count, jnp.int32), options, vocab
   )
@@ -81,8 +87,9 @@ def refilled(
     rows, taken, output = carry
     # Rows in the middle of a prompt come first, then idle rows.
     rank = jnp.where(reading(rows), 0, jnp.where(idle(rows), 1, 2))
-    chosen = jnp.argsort(rank, stable=True)[:admit]
-    part = jax.tree.map(lambda x: x[chosen], rows)
+    order = jnp.argsort(rank.reshape(groups, -1), stable=True)
+    chosen = order[:, : admit // groups]
+    part = jax.tree.map(lambda x: _take(x, chosen), rows)
     fresh = idle(part)
     prompt = taken + jnp.cumsum(fresh, dtype=jnp.int32) - 1
     prompt = jnp.where(fresh, jnp.minimum(prompt, count), part.prompt)
@@ -109,10 +116,8 @@ def refilled(
       policy, params, options, prompts, part, logits, output
     )
     part = _retire(part, count)
-    target = jnp.where(busy, chosen, slots)
-    rows = jax.tree.map(
-      lambda x, new: x.at[target].set(new, mode="drop"), rows, part
-    )
+    target = jnp.where(busy.reshape(chosen.shape), chosen, slots)
+    rows = jax.tree.map(lambda x, new: _put(x, target, new), rows, part)
     taken += jnp.sum(fresh & busy, dtype=jnp.int32)
     return rows, taken, output
 
@@ -142,6 +147,29 @@ def _retire(rows: Rows, count: int) -> Rows:
   """Makes each row whose response has ended a row without a prompt."""
   ended = ~rows.live & (rows.step > 0)
   return rows.replace(prompt=jnp.where(ended, count, rows.prompt))
+
+
+def _groups(policy: Policy, slots: int) -> int:
+  """Number of groups of devices that share rows; 1 outside a mesh."""
+  axes = dividing(policy.layout.batch_axes, slots)
+  return axis_size(jax.sharding.get_abstract_mesh(), axes)
+
+
+def _by_group(x: Array, groups: int) -> Array:
+  return x.reshape(groups, x.shape[0] // groups, *x.shape[1:])
+
+
+def _take(x: Array, chosen: Array) -> Array:
+  """Takes rows of x [S, ...]; `chosen` [groups, A] counts within a group."""
+  taken = jax.vmap(lambda x, at: x[at])(_by_group(x, len(chosen)), chosen)
+  return taken.reshape(chosen.size, *x.shape[1:])
+
+
+def _put(x: Array, chosen: Array, new: Array) -> Array:
+  """Puts rows [groups * A, ...] where `_take` takes them, if they exist."""
+  put = jax.vmap(lambda x, at, new: x.at[at].set(new, mode="drop"))
+  parts, new = (_by_group(x, len(chosen)) for x in (x, new))
+  return put(parts, chosen, new).reshape(x.shape)
 
 
 def _like(flags: Array, x: Array) -> Array:

@@ -22,6 +22,7 @@ from tests.models.tiny import tiny
 
 ROWS, WIDTH, VOCAB, HIDDEN = 16, 11, 1024, 64
 SIZES = dict(
+  num_hidden_layers=1,
   hidden_size=HIDDEN,
   num_attention_heads=8,
   num_key_value_heads=8,
@@ -126,7 +127,8 @@ def test_a_low_rank_change_and_an_int8_cache():
   same(got, want, atol=2e-2)
 
 
-def test_a_device_gathers_its_part_of_a_weight_once_and_never_a_whole_one():
+@pytest.mark.parametrize("slots", [None, 8])
+def test_weights_are_gathered_once_and_caches_stay_where_they_are(slots):
   config, model, params = tiny(**SIZES)
   mesh = sharding.make_mesh(1, 8, 1)
   at = sharding.shardings(param_specs(config), mesh)
@@ -137,8 +139,11 @@ def test_a_device_gathers_its_part_of_a_weight_once_and_never_a_whole_one():
       transformer(config, 4),
       jax.tree.map(shape, params, at),
       *rows,
-      max_new_tokens=8,
+      max_new_tokens=32,
       stop_ids=(3,),
+      slots=slots,
+      admit=4,
+      chunk=4,
     )
     exchanges = programs.exchanges(lowered.compile().as_text())
   whole = VOCAB * HIDDEN  # the head, which is the largest weight
@@ -147,4 +152,5 @@ def test_a_device_gathers_its_part_of_a_weight_once_and_never_a_whole_one():
   assert max(x.size for x in before) == max(gathers) == whole // 4
   # Of the parts of all devices, each device first gets what it will gather.
   assert max(x.size for x in before if x.kind == "all-to-all") <= whole // 8
+  # Hidden states of a step are as large, and a row's cache is larger.
   assert max(x.size for x in exchanges if x.loop) <= ROWS // 2 * HIDDEN

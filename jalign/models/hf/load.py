@@ -12,6 +12,7 @@ import numpy as np
 from flax import traverse_util
 
 from jalign.errors import UserError
+from jalign.hosts import exchange, own_part
 from jalign.models.config import ModelConfig
 from jalign.models.config_ranges import dtype_name
 from jalign.models.hf.description import config_from
@@ -254,12 +255,16 @@ def _check_names(config, wanted, shards: Shards):
 
 
 def _equal(shards, a, b, rows=4096):
-  """Whether two tensors are equal; they are read a part at a time."""
+  """Whether two tensors are equal; they are read a part at a time.
+
+  Each process reads its share of the rows.
+  """
   if shards.shape(a) != shards.shape(b):
     return False
   x, y, total = shards.slice(a), shards.slice(b), shards.shape(a)[0]
   cuts = [slice(i, min(i + rows, total)) for i in range(0, total, rows)]
-  return all(np.array_equal(x[cut], y[cut]) for cut in cuts)
+  own = cuts[own_part(cuts)]
+  return all(exchange(all(np.array_equal(x[cut], y[cut]) for cut in own)))
 
 
 def _dtype(shards, asked: str) -> str:

@@ -120,15 +120,15 @@ def generate(
   return _cut(rollout, width + max_new_tokens)
 
 
-def lower(
+def trace(
   policy: Any,
   params: Params,
   prompts: Any,
   prompt_lengths: Any,
   keys: Any,
   **options: Any,
-) -> jax.stages.Lowered:
-  """Lowers the program of `generate`, from shapes alone.
+) -> jax.stages.Traced:
+  """Traces the program of `generate`, from shapes alone.
 
   Args:
     policy: as for `generate`.
@@ -144,7 +144,7 @@ def lower(
   limit: Any = jax.ShapeDtypeStruct((), jnp.int32)
   rows = Prompts(tokens, prompt_lengths, keys, limit)
   with regroup(policy.layout.tensor) as home:
-    return _generate.lower(as_policy(policy), params, rows, home=home, **static)
+    return _generate.trace(as_policy(policy), params, rows, home=home, **static)
 
 
 def as_policy(policy: Any) -> Policy:

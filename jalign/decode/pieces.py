@@ -1,4 +1,4 @@
-"""The pieces of a rollout as programs of their own, lowered from shapes.
+"""The pieces of a rollout as programs of their own, traced from shapes.
 
 A rollout is one program. Its pieces are compiled by themselves only to see what
 each of them costs.
@@ -55,13 +55,13 @@ class Pieces:
     self._size = padded + self._options.capacity
 
   @functools.cached_property
-  def _prepare(self) -> jax.stages.Lowered:
+  def _prepare(self) -> jax.stages.Traced:
     prepare = self._policy.prepare
     with regroup(self._policy.layout.tensor) as home:
       program = jax.jit(lambda params: prepare(params, self._rows, home))
-      return program.lower(self._params)
+      return program.trace(self._params)
 
-  def prepare(self) -> jax.stages.Lowered:
+  def prepare(self) -> jax.stages.Traced:
     """Params in the form and the layout of decoding."""
     return self._prepare
 
@@ -71,7 +71,7 @@ class Pieces:
 
     The program that prepares them is compiled for it.
     """
-    lowered = self._prepare
+    lowered = self._prepare.lower()
     return laid(lowered.out_info, lowered.compile().output_shardings)
 
   @functools.cached_property
@@ -83,7 +83,7 @@ class Pieces:
       ).lower(self.prepared)
       return laid(lowered.out_info, lowered.compile().output_shardings)
 
-  def prefill(self) -> jax.stages.Lowered:
+  def prefill(self) -> jax.stages.Traced:
     """A new cache with all prompts, and the logits after each of them."""
     policy, rows = self._policy, self._tokens.shape[0]
 
@@ -93,9 +93,9 @@ class Pieces:
 
     with regroup(policy.layout.tensor):
       arguments = self._here((self._tokens, self._lengths))
-      return jax.jit(read).lower(self.prepared, *arguments)
+      return jax.jit(read).trace(self.prepared, *arguments)
 
-  def step(self) -> jax.stages.Lowered:
+  def step(self) -> jax.stages.Traced:
     """One turn of the loop: a token for every row."""
     policy, options = self._policy, self._options
     with regroup(policy.layout.tensor):
@@ -135,7 +135,7 @@ class Pieces:
         donate_argnums=(2, 3),
         out_shardings=where,
       )
-      return program.lower(self.prepared, prompts, rows, output)
+      return program.trace(self.prepared, prompts, rows, output)
 
   def _here(self, tree: Any) -> Any:
     """Rows, laid over the current mesh."""
@@ -143,6 +143,6 @@ class Pieces:
     return laid(tree, jax.tree.map(lambda x: rows_at(x, mesh), tree))
 
   @property
-  def programs(self) -> Mapping[str, Callable[[], jax.stages.Lowered]]:
-    """Name of each piece -> function that lowers it."""
+  def programs(self) -> Mapping[str, Callable[[], jax.stages.Traced]]:
+    """Name of each piece -> function that traces it."""
     return {"prepare": self.prepare, "prefill": self.prefill, "step": self.step}

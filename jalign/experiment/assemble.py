@@ -51,7 +51,7 @@ class Assembly(NamedTuple):
     shapes: `() -> TrainState` of a state's shapes and shardings.
     init: `() -> TrainState` at step 0.
     update: `(state, batch, ref_params) -> (state, sums)`.
-    lower: lowers the program that `update` runs, with arguments as for
+    trace: traces the program that `update` runs, with arguments as for
       `update`, or their shapes and shardings.
     finish: ends a step of several updates, see `Stepping`; or None.
     batches: `() -> Loader`.
@@ -72,7 +72,7 @@ class Assembly(NamedTuple):
   shapes: Callable[[], TrainState]
   init: Callable[[], TrainState]
   update: Callable[..., tuple[TrainState, dict[str, Any]]]
-  lower: Callable[..., jax.stages.Lowered]
+  trace: Callable[..., jax.stages.Traced]
   finish: Callable[..., tuple[TrainState, Any]] | None
   batches: Callable[[], data.Loader]
   prepare: Callable[..., Callable[..., Any]]
@@ -132,13 +132,13 @@ def assemble(given: Materials, stage: StageSettings, params: Any) -> Assembly:
     state = init_state(params, optimizer, placement, begin)
     return state.replace(carry=stepping.init(state.params))
 
-  def lower(state, batch, ref_params=None) -> jax.stages.Lowered:
+  def trace(state, batch, ref_params=None) -> jax.stages.Traced:
     program: Any = update
     # A step does to the arguments what it does before an update.
-    lowered = stepping.around(
-      lambda s, *more, **named: (s, program.lower(s, *more, **named))
+    traced = stepping.around(
+      lambda s, *more, **named: (s, program.trace(s, *more, **named))
     )
-    return lowered(state, batch, ref_params, frozen=frozen)[1]
+    return traced(state, batch, ref_params, frozen=frozen)[1]
 
   def shapes() -> TrainState:
     state = state_shapes(params, optimizer, placement, begin)
@@ -160,7 +160,7 @@ def assemble(given: Materials, stage: StageSettings, params: Any) -> Assembly:
     shapes=shapes,
     init=init,
     update=functools.partial(stepping.around(update), frozen=frozen),
-    lower=lower,
+    trace=trace,
     finish=stepping.finish,
     batches=lambda: regime.batches_of(given, stage, loss),
     prepare=functools.partial(regime.prepare_of, given, stage, model, whole),

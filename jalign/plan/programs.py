@@ -1,4 +1,4 @@
-"""The programs of a run's stages, lowered from shapes alone."""
+"""The programs of a run's stages, traced from shapes alone."""
 
 import dataclasses
 import functools
@@ -38,7 +38,7 @@ class Program(NamedTuple):
 
   Attributes:
     name: "STAGE: what it does".
-    lower: lowers it, under the mesh.
+    trace: traces it; called under the mesh.
     arguments: gives category of memory, such as "parameters" -> the arguments'
       shapes and shardings; called under the mesh.
     beside: the same for what lies in the devices' memory while the program
@@ -51,7 +51,7 @@ class Program(NamedTuple):
   """
 
   name: str
-  lower: Callable[[], jax.stages.Lowered]
+  trace: Callable[[], jax.stages.Traced]
   arguments: Callable[[], Mapping[str, Any]]
   beside: Mapping[str, Any] = {}
   work: Work | Step | None = None
@@ -199,7 +199,7 @@ def update(p: StagePlan, batch: Any, counted: float) -> Program:
   rank, specs = stage.lora.rank, assembly.part.specs
   return Program(
     f"{stage.name}: update",
-    functools.partial(assembly.lower, p.state, batch, ref_params),
+    functools.partial(assembly.trace, p.state, batch, ref_params),
     lambda: arguments,
     p.resident,
     Update(
@@ -239,7 +239,7 @@ def _scores(p: StagePlan, batch: Any) -> Program:
   score = reference.make_score(p.assembly.model)
   return Program(
     f"{p.stage.name}: reference",
-    functools.partial(score.lower, p.start, batch.sequences),
+    functools.partial(score.trace, p.start, batch.sequences),
     lambda: {"reference": p.start, "batch": batch.sequences},
     p.resident,
     Score(*_rows(batch), _counted(p.stage)),
@@ -256,7 +256,7 @@ def _evaluation(p: StagePlan, batch: Any) -> Program:
   rows, tokens = _rows(batch)
   return Program(
     f"{p.stage.name}: evaluation",
-    functools.partial(evaluate.lower, policy, batch, ref_params),
+    functools.partial(evaluate.trace, policy, batch, ref_params),
     lambda: {"parameters": policy, "reference": ref_params, "batch": batch},
     p.resident,
     Score(rows if ref_params is None else 2 * rows, tokens, _counted(p.stage)),

@@ -90,12 +90,12 @@ def _scores(p: StagePlan, ref_params: Params, rows: int) -> Program:
     _rows(p, (rows, width), jnp.bool_),
     _rows(p, (rows,), jnp.int32),
   )
-  lower = functools.partial(
-    score_tokens.lower, p.assembly.model, ref_params, sequences
+  trace = functools.partial(
+    score_tokens.trace, p.assembly.model, ref_params, sequences
   )
   return Program(
     f"{p.stage.name}: reference",
-    lower,
+    trace,
     lambda: {"reference": ref_params, "batch": sequences},
     p.resident,
     Score(rows, width, p.stage.max_new_tokens / width),
@@ -148,7 +148,7 @@ def _rollout(
   waves = -(-rows // slots) if slots else 1
   yield Program(
     f"{p.stage.name}: {name}",
-    functools.partial(decode.lower, *arguments, **options, slots=slots or None),
+    functools.partial(decode.trace, *arguments, **options, slots=slots or None),
     trees,
     p.resident,
     Rollout(prompts, samples, width, new, models, slots),

@@ -2,7 +2,7 @@
 
 from jalign.decode.buckets import bucket, compiled
 from jalign.decode.categorical import DrawnTokens, greedy, inverse_cdf, log_prob
-from jalign.decode.generate import generate, trace
+from jalign.decode.generate import generate, lower
 from jalign.decode.mixtures import MixtureParams, geometric
 from jalign.decode.regroup import regroup, regrouped
 from jalign.decode.samplers import Sampler, sampler
@@ -18,8 +18,8 @@ __all__ = [
   "greedy",
   "inverse_cdf",
   "log_prob",
+  "lower",
   "regroup",
   "regrouped",
   "sampler",
-  "trace",
 ]

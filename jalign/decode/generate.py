@@ -120,15 +120,17 @@ def generate(
   return _cut(rollout, width + max_new_tokens)
 
 
-def trace(
+def lower(
   policy: Any,
   params: Params,
   prompts: Any,
   prompt_lengths: Any,
   keys: Any,
+  *,
+  platforms: tuple[str, ...] | None = None,
   **options: Any,
-) -> jax.stages.Traced:
-  """Traces the program of `generate`, from shapes alone.
+) -> jax.stages.Lowered:
+  """Lowers the program of `generate`, from shapes alone.
 
   Args:
     policy: as for `generate`.
@@ -136,6 +138,7 @@ def trace(
     prompts: [B, T] int32, its shape and sharding.
     prompt_lengths: [B] int32.
     keys: [B * K] PRNG keys.
+    platforms: what to lower for; by default what the arguments lie on.
     **options: the options of `generate`.
   """
   defaults = generate.__kwdefaults__ or {}
@@ -144,7 +147,10 @@ def trace(
   limit: Any = jax.ShapeDtypeStruct((), jnp.int32)
   rows = Prompts(tokens, prompt_lengths, keys, limit)
   with regroup(policy.layout.tensor) as home:
-    return _generate.trace(as_policy(policy), params, rows, home=home, **static)
+    program = _generate.trace(
+      as_policy(policy), params, rows, home=home, **static
+    )
+    return program.lower(lowering_platforms=platforms)
 
 
 def as_policy(policy: Any) -> Policy:

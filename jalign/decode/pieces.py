@@ -1,4 +1,4 @@
-"""The pieces of a rollout as programs of their own, traced from shapes.
+"""The pieces of a rollout as programs of their own, lowered from shapes.
 
 A rollout is one program. Its pieces are compiled by themselves only to see what
 each of them costs.
@@ -21,6 +21,14 @@ from jalign.decode.regroup import regroup
 from jalign.decode.row_state import Prompts, empty_output, start
 from jalign.sharding import laid, rows_at
 from jalign.types import Params
+
+Platforms = tuple[str, ...] | None  # None for that of the arguments' devices
+
+
+def _lower(
+  program: Any, platforms: Platforms, *arguments: Any
+) -> jax.stages.Lowered:
+  return program.trace(*arguments).lower(lowering_platforms=platforms)
 
 
 class Pieces:
@@ -53,17 +61,15 @@ class Pieces:
     self._lengths, self._options = prompt_lengths, static["options"]
     self._rows = prompts.shape[0] * static["samples"]
     self._size = padded + self._options.capacity
+    # Compiled once, although two programs ask for it.
+    self.prepare = functools.cache(self._prepare)
 
-  @functools.cached_property
-  def _prepare(self) -> jax.stages.Traced:
+  def _prepare(self, platforms: Platforms = None) -> jax.stages.Lowered:
+    """Params in the form and the layout of decoding."""
     prepare = self._policy.prepare
     with regroup(self._policy.layout.tensor) as home:
       program = jax.jit(lambda params: prepare(params, self._rows, home))
-      return program.trace(self._params)
-
-  def prepare(self) -> jax.stages.Traced:
-    """Params in the form and the layout of decoding."""
-    return self._prepare
+      return _lower(program, platforms, self._params)
 
   @functools.cached_property
   def prepared(self) -> Params:
@@ -71,7 +77,7 @@ class Pieces:
 
     The program that prepares them is compiled for it.
     """
-    lowered = self._prepare.lower()
+    lowered = self.prepare()
     return laid(lowered.out_info, lowered.compile().output_shardings)
 
   @functools.cached_property
@@ -83,7 +89,7 @@ class Pieces:
       ).lower(self.prepared)
       return laid(lowered.out_info, lowered.compile().output_shardings)
 
-  def prefill(self) -> jax.stages.Traced:
+  def prefill(self, platforms: Platforms = None) -> jax.stages.Lowered:
     """A new cache with all prompts, and the logits after each of them."""
     policy, rows = self._policy, self._tokens.shape[0]
 
@@ -93,9 +99,9 @@ class Pieces:
 
     with regroup(policy.layout.tensor):
       arguments = self._here((self._tokens, self._lengths))
-      return jax.jit(read).trace(self.prepared, *arguments)
+      return _lower(jax.jit(read), platforms, self.prepared, *arguments)
 
-  def step(self) -> jax.stages.Traced:
+  def step(self, platforms: Platforms = None) -> jax.stages.Lowered:
     """One turn of the loop: a token for every row."""
     policy, options = self._policy, self._options
     with regroup(policy.layout.tensor):
@@ -135,7 +141,8 @@ class Pieces:
         donate_argnums=(2, 3),
         out_shardings=where,
       )
-      return program.trace(self.prepared, prompts, rows, output)
+      arguments = self.prepared, prompts, rows, output
+      return _lower(program, platforms, *arguments)
 
   def _here(self, tree: Any) -> Any:
     """Rows, laid over the current mesh."""
@@ -143,6 +150,6 @@ class Pieces:
     return laid(tree, jax.tree.map(lambda x: rows_at(x, mesh), tree))
 
   @property
-  def programs(self) -> Mapping[str, Callable[[], jax.stages.Traced]]:
-    """Name of each piece -> function that traces it."""
+  def programs(self) -> Mapping[str, Callable[..., jax.stages.Lowered]]:
+    """Name of each piece -> function that lowers it."""
     return {"prepare": self.prepare, "prefill": self.prefill, "step": self.step}

@@ -51,8 +51,9 @@ class Assembly(NamedTuple):
     shapes: `() -> TrainState` of a state's shapes and shardings.
     init: `() -> TrainState` at step 0.
     update: `(state, batch, ref_params) -> (state, sums)`.
-    trace: traces the program that `update` runs, with arguments as for
-      `update`, or their shapes and shardings.
+    lower: lowers the program that `update` runs, with arguments as for
+      `update`, or their shapes and shardings; for `platforms`, by default that
+      of the arguments' devices.
     finish: ends a step of several updates, see `Stepping`; or None.
     batches: `() -> Loader`.
     prepare: `(reference's parameters or None, table of its log-probs or None)`
@@ -72,7 +73,7 @@ class Assembly(NamedTuple):
   shapes: Callable[[], TrainState]
   init: Callable[[], TrainState]
   update: Callable[..., tuple[TrainState, dict[str, Any]]]
-  trace: Callable[..., jax.stages.Traced]
+  lower: Callable[..., jax.stages.Lowered]
   finish: Callable[..., tuple[TrainState, Any]] | None
   batches: Callable[[], data.Loader]
   prepare: Callable[..., Callable[..., Any]]
@@ -132,13 +133,14 @@ def assemble(given: Materials, stage: StageSettings, params: Any) -> Assembly:
     state = init_state(params, optimizer, placement, begin)
     return state.replace(carry=stepping.init(state.params))
 
-  def trace(state, batch, ref_params=None) -> jax.stages.Traced:
+  def lower(state, batch, ref_params=None, *, platforms=None):
     program: Any = update
     # A step does to the arguments what it does before an update.
     traced = stepping.around(
       lambda s, *more, **named: (s, program.trace(s, *more, **named))
     )
-    return traced(state, batch, ref_params, frozen=frozen)[1]
+    program = traced(state, batch, ref_params, frozen=frozen)[1]
+    return program.lower(lowering_platforms=platforms)
 
   def shapes() -> TrainState:
     state = state_shapes(params, optimizer, placement, begin)
@@ -160,7 +162,7 @@ def assemble(given: Materials, stage: StageSettings, params: Any) -> Assembly:
     shapes=shapes,
     init=init,
     update=functools.partial(stepping.around(update), frozen=frozen),
-    trace=trace,
+    lower=lower,
     finish=stepping.finish,
     batches=lambda: regime.batches_of(given, stage, loss),
     prepare=functools.partial(regime.prepare_of, given, stage, model, whole),

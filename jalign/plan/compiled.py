@@ -86,7 +86,7 @@ def compile_program(
   """
   started = time.perf_counter()
   with jax.set_mesh(mesh):
-    lowered = program.trace().lower()
+    lowered = program.lower()
     ready = time.perf_counter()
     arguments = dict(program.arguments())
     own, beside = _by_category(arguments, program.beside)

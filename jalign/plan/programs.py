@@ -1,4 +1,4 @@
-"""The programs of a run's stages, traced from shapes alone."""
+"""The programs of a run's stages, lowered from shapes alone."""
 
 import dataclasses
 import functools
@@ -38,7 +38,8 @@ class Program(NamedTuple):
 
   Attributes:
     name: "STAGE: what it does".
-    trace: traces it; called under the mesh.
+    lower: `(platforms=None) -> the program, lowered`; called under the mesh.
+      The platforms are by default that of the mesh's devices.
     arguments: gives category of memory, such as "parameters" -> the arguments'
       shapes and shardings; called under the mesh.
     beside: the same for what lies in the devices' memory while the program
@@ -51,7 +52,7 @@ class Program(NamedTuple):
   """
 
   name: str
-  trace: Callable[[], jax.stages.Traced]
+  lower: Callable[..., jax.stages.Lowered]
   arguments: Callable[[], Mapping[str, Any]]
   beside: Mapping[str, Any] = {}
   work: Work | Step | None = None
@@ -199,7 +200,7 @@ def update(p: StagePlan, batch: Any, counted: float) -> Program:
   rank, specs = stage.lora.rank, assembly.part.specs
   return Program(
     f"{stage.name}: update",
-    functools.partial(assembly.trace, p.state, batch, ref_params),
+    functools.partial(assembly.lower, p.state, batch, ref_params),
     lambda: arguments,
     p.resident,
     Update(
@@ -223,6 +224,17 @@ def _counted(stage: StageSettings) -> float:
   return response / (prompt + response)
 
 
+def lowering(
+  program: Any, *arguments: Any
+) -> Callable[..., jax.stages.Lowered]:
+  """Makes the function that lowers a jitted program."""
+
+  def lower(platforms: tuple[str, ...] | None = None) -> jax.stages.Lowered:
+    return program.trace(*arguments).lower(lowering_platforms=platforms)
+
+  return lower
+
+
 def _rows(batch: Any) -> tuple[int, int]:
   """Rows and columns of the tokens that a model reads of a batch."""
   sequences = batch.sequences
@@ -239,7 +251,7 @@ def _scores(p: StagePlan, batch: Any) -> Program:
   score = reference.make_score(p.assembly.model)
   return Program(
     f"{p.stage.name}: reference",
-    functools.partial(score.trace, p.start, batch.sequences),
+    lowering(score, p.start, batch.sequences),
     lambda: {"reference": p.start, "batch": batch.sequences},
     p.resident,
     Score(*_rows(batch), _counted(p.stage)),
@@ -256,7 +268,7 @@ def _evaluation(p: StagePlan, batch: Any) -> Program:
   rows, tokens = _rows(batch)
   return Program(
     f"{p.stage.name}: evaluation",
-    functools.partial(evaluate.trace, policy, batch, ref_params),
+    lowering(evaluate, policy, batch, ref_params),
     lambda: {"parameters": policy, "reference": ref_params, "batch": batch},
     p.resident,
     Score(rows if ref_params is None else 2 * rows, tokens, _counted(p.stage)),

@@ -15,7 +15,7 @@ from jalign.experiment.config.settings import SamplerSettings
 from jalign.experiment.sampling import ROWS
 from jalign.online import Cast, DecoderRun, decoder_runs, try_out
 from jalign.online.iterate import score_tokens
-from jalign.plan.programs import Program, StagePlan, update
+from jalign.plan.programs import Program, StagePlan, lowering, update
 from jalign.plan.workload import Rollout, Score, Step
 from jalign.sharding import BATCH_AXES, axis_size, laid, rows_at
 from jalign.types import Params, Sequences
@@ -90,12 +90,9 @@ def _scores(p: StagePlan, ref_params: Params, rows: int) -> Program:
     _rows(p, (rows, width), jnp.bool_),
     _rows(p, (rows,), jnp.int32),
   )
-  trace = functools.partial(
-    score_tokens.trace, p.assembly.model, ref_params, sequences
-  )
   return Program(
     f"{p.stage.name}: reference",
-    trace,
+    lowering(score_tokens, p.assembly.model, ref_params, sequences),
     lambda: {"reference": ref_params, "batch": sequences},
     p.resident,
     Score(rows, width, p.stage.max_new_tokens / width),
@@ -134,7 +131,7 @@ def _rollout(
     _rows(p, (prompts,), jnp.int32),
     _rows(p, (rows,), key.dtype),
   )
-  options = dict(
+  options: dict[str, Any] = dict(
     max_new_tokens=new,
     stop_ids=p.given.tokenizer.end_ids,
     pad_id=p.given.tokenizer.pad_id,
@@ -148,7 +145,7 @@ def _rollout(
   waves = -(-rows // slots) if slots else 1
   yield Program(
     f"{p.stage.name}: {name}",
-    functools.partial(decode.trace, *arguments, **options, slots=slots or None),
+    functools.partial(decode.lower, *arguments, **options, slots=slots or None),
     trees,
     p.resident,
     Rollout(prompts, samples, width, new, models, slots),

@@ -69,15 +69,15 @@ def _collective(
   i: Instruction, kind: str, devices: int, times: int, loop: str
 ) -> Collective:
   size = _group(i.text, devices)
-  # The result of a start is a tuple of operand and result.
-  parts = [array for array in i.arrays if array.bytes]
-  if i.op.endswith("-start") and len(parts) > 1:
+  # Without the flags of a pending exchange, which are single numbers.
+  parts = [array for array in i.arrays if array.shape] or list(i.arrays)
+  total = lambda arrays: sum(array.bytes for array in arrays)
+  # A start gives its operands and then its results; sums give results alone.
+  if i.op.endswith("-start") and kind != "all-reduce" and len(parts) > 1:
     half = len(parts) // 2
-    parts = max(
-      parts[:half], parts[half:], key=lambda p: sum(a.bytes for a in p)
-    )
-  result = sum(array.bytes for array in parts)
-  whole = result * size if kind == "reduce-scatter" else result
+    whole = max(total(parts[:half]), total(parts[half:]))
+  else:
+    whole = total(parts) * (size if kind == "reduce-scatter" else 1)
   source = re.search(r'op_name="([^"]*)"', i.text)
   return Collective(
     kind,

@@ -1,5 +1,7 @@
 """Rounds on eight devices: each device has its own prompts and responses."""
 
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +12,9 @@ from jalign.data import PromptBatch
 from jalign.feedback import make_answers, on_tokens
 from jalign.feedback.judge import _rows_of_each
 from jalign.online import ALGORITHMS, arrange, make_round
-from jalign.online.draws import MIXTURE, POLICY, REFERENCE
+from jalign.online.draws import POLICY, REFERENCE
 from jalign.online.judging import _of_draw
+from jalign.types import Sequences
 from tests import programs
 from tests.models.tiny import tiny
 
@@ -68,31 +71,33 @@ def _same(got, want):
   jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, y), got, want)
 
 
-def test_prompts_and_responses_are_split_over_the_devices(mesh):
-  """Two runs of the decoder, three responses to each of 16 prompts."""
-  algorithm = ALGORITHMS["ipo_md"]._replace(
-    draws=(POLICY, REFERENCE, MIXTURE), arrange=lambda x: _batch(x)
-  )
+def test_prompts_and_responses_are_split_over_the_devices(mesh, monkeypatch):
+  """Two runs of the decoder, each of a response to each of 16 prompts."""
+  module = sys.modules["jalign.decode.generate"]
+  decode, given = module._generate, []
+
+  def noted(policy, params, prompts, **options):
+    given.append(prompts)
+    return decode(policy, params, prompts, **options)
+
+  monkeypatch.setattr(module, "_generate", noted)
+  algorithm = ALGORITHMS["online_ipo"]._replace(draws=(POLICY, REFERENCE))
   alone = _played(algorithm, 16, [])
+  given.clear()
   with jax.set_mesh(mesh):
     seen = []
     played = _played(algorithm, 16, seen)
+  for prompts in given:
+    read = prompts.tokens, prompts.lengths, prompts.keys
+    assert [_rows_on_devices(x) for x in read] == [{2}] * 3
+  assert len(given) == 2
   rollout = played.rollout
   for x in jax.tree.leaves(rollout.replace(model_logps=None)):
-    assert _rows_on_devices(x) == {6}
-  assert _rows_on_devices(rollout.model_logps, axis=1) == {6}
-  assert [_rows_on_devices(x) for x in seen] == [{2}] * 3
+    assert _rows_on_devices(x) == {4}
+  assert _rows_on_devices(rollout.model_logps, axis=1) == {4}
+  assert [_rows_on_devices(x) for x in seen] == [{2}] * 2
   _same(rollout.sequences, alone.rollout.sequences)
   assert played.values == pytest.approx(alone.values, abs=1e-6)
-
-
-def _batch(judged):
-  pairs = jax.tree.map(
-    lambda x: x.reshape(-1, 3, *x.shape[1:])[:, :2].reshape(-1, *x.shape[1:]),
-    judged.rollout.sequences,
-  )
-  rollout = judged.rollout.replace(sequences=pairs)
-  return arrange.soft_pairs(judged._replace(rollout=rollout))
 
 
 def test_prompts_that_devices_do_not_divide_are_drawn_all_the_same(mesh):
@@ -119,8 +124,6 @@ def test_no_row_leaves_its_device_when_it_is_judged_and_arranged(mesh):
 
 
 def _sequences(count):
-  from jalign.types import Sequences
-
   rng = np.random.default_rng(count)
   lengths = rng.integers(2, WIDTH + 1, count).astype(np.int32)
   mask = np.arange(WIDTH) < lengths[:, None]

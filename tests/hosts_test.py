@@ -1,8 +1,11 @@
 """If there are several processes, only the first writes files and lines."""
 
 import jax
+import numpy as np
+import pytest
 
 from jalign import hosts
+from jalign.errors import UserError
 
 
 def test_the_first_process_alone_does_what_is_done_once(monkeypatch, capsys):
@@ -14,3 +17,32 @@ def test_the_first_process_alone_does_what_is_done_once(monkeypatch, capsys):
     hosts.say(f"process {index}")
   assert done == [0]
   assert capsys.readouterr().out == "process 0\n"
+
+
+def _second_of_two(monkeypatch, other):
+  """Makes this the second of two processes; `other` is what the first told."""
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  monkeypatch.setattr(jax, "process_index", lambda: 1)
+  monkeypatch.setattr(hosts, "exchange", lambda value: [(other, None), value])
+
+
+def test_items_with_one_key_are_in_one_part(monkeypatch):
+  third = np.float64(1) / 3  # which float32 rounds
+  _second_of_two(monkeypatch, ([0, 1, 3], {"x": np.full(3, third)}))
+  asked = []
+
+  def numbers(at):
+    asked.extend(at)
+    return {"x": 2 * third + np.asarray(at)}
+
+  whole = hosts.divided(["a", "b", "c", "a", "d", "c"], numbers)
+  assert asked == [2, 4, 5]
+  want = [third, third, 2 * third + 2, third, 2 * third + 4, 2 * third + 5]
+  assert whole["x"].tolist() == want
+
+
+def test_processes_that_name_other_numbers_are_refused(monkeypatch):
+  _second_of_two(monkeypatch, ([0], {"x": np.zeros(1)}))
+  with pytest.raises(UserError, match="process 1") as e:
+    hosts.divided(["a", "b"], lambda at: {"y": np.zeros(len(at))})
+  assert "['y']" in str(e.value) and "['x']" in str(e.value)

@@ -20,6 +20,7 @@ from jalign.errors import UserError
 from jalign.experiment.config.settings import SamplerSettings
 from jalign.experiment.sampling import sample_texts
 from jalign.feedback import (
+  Judge,
   assess,
   compare,
   from_preference,
@@ -78,6 +79,9 @@ def judges(asked):
     drawn = jnp.sum(sequences.tokens * sequences.mask, -1)
     return drawn / (1.0 + jnp.sum(sequences.mask, -1))
 
+  def numbered(answers):
+    return np.arange(len(answers.texts)) / 3 + jax.process_index()
+
   seen = []
 
   def noted(sequences):
@@ -88,6 +92,7 @@ def judges(asked):
     "reward": from_reward(reward),
     "preference": from_preference(prefer),
     "unequal": from_reward(unequal),
+    "numbered": Judge(numbered, reads_tokens=True),
     "tokens": on_tokens(
       noted, preference=lambda a, b: jax.nn.sigmoid(share(a) - share(b))
     ),
@@ -217,6 +222,7 @@ def _of_samples(model, params, reference, named):
     "ref_logps": samples.ref_logps.tolist(),
     "rewards": fetch(judged.reward).tolist(),
     "wins": compare(named["tokens"], judged, judged.take(range(9))).tolist(),
+    "on_the_host": assess(named["numbered"], answers).reward.tolist(),
   }
 
 

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jalign import cluster
 
@@ -63,34 +63,39 @@ def started(
   processes: int = 2,
   devices: int = 1,
   environment: Mapping[str, str] | None = None,
+  folders: Sequence[pathlib.Path] | None = None,
+  joined: bool = True,
 ) -> Iterator[list[Started]]:
   """Starts `python -m` with the arguments in several processes.
 
-  The flags --coordinator, --num_processes and --process_id are added, except
-  where there is a single process. Whatever still runs is killed at the end.
+  Whatever still runs is killed at the end.
 
   Args:
     arguments: a module and its arguments; or `index -> arguments`.
     processes: number of processes.
     devices: CPU devices of each process.
     environment: further variables.
+    folders: folder in which each process works; by default the repository's.
+    joined: whether the `flags` of a cluster are added; never to a single
+      process.
   """
   of = arguments if callable(arguments) else lambda index: arguments
-  coordinator = f"127.0.0.1:{_free_port()}"
+  coordinator = f"127.0.0.1:{free_port()}"
   begun: list[Started] = []
   with tempfile.TemporaryDirectory() as logs:
     try:
       for index in range(processes):
-        flags = [
-          f"--coordinator={coordinator}",
-          f"--num_processes={processes}",
-          f"--process_id={index}",
-        ]
+        more = flags(coordinator, processes, index)
         log = pathlib.Path(logs, str(index))
         with log.open("w") as out:
           process = subprocess.Popen(
-            [sys.executable, "-m", *of(index), *flags * (processes > 1)],
-            cwd=ROOT,
+            [
+              sys.executable,
+              "-m",
+              *of(index),
+              *more * (joined and processes > 1),
+            ],
+            cwd=ROOT if folders is None else folders[index],
             env=os.environ | _environment(devices) | dict(environment or {}),
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -128,8 +133,8 @@ def launch(
   processes: int = 2,
   devices: int = 1,
   timeout: float = 300,
-  environment: Mapping[str, str] | None = None,
   code: int | None = 0,
+  **options: Any,
 ) -> list[Ended]:
   """Runs `python -m` with the arguments in several processes, to their end.
 
@@ -139,11 +144,11 @@ def launch(
     processes: number of processes.
     devices: CPU devices of each process.
     timeout: seconds after which the test fails and all are killed.
-    environment: further variables.
     code: the exit status that all must have; None for any.
+    **options: further ones of `started`.
   """
   with started(
-    arguments, processes=processes, devices=devices, environment=environment
+    arguments, processes=processes, devices=devices, **options
   ) as begun:
     ends = finish(begun, timeout)
   if code is not None:
@@ -163,18 +168,28 @@ def join(arguments: Sequence[str]) -> list[str]:
   """
   names = "coordinator", "num_processes", "process_id"
   given = [word.removeprefix("--").partition("=") for word in arguments]
-  flags = {name: value for name, _, value in given if name in names}
-  if flags:
+  told = {name: value for name, _, value in given if name in names}
+  if told:
     cluster.start(
-      flags["coordinator"],
-      int(flags["num_processes"]),
-      int(flags["process_id"]),
+      told["coordinator"],
+      int(told["num_processes"]),
+      int(told["process_id"]),
       timeout=60,
     )
   return [a for a, part in zip(arguments, given) if part[0] not in names]
 
 
-def _free_port() -> int:
+def flags(coordinator: str, processes: int, index: int) -> list[str]:
+  """The flags of `jalign train` by which a process joins."""
+  return [
+    f"--coordinator={coordinator}",
+    f"--num_processes={processes}",
+    f"--process_id={index}",
+  ]
+
+
+def free_port() -> int:
+  """A port of this machine at which nothing listens."""
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     return free.getsockname()[1]

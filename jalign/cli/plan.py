@@ -6,7 +6,7 @@ import pathlib
 import sys
 
 from jalign.cli.config_file import read_config
-from jalign.cli.parsing import Flag, Values, command
+from jalign.cli.parsing import Flag, Values, command, whole
 
 
 def _mesh(text: str) -> tuple[int, int, int]:
@@ -40,6 +40,17 @@ def _mesh(text: str) -> tuple[int, int, int]:
     "programs to compile, as in update,rollout; all by default",
     "",
   ),
+  Flag(
+    "shardings",
+    "",
+    "only list the sharding rules, and what each parameter becomes",
+  ),
+  Flag(
+    "search",
+    "COUNT",
+    "try all meshes by formula, and compile the COUNT best",
+    read=whole(0),
+  ),
   Flag("out", "PATH", "a file FILE.json, or a folder for plan.json", ""),
   takes_keys=True,
 )
@@ -53,6 +64,7 @@ def plan(values: Values) -> None:
     jalign plan --config=dpo
     jalign plan --config=dpo --topology=v5e:2x2 --mesh=1x4x1 \\
       --config.tokenizer.vocab_size=32000
+    jalign plan --config=dpo --topology=v5e:4x4 --search=2
   """
   from jalign.plan.compilers import set_environment
   from jalign.plan.topology import platform_of
@@ -64,11 +76,21 @@ def plan(values: Values) -> None:
     sizes = dict(zip(("data", "fsdp", "tensor"), values.mesh))
     config["mesh"] = {**config["mesh"], **sizes}
 
+  out = pathlib.Path(values.out) if values.out else None
+  if values.shardings or values.search is not None:
+    from jalign.plan.meshes import find_mesh, show_shardings
+
+    if values.shardings:
+      show_shardings(config, values.topology)
+    if values.search is not None:
+      find_mesh(config, values.topology, values.search, out)
+    return
+
   from jalign.plan.command import make_plan
 
   make_plan(
     config,
     values.topology,
-    out=pathlib.Path(values.out) if values.out else None,
+    out=out,
     patterns=[name for name in values.programs.split(",") if name],
   )

@@ -1,6 +1,5 @@
 """The whole of `jalign plan`: from a config to a table and a file."""
 
-import dataclasses
 import fnmatch
 import importlib.metadata
 import json
@@ -14,15 +13,14 @@ import jax
 
 import jalign
 from jalign.errors import UserError, nearest
-from jalign.experiment.commands.sweep import runs as runs_of
 from jalign.files import write_whole
 from jalign.models import ModelConfig, param_specs
 from jalign.models.spec import ParamSpec
 from jalign.plan import table
+from jalign.plan.asked import asked
 from jalign.plan.measured import Measured, as_json, measure
 from jalign.plan.run import programs_of
-from jalign.plan.stand_in import model_of
-from jalign.plan.topology import LOCAL, Topology, topology
+from jalign.plan.topology import Topology
 from jalign.sharding import make_mesh
 
 
@@ -49,10 +47,8 @@ def make_plan(
   Raises:
     UserError: bad input.
   """
-  settings = runs_of(_without_data(config))[0].settings
-  target = topology(name)
+  settings, target, model, notes = asked(config, name)
   mesh = make_mesh(**settings.mesh.sizes, devices=target.devices)
-  model, notes = _for_target(model_of(settings), target)
   count = parameters(model)
   print(table.heading(target, mesh, count, notes), flush=True)
   measured = []
@@ -70,51 +66,44 @@ def make_plan(
       remedy=nearest(patterns[0], names),
     )
   if out is not None:
-    path = out if out.suffix == ".json" else out / "plan.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
     facts = {
-      "command": " ".join(["jalign", *sys.argv[1:]]),
-      "versions": versions(),
-      "topology": name,
-      "chip": target.chip._asdict(),
-      "usable_bytes": target.chip.usable,
-      "chips": len(target.devices),
-      "hosts": target.hosts,
       "mesh": dict(mesh.shape),
       "parameters": count,
       "notes": notes,
       "programs": [as_json(m) for m in measured],
     }
-    write_whole(path, (json.dumps(facts, indent=2) + "\n").encode())
-    print(f"\nwritten to {path}")
+    write(out, target, facts)
   return measured
+
+
+def write(out: pathlib.Path, target: Topology, facts: dict[str, Any]) -> None:
+  """Writes a plan as JSON.
+
+  Args:
+    out: the file, or a folder for plan.json.
+    target: what is planned for.
+    facts: what was planned.
+  """
+  path = out if out.suffix == ".json" else out / "plan.json"
+  path.parent.mkdir(parents=True, exist_ok=True)
+  whole = {
+    "command": " ".join(["jalign", *sys.argv[1:]]),
+    "versions": versions(),
+    "topology": target.name,
+    "chip": target.chip._asdict(),
+    "usable_bytes": target.chip.usable,
+    "chips": len(target.devices),
+    "hosts": target.hosts,
+    **facts,
+  }
+  write_whole(path, (json.dumps(whole, indent=2) + "\n").encode())
+  print(f"\nwritten to {path}")
 
 
 def _matches(name: str, pattern: str) -> bool:
   """Whether a pattern is of a program's name, or of what it does."""
   does = name.partition(": ")[2]
   return fnmatch.fnmatch(name, pattern) or fnmatch.fnmatch(does, pattern)
-
-
-def _without_data(config: Mapping[str, Any]) -> dict[str, Any]:
-  """The config with a path of data, which is never read, if it has none."""
-  data = dict(config.get("data", {}))
-  data["path"] = data.get("path") or "none"
-  return {**config, "data": data}
-
-
-def _for_target(
-  model: ModelConfig, target: Topology
-) -> tuple[ModelConfig, list[str]]:
-  """The model as it can be compiled without the target's devices; remarks."""
-  far = target.chip.platform == "gpu" and target.name != LOCAL
-  if not far or model.attention not in ("auto", "cudnn"):
-    return model, []
-  # cuDNN chooses its kernels on the device.
-  return dataclasses.replace(model, attention="xla"), [
-    f"attention: xla instead of {model.attention}: cuDNN can't be compiled for"
-    " without the GPU; a run needs less memory and time"
-  ]
 
 
 def parameters(model: ModelConfig) -> int:

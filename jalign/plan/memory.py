@@ -56,28 +56,44 @@ def update(c: ModelConfig, work: Update, mesh: Any, dense: bool) -> Bytes:
   frozen = whole if work.rank else whole - own
   shares = bool(work.rank)  # the frozen parameters are the reference
   n = _tokens(work.rows // work.microbatches, work.tokens, mesh)
-  layer = _layer(c, work, n, mesh, dense)
   kept = c.num_hidden_layers * n * _kept(c, work, n, mesh, dense)
-  return {
-    "parameters": own + frozen,
-    "gradients": own * (1 if work.microbatches == 1 else 2),
-    "optimiser": moments,
-    "reference": whole * (work.reference or work.kept) * (not shares),
-    "activations": kept + (1.5 * layer if c.remat != "none" else 0.5 * layer),
+  # Sums over microbatches are in memory before and after a part is added.
+  gradients = own * (1 if work.microbatches == 1 else 3)
+  layers = {
+    "gradients": gradients,
+    "activations": kept + _working(c, work, n, mesh, dense),
     "gathered weights": _gathered(c, mesh, gradients=not work.rank),
+  }
+  head = {
+    "gradients": gradients if work.microbatches > 1 else _tables(c, work, mesh),
+    "activations": kept,
     "logits": _logits(c, n * work.counted, mesh, gradients=True),
   }
+  return {
+    "parameters": own + frozen,
+    "optimiser": moments,
+    "reference": whole * (work.reference or work.kept) * (not shares),
+    **_larger(layers, head),
+  }
+
+
+def _larger(*phases: Bytes) -> Bytes:
+  """What is in memory in the phase that needs most of it."""
+  return max(phases, key=lambda phase: sum(phase.values()))
 
 
 def score(c: ModelConfig, work: Score, mesh: Any, dense: bool) -> Bytes:
   """Bytes of a device while log-probs are computed."""
   n = _tokens(work.rows, work.tokens, mesh)
   forward = Update(work.rows, work.tokens, counted=work.counted)
+  layers = {
+    "activations": _working(c, forward, n, mesh, dense),
+    "gathered weights": _gathered(c, mesh, gradients=False),
+  }
+  logits = _logits(c, n * work.counted, mesh, gradients=False)
   return {
     "parameters": bytes_a_device(param_specs(c), mesh, c.rules, c.param_dtype),
-    "activations": _layer(c, forward, n, mesh, dense),
-    "gathered weights": _gathered(c, mesh, gradients=False),
-    "logits": _logits(c, n * work.counted, mesh, gradients=False),
+    **_larger(layers, {"logits": logits}),
   }
 
 
@@ -96,7 +112,7 @@ def rollout(c: ModelConfig, work: Rollout, mesh: Any) -> Bytes:
     "parameters": work.models * parameters,
     "decoding weights": work.models * decoding_bytes(c, mesh),
     "cache": work.models * rows * work.capacity * cache_bytes(c, mesh),
-    "activations": 0.5 * _layer(c, prefill, n, mesh, False),
+    "activations": _working(c, prefill, n, mesh, False),
     "logits": work.models * 2.0 * rows * c.vocab_size / tensor * 4,
   }
 
@@ -147,45 +163,65 @@ def _kept(c, work: Update, n: float, mesh, dense: bool) -> float:
   states, attended, inner = _widths(c, mesh)
   if c.remat == "block":
     return states * size
+  products = 3 * states + attended + (1 + c.mlp_gated) * inner
   if c.remat == "dots":
-    return (3 * states + attended + (2 + c.mlp_gated - 1) * inner) * size
-  return _layer(c, work, n, mesh, dense) / n
+    return products * size
+  sent = 2 * c.num_experts_per_tok if c.num_experts else 0
+  others = (3 + sent) * states + 2 * attended + inner
+  return (products + others) * size + _scores(c, work, n, mesh, dense) / n
 
 
-def _layer(c, work: Update, n: float, mesh, dense: bool) -> float:
-  """Bytes of a layer's activations for N tokens."""
-  size = jnp.dtype(c.dtype).itemsize
+def _working(c, work: Update, n: float, mesh, dense: bool) -> float:
+  """Bytes that a layer's products need at a time, for N tokens.
+
+  Some states, and the larger of the mlp's inner values with their gradients and
+  of attention's operands.
+  """
   states, attended, inner = _widths(c, mesh)
-  sent = max(c.num_experts_per_tok, 1) if c.num_experts else 0
-  token = (5 + 2 * sent) * states + 3 * attended + (2 + c.mlp_gated) * inner
-  scores = 0.0
-  if dense:
-    heads = c.num_attention_heads / axis_size(mesh, "tensor")
-    scores = 2.0 * n * work.tokens * heads * 4
-  return n * token * size + scores
+  sent = 2 * c.num_experts_per_tok if c.num_experts else 0
+  mlp = n * ((4 + sent) * states + (1 + c.mlp_gated) * inner)
+  attention = n * (4 * states + 2 * attended)
+  size = jnp.dtype(c.dtype).itemsize
+  return max(mlp * size, attention * size + _scores(c, work, n, mesh, dense))
+
+
+def _scores(c, work: Update, n: float, mesh, dense: bool) -> float:
+  """Bytes of attention's scores and weights of a layer, where it has them."""
+  heads = c.num_attention_heads / axis_size(mesh, "tensor")
+  return 2.0 * n * work.tokens * heads * 4 * dense
 
 
 def _gathered(c: ModelConfig, mesh: Any, gradients: bool) -> float:
-  """Bytes of a layer's weights as products take them, the next layer's too."""
-  entries = decoding_bytes(c, mesh) / jnp.dtype(c.dtype).itemsize
-  tables = 2 - c.tie_word_embeddings
+  """Bytes of the largest weight as products take it, and of the next one."""
   tensor = axis_size(mesh, "tensor")
-  entries -= tables * c.vocab_size * c.hidden_size / tensor
-  layer = entries / c.num_hidden_layers
+  largest = c.hidden_size * max(
+    c.intermediate_size * max(c.num_experts, 1) / tensor,
+    c.num_attention_heads * c.head_dim / tensor,
+  )
   # Its gradient is whole until it is scattered.
-  extra = layer * 4 if gradients and axis_size(mesh, "fsdp") > 1 else 0.0
-  return 2 * layer * jnp.dtype(c.dtype).itemsize + extra
+  extra = largest * 4 if gradients and axis_size(mesh, "fsdp") > 1 else 0.0
+  return 2 * largest * jnp.dtype(c.dtype).itemsize + extra
+
+
+def _tables(c: ModelConfig, work: Update, mesh: Any) -> float:
+  """Bytes of the gradient by the head's table, if it is trained."""
+  name = "embed" if c.tie_word_embeddings else "unembed"
+  if not work.trains(name):
+    return 0.0
+  specs = {name: by_path(param_specs(c))[name]}
+  return bytes_a_device(specs, mesh, c.rules, c.param_dtype)
 
 
 def _logits(c: ModelConfig, n: float, mesh: Any, gradients: bool) -> float:
-  """Bytes of a tile of logits, and of what goes in and out of tiles."""
+  """Bytes of a tile of logits, of the head's rows, and of states and gradients.
+
+  Logits are float32, and gradients by them have the dtype of the products.
+  """
   if not n:
     return 0.0
   columns = c.vocab_size // axis_size(mesh, "tensor")
-  tile = min(
-    max(int(tiles.TILE_BYTES // (4 * n)), tiles.LEAST_COLUMNS), columns
-  )
-  size = jnp.dtype(c.dtype).itemsize
+  tile = max(int(tiles.TILE_BYTES // (4 * n)), tiles.LEAST_COLUMNS)
+  tile, size = min(tile, columns), jnp.dtype(c.dtype).itemsize
   part = 2.0 * tile * c.hidden_size * size
   states = n * c.hidden_size * (size + 4 * gradients)
-  return n * tile * 4 * (1 + gradients) + part + states
+  return n * tile * (4 + size * gradients) + part + states

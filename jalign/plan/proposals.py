@@ -48,7 +48,8 @@ def phases_of(programs: Iterator[Program], settings: Settings) -> list[Phase]:
     stage = settings.stage(program.name.partition(": ")[0])
     rows = stage.batch_size
     if isinstance(program.work, Update):
-      rows //= stage.microbatches * max(1, program.runs)
+      parts = dict(stage.algorithm_settings).get("minibatches", 1)
+      rows //= stage.microbatches * parts
     if isinstance(program.work, Rollout):
       rows = program.work.prompts
     apart = isinstance(program.work, Rollout)
@@ -138,6 +139,44 @@ def text(found: Found, proposals: Sequence[Proposal], target: Topology) -> str:
       f" needs {max(p.needs.values()) / GIB:.2f} GiB"
     )
   return "\n".join(lines)
+
+
+def as_json(found: Found, proposals: Sequence[Proposal]) -> dict[str, Any]:
+  """Plain values of all of it, in bytes and seconds."""
+  tried = [*found.fitting, *found.large]
+  return {
+    "search": [
+      {
+        "flags": _flags(c),
+        "seconds": c.seconds,
+        "needs_bytes": c.needs,
+        "phases": [
+          {
+            "program": choice.phase.name,
+            "mesh": choice.sizes,
+            "seconds": choice.seconds,
+            "bound_by": choice.bound.by,
+            "moved_bytes": choice.moved,
+            "memory": choice.memory,
+          }
+          for choice in c.choices
+        ],
+      }
+      for c in tried
+    ],
+    "undivided": {
+      "x".join(map(str, sizes)): why for sizes, why in found.undivided.items()
+    },
+    "compiled": [
+      {
+        "flags": _flags(p.candidate),
+        "fits": p.fits,
+        "seconds": p.seconds,
+        "needs_bytes": p.needs,
+      }
+      for p in proposals
+    ],
+  }
 
 
 def _nothing(found, proposals, target) -> list[str]:

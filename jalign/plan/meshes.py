@@ -90,7 +90,8 @@ def alone(
 def compiled(
   settings: Settings, model: ModelConfig, target: Topology
 ) -> Iterator[Measured]:
-  """Yields what each program of the run needs, by compiling."""
+  """Yields what each program of the run's steps needs, by compiling."""
   mesh = make_mesh(**settings.mesh.sizes, devices=target.devices)
   for program in programs_of(settings, model, mesh):
-    yield measure(program, model, mesh, target.chip)
+    if program.runs:
+      yield measure(program, model, mesh, target.chip)

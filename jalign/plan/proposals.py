@@ -10,7 +10,7 @@ from jalign.plan import memory
 from jalign.plan.programs import Program
 from jalign.plan.search import Candidate, Choice, Found, Phase, search
 from jalign.plan.topology import Topology
-from jalign.plan.workload import Rollout, Update
+from jalign.plan.workload import Rollout, Score, Step, Update
 
 GIB = 2**30
 # Formulas may be off by so much: what needs more isn't compiled.
@@ -35,7 +35,7 @@ class Proposal(NamedTuple):
 
 
 def phases_of(programs: Iterator[Program], settings: Settings) -> list[Phase]:
-  """The phases of a run's steps: its programs whose work is known.
+  """The phases of a run's steps, and scoring outside of steps.
 
   Args:
     programs: the run's programs, on any mesh.
@@ -43,7 +43,9 @@ def phases_of(programs: Iterator[Program], settings: Settings) -> list[Phase]:
   """
   phases = []
   for program in programs:
-    if program.work is None:
+    if isinstance(program.work, Step | None):
+      continue
+    if not program.runs and not isinstance(program.work, Score):
       continue
     stage = settings.stage(program.name.partition(": ")[0])
     rows = stage.batch_size

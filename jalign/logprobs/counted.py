@@ -3,8 +3,9 @@
 A third to a half of a batch of preferences is prompts and padding, which no
 loss counts. The states of counted tokens are moved to the front, and only the
 smallest of a few static numbers of rows that holds them is computed. Each such
-number is a branch, which takes half a second to compile on a CPU; so where the
-products are small, all rows are computed.
+number is a branch, whose compilation takes half a second on a CPU and several
+seconds for a TPU. So accelerators have fewer branches, from half of the rows;
+and where the products are small, all rows are computed.
 
 Letters: N = B * T tokens.
 """
@@ -17,9 +18,11 @@ import jax
 import jax.numpy as jnp
 
 from jalign.logprobs.split import Tiling, mapped, ways
+from jalign.sharding import platform
 from jalign.types import Array
 
-SIZES = 5
+# How many steps lead to all rows, and which of them is the smallest number.
+STEPS, CPU_STEPS = (4, 2), (5, 1)
 LEAST_FLOP = 1e10
 
 
@@ -33,9 +36,10 @@ def sizes_of(tokens: int, parameters: int) -> tuple[int, ...]:
   """
   if 2.0 * tokens * parameters < LEAST_FLOP:
     return (tokens,)
-  step = -(-tokens // SIZES)
+  steps, first = CPU_STEPS if platform() == "cpu" else STEPS
+  step = -(-tokens // steps)
   step += -step % 8
-  return (*range(step, tokens, step), tokens)
+  return (*range(first * step, tokens, step), tokens)
 
 
 def on_counted(
@@ -81,9 +85,11 @@ def _local(tiling, function, kinds, out, mask, *arrays):
   if tiling.batch_axes is not None:
     count = jax.lax.pmax(count, tiling.batch_axes)
 
+  # Indices past the counted rows are N, which reads zeros, writes nothing.
+  at = jnp.nonzero(mask.reshape(-1), size=mask.size, fill_value=mask.size)[0]
+
   def branch(size):
-    # Indices past the counted rows are N, which reads zeros, writes nothing.
-    rows = jnp.nonzero(mask.reshape(-1), size=size, fill_value=mask.size)[0]
+    rows = at[:size]
 
     def take(x):
       x = jnp.asarray(x).reshape(-1, *x.shape[2:])

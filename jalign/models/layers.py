@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jalign.models.lowrank import LowRank
-from jalign.products import matmul
+from jalign.products import matmul, product
 from jalign.types import Array
 
 
@@ -54,7 +54,7 @@ def project(
     out = matmul(matrix, weight, transposed=True)
   else:
     outer = weight.shape[axes:]
-    out = matmul(matrix, weight.astype(x.dtype).reshape(width, -1))
+    out = product(matrix, weight.reshape(width, -1))
   return out.astype(x.dtype).reshape(*rows, *outer)
 
 

@@ -11,6 +11,7 @@ import pytest
 from jalign import logprobs, sharding
 from jalign.errors import UserError
 from jalign.models import ModelConfig, param_specs, param_table
+from jalign.products import product
 from tests.models.tiny import TINY, tiny
 from tests.oracles import transformer as oracle
 
@@ -142,6 +143,18 @@ def test_sharded_equals_unsharded_with_gradients():
     jax.device_get(got),
     jax.device_get(want),
   )
+
+
+def test_gradients_of_weights_are_not_rounded_to_the_dtype_of_products():
+  """Else devices would round their parts before these are added up."""
+  a = jax.random.normal(jax.random.key(0), (64, 8)).astype(jnp.bfloat16)
+  weight, given = jax.random.normal(jax.random.key(1), (2, 8, 8))
+  given = jnp.tile(given, (8, 1)).astype(jnp.bfloat16).astype(jnp.float32)
+  loss = lambda a, w: jnp.sum(product(a, w) * given)
+  d_a, d_weight = jax.grad(loss, (0, 1))(a, weight)
+  exact = np.asarray(a, np.float64).T @ np.asarray(given, np.float64)
+  assert d_a.dtype == jnp.bfloat16 and d_weight.dtype == jnp.float32
+  np.testing.assert_allclose(d_weight, exact, rtol=1e-5, atol=1e-5)
 
 
 def test_a_mesh_that_does_not_fit_names_the_parameter():

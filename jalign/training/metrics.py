@@ -16,13 +16,13 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-import jax
 import numpy as np
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from jalign.errors import UserError
 from jalign.files import naming, write_whole
+from jalign.sharding import fetch
 
 RESERVED = ("step", "time")
 
@@ -60,7 +60,7 @@ def combine(
   """
   totals: dict[str, list[float]] = {}
   counts: dict[str, list[float]] = {}
-  for part in jax.device_get(list(sums)):
+  for part in fetch(list(sums)):
     for name, (total, count) in part.items():
       totals.setdefault(name, []).append(_scalar(name, total))
       counts.setdefault(name, []).append(_scalar(name, count))
@@ -88,7 +88,7 @@ def _scalar(name: str, value: Any) -> float:
 
 def _scalars(values: Mapping[str, Any]) -> dict[str, float]:
   """Python floats, fetched from the devices in one transfer."""
-  host = jax.device_get(dict(values))
+  host = fetch(dict(values))
   return {name: _scalar(name, value) for name, value in host.items()}
 
 

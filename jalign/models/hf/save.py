@@ -22,6 +22,7 @@ from jalign.models.hf.families import FAMILIES
 from jalign.models.hf.shards import HEAD, INDEX, SCORE, SINGLE
 from jalign.models.hf.tensors import places
 from jalign.models.spec import param_specs
+from jalign.sharding import fetch
 from jalign.types import Params
 
 SHARD_BYTES = 5 * 10**9
@@ -232,8 +233,4 @@ def _out(x, place):
 
 def on_host(x: Any) -> np.ndarray:
   """The values of an array, wherever its parts are."""
-  if not getattr(x, "is_fully_addressable", True):  # True for NumPy's arrays
-    from jax.experimental import multihost_utils
-
-    return np.asarray(multihost_utils.process_allgather(x, tiled=True))
-  return np.asarray(jax.device_get(x))
+  return np.asarray(fetch(x))

@@ -20,6 +20,7 @@ from jalign import cluster
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 Arguments = Sequence[str] | Callable[[int], Sequence[str]]
+Environment = Callable[[int], Mapping[str, str]]
 
 
 class Ended(NamedTuple):
@@ -62,7 +63,7 @@ def started(
   *,
   processes: int = 2,
   devices: int = 1,
-  environment: Mapping[str, str] | None = None,
+  environment: Environment = lambda index: {},
   folders: Sequence[pathlib.Path] | None = None,
   joined: bool = True,
 ) -> Iterator[list[Started]]:
@@ -74,7 +75,7 @@ def started(
     arguments: a module and its arguments; or `index -> arguments`.
     processes: number of processes.
     devices: CPU devices of each process.
-    environment: further variables.
+    environment: further variables of each process.
     folders: folder in which each process works; by default the repository's.
     joined: whether the `flags` of a cluster are added; never to a single
       process.
@@ -96,7 +97,7 @@ def started(
               *more * (joined and processes > 1),
             ],
             cwd=ROOT if folders is None else folders[index],
-            env=os.environ | _environment(devices) | dict(environment or {}),
+            env=os.environ | _environment(devices) | dict(environment(index)),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,

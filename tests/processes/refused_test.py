@@ -1,6 +1,7 @@
 """Bad input to several processes: every process ends soon, with a message."""
 
 import json
+import os
 
 import pytest
 
@@ -130,6 +131,22 @@ def test_no_platform_that_tells_of_processes(tmp_path):
   prepare(tmp_path)
   (said,) = _refused(_train(tmp_path, "--cluster"), processes=1)
   assert "neither TPU nor SLURM nor GKE" in said
+
+
+@pytest.mark.slow
+def test_slurm_tells_how_many_processes_there_are(tmp_path):
+  """As `srun` would set the variables; the mesh then has both devices."""
+  prepare(tmp_path)
+  variables = lambda index: {
+    "SLURM_JOB_ID": str(os.getpid()),  # decides the port
+    "SLURM_STEP_NODELIST": "localhost",
+    "SLURM_NTASKS": "2",
+    "SLURM_PROCID": str(index),
+    "SLURM_LOCALID": str(index),
+  }
+  refused = _train(tmp_path, "--cluster", "--config.batch_size=5")
+  for text in _refused(refused, environment=variables, joined=False):
+    assert "don't divide over the 2 devices" in text
 
 
 @pytest.mark.slow

@@ -33,9 +33,16 @@ def asked(config: Mapping[str, Any], name: str) -> Asked:
   Raises:
     UserError: bad input.
   """
-  settings = runs_of(_without_data(config))[0].settings
-  target = topology(name)
-  return Asked(settings, target, *_for_target(model_of(settings), target))
+  runs = runs_of(_without_data(config))
+  settings, target = runs[0].settings, topology(name)
+  model, notes = _for_target(model_of(settings), target)
+  if len(runs) > 1:
+    notes.append(f"the first of {len(runs)} runs is planned: {runs[0].name}")
+  if settings.annotator.kind == "judge":
+    notes.append(
+      "programs of the judge aren't planned: it has parameters of its own"
+    )
+  return Asked(settings, target, model, notes)
 
 
 def _without_data(config: Mapping[str, Any]) -> dict[str, Any]:

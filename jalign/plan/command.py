@@ -51,14 +51,21 @@ def make_plan(
   mesh = make_mesh(**settings.mesh.sizes, devices=target.devices)
   count = parameters(model)
   print(table.heading(target, mesh, count, notes), flush=True)
-  measured = []
-  names = []
+  facts = {
+    "mesh": dict(mesh.shape),
+    "decode_tensor": settings.mesh.decode_tensor,
+    "parameters": count,
+    "notes": notes,
+  }
+  measured, names = [], []
   for program in programs_of(settings, model, mesh):
     names.append(program.name)
     if patterns and not any(_matches(program.name, p) for p in patterns):
       continue
     measured.append(measure(program, model, mesh, target.chip))
     print(table.block(measured[-1]), flush=True)
+    if out is not None:  # at once, since the next one may take minutes
+      write(out, target, facts | {"programs": list(map(as_json, measured))})
   if not measured:
     raise UserError(
       f"no program of the config is called {', '.join(patterns)}.",
@@ -66,13 +73,7 @@ def make_plan(
       remedy=nearest(patterns[0], names),
     )
   if out is not None:
-    facts = {
-      "mesh": dict(mesh.shape),
-      "parameters": count,
-      "notes": notes,
-      "programs": [as_json(m) for m in measured],
-    }
-    write(out, target, facts)
+    print(f"\nwritten to {file_of(out)}")
   return measured
 
 
@@ -84,7 +85,7 @@ def write(out: pathlib.Path, target: Topology, facts: dict[str, Any]) -> None:
     target: what is planned for.
     facts: what was planned.
   """
-  path = out if out.suffix == ".json" else out / "plan.json"
+  path = file_of(out)
   path.parent.mkdir(parents=True, exist_ok=True)
   whole = {
     "command": " ".join(["jalign", *sys.argv[1:]]),
@@ -97,7 +98,11 @@ def write(out: pathlib.Path, target: Topology, facts: dict[str, Any]) -> None:
     **facts,
   }
   write_whole(path, (json.dumps(whole, indent=2) + "\n").encode())
-  print(f"\nwritten to {path}")
+
+
+def file_of(out: pathlib.Path) -> pathlib.Path:
+  """The file that a plan is written to: FILE.json, or FOLDER/plan.json."""
+  return out if out.suffix == ".json" else out / "plan.json"
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -11,7 +11,7 @@ from jalign.experiment.params import trainable_of
 from jalign.models import ModelConfig, param_specs
 from jalign.plan import proposals, rules
 from jalign.plan.asked import asked
-from jalign.plan.command import write
+from jalign.plan.command import file_of, write
 from jalign.plan.measured import Measured, measure
 from jalign.plan.run import programs_of
 from jalign.plan.topology import Topology
@@ -76,6 +76,7 @@ def find_mesh(
   print(proposals.text(found, proposed, target))
   if out is not None:
     write(out, target, proposals.as_json(found, proposed))
+    print(f"\nwritten to {file_of(out)}")
 
 
 def alone(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jalign import decode
 from jalign.decode.pieces import Pieces
+from jalign.errors import UserError, said
 from jalign.experiment.config.algorithms import algorithm_of
 from jalign.experiment.config.ranges import draw_of
 from jalign.experiment.config.settings import SamplerSettings
@@ -29,16 +30,22 @@ def online(p: StagePlan, sample: SamplerSettings) -> Iterator[Program]:
     sample: how held-out responses are sampled.
   """
   stage, algorithm = p.stage, algorithm_of(p.stage)
-  ref_params = p.assembly.reference
-  reference = algorithm.reference(p.state.carry, ref_params)
-  cast = Cast(p.state.params, reference, p.state.carry)
-  runs = decoder_runs(
-    algorithm.draws,
-    p.assembly.model,
-    cast,
-    mix_ref=stage.mix_ref,
-    whole=p.assembly.whole,
-  )
+  try:
+    reference = algorithm.reference(p.state.carry, p.start)
+    runs = decoder_runs(
+      algorithm.draws,
+      p.assembly.model,
+      Cast(p.state.params, reference, p.state.carry),
+      mix_ref=stage.mix_ref,
+      whole=p.assembly.whole,
+    )
+  except TypeError as e:
+    raise UserError(
+      f"the models of {stage.algorithm} are computed from what it keeps, and"
+      f" only shapes of that are known here ({said(e)}).",
+      where=f"config.{stage.name}.algorithm",
+      remedy="Plan another algorithm with as many draws and models.",
+    ) from e
   for number, run in enumerate(runs):
     name = "rollout" if len(runs) == 1 else f"rollout {number + 1}"
     yield from _rollout(

@@ -65,7 +65,7 @@ def model_of(settings: Settings) -> ModelConfig:
   """
   given = settings.tokenizer
   if settings.init_from:
-    base = hf.resolve(settings.init_from)
+    base = hf.resolve(settings.init_from, weights=False)
     there = (
       hf.read_config(base) if is_checkpoint(base) else folders.model_of(base)
     )

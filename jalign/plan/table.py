@@ -1,5 +1,6 @@
 """A plan as text for the terminal."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ def heading(
     f" host{'s' if target.hosts > 1 else ''}, each with"
     f" {chip.usable / GIB:.2f} GiB ({chip.usable / GB:.2f} GB) to use",
     f"mesh: {sizes} (data x fsdp x tensor)",
-    f"model: {parameters / 1e9:.3g} billion parameters",
+    f"model: {parameters / 1e6:,.4g} million parameters",
     *notes,
   ]
   return "\n".join(lines)
@@ -37,7 +38,15 @@ def heading(
 def block(m: Measured) -> str:
   """The lines on one program; numbers are of one device."""
   lines = ["", f"{m.name}: {_verdict(m)}"]
-  row = lambda name, text: lines.append(f"  {name:<12}{text}")
+  row = lambda name, text: lines.append(
+    textwrap.fill(
+      text,
+      79,
+      initial_indent=f"  {name:<12}",
+      subsequent_indent=" " * 14,
+      break_on_hyphens=False,
+    )
+  )
   if m.memory is not None:
     parts = {
       **m.memory.arguments,

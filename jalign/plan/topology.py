@@ -13,8 +13,9 @@ LOCAL = "local"
 _EXAMPLES = (
   *("v5e:2x2", "v5e:2x4", "v5e:4x4", "v5e:4x8", "v5e:8x8", "v5e:16x16"),
   *("v6e:2x2", "v6e:2x4", "v6e:4x4", "v6e:8x8", "v6e:16x16"),
+  *("v4:2x2x1", "v4:4x4x4", "tpu7x:2x2x1", "tpu7x:4x4x4"),
   *("v5p:2x2x1", "v5p:2x2x2", "v5p:2x2x4", "v5p:4x4x4", "v5p:4x4x8"),
-  *("a100:8", "h100:8", "h200:1", "h200:8", LOCAL),
+  *("a100:8", "h100:8", "h200:1", "h200:8", "h200:2x8", LOCAL),
 )
 
 
@@ -53,7 +54,7 @@ def topology(name: str) -> Topology:
 
   Args:
     name: CHIP:SHAPE, where the shape of TPUs is that of their slice and that of
-      GPUs their number; or "local", the devices of this machine.
+      GPUs their number, or HOSTSxGPUS; or "local", the devices of this machine.
 
   Raises:
     UserError: there is no such topology, or its compiler isn't there.
@@ -68,17 +69,23 @@ def topology(name: str) -> Topology:
   if platform == "gpu":
     from jalign.plan.targets import target
 
-    if len(sizes) > 1:
+    if len(sizes) > 2:
       raise _unknown(name)
+    hosts, each = (1, *sizes)[-2:]
     described = topologies.get_topology_desc(
-      platform="cuda", target_config=target(chip), topology=f"1x1x{sizes[0]}"
+      platform="cuda",
+      target_config=target(chip),
+      topology=f"1x{hosts}x{each}",
     )
-    return Topology(name, described.devices, chip, 1)
-  # A slice of less than a host's 2 x 2 chips is a part of one host.
-  part = {"chips_per_host_bounds": (*sizes, 1, 1)[:3]} if _small(sizes) else {}
+    return Topology(name, described.devices, chip, hosts)
+  options: dict[str, Any] = {}
+  if math.prod(sizes) < 4:  # a part of a host's 2 x 2 chips
+    options["chips_per_host_bounds"] = (*sizes, 1, 1)[:3]
+  if chip_name == "v4":  # one device a chip, as on the machines
+    options["chip_config_name"] = "megacore"
   try:
     described = topologies.get_topology_desc(
-      platform="tpu", topology_name=name, **part
+      platform="tpu", topology_name=name, **options
     )
   except Exception as e:  # whatever the compiler raises
     raise _unknown(name) from e
@@ -87,18 +94,16 @@ def topology(name: str) -> Topology:
   return Topology(name, devices, chip, hosts)
 
 
-def _small(sizes: Sequence[int]) -> bool:
-  return math.prod(sizes) < 4
-
-
 def _local() -> Topology:
   import jax
 
   devices = jax.devices()
   device, kind = devices[0], devices[0].device_kind
   chip = chip_of(kind)
+  usable = _memory(device) / (len(devices) if _on_cpu(device) else 1)
+  if chip is not None and usable:
+    chip = chip._replace(usable=usable)
   if chip is None:
-    usable = _memory(device) / (len(devices) if _on_cpu(device) else 1)
     platform = {"cuda": "gpu", "rocm": "gpu"}.get(
       device.platform, device.platform
     )
@@ -122,5 +127,5 @@ def _unknown(name: str) -> UserError:
     f"there is no topology {name!r}.",
     where="--topology",
     remedy=f"{nearest(name, _EXAMPLES)} A slice of TPUs is written as its shape"
-    " in chips, and GPUs of one host as their number.",
+    " in chips, and GPUs as their number or as HOSTSxGPUS.",
   )

@@ -14,7 +14,9 @@ _FILES = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?(@[\w./-]+)?")
 
 
-def resolve(name: str | os.PathLike[str]) -> pathlib.Path:
+def resolve(
+  name: str | os.PathLike[str], *, weights: bool = True
+) -> pathlib.Path:
   """Finds the folder of a checkpoint.
 
   Args:
@@ -23,6 +25,8 @@ def resolve(name: str | os.PathLike[str]) -> pathlib.Path:
       revision is needed. The repository's copy in the local
       cache is taken; if there is none, the repository is downloaded to the
       cache.
+    weights: whether the folder is to hold the weights; without them, only
+      config.json is downloaded.
 
   Returns:
     The folder.
@@ -57,7 +61,7 @@ def resolve(name: str | os.PathLike[str]) -> pathlib.Path:
         huggingface_hub.snapshot_download(
           repository,
           revision=revision or None,
-          allow_patterns=list(_FILES),
+          allow_patterns=list(_FILES) if weights else ["config.json"],
           local_files_only=local,
         )
       )
@@ -71,7 +75,8 @@ def resolve(name: str | os.PathLike[str]) -> pathlib.Path:
           " (`hf auth login`). Without a network, copy the folder here.",
         ) from None
     else:
-      if not local or list(snapshot.glob("*.safetensors")):
+      needed = "*.safetensors" if weights else "config.json"
+      if not local or list(snapshot.glob(needed)):
         return snapshot
       problem = f"the copy in {snapshot} holds no weights"
   raise AssertionError("the hub answers or raises")

@@ -177,21 +177,33 @@ def _online(place):  # noqa: F811
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-  "flags",
+  "devices, flags",
   [
-    (),
+    (1, ()),
+    # Parameters lie otherwise while responses are drawn, a few at a time.
+    (
+      2,
+      (
+        "--config.mesh.fsdp=4",
+        "--config.mesh.decode_tensor=2",
+        "--config.slots=4",
+      ),
+    ),
     # Its opponent and its reference are kept from step to step.
     (
-      "--config.algorithm=toy",
-      "--config.algorithm_settings={'target': 0.01, 'every': 1}",
-      "--config.mesh.fsdp=2",
-      "--config.lora.rank=2",
+      1,
+      (
+        "--config.algorithm=toy",
+        "--config.algorithm_settings={'target': 0.01, 'every': 1}",
+        "--config.mesh.fsdp=2",
+        "--config.lora.rank=2",
+      ),
     ),
   ],
 )
-def test_a_run_of_two_processes_writes_what_one_writes(online, flags):
-  one, _ = online("one", 1, 2, *flags)
-  two, _ = online("two", 2, 1, *flags)
+def test_a_run_of_two_processes_writes_what_one_writes(online, devices, flags):
+  one, _ = online("one", 1, 2 * devices, *flags)
+  two, _ = online("two", 2, devices, *flags)
   rows = []
   for run in (one, two):
     read = read_jsonl(run / "align" / "metrics.jsonl")

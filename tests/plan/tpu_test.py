@@ -63,7 +63,8 @@ def test_an_update_and_a_rollout_compile_for_a_tpu(libtpu, tmp_path):
   # Two models' bfloat16 caches: keys and values of 2 layers, a head of 128 on
   # each device, of half of the 16 rows of 128 tokens.
   cache = 2 * 2 * 2 * 128 * 2 * 8 * 128
-  assert programs["step of rollout"]["memory"]["cache"] - cache < 100
+  kept = programs["step of rollout"]["memory"]["cache"]
+  assert 0 <= kept - cache <= 256  # and the rows' lengths
   gathered = {
     (c["kind"], c["dtype"]) for c in programs["update"]["collectives"]
   }

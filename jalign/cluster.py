@@ -131,9 +131,8 @@ def _tell(error: BaseException) -> None:
   """Tells all processes why the run ends; the first reason counts."""
   text = str(error) if isinstance(error, UserError) else said(error, 2000)
   index = distributed.global_state.process_id
-  with contextlib.suppress(
-    Exception
-  ):  # another was first, or process 0 is gone
+  # Another process may have been first, or process 0 may be gone.
+  with contextlib.suppress(Exception):
     distributed.global_state.client.key_value_set(
       f"{_KEY}/failed", f"process {index} failed: {text}"
     )

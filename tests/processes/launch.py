@@ -111,7 +111,7 @@ def started(
         each.process.wait()
 
 
-def finish(begun: Sequence[Started], timeout: float = 300) -> list[Ended]:
+def finish(begun: Sequence[Started], timeout: float = 600) -> list[Ended]:
   """Waits for the end of all processes; a test fails where one doesn't end."""
   start = time.monotonic()
   ends: dict[int, Ended] = {}
@@ -133,7 +133,7 @@ def launch(
   *,
   processes: int = 2,
   devices: int = 1,
-  timeout: float = 300,
+  timeout: float = 600,
   code: int | None = 0,
   **options: Any,
 ) -> list[Ended]:

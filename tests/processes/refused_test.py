@@ -12,7 +12,7 @@ from tests.experiment.conftest import (
 from tests.processes.launch import flags, free_port, launch, started
 from tests.processes.runs import command, prepare
 
-SOON = 90  # seconds, on a busy machine
+SOON = 120  # seconds, on a busy machine
 FIRST = "--coordinator=127.0.0.1:1"
 
 

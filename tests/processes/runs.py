@@ -41,7 +41,7 @@ def train(
   *flags: str,
   processes: int = 2,
   devices: int = 1,
-  timeout: float = 300,
+  timeout: float = 600,
 ) -> list[Ended]:
   """Trains in several processes; asserts that they hold the same bits."""
   bits = folder / f"bits of {name}"

@@ -35,7 +35,7 @@ def asked(config: Mapping[str, Any], name: str) -> Asked:
   """
   runs = runs_of(_without_data(config))
   settings, target = runs[0].settings, topology(name)
-  model, notes = _for_target(model_of(settings), target)
+  model, notes = model_for(settings, target)
   if len(runs) > 1:
     notes.append(f"the first of {len(runs)} runs is planned: {runs[0].name}")
   if settings.annotator.kind == "judge":
@@ -52,10 +52,15 @@ def _without_data(config: Mapping[str, Any]) -> dict[str, Any]:
   return {**config, "data": data}
 
 
-def _for_target(
-  model: ModelConfig, target: Topology
+def model_for(
+  settings: Settings, target: Topology
 ) -> tuple[ModelConfig, list[str]]:
-  """The model as it can be compiled without the target's devices; remarks."""
+  """A run's model as it can be compiled without the target's devices; remarks.
+
+  Raises:
+    UserError: see `stand_in.model_of`.
+  """
+  model = model_of(settings)
   far = target.chip.platform == "gpu" and target.name != LOCAL
   if not far or model.attention not in ("auto", "cudnn"):
     return model, []

@@ -1,26 +1,22 @@
 """The whole of `jalign plan`: from a config to a table and a file."""
 
 import fnmatch
-import importlib.metadata
-import json
 import math
 import pathlib
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 
-import jalign
 from jalign.errors import UserError, nearest
-from jalign.files import write_whole
 from jalign.models import ModelConfig, param_specs
 from jalign.models.spec import ParamSpec
-from jalign.plan import table
+from jalign.plan import advice, table
 from jalign.plan.asked import asked
 from jalign.plan.measured import Measured, as_json, measure
+from jalign.plan.record import file_of, write
 from jalign.plan.run import programs_of
-from jalign.plan.topology import Topology
+from jalign.plan.tries import compiled
 from jalign.sharding import make_mesh
 
 
@@ -51,7 +47,7 @@ def make_plan(
   mesh = make_mesh(**settings.mesh.sizes, devices=target.devices)
   count = parameters(model)
   print(table.heading(target, mesh, count, notes), flush=True)
-  facts = {
+  facts: dict[str, Any] = {
     "mesh": dict(mesh.shape),
     "decode_tensor": settings.mesh.decode_tensor,
     "parameters": count,
@@ -64,45 +60,26 @@ def make_plan(
       continue
     measured.append(measure(program, model, mesh, target.chip))
     print(table.block(measured[-1]), flush=True)
+    facts["programs"] = [as_json(m) for m in measured]
     if out is not None:  # at once, since the next one may take minutes
-      write(out, target, facts | {"programs": list(map(as_json, measured))})
+      write(out, target, facts)
   if not measured:
     raise UserError(
       f"no program of the config is called {', '.join(patterns)}.",
       where="--programs",
       remedy=nearest(patterns[0], names),
     )
+  if not all(m.fits for m in measured):
+    needs = {m.name: m.needs for m in measured}
+    print(advice.heading(needs, target), flush=True)
+    advised = advice.advise(settings, target, needs, compiled)
+    print(advice.text(advised), flush=True)
+    facts["advice"] = [a._asdict() for a in advised]
+    if out is not None:
+      write(out, target, facts)
   if out is not None:
     print(f"\nwritten to {file_of(out)}")
   return measured
-
-
-def write(out: pathlib.Path, target: Topology, facts: dict[str, Any]) -> None:
-  """Writes a plan as JSON.
-
-  Args:
-    out: the file, or a folder for plan.json.
-    target: what is planned for.
-    facts: what was planned.
-  """
-  path = file_of(out)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  whole = {
-    "command": " ".join(["jalign", *sys.argv[1:]]),
-    "versions": versions(),
-    "topology": target.name,
-    "chip": target.chip._asdict(),
-    "usable_bytes": target.chip.usable,
-    "chips": len(target.devices),
-    "hosts": target.hosts,
-    **facts,
-  }
-  write_whole(path, (json.dumps(whole, indent=2) + "\n").encode())
-
-
-def file_of(out: pathlib.Path) -> pathlib.Path:
-  """The file that a plan is written to: FILE.json, or FOLDER/plan.json."""
-  return out if out.suffix == ".json" else out / "plan.json"
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -117,14 +94,3 @@ def parameters(model: ModelConfig) -> int:
     param_specs(model), is_leaf=lambda x: isinstance(x, ParamSpec)
   )
   return sum(math.prod(spec.shape) for spec in leaves)
-
-
-def versions() -> dict[str, str]:
-  """Versions of jalign, jax and the compilers that are installed."""
-  found = {"jalign": jalign.__version__}
-  for name in ("jax", "jaxlib", "libtpu", "jax-cuda12-plugin"):
-    try:
-      found[name] = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-      continue
-  return found

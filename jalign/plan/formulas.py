@@ -53,7 +53,8 @@ def of(c: ModelConfig, work: Work | Step, block: int = 1) -> Flops:
   if isinstance(work, Update):
     return update(c, work, block)
   if isinstance(work, Score):
-    return Flops(_pass(c, work.rows, work.tokens, work.counted, block))
+    once = _pass(c, work.rows, work.tokens, work.counted, block)
+    return Flops(work.passes * once)
   if isinstance(work, Step):
     return Flops(work.models * work.rows * _token(c, work.capacity))
   return rollout(c, work)

@@ -91,7 +91,7 @@ def update(c: ModelConfig, work: Update, mesh: Any) -> Traffic:
 
 
 def score(c: ModelConfig, work: Score, mesh: Any) -> Traffic:
-  """Bytes of a forward pass."""
+  """Bytes of forward passes."""
   fsdp, tensor = (axis_size(mesh, name) for name in ("fsdp", "tensor"))
   n = _rows(work.rows, mesh) * work.tokens
   weights = memory.decoding_bytes(c, mesh)
@@ -102,7 +102,8 @@ def score(c: ModelConfig, work: Score, mesh: Any) -> Traffic:
     "gather parameters": weights * ring(fsdp),
     "sum activations": tokens * c.num_hidden_layers * 4 * ring(tensor),
   }
-  return Traffic(weights + states + tiles, links)
+  links = {name: work.passes * value for name, value in links.items()}
+  return Traffic(work.passes * (weights + states + tiles), links)
 
 
 def rollout(c: ModelConfig, work: Rollout, mesh: Any) -> Traffic:

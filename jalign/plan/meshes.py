@@ -1,20 +1,15 @@
 """`jalign plan --shardings` and `jalign plan --search`."""
 
-import dataclasses
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from jalign.experiment.config.sections import MeshSettings
-from jalign.experiment.config.settings import Settings
 from jalign.experiment.params import trainable_of
-from jalign.models import ModelConfig, param_specs
+from jalign.models import param_specs
 from jalign.plan import proposals, rules
 from jalign.plan.asked import asked
-from jalign.plan.command import file_of, write
-from jalign.plan.measured import Measured, measure
-from jalign.plan.run import programs_of
-from jalign.plan.topology import Topology
+from jalign.plan.record import file_of, write
+from jalign.plan.tries import alone, compiled
 from jalign.sharding import make_mesh
 
 
@@ -70,29 +65,10 @@ def find_mesh(
     model,
     target,
     phases,
-    lambda settings: list(compiled(settings, model, target)),
+    lambda settings: list(compiled(settings, target)),
     count,
   )
   print(proposals.text(found, proposed, target))
   if out is not None:
     write(out, target, proposals.as_json(found, proposed))
     print(f"\nwritten to {file_of(out)}")
-
-
-def alone(
-  settings: Settings, model: ModelConfig, target: Topology
-) -> Iterator[Any]:
-  """The run's programs on a single device, for their work."""
-  single = dataclasses.replace(settings, mesh=MeshSettings(1, 1, 1))
-  mesh = make_mesh(1, 1, 1, devices=target.devices[:1])
-  return programs_of(single, model, mesh)
-
-
-def compiled(
-  settings: Settings, model: ModelConfig, target: Topology
-) -> Iterator[Measured]:
-  """Yields what each program of the run's steps needs, by compiling."""
-  mesh = make_mesh(**settings.mesh.sizes, devices=target.devices)
-  for program in programs_of(settings, model, mesh):
-    if program.runs:
-      yield measure(program, model, mesh, target.chip)

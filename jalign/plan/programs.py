@@ -265,13 +265,13 @@ def _evaluation(p: StagePlan, batch: Any) -> Program:
   policy = assembly.policy(p.state.params)
   ref_params = p.start if assembly.objective.needs_reference else None
   evaluate = make_evaluation(assembly.objective)
-  rows, tokens = _rows(batch)
+  passes = 1 if ref_params is None else 2
   return Program(
     f"{p.stage.name}: evaluation",
     lowering(evaluate, policy, batch, ref_params),
     lambda: {"parameters": policy, "reference": ref_params, "batch": batch},
     p.resident,
-    Score(rows if ref_params is None else 2 * rows, tokens, _counted(p.stage)),
+    Score(*_rows(batch), _counted(p.stage), passes),
     runs=0,
   )
 

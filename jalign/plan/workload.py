@@ -48,11 +48,13 @@ class Score:
     rows: sequences.
     tokens: T, tokens of a row.
     counted: share of the tokens whose log-probs count.
+    passes: models that read the rows, one after another.
   """
 
   rows: int
   tokens: int
   counted: float = 1.0
+  passes: int = 1
 
 
 @dataclasses.dataclass(frozen=True)

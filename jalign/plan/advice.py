@@ -60,6 +60,8 @@ def advise(
     return []
   known = {name: needs[name] for name in needs if name in before}
   large = [name for name, value in known.items() if value > usable]
+  if not large:
+    return []
   stages = sorted({name.partition(": ")[0] for name in large})
 
   @functools.cache
@@ -81,7 +83,7 @@ def advise(
     if change and estimate(change) < 0.99 * estimate({})
   ]
   tried = [change for change in useful if estimate(change) <= usable]
-  if large and not tried:
+  if not tried:
     tried = together(useful, estimate, usable)
   advice = []
   for change in tried[:TRIED]:
@@ -95,7 +97,7 @@ def advise(
     most = max((m.needs for m in measured), default=0.0)
     fits = all(m.fits for m in measured)
     advice.append(Advice(changes.flags(settings, change), most, fits, True))
-  for change in useful if large else []:
+  for change in useful:
     if change not in tried[:TRIED]:
       value = estimate(change)
       flags = changes.flags(settings, change)
@@ -197,6 +199,8 @@ def heading(needs: Mapping[str, float], target: Topology) -> str:
 
 def text(advice: Sequence[Advice]) -> str:
   """What mends a run that doesn't fit."""
+  if not advice:
+    return "No change was tried: none is known to help these programs."
   lines = []
   for fits, title in (
     (True, "The run fits with"),

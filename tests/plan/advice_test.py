@@ -10,8 +10,7 @@ from jalign.plan.asked import asked
 from jalign.plan.table import GIB
 
 KEYS = [
-  ("stages", "('sft', 'align')"),
-  ("sft.loss.name", "sft"),
+  ("stages", "('align',)"),
   ("batch_size", "32"),
   ("steps", "10"),
   ("tokenizer.vocab_size", "512"),
@@ -59,18 +58,20 @@ def _pasted(flags, *keys):
   return asked(read_config("dpo", [*KEYS, *keys, *more]), "local").settings
 
 
-@pytest.mark.parametrize("share", [0.9, 0.6, 0.3])
+@pytest.mark.parametrize("share", [0.8, 0.3])
 def test_what_is_advised_fits_and_can_be_pasted(share):
   settings, target, needs, measure, compiled = _case(share)
   found = advice.advise(settings, target, needs, measure)
-  assert [a.compiled for a in found[:2]] == [True, True]
-  for a in found:
+  assert found[0].compiled
+  for a in found[: len(compiled)]:
+    assert a.compiled
     pasted = _pasted(" ".join(a.flags))
     after = advice.formula(pasted, target)
     assert max(after.values()) == pytest.approx(a.needs)
     assert a.fits == (a.needs <= target.chip.usable)
   assert found[0].fits
-  assert len(compiled) == 2
+  assert 1 <= len(compiled) <= 2
+  assert not any(a.compiled for a in found[len(compiled) :])
   said = advice.text(found)
   assert said.startswith("The run fits with\n  --")
   assert f"{found[0].needs / GIB:.2f} GiB, compiled" in said
@@ -110,7 +111,8 @@ def test_changes_that_are_enough_together_are_as_few_as_can_be():
 
 
 def test_a_change_says_only_what_is_not_so_already():
-  settings = asked(read_config("dpo", KEYS), "local").settings
+  two = [("stages", "('sft', 'align')"), ("sft.loss.name", "sft")]
+  settings = asked(read_config("dpo", [*KEYS, *two]), "local").settings
   change = {("", "model.remat"): "none", ("align", "microbatches"): 2}
   small = changes.effective(settings, change)
   assert small == {("align", "microbatches"): 2}

@@ -88,9 +88,9 @@ PROGRAMS = {
   ),
 }
 
-# Each differs from the first in one number, which is doubled.
+# Each differs from the first, a row of above, in one number, which is doubled.
 GROWTH = {
-  "growth_base": Row("as it is", "dpo_1_7b", "v5e:4x4", "1x16x1"),
+  "dpo_1_7b_v5e": Row("as it is", "dpo_1_7b", "v5e:4x4", "1x16x1"),
   "growth_chips": Row("chips x 2", "dpo_1_7b", "v5e:4x8", "1x32x1"),
   "growth_sequence": Row(
     "tokens of a sequence x 2",
@@ -124,9 +124,9 @@ def _cache(*flags: str) -> Row:
   return Row(about, "generate_8b", "v5e:4x4", mesh, _ROLLOUT, flags)
 
 
-# Each sets one key, beside those of the first of its config.
+# Each sets one key more than the first, a row of above.
 LEVERS = {
-  "lever_none": _lever(),
+  "dpo_8b_h200": _lever(),
   "lever_remat_none": _lever("--config.model.remat=none"),
   "lever_remat_dots": _lever("--config.model.remat=dots"),
   "lever_microbatches": _lever("--config.microbatches=2"),
@@ -137,8 +137,8 @@ LEVERS = {
   "lever_lora": _lever("--config.lora.rank=16"),
 }
 CACHE = {
-  "cache_bfloat16": _cache(),
+  "generate_8b_v5e": _cache(),
   "cache_int8": _cache("--config.model.cache_dtype=int8"),
 }
 
-ROWS = PROGRAMS | GROWTH | LEVERS | CACHE
+ROWS = GROWTH | LEVERS | CACHE | PROGRAMS

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.plans import plot, tables
 from experiments.plans.figures import FOLDER, figures, read
-from experiments.plans.rows import GROWTH, ROWS
+from experiments.plans.rows import CACHE, GROWTH, LEVERS, PROGRAMS, ROWS
 from jalign import cli
 from jalign.cli.config_file import read_config
 from jalign.cli.parsing import parse
@@ -30,6 +30,12 @@ def test_a_file_has_the_command_of_its_row(name):
   made = figures(plan)
   assert sorted(f.program for f in made) == sorted(row.programs)
   assert all(f.fits for f in made) == row.fits
+
+
+def test_rows_of_two_tables_have_one_command():
+  for table in (PROGRAMS, GROWTH, LEVERS, CACHE):
+    for name, row in table.items():
+      assert row.command == ROWS[name].command
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -227,6 +227,34 @@ def test_kernels_run_on_the_rows_and_heads_of_a_device(
 # ----------------------------------------------------------------- the choice
 
 
+@pytest.mark.parametrize("soft_cap", [0.0, 2.0])
+def test_blocks_of_queries_equal_whole_sequences(monkeypatch, soft_cap):
+  monkeypatch.setattr(attention, "QUERIES", 8)
+  keys = jax.random.split(jax.random.key(0), 4)
+  q = jax.random.normal(keys[0], (2, 32, 4, 8))
+  k, v = (jax.random.normal(key, (2, 2, 32, 8)) for key in keys[1:3])
+  mask = jnp.tril(jnp.ones((32, 32), bool)) & jnp.array([True, False])[
+    :, None, None
+  ] | jnp.eye(32, dtype=bool)
+  attend = functools.partial(attention.reference, soft_cap=soft_cap)
+  blocks = functools.partial(attention.in_blocks, attend)
+  weights = jax.random.normal(keys[3], q.shape)
+
+  def total(attend):
+    return lambda *arrays: jnp.sum(weights * attend(*arrays, mask))
+
+  np.testing.assert_allclose(
+    blocks(q, k, v, mask), attend(q, k, v, mask), atol=1e-6
+  )
+  for found, wanted in zip(
+    *(jax.grad(total(f), (0, 1, 2))(q, k, v) for f in (blocks, attend))
+  ):
+    np.testing.assert_allclose(found, wanted, atol=2e-6)
+  # No array has the scores of all queries.
+  text = jax.jit(jax.grad(total(blocks))).lower(q, k, v).as_text()
+  assert "2x2x64x32xf32" not in text and "2x2x16x32xf32" in text
+
+
 def test_names_are_listed():
   with pytest.raises(UserError, match="model.attention.*auto.*xla.*pallas"):
     tiny(attention="flash")

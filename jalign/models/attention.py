@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from jalign.errors import UserError
-from jalign.models import kernels
+from jalign.models import kernels, query_blocks
 from jalign.models.config import ModelConfig
 from jalign.sharding import axis_size, mesh_axes, platform
 from jalign.types import Array
@@ -34,9 +34,6 @@ _CHOICES = {
   ("pallas", "tpu"): (("splash",), ("splash",), ("splash_step",)),
 }
 _CAPPED = "scores are capped"
-# Queries that XLA's attention computes at a time on accelerators, where scores
-# of whole sequences would need more memory than a layer's other activations.
-QUERIES = 512
 KINDS = ("training", "chunk", "step")
 
 
@@ -134,33 +131,9 @@ def over_sequence(
       return mapped(functools.partial(kernels.cudnn, causal=True), c, q, k, v)
     return mapped(kernels.cudnn, c, q, k, v, mask)
   attend = functools.partial(reference, soft_cap=c.attn_logit_softcapping)
-  if platform() == "cpu" or q.shape[1] <= QUERIES or q.shape[1] % QUERIES:
+  if platform() == "cpu" or not query_blocks.divide(q.shape[1]):
     return attend(q, k, v, mask)
-  return in_blocks(attend, q, k, v, mask)
-
-
-def in_blocks(
-  attend: Callable[..., Array], q: Array, k: Array, v: Array, mask: Array
-) -> Array:
-  """Attends with QUERIES queries at a time, forward and backward.
-
-  Only the scores of these queries are in memory; the backward pass computes
-  them again. See `of_sequences` for shapes; QUERIES divides T.
-  """
-  # The gradients by keys and values are summed over blocks: in float32.
-  wide = k.astype(jnp.float32), v.astype(jnp.float32)
-
-  def cut(x):
-    blocks = x.reshape(x.shape[0], -1, QUERIES, *x.shape[2:])
-    return jnp.moveaxis(blocks, 1, 0)
-
-  @jax.checkpoint
-  def block(part):
-    q, mask = part
-    return attend(q, wide[0].astype(k.dtype), wide[1].astype(v.dtype), mask)
-
-  out = jax.lax.map(block, (cut(q), cut(mask)))
-  return jnp.moveaxis(out, 0, 1).reshape(q.shape)
+  return query_blocks.attend(attend, q, k, v, mask)
 
 
 def over_cache(

@@ -14,7 +14,7 @@ import pytest
 
 from jalign import sharding
 from jalign.errors import UserError
-from jalign.models import attention, cached, kernels, param_specs
+from jalign.models import attention, cached, kernels, param_specs, query_blocks
 from tests.models.tiny import tiny
 
 B, H, G, E, S = 2, 6, 2, 16, 256
@@ -229,7 +229,7 @@ def test_kernels_run_on_the_rows_and_heads_of_a_device(
 
 @pytest.mark.parametrize("soft_cap", [0.0, 2.0])
 def test_blocks_of_queries_equal_whole_sequences(monkeypatch, soft_cap):
-  monkeypatch.setattr(attention, "QUERIES", 8)
+  monkeypatch.setattr(query_blocks, "QUERIES", 8)
   keys = jax.random.split(jax.random.key(0), 4)
   q = jax.random.normal(keys[0], (2, 32, 4, 8))
   k, v = (jax.random.normal(key, (2, 2, 32, 8)) for key in keys[1:3])
@@ -237,7 +237,7 @@ def test_blocks_of_queries_equal_whole_sequences(monkeypatch, soft_cap):
     :, None, None
   ] | jnp.eye(32, dtype=bool)
   attend = functools.partial(attention.reference, soft_cap=soft_cap)
-  blocks = functools.partial(attention.in_blocks, attend)
+  blocks = functools.partial(query_blocks.attend, attend)
   weights = jax.random.normal(keys[3], q.shape)
 
   def total(attend):

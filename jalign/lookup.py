@@ -138,7 +138,11 @@ def _local_backward(split, tokens, given):
   sums = jnp.zeros((rows, width), jnp.float32)
   sums = sums.at[at].add(given.astype(jnp.float32), mode="drop")
   done = axis_names(split.width) if shares else ()
-  rest = tuple(a for a in axis_names(split.batch) if a not in done)
+  rest = tuple(
+    axis
+    for axis in axis_names(split.batch)
+    if axis not in done and jax.lax.axis_size(axis) > 1
+  )
   sums = jax.lax.psum(sums, rest) if rest else sums
   return sums.astype(split.table)
 

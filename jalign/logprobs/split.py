@@ -116,7 +116,11 @@ def rows_gradient(
 def batch_sum(tiling: Tiling, d_weight: Array) -> Array:
   """Sums a weight's gradient over devices whose sums are still their own."""
   done = axis_names(tiling.width_axis) if _shares_rows(tiling) else ()
-  rest = tuple(a for a in axis_names(tiling.batch_axes) if a not in done)
+  rest = tuple(
+    axis
+    for axis in axis_names(tiling.batch_axes)
+    if axis not in done and jax.lax.axis_size(axis) > 1
+  )
   return jax.lax.psum(d_weight, rest) if rest else d_weight
 
 

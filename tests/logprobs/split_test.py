@@ -1,6 +1,7 @@
 """A head and an embedding whose width is split equal those that are whole."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from jalign.logprobs import counted
 from jalign.logprobs.candidates import candidate_logprobs
 from jalign.lookup import lookup
 from jalign.types import Head
+from tests import programs
 
 B, T, D, V, TILE = 8, 5, 16, 96, 20
 SPLIT = dict(
@@ -90,13 +92,15 @@ def _place(mesh, rows, arrays=None):
   )
 
 
-# The second batch is one that the devices don't divide.
-@pytest.mark.parametrize("rows", [B, 6])
-@pytest.mark.parametrize("shape", MESHES)
+# The devices don't divide a batch of 6 rows.
+@pytest.mark.parametrize(
+  "shape, rows",
+  [*((shape, B) for shape in MESHES), ((1, 4, 2), 6)],
+)
 def test_losses_and_gradients_equal_those_of_one_device(
   shape, rows, monkeypatch
 ):
-  if rows == B:
+  if shape == (2, 2, 2):  # one of a few sizes of counted rows is chosen
     monkeypatch.setattr(counted, "LEAST_FLOP", 0)
   mesh = sharding.make_mesh(*shape)
   run = jax.value_and_grad(_everything, (0, 1, 2), has_aux=True)
@@ -110,3 +114,44 @@ def test_losses_and_gradients_equal_those_of_one_device(
     jax.device_get(got),
     _expected(rows),
   )
+
+
+@pytest.mark.parametrize("shape", MESHES)
+def test_devices_exchange_tiles_and_states_and_hold_no_whole_weight(shape):
+  """The exchanges of one policy's pass and its gradient, by their sizes."""
+  data, fsdp, tensor = shape
+  rows, own, part = B // (data * fsdp), D // fsdp, V // tensor
+
+  def loss(weight, table, tokens):
+    states = lookup(table, tokens, jnp.float32, **SPLIT)
+    head = Head(weight, **SPLIT)
+    return jnp.sum(logprobs.token_logprobs(states, head, tokens, tile=TILE))
+
+  mesh = sharding.make_mesh(*shape)
+  placed = _place(mesh, B)
+  with jax.set_mesh(mesh):
+    run = jax.jit(jax.grad(loss, (0, 1)))
+    text = run.lower(placed[0], placed[1], placed[5]).compile().as_text()
+  found = {(x.kind, x.size, x.loop) for x in programs.exchanges(text)}
+  last = part % TILE
+  states = B // data * T * own  # of the devices that share the width
+  expected = {
+    ("all-gather", TILE * D, True),
+    ("all-gather", last * D, False),
+    ("reduce-scatter", TILE * own, True),
+    ("reduce-scatter", last * own, False),
+    ("all-gather", B // data * T, False),  # ids
+  }
+  if tensor > 1:
+    # Statistics of the tokens, the states' gradient, and embeddings.
+    expected |= {
+      ("all-reduce", size, False) for size in (rows * T, rows * T * D, states)
+    }
+  if data > 1:
+    expected.add(("all-reduce", part * own, False))
+  exchanged = {x for x in found if x[0] != "all-to-all"}
+  assert exchanged == expected
+  assert ("all-to-all", states // fsdp, False) in found
+  shapes = programs.shapes(text)
+  assert (part, D) not in shapes and (V, D) not in shapes
+  assert max(map(math.prod, shapes)) < part * D

@@ -192,15 +192,18 @@ def _scores(c, work: Update, n: float, mesh, dense: bool) -> float:
 
 
 def _gathered(c: ModelConfig, mesh: Any, gradients: bool) -> float:
-  """Bytes of the largest weight as products take it, and of the next one."""
-  tensor = axis_size(mesh, "tensor")
-  largest = c.hidden_size * max(
-    c.intermediate_size * max(c.num_experts, 1) / tensor,
-    c.num_attention_heads * c.head_dim / tensor,
-  )
-  # Its gradient is whole until it is scattered.
-  extra = largest * 4 if gradients and axis_size(mesh, "fsdp") > 1 else 0.0
-  return 2 * largest * jnp.dtype(c.dtype).itemsize + extra
+  """Bytes of a layer's weights as products take them.
+
+  Of a gradient, the largest weight's is whole before and after it is summed.
+  """
+  tensor, size = axis_size(mesh, "tensor"), jnp.dtype(c.dtype).itemsize
+  tables = (2 - c.tie_word_embeddings) * c.vocab_size * c.hidden_size
+  layer = decoding_bytes(c, mesh) - tables / tensor * size
+  inner = c.intermediate_size * max(c.num_experts, 1)
+  largest = max(inner, c.num_attention_heads * c.head_dim) / tensor
+  whole = 2 * largest * c.hidden_size * 4
+  summed = gradients and axis_size(mesh, "fsdp") > 1
+  return layer / c.num_hidden_layers + whole * summed
 
 
 def _tables(c: ModelConfig, work: Update, mesh: Any) -> float:

@@ -217,8 +217,10 @@ def _reason(choice: Choice, candidate: Candidate) -> str:
     if t is not None and name != b.by
   )
   said += f" {b.seconds:.3g} s by {b.by} ({rest}), {choice.needs / GIB:.2f} GiB"
-  if choice.phase.times != 1:
+  if choice.phase.times > 1:
     said += f", {choice.phase.times} times a step"
+  elif not choice.phase.times:
+    said += ", outside of steps"
   if choice.sizes != candidate.sizes:
     said += (
       f"; {choice.moved / 1e9:.3g} GB of weights move to each device, once a"

@@ -180,15 +180,20 @@ def _working(c, work: Update, n: float, mesh, dense: bool) -> float:
   states, attended, inner = _widths(c, mesh)
   sent = 2 * c.num_experts_per_tok if c.num_experts else 0
   mlp = n * ((4 + sent) * states + (1 + c.mlp_gated) * inner)
-  attention = n * (4 * states + 2 * attended)
+  operands = n * (4 * states + 2 * attended)
   size = jnp.dtype(c.dtype).itemsize
-  return max(mlp * size, attention * size + _scores(c, work, n, mesh, dense))
+  return max(mlp * size, operands * size + _scores(c, work, n, mesh, dense))
 
 
 def _scores(c, work: Update, n: float, mesh, dense: bool) -> float:
-  """Bytes of attention's scores and weights of a layer, where it has them."""
-  heads = c.num_attention_heads / axis_size(mesh, "tensor")
-  return 2.0 * n * work.tokens * heads * 4 * dense
+  """Bytes of attention's scores and weights of a layer, where it has them.
+
+  Long sequences have those of some queries at a time, see `attention.QUERIES`.
+  """
+  heads, queries = c.num_attention_heads / axis_size(mesh, "tensor"), n
+  if work.tokens % attention.QUERIES == 0:
+    queries = n / work.tokens * attention.QUERIES
+  return 2.0 * queries * work.tokens * heads * 4 * dense
 
 
 def _gathered(c: ModelConfig, mesh: Any, gradients: bool) -> float:

@@ -118,6 +118,11 @@ def _lever(*flags: str) -> Row:
   return Row(about, "dpo_8b", "h200:8", "1x8x1", flags=flags)
 
 
+def _offload(*flags: str) -> Row:
+  about = ", ".join(flags).replace("--config.", "") or "as it is"
+  return Row(about, "dpo_1_7b", "v5e:4x4", "1x16x1", flags=flags)
+
+
 def _cache(*flags: str) -> Row:
   about = ", ".join(flags).replace("--config.", "") or "as it is"
   mesh = "1x4x4"
@@ -132,13 +137,17 @@ LEVERS = {
   "lever_microbatches": _lever("--config.microbatches=2"),
   "lever_moments": _lever("--config.optimizer.moments=bfloat16"),
   "lever_precompute": _lever("--config.reference=precompute"),
-  "lever_offload_optimizer": _lever("--config.offload=optimizer"),
-  "lever_offload_start": _lever("--config.offload=start"),
   "lever_lora": _lever("--config.lora.rank=16"),
+}
+# The compiler of GPUs that aren't there knows no memory of their host.
+OFFLOAD = {
+  "dpo_1_7b_v5e": _offload(),
+  "offload_optimizer": _offload("--config.offload=optimizer"),
+  "offload_start": _offload("--config.offload=start"),
 }
 CACHE = {
   "generate_8b_v5e": _cache(),
   "cache_int8": _cache("--config.model.cache_dtype=int8"),
 }
 
-ROWS = GROWTH | LEVERS | CACHE | PROGRAMS
+ROWS = GROWTH | LEVERS | OFFLOAD | CACHE | PROGRAMS

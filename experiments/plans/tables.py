@@ -5,7 +5,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 from experiments.plans.figures import FOLDER, Figures, figures, read
-from experiments.plans.rows import CACHE, GROWTH, LEVERS, PROGRAMS, Row
+from experiments.plans.rows import (
+  CACHE,
+  GROWTH,
+  LEVERS,
+  OFFLOAD,
+  PROGRAMS,
+  Row,
+)
 
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs/scale.md"
 GB, TERA = 1e9, 1e12
@@ -80,6 +87,11 @@ def _levers(folder: pathlib.Path) -> str:
   return _table(head, LEVERS, folder, _lever)
 
 
+def _offload(folder: pathlib.Path) -> str:
+  head = ("key", "a device needs", "work", "gathered", "reduced")
+  return _table(head, OFFLOAD, folder, _lever)
+
+
 def _lever(row: Row, f: Figures) -> Iterable[str]:
   return (
     _keys(row.about),
@@ -106,6 +118,7 @@ TABLES: Mapping[str, Callable[[pathlib.Path], str]] = {
   "programs": _programs,
   "growth": _growth,
   "levers": _levers,
+  "offload": _offload,
   "cache": _cache,
 }
 

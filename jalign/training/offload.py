@@ -27,7 +27,16 @@ def check(mesh: jax.sharding.Mesh, where: str) -> None:
     kinds = [memory.kind for memory in device.addressable_memories()]
   except Exception:  # so do devices that are only planned for
     return
-  if kinds and HOST not in kinds:  # a GPU that is only planned for has none
+  if not kinds:
+    # The compiler would leave everything in the device's memory, silently.
+    raise UserError(
+      f"{device.device_kind} devices that aren't there list no memory of their"
+      " host, so that their compiler can't plan for it.",
+      where=where,
+      remedy="Leave it empty for the plan. A run on the devices may set it, and"
+      " a plan for TPUs shows what it saves.",
+    )
+  if HOST not in kinds:
     raise UserError(
       f"{device.device_kind} has no memory {HOST!r} that programs could read:"
       f" it has {', '.join(kinds)}.",

@@ -7,7 +7,14 @@ import pytest
 
 from experiments.plans import plot, tables
 from experiments.plans.figures import FOLDER, figures, read
-from experiments.plans.rows import CACHE, GROWTH, LEVERS, PROGRAMS, ROWS
+from experiments.plans.rows import (
+  CACHE,
+  GROWTH,
+  LEVERS,
+  OFFLOAD,
+  PROGRAMS,
+  ROWS,
+)
 from jalign import cli
 from jalign.cli.config_file import read_config
 from jalign.cli.parsing import parse
@@ -33,7 +40,7 @@ def test_a_file_has_the_command_of_its_row(name):
 
 
 def test_rows_of_two_tables_have_one_command():
-  for table in (PROGRAMS, GROWTH, LEVERS, CACHE):
+  for table in (PROGRAMS, GROWTH, LEVERS, OFFLOAD, CACHE):
     for name, row in table.items():
       assert row.command == ROWS[name].command
 

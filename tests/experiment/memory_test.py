@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import types
 
 import jax
 import numpy as np
 import pytest
 
+from jalign.errors import UserError
 from jalign.experiment.disk import folder as folders
 from jalign.experiment.params import trained_params
 from jalign.sharding import make_mesh
@@ -71,6 +73,21 @@ def test_low_moments_and_a_precomputed_reference_go_with_them(place):
 )
 def test_what_can_t_be_saved_says_why(place, flags, said):
   assert said in place.fails(place.command(*flags))
+
+
+class _Far:
+  """A device that is only planned for: its compiler lists no memories."""
+
+  device_kind = "NVIDIA H200"
+
+  def addressable_memories(self):
+    return []
+
+
+def test_a_plan_for_gpus_that_are_not_there_says_that_it_can_t_know():
+  mesh = types.SimpleNamespace(devices=np.array([_Far()]))
+  with pytest.raises(UserError, match="NVIDIA H200 devices that aren't there"):
+    offload.check(mesh, "config.align.offload")
 
 
 def test_devices_without_such_memory_are_named(place, monkeypatch):

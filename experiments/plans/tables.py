@@ -16,6 +16,8 @@ from experiments.plans.rows import (
 
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs/scale.md"
 GB, TERA = 1e9, 1e12
+_PLOT = """![What doubling the chips, the sequence or the vocabulary does to memory,
+FLOPs, and bytes of a device](static/growth.png)"""
 _PART = r"(<!-- plans: {} -->\n).*?(<!-- end -->)"
 
 
@@ -67,7 +69,9 @@ def _program(row: Row, f: Figures) -> Iterable[str]:
 def _growth(folder: pathlib.Path) -> str:
   head = ("DPO 1.7B, 32 pairs", "devices", "memory", "work", "gathered")
   head = (*head, "reduced", "time at least")
-  return _table(head, GROWTH, folder, _grown)
+  table = _table(head, GROWTH, folder, _grown)
+  drawn = all(read(name, folder) for name in GROWTH)
+  return f"{table}\n{_PLOT}\n" if drawn else table
 
 
 def _grown(row: Row, f: Figures) -> Iterable[str]:

@@ -94,6 +94,7 @@ def test_a_table_says_what_needs_are_and_what_does_not_fit(tmp_path):
   assert row in text
   grown = "| 4.00 GB | 4 TFLOP | 5.00 GB | 8.00 GB | 1.2 s, links |"
   assert f"| chips x 2 | v5e:4x8 {grown}" in text
+  assert "(static/growth.png)" in text
   assert plot.ratios(tmp_path)["memory"] == [2, 3, 4]
   plot.draw(tmp_path / "growth.png", tmp_path)
   assert (tmp_path / "growth.png").stat().st_size > 1000

@@ -16,8 +16,8 @@ from experiments.plans.rows import (
 
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs/scale.md"
 GB, TERA = 1e9, 1e12
-_PLOT = """![What doubling the chips, the sequence or the vocabulary does to memory,
-FLOPs, and bytes of a device](static/growth.png)"""
+_PLOT = """![What doubling chips, sequence or vocabulary does to memory, FLOPs,
+and bytes of a device](static/growth.png)"""
 _PART = r"(<!-- plans: {} -->\n).*?(<!-- end -->)"
 
 

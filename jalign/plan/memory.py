@@ -7,13 +7,20 @@ compiler decides (which temporaries live at the same time) is an estimate, which
 Letters: those of formulas.py, and N, tokens of a microbatch on a device.
 """
 
+import functools
 import math
 from typing import Any
 
 import jax.numpy as jnp
 
 from jalign.logprobs import tiles
-from jalign.models import ModelConfig, attention, lora, param_specs
+from jalign.models import (
+  ModelConfig,
+  attention,
+  lora,
+  param_specs,
+  query_blocks,
+)
 from jalign.plan.rules import bytes_a_device
 from jalign.plan.workload import Rollout, Score, Update, Work
 from jalign.sharding import BATCH_AXES, axis_size, by_path
@@ -49,7 +56,7 @@ def dense_attention(c: ModelConfig, platform: str) -> bool:
 
 def update(c: ModelConfig, work: Update, mesh: Any, dense: bool) -> Bytes:
   """Bytes of a device during an update."""
-  whole = bytes_a_device(param_specs(c), mesh, c.rules, c.param_dtype)
+  whole = held_bytes(c, mesh)
   own = trained_bytes(c, work, mesh)
   size = jnp.dtype("float32" if work.rank else c.param_dtype).itemsize
   moments = 2 * own // size * jnp.dtype(work.moments).itemsize
@@ -92,7 +99,7 @@ def score(c: ModelConfig, work: Score, mesh: Any, dense: bool) -> Bytes:
   }
   logits = _logits(c, n * work.counted, mesh, gradients=False)
   return {
-    "parameters": bytes_a_device(param_specs(c), mesh, c.rules, c.param_dtype),
+    "parameters": held_bytes(c, mesh),
     **_larger(layers, {"logits": logits}),
   }
 
@@ -106,7 +113,7 @@ def rollout(c: ModelConfig, work: Rollout, mesh: Any) -> Bytes:
   rows = -(-(work.slots or work.rows) // axis_size(mesh, BATCH_AXES))
   n = -(-work.prompts // axis_size(mesh, BATCH_AXES)) * work.width
   tensor = axis_size(mesh, "tensor")
-  parameters = bytes_a_device(param_specs(c), mesh, c.rules, c.param_dtype)
+  parameters = held_bytes(c, mesh)
   prefill = Update(work.prompts, work.width, counted=0.0)
   return {
     "parameters": work.models * parameters,
@@ -117,6 +124,7 @@ def rollout(c: ModelConfig, work: Rollout, mesh: Any) -> Bytes:
   }
 
 
+@functools.lru_cache
 def decoding_bytes(c: ModelConfig, mesh: Any) -> int:
   """Bytes of the parameters as decoding has them, on a device."""
   rules = tuple((name, axes) for name, axes in c.rules if name != "embed")
@@ -131,6 +139,13 @@ def cache_bytes(c: ModelConfig, mesh: Any) -> float:
   return 2.0 * c.num_hidden_layers * heads * entry
 
 
+@functools.lru_cache
+def held_bytes(c: ModelConfig, mesh: Any) -> int:
+  """Bytes of the parameters as training has them, on a device."""
+  return bytes_a_device(param_specs(c), mesh, c.rules, c.param_dtype)
+
+
+@functools.lru_cache
 def trained_bytes(c: ModelConfig, work: Update, mesh: Any) -> int:
   """Bytes of the trained parameters on a device."""
   if work.rank:
@@ -188,11 +203,11 @@ def _working(c, work: Update, n: float, mesh, dense: bool) -> float:
 def _scores(c, work: Update, n: float, mesh, dense: bool) -> float:
   """Bytes of attention's scores and weights of a layer, where it has them.
 
-  Long sequences have those of some queries at a time, see `attention.QUERIES`.
+  Long sequences have those of a block of queries at a time (`query_blocks`).
   """
   heads, queries = c.num_attention_heads / axis_size(mesh, "tensor"), n
-  if work.tokens % attention.QUERIES == 0:
-    queries = n / work.tokens * attention.QUERIES
+  if query_blocks.divide(work.tokens):
+    queries = n / work.tokens * query_blocks.QUERIES
   return 2.0 * queries * work.tokens * heads * 4 * dense
 
 

@@ -10,6 +10,7 @@ is best for it. So the search is over meshes, and over the layouts of one phase
 at a time.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -206,17 +207,26 @@ def layouts(phase: Phase, sizes: Sizes) -> Iterator[Sizes]:
 
 def undivided(c: ModelConfig, phases: Sequence[Phase], sizes: Sizes) -> str:
   """Why a mesh can't hold the model or a phase's batch; "" if it can."""
-  mesh = mesh_of(sizes)
-  for path, spec in by_path(param_specs(c)).items():
-    why = fault(spec, mesh, c.rules)
-    if why:
-      return f"{path}: {why}"
+  why = _fault(c, sizes)
+  if why:
+    return why
   for phase in phases:
     if phase.rows % (sizes[0] * sizes[1]):
       return (
         f"{phase.name}: {sizes[0] * sizes[1]} devices along data and fsdp"
         f" don't divide {phase.rows} examples"
       )
+  return ""
+
+
+@functools.lru_cache
+def _fault(c: ModelConfig, sizes: Sizes) -> str:
+  """Why a mesh can't hold the first parameter that it can't hold; or ""."""
+  mesh = mesh_of(sizes)
+  for path, spec in by_path(param_specs(c)).items():
+    why = fault(spec, mesh, c.rules)
+    if why:
+      return f"{path}: {why}"
   return ""
 
 
@@ -277,6 +287,7 @@ def _with(c, phases, held, phase, sizes) -> dict[str, float]:
   return held | {name: state[name] for name in kept}
 
 
+@functools.lru_cache
 def received(c: ModelConfig, sizes: Sizes, own: Sizes) -> float:
   """Bytes that a device receives to have the weights in a decoding layout.
 

@@ -65,6 +65,9 @@ def test_a_bad_line_can_be_skipped_and_is_reported(place):
     (["--config.optimizer.schedule=cos"], "optimizer.schedule"),
     (["--config.model.hidden_size=15"], "model.num_attention_heads"),
     (["--config.reference=never"], "config.*reference"),
+    (["--config.keep_newest=1"], "keep_newest: must be at least 2"),
+    (["--config.save_minutes=-1"], "save_minutes: must not be negative"),
+    (["--config.keep_every=3"], "keep_every: 3 .* of save_every .2."),
     (["--config.packing=31"], "config.*packing: rows of 31 .* of 32"),
     (
       ["--config.algorithm=online_dpo", "--config.share_prefix=True"],

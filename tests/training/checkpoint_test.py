@@ -160,6 +160,19 @@ def test_the_newest_are_kept_and_an_unfinished_one_does_not_count(tmp_path):
   assert restored.data == 3 and restored.state.params["w"][0] == 3
 
 
+def test_some_are_kept_for_ever(tmp_path):
+  checkpoints = Checkpoints(tmp_path, keep=3, keep_every=4)
+  state = TrainState(jnp.int32(0), {"w": jnp.zeros(2)}, ())
+  for step in range(2, 19, 2):
+    checkpoints.save(state.replace(step=jnp.int32(step)), data=None, meta={})
+  checkpoints.close()
+  assert checkpoints.steps() == [4, 8, 12, 14, 16, 18]
+  again = Checkpoints(tmp_path, keep=2)  # without the rule, the rest goes
+  again.save(state.replace(step=jnp.int32(20)), data=None, meta={})
+  again.close()
+  assert again.steps() == [18, 20]
+
+
 def test_a_donated_update_does_not_reach_a_save_under_way(tmp_path):
   """CPU buffers are reused in place, so a save copies before it returns."""
   update = jax.jit(

@@ -8,6 +8,7 @@ import pytest
 from jalign.training import loop, progress
 from jalign.training.checkpoint import Checkpoints
 from jalign.training.state import TrainState
+from jalign.training.timed import SaveClock
 
 
 class Count:
@@ -187,6 +188,31 @@ def test_checkpoints_are_due_at_their_steps_and_at_the_end():
   saved.clear()
   run(save=save)
   assert saved == [(7, 7)]
+
+
+def test_the_clock_asks_for_checkpoints_at_ends_of_lines():
+  """It adds saves and changes no line of metrics."""
+  now, saved = [0.0], []
+  clock = SaveClock(minutes=2, clock=lambda: now[0])
+
+  def slow(state, batch):
+    now[0] += 50
+    return prepare(state, batch)
+
+  def save(state, position):
+    clock.restart()
+    saved.append(position)
+
+  lines = lambda rows: [(s, v["train/loss"]) for s, v in rows]
+  options = dict(prepare=slow, save=save, log_every=2, steps=13)
+  _, rows = run(**options, save_due=clock.due)
+  assert saved == [4, 8, 12, 13]  # every 120 s, which is three steps: even ones
+  saved.clear()
+  assert lines(rows) == lines(run(**options)[1]) and saved == [13]
+  saved.clear()
+  run(**options, save_due=clock.due, save_every=6)
+  assert saved == [4, 6, 10, 12, 13]
+  assert not SaveClock(minutes=0, clock=lambda: 1e9).due()
 
 
 @pytest.mark.parametrize("name", ["loss", "grad_norm"])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jalign.errors import UserError
+from jalign.sharding import make_mesh
 from jalign.training import readback
 from jalign.training.checkpoint import Checkpoints
 from jalign.training.state import TrainState
@@ -81,3 +82,17 @@ def test_checksums_agree_on_host_and_device(dtype, monkeypatch):
   assert host[0] != host[1]
   monkeypatch.setattr(readback, "_CHUNK", 10)
   assert readback.digests({"x": x}) == host[0]
+
+
+def test_no_array_is_gathered_for_its_checksum():
+  """Each device sums its own part of an array that is split along two axes."""
+  mesh = make_mesh(2, 2, 2)
+  x = np.random.default_rng(0).normal(size=(8, 12, 16)).astype(np.float32)
+  where = jax.NamedSharding(mesh, jax.P(None, "tensor", ("data", "fsdp")))
+  split = jax.device_put(x, where)
+  program = jax.jit(readback.checksums).lower(split).compile()
+  whole = readback.digests({"x": jnp.asarray(x)})[0].sums
+  assert tuple(map(int, program(split))) == whole
+  text = program.as_text()
+  assert "all-reduce" in text
+  assert "all-gather" not in text and "all-to-all" not in text

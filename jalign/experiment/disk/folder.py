@@ -30,7 +30,7 @@ from jalign.errors import UserError
 from jalign.experiment.config.parse import defaults, parse
 from jalign.experiment.disk import lock
 from jalign.files import is_unfinished, write_whole
-from jalign.hosts import once
+from jalign.hosts import once, say
 from jalign.models import ModelConfig
 from jalign.training.checkpoint import Checkpoints, versions
 
@@ -71,6 +71,8 @@ def claim(folder: pathlib.Path, config: Mapping[str, Any]) -> None:
 def check(folder: pathlib.Path, config: Mapping[str, Any]) -> None:
   """Checks that a folder belongs to a config, or to none.
 
+  The mesh may be another: a run goes on with more or fewer devices.
+
   Raises:
     UserError: the folder holds another config's run (the error names the keys
       that differ), or something other than a run.
@@ -79,6 +81,13 @@ def check(folder: pathlib.Path, config: Mapping[str, Any]) -> None:
   config = json.loads(json.dumps(config))  # tuples become lists
   if path.exists():
     there = read_json(path)
+    if isinstance(there, dict) and "mesh" in there and "mesh" in config:
+      if there["mesh"] != config["mesh"]:
+        say(
+          f"{folder}: goes on with mesh {_short(config['mesh'])} in place of"
+          f" {_short(there['mesh'])}, so that sums are rounded differently"
+        )
+      there["mesh"] = config["mesh"]
     if there != config and not _same(there, config):
       keys = sorted(_told(differing(there, config), there, config))
       both = [

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from jalign import logprobs
-from jalign.models import attention
+from jalign.models import attention, beside
 from jalign.models.block import (
   EVERY,
   block,
@@ -171,6 +171,7 @@ def extend(
   put_keys = _put_last if attention.slots_last(c) else _put
   x = embed(params, tokens, positions, c)
   olds = [x for x in (cache.k, cache.v, cache.k_scale, cache.v_scale) if x]
+  reads_first = beside.reads_first(tokens.shape[1], c)
   layers = []
   layer_kinds, _ = kinds_of_layers(c, cache.lengths + lengths)
   for p, kind, *old in zip(_blocks(params, c), layer_kinds, *olds):
@@ -183,8 +184,13 @@ def extend(
       if cache.k_scale:
         (k, k_scale), (v, v_scale) = quantise(k), quantise(v)
         new = [k, v, k_scale, v_scale]
-      writes = (put_keys, _put, _put, _put)
-      new = [w(a, b, positions) for w, a, b in zip(writes, old, new)]
+      if reads_first:
+        earlier = seen & (slots < positions[:, :, None])
+        out = beside.attend(q, new, old, earlier, c.attn_logit_softcapping)
+        # Without the barrier the cache would be copied before it is written to.
+        out, old = jax.lax.optimization_barrier((out, old))
+        return out, _written(old, new, positions, put_keys)
+      new = _written(old, new, positions, put_keys)
       k, v, *scales = new
       out = attention.over_cache(q, k, v, seen, positions, c, tuple(scales))
       return out, new
@@ -196,6 +202,12 @@ def extend(
   logits = logprobs.logits(head(params, c=c), final_norm(params, x, c))
   k, v, *scales = zip(*layers)
   return logits, KVCache(k, v, cache.lengths + lengths, *scales)
+
+
+def _written(olds, news, positions, put_keys) -> list[Array]:
+  """Keys, values and scales after the new ones are written to them."""
+  writes = (put_keys, _put, _put, _put)
+  return [w(a, b, positions) for w, a, b in zip(writes, olds, news)]
 
 
 def _put(old: Array, new: Array, positions: Array) -> Array:

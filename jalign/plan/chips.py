@@ -50,14 +50,15 @@ def _gpu(name, kind, flops, memory, bandwidth, links) -> Chip:
 
 
 # What is usable on a TPU is what its compiler says in the error for a program
-# that is too large. Google gives the links' bits/s in both directions together.
+# that is too large. Google's pages give the links' bytes/s in both directions
+# together; of v4, the paper of 2023 gives six links of 50 GB/s each way.
 _CHIPS = (
-  _tpu("v4", "TPU v4", 275e12, 32, 30.75, 1228e9, 2400e9 / 8 / 2),
-  _tpu("v5e", "TPU v5 lite", 197e12, 16, 15.75, 819e9, 1600e9 / 8 / 2),
-  _tpu("v5p", "TPU v5", 459e12, 95, 95.74, 2765e9, 4800e9 / 8 / 2),
-  _tpu("v6e", "TPU v6 lite", 918e12, 32, 31.25, 1600e9, 3200e9 / 8 / 2),
+  _tpu("v4", "TPU v4", 275e12, 32, 30.75, 1228e9, 6 * 50e9),
+  _tpu("v5e", "TPU v5 lite", 197e12, 16, 15.75, 819e9, 400e9 / 2),
+  _tpu("v5p", "TPU v5", 459e12, 95, 95.74, 2765e9, 1200e9 / 2),
+  _tpu("v6e", "TPU v6 lite", 918e12, 32, 31.25, 1638e9, 800e9 / 2),
   # Two devices a chip, which share the chip's figures.
-  _tpu("tpu7x", "TPU7x", 2307e12 / 2, 96, 94.75, 7380e9 / 2, 9600e9 / 8 / 4),
+  _tpu("tpu7x", "TPU7x", 2307e12 / 2, 96, 94.75, 7380e9 / 2, 1200e9 / 2 / 2),
   _gpu("a100", "NVIDIA A100-SXM4-80GB", 312e12, 80, 2039e9, 300e9),
   _gpu("h100", "NVIDIA H100 80GB HBM3", 989e12, 80, 3350e9, 450e9),
   _gpu("h200", "NVIDIA H200", 989e12, 140.4, 4800e9, 450e9),

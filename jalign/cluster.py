@@ -117,6 +117,11 @@ def index() -> int:
   return distributed.global_state.process_id
 
 
+def _client() -> Any:
+  """What asks JAX's service, once the process has joined."""
+  return distributed.global_state.client
+
+
 def await_others() -> None:
   """Waits until all processes are here; the first may have to write a report.
 
@@ -133,9 +138,7 @@ def _tell(error: BaseException) -> None:
   index = distributed.global_state.process_id
   # Another process may have been first, or process 0 may be gone.
   with contextlib.suppress(Exception):
-    distributed.global_state.client.key_value_set(
-      f"{_KEY}/failed", f"process {index} failed: {text}"
-    )
+    _client().key_value_set(f"{_KEY}/failed", f"process {index} failed: {text}")
 
 
 def _watch(own: threading.Event, others: threading.Event) -> None:
@@ -146,9 +149,7 @@ def _watch(own: threading.Event, others: threading.Event) -> None:
     others: is set here when another process's error ends this one.
   """
   try:
-    reason = distributed.global_state.client.blocking_key_value_get(
-      f"{_KEY}/failed", _LONG
-    )
+    reason = _client().blocking_key_value_get(f"{_KEY}/failed", _LONG)
   except Exception:  # the run is over
     return
   if own.wait(1):  # this process may have an error of its own to print
@@ -193,8 +194,8 @@ def _check_counts() -> None:
   """Checks that process 0 was told of the same number of processes."""
   state = distributed.global_state
   if state.process_id == 0:
-    state.client.key_value_set(f"{_KEY}/count", str(state.num_processes))
-  first = state.client.blocking_key_value_get(f"{_KEY}/count", 60_000)
+    _client().key_value_set(f"{_KEY}/count", str(state.num_processes))
+  first = _client().blocking_key_value_get(f"{_KEY}/count", 60_000)
   if int(first) != state.num_processes:
     raise UserError(
       f"{state.num_processes} for process {state.process_id} and {first} for"

@@ -62,7 +62,7 @@ def run_one(
   config = {key: value for key, value in config.items() if key != "resume"}
   plugins = load_plugins(settings)
   check_config(settings)
-  mesh = make_mesh(**settings.mesh.sizes)
+  mesh = make_mesh(*settings.mesh.sizes)
   folders.check(folder, config)
   base = base_of(settings)
   prepared = prepare(settings, folder, base and tokenizer_folder(base))

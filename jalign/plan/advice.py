@@ -164,7 +164,7 @@ def formula(settings: Settings, target: Topology) -> dict[str, float]:
 
 
 def _sizes(settings: Settings, devices: int) -> search.Sizes:
-  data, fsdp, tensor = settings.mesh.sizes.values()
+  data, fsdp, tensor = settings.mesh.sizes
   return devices // (fsdp * tensor) if data == -1 else data, fsdp, tensor
 
 

@@ -90,7 +90,7 @@ def flags(settings: Settings, change: Change) -> list[str]:
     at = key if stage in ("", last) else f"{stage}.{key}"
     written.append(f"--config.{at}={_written(value)}")
   if mesh:
-    sizes = changed(settings, change).mesh.sizes.values()
+    sizes = changed(settings, change).mesh.sizes
     written.insert(0, "--mesh=" + "x".join(map(str, sizes)))
   return written
 

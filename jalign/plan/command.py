@@ -44,7 +44,7 @@ def make_plan(
     UserError: bad input.
   """
   settings, target, model, notes = asked(config, name)
-  mesh = make_mesh(**settings.mesh.sizes, devices=target.devices)
+  mesh = make_mesh(*settings.mesh.sizes, devices=target.devices)
   count = parameters(model)
   print(table.heading(target, mesh, count, notes), flush=True)
   facts: dict[str, Any] = {

@@ -25,7 +25,7 @@ def show_shardings(config: Mapping[str, Any], name: str) -> None:
       table names all such parameters.
   """
   settings, target, model, _ = asked(config, name)
-  mesh = make_mesh(**settings.mesh.sizes, devices=target.devices)
+  mesh = make_mesh(*settings.mesh.sizes, devices=target.devices)
   sizes = " x ".join(f"{k} {n}" for k, n in mesh.shape.items())
   rows = rules.shards(param_specs(model), mesh, model.rules, model.param_dtype)
   title = f"parameters in {model.param_dtype} on {target.name}, {sizes}"

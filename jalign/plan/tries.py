@@ -43,7 +43,7 @@ def compiled(
     UserError: the settings make no sense.
   """
   model, _ = model_for(settings, target)
-  mesh = make_mesh(**settings.mesh.sizes, devices=target.devices)
+  mesh = make_mesh(*settings.mesh.sizes, devices=target.devices)
   for program in programs_of(settings, model, mesh):
     if program.name in names or (not names and program.runs):
       yield measure(program, model, mesh, target.chip)

@@ -95,9 +95,9 @@ class MeshSettings:
   decode_tensor: int = 0
 
   @property
-  def sizes(self) -> dict[str, int]:
-    """The arguments of `jalign.sharding.make_mesh`."""
-    return {"data": self.data, "fsdp": self.fsdp, "tensor": self.tensor}
+  def sizes(self) -> tuple[int, int, int]:
+    """The sizes of the axes data, fsdp and tensor."""
+    return self.data, self.fsdp, self.tensor
 
 
 @dataclasses.dataclass(frozen=True)

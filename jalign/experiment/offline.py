@@ -182,7 +182,7 @@ def reference_table(run: Run, stage: StageSettings, assembly, params):
   mark = reference.fingerprint(params, dataset.examples(batch, "train"))
   path = run.folder / stage.name / "reference_logps.npz"
   table = reference.load(path, mark)
-  if table is None or not all(exchange(table is not None)):
+  if not all(exchange(table is not None)) or table is None:
     batches = dataset.loader(
       batch, "train", stage.batch_size, epochs=1, shuffle=False
     )

@@ -136,7 +136,7 @@ def as_json(m: Measured) -> dict[str, Any]:
     "memory": {
       **memory.arguments,
       **memory.made,
-      "activations/temporaries": memory.temporaries - memory.shared,
+      "activations/temporaries": memory.temporaries,
       "code": memory.code,
     },
     "beside": dict(memory.beside),

@@ -51,7 +51,7 @@ def block(m: Measured) -> str:
     parts = {
       **m.memory.arguments,
       **m.memory.made,
-      "activations and temporaries": m.memory.temporaries - m.memory.shared,
+      "activations and temporaries": m.memory.temporaries,
       "code": m.memory.code,
     }
     row("memory", _sizes(parts))

@@ -46,6 +46,13 @@ _STEP = ("rollout", "update")
 PROGRAMS = {
   "dpo_8b_v5e": Row("DPO 8B, 64 pairs", "dpo_8b", "v5e:8x8", "1x64x1"),
   "dpo_8b_v5p": Row("DPO 8B, 64 pairs", "dpo_8b", "v5p:2x2x2", "1x8x1"),
+  "dpo_8b_v5p_halves": Row(
+    "DPO 8B, 64 pairs in 2 microbatches",
+    "dpo_8b",
+    "v5p:2x2x2",
+    "1x8x1",
+    flags=("--config.microbatches=2",),
+  ),
   "dpo_1_7b_v5e": Row("DPO 1.7B, 32 pairs", "dpo_1_7b", "v5e:4x4", "1x16x1"),
   "dpo_8b_h200": Row(
     "DPO 8B, 16 pairs",

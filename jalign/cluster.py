@@ -99,6 +99,9 @@ def joined(*args: Any, **kwargs: Any) -> Iterator[None]:
   watch.start()
   try:
     _check_counts()
+    if index() == 0:
+      count = distributed.global_state.num_processes
+      print(f"[cluster] all {count} processes have joined", flush=True)
     yield
   except BaseException as e:
     if others.is_set():  # this error comes from leaving the cluster

@@ -22,10 +22,11 @@ shift 3
 flags=$(printf ' %q' "$@")
 
 # exec: SIGTERM of an eviction reaches jalign, which saves one checkpoint on all
-# hosts; XPK starts the workload again, and the run goes on.
+# hosts. --stopped_exit lets XPK see an error, after which the workload starts
+# again and the run goes on; with 0 the workload would count as done.
 xpk workload create --workload="$name" --cluster="$CLUSTER" --zone="$ZONE" \
   --project="$PROJECT" --docker-image="$IMAGE" \
   --tpu-type="${TPU_TYPE:-v5litepod-64}" --num-slices="${SLICES:-1}" \
   --max-restarts=10 --termination-grace-period-seconds=300 \
   --command="exec jalign train --config=$config --workdir=$folder \
-    --cluster$flags"
+    --cluster --stopped_exit=75$flags"

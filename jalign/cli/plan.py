@@ -7,6 +7,7 @@ import sys
 
 from jalign.cli.config_file import read_config
 from jalign.cli.parsing import Flag, Values, command, whole
+from jalign.errors import UserError
 
 
 def _mesh(text: str) -> tuple[int, int, int]:
@@ -66,6 +67,7 @@ def plan(values: Values) -> None:
       --config.tokenizer.vocab_size=32000
     jalign plan --config=dpo --topology=v5e:4x4 --search=2
   """
+  _check(values)
   from jalign.plan.compilers import set_environment
   from jalign.plan.topology import platform_of
 
@@ -94,3 +96,20 @@ def plan(values: Values) -> None:
     out=out,
     patterns=[name for name in values.programs.split(",") if name],
   )
+
+
+def _check(values: Values) -> None:
+  """Refuses flags that would change nothing."""
+  searched = values.search is not None
+  for flag, useless in (
+    ("programs", values.shardings or searched),
+    ("out", values.shardings and not searched),
+    ("mesh", searched and not values.shardings),
+  ):
+    if getattr(values, flag) and useless:
+      raise UserError(
+        "changes nothing here: --shardings compiles and writes nothing, and"
+        " --search tries the whole step on all meshes.",
+        where=f"--{flag}",
+        remedy="Leave this flag out.",
+      )

@@ -69,6 +69,14 @@ def _shipped() -> str:
     default=30,
     read=whole(0),
   ),
+  Flag(
+    "stopped_exit",
+    "CODE",
+    "exit code of a run that was told to stop before its end, for a scheduler"
+    " that starts only failed runs again",
+    0,
+    whole(0, 125),
+  ),
   takes_keys=True,
   more=_shipped,
 )
@@ -93,16 +101,19 @@ def train(values: Values) -> None:
   sys.path.insert(0, os.getcwd())  # configs may import their neighbours
   if not (values.coordinator or values.cluster):
     _check_alone(values)
-    return _train(values)
-  from jalign import cluster
+    whole_run = _train(values)
+  else:
+    from jalign import cluster
 
-  with cluster.joined(
-    values.coordinator or "",
-    values.num_processes,
-    values.process_id,
-    timeout=values.join_seconds,
-  ):
-    _train(values)
+    with cluster.joined(
+      values.coordinator or "",
+      values.num_processes,
+      values.process_id,
+      timeout=values.join_seconds,
+    ):
+      whole_run = _train(values)
+  if not whole_run:  # within the cluster, an exit would be an error
+    sys.exit(values.stopped_exit)
 
 
 def _check_alone(values: Values) -> None:
@@ -116,8 +127,8 @@ def _check_alone(values: Values) -> None:
       )
 
 
-def _train(values: Values) -> None:
-  """Does the work of the command in this process."""
+def _train(values: Values) -> bool:
+  """Does the work of the command in this process; whether to the end."""
   config = read_config(values.config, values.keys)
 
   # Heavy imports wait until the flags are right.
@@ -136,8 +147,9 @@ def _train(values: Values) -> None:
     same_everywhere({f"config.{k}": repr(v) for k, v in flat.items()}, "config")
     runs = runs_of(config)
     with lock.hold(workdir), telling(workdir, lambda: folder.saved(workdir)):
-      _train_all(runs, workdir, values.config)
+      whole_run = _train_all(runs, workdir, values.config)
     cluster.await_others()
+  return whole_run
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -151,8 +163,12 @@ def _parts(record: logging.LogRecord) -> set[str]:
 
 def _train_all(
   runs: Sequence[Any], workdir: pathlib.Path, config_name: str
-) -> None:
-  """Trains the runs of a config one after another, and compares them."""
+) -> bool:
+  """Trains the runs of a config one after another, and compares them.
+
+  Returns:
+    Whether all runs have ended; False after a request to stop.
+  """
   from jalign.experiment.run import run_one
   from jalign.experiment.share import Sibling
   from jalign.hosts import host0, say
@@ -190,7 +206,7 @@ def _train_all(
       say(f"report: {report}")
   except Interrupted as e:
     say(f"jalign: {e}; run the same command to resume.")
-    return
+    return False
   done = [run for run in runs if run.name and run.name not in failed]
   if done and host0():
     from jalign.experiment.commands.comparison import write_comparison
@@ -201,3 +217,4 @@ def _train_all(
     raise UserError(
       f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}."
     )
+  return True

@@ -123,12 +123,13 @@ def text(rows: list[Shard], mesh: Any, rules: Rules, title: str) -> str:
   Args:
     rows: from `shards`.
     mesh: the mesh of the rows.
-    rules: logical axis -> mesh axes.
+    rules: logical axis -> mesh axes; () for a table alone.
     title: what the parameters are, with the mesh.
   """
-  lines = ["rule: logical axis -> mesh axes"]
-  lines += [f"  {name} -> {_axes(axes)}" for name, axes in rules]
-  lines += ["", title]
+  lines = [f"  {name} -> {_axes(axes)}" for name, axes in rules]
+  if lines:
+    lines = ["rule: logical axis -> mesh axes", *lines, ""]
+  lines += [title]
   head = ("parameter", "shape", "logical axes", "split over", "a device", "MiB")
   cells = [head] + [
     (
@@ -147,7 +148,7 @@ def text(rows: list[Shard], mesh: Any, rules: Rules, title: str) -> str:
     for row in cells
   ]
   total = sum(row.bytes for row in rows)
-  lines += [f"{total / 2**30:,.2f} GiB a device in all", ""]
+  lines += [f"{total / 2**20:,.1f} MiB a device in all", ""]
   return "\n".join([*lines, *remarks(rows, mesh)]).rstrip()
 
 

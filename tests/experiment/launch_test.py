@@ -87,6 +87,8 @@ def test_scripts_give_their_arguments_to_jalign_train(name, launch):
   assert bool(values.cluster) == (name != "one_host") and not values.coordinator
   key, _, text = ARGUMENTS[name][-1].removeprefix("--config.").partition("=")
   assert values.keys == [(key, text)]
+  # Kubernetes starts only failed jobs again.
+  assert bool(values.stopped_exit) == (name == "xpk")
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
@@ -123,4 +125,5 @@ def test_a_pod_for_every_host_of_the_slice():
   (container,) = pod["containers"]
   chips = container["resources"]["limits"]["google.com/tpu"]
   assert slice_["parallelism"] == slice_["completions"] == x * y // chips
-  assert _flags(container["command"]).cluster
+  values = _flags(container["command"])
+  assert values.cluster and values.stopped_exit

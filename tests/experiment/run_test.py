@@ -179,7 +179,7 @@ def test_sigterm_saves_and_the_rest_is_the_same_to_the_bit(place):
     sys.executable,
     "-m",
     "jalign",
-    *place.command(*flags, workdir="cut"),
+    *place.command(*flags, "--stopped_exit=75", workdir="cut"),
   ]
   process = subprocess.Popen(
     command,
@@ -197,7 +197,7 @@ def test_sigterm_saves_and_the_rest_is_the_same_to_the_bit(place):
     time.sleep(0.02)
   process.send_signal(signal.SIGTERM)
   said, _ = process.communicate(timeout=600)
-  assert process.returncode == 0, said
+  assert process.returncode == 75, said
   assert "run the same command to resume" in said
   steps = len([r for r in read_jsonl(metrics) if "train/loss" in r])
   assert 0 < steps < 60

@@ -133,13 +133,16 @@ def test_a_plan_for_a_tpu_made_on_a_cpu_takes_no_choice_of_the_cpu():
     "--mesh=16x1x1": "does not make 8 devices",
     "--config.batch_size=12": "12 examples in 1 microbatches don't divide",
     "--programs=updates": "no program of the config is called updates",
+    "--shardings --out=plan.json": "--out: changes nothing",
+    "--search=0 --programs=update": "--programs: changes nothing",
+    "--search=0 --mesh=8x1x1": "--mesh: changes nothing",
     "--config.tokenizer.kind=words": "the number of words is known only once",
   }.items(),
 )
 def test_bad_input_is_an_error_for_people(flags, said, capsys):
   small = [f"--config.{key}={value}" for key, value in SMALL]
   with pytest.raises(SystemExit) as ended:
-    cli.main(["plan", "--config=dpo", *small, flags])
+    cli.main(["plan", "--config=dpo", *small, *flags.split()])
   assert ended.value.code == 2
   assert said in " ".join(capsys.readouterr().err.split())
 

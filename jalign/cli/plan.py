@@ -54,6 +54,9 @@ def _mesh(text: str) -> tuple[int, int, int]:
   ),
   Flag("out", "PATH", "a file FILE.json, or a folder for plan.json", ""),
   takes_keys=True,
+  hints={
+    "workdir": "A plan makes no run folder; --out=PATH writes the plan as JSON."
+  },
 )
 def plan(values: Values) -> None:
   """Says what a run needs on given devices, by compiling its programs.

@@ -99,8 +99,8 @@ def train(values: Values) -> None:
     jalign train --config=my_config.py --workdir=runs/mine --config.seed=1
   """
   sys.path.insert(0, os.getcwd())  # configs may import their neighbours
+  _check_flags(values)
   if not (values.coordinator or values.cluster):
-    _check_alone(values)
     whole_run = _train(values)
   else:
     from jalign import cluster
@@ -116,15 +116,22 @@ def train(values: Values) -> None:
     sys.exit(values.stopped_exit)
 
 
-def _check_alone(values: Values) -> None:
-  """Refuses flags that mean nothing without --coordinator."""
-  for flag in ("num_processes", "process_id"):
-    if getattr(values, flag) is not None:
-      raise UserError(
-        "means nothing without --coordinator.",
-        where=f"--{flag}",
-        remedy="Add --coordinator=HOST:PORT, the address of process 0.",
-      )
+def _check_flags(values: Values) -> None:
+  """Refuses flags of a cluster that would be ignored."""
+  flags = ("coordinator", "num_processes", "process_id")
+  given = [flag for flag in flags if getattr(values, flag) is not None]
+  if given and values.cluster:
+    raise UserError(
+      "means nothing beside --cluster, which asks the platform.",
+      where=f"--{given[0]}",
+      remedy="Leave out --cluster or the flags that it stands for.",
+    )
+  if given and not values.coordinator:
+    raise UserError(
+      "means nothing without --coordinator.",
+      where=f"--{given[0]}",
+      remedy="Add --coordinator=HOST:PORT, the address of process 0.",
+    )
 
 
 def _train(values: Values) -> bool:

@@ -107,6 +107,7 @@ ALONE = {
   f"{FIRST} --num_processes=2": "--process_id: is missing",
   f"{FIRST} --num_processes=2 --process_id=2": "numbered 0 to 1",
   "--num_processes=2": "means nothing without --coordinator",
+  "--cluster --process_id=1": "means nothing beside --cluster",
   f"{FIRST} --num_processes=2 --process_id=1 --join_seconds=1": (
     "can't be reached (Connection refused), after 1 s"
   ),

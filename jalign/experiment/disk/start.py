@@ -96,7 +96,9 @@ def model_config(
     missing = [name for name in _NEEDED if not given.get(name)]
     if missing:
       raise UserError(
-        f"{', '.join(missing)} must be set.", where="config.model"
+        f"{', '.join(missing)} must be set.",
+        where="config.model",
+        remedy="Or name a checkpoint, or a run, as config.init_from.",
       )
     return ModelConfig(vocab_size=tokenizer.vocab_size, **given)
   how: tuple[str, ...] = ()

@@ -280,8 +280,8 @@ def _not_joined(coordinator, count, index, timeout, error, log) -> UserError:
       f"not all{f' {total[1]}' if total else ''} processes have joined after"
       f" {timeout} s. Missing: {', '.join(map(str, names))}.",
       where=where,
-      remedy="Start each with its own --process_id; their own output may say"
-      " why they ended.",
+      remedy="Start each with its own --process_id, and all with the same"
+      " --num_processes; their own output may say why they ended.",
     )
   return UserError(
     f"process {index} of {count} was refused, or another process hasn't"

@@ -1,7 +1,7 @@
 """What to change in a run that doesn't fit, tried by compiling.
 
 The need of a changed run is first estimated: what the compiler said of the run
-as it is, and the difference that the formulas see.
+as it is, times the factor that the formulas see.
 """
 
 import functools
@@ -67,7 +67,7 @@ def advise(
   @functools.cache
   def of(items: tuple[Any, ...]) -> float:
     after = formula(changes.changed(settings, dict(items)), target)
-    return max(known[k] + after[k] - before[k] for k in known)
+    return max(known[k] * after[k] / before[k] for k in known)
 
   def estimate(change: Change) -> float:
     try:
@@ -84,7 +84,10 @@ def advise(
   ]
   tried = [change for change in useful if estimate(change) <= usable]
   if not tried:
-    tried = together(useful, estimate, usable)
+    # Estimates may be too large, and the compiler decides.
+    tried = together(useful, estimate, usable) or together(
+      useful, estimate, proposals.SLACK * usable
+    )
   advice = []
   for change in tried[:TRIED]:
     apart = any(key.startswith("mesh.") for _, key in change)

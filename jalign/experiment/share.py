@@ -52,24 +52,35 @@ class Sharing(NamedTuple):
   def take(self, stage: StageSettings, meta: resume.Meta, steps: int) -> None:
     """Takes the folder of a stage, if a sibling has finished the same one.
 
+    All processes call this together.
+
     Args:
       stage: the stage's settings.
       meta: from `resume.meta_of`.
       steps: number of steps of the stage.
     """
-    together(lambda: self._take(stage, meta, steps) if host0() else None)
-
-  def _take(self, stage: StageSettings, meta: resume.Meta, steps: int) -> None:
+    agreeing = lambda: self._agreeing(stage, steps) if host0() else []
     target = self.folder / stage.name
-    if Checkpoints(target / "checkpoints").steps():
-      return
-    for sibling in self.siblings:
-      if _agree(self, sibling, stage) and _is_whole(
-        sibling.folder / stage.name, meta, steps
-      ):
-        _copy(sibling.folder / stage.name, target)
-        say(f"[{stage.name}] is that of {sibling.folder.name}: taken")
+    # Checkpoints are read by all processes together, and copied by the first.
+    for sibling in together(agreeing)[0]:
+      source = sibling / stage.name
+      if _is_whole(source, meta, steps):
+        together(lambda: _copy(source, target) if host0() else None)
+        say(f"[{stage.name}] is that of {sibling.name}: taken")
         return
+
+  def _agreeing(self, stage: StageSettings, steps: int) -> list[pathlib.Path]:
+    """Folders of siblings whose stage is this one, and has come to its end."""
+    if Checkpoints(self.folder / stage.name / "checkpoints").steps():
+      return []
+    last = lambda folder: max(
+      Checkpoints(folder / stage.name / "checkpoints").steps(), default=None
+    )
+    return [
+      sibling.folder
+      for sibling in self.siblings
+      if _agree(self, sibling, stage) and last(sibling.folder) == steps
+    ]
 
 
 def _agree(mine: Sharing, sibling: Sibling, stage: StageSettings) -> bool:
@@ -99,8 +110,6 @@ def _agree(mine: Sharing, sibling: Sibling, stage: StageSettings) -> bool:
 def _is_whole(folder: pathlib.Path, meta: resume.Meta, steps: int) -> bool:
   """Whether a folder holds the same stage, finished."""
   checkpoints = Checkpoints(folder / "checkpoints")
-  if max(checkpoints.steps(), default=None) != steps:
-    return False
   try:
     there = checkpoints.meta()
   except UserError:  # all checkpoints are damaged

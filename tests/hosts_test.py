@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 
 from jalign import hosts
 from jalign.errors import UserError
@@ -17,6 +18,20 @@ def test_the_first_process_alone_does_what_is_done_once(monkeypatch, capsys):
     hosts.say(f"process {index}")
   assert done == [0]
   assert capsys.readouterr().out == "process 0\n"
+
+
+def test_values_of_many_sizes_are_exchanged_in_few_shapes(monkeypatch):
+  shapes = set()
+
+  def gather(x):
+    shapes.add(np.shape(x))
+    return np.stack([x, x])
+
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  monkeypatch.setattr(multihost_utils, "process_allgather", gather)
+  for size in range(200):
+    assert hosts.exchange("x" * size) == ["x" * size] * 2
+  assert len(shapes) < 8
 
 
 def _second_of_two(monkeypatch, other):

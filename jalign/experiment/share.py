@@ -65,7 +65,8 @@ class Sharing(NamedTuple):
     for sibling in together(agreeing)[0]:
       source = sibling / stage.name
       if _is_whole(source, meta, steps):
-        together(lambda: _copy(source, target) if host0() else None)
+        copy = lambda source=source: host0() and _copy(source, target)
+        together(copy)
         say(f"[{stage.name}] is that of {sibling.name}: taken")
         return
 

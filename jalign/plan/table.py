@@ -25,8 +25,8 @@ def heading(
   chip, count = target.chip, len(target.devices)
   sizes = " x ".join(str(n) for n in mesh.shape.values())
   lines = [
-    f"{target.name}: {count} devices of kind {chip.kind} on {target.hosts}"
-    f" host{'s' if target.hosts > 1 else ''}, each with"
+    f"{target.name}: {_count(count, 'device')} of kind {chip.kind} on"
+    f" {_count(target.hosts, 'host')}, each with"
     f" {chip.usable / GIB:.2f} GiB ({chip.usable / GB:.2f} GB) to use",
     f"mesh: {sizes} (data x fsdp x tensor)",
     f"model: {parameters / 1e6:,.4g} million parameters",
@@ -65,7 +65,7 @@ def block(m: Measured) -> str:
   for c in shown:
     row(
       "collective",
-      f"{c.kind} {c.dtype}, {c.times} in {c.sites} places:"
+      f"{c.kind} {c.dtype}, {c.times} in {_count(c.sites, 'place')}:"
       f" {_amount(c.bytes, 'B')}, {_amount(c.sent, 'B')} sent",
     )
   row("compiled", f"in {m.seconds[1]:.0f} s")
@@ -98,6 +98,10 @@ def _sizes(parts: Mapping[str, float]) -> str:
   return ", ".join(
     f"{name} {_amount(size, 'B')}" for name, size in parts.items() if size
   )
+
+
+def _count(number: int, noun: str) -> str:
+  return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _amount(number: float, unit: str) -> str:

@@ -95,6 +95,14 @@ PROGRAMS = {
   "dpo_8b_too_large": Row(
     "DPO 8B, 64 pairs", "dpo_8b", "v5e:2x2", "1x4x1", fits=False
   ),
+  "dpo_8b_mended": Row(
+    "DPO 8B, 128 pairs",
+    "dpo_8b",
+    "v5e:4x4",
+    "1x16x1",
+    flags=("--config.batch_size=128",),
+    fits=False,
+  ),
 }
 
 # Each differs from the first, a row of above, in one number, which is doubled.

@@ -14,7 +14,7 @@ from jalign.models.spec import ParamSpec
 from jalign.plan import advice, table
 from jalign.plan.asked import asked
 from jalign.plan.measured import Measured, as_json, measure
-from jalign.plan.record import file_of, write
+from jalign.plan.record import file_of, ready, write
 from jalign.plan.run import programs_of
 from jalign.plan.tries import compiled
 from jalign.sharding import make_mesh
@@ -43,6 +43,7 @@ def make_plan(
   Raises:
     UserError: bad input.
   """
+  ready(out)
   settings, target, model, notes = asked(config, name)
   mesh = make_mesh(*settings.mesh.sizes, devices=target.devices)
   count = parameters(model)

@@ -8,7 +8,7 @@ from jalign.experiment.params import trainable_of
 from jalign.models import param_specs
 from jalign.plan import proposals, rules
 from jalign.plan.asked import asked
-from jalign.plan.record import file_of, write
+from jalign.plan.record import file_of, ready, write
 from jalign.plan.tries import alone, compiled
 from jalign.sharding import make_mesh
 
@@ -56,6 +56,7 @@ def find_mesh(
   Raises:
     UserError: bad input.
   """
+  ready(out)
   settings, target, model, notes = asked(config, name)
   for note in notes:
     print(note)

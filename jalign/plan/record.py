@@ -2,13 +2,41 @@
 
 import importlib.metadata
 import json
+import os
 import pathlib
 import sys
 from typing import Any
 
 import jalign
+from jalign.errors import UserError
 from jalign.files import write_whole
 from jalign.plan.topology import Topology
+
+
+def ready(out: pathlib.Path | None) -> None:
+  """Makes the folder of a plan's file, before minutes of compiling.
+
+  Args:
+    out: the file, or a folder for plan.json; None if nothing is written.
+
+  Raises:
+    UserError: the folder can't be made or written to.
+  """
+  if out is None:
+    return
+  path, problem = file_of(out), ""
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+  except (FileExistsError, NotADirectoryError):
+    problem = "its folder is a file"
+  except OSError as e:
+    problem = e.strerror or str(e)
+  if problem or path.is_dir() or not os.access(path.parent, os.W_OK):
+    raise UserError(
+      f"can't be written ({problem or 'no file can be made there'}).",
+      where=f"--out={out}",
+      remedy="Name a FILE.json or a folder that you may write to.",
+    )
 
 
 def write(out: pathlib.Path, target: Topology, facts: dict[str, Any]) -> None:
@@ -20,7 +48,6 @@ def write(out: pathlib.Path, target: Topology, facts: dict[str, Any]) -> None:
     facts: what was planned.
   """
   path = file_of(out)
-  path.parent.mkdir(parents=True, exist_ok=True)
   whole = {
     "command": " ".join(["jalign", *sys.argv[1:]]),
     "versions": versions(),

@@ -136,6 +136,7 @@ def test_a_plan_for_a_tpu_made_on_a_cpu_takes_no_choice_of_the_cpu():
     "--shardings --out=plan.json": "--out: changes nothing",
     "--search=0 --programs=update": "--programs: changes nothing",
     "--search=0 --mesh=8x1x1": "--mesh: changes nothing",
+    "--out=/dev/null/plan.json": "--out=/dev/null/plan.json: can't be written",
     "--workdir=runs/dpo": "--out=PATH writes the plan",
     "--config.tokenizer.kind=words": "the number of words is known only once",
   }.items(),

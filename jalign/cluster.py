@@ -9,11 +9,9 @@ import contextlib
 import functools
 import os
 import re
-import socket
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,7 +20,7 @@ import jax
 # The only door to the service's client; jalign.heartbeat takes the same one.
 from jax._src import distributed
 
-from jalign import heartbeat
+from jalign import address, heartbeat
 from jalign.errors import UserError, said
 
 # JAX's own check of who lives ends a process with a stack trace of C++; that of
@@ -31,6 +29,8 @@ _SERVICE_SECONDS = 600
 _TELLING_SECONDS = 10  # in which all must have read why the run ends
 _LONG = 30 * 24 * 3600 * 1000  # milliseconds
 _KEY = "jalign/cluster"  # how names in the service's store begin
+
+_joined, _failing = threading.Event(), threading.Event()
 
 
 def start(
@@ -57,12 +57,12 @@ def start(
       missing.
   """
   if coordinator:
-    _check(coordinator, count, index)
+    address.check(coordinator, count, index)
     if index == 0:
-      _check_free(coordinator)
+      address.check_free(coordinator)
       print(f"[cluster] process 0 of {count} waits for the others", flush=True)
     else:
-      _reach(coordinator, timeout)
+      address.reach(coordinator, timeout)
   unjoined = functools.partial(_not_joined, coordinator, count, index, timeout)
   with _aborts_told(unjoined), _named(timeout):
     try:
@@ -95,6 +95,7 @@ def joined(*args: Any, **kwargs: Any) -> Iterator[None]:
   """
   start(*args, **kwargs)
   own, others = threading.Event(), threading.Event()
+  _joined.set()
   watch = threading.Thread(target=_watch, args=(own, others), daemon=True)
   watch.start()
   try:
@@ -104,7 +105,8 @@ def joined(*args: Any, **kwargs: Any) -> Iterator[None]:
       print(f"[cluster] all {count} processes have joined", flush=True)
     yield
   except BaseException as e:
-    if others.is_set():  # this error comes from leaving the cluster
+    # This error comes from leaving the cluster, or `fail` has told of it.
+    if others.is_set() or _failing.is_set():
       watch.join()
     own.set()
     _tell(e)
@@ -135,6 +137,20 @@ def await_others() -> None:
     client.wait_at_barrier(f"{_KEY}/done", _LONG)
 
 
+def fail(error: BaseException) -> None:
+  """Ends all processes because of an error in a thread beside the main one.
+
+  The main thread, which may be waiting for another process, isn't asked. Does
+  nothing outside `joined`.
+
+  Args:
+    error: the reason, which all processes print.
+  """
+  if _joined.is_set():
+    _failing.set()
+    _tell(error)
+
+
 def _tell(error: BaseException) -> None:
   """Tells all processes why the run ends; the first reason counts."""
   text = str(error) if isinstance(error, UserError) else said(error, 2000)
@@ -155,7 +171,8 @@ def _watch(own: threading.Event, others: threading.Event) -> None:
     reason = _client().blocking_key_value_get(f"{_KEY}/failed", _LONG)
   except Exception:  # the run is over
     return
-  if own.wait(1):  # this process may have an error of its own to print
+  # This process may have an error of its own to print.
+  if not _failing.is_set() and own.wait(1):
     return
   others.set()
   error = UserError(reason, remedy="All processes end.")
@@ -206,61 +223,6 @@ def _check_counts() -> None:
       where="--num_processes",
       remedy="Give all processes the same number.",
     )
-
-
-def _check(coordinator: str, count: int | None, index: int | None) -> None:
-  """Checks that the flags describe a cluster and a process of it."""
-  host, _, port = coordinator.rpartition(":")
-  if not host or not port.isdigit() or not 0 < int(port) < 65536:
-    raise UserError(f"{coordinator!r} is not HOST:PORT.", where="--coordinator")
-  for flag, value in (("num_processes", count), ("process_id", index)):
-    if value is None:
-      raise UserError(
-        "is missing.",
-        where=f"--{flag}",
-        remedy="--coordinator needs --num_processes and --process_id, too.",
-      )
-  assert count is not None and index is not None
-  if index >= count:
-    raise UserError(
-      f"{index} is too large: {count} processes are numbered 0 to {count - 1}.",
-      where="--process_id",
-    )
-
-
-def _check_free(coordinator: str) -> None:
-  """Checks that the first process can listen at its port."""
-  port = int(coordinator.rpartition(":")[2])
-  try:
-    with socket.create_server(("", port)):
-      pass
-  except OSError as e:
-    raise UserError(
-      f"the first process can't listen there ({os.strerror(e.errno or 0)}).",
-      where=f"--coordinator={coordinator}",
-      remedy="Choose a port that is free on its host; each process needs its"
-      " own --process_id.",
-    ) from e
-
-
-def _reach(coordinator: str, timeout: int) -> None:
-  """Waits until the first process listens."""
-  host, _, port = coordinator.rpartition(":")
-  end = time.monotonic() + timeout
-  while True:
-    try:
-      socket.create_connection((host.strip("[]"), int(port)), 5).close()
-      return
-    except OSError as e:
-      if time.monotonic() > end:
-        raise UserError(
-          f"the first process can't be reached ({e.strerror or e}), after"
-          f" {timeout} s.",
-          where=f"--coordinator={coordinator}",
-          remedy="Is process 0 running on that host, with the same"
-          " --coordinator, and is the port open between the hosts?",
-        ) from e
-    time.sleep(0.2)
 
 
 def _not_joined(coordinator, count, index, timeout, error, log) -> UserError:

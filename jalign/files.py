@@ -259,9 +259,9 @@ def unwritable(
   )
 
 
-def is_full(error: Exception) -> bool:
-  """Whether an error says that there is no space left."""
-  return _number(error) in FULL
+def is_about_writing(error: Exception) -> bool:
+  """Whether an error says that a file can't be written."""
+  return isinstance(error, OSError) or _number(error) is not None
 
 
 def _number(error: Exception) -> int | None:

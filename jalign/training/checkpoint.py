@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import pathlib
 import shutil
 import tempfile
@@ -17,8 +16,9 @@ import optax
 import orbax.checkpoint as ocp
 
 import jalign
+from jalign import cluster
 from jalign.errors import UserError
-from jalign.files import CLOSED, is_full, unwritable
+from jalign.files import is_about_writing, unwritable
 from jalign.hosts import exchange, host0, say, together
 from jalign.training import arrays, manifest, quirks, readback
 from jalign.training.state import TrainState
@@ -58,7 +58,8 @@ class Checkpoints:
 
   All processes of a run call every function but `steps`, `check` and `wait` at
   the same point of their work. What is wrong on a single process is raised on
-  all, except an error of a save in the background.
+  all, except an error of a save in the background: `cluster.fail` ends all
+  processes at once, and without it the error is raised on that process alone.
 
   Args:
     folder: holds a subfolder per checkpoint, named by its step; the same
@@ -82,6 +83,7 @@ class Checkpoints:
     self._keep, self._keep_every = keep, keep_every
     self._manager: ocp.CheckpointManager | None = None
     self._saving = -1
+    self._failure: Exception | None = None
     self._saved: dict[str, list[readback.ArrayDigest]] = {}
     self._alias: tempfile.TemporaryDirectory | None = None
     self._whole: set[int] = set()
@@ -107,27 +109,17 @@ class Checkpoints:
       # Host views of CPU arrays may alias buffers that the next step donates.
       if jax.default_backend() == "cpu":
         state = jax.tree.map(lambda x: x.copy(), state)
-      beside = arrays.beside(state)
+      trees = {"params": state.params, "optimizer": arrays.beside(state)}
       self._saving = step
-      self._saved = {
-        "params": readback.digests(state.params),
-        "optimizer": readback.digests(beside),
-      }
+      self._saved = {k: readback.digests(tree) for k, tree in trees.items()}
+      shapes = {k: arrays.shapes(tree) for k, tree in trees.items()}
       manager.save(
         step,
         args=ocp.args.Composite(
-          params=ocp.args.StandardSave(state.params),
-          optimizer=ocp.args.StandardSave(beside),
+          **{k: ocp.args.StandardSave(tree) for k, tree in trees.items()},
           data=ocp.args.JsonSave({"position": data}),
           meta=ocp.args.JsonSave(
-            dict(
-              meta,
-              versions=versions(),
-              shapes={
-                "params": arrays.shapes(state.params),
-                "optimizer": arrays.shapes(beside),
-              },
-            )
+            dict(meta, versions=versions(), shapes=shapes)
           ),
         ),
       )
@@ -261,7 +253,8 @@ class Checkpoints:
     """Raises the error of a save in the background, if there was one."""
     manager = self._manager
     # Orbax's own check_for_errors finds none: its thread has taken the error.
-    if manager is not None and not manager.is_saving_in_progress():
+    saved = manager is not None and not manager.is_saving_in_progress()
+    if saved or self._failure:
       self.wait()
 
   def wait(self) -> None:
@@ -270,6 +263,9 @@ class Checkpoints:
     Raises:
       UserError: the checkpoint can't be written.
     """
+    # The thread of a failed save may wait for other processes for minutes.
+    if self._failure:
+      raise self._failure
     if self._manager is not None:
       with self._telling():
         self._manager.wait_until_finished()
@@ -297,6 +293,7 @@ class Checkpoints:
           ),
         ),
         item_names=("params", "optimizer", "data", "meta"),
+        failed=self._fail,
       )
     return self._manager
 
@@ -327,19 +324,25 @@ class Checkpoints:
     readback.check(written, self._saved)
     manifest.write(written)
 
+  def _fail(self, error: Exception) -> None:
+    """Ends all processes for the error of a save in the background."""
+    if jax.process_count() > 1:  # otherwise `wait` raises it
+      self._failure = self._told(error)
+      cluster.fail(self._failure)
+
   @contextlib.contextmanager
   def _telling(self) -> Iterator[None]:
     try:
       yield
-    except UserError:
-      raise
     except Exception as e:
-      if not isinstance(e, OSError) and not is_full(e) and not _is_closed(e):
-        raise
-      what = f"the checkpoint of step {self._saving}"
-      raise unwritable(e, what, self.folder) from e
+      told = self._told(e)
+      raise told from told.__cause__
 
-
-def _is_closed(error: Exception) -> bool:
-  """Whether the text of an error says that a file can't be written."""
-  return any(os.strerror(code) in str(error) for code in CLOSED)
+  def _told(self, error: Exception) -> Exception:
+    """The error for people, where an error is about writing."""
+    if isinstance(error, UserError) or not is_about_writing(error):
+      return error
+    what = f"the checkpoint of step {self._saving}"
+    told = unwritable(error, what, self.folder)
+    told.__cause__ = error
+    return told

@@ -3,6 +3,7 @@
 import pathlib
 import sys
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,12 +16,34 @@ _PATTERN = frozenset("*?[")
 
 
 class Manager(ocp.CheckpointManager):
-  """A manager that leaves preemption alone.
+  """A manager that leaves preemption alone, and tells of a failure at once.
 
   Orbax asks JAX's preemption service at each save, with the number of the step.
   The service takes the newest number for how far a process is, and its numbers
   here are those of `jalign.preemption`.
+
+  The thread of a failed save waits for other processes before anybody sees its
+  error, while they wait for the part that couldn't be written, for minutes.
+
+  Args:
+    *args: see the base class.
+    failed: called with the error of a save in the background, by its thread.
+    **kwargs: see the base class.
   """
+
+  def __init__(
+    self, *args: Any, failed: Callable[[Exception], None], **kwargs: Any
+  ):
+    self._failed = failed
+    super().__init__(*args, **kwargs)
+
+  def _wait_for_checkpointers(self) -> None:
+    """What the save's thread does before it waits for other processes."""
+    try:
+      super()._wait_for_checkpointers()
+    except Exception as e:
+      self._failed(e)
+      raise
 
   def reached_preemption(self, step: int) -> bool:
     """Nobody asked for this step."""

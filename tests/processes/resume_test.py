@@ -36,11 +36,11 @@ def whole(tmp_path_factory, request):
   return folder, flags
 
 
-def _interrupt(folder, name, flags, number, victim, step=5):
-  """Sends a signal to one of four processes when a step is written."""
+def _interrupt(folder, name, flags, number, victim, step=5, processes=4):
+  """Sends a signal to one of the processes when a step is written."""
   rows = folder / name / "align" / "metrics.jsonl"
   arguments = ["jalign", *command(folder, name, *flags)]
-  with started(arguments, processes=4) as begun:
+  with started(arguments, processes=processes) as begun:
     while not rows.exists() or f'{{"step": {step}, ' not in rows.read_text():
       assert all(each.process.poll() is None for each in begun), begun[0].said()
       time.sleep(0.02)
@@ -103,3 +103,26 @@ def test_four_processes_go_on_with_what_one_began(whole):
   said = train(folder, "began", *flags, processes=4)[0].said
   assert "[align] resumes at step" in said and "goes on with mesh" in said
   check_same(folder / "whole", folder / "began")
+
+
+@pytest.mark.slow
+def test_a_stop_in_the_second_stage_of_a_run_that_saves_by_the_clock(tmp_path):
+  """Both processes save at the same steps: after each step, by these flags."""
+  prepare(tmp_path)
+  flags = (
+    "--config.steps=20",
+    "--config.save_every=0",
+    "--config.save_minutes=0.00001",
+    "--config.keep_newest=30",
+  )
+  ends = _interrupt(
+    tmp_path, "run", flags, signal.SIGTERM, victim=1, step=3, processes=2
+  )
+  assert [end.code for end in ends] == [0] * 2, ends
+  stop = re.search(r"stopped and saved at step (\d+)", ends[0].said)
+  assert stop and 3 <= int(stop[1]) < 20, ends[0].said
+  states = Checkpoints(tmp_path / "run" / "align" / "checkpoints")
+  assert states.steps() == list(range(1, int(stop[1]) + 1))
+  said = train(tmp_path, "run", *flags)[0].said
+  assert f"[align] resumes at step {stop[1]} of 20" in said
+  assert states.steps() == list(range(1, 21))

@@ -1,13 +1,12 @@
 """The command line, with a process that can't write large files any more.
 
-    python -m tests.processes.limited PROCESS SAVE BYTES train --config=...
+    python -m tests.processes.limited PROCESS STAGE STEP BYTES train FLAGS
 
-From its save number SAVE on (from 1), the process may write no file beyond the
+From its save of the stage's step on, the process may write no file beyond the
 given size, and prints "[limited]". Python gets the system's error, as from a
 full disk.
 """
 
-import itertools
 import resource
 import sys
 
@@ -16,18 +15,20 @@ from jalign.training.checkpoint import Checkpoints
 
 
 def main() -> None:
-  victim, number, most = map(int, sys.argv[1:4])
-  count, save = itertools.count(1), Checkpoints.save
+  victim, stage, step, most = sys.argv[1:5]
+  save = Checkpoints.save
 
-  def limited(self, *args, **kwargs):
-    if next(count) == number and cluster.index() == victim:
+  def limited(self, state, **kwargs):
+    here = self.folder.parent.name, int(state.step), cluster.index()
+    if here == (stage, int(step), int(victim)):
+      self.wait()  # the checkpoint before is whole
       _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-      resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+      resource.setrlimit(resource.RLIMIT_FSIZE, (int(most), hard))
       print("[limited]")
-    return save(self, *args, **kwargs)
+    save(self, state, **kwargs)
 
   Checkpoints.save = limited
-  cli.main(sys.argv[4:])
+  cli.main(sys.argv[5:])
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ that decides the folder's contents agrees. Then they resume from the copy, with
 all checks of resuming.
 """
 
+import functools
 import os
 import pathlib
 import shutil
@@ -16,7 +17,7 @@ from jalign.experiment import identity, resume
 from jalign.experiment.config.settings import Settings, StageSettings
 from jalign.experiment.disk import folder as folders
 from jalign.files import appearing
-from jalign.hosts import host0, say, together
+from jalign.hosts import host0, once, say, together
 from jalign.training.checkpoint import Checkpoints
 
 _LINKED = ("checkpoints", "best")  # folders whose files never change
@@ -65,8 +66,7 @@ class Sharing(NamedTuple):
     for sibling in together(agreeing)[0]:
       source = sibling / stage.name
       if _is_whole(source, meta, steps):
-        copy = lambda source=source: host0() and _copy(source, target)
-        together(copy)
+        together(functools.partial(once(_copy), source, target))
         say(f"[{stage.name}] is that of {sibling.name}: taken")
         return
 

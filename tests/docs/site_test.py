@@ -14,6 +14,9 @@ DOCS = ROOT / "docs"
 CONF = runpy.run_path(str(DOCS / "conf.py"))
 # Modules that people run or read, and don't import.
 PROGRAMS = {
+  "__init__",
+  "__main__",
+  "address",
   "cli",
   "cluster",
   "configs",
@@ -26,8 +29,6 @@ PROGRAMS = {
   "lookup",
   "plan",
   "preemption",
-  "__main__",
-  "__init__",
 }
 
 

@@ -19,8 +19,10 @@ class Figures(NamedTuple):
     usable: bytes of memory that there are.
     seconds: seconds of compiling.
     flops: floating-point operations.
-    gathered: bytes that come out of gathers: all-gather and all-to-all.
-    reduced: bytes that go into sums: all-reduce and reduce-scatter.
+    gathered: bytes that come out of gathers: all-gather, all-to-all, and permutes
+      of 16-bit floats, into which the TPU compiler cuts gathers of weights.
+    reduced: bytes that go into sums: all-reduce, reduce-scatter, and permutes of
+      float32, into which it cuts sums of gradients.
     time: seconds at least, by the published rates; None if refused.
     bound: what bounds the time: "compute", "memory" or "links".
   """
@@ -50,9 +52,14 @@ def figures(plan: dict[str, Any]) -> list[Figures]:
 
 
 def _of(p: dict[str, Any]) -> Figures:
-  moved = lambda *kinds: sum(
-    row["bytes"] for row in p.get("collectives", ()) if row["kind"] in kinds
-  )
+  def moved(kinds, permuted):
+    return sum(
+      row["bytes"]
+      for row in p.get("collectives", ())
+      if row["kind"] in kinds
+      or (row["kind"], row["dtype"]) == ("collective-permute", permuted)
+    )
+
   times = p.get("expected_seconds", {})
   return Figures(
     program=p["name"].partition(": ")[2],
@@ -62,8 +69,8 @@ def _of(p: dict[str, Any]) -> Figures:
     usable=p["usable_bytes"],
     seconds=p["seconds"]["compile"],
     flops=p.get("flops", 0.0),
-    gathered=moved("all-gather", "all-to-all", "ragged-all-to-all"),
-    reduced=moved("all-reduce", "reduce-scatter"),
+    gathered=moved(("all-gather", "all-to-all", "ragged-all-to-all"), "bf16"),
+    reduced=moved(("all-reduce", "reduce-scatter"), "f32"),
     time=times.get("at_least"),
     bound=p.get("bound", ""),
   )

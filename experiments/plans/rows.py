@@ -129,10 +129,10 @@ GROWTH = {
 }
 
 
-def _lever(*flags: str) -> Row:
+def _lever(*flags: str, fits: bool = True) -> Row:
   about = ", ".join(flags).replace("--config.", "") or "as it is"
   flags = ("--config.batch_size=16", *flags)
-  return Row(about, "dpo_8b", "h200:8", "1x8x1", flags=flags)
+  return Row(about, "dpo_8b", "h200:8", "1x8x1", flags=flags, fits=fits)
 
 
 def _offload(*flags: str) -> Row:
@@ -149,7 +149,7 @@ def _cache(*flags: str) -> Row:
 # Each sets one key more than the first, a row of above.
 LEVERS = {
   "dpo_8b_h200": _lever(),
-  "lever_remat_none": _lever("--config.model.remat=none"),
+  "lever_remat_none": _lever("--config.model.remat=none", fits=False),
   "lever_remat_dots": _lever("--config.model.remat=dots"),
   "lever_microbatches": _lever("--config.microbatches=2"),
   "lever_moments": _lever("--config.optimizer.moments=bfloat16"),

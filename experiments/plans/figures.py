@@ -19,10 +19,10 @@ class Figures(NamedTuple):
     usable: bytes of memory that there are.
     seconds: seconds of compiling.
     flops: floating-point operations.
-    gathered: bytes that come out of gathers: all-gather, all-to-all, and permutes
-      of 16-bit floats, into which the TPU compiler cuts gathers of weights.
-    reduced: bytes that go into sums: all-reduce, reduce-scatter, and permutes of
-      float32, into which it cuts sums of gradients.
+    gathered: bytes that come out of gathers: all-gather, all-to-all, and
+      permutes of bfloat16, into which the TPU compiler cuts gathers of weights.
+    reduced: bytes that go into sums: all-reduce, reduce-scatter, and permutes
+      of float32, into which it cuts sums of gradients.
     time: seconds at least, by the published rates; None if refused.
     bound: what bounds the time: "compute", "memory" or "links".
   """

@@ -7,7 +7,6 @@ arrays.
 
 import functools
 import itertools
-import pickle
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jalign.errors import UserError, said
+from jalign.messages import packed, unpacked
 
 
 def host0() -> bool:
@@ -49,21 +49,21 @@ def exchange(value: Any) -> list[Any]:
   All processes must call this together.
 
   Args:
-    value: this process's own, which pickle takes.
+    value: this process's own, which `jalign.messages.packed` takes.
   """
   if jax.process_count() == 1:
     return [value]
   from jax.experimental import multihost_utils
 
-  raw = np.frombuffer(pickle.dumps(value), np.uint8)
+  raw = np.frombuffer(packed(value), np.uint8)
   sizes = multihost_utils.process_allgather(np.int32(len(raw)))
   # A program is compiled for each size: with powers of 2 there are few.
-  padded = np.zeros(1 << (int(np.max(sizes)) - 1).bit_length(), np.uint8)
+  most = max(int(np.max(sizes)), 64)
+  padded = np.zeros(1 << (most - 1).bit_length(), np.uint8)
   padded[: len(raw)] = raw
   rows = multihost_utils.process_allgather(padded)
   return [
-    pickle.loads(row[:size].tobytes())
-    for row, size in zip(rows, sizes.tolist())
+    unpacked(row[:size].tobytes()) for row, size in zip(rows, sizes.tolist())
   ]
 
 

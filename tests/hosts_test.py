@@ -1,11 +1,13 @@
 """If there are several processes, only the first writes files and lines."""
 
+import pathlib
+
 import jax
 import numpy as np
 import pytest
 from jax.experimental import multihost_utils
 
-from jalign import hosts
+from jalign import hosts, messages
 from jalign.errors import UserError
 
 
@@ -61,3 +63,19 @@ def test_processes_that_name_other_numbers_are_refused(monkeypatch):
   with pytest.raises(UserError, match="process 1") as e:
     hosts.divided(["a", "b"], lambda at: {"y": np.zeros(len(at))})
   assert "['y']" in str(e.value) and "['x']" in str(e.value)
+
+
+def test_messages_keep_values_and_run_no_code():
+  numbers = np.array([0.1, np.nan, -0.0])
+  whole = {
+    ("a", 1): [None, True, 3, 0.1, "\u00e9\ud800", pathlib.Path("a/b")],
+    "numbers": numbers,
+    "empty": np.zeros((0, 2), np.float32),
+  }
+  back = messages.unpacked(messages.packed(whole))
+  assert back[("a", 1)] == whole[("a", 1)]
+  assert back["numbers"].tobytes() == numbers.tobytes()
+  assert back["empty"].shape == (0, 2) and back["empty"].dtype == np.float32
+  for bad in (object(), {1, 2}, np.array([None])):
+    with pytest.raises(TypeError, match="can't be sent"):
+      messages.packed(bad)

@@ -13,6 +13,7 @@ LAYERS = {
   "glossary": 0,
   "files": 0,
   "hosts": 0,
+  "messages": 0,
   "address": 0,
   "cluster": 0,
   "heartbeat": 0,

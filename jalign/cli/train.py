@@ -112,7 +112,8 @@ def train(values: Values) -> None:
       timeout=values.join_seconds,
     ):
       whole_run = _train(values)
-  if not whole_run:  # within the cluster, an exit would be an error
+  # Within the cluster, an exit would be an error.
+  if not whole_run and values.stopped_exit:
     sys.exit(values.stopped_exit)
 
 

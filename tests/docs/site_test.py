@@ -27,6 +27,7 @@ PROGRAMS = {
   "heartbeat",
   "hosts",
   "lookup",
+  "messages",
   "plan",
   "preemption",
 }

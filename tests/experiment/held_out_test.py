@@ -97,6 +97,7 @@ def test_the_report_measures_the_same(drawing, monkeypatch):
   )
   run = types.SimpleNamespace(
     model_config=ModelConfig(8, 4, 4, 1, 1, 1),
+    decode_tensor=0,
     measures=lambda prompts, texts: {"long %": np.array([100, 100, 0, 100.0])},
     prepared=types.SimpleNamespace(main=_dataset(), tokenizer=None),
     opponents=lambda prompts: {"a tie": LESS, "silence": [""] * 4},

@@ -27,6 +27,9 @@ LOADERS = {
   ("experiment/config/functions.py", "load_function"),
   ("experiment/config/code.py", "_file_of"),  # where such a function is written
   ("experiment/config/own_loss.py", "_exists"),  # whether such a file is there
+  ("plan/compilers.py", "_tpu"),  # whether a compiler is installed
+  ("plan/compilers.py", "_gpu"),
+  ("plan/compilers.py", "_cuda_folder"),
 }
 
 

@@ -65,7 +65,8 @@ def _found(source, where="x.py"):
     if called in CALLS and node not in allowed:
       calls.append((node.lineno, called))
     loads = called.startswith("importlib.") or called.endswith(".exec_module")
-    loads = loads and not called.startswith("importlib.resources.")  # reads
+    reads = ("importlib.resources.", "importlib.metadata.")
+    loads = loads and not called.startswith(reads)
     if loads and node not in allowed:
       calls.append((node.lineno, called))
     if called in ("np.load", "numpy.load", "jnp.load"):

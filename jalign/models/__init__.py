@@ -3,11 +3,20 @@
 from jalign.models.adapters import from_apply, from_linen, from_nnx
 from jalign.models.cached import KVCache
 from jalign.models.config import ModelConfig
-from jalign.models.heads import ScoreHead, last_hidden, pairwise, scalar
+from jalign.models.heads import (
+  HEADS,
+  ScoreHead,
+  general,
+  last_hidden,
+  objectives,
+  pairwise,
+  scalar,
+)
 from jalign.models.spec import ParamSpec, init_params, param_specs, param_table
 from jalign.models.transformer import transformer
 
 __all__ = [
+  "HEADS",
   "KVCache",
   "ModelConfig",
   "ParamSpec",
@@ -15,8 +24,10 @@ __all__ = [
   "from_apply",
   "from_linen",
   "from_nnx",
+  "general",
   "init_params",
   "last_hidden",
+  "objectives",
   "pairwise",
   "param_specs",
   "param_table",

@@ -1,12 +1,17 @@
-"""Heads that compute a response's score from a model's hidden states."""
+"""Heads that compute a response's score from a model's hidden states.
 
-from collections.abc import Callable
+`HEADS` lists the heads by name, as configs name them.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 
+from jalign.errors import UserError
 from jalign.types import Array, Params, Sequences
 
 
@@ -22,12 +27,15 @@ class ScoreHead(NamedTuple):
     compare: `(params, a [B, D], b [B, D]) -> [B]` float32 logits of P(a > b).
     embed: `(params, features [B, D]) -> [B, Z]` float32 embeddings, from which
       `jalign.losses.general_preference_score` computes the logits.
+    scores: `(params, features [B, D]) -> [B, M]` float32, a number per response
+      and objective.
   """
 
   init: Callable[[Array], Params]
   score: Any = None
   compare: Any = None
   embed: Any = None
+  scores: Any = None
 
 
 def last_hidden(hidden: Array, sequences: Sequences) -> Array:
@@ -75,7 +83,11 @@ def pairwise(hidden_size: int, rank: int = 4) -> ScoreHead:
 
   Returns:
     A head with `compare`, and with `embed` for Z = 2 rank + 2.
+
+  Raises:
+    UserError: `rank` is below 1.
   """
+  _check_size("rank", rank)
 
   def init(key):
     planes = jax.random.normal(key, (2, hidden_size, rank)) / hidden_size**0.5
@@ -98,3 +110,95 @@ def pairwise(hidden_size: int, rank: int = 4) -> ScoreHead:
     return jnp.concatenate([flat, score, jnp.ones_like(score)], -1)
 
   return ScoreHead(init, compare=compare, embed=embed)
+
+
+def objectives(hidden_size: int, count: int = 2) -> ScoreHead:
+  """A reward model's head for several objectives: M numbers per response.
+
+  The objectives share the model and nothing else. Like `scalar`, the head
+  starts at zero.
+
+  Args:
+    hidden_size: D.
+    count: M, number of objectives.
+
+  Returns:
+    A head with `scores`.
+
+  Raises:
+    UserError: `count` is below 1.
+  """
+  _check_size("count", count)
+
+  def init(key):
+    del key
+    return {
+      "weight": jnp.zeros((hidden_size, count)),
+      "bias": jnp.zeros(count),
+    }
+
+  def scores(params, features):
+    chex.assert_rank(features, 2)
+    return features.astype(jnp.float32) @ params["weight"] + params["bias"]
+
+  return ScoreHead(init, scores=scores)
+
+
+def general(hidden_size: int, width: int = 4) -> ScoreHead:
+  """A general preference model's head: an embedding per response.
+
+  Zhang et al. 2024, "General Preference Modeling with Preference
+  Representations for Aligning Language Models", arXiv:2410.02197. (The paper
+  also scales embeddings to one length and weighs their planes by the prompt,
+  which this head doesn't do.)
+
+  Args:
+    hidden_size: D.
+    width: Z, size of the embedding, an even number. Width 2 fits a cycle of
+      three responses.
+
+  Returns:
+    A head with `embed`.
+
+  Raises:
+    UserError: `width` is odd or below 2.
+  """
+  _check_size("width", width, least=2)
+  if width % 2:
+    raise UserError(
+      f"width is {width}, and an embedding consists of pairs of numbers.",
+      where="head.width",
+      remedy="Give an even number.",
+    )
+
+  def init(key):
+    # At zero the preference, which is bilinear, would have no gradient.
+    weight = jax.random.normal(key, (hidden_size, width)) / hidden_size**0.5
+    return {"weight": weight, "bias": jnp.zeros(width)}
+
+  def embed(params, features):
+    chex.assert_rank(features, 2)
+    return features.astype(jnp.float32) @ params["weight"] + params["bias"]
+
+  return ScoreHead(init, embed=embed)
+
+
+# Name in configs -> `(hidden_size, **settings) -> ScoreHead`.
+HEADS: Mapping[str, Callable[..., ScoreHead]] = MappingProxyType(
+  {
+    "scalar": scalar,
+    "objectives": objectives,
+    "pairwise": pairwise,
+    "general": general,
+  }
+)
+
+
+def _check_size(name: str, value: Any, least: int = 1) -> None:
+  whole = isinstance(value, int) and not isinstance(value, bool)
+  if not whole or value < least:
+    raise UserError(
+      f"{name} is {value!r}.",
+      where=f"head.{name}",
+      remedy=f"Give a whole number, {least} or more.",
+    )

@@ -23,8 +23,9 @@ def best_of_n(
   Args:
     responses: P * n responses; a prompt's responses are adjacent.
     n: responses per prompt, at least 2.
-    preference_fn: `(a, b) -> [P * n]` P(a beats b), in the same order; called
-      n - 1 times.
+    preference_fn: `(a, b) -> [P * n]` P(a beats b), in the same order, NaN for
+      no judgement; called n - 1 times. The mean is then over the judgements
+      that were made, and a response without any is picked last.
 
   Returns:
     [P] indices into `responses`.
@@ -39,11 +40,14 @@ def best_of_n(
       f"{len(responses)} responses can't be {n} (>= 2) per prompt."
     )
   order = np.arange(len(responses)).reshape(-1, n)
-  wins = np.zeros(order.shape)
+  wins, judged = np.zeros(order.shape), np.zeros(order.shape)
   for shift in range(1, n):
     others = np.roll(order, -shift, axis=1).reshape(-1)
     p = preference_fn(responses, [responses[int(i)] for i in others])
-    wins += np.asarray(p, np.float64).reshape(order.shape)
+    p = np.asarray(p, np.float64).reshape(order.shape)
+    wins += np.nan_to_num(p, nan=0.0)
+    judged += ~np.isnan(p)
   # Sums in another order differ in the last bits; such wins count as tied.
-  best = np.round(wins, 6).argmax(1)
+  means = np.where(judged > 0, wins / np.maximum(judged, 1), -1.0)
+  best = np.round(means, 6).argmax(1)
   return order[np.arange(len(order)), best]

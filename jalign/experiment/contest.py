@@ -33,7 +33,6 @@ from jalign.feedback import (
   compare,
   reward_statistics,
 )
-from jalign.feedback.values import read
 from jalign.glossary import in_section
 from jalign.hosts import say
 from jalign.models import transformer
@@ -259,9 +258,10 @@ class Contest:
     if assessed is not None:
       measured |= reward_statistics(assessed, ids)
       for name in ("reward", "cost"):
-        numbers = getattr(assessed, name)
-        if numbers is not None:
-          mean = clustered_mean(read(numbers, name), ids)
+        if getattr(assessed, name) is not None:
+          numbers = assessed.numbers(name)
+          answered = ~np.isnan(numbers)
+          mean = clustered_mean(numbers[answered], ids[answered])
           measured[f"{name}_mean"] = _interval(mean)
     measured["distinct_1_share"] = distinct_n(texts, 1)
     measured["distinct_2_share"] = distinct_n(texts, 2)
@@ -278,7 +278,11 @@ class Contest:
       return {}
     past = before.samples
     preference = compare(annotator, assessed, before.assessed)
-    duel = {"samples/win_rate": _interval(win_rate(preference, ids))}
+    duel: dict[str, Any] = {
+      "samples/win_rate": _interval(win_rate(preference, ids))
+    }
+    if not annotator.answers_all:
+      duel["samples/unanswered_share"] = float(np.mean(np.isnan(preference)))
     if len(set(samples.tokens - past.tokens)) > 1:  # else no effect can be seen
       duel["samples/win_rate_length_adjusted"] = _interval(
         length_adjusted(preference, samples.tokens, past.tokens, ids)

@@ -165,6 +165,11 @@ def measure_samples(
     wins = compare(judge, mine, others[0])
     return {
       "win_rate": win_rate(wins, samples.prompt_ids).win_rate,
+      **(
+        {}
+        if judge.answers_all
+        else {"unanswered_share": float(np.mean(np.isnan(wins)))}
+      ),
       **reward_statistics(mine, samples.prompt_ids),
     }
 

@@ -8,7 +8,7 @@ on the host or of tokens on the devices.
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -45,6 +45,11 @@ class Judge(NamedTuple):
     scale: inverse temperature of a reward's preferences, > 0.
     reads_tokens: whether a function reads `Answers.sequences`, which is None
       for other judges.
+    answers_all: False where a function may give NaN, which stands for no
+      answer: never for a tie or for a number. What isn't answered is left out
+      of training and of win rates, and counted.
+    counts: `() -> {name: number}`, what was asked and answered so far on this
+      process; None where nothing is counted. See `counts.say_counts`.
   """
 
   reward: Score | None = None
@@ -52,6 +57,8 @@ class Judge(NamedTuple):
   preference: Preference | None = None
   scale: float = 1.0
   reads_tokens: bool = False
+  answers_all: bool = True
+  counts: Callable[[], Mapping[str, float]] | None = None
 
 
 def from_reward(reward: Callable[..., float], *, scale: float = 1.0) -> Judge:

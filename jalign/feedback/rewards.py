@@ -30,21 +30,34 @@ class Assessed:
     reward: [N] float64, or an array on devices; None if the judge has no
       reward.
     cost: [N] float64, or an array on devices; None if the judge has no cost.
+    answers_all: False where NaN stands for no answer (`Judge.answers_all`).
   """
 
   answers: Answers
   reward: ArrayLike | None = None
   cost: ArrayLike | None = None
+  answers_all: bool = True
 
   def __len__(self) -> int:
     return len(self.answers.texts)
+
+  def numbers(self, name: str) -> np.ndarray:
+    """[N] float64 rewards or costs; NaN for a response without an answer.
+
+    Args:
+      name: "reward" or "cost", which the judge must have.
+
+    Raises:
+      UserError: a number isn't finite.
+    """
+    return read(getattr(self, name), name, missing=not self.answers_all)
 
   def take(self, at: Sequence[int] | np.ndarray) -> "Assessed":
     """The answers at some indices, with their numbers."""
     at = np.asarray(at)
     told = ((k, getattr(self, k)) for k in ("reward", "cost"))
-    numbers = {k: v if v is None else v[at] for k, v in told}
-    return Assessed(self.answers.take(at), **numbers)
+    numbers: dict[str, Any] = {k: v if v is None else v[at] for k, v in told}
+    return dataclasses.replace(self, answers=self.answers.take(at), **numbers)
 
 
 def assess(judge: Judge, answers: Answers) -> Assessed:
@@ -55,19 +68,27 @@ def assess(judge: Judge, answers: Answers) -> Assessed:
     answers: N answers.
 
   Raises:
-    UserError: a function returns something else than N finite numbers. Numbers
-      that stay on devices are checked later, by `values.read`.
+    UserError: a function returns something else than N finite numbers, or
+      answers nothing. Numbers that stay on devices are checked later, by
+      `Assessed.numbers`.
   """
   named = (("reward", judge.reward), ("cost", judge.cost))
   functions = {name: f for name, f in named if f is not None}
 
   def ask(some: Answers) -> dict[str, Any]:
-    count = len(some.texts)
-    return {k: scores(f(some), count, k) for k, f in functions.items()}
+    count, missing = len(some.texts), not judge.answers_all
+    return {
+      k: scores(f(some), count, k, missing=missing)
+      for k, f in functions.items()
+    }
 
   if not functions:
     return Assessed(answers)
-  return Assessed(answers, **_asked(judge, ask, answers))
+  told = _asked(judge, ask, answers)
+  for name, values in told.items():
+    if not isinstance(values, jax.Array):
+      _some_answer(values, f"{name}s", "responses")
+  return Assessed(answers, **told, answers_all=judge.answers_all)
 
 
 def compare(judge: Judge, a: Assessed, b: Assessed) -> np.ndarray:
@@ -79,27 +100,44 @@ def compare(judge: Judge, a: Assessed, b: Assessed) -> np.ndarray:
     b: N answers to the same prompts, likewise.
 
   Returns:
-    [N] float32 P(a is preferred).
+    [N] float32 P(a is preferred); NaN for a pair without an answer, which only
+    a judge with `answers_all=False` gives.
 
   Raises:
-    UserError: the judge has neither, or gives something else than N
-      probabilities.
+    UserError: the judge has neither, gives something else than N
+      probabilities, or answers nothing.
   """
+  missing = not judge.answers_all
   if judge.preference is not None:
     prefer = judge.preference
 
     def ask(first: Answers, second: Answers) -> dict[str, Any]:
       given = prefer(first, second)
-      return {"preference": probabilities(given, len(first.texts))}
+      count = len(first.texts)
+      return {"preference": probabilities(given, count, missing=missing)}
 
-    return _asked(judge, ask, a.answers, b.answers)["preference"]
+    told = _asked(judge, ask, a.answers, b.answers)["preference"]
+    return _some_answer(told, "preferences", "pairs")
   if a.reward is None or b.reward is None:
     raise UserError(
       "the judge has neither a preference nor a reward: it compares nothing.",
       where="annotator",
     )
-  margin = judge.scale * (read(a.reward, "reward") - read(b.reward, "reward"))
-  return probabilities(0.5 * (1.0 + np.tanh(0.5 * margin)), len(a))
+  margin = judge.scale * (a.numbers("reward") - b.numbers("reward"))
+  p = probabilities(0.5 * (1.0 + np.tanh(0.5 * margin)), len(a), "", missing)
+  return _some_answer(p, "rewards", "pairs")
+
+
+def _some_answer(values: np.ndarray, what: str, of: str) -> np.ndarray:
+  """Returns the values; raises UserError if all stand for no answer."""
+  if len(values) and np.isnan(values).all():
+    raise UserError(
+      f"the judge gave no {what}: it answered none of {len(values)} {of}.",
+      where="annotator",
+      remedy="Try its prompt on a few responses: its answers may be in another"
+      " form than what reads them expects.",
+    )
+  return values
 
 
 def _asked(
@@ -113,7 +151,9 @@ def _asked(
     def ask_some(at: Sequence[int]) -> dict[str, np.ndarray]:
       given = ask(*(side.take(at) for side in sides))
       return {
-        name: read(x, name) if isinstance(x, jax.Array) else x
+        name: read(x, name, missing=not judge.answers_all)
+        if isinstance(x, jax.Array)
+        else x
         for name, x in given.items()
       }
 
@@ -142,19 +182,25 @@ def reward_statistics(
     `reward_std_within_prompt`, the root of the mean over prompts of the
     variance of a prompt's responses, if every prompt has at least two; and the
     same for `cost`. Variances divide by n - 1. Preferences have no statistics.
+    Responses without an answer are left out, and so are prompts with fewer than
+    two answers where any is missing.
   """
   statistics: dict[str, float] = {}
-  ids = np.asarray(prompt_ids)
   for name in ("reward", "cost"):
-    given = getattr(assessed, name)
-    if given is None or not len(assessed):
+    if getattr(assessed, name) is None or not len(assessed):
       continue
-    values = read(given, name)
+    values = assessed.numbers(name)
+    answered = ~np.isnan(values)
+    if not answered.any():
+      continue
+    values, ids = values[answered], np.asarray(prompt_ids)[answered]
     statistics[f"{name}_mean"] = float(values.mean())
     if values.size > 1:
       statistics[f"{name}_std"] = float(values.std(ddof=1))
     groups = [values[ids == i] for i in np.unique(ids)]
-    if min(map(len, groups)) > 1:
+    if not answered.all():
+      groups = [group for group in groups if len(group) > 1]
+    if groups and min(map(len, groups)) > 1:
       variance = np.mean([group.var(ddof=1) for group in groups])
       statistics[f"{name}_std_within_prompt"] = float(np.sqrt(variance))
   return statistics

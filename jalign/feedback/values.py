@@ -101,7 +101,13 @@ def vector(
   return array
 
 
-def scores(values: Any, count: int, name: str, where: str = "annotator") -> Any:
+def scores(
+  values: Any,
+  count: int,
+  name: str,
+  where: str = "annotator",
+  missing: bool = False,
+) -> Any:
   """Checks a judge's rewards or costs.
 
   Args:
@@ -110,6 +116,7 @@ def scores(values: Any, count: int, name: str, where: str = "annotator") -> Any:
     count: number of responses.
     name: "reward" or "cost".
     where: the function that gave the values.
+    missing: whether NaN stands for no answer.
 
   Returns:
     [count] float64, or the array on devices.
@@ -125,17 +132,25 @@ def scores(values: Any, count: int, name: str, where: str = "annotator") -> Any:
         where=where,
       )
     return values
-  return read(vector(values, count, where, "responses"), name, where)
+  return read(vector(values, count, where, "responses"), name, where, missing)
 
 
-def read(values: Any, name: str, where: str = "annotator") -> np.ndarray:
+def read(
+  values: Any, name: str, where: str = "annotator", missing: bool = False
+) -> np.ndarray:
   """Reads [N] float64 numbers from what `scores` returned.
+
+  Args:
+    values: what `scores` returned.
+    name: "reward" or "cost".
+    where: the function that gave the values.
+    missing: whether NaN stands for no answer.
 
   Raises:
     UserError: a number isn't finite.
   """
   array = np.asarray(fetch(values), np.float64)
-  bad = np.flatnonzero(~np.isfinite(array))
+  bad = np.flatnonzero(~(np.isfinite(array) | (missing & np.isnan(array))))
   if bad.size:
     raise UserError(
       f"gave a {name} of {array[bad[0]]} for response {bad[0]} of its batch.",
@@ -146,15 +161,22 @@ def read(values: Any, name: str, where: str = "annotator") -> np.ndarray:
 
 
 def probabilities(
-  values: Any, count: int, where: str = "annotator"
+  values: Any, count: int, where: str = "annotator", missing: bool = False
 ) -> np.ndarray:
   """Reads [count] float32 preferences from whatever a function returned.
+
+  Args:
+    values: what the function returned.
+    count: number of pairs.
+    where: the function that gave the values.
+    missing: whether NaN stands for no answer.
 
   Raises:
     UserError: the values aren't that many numbers in [0, 1].
   """
   array = vector(values, count, where)
-  bad = ~((array >= 0) & (array <= 1))  # NaN is bad too
+  inside = (array >= 0) & (array <= 1)  # NaN is not
+  bad = ~(inside | (missing & np.isnan(array)))
   if bad.any():
     at = int(np.flatnonzero(bad)[0])
     raise UserError(

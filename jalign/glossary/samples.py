@@ -81,6 +81,13 @@ SAMPLES: tuple[Row, ...] = (
     for n, what in ((1, "words"), (2, "pairs of neighbouring words"))
   ),
   Row(
+    "rollouts|samples/unanswered_share",
+    "share",
+    "prompts or comparisons about which the judge gave no answer; they are left"
+    " out of training and of win rates",
+    _ITERATE,
+  ),
+  Row(
     "rollouts/preference_certainty",
     "probability",
     "mean |2p - 1| of the judge's preferences p between two draws",

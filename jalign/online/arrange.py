@@ -23,7 +23,8 @@ class Judged(NamedTuple):
     costs: [P, K] float64; None where the judge has no cost.
     preference: [P, J] float32 P(the first > the second) for the J pairs of
       draws that the algorithm has compared.
-    weights: [P] float32; 0 marks a prompt that only fills the batch.
+    weights: [P] float32; 0 marks a prompt that only fills the batch, or about
+      which the judge gave no answer.
     carry: the algorithm's own state.
     key: PRNG key for an `arrange` that draws.
     ref_token_logps: [P * K, T - 1] float32 log-probs of tokens 1 .. T - 1 of

@@ -29,6 +29,7 @@ from jalign.online.draws import (
 )
 from jalign.online.judging import (
   Verdict,
+  check_answered,
   check_judge,
   check_places,
   judge_responses,
@@ -144,9 +145,21 @@ def make_round(
     )
 
     live = prompts.weights > 0
+    check_answered(verdict, live)
     values = _values(algorithm, live, rollout, responses, verdict)
+    if not judge.answers_all:
+      values["unanswered_share"] = float(np.mean(~verdict.answered[live]))
 
-    judged = Judged(rollout, *verdict[1:], prompts.weights, carry, arrange_key)
+    judged = Judged(
+      rollout,
+      verdict.rewards,
+      verdict.costs,
+      verdict.preference,
+      # A prompt about which the judge gave no answer teaches nothing.
+      prompts.weights * verdict.answered.astype(np.float32),
+      carry,
+      arrange_key,
+    )
     if algorithm.ref_logps:
       if reference is None:
         raise no_reference("takes log-probs under the reference")
@@ -182,7 +195,8 @@ def _values(
     "response_tokens": float(np.mean(tokens[rows])),
     "finished_share": float(np.mean(finished[rows])),
   }
-  preference = verdict.preference[live]
+  # Of prompts without an answer the preference says nothing.
+  preference = verdict.preference[live & verdict.answered]
   if pairs:
     texts = np.asarray(responses, object).reshape(-1, len(draws))[live]
     same = [texts[:, i] == texts[:, j] for i, j in pairs]

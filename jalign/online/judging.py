@@ -20,7 +20,6 @@ from jalign.feedback import (
   make_answers,
 )
 from jalign.feedback.answers import Row
-from jalign.feedback.values import read
 from jalign.types import Rollout, Sequences
 
 
@@ -47,13 +46,18 @@ class Verdict(NamedTuple):
       first draw, then all of the second draw, and so on.
     rewards: [P, K] float64; None where the judge has no reward.
     costs: [P, K] float64; None where the judge has no cost.
-    preference: [P, J] float32 P(the first > the second).
+    preference: [P, J] float32 P(the first > the second); 1/2 where there is no
+      answer.
+    answered: [P] whether the judge has answered all that was asked about the
+      prompt. Where it hasn't, rewards and costs without an answer are the mean
+      of the others; such a prompt must have no weight.
   """
 
   assessed: Assessed
   rewards: np.ndarray | None
   costs: np.ndarray | None
   preference: np.ndarray
+  answered: np.ndarray
 
 
 def check_judge(
@@ -137,7 +141,8 @@ def judge_responses(
     The verdict.
 
   Raises:
-    UserError: a function of the judge returns something unusable.
+    UserError: a function of the judge returns something unusable, or the judge
+      answers nothing.
   """
   count, size = len(prompts), len(responses) // len(prompts)
   by_draw = [
@@ -166,22 +171,59 @@ def judge_responses(
     by_prompt = lambda x: x.reshape(count, size)
   told = assess(judge, answers)
   numbers = {
-    name: None if values is None else by_prompt(read(values, name))
-    for name, values in (("reward", told.reward), ("cost", told.cost))
+    name: None if getattr(told, name) is None else by_prompt(told.numbers(name))
+    for name in ("reward", "cost")
   }
   with_numbers = lambda answers, take: Assessed(
-    answers, **{k: x if x is None else take(x) for k, x in numbers.items()}
+    answers,
+    **{k: x if x is None else take(x) for k, x in numbers.items()},
+    answers_all=judge.answers_all,
   )
   side = lambda k: with_numbers(by_draw[k], lambda x: x[:, k])
   preference = np.zeros((count, len(needs.preference)), np.float32)
   for at, (i, j) in enumerate(needs.preference):
     preference[:, at] = compare(judge, side(i), side(j))
-  return Verdict(
-    with_numbers(listed, lambda x: x.T.reshape(-1)),
-    numbers["reward"],
-    numbers["cost"],
-    preference,
+  assessed = with_numbers(listed, lambda x: x.T.reshape(-1))
+  needed = [preference, needs.reward and numbers["reward"]]
+  needed += [needs.cost and numbers["cost"]]
+  missing = np.concatenate(
+    [np.isnan(x) for x in needed if isinstance(x, np.ndarray)], 1
   )
+  return Verdict(
+    assessed,
+    _filled(numbers["reward"]),
+    _filled(numbers["cost"]),
+    np.where(np.isnan(preference), np.float32(0.5), preference),
+    np.logical_not(missing.any(1)),
+  )
+
+
+def check_answered(verdict: Verdict, live: np.ndarray) -> None:
+  """Checks that a judge has answered all that was asked about some prompt.
+
+  Args:
+    verdict: the judge's answers.
+    live: [P] whether a prompt counts.
+
+  Raises:
+    UserError: there is no such prompt.
+  """
+  if not (verdict.answered & live).any():
+    raise UserError(
+      f"of {int(live.sum())} prompts, the judge has answered all that was asked"
+      " about none.",
+      where="annotator",
+      remedy="Take larger batches, or a judge that answers more often.",
+    )
+
+
+def _filled(numbers: np.ndarray | None) -> np.ndarray | None:
+  """Numbers with the mean of those that are there in place of NaN."""
+  if numbers is None or not np.isnan(numbers).any():
+    return numbers
+  there = ~np.isnan(numbers)
+  mean = numbers[there].mean() if there.any() else 0.0
+  return np.where(there, numbers, mean)
 
 
 @functools.partial(jax.jit, static_argnames=("k", "size"))

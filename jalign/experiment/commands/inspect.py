@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from jalign import data
 from jalign.errors import UserError
@@ -22,7 +23,6 @@ from jalign.experiment.disk.start import check_vocabulary, is_checkpoint
 from jalign.experiment.params import trained_params
 from jalign.experiment.sampling import sample_texts
 from jalign.feedback import Assessed, assess, compare, reward_statistics
-from jalign.feedback.values import read
 from jalign.models import ModelConfig, hf, transformer
 from jalign.sharding import make_mesh, place
 from jalign.training.kinds import PAIRS
@@ -211,9 +211,11 @@ def evaluate_run(
 
 def _line(name: str, rate: WinRate) -> str:
   low, high = (100 * x for x in rate.interval)
+  unanswered = f"; {rate.missing} without an answer" if rate.missing else ""
   return (
     f"  {name}: {100 * rate.win_rate:.1f} %"
-    f" (95 % interval {low:.1f} to {high:.1f}, {rate.prompts} prompts)"
+    f" (95 % interval {low:.1f} to {high:.1f}, {rate.prompts} prompts"
+    f"{unanswered})"
   )
 
 
@@ -223,7 +225,9 @@ def _rewards(whose: str, assessed: Assessed, prompt_ids: Any) -> list[str]:
   for name in ("reward", "cost"):
     if f"{name}_mean" not in statistics:
       continue
-    mean = clustered_mean(read(getattr(assessed, name), name), prompt_ids)
+    numbers = assessed.numbers(name)
+    answered = ~np.isnan(numbers)
+    mean = clustered_mean(numbers[answered], prompt_ids[answered])
     low, high = mean.interval
     line = f"  {name} {whose}: {mean.mean:.3g}"
     line += f" (95 % interval {low:.3g} to {high:.3g}"

@@ -46,6 +46,7 @@ _OWN = (
   "lora",
   "diagnostics",
   "trainable",
+  "head",
   "normalise_pairs",
   "algorithm",
   "steps",

@@ -14,6 +14,7 @@ import optax
 from jalign import data, diagnostics
 from jalign.experiment.config.settings import StageSettings
 from jalign.experiment.context import Materials
+from jalign.experiment.heads import head_of
 from jalign.experiment.loss import BoundLoss, bind
 from jalign.experiment.params import trainable_of
 from jalign.experiment.regimes import regime_of
@@ -114,6 +115,7 @@ def assemble(given: Materials, stage: StageSettings, params: Any) -> Assembly:
     batch=loss.batch,
     denominator=loss.denominator,
     coupled=loss.coupled,
+    head=head_of(given.model_config, stage),
   )
   update = make_update(
     diagnostics.normalised(objective, model)

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jalign import data
-from jalign.experiment.config.plugins import Measures, Opponents
 from jalign.experiment.config.settings import SamplerSettings, StageSettings
 from jalign.experiment.config.streams import stream
 from jalign.experiment.data.dataset import Dataset
 from jalign.experiment.data.prepare import Prepared
+from jalign.experiment.plugins import Measures, Opponents
 from jalign.experiment.share import Sharing
 from jalign.feedback import Judge
 from jalign.models import ModelConfig

@@ -13,11 +13,11 @@ from jalign.errors import UserError, nearest
 from jalign.evaluation.diversity import distinct_n
 from jalign.evaluation.win_rate import win_rate
 from jalign.experiment.answers import sampled_answers
-from jalign.experiment.config.plugins import Measures
 from jalign.experiment.config.settings import SamplerSettings, StageSettings
 from jalign.experiment.config.streams import stream
 from jalign.experiment.data.dataset import Dataset
 from jalign.experiment.data.prepare import Prepared
+from jalign.experiment.plugins import Measures
 from jalign.experiment.sampling import SampledTexts, sample_texts
 from jalign.feedback import (
   Assessed,
@@ -100,13 +100,15 @@ def measure_loss(
 
 def loss_metrics(
   dataset: Dataset,
-  model: Model,
+  params: Params,
   objective: Objective,
   batch: Kind,
   batch_size: int,
 ) -> list[str]:
-  """Names of the metrics of `measure_loss`, without computing anything."""
-  params = jax.eval_shape(model.init, jax.random.key(0))
+  """Names of the metrics of `measure_loss`, without computing anything.
+
+  `params` may be shapes.
+  """
   example = next(
     dataset.loader(batch, "eval", batch_size, epochs=1, shuffle=False)
   )

@@ -22,6 +22,7 @@ import numpy as np
 
 from jalign import data
 from jalign.errors import UserError
+from jalign.experiment import judges
 from jalign.experiment.config import algorithms, code, own_loss
 from jalign.experiment.config.settings import (
   AnnotatorSettings,
@@ -38,7 +39,6 @@ from jalign.training.checkpoint import Checkpoints
 NAME = "made_of.json"
 ANYWAY = "anyway"
 _FUNCTIONS = {  # key of the config -> the function that it names
-  "annotator.function": lambda settings: settings.annotator.function,
   "annotator.cost": lambda settings: settings.annotator.cost,
   "annotator.measures": lambda settings: settings.annotator.measures,
   "annotator.opponents": lambda settings: settings.annotator.opponents,
@@ -54,6 +54,8 @@ def made_of(
 ) -> MadeOf:
   """Hashes of what decides a run's numbers beside config and start."""
   hashes = {}
+  if judge := judges.made_of(settings):
+    hashes["annotator.function"] = judge
   for name, named in _FUNCTIONS.items():
     if named(settings):
       hashes[name] = code.fingerprint(named(settings))
@@ -144,7 +146,7 @@ def check(
       remedy="Bring back what was there. Or delete the folders of these stages"
       " and of those that start from them: the same command with"
       f" --config.resume={ANYWAY} trains them anew."
-      + (_WHOLE_FILE if len(_FUNCTIONS.keys() & set(changed)) > 1 else ""),
+      + (_WHOLE_FILE if len({*_JUDGE, *_FUNCTIONS} & set(changed)) > 1 else ""),
     )
   if settings.resume != ANYWAY:
     raise UserError(

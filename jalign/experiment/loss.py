@@ -154,15 +154,6 @@ def _bound(function, entry, title: str) -> BoundLoss:
       where="",
       remedy="Call the loss from Python, on arrays of your own.",
     )
-  if kind.head:
-    raise UserError(
-      f"{title} trains a model's score head, and a run trains its language"
-      " model.",
-      where="",
-      remedy="Call the loss from Python: make_objective(loss, model, head=...)"
-      " with a"
-      " head of jalign.models.heads.",
-    )
   arrays = []
   for name in names:
     axes, _, dtype = axes_of[name].partition(" ")

@@ -7,6 +7,7 @@ from jalign.errors import UserError
 from jalign.experiment.config.settings import StageSettings
 from jalign.experiment.context import Materials, Run
 from jalign.experiment.data.dataset import Dataset
+from jalign.experiment.heads import head_of
 from jalign.experiment.held_out import (
   Measure,
   check_select,
@@ -14,6 +15,7 @@ from jalign.experiment.held_out import (
   measure_loss,
 )
 from jalign.experiment.loss import BoundLoss
+from jalign.experiment.params import trainable_of
 from jalign.experiment.stepping import Stepping
 from jalign.hosts import exchange, say
 from jalign.models import transformer
@@ -148,10 +150,18 @@ def check(
     )
   if stage.select:
     model = transformer(run.model_config)
-    objective = make_objective(loss.function, model, batch=loss.batch)
+    head = head_of(run.model_config, stage)
+    objective = make_objective(
+      loss.function, model, batch=loss.batch, head=head
+    )
+    part, key = trainable_of(run.model_config, stage), jax.random.key(0)
+    start = jax.eval_shape(model.init, key)
+    params = jax.eval_shape(
+      lambda p: part.join(part.start(p, key), part.frozen(p)), start
+    )
     check_select(
       stage,
-      loss_metrics(dataset, model, objective, loss.batch, stage.batch_size),
+      loss_metrics(dataset, params, objective, loss.batch, stage.batch_size),
     )
 
 

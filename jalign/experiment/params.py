@@ -13,10 +13,19 @@ from jalign.experiment.config.settings import Settings, StageSettings
 from jalign.experiment.config.streams import stream
 from jalign.experiment.disk import folder as folders
 from jalign.experiment.disk.start import base_of, is_checkpoint
+from jalign.experiment.heads import head_of, reads_head
 from jalign.models import ModelConfig, hf, param_specs, transformer
-from jalign.sharding import shardings
+from jalign.sharding import replicated, shardings
 from jalign.training import reference
-from jalign.training.trainable import Trainable, trainable
+from jalign.training.trainable import (
+  HEAD,
+  MODEL,
+  Trainable,
+  has_head,
+  nothing,
+  trainable,
+  with_head,
+)
 from jalign.types import Params
 
 
@@ -75,17 +84,43 @@ def start_params(
 
 
 def trainable_of(config: ModelConfig, stage: StageSettings) -> Trainable:
-  """The part of the policy that a stage trains.
+  """The part of the policy that a stage trains, with the stage's head.
 
   Raises:
     UserError: a setting makes no sense; the error names the key.
   """
+  head = head_of(config, stage) if reads_head(stage) or stage.head else None
   try:
-    return trainable(config, stage.lora, stage.trainable)
+    if head is None:
+      return trainable(config, stage.lora, stage.trainable)
+    model = tuple(p for p in stage.trainable if not p.startswith(f"{HEAD}/"))
+    part = (
+      nothing(config)
+      if stage.trainable and not model
+      else trainable(config, stage.lora, model)
+    )
+    return with_head(part, head.init)
   except UserError as e:
     raise UserError(
       e.problem, where=f"config.{stage.name}.{e.where}", remedy=e.remedy
     ) from None
+
+
+def laid_out(config: ModelConfig, mesh: jax.sharding.Mesh, like: Params) -> Any:
+  """The sharding of every parameter of a policy, with its head if it has one.
+
+  Args:
+    config: config of the model.
+    mesh: the mesh to lay parameters on.
+    like: parameters, or their shapes.
+  """
+  where = layout(config, mesh)
+  if not has_head(like):
+    return where
+  return {
+    MODEL: where,
+    HEAD: jax.tree.map(lambda _: replicated(mesh), like[HEAD]),
+  }
 
 
 def trained_params(
@@ -119,7 +154,8 @@ def _policy(config, mesh, run, settings: Settings, name: str) -> Params:
   base = _policy(config, mesh, run, settings, settings.starts[name])
   trained = _trained_part(config, mesh, run / name, part, base)
   policy = part.join(trained, part.frozen(base))
-  return jax.jit(part.whole, out_shardings=layout(config, mesh))(policy)
+  where = laid_out(config, mesh, policy)
+  return jax.jit(part.whole, out_shardings=where)(policy)
 
 
 def _trained_part(config, mesh, stage, part, base):

@@ -9,7 +9,6 @@ from typing import Any
 import jax
 
 from jalign.experiment import identity
-from jalign.experiment.config.plugins import load_plugins
 from jalign.experiment.config.settings import Settings
 from jalign.experiment.contest import Contest
 from jalign.experiment.context import Run
@@ -20,8 +19,12 @@ from jalign.experiment.disk.start import (
   model_config,
   tokenizer_folder,
 )
+from jalign.experiment.heads import reads_head
+from jalign.experiment.judges import Reading
 from jalign.experiment.params import check_decoding, layout, start_params
+from jalign.experiment.plugins import load_plugins
 from jalign.experiment.run_report import Outcome, write_run_report
+from jalign.experiment.scored import told_of
 from jalign.experiment.share import Sharing, Sibling
 from jalign.experiment.stage import run_stage
 from jalign.experiment.stage_check import check_config, check_stage
@@ -60,13 +63,17 @@ def run_one(
   """
   started = time.perf_counter()
   config = {key: value for key, value in config.items() if key != "resume"}
-  plugins = load_plugins(settings)
+  readings: list[Reading] = []  # filled once the data are prepared
+  plugins = load_plugins(settings, lambda: readings[0])
   check_config(settings)
   mesh = make_mesh(*settings.mesh.sizes)
   folders.check(folder, config)
   base = base_of(settings)
   prepared = prepare(settings, folder, base and tokenizer_folder(base))
   say(prepared.summary())
+  readings.append(
+    Reading(prepared.tokenizer, prepared.templates[settings.data.template])
+  )
   model = model_config(settings, prepared.tokenizer, base)
   if base is not None:
     say(
@@ -117,7 +124,8 @@ def run_one(
   with jax.set_mesh(mesh):
     policies = {"start": start_params(model, mesh, settings.seed, base)}
     starts = settings.starts
-    judged = {s.name for s in settings.stages if s.judge}
+    scored = {s.name for s in settings.stages if reads_head(s)}
+    judged = {s.name for s in settings.stages if s.judge} - scored
     rows = []
     if "start" in {starts[name] for name in judged}:
       rows.append(contest("start", policies["start"]))
@@ -128,7 +136,11 @@ def run_one(
       result = run_stage(run, stage, policies[start])
       policies[start] = offload.on_device(policies[start])
       policies[stage.name] = result.params
-      if stage.judge:
+      if stage.name in scored:
+        folders.write_json(
+          folder / stage.name / "results.json", told_of(run, stage, result)
+        )
+      elif stage.judge:
         rows.append(
           contest(stage.name, result.params, start, policies[start], result)
         )

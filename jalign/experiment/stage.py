@@ -13,7 +13,7 @@ from jalign.experiment.config.settings import StageSettings
 from jalign.experiment.config.streams import stream
 from jalign.experiment.context import Run
 from jalign.experiment.held_out import Evaluation, measure_samples
-from jalign.experiment.params import layout
+from jalign.experiment.params import laid_out
 from jalign.experiment.probe import make_probes, probe_data
 from jalign.experiment.regimes import regime_of
 from jalign.hosts import host0, say, together
@@ -167,8 +167,9 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
       step, chosen = best_step, best.restore_params(state.params)
     evaluation = evaluate.last(step)
   if part.title:
-    where = layout(run.model_config, run.mesh)
-    chosen = jax.jit(part.whole, out_shardings=where)(policy(chosen))
+    chosen = policy(chosen)
+    where = laid_out(run.model_config, run.mesh, chosen)
+    chosen = jax.jit(part.whole, out_shardings=where)(chosen)
   return StageResult(chosen, step, evaluation, assembly.loss.title)
 
 

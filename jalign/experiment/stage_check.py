@@ -12,6 +12,7 @@ from jalign.experiment.config.settings import (
   StageSettings,
 )
 from jalign.experiment.context import Run
+from jalign.experiment.heads import reads_head
 from jalign.experiment.loss import bind
 from jalign.experiment.params import trainable_of
 from jalign.experiment.probe import probe_data
@@ -33,6 +34,7 @@ def check_config(settings: Settings) -> None:
     _check_lengths(section, where)
   for stage in settings.stages:
     bind(stage)
+    _check_start(settings, stage)
     if stage.steps:
       _check_schedule(stage, stage.steps * regime_of(stage).updates_of(stage))
 
@@ -50,6 +52,39 @@ def _check_lengths(section: DataSettings, where: str) -> None:
   )
 
 
+def _check_start(settings: Settings, stage: StageSettings) -> None:
+  """Raises UserError if a policy would start from a reward model."""
+  name = settings.starts[stage.name]
+  if name == "start" or reads_head(stage):
+    return
+  if reads_head(settings.stage(name)):
+    policies = ["start"]
+    for other in settings.stages[: settings.stages.index(stage)]:
+      policies += [] if reads_head(other) else [other.name]
+    raise UserError(
+      f"{stage.name} trains a policy, and {name}, which it would start from,"
+      " trains a score head.",
+      where=f"config.{stage.name}.start",
+      remedy=f"Name a policy: --config.{stage.name}.start={policies[-1]}",
+    )
+
+
+def _check_scored(stage: StageSettings) -> None:
+  """Raises UserError for what a stage that trains a head can't do."""
+  asked = {
+    "normalise_pairs": stage.normalise_pairs,
+    "diagnostics": stage.diagnostics.probes or stage.diagnostics.samples,
+    "algorithm": stage.algorithm,
+  }
+  for key, value in asked.items():
+    if value:
+      raise UserError(
+        "is of policies, and the stage trains a score head.",
+        where=f"config.{stage.name}.{key}",
+        remedy="Leave it out.",
+      )
+
+
 def check_stage(run: Run, stage: StageSettings) -> None:
   """Checks a stage's settings before any stage has run.
 
@@ -59,6 +94,8 @@ def check_stage(run: Run, stage: StageSettings) -> None:
   at = f"config.{stage.name}"
   loss, dataset = bind(stage), run.prepared.stages[stage.name]
   trainable_of(run.model_config, stage)
+  if loss.batch.head:
+    _check_scored(stage)
   regime = regime_of(stage)
   steps = regime.total_steps(stage, dataset, loss.batch)
   _check_schedule(stage, steps * regime.updates_of(stage))

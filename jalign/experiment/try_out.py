@@ -5,10 +5,10 @@ from typing import Any
 
 from jalign import data
 from jalign.experiment.answers import written_answers
-from jalign.experiment.config.plugins import Plugins
 from jalign.experiment.config.settings import Settings
 from jalign.experiment.data.dataset import Dataset
 from jalign.experiment.data.prepare import Prepared
+from jalign.experiment.plugins import Plugins
 from jalign.feedback import Judge, assess, compare
 
 _TRIED = 2  # number of prompts

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jalign.errors import UserError
-from jalign.experiment.config import plugins
+from jalign.experiment import plugins
 from jalign.experiment.run_report import Outcome
 from jalign.experiment.try_out import try_out
 from jalign.feedback import assess, make_answers

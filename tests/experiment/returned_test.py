@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jalign.errors import UserError
-from jalign.experiment.config import plugins
+from jalign.experiment import plugins
 from jalign.experiment.run_report import Outcome
 from tests.experiment.functions import TEXTS, settings_of
 from tests.feedback.judged import judged

@@ -16,11 +16,11 @@ from jalign.evaluation.win_rate import WinRate, win_rate
 from jalign.experiment import identity
 from jalign.experiment.answers import sampled_answers
 from jalign.experiment.config.parse import parse
-from jalign.experiment.config.plugins import load_annotator
 from jalign.experiment.data.prepare import prepare
 from jalign.experiment.disk import folder as folders
 from jalign.experiment.disk.start import check_vocabulary, is_checkpoint
 from jalign.experiment.params import trained_params
+from jalign.experiment.plugins import load_annotator
 from jalign.experiment.sampling import sample_texts
 from jalign.feedback import Assessed, assess, compare, reward_statistics
 from jalign.models import ModelConfig, hf, transformer

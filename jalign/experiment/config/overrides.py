@@ -7,6 +7,7 @@ set, whether or not the config has it.
 import contextlib
 import copy
 import re
+import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -118,6 +119,10 @@ def _set(config: Any, key: str, value: Any, read: Read) -> None:
   elif head == "algorithm_settings" and rest:
     hint = loss_section.hint_of_algorithm(config, section, rest, where)
     child(section, head, where)[rest[0]] = read(value, hint, where)
+  elif head == "head" and not rest and isinstance(value, str):
+    section["head"] = {"name": value}
+  elif head == "head" and len(rest) == 1:
+    child(section, head, where)[rest[0]] = read(value, Any, where)
   elif head in sections:
     _set_within(section, head, rest, value, read, where)
   elif head in names and not rest:
@@ -203,6 +208,10 @@ def _set_within(
   inner = child(section, head, where)
   if not deeper:
     inner[name] = read(value, hints[name], where)
+  elif typing.get_origin(hints[name]) is Mapping:
+    for key in (name, *deeper[:-1]):
+      inner = child(inner, key, where)
+    inner[deeper[-1]] = read(value, Any, where)
   elif len(deeper) == 1 and keys.holds_names(hints[name]):
     child(inner, name, where)[deeper[0]] = read(value, str, where)
   else:

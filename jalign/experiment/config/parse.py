@@ -171,7 +171,11 @@ def _stage(name, top, own, where) -> StageSettings:
     at = f"{where}.{key}"
     section = _dict(top.get(key, {}), at) | _dict(own.get(key, {}), at)
     merged[key] = _section(cls, section, at)
-  for key in ("loss", "algorithm_settings"):  # replaced as a whole, not merged
+  for key in (
+    "loss",
+    "head",
+    "algorithm_settings",
+  ):  # replaced as a whole, not merged
     merged[key] = plain(merged.get(key, {}))
   if merged.get("algorithm", "") != top.get("algorithm", ""):
     merged["algorithm_settings"] = plain(
@@ -271,7 +275,7 @@ def _convert(value, hint, where):
   elif isinstance(origin, type) and isinstance(value, origin):
     if isinstance(value, str) and "\0" in value:
       raise UserError("contains the character NUL.", where=where)
-    return value
+    return plain(value)
   expected = getattr(hint, "__name__", str(hint))
   if isinstance(hint, types.GenericAlias):
     expected = str(hint)

@@ -1,6 +1,8 @@
 """Sections of a config, as frozen dataclasses with their defaults."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,18 +149,23 @@ class SamplerSettings:
 
 @dataclasses.dataclass(frozen=True)
 class AnnotatorSettings:
-  """Who judges responses: Python functions of texts.
+  """Who judges responses: functions, reward models, language models and others.
 
   Functions are named "FILE.py:NAME" or "package.module:NAME"; "" for none.
 
   Attributes:
-    function: the function that judges responses, in the form that `kind` says.
-    kind: the form of `function`: "reward" for `(prompt, response) -> number`,
+    function: what judges responses, as `kind` says: mostly a function, or the
+      folder of a model.
+    kind: a row of `jalign.experiment.judges.JUDGES`. Forms of a function:
+      "reward" for `(prompt, response) -> number`,
       "rewards" for `(prompts, responses, rows) -> [N]`, "preference" for
       `(prompt, a, b) -> P(a is preferred)`, "batch" for a preference on lists
       of N texts, giving [N]; "judge" for a function without arguments that
       gives a `jalign.feedback.Judge`, such as a model that reads tokens. A
-      reward may take a third argument, the row of data.judge_columns.
+      reward may take a third argument, the row of data.judge_columns. "model":
+      a run or a checkpoint of a reward or preference model, or several of them
+      with commas between. `python -m jalign.judges` lists all kinds.
+    settings: settings of the judge's kind, by name.
     cost: a function `(prompt, response) -> number`, or one that takes the row,
       too. The lower, the better; reports show costs beside the numbers of
       `function`.
@@ -173,6 +180,7 @@ class AnnotatorSettings:
 
   function: str = ""
   kind: str = "reward"
+  settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   cost: str = ""
   scale: float = 1.0
   measures: str = ""

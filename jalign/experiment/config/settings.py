@@ -47,6 +47,10 @@ class StageSettings:
       ("examples" or "tokens") and `coupled` (whether an example's loss depends
       on its batch) may stand beside hyperparameters. A stage with an algorithm
       takes only the hyperparameters of the algorithm's own loss.
+    head: the score head that a loss on scores reads: its `name`, a row of
+      `jalign.models.HEADS`, and its settings, {"name": "general", "width": 8}.
+      {} takes the first head that gives what the loss takes; other losses read
+      no head.
     data: the data that this stage is trained on.
     start: the earlier stage from whose parameters this stage starts; those
       parameters are also its reference. "" is the stage before, "start" is the
@@ -112,6 +116,7 @@ class StageSettings:
 
   name: str
   loss: Mapping[str, Any]
+  head: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   data: DataSettings = DataSettings()
   start: str = ""
   judge: bool = True

@@ -10,9 +10,10 @@ import numpy as np
 
 from jalign import hosts
 from jalign.errors import UserError
-from jalign.experiment.config import judges
 from jalign.experiment.config.functions import guarded, load_function
 from jalign.experiment.config.settings import Settings
+from jalign.experiment.judges import Reading, load_judge
+from jalign.experiment.judges.kind import Load
 from jalign.feedback import Judge
 from jalign.feedback.values import refuse, vector
 from jalign.pages.report import Section
@@ -39,8 +40,14 @@ class Plugins(NamedTuple):
   report: Callable[[Any], Sequence[Section]] | None
 
 
-def load_plugins(settings: Settings) -> Plugins:
+def load_plugins(
+  settings: Settings, reading: Callable[[], Reading | None] = lambda: None
+) -> Plugins:
   """Loads the functions that a config names, and runs every file once.
+
+  Args:
+    settings: the run's settings.
+    reading: how the run writes texts as tokens; called when a judge is asked.
 
   Raises:
     UserError: a function can't be loaded or called, or the annotator's kind is
@@ -48,7 +55,7 @@ def load_plugins(settings: Settings) -> Plugins:
   """
   named, load = settings.annotator, _loader()
   return Plugins(
-    annotator=judges.load_judge(settings, load),
+    annotator=load_judge(settings, load, reading),
     measures=_of_own_prompts(
       load(
         named.measures,
@@ -77,12 +84,14 @@ def load_plugins(settings: Settings) -> Plugins:
   )
 
 
-def load_annotator(settings: Settings) -> Judge | None:
+def load_annotator(
+  settings: Settings, reading: Callable[[], Reading | None] = lambda: None
+) -> Judge | None:
   """Loads only the annotator, as `load_plugins` does."""
-  return judges.load_judge(settings, _loader())
+  return load_judge(settings, _loader(), reading)
 
 
-def _loader() -> judges.Load:
+def _loader() -> Load:
   """Makes `(name, key, form, check) -> function`, which runs a file once."""
   loaded: dict[pathlib.Path, types.ModuleType] = {}
 

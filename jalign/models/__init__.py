@@ -12,15 +12,19 @@ from jalign.models.heads import (
   pairwise,
   scalar,
 )
+from jalign.models.rater_heads import RATER_HEADS, RaterHead, fit_rater
 from jalign.models.spec import ParamSpec, init_params, param_specs, param_table
 from jalign.models.transformer import transformer
 
 __all__ = [
   "HEADS",
+  "RATER_HEADS",
   "KVCache",
   "ModelConfig",
   "ParamSpec",
+  "RaterHead",
   "ScoreHead",
+  "fit_rater",
   "from_apply",
   "from_linen",
   "from_nnx",

@@ -7,13 +7,13 @@ import jax
 
 from jalign.decode import regrouped
 from jalign.errors import UserError
-from jalign.experiment import resume
 from jalign.experiment.config.parse import parse
 from jalign.experiment.config.settings import Settings, StageSettings
 from jalign.experiment.config.streams import stream
 from jalign.experiment.disk import folder as folders
 from jalign.experiment.disk.start import base_of, is_checkpoint
 from jalign.experiment.heads import head_of, reads_head
+from jalign.experiment.states import check_chosen
 from jalign.models import ModelConfig, hf, param_specs, transformer
 from jalign.sharding import replicated, shardings
 from jalign.training import reference
@@ -148,7 +148,7 @@ def _policy(config, mesh, run, settings: Settings, name: str) -> Params:
   if name == "start":
     return start_params(config, mesh, settings.seed, base_of(settings))
   part = trainable_of(config, settings.stage(name))
-  resume.check_chosen(run / name, settings)
+  check_chosen(run / name, settings)
   if not part.title:
     return folders.load_params(run / name, _like(part, config, mesh))
   base = _policy(config, mesh, run, settings, settings.starts[name])

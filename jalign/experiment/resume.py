@@ -1,15 +1,14 @@
 """Checks that the states in a stage's folder were made by this stage."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from jalign.errors import UserError
 from jalign.experiment import identity
-from jalign.experiment.config.settings import Settings, StageSettings
-from jalign.experiment.disk import folder as folders
+from jalign.experiment.config.settings import StageSettings
+from jalign.experiment.states import differing, foreign, listed
 from jalign.hosts import host0, say
 from jalign.training import metrics
 from jalign.training.checkpoint import Checkpoints, versions
@@ -69,8 +68,8 @@ def check_state(there: Meta, here: Meta, folder: pathlib.Path) -> None:
       remedy="Delete this folder; the same command trains the stage again.",
     )
   if names:
-    raise _foreign(
-      f"the stage's checkpoints were made of other {_list(names)}", folder
+    raise foreign(
+      f"the stage's checkpoints were made of other {listed(names)}", folder
     )
   before, now = there.get("versions", {}), versions()
   for name in sorted(before.keys() & now.keys()):
@@ -88,8 +87,8 @@ def check_best(best: Checkpoints, here: Meta, folder: pathlib.Path) -> None:
     return
   names = differing(best.meta(), here)
   if names:
-    raise _foreign(
-      f"the stage's best/ was made of other {_list(names)}", folder
+    raise foreign(
+      f"the stage's best/ was made of other {listed(names)}", folder
     )
 
 
@@ -129,77 +128,3 @@ def check_metrics(
       " this file.",
     )
   identity.agree(folder.parent, f"{folder.name}/{path.name}")
-
-
-def check_chosen(stage: pathlib.Path, settings: Settings) -> None:
-  """Checks that the states that a policy is taken from are the stage's own.
-
-  Args:
-    stage: the stage's folder.
-    settings: settings of its run.
-
-  Raises:
-    UserError: the states were made with other settings; or the best state and
-      the last state don't come from the same training.
-  """
-  own = dataclasses.asdict(settings.stage(stage.name))
-  metas = {}
-  for name in ("best", "checkpoints"):
-    states = Checkpoints(stage / name)
-    try:
-      there = states.meta() if states.steps() else None
-    except UserError:  # no checkpoint is whole: there is nothing to compare
-      continue
-    if there is None:
-      continue
-    here = {"stage": own, "seed": settings.seed, "made_of": {}}
-    names = differing(there, here | {"start": there.get("start")})
-    if names:
-      raise _foreign(
-        f"the stage's {name}/ was made of other {_list(names)}", stage
-      )
-    metas[name] = there
-  if len(metas) < 2 or not all("made_of" in there for there in metas.values()):
-    return
-  if differing(metas["best"], metas["checkpoints"]):
-    raise _foreign("the stage's best/ is of another run or stage", stage)
-
-
-def differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-  """Names of what differs between the `meta` of two checkpoints.
-
-  Entries that an older version didn't keep count as equal.
-
-  Args:
-    there: `meta` as it was read.
-    here: `meta` as it would be written now.
-  """
-  here = json.loads(json.dumps(here))  # tuples become lists
-  names = []
-  if "stage" in there:
-    whole = dataclasses.asdict(StageSettings(name="", loss={}))
-    before = folders.filled(there["stage"], json.loads(json.dumps(whole)))
-    names += [
-      f"settings: config.{here['stage']['name']}.{key}"
-      for key in sorted(folders.differing(before, here["stage"]))
-    ]
-  names += [k for k in ("seed", "start") if k in there and there[k] != here[k]]
-  made_of = there.get("made_of", {})
-  return names + [
-    name
-    for name, value in here["made_of"].items()
-    if name in made_of and made_of[name] != value
-  ]
-
-
-def _list(names: list[str]) -> str:
-  return ", ".join(names)
-
-
-def _foreign(problem: str, folder: pathlib.Path) -> UserError:
-  return UserError(
-    f"{problem}.",
-    where=str(folder),
-    remedy="Bring back what was there. Or delete the folder of this stage and"
-    " of those that start from it: the same command trains them again.",
-  )

@@ -16,6 +16,7 @@ from jalign.errors import UserError
 from jalign.experiment import identity, resume
 from jalign.experiment.config.settings import Settings, StageSettings
 from jalign.experiment.disk import folder as folders
+from jalign.experiment.states import differing
 from jalign.files import appearing
 from jalign.hosts import host0, once, say, together
 from jalign.training.checkpoint import Checkpoints
@@ -115,7 +116,7 @@ def _is_whole(folder: pathlib.Path, meta: resume.Meta, steps: int) -> bool:
     there = checkpoints.meta()
   except UserError:  # all checkpoints are damaged
     return False
-  same = there.keys() >= meta.keys() and not resume.differing(there, meta)
+  same = there.keys() >= meta.keys() and not differing(there, meta)
   return same and checkpoints.latest() == steps
 
 

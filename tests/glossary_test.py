@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jalign import diagnostics, glossary
+from jalign import diagnostics, evaluation, glossary
+from jalign.evaluation import reward_accuracy
 from jalign.evaluation.likelihood import PairScores
 from jalign.experiment import held_out, run_report, tables
 from jalign.experiment.commands import training_page
@@ -111,6 +112,10 @@ def _measured():
   assessed = assess(judge, make_answers(["p"] * 4, ["r"] * 4))
   statistics = reward_statistics(assessed, [0, 0, 1, 1])
   panels |= {"rollouts": statistics, "samples": statistics}
+  scored = evaluation.from_scores(
+    [1.0], [0.0], exact=[0.8], chosen_tokens=[3], rejected_tokens=[2]
+  )
+  panels["eval"] = reward_accuracy.summary(scored)
   for section, values in panels.items():
     yield from glossary.in_section(section, values)
   yield from held_out.sample_metrics(judge, SamplerSettings())

@@ -20,13 +20,11 @@ from jalign.diagnostics.gram import (
   token_gram,
 )
 from jalign.diagnostics.implicit_preferences import (
-  Reliability,
   RewardComparison,
   compare_rewards,
   dpo_threshold,
   idealised_ranking,
   ipo_threshold,
-  reliability,
 )
 from jalign.diagnostics.policy import TopK, reversal, top_k
 from jalign.diagnostics.remedy import normalised
@@ -37,6 +35,7 @@ from jalign.diagnostics.summaries import (
   realised_panel,
 )
 from jalign.diagnostics.watch import state_products, watch_pairs
+from jalign.evaluation.calibration import Reliability, reliability
 
 __all__ = [
   "ALL",

@@ -1,14 +1,13 @@
-"""What log-probs say about preferences: rankings, thresholds, calibration.
+"""What log-probs say about preferences: rankings and thresholds.
 
 Chen et al. 2024, "Preference Learning Algorithms Do Not Learn Preference
-Rankings", arXiv:2405.19534; Guo et al. 2017, arXiv:1706.04599 (calibration);
-Lin et al. 2024, arXiv:2409.03650 (implicit and explicit rewards).
+Rankings", arXiv:2405.19534; Lin et al. 2024, arXiv:2409.03650 (implicit and
+explicit rewards).
 """
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -82,67 +81,6 @@ def ipo_threshold(
   return jnp.where(gap >= 0, jnp.square(gap), -1.0)
 
 
-class Reliability(NamedTuple):
-  """How often a model is right, by its confidence.
-
-  Attributes:
-    confidence: [bins] mean confidence of a bin; NaN if the bin is empty.
-    accuracy: [bins] share of a bin's pairs that are right; ties count 1/2.
-    pairs: [bins] number of pairs in a bin.
-    ece: expected calibration error: the mean over pairs of their bin's
-      |accuracy - confidence|.
-    mce: maximum calibration error: the largest |accuracy - confidence| of a bin
-      that isn't empty.
-  """
-
-  confidence: np.ndarray
-  accuracy: np.ndarray
-  pairs: np.ndarray
-  ece: float
-  mce: float
-
-
-def reliability(
-  margins: Array, bins: int = 10, *, equal_mass: bool = False
-) -> Reliability:
-  """Calibration of Bradley-Terry preferences sigmoid(margin).
-
-  The confidence is the probability of whichever response the model prefers, in
-  [1/2, 1]; the model is right where the margin is positive.
-
-  Args:
-    margins: [P] rewards of the chosen responses minus those of the rejected,
-      from a reward model, or implicit rewards.
-    bins: number of bins, of equal width over [1/2, 1].
-    equal_mass: whether bins have equal numbers of pairs instead (ACE).
-  """
-  chex.assert_rank(margins, 1)
-  values = np.asarray(margins, np.float64)
-  sure = 1 / (1 + np.exp(-np.abs(values)))
-  right = 0.5 + 0.5 * np.sign(values)
-  if equal_mass:
-    at = np.empty(len(sure), int)
-    at[np.argsort(sure, kind="stable")] = (
-      np.arange(len(sure)) * bins // max(len(sure), 1)
-    )
-  else:
-    at = np.minimum(((sure - 0.5) * 2 * bins).astype(int), bins - 1)
-  count = np.bincount(at, minlength=bins)
-  mean = lambda x: np.divide(
-    np.bincount(at, x, bins), count, out=np.full(bins, np.nan), where=count > 0
-  )
-  confidence, accuracy = mean(sure), mean(right)
-  off = np.abs(accuracy - confidence)[count > 0]
-  weights = count[count > 0] / max(count.sum(), 1)
-  return Reliability(
-    confidence,
-    accuracy,
-    count,
-    float(np.sum(weights * off)),
-    float(off.max(initial=0.0)),
-  )
-
-
 class RewardComparison(NamedTuple):
   """An implicit reward beside an explicit one on the same pairs.
 
@@ -180,7 +118,6 @@ def compare_rewards(
       is its own.
 
   Raises:
-    UserError: the numbers of pairs differ.
     UserError: the numbers of pairs differ.
   """
   signs = [

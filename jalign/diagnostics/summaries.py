@@ -17,9 +17,9 @@ from jalign.diagnostics.entanglement import (
 )
 from jalign.diagnostics.implicit_preferences import (
   idealised_ranking,
-  reliability,
 )
 from jalign.diagnostics.policy import TopK
+from jalign.evaluation.calibration import reliability
 from jalign.evaluation.likelihood import PairScores
 
 Panel = dict[str, float]

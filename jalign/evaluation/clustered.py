@@ -44,6 +44,11 @@ def clusters(prompt_ids: Sequence[Any] | np.ndarray | None, n: int):
   return np.array([index.setdefault(i, len(index)) for i in prompt_ids], int)
 
 
+def take(ids: Sequence[Any] | np.ndarray | None, at: np.ndarray) -> Any:
+  """The ids at some indices; None where there are none."""
+  return None if ids is None else [ids[i] for i in at.tolist()]
+
+
 def prompt_means(values: np.ndarray, cluster: np.ndarray) -> np.ndarray:
   """[G] means of [N] values by prompt, in the order of the prompts' indices."""
   _, row, count = np.unique(cluster, return_inverse=True, return_counts=True)

@@ -5,6 +5,7 @@ from jalign.glossary.row import Row, cases, sides
 _PANELS, _WATCH = "diagnostics.summaries", "diagnostics.watch"
 _GRADIENTS = "diagnostics.entanglement"
 _PREFERENCES = "diagnostics.implicit_preferences"
+_CALIBRATION = "evaluation.calibration"
 
 
 PROBE: tuple[Row, ...] = (
@@ -40,13 +41,13 @@ PROBE: tuple[Row, ...] = (
     "likelihood/calibration_ece",
     "probability",
     "expected calibration error of the implicit reward's preferences",
-    _PREFERENCES,
+    _CALIBRATION,
   ),
   Row(
     "likelihood/calibration_mce",
     "probability",
     "the largest calibration error among the bins",
-    _PREFERENCES,
+    _CALIBRATION,
   ),
   Row(
     "policy/top_k_entropy_bits",

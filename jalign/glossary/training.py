@@ -5,6 +5,7 @@ from jalign.glossary.row import Row, sides
 _BOTH = "train|eval/"
 _PAIRS, _LISTS = "training.kinds.pairs", "training.kinds.lists"
 _ROLLOUTS, _SCORES = "training.kinds.rollouts", "training.kinds.scores"
+_CALIBRATION, _ACCURACY = "evaluation.calibration", "evaluation.reward_accuracy"
 _SEQUENCES, _UNPAIRED = "training.kinds.sequences", "training.kinds.unpaired"
 
 
@@ -168,5 +169,68 @@ TRAINING: tuple[Row, ...] = (
     "accuracy",
     "how often the head puts the better of two responses first",
     _SCORES,
+  ),
+  Row(
+    _BOTH + "score_nll_nats",
+    "nats",
+    "negative log-likelihood of the labels under the head's preferences",
+    _ACCURACY,
+  ),
+  Row(
+    "eval/score_calibration_ece",
+    "probability",
+    "expected calibration error of the head's preferences, in ten bins of equal"
+    " width of the confidence in whichever response it prefers",
+    _CALIBRATION,
+  ),
+  Row(
+    "eval/score_calibration_mce",
+    "probability",
+    "the largest calibration error of the head's preferences among these bins",
+    _CALIBRATION,
+  ),
+  Row(
+    "eval/score_calibration_ace",
+    "probability",
+    "expected calibration error of the head's preferences, in ten bins of"
+    " equally many pairs",
+    _CALIBRATION,
+  ),
+  Row(
+    "eval/score_tied_share",
+    "share",
+    "pairs whose two responses the head finds equally good",
+    _ACCURACY,
+  ),
+  Row(
+    "eval/score_longer_share",
+    "share",
+    "pairs of unequal length whose longer response the head prefers",
+    _ACCURACY,
+  ),
+  Row(
+    "eval/label_longer_share",
+    "share",
+    "pairs of unequal length whose longer response the labels prefer",
+    _ACCURACY,
+  ),
+  Row(
+    "eval/score_bayes_accuracy",
+    "accuracy",
+    "expected accuracy of the exact probabilities of the labels, the best"
+    " possible",
+    _ACCURACY,
+  ),
+  Row(
+    "eval/score_bayes_gap_share",
+    "share",
+    "the best possible accuracy less the head's expected accuracy",
+    _ACCURACY,
+  ),
+  Row(
+    "eval/score_bayes_gap_nats",
+    "nats",
+    "KL divergence from the exact probabilities of the labels to the head's",
+    _ACCURACY,
   ),
 )

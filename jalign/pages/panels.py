@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from jalign.diagnostics.implicit_preferences import reliability
 from jalign.diagnostics.policy import reversal
+from jalign.evaluation.calibration import reliability
 from jalign.pages.gains import gains, preferences, rewards, spreads
 from jalign.pages.style import Looks, new_figure
 from jalign.pages.traces import Drawing, Dynamics, Panel, Runs, explain

@@ -14,21 +14,24 @@ import numpy as np
 import safetensors.numpy
 
 from jalign.errors import UserError
-from jalign.models.config import DTYPES, ModelConfig
+from jalign.models.config import ModelConfig
 from jalign.models.hf.adapter_config import CONFIG, read_adapter_config
+from jalign.models.hf.adapter_tensors import (
+  PREFIX,
+  SUFFIX,
+  changes_of,
+  check_shapes,
+  read_tensors,
+  take_head,
+)
 from jalign.models.hf.checkpoint_folder import appearing
 from jalign.models.hf.save import on_host
-from jalign.models.hf.shards import listed, not_finite
 from jalign.models.hf.tensors import Place, places, tensors
 from jalign.models.lora import LoraConfig, delta_specs
 from jalign.models.spec import ParamSpec, param_specs
 from jalign.types import Params
 
 _WEIGHTS = "adapter_model.safetensors"
-_PREFIX, _SUFFIX = "base_model.model.", ".weight"
-_PARTS = re.compile(
-  r"(.+)\.(lora_A|lora_B|lora_magnitude_vector)(?:\.default)?(?:\.weight)?"
-)
 
 
 def save_adapter(
@@ -69,10 +72,10 @@ def save_adapter(
     ]
     if not mine:
       continue
-    module = name.removesuffix(_SUFFIX)
+    module = name.removesuffix(SUFFIX)
     outputs = shapes[name][mine[0][0].outputs]
     for part, x in _written(mine, lora, outputs, module):
-      arrays[f"{_PREFIX}{module}.{part}"] = x
+      arrays[f"{PREFIX}{module}.{part}"] = x
     inner = re.sub(r"^.*?\.\d+\.", "", module)
     names.add(inner)
     if len(mine) > 1:
@@ -180,12 +183,39 @@ def load_adapter(
     UserError: the adapter can't be read, isn't LoRA, has unknown settings, or
       its tensors don't fit the model.
   """
-  folder = pathlib.Path(path)
+  lora, delta, head = read_adapter(pathlib.Path(path), config)
+  if head is not None:
+    raise UserError(
+      "it is the adapter of a reward model.",
+      where=str(path),
+      remedy="load_reward_adapter loads it.",
+    )
+  return lora, delta
+
+
+def read_adapter(
+  folder: pathlib.Path, config: ModelConfig
+) -> tuple[LoraConfig, Params, np.ndarray | None]:
+  """Reads an adapter as `load_adapter` does, perhaps with a score's head.
+
+  Args:
+    folder: see `load_adapter`.
+    config: see `load_adapter`.
+
+  Returns:
+    Settings, delta, and the head's matrix [M, D] in float32; None for the
+    adapter of a language model.
+
+  Raises:
+    UserError: as for `load_adapter`; or a reward model's adapter has no head.
+  """
   given = read_adapter_config(folder)
   where, file = str(folder / CONFIG), str(folder / _WEIGHTS)
   specs = param_specs(config)
   modules = _modules(config, specs)
-  changes = _changes(file, modules, given)
+  stored = read_tensors(file)
+  head = take_head(stored, config.hidden_size, file) if given.scores else None
+  changes = changes_of(stored, file, modules, given)
   keys = {key for name in changes for key, _, _ in modules[name]}
   lora = LoraConfig(
     rank=max(len(x["lora_A"]) for x in changes.values()),
@@ -208,12 +238,12 @@ def load_adapter(
     for key, parts in wanted.items()
   }
   settings = given.ranks_and_scales(
-    (n.removesuffix(_SUFFIX) for n in changes), where
+    (n.removesuffix(SUFFIX) for n in changes), where
   )
   shapes = tensors(config, specs)
   for (name, change), (rank, scale) in zip(changes.items(), settings.values()):
     outputs = shapes[name][modules[name][0][2].outputs]
-    _check_shapes(name, change, rank, shapes[name], outputs, where, file)
+    check_shapes(name, change, rank, shapes[name], outputs, where, file)
     a, b = change["lora_A"], change["lora_B"]
     for key, layer, place in modules[name]:
       out = delta[key]
@@ -229,92 +259,4 @@ def load_adapter(
   as_arrays = {
     k: {n: jnp.asarray(x) for n, x in v.items()} for k, v in delta.items()
   }
-  return lora, {"blocks": as_arrays}
-
-
-def _changes(file, modules, given) -> dict[str, dict[str, np.ndarray]]:
-  """Tensor of the model -> the parts of its change, by PEFT's names."""
-  try:
-    stored = safetensors.numpy.load_file(file)
-  except Exception as error:  # safetensors raises an exception of its own
-    raise UserError(
-      f"it can't be read ({type(error).__name__}: {error}).", where=file
-    ) from None
-  changes: dict[str, dict[str, np.ndarray]] = collections.defaultdict(dict)
-  strange, wrong = [], []
-  for name, x in stored.items():
-    match = _PARTS.fullmatch(name.removeprefix(_PREFIX))
-    target = match[1] + _SUFFIX if match else ""
-    if not match or target not in modules or match[2] in changes[target]:
-      strange.append(name)
-    elif str(x.dtype) not in DTYPES:
-      wrong.append(f"{name} has numbers of type {x.dtype}")
-    elif count := not_finite(x):
-      wrong.append(f"{name} has {count:,} values that aren't finite")
-    else:
-      changes[target][match[2]] = x.astype(np.float32)
-  if wrong:
-    raise UserError(
-      f"its values can't be added to weights: {listed(wrong)}.",
-      where=file,
-      remedy="Train the adapter again, or take another checkpoint of it.",
-    )
-  needed = {"lora_A", "lora_B"}
-  if given.use_dora:
-    needed.add("lora_magnitude_vector")
-  lacking = [n for n, parts in changes.items() if parts.keys() != needed]
-  if strange or not changes:
-    said = strange or ["no module at all"]
-    raise UserError(
-      f"these aren't changes of this model's weights: {listed(said)}.",
-      where=file,
-    )
-  if lacking:
-    raise UserError(
-      f"these changes don't consist of {', '.join(sorted(needed))}, as"
-      f" {CONFIG} says: {listed(lacking)}.",
-      where=file,
-      remedy=f"Take the {CONFIG} that was saved with this file.",
-    )
-  untouched = [
-    name
-    for name in modules.keys() - changes.keys()
-    if any(f".{name}".endswith(f".{t}{_SUFFIX}") for t in given.targets)
-  ]
-  if untouched:
-    raise UserError(
-      f"{CONFIG} names modules for which this file has no change:"
-      f" {listed(untouched)}.",
-      where=file,
-      remedy="The file may be cut short: copy or download it again.",
-    )
-  return dict(changes)
-
-
-def _check_shapes(name, change, rank, shape, outputs, where, file):
-  """Raises UserError unless a change's shapes fit the weight and the rank."""
-  inputs = math.prod(shape) // outputs
-  want: dict[str, tuple[int, ...]] = {
-    "lora_A": (rank, inputs),
-    "lora_B": (outputs, rank),
-  }
-  got: dict[str, tuple[int, ...]] = {part: change[part].shape for part in want}
-  if "lora_magnitude_vector" in change:
-    want["lora_magnitude_vector"] = (outputs,)
-    got["lora_magnitude_vector"] = (change["lora_magnitude_vector"].size,)
-  if got == want:
-    return
-  ranks = {got["lora_A"][0], *got["lora_B"][1:]}
-  if len(ranks) == 1 and ranks != {rank}:
-    raise UserError(
-      f"the change of {name} has rank {ranks.pop()}, but {CONFIG} says"
-      f" {rank} (r, rank_pattern).",
-      where=file,
-      remedy=f"Take the {CONFIG} that was saved with this file.",
-    )
-  raise UserError(
-    f"the change of {name} has the shapes {list(got.values())}, not"
-    f" {list(want.values())}.",
-    where=file,
-    remedy="Take the checkpoint that the adapter was trained on.",
-  )
+  return lora, {"blocks": as_arrays}, head

@@ -43,12 +43,21 @@ _SILENT = frozenset(
     "revision",
     "runtime_config",
     "target_modules",
-    "task_type",
   )
 )
 _READ = frozenset(
-  ("alpha_pattern", "bias", "init_lora_weights", "peft_type", "rank_pattern")
+  (
+    "alpha_pattern",
+    "bias",
+    "init_lora_weights",
+    "modules_to_save",
+    "peft_type",
+    "rank_pattern",
+    "task_type",
+  )
 )
+_CLASSIFIES = "SEQ_CLS"  # the task of adapters with a score's head
+_HEADS = ("classifier", "score")  # that PEFT saves whole for this task
 _MERGE = (
   "Merge it with PEFT: PeftModel.from_pretrained(BASE, ADAPTER)"
   ".merge_and_unload().save_pretrained(FOLDER)."
@@ -63,7 +72,6 @@ _REFUSED = {
   "kasa_config": _MERGE,
   "layer_replication": _MERGE,
   "lora_bias": _MERGE,
-  "modules_to_save": _MERGE,
   "monteclora_config": _MERGE,
   "target_parameters": _MERGE,
   "trainable_token_indices": _MERGE,
@@ -88,6 +96,7 @@ class AdapterConfig(NamedTuple):
     use_dora: whether the columns' lengths are trained too (DoRA).
     targets: names, or ends of names, of the changed modules, if all modules of
       these names are changed; () where only the tensors tell.
+    scores: whether the adapter is a reward model's, with the score's head.
   """
 
   rank: int
@@ -97,6 +106,7 @@ class AdapterConfig(NamedTuple):
   use_rslora: bool
   use_dora: bool
   targets: tuple[str, ...]
+  scores: bool = False
 
   def ranks_and_scales(
     self, modules: Iterable[str], where: str
@@ -161,6 +171,17 @@ def _refuse(given, where):
         where=where,
         remedy=remedy,
       )
+  whole = given.get("modules_to_save", [])
+  scores = given.get("task_type") == _CLASSIFIES
+  if not isinstance(whole, list) or not {*map(str, whole)} <= (
+    {*_HEADS} if scores else set()
+  ):
+    raise UserError(
+      f"it holds whole modules (modules_to_save is {whole!r:.200}), and only"
+      f" the heads of reward models (task_type {_CLASSIFIES}) can be read.",
+      where=where,
+      remedy=_MERGE,
+    )
   bias = given.get("bias", "none")
   if bias != "none":
     raise UserError(
@@ -229,6 +250,7 @@ def _checked(given, where) -> AdapterConfig:
     use_rslora=given.get("use_rslora", False),
     use_dora=given.get("use_dora", False),
     targets=tuple(map(str, targets)) if whole else (),
+    scores=given.get("task_type") == _CLASSIFIES,
   )
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from jalign.models.hf.raw import check_numbers
 from jalign.models.hf.shards import (
   HEAD,
   SCORE,
+  SCORE_BIAS,
   Shards,
   listed,
   not_finite,
@@ -49,9 +51,20 @@ def read_config(path: str | os.PathLike[str], **fields: Any) -> ModelConfig:
   Raises:
     UserError: the file can't be read, or has unknown keys or values.
   """
+  folder = pathlib.Path(path)
+  where = str(folder / "config.json")
+  config = config_from(described(folder).to_dict(), where)
+  return dataclasses.replace(config, **fields)
+
+
+def described(folder: pathlib.Path) -> Any:
+  """A checkpoint's config.json, as `transformers.AutoConfig` completes it.
+
+  Raises:
+    UserError: the file can't be read.
+  """
   import transformers  # slow to import
 
-  folder = pathlib.Path(path)
   where = str(folder / "config.json")
   if not (folder / "config.json").is_file():
     raise UserError(
@@ -63,17 +76,15 @@ def read_config(path: str | os.PathLike[str], **fields: Any) -> ModelConfig:
     check_numbers(
       json.loads((folder / "config.json").read_text("utf-8")), where
     )
-    description = transformers.AutoConfig.from_pretrained(
+    return transformers.AutoConfig.from_pretrained(
       str(folder), local_files_only=True, trust_remote_code=False
     )
-    config = config_from(description.to_dict(), where)
   except UserError:
     raise
   except Exception as error:  # transformers may raise anything for a bad file
     raise UserError(
       f"it can't be read ({type(error).__name__}: {error}).", where=where
     ) from None
-  return dataclasses.replace(config, **fields)
 
 
 def load(
@@ -105,57 +116,51 @@ def load(
       weights can't have; the files have several dtypes and no param_dtype is
       given; or tied embeddings differ.
   """
-  config, params, score = _load(path, mesh, dtype, param_dtype, fields)
-  assert score is None
-  return config, params
+  return load_parts(path, mesh, dtype, param_dtype, fields)[:2]
 
 
-def load_reward_model(
+def load_parts(
   path: str | os.PathLike[str],
-  *,
-  mesh: jax.sharding.Mesh | None = None,
-  dtype: Any = "",
-  param_dtype: Any = "",
-  **fields: Any,
-) -> tuple[ModelConfig, Params, Params]:
-  """Loads what `AutoModelForSequenceClassification` has saved with one label.
+  mesh: jax.sharding.Mesh | None,
+  dtype: Any,
+  param_dtype: Any,
+  fields: Mapping[str, Any],
+  labels: int = 0,
+) -> tuple[ModelConfig, Params, dict[str, np.ndarray]]:
+  """Loads a checkpoint as `load` does, perhaps with a score's head.
 
   Args:
     path: see `load`.
     mesh: see `load`.
     dtype: see `load`.
     param_dtype: see `load`.
-    **fields: see `load`.
+    fields: see `load`.
+    labels: number of the head's outputs, M; 0 for a checkpoint with an output
+      embedding and no such head.
 
   Returns:
-    The config, the parameters of the model (without an output embedding) and
-    the parameters of the head `jalign.models.scalar`, which scores the last
-    token as transformers does.
+    The config, the parameters, and the head's tensors by name, in float32: the
+    weight [M, D] and, where the files have one, the bias [M].
 
   Raises:
-    UserError: as for `load`; or the checkpoint has several labels.
+    UserError: as for `load`.
   """
-  config, params, score = _load(
-    path, mesh, dtype, param_dtype, fields, scored=True
-  )
-  assert score is not None
-  return config, params, {"weight": score, "bias": jax.numpy.zeros(())}
-
-
-def _load(path, mesh, dtype, param_dtype, fields, scored=False):
   folder = pathlib.Path(path)
   dtype, param_dtype = dtype_name(dtype), dtype_name(param_dtype)
   config = read_config(folder, **fields)
-  if scored:
+  if labels:
     config = dataclasses.replace(config, tie_word_embeddings=True)
   specs = param_specs(config)
   wanted = tensors(config, specs)
+  more: dict[str, tuple[int, ...]] = {}
   with open_shards(folder) as shards:
     shards = _completed(shards, wanted)
-    if scored:
-      wanted = wanted | {SCORE: (1, config.hidden_size)}
+    if labels:
+      more[SCORE] = labels, config.hidden_size
+      if SCORE_BIAS in shards.files:
+        more[SCORE_BIAS] = (labels,)
     param_dtype = _dtype(shards, param_dtype)
-    _check_names(config, wanted, shards)
+    _check_names(config, wanted | more, shards)
     config = dataclasses.replace(
       config, dtype=dtype or param_dtype, param_dtype=param_dtype
     )
@@ -168,12 +173,10 @@ def _load(path, mesh, dtype, param_dtype, fields, scored=False):
       name: traverse_util.flatten_dict(tree, sep="/")
       for name, tree in (("specs", specs), ("where", where))
     }
-    score = None
     bad: collections.Counter[str] = collections.Counter()
-    if scored:
-      values = shards.slice(SCORE)[0]
-      bad[SCORE] += not_finite(values)
-      score = jax.numpy.asarray(values, jax.numpy.float32)
+    head = {name: shards.slice(name)[...] for name in more}
+    for name, values in head.items():
+      bad[name] += not_finite(values)
   arrays = {}
   for name, place in places(config, specs).items():
     # The files are opened anew for each parameter, because pages that were read
@@ -199,7 +202,8 @@ def _load(path, mesh, dtype, param_dtype, fields, scored=False):
       where=str(folder),
       remedy="Take an earlier checkpoint, or download it again.",
     )
-  return config, traverse_util.unflatten_dict(arrays, sep="/"), score
+  whole = {name: values.astype(np.float32) for name, values in head.items()}
+  return config, traverse_util.unflatten_dict(arrays, sep="/"), whole
 
 
 def _completed(shards: Shards, wanted) -> Shards:
@@ -209,7 +213,7 @@ def _completed(shards: Shards, wanted) -> Shards:
     bare = [name.removeprefix(prefix) for name in full]
     has = shards.files.keys()
     if has & set(bare) and not has & set(full):
-      return shards.prefixed(prefix, but=(HEAD, SCORE))
+      return shards.prefixed(prefix, but=(HEAD, SCORE, SCORE_BIAS))
   return shards
 
 
@@ -268,13 +272,18 @@ def _equal(shards, a, b, rows=4096):
 
 
 def _dtype(shards, asked: str) -> str:
-  """The dtype of the parameters: the dtype asked for, or else the tensors'."""
+  """The dtype of the parameters: the dtype asked for, or else the tensors'.
+
+  A score's head may have a dtype of its own.
+  """
+  names = [name for name in shards.files if not name.endswith(_BUFFERS)]
   counts = collections.Counter(
-    shards.dtype(name) for name in shards.files if not name.endswith(_BUFFERS)
+    shards.dtype(name) for name in names if name not in (SCORE, SCORE_BIAS)
   )
   said = ", ".join(f"{n} of {kind}" for kind, n in counts.most_common())
   choices = ", ".join(_DTYPES.values())
-  if not counts.keys() <= _DTYPES.keys() | _WIDE:
+  kinds = {shards.dtype(name) for name in names}
+  if not kinds <= _DTYPES.keys() | _WIDE:
     raise UserError(
       f"its tensors are {said}, but only weights of {choices} can be read.",
       where=str(shards.folder),

@@ -6,10 +6,10 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
-import jax
 import numpy as np
 import safetensors.numpy
 from flax import traverse_util
@@ -18,7 +18,6 @@ from jalign.errors import UserError
 from jalign.models.config import DTYPES, ModelConfig
 from jalign.models.hf.checkpoint_folder import appearing
 from jalign.models.hf.description import config_to, family_of
-from jalign.models.hf.families import FAMILIES
 from jalign.models.hf.shards import HEAD, INDEX, SCORE, SINGLE
 from jalign.models.hf.tensors import places
 from jalign.models.spec import param_specs
@@ -38,7 +37,6 @@ TOKENIZER_FILES = (
   "tokenizer_config.json",
   "vocab.json",
 )
-_SCORER = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
 # Keys that aren't in a ModelConfig and that users of an export need.
 _KEPT = (
   "bos_token_id",
@@ -55,14 +53,9 @@ def save(
   *,
   tokenizer: Any = None,
   like: str | os.PathLike[str] | None = None,
-  score_head: Params | None = None,
   shard_bytes: int = SHARD_BYTES,
 ) -> None:
   """Writes a checkpoint that `AutoModelForCausalLM.from_pretrained` opens.
-
-  With a score head, `AutoModelForSequenceClassification` opens the checkpoint
-  as a reward model, with one label: the score of the last token. Transformers
-  finds that token by the padding's id, so give a tokenizer or `like`.
 
   The folder appears whole: a temporary folder is written beside it and then
   renamed.
@@ -76,38 +69,78 @@ def save(
     like: checkpoint that the model comes from. Its largest length, special
       tokens, generation_config.json and, without `tokenizer`, its tokenizer and
       chat template are copied.
-    score_head: parameters of `jalign.models.scalar`, whose bias has to be 0,
-      because a checkpoint has no place for a bias.
     shard_bytes: largest size of a file, unless a single tensor is larger.
 
   Raises:
     UserError: the folder exists, no family's config.json can describe the
       model, or the parameters don't fit the config.
   """
-  name, dtype = family_of(config), _checked(params, config)
+  write(
+    params,
+    config,
+    path,
+    tokenizer=tokenizer,
+    like=like,
+    shard_bytes=shard_bytes,
+  )
+
+
+def write(
+  params: Params,
+  config: ModelConfig,
+  path: str | os.PathLike[str],
+  *,
+  tokenizer: Any,
+  like: str | os.PathLike[str] | None,
+  shard_bytes: int,
+  tensors: Mapping[str, np.ndarray] = MappingProxyType({}),
+  description: Mapping[str, Any] = MappingProxyType({}),
+  more: Callable[[pathlib.Path], None] = lambda folder: None,
+) -> None:
+  """Writes a checkpoint as `save` does, perhaps with a head of scores.
+
+  Args:
+    params: see `save`.
+    config: see `save`.
+    path: see `save`.
+    tokenizer: see `save`.
+    like: see `save`.
+    shard_bytes: see `save`.
+    tensors: a head's tensors, which stand in place of the output embedding.
+    description: keys of config.json in place of those of a language model.
+    more: writes further files to the folder.
+
+  Raises:
+    UserError: as for `save`.
+  """
+  name, dtype = checked(params, config)
   config = dataclasses.replace(config, model_type=name, param_dtype=dtype)
   # torch_dtype is the name in transformers 4.
-  description = config_to(config) | {"dtype": dtype, "torch_dtype": dtype}
-  more = {}
-  if score_head is not None:
-    more[SCORE] = _score(score_head, config.param_dtype)
-    description |= _SCORER | {"architectures": [FAMILIES[name].scorer]}
+  whole = config_to(config) | {"dtype": dtype, "torch_dtype": dtype}
   if tokenizer is not None:
     for key in ("bos", "eos", "pad"):
-      description[f"{key}_token_id"] = getattr(tokenizer, f"{key}_id")
+      whole[f"{key}_token_id"] = getattr(tokenizer, f"{key}_id")
+  whole |= description
   with appearing(pathlib.Path(path)) as partial:
     if like is not None:
       own = TOKENIZER_FILES if tokenizer is None else ()
-      _take_over(pathlib.Path(like), partial, description, own)
-    text = json.dumps(description, indent=2, sort_keys=True) + "\n"
+      _take_over(pathlib.Path(like), partial, whole, own)
+    text = json.dumps(whole, indent=2, sort_keys=True) + "\n"
     (partial / "config.json").write_text(text, encoding="utf-8")
     if tokenizer is not None:
       tokenizer.save(partial)
-    _write_tensors(params, config, more, partial, shard_bytes)
+    more(partial)
+    _write_tensors(params, config, tensors, partial, shard_bytes)
 
 
-def _checked(params, config) -> str:
-  """The dtype of all parameters, after a check of their names and shapes."""
+def checked(params: Params, config: ModelConfig) -> tuple[str, str]:
+  """The model's family and the dtype of all parameters, after checks.
+
+  Raises:
+    UserError: no family's config.json can describe the model, the parameters
+      don't fit the config, or they are of several dtypes.
+  """
+  family = family_of(config)
   flat = traverse_util.flatten_dict(params, sep="/")
   specs = traverse_util.flatten_dict(param_specs(config), sep="/")
   wrong = sorted(
@@ -129,7 +162,7 @@ def _checked(params, config) -> str:
       where="params",
       remedy="Cast them: jax.tree.map(lambda x: x.astype(DTYPE), params).",
     )
-  return dtypes[0]
+  return family, dtypes[0]
 
 
 def _take_over(source, target, description, more):
@@ -141,20 +174,6 @@ def _take_over(source, target, description, more):
   for name in ("generation_config.json", *more):
     if (source / name).is_file():
       shutil.copy(source / name, target / name)
-
-
-def _score(head, dtype):
-  bias = float(head["bias"])
-  if bias:
-    raise UserError(
-      f"the bias of the score is {bias:g}, but a checkpoint has no place for a"
-      " bias.",
-      where="score_head",
-      remedy="Set the bias to 0: it shifts all scores by the same number.",
-    )
-  return np.asarray(on_host(head["weight"]))[None].astype(
-    jax.numpy.dtype(dtype)
-  )
 
 
 def _write_tensors(params, config, more, folder, shard_bytes):
@@ -199,7 +218,7 @@ def exported(
   Raises:
     UserError: the parameters don't fit the config.
   """
-  _checked(params, config)
+  checked(params, config)
   flat = traverse_util.flatten_dict(params, sep="/")
   where = places(config, param_specs(config))
   for path, place in where.items():

@@ -15,7 +15,8 @@ from jalign.errors import UserError
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _LARGEST_HALF = 65504.0  # largest finite float16
-HEAD, SCORE = "lm_head.weight", "score.weight"
+HEAD = "lm_head.weight"
+SCORE, SCORE_BIAS = "score.weight", "score.bias"
 
 
 class Shards:

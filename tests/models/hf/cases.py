@@ -99,6 +99,14 @@ ADAPTERS = {
   "mistral": dict(target_modules=["v_proj"], layers_to_transform=[1, 3]),
 }
 REWARDS = ("llama", "gemma3", "gpt2", "mixtral")
+# Reward models of several labels, whose padding is the end of sequence.
+LABELS = ("qwen2", "gpt2", "olmo2")
+NAMES = {0: "helpful", 1: "harmless", 2: "honest"}
+# Case of a base -> settings of a PEFT adapter to a reward model.
+REWARD_ADAPTERS = {
+  "qwen3": dict(target_modules=["q_proj", "down_proj"]),
+  "gpt2": dict(target_modules=["c_attn"], fan_in_fan_out=True),
+}
 
 
 def config_of(case):
@@ -140,6 +148,7 @@ def _write_tensors(path, shapes):
 
 TOKENS = np.random.default_rng(0).integers(3, 61, (2, 12)).astype(np.int32)
 PADDED = np.array([[5, 6, 7, 8, 0, 0], [9, 10, 11, 12, 13, 14]], np.int32)
+ENDED = np.array([[5, 6, 2, 8, 2, 2], [9, 10, 11, 12, 13, 14]], np.int32)
 PROMPTS = ([7, 8, 9, 10, 11], [12], [13, 14, 15])  # of several lengths
 NEW = 6
 

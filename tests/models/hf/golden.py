@@ -146,15 +146,38 @@ def adapted(case, folder):
   return logits, {"config": config, "shapes": shapes}
 
 
-def rewarded(case, folder):
-  """Rewards of padded rows, the config, and the shapes in the file."""
+def rewarded(case, folder, tokens=cases.PADDED, **options):
+  """Scores [B, M] of padded rows, the config, and the shapes in the file."""
   import torch
 
   kind = "AutoModelForSequenceClassification"
-  model, config, shapes = model_of(case, folder, kind, num_labels=1)
-  tokens = torch.tensor(cases.PADDED, dtype=torch.long)
+  model, config, shapes = model_of(case, folder, kind, **options)
+  rows = torch.tensor(tokens, dtype=torch.long)
   with torch.no_grad():
-    scores = model(tokens, attention_mask=tokens != 0).logits[:, 0].numpy()
+    scores = model(rows, attention_mask=rows != 0).logits.numpy()
+  return scores, {"config": config, "shapes": shapes}
+
+
+def adapted_reward(case, folder):
+  """Scores under an adapter of a reward model, its config and its shapes."""
+  import peft
+  import torch
+
+  kind = "AutoModelForSequenceClassification"
+  options = cases.REWARD_ADAPTERS[case]
+  settings = peft.LoraConfig(r=3, lora_alpha=4, task_type="SEQ_CLS", **options)
+  model, _, _ = model_of(case, folder, kind, num_labels=2)
+  peft.get_peft_model(model, settings).save_pretrained(f"{folder}/adapter")
+  at = pathlib.Path(folder) / "adapter"
+  config = json.loads((at / "adapter_config.json").read_text())
+  shapes = shapes_in(at / "adapter_model.safetensors")
+  cases.write_adapter(at, config, shapes)
+  model, _, _ = model_of(case, folder, kind, num_labels=2)
+  model = peft.PeftModel.from_pretrained(model, at).eval()
+  rows = torch.tensor(cases.PADDED, dtype=torch.long)
+  with torch.no_grad():
+    scores = model(rows, attention_mask=rows != 0).logits.numpy()
+  config = {k: v for k, v in config.items() if "base_model" not in k}
   return scores, {"config": config, "shapes": shapes}
 
 
@@ -175,8 +198,16 @@ def main():
       logits, described = adapted(case, folder)
       add(f"adapter/{case}", described, logits=logits)
     for case in cases.REWARDS:
-      scores, described = rewarded(case, folder)
-      add(f"reward/{case}", described, scores=scores)
+      scores, described = rewarded(case, folder, num_labels=1)
+      add(f"reward/{case}", described, scores=scores[:, 0])
+    for case in cases.LABELS:
+      scores, described = rewarded(
+        case, folder, cases.ENDED, id2label=cases.NAMES, pad_token_id=2
+      )
+      add(f"labels/{case}", described, scores=scores)
+    for case in cases.REWARD_ADAPTERS:
+      scores, described = adapted_reward(case, folder)
+      add(f"reward_adapter/{case}", described, scores=scores)
   np.savez_compressed(PATH, **arrays)
 
 

@@ -1,8 +1,9 @@
 """Writes a run's held-out results as tables and sentences."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from jalign.pages.contents import with_ends
 from jalign.pages.report import Table
 
 Rows = Sequence[Mapping[str, Any]]
@@ -167,7 +168,7 @@ def _score(value: Any, name: str = "") -> Any:
   if not isinstance(value, Mapping):
     return value
   if name.endswith("%"):
-    return _ends(*(value[key] for key in ("mean", "low", "high")))
+    return _percent(value[key] for key in ("mean", "low", "high"))
   return interval(value)
 
 
@@ -182,8 +183,9 @@ def percent(rate: Mapping[str, float]) -> str:
 
   The interval of a share lies around it unevenly, so no half-width is written.
   """
-  return _ends(*(100 * rate[key] for key in ("mean", "low", "high")))
+  return _percent(100 * rate[key] for key in ("mean", "low", "high"))
 
 
-def _ends(mean: float, low: float, high: float) -> str:
-  return f"{mean:.1f} % ({low:.1f} to {high:.1f})"
+def _percent(ends: Iterable[float]) -> str:
+  mean, low, high = ends
+  return with_ends(mean, low, high, unit=" %")

@@ -11,6 +11,7 @@ from jalign.pages.plots import (
   plot_win_matrix,
 )
 from jalign.pages.report import write_report
+from jalign.pages.reward_model import plot_scored, reward_model_section
 from jalign.pages.style import run_colours
 
 __all__ = [
@@ -26,7 +27,9 @@ __all__ = [
   "plot_frontier",
   "plot_metrics",
   "plot_panels",
+  "plot_scored",
   "plot_win_matrix",
+  "reward_model_section",
   "run_colours",
   "write_report",
 ]

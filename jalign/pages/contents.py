@@ -104,6 +104,13 @@ def parts(content: Any, where: str) -> Sequence[Content]:
   return cast(Sequence[Content], sequence)
 
 
+def with_ends(
+  value: float, low: float, high: float, *, form: str = ".1f", unit: str = ""
+) -> str:
+  """A number with the ends of its interval, as "79.3 % (71.1 to 85.7)"."""
+  return f"{value:{form}}{unit} ({low:{form}} to {high:{form}})"
+
+
 _NUMBER = r"[-+−]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?"
 _SPREAD = rf" ?± ?{_NUMBER}"
 _ENDS = rf" \({_NUMBER} to {_NUMBER}\)"

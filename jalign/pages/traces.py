@@ -59,7 +59,7 @@ class Panel(NamedTuple):
   split: bool = False
 
 
-def explain(axes, styles: Mapping[str, Any]) -> None:
+def explain(axes, styles: Mapping[str, Any], where: str = "best") -> None:
   """Adds a small legend that explains line styles, whatever their colour."""
   lines = [
     Line2D([], [], color="#444444", linestyle=style)
@@ -67,5 +67,5 @@ def explain(axes, styles: Mapping[str, Any]) -> None:
   ]
   if lines:
     axes.legend(
-      lines, list(styles), loc="best", fontsize="x-small", framealpha=0.85
+      lines, list(styles), loc=where, fontsize="x-small", framealpha=0.85
     )

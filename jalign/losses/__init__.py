@@ -41,6 +41,12 @@ from jalign.losses.rewards.ensemble import (
 )
 from jalign.losses.rewards.ensemble import relabelled as relabelled
 from jalign.losses.rewards.ensemble import score_spread as score_spread
+from jalign.losses.rewards.min_norm import min_norm_of_two as min_norm_of_two
+from jalign.losses.rewards.min_norm import min_norm_weights as min_norm_weights
+from jalign.losses.rewards.more import (
+  objective_gradients as objective_gradients,
+)
+from jalign.losses.rewards.more import objective_weights as objective_weights
 from jalign.losses.rewards.preference_model import (
   general_preference_score as general_preference_score,
 )
@@ -88,6 +94,8 @@ if TYPE_CHECKING:  # where type checkers and editors find the losses
   from jalign.losses.policy_gradient.preference_game import *
   from jalign.losses.policy_gradient.score_function import *
   from jalign.losses.policy_gradient.two_samples import *
+  from jalign.losses.rewards.more import *
+  from jalign.losses.rewards.objectives import *
   from jalign.losses.rewards.preference_model import *
   from jalign.losses.rewards.scalar import *
   from jalign.losses.trajectory import *

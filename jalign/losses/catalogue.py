@@ -2,10 +2,11 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from jalign.errors import UserError, meant
 from jalign.losses import diffusion, distillation, trajectory, unpaired
+from jalign.losses.entry import Entry as Entry
 from jalign.losses.likelihood import advantage, contrast, sft, unlikelihood
 from jalign.losses.listwise import (
   calibration,
@@ -36,35 +37,9 @@ from jalign.losses.policy_gradient import (
   score_function,
   two_samples,
 )
-from jalign.losses.rewards import preference_model, scalar
+from jalign.losses.rewards.rows import REWARD_MODELS
 from jalign.losses.signature import check_settings
 from jalign.types import Array
-
-
-class Entry(NamedTuple):
-  """A row of the catalogue.
-
-  Attributes:
-    function: takes arrays and returns per-example losses.
-    batch: kind of batch, a key of `jalign.training.kinds.KINDS`.
-    paper: arXiv id; for a paper that isn't on arXiv, the words by which the
-      docstring cites it; "" for an unpublished loss, whose docstring says so.
-    denominator: the count that divides a batch's sum, "examples" or "tokens".
-    coupled: whether an example's loss depends on other examples of its batch.
-    monotone: whether, with default hyperparameters, the loss never rises with
-      the log-prob of a good response and never falls with that of a bad one.
-    detached: whether the loss holds something constant that depends on the
-      policy, so that its gradient isn't the derivative of its values.
-  """
-
-  function: Callable[..., Array]
-  batch: str
-  paper: str
-  denominator: str = "examples"
-  coupled: bool = False
-  monotone: bool = True
-  detached: bool = False
-
 
 CATALOGUE: dict[str, Entry] = {
   # ------------------------------------------------------------------ pairs
@@ -264,30 +239,8 @@ CATALOGUE: dict[str, Entry] = {
   # --------------------------------------------------------------- rollouts
   "grpo": Entry(group_relative.grpo, "rollouts", "2402.03300"),
   "dr_grpo": Entry(group_relative.dr_grpo, "rollouts", "2503.20783"),
-  # ----------------------------------------------------------------- scores
-  "bradley_terry": Entry(scalar.bradley_terry, "scores", "2009.01325"),
-  "bradley_terry_margin": Entry(
-    scalar.bradley_terry_margin, "scores", "2307.09288"
-  ),
-  "bradley_terry_soft": Entry(
-    scalar.bradley_terry_soft, "scores", "1706.03741", monotone=False
-  ),
-  "bradley_terry_list": Entry(
-    scalar.bradley_terry_list, "scores", "2203.02155"
-  ),
-  "pairwise_preference": Entry(
-    preference_model.pairwise_preference, "scores", "2312.00886", monotone=False
-  ),
-  "pairwise_preference_averaged": Entry(
-    preference_model.pairwise_preference_averaged,
-    "scores",
-    "2312.00886",
-    monotone=False,
-  ),
-  "general_preference": Entry(
-    preference_model.general_preference, "scores", "2410.02197", monotone=False
-  ),
-  "cost_model": Entry(scalar.cost_model, "scores", "2310.12773"),
+  # ------------------------------------------------------- reward models
+  **REWARD_MODELS,
   # ---------------------------------------------- distributions and errors
   "align_distil": Entry(
     distillation.align_distil, "distributions", "2503.02832"

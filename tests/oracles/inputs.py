@@ -7,6 +7,7 @@ from jalign.training.kinds import vocabulary
 SIZES = {
   "2": 2,
   "C": 4,  # candidate tokens
+  "D": 5,  # inputs of a head
   "I": 3,  # aligned models
   "K": 4,  # responses a prompt
   "M": 1,  # objectives of a margin
@@ -14,6 +15,9 @@ SIZES = {
   "V": 7,  # vocabulary
   "Z": 4,  # an embedding
 }
+# Sizes of one kind of batch: a reward model's head has several objectives.
+SIZES_OF = {"scores": {"M": 3}}
+PROBABILITIES = ("preference", "desirable_rate", "ratings")
 
 
 def _draw(rng, name, axes, shape, logp):
@@ -21,7 +25,7 @@ def _draw(rng, name, axes, shape, logp):
     return logp(shape, "T" in axes)
   if name.endswith("lengths"):
     return rng.integers(1, 20, shape).astype(np.float32)
-  if name in ("preference", "desirable_rate"):
+  if name.endswith(PROBABILITIES):
     return rng.uniform(0, 1, shape)
   if name.endswith("errors"):
     return rng.uniform(0, 1, shape)
@@ -33,7 +37,8 @@ def _arrays(names, batch, rows, seed, logp):
   arrays = {}
   for name in names:
     axes, _, kind = vocabulary(batch)[name].partition(" ")
-    shape = tuple(rows if axis == "B" else SIZES[axis] for axis in axes)
+    sizes = SIZES | SIZES_OF.get(batch, {})
+    shape = tuple(rows if axis == "B" else sizes[axis] for axis in axes)
     if kind == "bool":
       arrays[name] = rng.uniform(0, 1, shape) < 0.7
     else:
@@ -68,7 +73,7 @@ def extreme(names, batch, rows=256, seed=1):
   for name, x in arrays.items():
     if name.endswith("lengths"):
       arrays[name] = rng.choice([0.0, 1.0, 2000.0], x.shape)
-    elif name in ("preference", "desirable_rate"):
+    elif name.endswith(PROBABILITIES):
       arrays[name] = rng.choice([0.0, 0.5, 1.0], x.shape)
     elif name.endswith(("scores", "rewards", "values", "costs", "logits")):
       arrays[name] = rng.choice([-1e4, 0.0, 1e4], x.shape)

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 
+from tests.oracles.more import forms
 from tests.oracles.pairwise.scalars import each_pair, log_sigmoid
 
 
@@ -79,3 +80,42 @@ def general_preference(first, second, preference):
     score = v @ turn @ w
     losses.append(_cross_entropy(p, log_sigmoid(score), log_sigmoid(-score)))
   return np.array(losses)
+
+
+@each_pair
+def binary_discrimination(s_w, s_l):
+  return -log_sigmoid(s_w) - log_sigmoid(-s_l)
+
+
+def _mean_of_labelled(term, valid, *arrays):
+  losses = []
+  for there, *row in zip(valid, *arrays):
+    terms = [
+      term(*values) for labelled, *values in zip(there, *row) if labelled
+    ]
+    losses.append(np.mean(terms) if terms else 0.0)
+  return np.array(losses)
+
+
+def _logistic(s, label):
+  return _cross_entropy(label, log_sigmoid(s), log_sigmoid(-s))
+
+
+def objective_bradley_terry(chosen, rejected, preference, valid):
+  term = lambda s_w, s_l, p: _logistic(s_w - s_l, p)
+  return _mean_of_labelled(term, valid, chosen, rejected, preference)
+
+
+def rating_regression(scores, ratings, rated):
+  term = lambda s, r: (s - r) ** 2
+  return _mean_of_labelled(term, rated, scores, ratings)
+
+
+def rating_logistic(scores, ratings, rated):
+  return _mean_of_labelled(_logistic, rated, scores, ratings)
+
+
+more, more_gradient = forms(lambda norm, loss: 1.0)
+more_l2, more_l2_gradient = forms(lambda norm, loss: norm)
+more_loss, more_loss_gradient = forms(lambda norm, loss: loss)
+more_loss_plus, more_loss_plus_gradient = forms(lambda norm, loss: loss * norm)

@@ -1,8 +1,8 @@
 """The record of a kind of batch, and functions that kinds share.
 
 Letters of axes are those of jalign.types, and: I, other models that each score
-one response; C, candidate tokens; Z, an embedding; 2, the two segments of a
-pair.
+one response; C, candidate tokens; Z, an embedding; M, objectives; 2, the two
+segments of a pair.
 """
 
 import types

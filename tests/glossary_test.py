@@ -17,6 +17,7 @@ from jalign.experiment.commands import training_page
 from jalign.experiment.config.settings import SamplerSettings
 from jalign.feedback import (
   Judge,
+  Parts,
   assess,
   from_reward,
   make_answers,
@@ -108,7 +109,9 @@ def _measured():
     "entanglement": diagnostics.entanglement_panel(products, {"all": said}),
     "realised": diagnostics.realised_panel(ones, ones, said.case),
   }
-  judge = Judge(reward=lambda x: np.ones(4), cost=lambda x: np.ones(4))
+  ones_of = lambda x: np.ones(4)
+  told = lambda x: dict.fromkeys(("reward", "cost", "answered"), np.ones(4))
+  judge = Judge(ones_of, ones_of, parts=Parts(("answered",), told))
   assessed = assess(judge, make_answers(["p"] * 4, ["r"] * 4))
   statistics = reward_statistics(assessed, [0, 0, 1, 1])
   panels |= {"rollouts": statistics, "samples": statistics}

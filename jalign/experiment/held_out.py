@@ -47,6 +47,8 @@ def sample_metrics(judge: Judge, settings: SamplerSettings) -> tuple[str, ...]:
   names += [
     f"{name}_mean" for name in ("reward", "cost") if getattr(judge, name)
   ]
+  parts = judge.parts.names if judge.parts is not None else ()
+  names += [f"part_{name}_mean" for name in parts]
   return tuple(f"samples/{name}" for name in names)
 
 

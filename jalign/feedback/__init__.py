@@ -3,8 +3,10 @@
 from jalign.feedback.answers import Answers, make_answers
 from jalign.feedback.judge import (
   Judge,
+  Parts,
   from_batch,
   from_cost,
+  from_parts,
   from_preference,
   from_reward,
   from_rewards,
@@ -25,8 +27,10 @@ __all__ = [
   "Answers",
   "Assessed",
   "Judge",
+  "Parts",
   "from_batch",
   "from_cost",
+  "from_parts",
   "from_preference",
   "from_reward",
   "from_rewards",

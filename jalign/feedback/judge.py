@@ -30,6 +30,19 @@ _Position = (
 )
 
 
+class Parts(NamedTuple):
+  """All numbers of a judge at once, with those that its reward is made of.
+
+  Attributes:
+    names: names of the parts, none of them "reward" or "cost".
+    ask: `Answers -> {name: [N] finite numbers}`, with the parts, "reward" where
+      the judge has a reward, and "cost" where it has a cost.
+  """
+
+  names: tuple[str, ...]
+  ask: Callable[[Answers], Mapping[str, ArrayLike]]
+
+
 class Judge(NamedTuple):
   """A record of functions of N answers; any of the functions may be None.
 
@@ -50,6 +63,8 @@ class Judge(NamedTuple):
       of training and of win rates, and counted.
     counts: `() -> {name: number}`, what was asked and answered so far on this
       process; None where nothing is counted. See `counts.say_counts`.
+    parts: where it isn't None, `assess` calls `parts.ask` in place of `reward`
+      and `cost`, which give the same numbers, and reports show the parts.
   """
 
   reward: Score | None = None
@@ -59,6 +74,7 @@ class Judge(NamedTuple):
   reads_tokens: bool = False
   answers_all: bool = True
   counts: Callable[[], Mapping[str, float]] | None = None
+  parts: Parts | None = None
 
 
 def from_reward(reward: Callable[..., float], *, scale: float = 1.0) -> Judge:
@@ -94,6 +110,27 @@ def from_rewards(
     return rewards(*(list(column) for column in answers[:3]))
 
   return Judge(reward=score, scale=checked_scale(scale))
+
+
+def from_parts(
+  parts: Parts, *, cost: bool = False, scale: float = 1.0
+) -> Judge:
+  """Makes a judge from a function that gives all of its numbers at once.
+
+  Args:
+    parts: the numbers, "reward" among them.
+    cost: whether "cost" is among them, too.
+    scale: inverse temperature of the preferences, > 0.
+
+  Raises:
+    UserError: the scale is out of range.
+  """
+  return Judge(
+    reward=lambda answers: parts.ask(answers)["reward"],
+    cost=(lambda answers: parts.ask(answers)["cost"]) if cost else None,
+    scale=checked_scale(scale),
+    parts=parts,
+  )
 
 
 def from_cost(cost: Callable[..., float]) -> Judge:

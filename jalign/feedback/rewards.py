@@ -7,7 +7,7 @@ asked by all processes together for all answers.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -31,12 +31,15 @@ class Assessed:
       reward.
     cost: [N] float64, or an array on devices; None if the judge has no cost.
     answers_all: False where NaN stands for no answer (`Judge.answers_all`).
+    parts: name -> [N], the numbers that the reward is made of, if the judge
+      tells them.
   """
 
   answers: Answers
   reward: ArrayLike | None = None
   cost: ArrayLike | None = None
   answers_all: bool = True
+  parts: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
   def __len__(self) -> int:
     return len(self.answers.texts)
@@ -57,6 +60,7 @@ class Assessed:
     at = np.asarray(at)
     told = ((k, getattr(self, k)) for k in ("reward", "cost"))
     numbers: dict[str, Any] = {k: v if v is None else v[at] for k, v in told}
+    numbers["parts"] = {name: x[at] for name, x in self.parts.items()}
     return dataclasses.replace(self, answers=self.answers.take(at), **numbers)
 
 
@@ -77,18 +81,27 @@ def assess(judge: Judge, answers: Answers) -> Assessed:
 
   def ask(some: Answers) -> dict[str, Any]:
     count, missing = len(some.texts), not judge.answers_all
+    told = (
+      judge.parts.ask(some)
+      if judge.parts is not None
+      else {k: f(some) for k, f in functions.items()}
+    )
     return {
-      k: scores(f(some), count, k, missing=missing)
-      for k, f in functions.items()
+      k: scores(values, count, k, missing=missing) for k, values in told.items()
     }
 
   if not functions:
     return Assessed(answers)
   told = _asked(judge, ask, answers)
+  missing = not judge.answers_all
+  parts = {
+    name: read(told.pop(name), name, missing=missing)
+    for name in sorted(set(told) - set(functions))
+  }
   for name, values in told.items():
     if not isinstance(values, jax.Array):
       _some_answer(values, f"{name}s", "responses")
-  return Assessed(answers, **told, answers_all=judge.answers_all)
+  return Assessed(answers, **told, answers_all=judge.answers_all, parts=parts)
 
 
 def compare(judge: Judge, a: Assessed, b: Assessed) -> np.ndarray:
@@ -182,10 +195,14 @@ def reward_statistics(
     `reward_std_within_prompt`, the root of the mean over prompts of the
     variance of a prompt's responses, if every prompt has at least two; and the
     same for `cost`. Variances divide by n - 1. Preferences have no statistics.
-    Responses without an answer are left out, and so are prompts with fewer than
-    two answers where any is missing.
+    `part_NAME_mean` for each part of a reward. Responses without an answer are
+    left out, and so are prompts with fewer than two answers where any is
+    missing.
   """
   statistics: dict[str, float] = {}
+  for name, part in assessed.parts.items():
+    if not np.isnan(part).all():
+      statistics[f"part_{name}_mean"] = float(np.nanmean(part))
   for name in ("reward", "cost"):
     if getattr(assessed, name) is None or not len(assessed):
       continue

@@ -59,6 +59,13 @@ SAMPLES: tuple[Row, ...] = (
   *_judged("reward"),
   *_judged("cost"),
   Row(
+    "rollouts|samples/part_NAME_mean",
+    "own",
+    "mean of a number that the judge's reward is made of, such as the reward of"
+    " one of several judges, or whether a response gives an answer",
+    _REWARDS,
+  ),
+  Row(
     "samples/win_rate",
     "win rate",
     "win rate over the policy that the stage started from",

@@ -174,10 +174,12 @@ def judge_responses(
     name: None if getattr(told, name) is None else by_prompt(told.numbers(name))
     for name in ("reward", "cost")
   }
+  parts = {name: by_prompt(x) for name, x in told.parts.items()}
   with_numbers = lambda answers, take: Assessed(
     answers,
     **{k: x if x is None else take(x) for k, x in numbers.items()},
     answers_all=judge.answers_all,
+    parts={name: take(x) for name, x in parts.items()},
   )
   side = lambda k: with_numbers(by_draw[k], lambda x: x[:, k])
   preference = np.zeros((count, len(needs.preference)), np.float32)

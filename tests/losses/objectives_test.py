@@ -224,15 +224,15 @@ def test_ratings_at_known_values():
 
 
 def test_good_and_bad_by_themselves():
-  chosen, rejected = jnp.array([1.2]), jnp.array([0.5])
-  close(
-    losses.binary_discrimination(chosen, rejected),
-    losses.rating_logistic(
-      jnp.array([[1.2, 0.5]]), jnp.array([[1.0, 0.0]]), jnp.ones((1, 2), bool)
-    )
-    * 2,
+  scores, good = jnp.array([1.2, 0.5]), jnp.array([True, False])
+  loss = losses.binary_discrimination(scores, good)
+  close(loss, [np.log1p(np.exp(-1.2)), np.log1p(np.exp(0.5))])
+  labels = losses.rating_logistic(
+    scores[:, None], jnp.array([[1.0], [0.0]]), jnp.ones((2, 1), bool)
   )
-  close(losses.binary_discrimination(0 * chosen, 0 * chosen), 2 * np.log(2))
-  # Not a comparison: a common shift changes the loss, unlike Bradley-Terry's.
-  shifted = losses.binary_discrimination(chosen + 1, rejected + 1)
-  assert abs(shifted - losses.binary_discrimination(chosen, rejected)) > 0.1
+  close(loss, labels)
+  close(losses.binary_discrimination(0 * scores, good), np.log(2))
+  # Not a comparison: a common shift changes the sum, unlike Bradley-Terry's.
+  assert abs(losses.binary_discrimination(scores + 1, good) - loss).sum() > 0.1
+  slope = jax.grad(lambda s: losses.binary_discrimination(s, good).sum())
+  assert slope(scores)[0] < 0 < slope(scores)[1]

@@ -29,6 +29,8 @@ def _draw(rng, name, axes, shape, logp):
     return rng.uniform(0, 1, shape)
   if name.endswith("errors"):
     return rng.uniform(0, 1, shape)
+  if name == "objective":
+    return rng.integers(0, 2, shape)
   return rng.normal(0, 1, shape)
 
 

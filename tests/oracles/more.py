@@ -28,6 +28,7 @@ def min_norm(vectors):
 def _parts(chosen, rejected, gaps, preference, valid, divide):
   """Losses and slopes of pairs in objectives, and what each weighs."""
   count, objectives = preference.shape
+  valid = valid > 0
   terms, slopes = np.zeros((2, count, objectives))
   for b, m in np.argwhere(valid):
     d, p = chosen[b] - rejected[b], preference[b, m]

@@ -83,8 +83,8 @@ def general_preference(first, second, preference):
 
 
 @each_pair
-def binary_discrimination(s_w, s_l):
-  return -log_sigmoid(s_w) - log_sigmoid(-s_l)
+def binary_discrimination(s, good):
+  return -log_sigmoid(s if good else -s)
 
 
 def _mean_of_labelled(term, valid, *arrays):

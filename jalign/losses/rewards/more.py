@@ -41,8 +41,8 @@ def objective_gradients(
   chosen_scores: Array,
   rejected_scores: Array,
   feature_gaps: Array,
-  objective_preference: Array,
-  objective_valid: Array,
+  objective_preferences: Array,
+  objective: Array,
 ) -> Objectives:
   """Bradley-Terry losses of one score by objective, with their head gradients.
 
@@ -54,8 +54,8 @@ def objective_gradients(
     chosen_scores: [B] scores of the first responses.
     rejected_scores: [B] the same for the second responses.
     feature_gaps: [B, D] head's inputs of the first less the second responses.
-    objective_preference: [B, M] P(first > second) in each objective.
-    objective_valid: [B, M] bool, whether the objective labels the pair.
+    objective_preferences: [B, M] P(first > second) in each objective.
+    objective: [B, M] above 0 where the objective labels the pair.
 
   Raises:
     AssertionError: shapes differ.
@@ -65,10 +65,10 @@ def objective_gradients(
     chosen_scores,
     rejected_scores,
     feature_gaps,
-    objective_preference,
-    objective_valid,
+    objective_preferences,
+    objective,
   )
-  valid = valid.astype(bool)
+  valid = valid > 0
   preference = jnp.where(valid, jax.lax.stop_gradient(preference), 0.0)
   any_label = jnp.any(valid, -1)
   gap = jnp.where(any_label, chosen - rejected, 0.0)[:, None]
@@ -146,8 +146,8 @@ def more(
   chosen_scores: Array,
   rejected_scores: Array,
   feature_gaps: Array,
-  objective_preference: Array,
-  objective_valid: Array,
+  objective_preferences: Array,
+  objective: Array,
 ) -> Array:
   """MORE: one reward model for several objectives, weighted by min-norm.
 
@@ -172,10 +172,10 @@ def more(
     rejected_scores: [B] the same for the second responses.
     feature_gaps: [B, D] inputs of the linear score head, those of the first
       less those of the second responses; a constant.
-    objective_preference: [B, M] P(first > second) in [0, 1] in each objective;
+    objective_preferences: [B, M] P(first > second) in [0, 1] in each objective;
       a constant.
-    objective_valid: [B, M] bool, whether the objective labels the pair; all
-      False in rows that only fill the batch, which have loss 0.
+    objective: [B, M] 1 where the objective labels the pair and 0 elsewhere,
+      also in rows that only fill the batch, which have loss 0; a constant.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -187,8 +187,8 @@ def more(
     chosen_scores,
     rejected_scores,
     feature_gaps,
-    objective_preference,
-    objective_valid,
+    objective_preferences,
+    objective,
   )
   return _balanced(arrays, as_they_are)
 
@@ -197,8 +197,8 @@ def more_l2(
   chosen_scores: Array,
   rejected_scores: Array,
   feature_gaps: Array,
-  objective_preference: Array,
-  objective_valid: Array,
+  objective_preferences: Array,
+  objective: Array,
 ) -> Array:
   """MORE with gradients of length 1, so that only their directions count.
 
@@ -215,8 +215,8 @@ def more_l2(
     chosen_scores: [B] scores of the first responses.
     rejected_scores: [B] the same for the second responses.
     feature_gaps: [B, D] as in `more`; a constant.
-    objective_preference: [B, M] as in `more`; a constant.
-    objective_valid: [B, M] bool, as in `more`.
+    objective_preferences: [B, M] as in `more`; a constant.
+    objective: [B, M] as in `more`; a constant.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -228,8 +228,8 @@ def more_l2(
     chosen_scores,
     rejected_scores,
     feature_gaps,
-    objective_preference,
-    objective_valid,
+    objective_preferences,
+    objective,
   )
   return _balanced(arrays, norms_only)
 
@@ -238,8 +238,8 @@ def more_loss(
   chosen_scores: Array,
   rejected_scores: Array,
   feature_gaps: Array,
-  objective_preference: Array,
-  objective_valid: Array,
+  objective_preferences: Array,
+  objective: Array,
 ) -> Array:
   """MORE with gradients divided by the objectives' losses.
 
@@ -256,8 +256,8 @@ def more_loss(
     chosen_scores: [B] scores of the first responses.
     rejected_scores: [B] the same for the second responses.
     feature_gaps: [B, D] as in `more`; a constant.
-    objective_preference: [B, M] as in `more`; a constant.
-    objective_valid: [B, M] bool, as in `more`.
+    objective_preferences: [B, M] as in `more`; a constant.
+    objective: [B, M] as in `more`; a constant.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -269,8 +269,8 @@ def more_loss(
     chosen_scores,
     rejected_scores,
     feature_gaps,
-    objective_preference,
-    objective_valid,
+    objective_preferences,
+    objective,
   )
   return _balanced(arrays, losses_only)
 
@@ -279,8 +279,8 @@ def more_loss_plus(
   chosen_scores: Array,
   rejected_scores: Array,
   feature_gaps: Array,
-  objective_preference: Array,
-  objective_valid: Array,
+  objective_preferences: Array,
+  objective: Array,
 ) -> Array:
   """MORE with gradients divided by the losses times the gradients' lengths.
 
@@ -298,8 +298,8 @@ def more_loss_plus(
     chosen_scores: [B] scores of the first responses.
     rejected_scores: [B] the same for the second responses.
     feature_gaps: [B, D] as in `more`; a constant.
-    objective_preference: [B, M] as in `more`; a constant.
-    objective_valid: [B, M] bool, as in `more`.
+    objective_preferences: [B, M] as in `more`; a constant.
+    objective: [B, M] as in `more`; a constant.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -311,7 +311,7 @@ def more_loss_plus(
     chosen_scores,
     rejected_scores,
     feature_gaps,
-    objective_preference,
-    objective_valid,
+    objective_preferences,
+    objective,
   )
   return _balanced(arrays, losses_and_norms)

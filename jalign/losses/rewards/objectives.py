@@ -9,7 +9,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jalign.losses._arrays import same_floats, zero_where_invalid
+from jalign.losses._arrays import flags, same_floats, zero_where_invalid
 from jalign.types import Array
 
 
@@ -22,8 +22,8 @@ def _mean_over_labelled(terms: Array, labelled: Array) -> Array:
 def objective_bradley_terry(
   chosen_objective_scores: Array,
   rejected_objective_scores: Array,
-  objective_preference: Array,
-  objective_valid: Array,
+  objective_preferences: Array,
+  objective: Array,
 ) -> Array:
   """Bradley-Terry loss of several scores, each with preferences of its own.
 
@@ -41,8 +41,9 @@ def objective_bradley_terry(
   Args:
     chosen_objective_scores: [B, M] scores of the first responses.
     rejected_objective_scores: [B, M] the same for the second responses.
-    objective_preference: [B, M] P(first > second) in [0, 1]; a constant.
-    objective_valid: [B, M] bool, whether the objective labels the pair.
+    objective_preferences: [B, M] P(first > second) in [0, 1]; a constant.
+    objective: [B, M] 1 where the objective labels the pair and 0 elsewhere; a
+      constant.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -52,10 +53,10 @@ def objective_bradley_terry(
   """
   chex.assert_rank(chosen_objective_scores, 2)
   labelled, chosen, rejected, preference = zero_where_invalid(
-    objective_valid,
+    jnp.asarray(objective) > 0,
     chosen_objective_scores,
     rejected_objective_scores,
-    objective_preference,
+    objective_preferences,
   )
   gap = chosen - rejected
   flipped = 1 - jax.lax.stop_gradient(preference)
@@ -126,23 +127,21 @@ def rating_logistic(
   return _mean_over_labelled(jax.nn.softplus(-scores) + bad * scores, rated)
 
 
-def binary_discrimination(
-  chosen_scores: Array, rejected_scores: Array
-) -> Array:
-  """Classifies the responses of a pair as good and bad, each by itself.
+def binary_discrimination(response_scores: Array, desirable: Array) -> Array:
+  """Classifies single responses as good or bad.
 
-  l = -log sigmoid(s_w) - log sigmoid(-s_l),  s = score
+  l = -log sigmoid(s) if y is good, -log sigmoid(-s) if not,  s = score
 
-  Unlike `bradley_terry`, the loss compares nothing: a shift of all scores
-  changes it, and two responses to a hard prompt may both be far from 0 on the
-  same side.
+  The score is the logit of P(good). Unlike `bradley_terry`, the loss compares
+  nothing: a shift of all scores changes it, and both responses to a hard prompt
+  may be bad. A pair is two examples, one of them good.
 
   Askell et al. 2021, "A General Language Assistant as a Laboratory for
   Alignment", arXiv:2112.00861.
 
   Args:
-    chosen_scores: [B] scores of the good responses.
-    rejected_scores: [B] the same for the bad responses.
+    response_scores: [B] scores of the responses.
+    desirable: [B] bool, whether the response is good.
 
   Returns:
     [B] float32 losses, not reduced.
@@ -150,5 +149,6 @@ def binary_discrimination(
   Raises:
     AssertionError: shapes differ.
   """
-  chosen, rejected = same_floats(chosen_scores, rejected_scores)
-  return jax.nn.softplus(-chosen) + jax.nn.softplus(rejected)
+  (scores,) = same_floats(response_scores)
+  (desirable,) = flags(scores, desirable)
+  return jax.nn.softplus(jnp.where(desirable, -scores, scores))

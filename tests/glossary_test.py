@@ -12,7 +12,7 @@ import pytest
 from jalign import diagnostics, evaluation, glossary
 from jalign.evaluation import reward_accuracy
 from jalign.evaluation.likelihood import PairScores
-from jalign.experiment import held_out, run_report, tables
+from jalign.experiment import curves, held_out, tables
 from jalign.experiment.commands import training_page
 from jalign.experiment.config.settings import SamplerSettings
 from jalign.feedback import (
@@ -134,7 +134,7 @@ def test_what_is_measured_has_one_row_and_a_row_is_measured():
     path
     for path in (ROOT / "jalign").rglob("*.py")
     if not {"glossary", "pages", "commands"} & set(path.parts)
-    and path.stem not in ("tables", "run_report")
+    and path.stem not in ("tables", "curves")
   ]
   code = "".join(path.read_text() for path in files)
   for row in GLOSSARY:
@@ -147,7 +147,7 @@ def test_what_is_measured_has_one_row_and_a_row_is_measured():
 
 def _page_keys():
   """Metrics that pages and tables look for."""
-  yield from run_report.CURVES
+  yield from curves.CURVES
   yield from (key for key, _ in (*tables.ACCURACIES, *tables.SCORES))
   yield from tables.MEANS
   for keys, *_ in training_page._LINES:

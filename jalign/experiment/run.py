@@ -8,7 +8,9 @@ from typing import Any
 
 import jax
 
+from jalign.evaluation import ScoredPairs
 from jalign.experiment import identity
+from jalign.experiment import scored as score_heads
 from jalign.experiment.config.settings import Settings
 from jalign.experiment.contest import Contest
 from jalign.experiment.context import Run
@@ -24,7 +26,6 @@ from jalign.experiment.judges import Reading
 from jalign.experiment.params import check_decoding, layout, start_params
 from jalign.experiment.plugins import load_plugins
 from jalign.experiment.run_report import Outcome, write_run_report
-from jalign.experiment.scored import told_of
 from jalign.experiment.share import Sharing, Sibling
 from jalign.experiment.stage import run_stage
 from jalign.experiment.stage_check import check_config, check_stage
@@ -127,6 +128,7 @@ def run_one(
     scored = {s.name for s in settings.stages if reads_head(s)}
     judged = {s.name for s in settings.stages if s.judge} - scored
     rows = []
+    rewards: dict[str, ScoredPairs] = {}
     if "start" in {starts[name] for name in judged}:
       rows.append(contest("start", policies["start"]))
     for i, stage in enumerate(settings.stages):
@@ -137,9 +139,8 @@ def run_one(
       policies[start] = offload.on_device(policies[start])
       policies[stage.name] = result.params
       if stage.name in scored:
-        folders.write_json(
-          folder / stage.name / "results.json", told_of(run, stage, result)
-        )
+        pairs = score_heads.keep(run, stage, result)
+        rewards |= {} if pairs is None else {stage.name: pairs}
       elif stage.judge:
         rows.append(
           contest(stage.name, result.params, start, policies[start], result)
@@ -176,6 +177,7 @@ def run_one(
         contestants=added,
         matrix=matrix,
         drawn=drawn,
+        rewards=rewards,
         facts={
           "seconds": time.perf_counter() - started,
           "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,12 +1,15 @@
 """Writes the report of a run."""
 
-import math
 import pathlib
+import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from jalign.evaluation import ScoredPairs, accuracy
+from jalign.evaluation.reward_accuracy import told
 from jalign.evaluation.win_rate import WinMatrix
 from jalign.experiment.config.settings import Settings
+from jalign.experiment.curves import present
 from jalign.experiment.data.prepare import Prepared
 from jalign.experiment.recipe import parameters, recipe, recipes
 from jalign.experiment.sampling import SampledTexts
@@ -14,6 +17,7 @@ from jalign.experiment.tables import (
   ACCURACIES,
   accuracies_said,
   headline,
+  percent,
   results,
   sampled,
   scores_said,
@@ -29,40 +33,10 @@ from jalign.pages.report import (
   Table,
   write_report,
 )
+from jalign.pages.reward_model import reward_model_section
 from jalign.pages.style import Looks
 from jalign.training.checkpoint import versions
 from jalign.training.metrics import read_jsonl
-
-# Titles of a stage's curves, which are drawn where they were measured.
-CURVES = {
-  "train/loss": "loss (training)",
-  "eval/loss": "held-out loss",
-  "train/nll_nats_per_token": "negative log-likelihood (nats/token)",
-  "eval/nll_nats_per_token": "held-out NLL (nats/token)",
-  "train/margin_nats": "margin of log-ratios (nats)",
-  "train/reward_accuracy": "reward accuracy (training)",
-  "eval/reward_accuracy": "held-out reward accuracy",
-  "train/chosen_log_ratio_nats": "chosen log pi/ref (nats)",
-  "train/rejected_log_ratio_nats": "rejected log pi/ref (nats)",
-  "samples/win_rate": "held-out win rate over the start",
-  "samples/kl_k1_nats": "held-out KL to the start (nats)",
-  "rollouts/reward_mean": "reward of training samples, mean",
-  "samples/reward_mean": "reward of held-out samples, mean",
-  "rollouts/reward_std": "reward of training samples, sd",
-  "samples/reward_std": "reward of held-out samples, sd",
-  "rollouts/reward_std_within_prompt": "reward, sd within a prompt (training)",
-  "rollouts/cost_mean": "cost of training samples, mean",
-  "samples/cost_mean": "cost of held-out samples, mean",
-  "rollouts/cost_std": "cost of training samples, sd",
-  "samples/cost_std": "cost of held-out samples, sd",
-  "rollouts/cost_std_within_prompt": "cost, sd within a prompt (training)",
-  "rollouts/preference_certainty": "certainty of preferences, |2p - 1|",
-  "rollouts/identical_pairs_share": "identical pairs of samples, share",
-  "rollouts/win_rate_over_mixture": "win rate over the mixture (training)",
-  "rollouts/response_tokens": "response length (tokens)",
-  "train/grad_norm": "gradient norm",
-}
-
 
 _KL, _WINS = "samples/kl_k1_nats", "samples/win_rate"
 
@@ -82,6 +56,8 @@ class Outcome(NamedTuple):
     drawn: the samples that best-of-n chose from; None without best-of-n.
     facts: seconds, peak_memory_gib, devices; the config's name; went_on: see
       `identity.went_on`.
+    rewards: stage -> what the score head that the stage trained says of
+      held-out pairs.
   """
 
   folder: pathlib.Path
@@ -93,6 +69,7 @@ class Outcome(NamedTuple):
   matrix: WinMatrix | None
   drawn: SampledTexts | None
   facts: Mapping[str, Any]
+  rewards: Mapping[str, ScoredPairs] = types.MappingProxyType({})
 
 
 def write_run_report(
@@ -110,21 +87,32 @@ def write_run_report(
   folder, settings, rows = outcome.folder, outcome.settings, outcome.rows
   prepared, matrix = outcome.prepared, outcome.matrix
   looks = colours(outcome)
-  sections = [
-    *(more(outcome) if more else frontier(outcome)),
-    Section(
-      "Held-out results",
-      [
-        accuracies_said(rows),
-        results(rows),
-        *_accuracy_plot(folder, rows, looks),
-        "Samples of each policy. KL: to the policy that the stage started from,"
-        " in nats a response, estimated on the samples. distinct-n: different"
-        " n-grams of words, a share of all." + scores_said(rows),
-        sampled([*rows, *outcome.contestants]),
-      ],
-    ),
+  sections = [*(more(outcome) if more else frontier(outcome))]
+  sections += [
+    reward_model_section(
+      {name: pairs},
+      folder,
+      title=f"Score head of {name}",
+      name=f"{name}_rewards",
+      looks=looks,
+    )
+    for name, pairs in outcome.rewards.items()
   ]
+  if rows:
+    sections.append(
+      Section(
+        "Held-out results",
+        [
+          accuracies_said(rows),
+          results(rows),
+          *_accuracy_plot(folder, rows, looks),
+          "Samples of each policy. KL: to the policy that the stage started"
+          " from, in nats a response, estimated on the samples. distinct-n:"
+          " different n-grams of words, a share of all." + scores_said(rows),
+          sampled([*rows, *outcome.contestants]),
+        ],
+      )
+    )
   if matrix is not None:
     path = plots.plot_win_matrix(
       matrix,
@@ -136,7 +124,8 @@ def write_run_report(
       " clustered by prompt."
     )
     sections.append(Section("Head to head", Figure(path, caption)))
-  sections.append(Section("Samples", _samples(rows, settings.init_from)))
+  if rows:
+    sections.append(Section("Samples", _samples(rows, settings.init_from)))
   sections += _curves(folder, settings, looks)
   sections.append(
     Section("Data", "\n".join(f"- {escaped(x)}" for x in prepared.lines))
@@ -146,8 +135,18 @@ def write_run_report(
     folder,
     title=settings.title or folder.name,
     sections=sections,
-    summary=escaped(headline(rows)),
+    summary=escaped(_headline(outcome)),
   )
+
+
+def _headline(outcome: Outcome) -> str:
+  """What the policies won, and how well the score heads rank."""
+  ranked = [
+    f"{name} {percent(told(accuracy(pairs)))}"
+    for name, pairs in outcome.rewards.items()
+  ]
+  said = f"Held-out accuracy of scores: {', '.join(ranked)}." if ranked else ""
+  return " ".join(filter(None, (said, headline(outcome.rows))))
 
 
 def colours(outcome: Outcome) -> Looks:
@@ -223,10 +222,6 @@ def _paths(outcome: Outcome, names: Iterable[str]) -> dict[str, Any]:
   return curves
 
 
-_WITH_UNIT = {
-  f"{section}/loss": f"{section}/nll_nats_per_token"
-  for section in ("train", "eval")
-}
 _BARS = ("eval/ranking_accuracy", "eval/reward_accuracy", _WINS)
 
 
@@ -269,18 +264,6 @@ def _curves(folder, settings, looks):
     )
     sections.append(Section(f"Stage {stage.name}", Figure(path, caption)))
   return sections
-
-
-def present(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, str]:
-  """The entries of CURVES that some run measured, each curve only once."""
-  every = [row for rows in runs.values() for row in rows]
-  seen = {key for row in every for key in row}
-  for loss, nll in _WITH_UNIT.items():  # an imitating loss is the same curve
-    both = [row for row in every if loss in row and nll in row]
-    alike = [math.isclose(row[loss], row[nll], rel_tol=1e-4) for row in both]
-    if both and all(alike) and len(both) == sum(loss in row for row in every):
-      seen.discard(loss)
-  return {key: label for key, label in CURVES.items() if key in seen}
 
 
 def _samples(rows, init_from: str, shown: int = 8) -> Samples:

@@ -7,24 +7,95 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jalign.evaluation import ScoredPairs, negative_log_likelihood
+from jalign.evaluation.reward_accuracy import summary
+from jalign.experiment import reward_pairs
 from jalign.experiment.config.settings import StageSettings
 from jalign.experiment.context import Run
+from jalign.experiment.disk import folder as folders
 from jalign.experiment.heads import head_of
 from jalign.experiment.loss import bind
 from jalign.experiment.scorer import CONSTANT
 from jalign.experiment.stage import StageResult
+from jalign.experiment.tables import percent
+from jalign.glossary import in_section
 from jalign.hosts import say
+from jalign.losses import name_of
 from jalign.models import transformer
 from jalign.sharding import fetch, place
 from jalign.training import packed
+from jalign.training.kinds import SCORES
 from jalign.training.trainable import HEAD, MODEL
 from jalign.types import Params
 
 _BATCHES = 32  # of training examples, whose best responses are scored
 
 
+def keep(
+  run: Run, stage: StageSettings, result: StageResult
+) -> ScoredPairs | None:
+  """Writes the results of a stage that trained a score head.
+
+  They go to `results.json` in the stage's folder, and what the head says of
+  each held-out pair to `rewards.json`.
+
+  Args:
+    run: what the stages share.
+    stage: the stage's settings.
+    result: the stage's result.
+
+  Returns:
+    The head's numbers on the held-out pairs; None for data or heads of another
+    kind.
+  """
+  folder = run.folder / stage.name
+  told = told_of(run, stage, result)
+  pairs = held_out_pairs(run, stage, result.params, told.get(CONSTANT, 0.0))
+  if pairs is not None:
+    told |= in_section("eval", summary(pairs))
+    reward_pairs.write(folder / reward_pairs.FILE, pairs)
+    said = negative_log_likelihood(pairs).mean
+    say(
+      f"[{stage.name}] held out: accuracy"
+      f" {percent(told['eval/score_accuracy'])}, NLL {said:.3f} nats,"
+      f" {len(pairs):,} pairs"
+    )
+  folders.write_json(folder / "results.json", told)
+  return pairs
+
+
+def held_out_pairs(
+  run: Run, stage: StageSettings, params: Params, constant: float
+) -> ScoredPairs | None:
+  """What a stage's head says of the stage's held-out pairs.
+
+  Args:
+    run: what the stages share.
+    stage: the stage's settings.
+    params: {"model": ..., "head": ...}.
+    constant: number that is subtracted from every score.
+
+  Returns:
+    None for data or heads of another kind.
+  """
+  head, dataset = (
+    head_of(run.model_config, stage),
+    run.prepared.stages[stage.name],
+  )
+  loss = bind(stage)
+  if loss.batch is not SCORES or not reward_pairs.serves(dataset, head):
+    return None
+  score = reward_pairs.make_scored_pairs(
+    transformer(run.model_config),
+    head,
+    averaged=name_of(loss.function) == "pairwise_preference_averaged",
+    constant=constant,
+  )
+  return score(params, dataset, stage.batch_size, run.mesh)
+
+
 def told_of(run: Run, stage: StageSettings, result: StageResult) -> Any:
-  """The results of a stage that trained a score head: names and values.
+  """What a judge reads of the results of a stage that trained a score head.
 
   Args:
     run: what the stages share.

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from jalign.experiment.commands.sweep import SweptRun
+from jalign.experiment.curves import present
 from jalign.experiment.disk import folder as folders
-from jalign.experiment.run_report import present
 from jalign.experiment.tables import ACCURACIES, MEANS, interval, percent
 from jalign.pages import plots
 from jalign.pages.report import Figure, Section, Table, write_report

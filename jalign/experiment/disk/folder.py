@@ -12,6 +12,8 @@ STAGE/checkpoints/    newest states; each has a manifest.json of files' hashes
 STAGE/best/           best state by `select`, with a manifest.json, too
 STAGE/metrics.jsonl   and STAGE/tensorboard/
 STAGE/results.json    held-out results and samples of a finished stage
+STAGE/rewards.json    columns: what the stage's score head says of each held-out
+                      pair
 win_matrix.json       row beats column: names, win_rate, standard_error, low
                       (lower end of its 95 % interval)
 report.md, report.html, plots/    the report

@@ -1,0 +1,169 @@
+"""What a score head says of labelled pairs, and the file that keeps it."""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from jalign.evaluation import ScoredPairs, from_margins, from_scores
+from jalign.experiment.data.dataset import Dataset
+from jalign.experiment.disk import folder as folders
+from jalign.losses import general_preference_score
+from jalign.sharding import fetch, place
+from jalign.training import packed
+from jalign.training.kinds import SCORES
+from jalign.training.progress import follow
+from jalign.training.trainable import HEAD, MODEL
+from jalign.types import Model, Params, ScoreBatch
+
+FILE = "rewards.json"
+
+
+def serves(dataset: Dataset, head: Any) -> bool:
+  """Whether `scored_pairs` can ask the head about the data."""
+  able = (head.score, head.compare, head.embed)
+  return dataset.serves(SCORES) and any(f is not None for f in able)
+
+
+def make_scored_pairs(
+  model: Model, head: Any, *, averaged: bool = False, constant: float = 0.0
+) -> Callable[..., ScoredPairs]:
+  """Makes `(params, dataset, batch_size, mesh) -> ScoredPairs`.
+
+  The function scores all held-out pairs of a dataset; of ranked lists, all
+  pairs whose ranks differ. It compiles once per shape.
+
+  Args:
+    model: functions of the model below the head.
+    head: functions of the head: `compare`, or else `embed`, gives log-odds of
+      pairs; without these, `score` gives scores.
+    averaged: whether P(a > b) of a head that compares is the mean over both
+      orders, and not of the logits' difference.
+    constant: number that is subtracted from every score.
+  """
+  measure = _measure(model, head)
+
+  def score(
+    params: Params, dataset: Dataset, batch_size: int, mesh: Any
+  ) -> ScoredPairs:
+    batches = dataset.loader(
+      SCORES, "eval", batch_size, epochs=1, shuffle=False
+    )
+    told: dict[str, list[np.ndarray]] = {}
+    groups: list[str] = []
+    for batch in follow(batches, "scores of held-out pairs", "batch"):
+      found = {
+        name: np.asarray(x, np.float64)
+        for name, x in fetch(measure(params, place(batch.data, mesh))).items()
+      }
+      rows = _pairs_of(batch.data, found, averaged)
+      for name, values in rows.items():
+        told.setdefault(name, []).append(values)
+      own = dataset.groups(batch.sources)
+      groups += [own[i] for i in rows["example"].tolist()]
+    columns = {name: np.concatenate(parts) for name, parts in told.items()}
+    known: dict[str, Any] = {
+      "labels": columns["label"],
+      "chosen_tokens": columns["chosen_tokens"],
+      "rejected_tokens": columns["rejected_tokens"],
+      "groups": groups,
+    }
+    if "margin" in columns:
+      return from_margins(columns["margin"], **known)
+    sides = (columns[n] - constant for n in ("chosen", "rejected"))
+    return from_scores(*sides, **known)
+
+  return score
+
+
+def write(path: pathlib.Path, pairs: ScoredPairs) -> None:
+  """Writes the numbers of pairs as columns of a JSON file."""
+  columns: dict[str, Any] = {
+    "group": pairs.groups,
+    "chosen_score": pairs.chosen,
+    "rejected_score": pairs.rejected,
+    "margin": pairs.margins,
+    "label": pairs.labels,
+    "chosen_tokens": pairs.chosen_tokens,
+    "rejected_tokens": pairs.rejected_tokens,
+  }
+  folders.write_json(
+    path,
+    {
+      name: np.asarray(values).tolist()
+      for name, values in columns.items()
+      if values is not None
+    },
+  )
+
+
+def _measure(model: Model, head: Any) -> Callable[..., dict[str, Any]]:
+  """Jits `(params, batch) -> {"scores": [B, K]}`, or what compares pairs."""
+
+  @jax.jit
+  def measure(params: Params, batch: ScoreBatch) -> dict[str, Any]:
+    states = packed.last_states(model, params[MODEL], batch.sequences)
+    first, second = states[0::2], states[1::2]
+    if head.compare is not None:
+      return {
+        "logits": head.compare(params[HEAD], first, second),
+        "swapped": head.compare(params[HEAD], second, first),
+      }
+    if head.embed is not None:
+      sides = (head.embed(params[HEAD], side) for side in (first, second))
+      return {"margin": general_preference_score(*sides)}
+    scores = head.score(params[HEAD], states)
+    return {"scores": scores.reshape(batch.ranks.shape)}
+
+  return measure
+
+
+def _pairs_of(
+  batch: ScoreBatch, found: dict[str, np.ndarray], averaged: bool
+) -> dict[str, np.ndarray]:
+  """Columns of a batch's pairs; `example` is a pair's place among live ones."""
+  ranks, valid = np.asarray(batch.ranks), np.asarray(batch.valid)
+  live = np.asarray(batch.weights) > 0
+  tokens = np.asarray(batch.sequences.mask).sum(-1).reshape(ranks.shape)
+  ordered = ranks[:, :, None] < ranks[:, None, :]
+  ordered &= valid[:, :, None] & valid[:, None, :] & live[:, None, None]
+  at, better, worse = np.nonzero(ordered)
+  label = (
+    np.ones(len(live))
+    if batch.preference is None
+    else np.asarray(batch.preference, np.float64)
+  )
+  columns = {
+    "example": (np.cumsum(live) - 1)[at],
+    "label": label[at],
+    "chosen_tokens": tokens[at, better],
+    "rejected_tokens": tokens[at, worse],
+  }
+  if "scores" in found:
+    scores = found["scores"]
+    columns |= {"chosen": scores[at, better], "rejected": scores[at, worse]}
+  elif "margin" in found:
+    columns["margin"] = found["margin"][at]
+  else:
+    first, second = found["logits"][at], found["swapped"][at]
+    columns["margin"] = (
+      averaged_margin(first, second) if averaged else first - second
+    )
+  return columns
+
+
+def averaged_margin(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+  """Log-odds of the mean of two orders' probabilities.
+
+  P(a > b) is (sigmoid(first) + 1 - sigmoid(second)) / 2.
+
+  Args:
+    first: [N] logits that a is preferred, where a is read first.
+    second: [N] logits that b is preferred, where b is read first.
+  """
+  log_sigmoid = lambda x: -np.logaddexp(0, -x)
+  won = np.logaddexp(log_sigmoid(first), log_sigmoid(-second))
+  lost = np.logaddexp(log_sigmoid(-first), log_sigmoid(second))
+  return won - lost

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jalign.errors import UserError
+from jalign.evaluation.clustered import take
 
 Ids = Sequence[Any] | np.ndarray
 
@@ -34,6 +35,8 @@ class ScoredPairs:
     groups: N hashable ids of the pairs' prompts, by which errors cluster; None
       for N different prompts.
     raters: N names of the labels' raters, or of groups of raters; or None.
+    missing: number of pairs that the scorer gave no answer about, which are
+      left out of all arrays.
   """
 
   margins: np.ndarray
@@ -45,6 +48,7 @@ class ScoredPairs:
   rejected_tokens: np.ndarray | None = None
   groups: Ids | None = None
   raters: Ids | None = None
+  missing: int = 0
 
   def __len__(self) -> int:
     return len(self.margins)
@@ -122,17 +126,26 @@ def from_probabilities(preference: ArrayLike, **known: Any) -> ScoredPairs:
 
   Args:
     preference: [N] P(the chosen response is preferred) by the scorer, in
-      [0, 1]; a wrong answer given with certainty has an infinite NLL.
+      [0, 1]; NaN for no answer, and such pairs are left out and counted. A
+      wrong answer that is given with certainty has an infinite NLL.
     **known: labels, exact, chosen_tokens, rejected_tokens, groups and raters,
       as in `from_scores`.
 
   Raises:
     UserError: as in `from_scores`.
   """
-  p = _probabilities("preference", _numbers("preference", preference))
+  p = _numbers("preference", preference)
+  answered = np.flatnonzero(~np.isnan(p))
+  if p.size and not answered.size:
+    raise UserError(
+      f"the scorer answered about none of {p.size:,} pairs.", where="preference"
+    )
+  _probabilities("preference", np.where(np.isnan(p), 0.5, p))
   with np.errstate(divide="ignore"):
     margins = np.log(p) - np.log1p(-p)
-  return _checked(margins, None, None, **known)
+  # Everything else is checked at its whole length, before pairs are left out.
+  whole = _checked(np.where(np.isnan(p), 0.0, margins), None, None, **known)
+  return _taken(whole, answered, p.size - answered.size)
 
 
 def from_margins(margins: ArrayLike, **known: Any) -> ScoredPairs:
@@ -246,6 +259,19 @@ def _checked(
     if name in ("labels", "exact"):
       _probabilities(name, told[name])
   return ScoredPairs(margins, chosen=chosen, rejected=rejected, **told)
+
+
+def _taken(pairs: ScoredPairs, at: np.ndarray, missing: int) -> ScoredPairs:
+  """The pairs at some indices."""
+  if not missing:
+    return pairs
+  told = {f.name: getattr(pairs, f.name) for f in dataclasses.fields(pairs)}
+  for name, values in told.items():
+    if isinstance(values, np.ndarray) and name not in ("groups", "raters"):
+      told[name] = values[at]
+  for name in ("groups", "raters"):
+    told[name] = take(told[name], at)
+  return ScoredPairs(**told | {"missing": missing})
 
 
 def _numbers(name: str, values: ArrayLike) -> np.ndarray:

@@ -155,6 +155,7 @@ def _numbers(pairs: ScoredPairs) -> dict[str, Any]:
     "ECE": wide.ece,
     "MCE": wide.mce,
     "ACE": equal.ece,
+    **({"without an answer": pairs.missing} if pairs.missing else {}),
     "ties": f"{100 * reward_accuracy.tied_share(pairs):.1f} %",
   }
   bias = reward_accuracy.length_bias(pairs)

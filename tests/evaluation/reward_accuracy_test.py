@@ -90,6 +90,22 @@ def test_probabilities_are_log_odds_and_certain_ones_are_infinite():
   assert evaluation.reliability(pairs.margins).pairs[-1] == 2  # 0 and 1
 
 
+def test_pairs_without_an_answer_are_left_out_and_counted():
+  pairs = evaluation.from_probabilities(
+    [0.9, np.nan, 0.4],
+    labels=[1, 0, 0.5],
+    groups=["a", "b", "c"],
+    chosen_tokens=[1, 2, 3],
+    rejected_tokens=[4, 5, 7],
+  )
+  assert len(pairs) == 2 and pairs.missing == 1
+  assert pairs.groups == ["a", "c"] and pairs.labels.tolist() == [1, 0.5]
+  assert pairs.longer.tolist() == [-3, -4]
+  assert evaluation.accuracy(pairs).mean == 0.75
+  with pytest.raises(UserError, match="none of 2 pairs"):
+    evaluation.from_probabilities([np.nan, np.nan])
+
+
 def test_calibration_has_the_golden_value_and_its_bins_edges():
   # offline.md, 10.5: four events, each in a bin of its own.
   got = evaluation.calibration([0.9, 0.8, 0.3, 0.55], [1, 0, 0, 1])

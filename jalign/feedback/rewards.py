@@ -64,12 +64,14 @@ class Assessed:
     return dataclasses.replace(self, answers=self.answers.take(at), **numbers)
 
 
-def assess(judge: Judge, answers: Answers) -> Assessed:
+def assess(judge: Judge, answers: Answers, *, apart: bool = False) -> Assessed:
   """Asks a judge once for the reward and the cost of each response.
 
   Args:
     judge: the judge.
     answers: N answers.
+    apart: whether only this process asks, for its own answers: within a
+      function of another judge, which isn't asked on the mesh.
 
   Raises:
     UserError: a function returns something else than N finite numbers, or
@@ -92,25 +94,28 @@ def assess(judge: Judge, answers: Answers) -> Assessed:
 
   if not functions:
     return Assessed(answers)
-  told = _asked(judge, ask, answers)
+  told = _asked(judge, ask, answers, apart=apart)
   missing = not judge.answers_all
   parts = {
     name: read(told.pop(name), name, missing=missing)
     for name in sorted(set(told) - set(functions))
   }
   for name, values in told.items():
-    if not isinstance(values, jax.Array):
+    if not (apart or isinstance(values, jax.Array)):
       _some_answer(values, f"{name}s", "responses")
   return Assessed(answers, **told, answers_all=judge.answers_all, parts=parts)
 
 
-def compare(judge: Judge, a: Assessed, b: Assessed) -> np.ndarray:
+def compare(
+  judge: Judge, a: Assessed, b: Assessed, *, apart: bool = False
+) -> np.ndarray:
   """Asks a judge for preferences, or computes them from rewards.
 
   Args:
     judge: a judge with a preference or a reward.
     a: N answers with the numbers from `assess`.
     b: N answers to the same prompts, likewise.
+    apart: as in `assess`.
 
   Returns:
     [N] float32 P(a is preferred); NaN for a pair without an answer, which only
@@ -129,8 +134,8 @@ def compare(judge: Judge, a: Assessed, b: Assessed) -> np.ndarray:
       count = len(first.texts)
       return {"preference": probabilities(given, count, missing=missing)}
 
-    told = _asked(judge, ask, a.answers, b.answers)["preference"]
-    return _some_answer(told, "preferences", "pairs")
+    told = _asked(judge, ask, a.answers, b.answers, apart=apart)["preference"]
+    return told if apart else _some_answer(told, "preferences", "pairs")
   if a.reward is None or b.reward is None:
     raise UserError(
       "the judge has neither a preference nor a reward: it compares nothing.",
@@ -138,7 +143,7 @@ def compare(judge: Judge, a: Assessed, b: Assessed) -> np.ndarray:
     )
   margin = judge.scale * (a.numbers("reward") - b.numbers("reward"))
   p = probabilities(0.5 * (1.0 + np.tanh(0.5 * margin)), len(a), "", missing)
-  return _some_answer(p, "rewards", "pairs")
+  return p if apart else _some_answer(p, "rewards", "pairs")
 
 
 def _some_answer(values: np.ndarray, what: str, of: str) -> np.ndarray:
@@ -154,10 +159,13 @@ def _some_answer(values: np.ndarray, what: str, of: str) -> np.ndarray:
 
 
 def _asked(
-  judge: Judge, ask: Callable[..., dict[str, Any]], *sides: Answers
+  judge: Judge,
+  ask: Callable[..., dict[str, Any]],
+  *sides: Answers,
+  apart: bool = False,
 ) -> dict[str, Any]:
   """What `ask` says of the answers on all processes, by name."""
-  if jax.process_count() == 1:
+  if apart or jax.process_count() == 1:
     return ask(*sides)
   if not judge.reads_tokens:
 

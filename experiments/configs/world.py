@@ -4,9 +4,10 @@
 
 Losses on pairs are trained on labelled pairs, losses on lists on ranked lists,
 losses on labels on labelled responses, and losses on scores on the responses of
-the ranked lists. All runs start from the demo's SFT policy, and the demo's
-population judges them. `python -m jalign.losses` lists the names of losses;
-their hyperparameters are flags, --config.loss.beta=0.3 for example.
+the ranked lists. Losses on distributions need a context, a file of text:
+--config.data.context=FILE. All runs start from the demo's SFT policy, and the
+demo's population judges them. `python -m jalign.losses` lists the names of
+losses; their hyperparameters are flags, --config.loss.beta=0.3 for example.
 
 Cost: about 3 minutes on 2 CPU cores, two of them for SFT.
 """
@@ -26,6 +27,7 @@ _DATA = {
   "unpaired": "binary[:12000]",
   "sequences": "sft[:8000]",
   "tokens": "sft[:8000]",
+  "distributions": "sft[:8000]",
 }
 
 

@@ -9,7 +9,7 @@ from jalign.losses.signature import (
   formula_of,
   hyperparameters,
 )
-from jalign.training.kinds import KINDS
+from jalign.training.kinds import KINDS, referring
 
 UNPUBLISHED = "unpublished"  # in place of a paper
 
@@ -47,7 +47,7 @@ def legend(entries: dict[str, Entry]) -> list[str]:
 
 def needs_reference(entry: Entry) -> bool:
   """Whether a loss needs a pass through the reference model."""
-  return any(a.startswith("ref_") for a in array_parameters(entry.function))
+  return bool(referring(KINDS[entry.batch], array_parameters(entry.function)))
 
 
 def settings_of(entry: Entry) -> list[str]:

@@ -24,6 +24,15 @@ from jalign.data.completions import (
   read_conversations,
   read_demonstrations,
 )
+from jalign.data.contexts import (
+  ContextBatch,
+  EncodedContext,
+  collate_contexts,
+  context_lead,
+  context_length,
+  encode_contexts,
+  with_context,
+)
 from jalign.data.convert import (
   CONVERSIONS,
   all_ordered,
@@ -88,6 +97,7 @@ from jalign.data.relabel import (
 )
 from jalign.data.schema import (
   BinaryRecord,
+  ContextRecord,
   ConversationRecord,
   DemonstrationRecord,
   PreferenceRecord,
@@ -122,6 +132,14 @@ from jalign.data.views import (
 )
 
 __all__ = [
+  "ContextBatch",
+  "ContextRecord",
+  "with_context",
+  "encode_contexts",
+  "context_length",
+  "context_lead",
+  "collate_contexts",
+  "EncodedContext",
   "CONVERSIONS",
   "KINDS",
   "PLAIN_CHAT",

@@ -68,7 +68,7 @@ def collate_pairs(
     ValueError: there are too many pairs, a pair is longer than `length`, or
       there is nothing to fill the batch with.
   """
-  pairs = _filled(encoded, rows, fill)
+  pairs = filled(encoded, rows, fill)
   columns: dict[str, Any] = {
     name: all_or_none(pairs, field)
     for name, field in (
@@ -79,8 +79,8 @@ def collate_pairs(
   }
   sides = [(p.prompt, side) for p in pairs for side in (p.chosen, p.rejected)]
   return PairBatch(
-    sequences=_sequences(sides, length, pad_id),
-    weights=_weights(len(encoded), rows),
+    sequences=rows_of_ids(sides, length, pad_id),
+    weights=weights_of(len(encoded), rows),
     **columns,
   )
 
@@ -99,10 +99,10 @@ def collate_chosen(
     SequenceBatch of NumPy arrays: tokens and mask [B, T], lengths and weights
     [B].
   """
-  pairs = _filled(encoded, rows, fill)
+  pairs = filled(encoded, rows, fill)
   return SequenceBatch(
-    _sequences([(p.prompt, p.chosen) for p in pairs], length, pad_id),
-    _weights(len(encoded), rows),
+    rows_of_ids([(p.prompt, p.chosen) for p in pairs], length, pad_id),
+    weights_of(len(encoded), rows),
   )
 
 
@@ -122,7 +122,7 @@ def collate_sequences(
     SequenceBatch of NumPy arrays: tokens and mask [B, T], lengths, weights and,
     if the sequences have them, rewards and values [B].
   """
-  examples = _filled(encoded, rows, fill)
+  examples = filled(encoded, rows, fill)
   mask: Any = np.zeros((rows, length), bool)
   for row, sequence in zip(mask, examples):
     row[: len(sequence.mask)] = sequence.mask[:length]
@@ -138,7 +138,7 @@ def collate_sequences(
     "rewards": all_or_none(examples, "reward"),
     "values": all_or_none(examples, "value"),
   }
-  return SequenceBatch(sequences, _weights(len(encoded), rows), **columns)
+  return SequenceBatch(sequences, weights_of(len(encoded), rows), **columns)
 
 
 def collate_lists(
@@ -168,7 +168,7 @@ def collate_lists(
   Raises:
     ValueError: as in `collate_pairs`; or a list has more than `size` responses.
   """
-  lists = _filled(encoded, rows, fill)
+  lists = filled(encoded, rows, fill)
   scores: Any = np.zeros((rows, size), np.float32)
   valid: Any = np.zeros((rows, size), bool)
   sides = []
@@ -181,8 +181,8 @@ def collate_lists(
     padding = (ranked.responses[0],) * (size - count)
     sides += [(ranked.prompt, ids) for ids in ranked.responses + padding]
   return ListBatch(
-    sequences=_sequences(sides, length, pad_id),
-    weights=_weights(len(encoded), rows),
+    sequences=rows_of_ids(sides, length, pad_id),
+    weights=weights_of(len(encoded), rows),
     scores=scores,
     valid=valid,
   )
@@ -220,7 +220,7 @@ def collate_unpaired(
   Raises:
     ValueError: as in `collate_pairs`.
   """
-  examples = _filled(encoded, rows, fill)
+  examples = filled(encoded, rows, fill)
   desirable: Any = np.array([example.desirable for example in examples], bool)
   empty = np.zeros(0, np.int32)
   live = len(encoded)
@@ -232,14 +232,14 @@ def collate_unpaired(
     [max(len(r) - room, 0) for r, room in zip(others, rooms)], np.float32
   )
   return UnpairedBatch(
-    sequences=_sequences(
+    sequences=rows_of_ids(
       [(example.prompt, example.response) for example in examples],
       length,
       pad_id,
     ),
-    weights=_weights(live, rows),
+    weights=weights_of(live, rows),
     desirable=desirable,
-    mismatched=_sequences(
+    mismatched=rows_of_ids(
       [
         (example.prompt, r[:n])
         for example, r, n in zip(examples, others, rooms)
@@ -270,7 +270,7 @@ def collate_prompts(
     fill: prompt that fills the batch; by default the first of `encoded`.
   """
   rows = len(encoded) if rows is None else rows
-  prompts = _filled(encoded, rows, fill)
+  prompts = filled(encoded, rows, fill)
   lengths = np.array([len(prompt.ids) for prompt in prompts], np.int32)
   return PromptBatch(
     _padded(
@@ -279,14 +279,15 @@ def collate_prompts(
       pad_id,
     ),
     lengths,
-    _weights(len(encoded), rows),
+    weights_of(len(encoded), rows),
     [prompt.text for prompt in prompts],
   )
 
 
-def _filled(
+def filled(
   encoded: Sequence[Example], rows: int, fill: Example | None
 ) -> list[Example]:
+  """The examples, and copies of `fill` (or the first of them) up to `rows`."""
   examples = list(encoded)
   if len(examples) > rows:
     raise ValueError(f"{len(examples)} examples do not fit in {rows} rows.")
@@ -297,11 +298,12 @@ def _filled(
   )
 
 
-def _weights(real: int, rows: int) -> Any:
+def weights_of(real: int, rows: int) -> Any:
+  """[rows] float32, 1 for each of the first `real` rows, else 0."""
   return (np.arange(rows) < real).astype(np.float32)
 
 
-def _sequences(
+def rows_of_ids(
   rows: Sequence[tuple[np.ndarray, np.ndarray]], length: int, pad_id: int
 ) -> Any:
   """Sequences of NumPy arrays [B, T]; a row is (prompt ids, response ids)."""

@@ -26,6 +26,7 @@ from jalign.data.reading import (
 from jalign.data.rows import SKIP, BadRow, first_of, quoted, require
 from jalign.data.schema import (
   BinaryRecord,
+  ContextRecord,
   ConversationRecord,
   DemonstrationRecord,
   Report,
@@ -42,21 +43,24 @@ def read_demonstrations(
   template: Template = None,
   data_dir: Path | None = None,
   columns: Columns | None = None,
-) -> tuple[list[DemonstrationRecord], Report]:
+) -> tuple[list[DemonstrationRecord] | list[ContextRecord], Report]:
   """Reads responses to imitate.
 
   A row has "messages" (or "conversations"), of which the last turn is the
   response and the others are the prompt; or "prompt" and "response" (or
-  "completion"), as texts or messages.
+  "completion"), as texts or messages. Where `columns` name a column for the
+  field "context", records have what a teacher reads before the prompt; a row
+  without the column has the context "".
 
   Args, Returns, Raises: as at the top of `reading`.
   """
   chat = as_template(template)
+  beside = ("context",) if "context" in (columns or {}) else ()
   return read_rows(
     path,
     on_error,
-    to_record(demonstration_record, chat),
-    ("prompt", *RESPONSE, *CONVERSATION, *told(chat)),
+    to_record(_context_record if beside else demonstration_record, chat),
+    ("prompt", *RESPONSE, *CONVERSATION, *told(chat), *beside),
     "demonstrations",
     data_dir,
     columns,
@@ -156,6 +160,19 @@ def demonstration_record(
   written, answer = exchange(prompt, response, template, where)
   return DemonstrationRecord(
     written, answer, where, group_of_turns(prompt), end=end_of(template)
+  )
+
+
+def _context_record(
+  row: dict[str, Any], where: str, template: ChatTemplate | None
+) -> ContextRecord:
+  """A demonstration's record with the row's "context"; raises BadRow."""
+  own = demonstration_record(row, where, template)
+  context = row.get("context") or ""
+  if not isinstance(context, str):
+    raise BadRow("type", f"field 'context' is {quoted(context)}.", SKIP)
+  return ContextRecord(
+    own.prompt, own.response, context, where, own.group, end=own.end
   )
 
 

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from jalign.data.schema import (
   BinaryRecord,
+  ContextRecord,
   ConversationRecord,
   DemonstrationRecord,
   PreferenceRecord,
@@ -20,6 +21,7 @@ Record = TypeVar(
   PreferenceRecord,
   PromptRecord,
   DemonstrationRecord,
+  ContextRecord,
   ConversationRecord,
   BinaryRecord,
   RankedRecord,

@@ -267,7 +267,8 @@ class Packing:
     def packed(*args: Any, **kwargs: Any) -> Any:
       batch = function(*args, **kwargs)
       rows = {
-        name: getattr(batch, name, None) for name in ("sequences", "mismatched")
+        name: getattr(batch, name, None)
+        for name in ("sequences", "mismatched", "context")
       }
       return batch.replace(
         **{

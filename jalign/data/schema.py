@@ -108,6 +108,26 @@ class DemonstrationRecord:
 
 
 @dataclasses.dataclass(frozen=True)
+class ContextRecord:
+  """A demonstration beside a context, for context distillation.
+
+  Attributes:
+    prompt: what the student reads.
+    response: what both score.
+    context: what a teacher reads before the prompt; may be "".
+    source: for this field and those below see `PreferenceRecord`.
+  """
+
+  prompt: str
+  response: str
+  context: str
+  source: str
+  group: str
+  plain: str = ""
+  end: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class ConversationRecord:
   """A conversation whose assistant turns are all to be imitated.
 
@@ -168,6 +188,7 @@ Prompted = (
   PreferenceRecord
   | PromptRecord
   | DemonstrationRecord
+  | ContextRecord
   | BinaryRecord
   | RankedRecord
 )

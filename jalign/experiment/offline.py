@@ -21,7 +21,7 @@ from jalign.hosts import exchange, say
 from jalign.models import transformer
 from jalign.sharding import BATCH_AXES, axis_size, place
 from jalign.training import loop, reference
-from jalign.training.kinds import Kind
+from jalign.training.kinds import Kind, referring
 from jalign.training.objective import make_objective
 
 
@@ -139,7 +139,7 @@ def check(
   names = losses.array_parameters(loss.function)
   _check_records(dataset, loss, at)
   known = loss.batch.precomputed
-  passed = [n for n in names if n.startswith("ref_") and n not in known]
+  passed = [n for n in referring(loss.batch, names) if n not in known]
   if stage.reference == "precompute" and passed:
     raise UserError(
       f"{loss.title} takes {', '.join(passed)}: only sums over whole responses"

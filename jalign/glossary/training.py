@@ -85,6 +85,12 @@ TRAINING: tuple[Row, ...] = (
     "negative log-likelihood of the responses, per token",
     _SEQUENCES,
   ),
+  Row(
+    _BOTH + "context_kl_nats_per_token",
+    "nats_per_token",
+    "KL from the reference behind the context to the policy without it",
+    "training.kinds.distributions",
+  ),
   Row(_BOTH + "response_tokens", "tokens", "length of a response", _SEQUENCES),
   Row(_BOTH + "logps_nats", "nats", "log-prob of a response", _LISTS),
   Row(

@@ -15,6 +15,7 @@ from jalign.logprobs.statistics import (
   token_statistics,
 )
 from jalign.logprobs.tiles import TILE_BYTES
+from jalign.logprobs.towards import token_forward_kl, top_logprobs
 from jalign.logprobs.two_heads import mixture_logprobs, token_kl
 
 __all__ = [
@@ -23,7 +24,9 @@ __all__ = [
   "logits",
   "mixture_logprobs",
   "sequence_logprobs",
+  "token_forward_kl",
   "token_kl",
   "token_logprobs",
   "token_statistics",
+  "top_logprobs",
 ]

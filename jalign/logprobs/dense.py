@@ -38,11 +38,11 @@ def by_chunks(head: Head, function: Callable, *arrays: Any) -> Any:
   Args:
     head: the head whose logits the function makes; their size sets the chunk's
       length C.
-    function: takes trees of arrays [B, C, ...] and returns a tree of [B, C].
+    function: takes trees of arrays [B, C, ...] and returns such a tree.
     *arrays: trees of arrays [B, T, ...]; the first is the hidden states.
 
   Returns:
-    A tree of arrays [B, T].
+    A tree of arrays [B, T, ...].
   """
   batch, length = arrays[0].shape[:2]
   columns = jax.eval_shape(lambda h: logits(head, h), arrays[0]).shape[-1]
@@ -55,5 +55,9 @@ def by_chunks(head: Head, function: Callable, *arrays: Any) -> Any:
 
   of_chunk = jax.checkpoint(lambda parts: function(*parts))
   out = jax.lax.map(of_chunk, jax.tree.map(split, arrays))
-  join = lambda x: jnp.moveaxis(x, 0, 1).reshape(batch, -1)[:, :length]
+
+  def join(x):
+    x = jnp.moveaxis(x, 0, 1)  # [B, chunks, C, ...]
+    return x.reshape(batch, -1, *x.shape[3:])[:, :length]
+
   return jax.tree.map(join, out)

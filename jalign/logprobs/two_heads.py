@@ -18,7 +18,7 @@ from jalign.logprobs.tiles import Form
 from jalign.types import Array, Head
 
 
-class _Static(NamedTuple):
+class Static(NamedTuple):
   """The static (hashable) arguments of a pass over two heads."""
 
   form: Form
@@ -54,14 +54,14 @@ def token_kl(
     UserError: the vocabularies differ.
   """
   ref_hidden, ref_head = jax.lax.stop_gradient((ref_hidden, ref_head))
-  static = _prepared(hidden, head, ref_hidden, ref_head, tile)
+  static = prepared(hidden, head, ref_hidden, ref_head, tile)
   if static is not None:
     weights = head.weight, ref_head.weight
     return _kl(static, hidden, weights[0], ref_hidden, weights[1])
 
   def of_chunk(h, r):
     logps = jax.nn.log_softmax(logits(head, h))
-    gap = logps - _constant(ref_head, r)
+    gap = logps - constant(ref_head, r)
     p = jnp.exp(logps)
     return jnp.sum(p * jnp.where(p > 0, gap, 0.0), -1)
 
@@ -110,7 +110,7 @@ def mixture_logprobs(
   if mix.ndim:
     chex.assert_shape(mix, targets.shape[:1])
   mix = jnp.broadcast_to(mix.reshape(-1, 1), targets.shape)
-  static = _prepared(hidden, head, ref_hidden, ref_head, tile)
+  static = prepared(hidden, head, ref_hidden, ref_head, tile)
   if static is not None:
     weights = head.weight, ref_head.weight
     return _mixture(
@@ -120,13 +120,13 @@ def mixture_logprobs(
   def of_chunk(h, r, t, c):
     c = c[..., None]
     z = _share(1.0 - c, jax.nn.log_softmax(logits(head, h)))
-    z = jax.nn.log_softmax(z + _share(c, _constant(ref_head, r)))
+    z = jax.nn.log_softmax(z + _share(c, constant(ref_head, r)))
     return jnp.take_along_axis(z, t[..., None], -1)[..., 0]
 
   return by_chunks(head, of_chunk, hidden, ref_hidden, targets, mix)
 
 
-def _prepared(hidden, head, ref_hidden, ref_head, tile):
+def prepared(hidden, head, ref_hidden, ref_head, tile):
   """Static arguments of the pass; None where a head isn't a matrix."""
   chex.assert_rank([hidden, ref_hidden], 3)
   chex.assert_equal_shape_prefix([hidden, ref_hidden], 2)
@@ -145,10 +145,10 @@ def _prepared(hidden, head, ref_hidden, ref_head, tile):
     return None
   # One tiling for both heads, so that a tile has the same tokens of both.
   tiling = tiles.tiling_of(hidden.shape[:2], tile, head, ref_head)
-  return _Static(tiles.form_of(head), tiles.form_of(ref_head), tiling)
+  return Static(tiles.form_of(head), tiles.form_of(ref_head), tiling)
 
 
-def _constant(head, hidden):
+def constant(head, hidden):
   """Log-probs without gradient, even by what a dense head closes over."""
   return jax.lax.stop_gradient(jax.nn.log_softmax(logits(head, hidden)))
 
@@ -158,15 +158,15 @@ def _share(weight, logps):
   return jnp.where(weight > 0, weight * logps, 0.0)
 
 
-def _flat(x):
+def flat(x):
   return x.reshape(-1, x.shape[-1])
 
 
-def _column(x):
+def column(x):
   return x.reshape(-1, 1)
 
 
-def _both(static, states, parts):
+def both_logits(static, states, parts):
   """Logits [N, U] of a tile under both heads, and the policy's derivative."""
   z, slope = tiles.tile_logits(static.form, states[0], parts[0])
   r, _ = tiles.tile_logits(static.ref_form, states[1], parts[1])
@@ -187,14 +187,14 @@ def _grow(top, total, z):
 # ----------------------------------------------------------------------- KL
 
 
-def _kl_local(static, hidden, weight, ref_hidden, ref_weight):
+def kl_local(static, hidden, weight, ref_hidden, ref_weight):
   """[B, T] each: KL, the policy's lse less the reference's, and the former."""
-  states = _flat(hidden), _flat(ref_hidden)
+  states = flat(hidden), flat(ref_hidden)
   axis = static.tiling.vocab_axis
 
   def body(carry, start, parts):
     top, total, gap, ref_top, ref_total = carry
-    z, r, _ = _both(static, states, parts)
+    z, r, _ = both_logits(static, states, parts)
     top, total, e, shrink = _grow(top, total, z)
     gap = gap * shrink + jnp.sum(e * (z - r), -1)
     ref_top, ref_total, _, _ = _grow(ref_top, ref_total, r)
@@ -226,12 +226,12 @@ def _kl_local(static, hidden, weight, ref_hidden, ref_weight):
 def _kl_local_backward(
   static, hidden, weight, ref_hidden, ref_weight, kl, apart, lse, given
 ):
-  states = _flat(hidden), _flat(ref_hidden)
-  lse, given = _column(lse), _column(given)
-  shift = _column(apart) + _column(kl)
+  states = flat(hidden), flat(ref_hidden)
+  lse, given = column(lse), column(given)
+  shift = column(apart) + column(kl)
 
   def body(sums, start, parts):
-    z, r, slope = _both(static, states, parts)
+    z, r, slope = both_logits(static, states, parts)
     # d KL / d z = p (log p - log p_ref - KL)
     dz = given * jnp.exp(z - lse) * (z - r - shift)
     return tiles.add_gradients(
@@ -254,7 +254,7 @@ def _kl(static, *arrays):
 
 
 def _kl_forward(static, *arrays):
-  local = functools.partial(_kl_local, static)
+  local = functools.partial(kl_local, static)
   kl, apart, lse = mapped(static.tiling, local, "RWRW", "RRR")(*arrays)
   return kl, (*arrays, kl, apart, lse)
 
@@ -275,19 +275,19 @@ def _mixture_local(
   static, hidden, weight, ref_hidden, ref_weight, targets, mix
 ):
   """Log-probs of the targets, and the mixture's lse, [B, T]."""
-  states = _flat(hidden), _flat(ref_hidden)
-  flat, mix = targets.reshape(-1), _column(mix)
+  states = flat(hidden), flat(ref_hidden)
+  wanted, mix = targets.reshape(-1), column(mix)
   offset = first_id(static.tiling, weight)
   axis = static.tiling.vocab_axis
 
   def body(carry, start, parts):
     top, total, picked = carry
-    z, r, _ = _both(static, states, parts)
+    z, r, _ = both_logits(static, states, parts)
     z = (1.0 - mix) * z + mix * r
     top, total, _, _ = _grow(top, total, z)
-    return top, total, picked + tiles.picked_logits(z, flat - offset - start)
+    return top, total, picked + tiles.picked_logits(z, wanted - offset - start)
 
-  zeros = jnp.zeros(flat.shape, jnp.float32)
+  zeros = jnp.zeros(wanted.shape, jnp.float32)
   top, total, picked = tiles.scan_tiles(
     static.tiling,
     body,
@@ -306,15 +306,15 @@ def _mixture_local(
 def _mixture_local_backward(
   static, hidden, weight, ref_hidden, ref_weight, targets, mix, lse, given
 ):
-  states = _flat(hidden), _flat(ref_hidden)
-  flat, mix, lse, given = map(_column, (targets, mix, lse, given))
+  states = flat(hidden), flat(ref_hidden)
+  wanted, mix, lse, given = map(column, (targets, mix, lse, given))
   offset = first_id(static.tiling, weight)
 
   def body(sums, start, parts):
-    z, r, slope = _both(static, states, parts)
+    z, r, slope = both_logits(static, states, parts)
     q = jnp.exp((1.0 - mix) * z + mix * r - lse)
     ids = tiles.ids_of(offset + start, z)
-    dz = given * (1.0 - mix) * ((ids == flat).astype(jnp.float32) - q)
+    dz = given * (1.0 - mix) * ((ids == wanted).astype(jnp.float32) - q)
     return tiles.add_gradients(
       static.tiling, sums, start, dz * slope, states[0], parts[0], weight.dtype
     )

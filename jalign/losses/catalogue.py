@@ -248,6 +248,12 @@ CATALOGUE: dict[str, Entry] = {
   "token_distillation": Entry(
     distillation.token_distillation, "distributions", "2503.02832", "tokens"
   ),
+  "context_distillation": Entry(
+    distillation.context_distillation, "distributions", "2112.00861", "tokens"
+  ),
+  "top_k_distillation": Entry(
+    distillation.top_k_distillation, "distributions", "2112.00861", "tokens"
+  ),
   "diffusion_dpo": Entry(diffusion.diffusion_dpo, "errors", "2311.12908"),
   "mapo": Entry(diffusion.mapo, "errors", "2406.06424"),
 }

@@ -4,11 +4,17 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jalign.losses._arrays import as_floats, check_range, per_token
+from jalign.losses._arrays import (
+  as_floats,
+  check_range,
+  per_token,
+  where_scored,
+)
 from jalign.types import Array
 
 # Keeps the extrapolation positive where the two models agree, as in the paper.
 _LEAST_WEIGHT = 1e-3
+TOP_CLASSES = 64  # a teacher's likeliest classes that a batch gives
 
 
 def _kl(logits: Array, teacher_logits: Array) -> Array:
@@ -175,3 +181,78 @@ def token_distillation(
   dpo, ref = jax.lax.stop_gradient((dpo, ref))
   teacher = ref + dpo_beta / beta * (dpo - ref)
   return jnp.sum(jnp.where(mask, beta * _kl(student, teacher), 0.0), -1)
+
+
+def context_distillation(context_kl: Array, mask: Array) -> Array:
+  """Context distillation: a model without a context imitates one with it.
+
+  l = sum over t of KL(ref(. | C, x, y_<t) || pi(. | x, y_<t))
+
+  The teacher is the reference, which reads the context C before the prompt; the
+  student doesn't. At the minimum the student at every prefix of a response is
+  the prompted teacher, whatever the distribution of the responses that cover
+  these prefixes. A batch's sum is divided by scored tokens. Batches of kind
+  "distributions" compute the KL a tile of the vocabulary at a time, so that
+  this loss never sees logits.
+
+  Askell et al. 2021, "A General Language Assistant as a Laboratory for
+  Alignment", arXiv:2112.00861, cited from memory.
+
+  Args:
+    context_kl: [B, T] KL of each token's distributions, teacher to student.
+    mask: [B, T] bool, True on scored tokens.
+
+  Returns:
+    [B] float32 losses, not reduced.
+
+  Raises:
+    AssertionError: shapes differ.
+  """
+  (kl,) = where_scored(mask, *as_floats(context_kl))
+  chex.assert_equal_shape([kl, mask])
+  return jnp.sum(kl, -1)
+
+
+def top_k_distillation(
+  top_logps: Array, ref_top_logps: Array, mask: Array, *, k: int = 50
+) -> Array:
+  """Context distillation on the teacher's k likeliest classes and a tail.
+
+  l = sum over t, i of ref_i log(ref_i / pi_i), with i among k classes and the
+  class of all others
+
+  Joining classes never raises a KL divergence. So this is a lower bound of
+  `context_distillation`, which rises with k, and which equals it where k is the
+  vocabulary. Renormalising the k classes instead bounds nothing, and ignores
+  the mass outside of them. A batch's sum is divided by scored tokens. Gradients
+  do not flow into the teacher.
+
+  Askell et al. 2021, "A General Language Assistant as a Laboratory for
+  Alignment", arXiv:2112.00861, cited from memory. The default k is our choice.
+
+  Args:
+    top_logps: [B, T, C] the student's log-probs of the teacher's likeliest
+      classes, the likeliest first; the last class stands for all others.
+    ref_top_logps: [B, T, C] the teacher's log-probs of the same classes; a
+      constant.
+    mask: [B, T] bool, True on scored tokens.
+    k: number of classes apart, from 1 to 64; others join the last class. A
+      smaller vocabulary has all of its classes apart.
+
+  Returns:
+    [B] float32 losses, not reduced.
+
+  Raises:
+    AssertionError: shapes differ.
+    UserError: a hyperparameter is out of range.
+  """
+  check_range("k", k, 0, TOP_CLASSES, ends="(]")
+  logps, teacher = _scored(mask, top_logps, ref_top_logps)
+  teacher = jax.lax.stop_gradient(teacher)
+  classes = jnp.arange(logps.shape[-1])
+  apart = classes < jnp.minimum(k, logps.shape[-1] - 1)
+  rest = lambda x: jax.nn.logsumexp(jnp.where(apart, -jnp.inf, x), -1)
+  term = lambda p, q: jnp.exp(p) * (p - q)
+  kl = jnp.sum(jnp.where(apart, term(teacher, logps), 0.0), -1)
+  kl += term(rest(teacher), rest(logps))
+  return jnp.sum(jnp.where(mask, kl, 0.0), -1)

@@ -1,8 +1,8 @@
 """The one place where a loss meets parameters.
 
 A loss names the arrays that it takes. Its kind of batch computes those arrays
-and no others, so that the reference is run only for a loss with a `ref_`
-argument. Nothing is averaged here: jalign.training.step divides the sums.
+and no others, so that the reference is run only for a loss that needs it.
+Nothing is averaged here: jalign.training.step divides the sums.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jalign import losses
 from jalign.errors import UserError
 from jalign.models.heads import ScoreHead
-from jalign.training.kinds import Kind, Sums, kind_of
+from jalign.training.kinds import Kind, Sums, kind_of, referring
 from jalign.training.misuse import check_record
 from jalign.training.offload import on_device
 from jalign.training.outputs import Nudge, Outputs
@@ -32,7 +32,7 @@ class Objective(NamedTuple):
       the whole batch that this batch is a part of; by default, its own counts.
     counts: `batch -> {name: []}`, the counts that terms are divided by, with
       the main one first.
-    needs_reference: whether the loss has a `ref_` argument.
+    needs_reference: whether the loss takes a pass through the reference.
     coupled: whether an example's loss depends on the rest of its batch.
     nudged: `(params, nudge, batch, ref_params=None, counts=None) -> (loss sum,
       (denominator, metrics, hidden))`: `sums` with a Nudge added, whose
@@ -90,7 +90,7 @@ def make_objective(
   denominators = dict.fromkeys(term.denominator for term in terms)
   _check_denominators((entry.denominator, *denominators), kind)
   main = "examples" if "examples" in denominators else next(iter(denominators))
-  needs_reference = any(name.startswith("ref_") for name in names)
+  needs_reference = bool(referring(kind, names))
 
   def counts_of(data) -> dict[str, Array]:
     check_record(data)

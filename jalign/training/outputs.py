@@ -16,7 +16,7 @@ from jalign.logprobs.candidates import candidate_logprobs
 from jalign.models.heads import ScoreHead
 from jalign.training import packed
 from jalign.training.misuse import check_reference, missing_reference
-from jalign.types import Array, Model, Params, Sequences
+from jalign.types import Array, Head, Model, Params, Sequences
 
 
 class Nudge(struct.PyTreeNode):
@@ -149,6 +149,16 @@ class Outputs:
 
   # -------------------------------------------------------------- other rows
 
+  def head(self) -> Head:
+    """The policy's map from states to logits."""
+    return self._head()
+
+  def ref_states_of(self, sequences: Sequences) -> tuple[Array, Head]:
+    """([R', T - 1, D] states, head) of the reference; constants."""
+    params = self._reference()
+    hidden = packed.hidden_states(self._model, params, sequences)
+    return jax.lax.stop_gradient((hidden, self._model.head(params)))
+
   def sums_of(self, sequences: Sequences) -> Array:
     """[R'] log-probs of whole responses in rows that aren't the batch's own."""
     logps = packed.token_logps(self._model, self._params, sequences)
@@ -175,11 +185,16 @@ class Outputs:
     return self._own.mask[:, 1:]
 
   def _under_reference(self, sequences: Sequences) -> Array:
-    if self._ref_params is None:
-      raise missing_reference(n for n in self._names if n.startswith("ref_"))
-    check_reference(self._params, self._ref_params)
-    logps = packed.token_logps(self._model, self._ref_params, sequences)
+    logps = packed.token_logps(self._model, self._reference(), sequences)
     return jax.lax.stop_gradient(logps)
+
+  def _reference(self) -> Params:
+    if self._ref_params is None:
+      raise missing_reference(
+        [n for n in self._names if n.startswith("ref_")] or self._names
+      )
+    check_reference(self._params, self._ref_params)
+    return self._ref_params
 
 
 def _doubled(head):

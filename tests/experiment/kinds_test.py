@@ -26,6 +26,7 @@ SERVED = {
     for kind in ("lists", "ranked_segments", "sequences", "tokens", "scores")
   ),
   ("unpaired", "unpaired"),
+  ("contexts", "distributions"),
 }
 
 
@@ -62,7 +63,7 @@ def test_what_data_serves_is_listed():
   )
   with pytest.raises(UserError, match="online algorithms alone"):
     _dataset("prompts").check("sequences", "config.x.data")
-  for kind in ("distributions", "triples"):
+  for kind in ("errors", "triples"):
     with pytest.raises(UserError, match=f"{kind}' have no objective"):
       _dataset("pairs").check(kind, "config.x.data")
 
@@ -96,8 +97,6 @@ def test_records_that_a_loss_is_not_for(kind, records, loss, where, said):
 @pytest.mark.parametrize(
   "name, said",
   [
-    ("bradley_terry", "trains a model's score head"),
-    ("bradley_terry_list", "trains a model's score head"),
     ("cost_model", "harmful_costs.*which no data source gives"),
     ("grpo", "token_logps, old_token_logps.*which no data source gives"),
     ("ppo_clip", "old_token_logps, advantages, which no data source gives"),

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from jalign import cli, losses
+from jalign import cli, data, losses
 from jalign.training.kinds import KINDS, unread
 from jalign.training.metrics import read_jsonl
 
@@ -71,16 +71,24 @@ def test_ten_steps_lower_the_loss(name, tmp_path):
   run = tmp_path / "run"
   command = ["train", f"--config={config}", f"--workdir={run}"]
   if name == "unlikelihood_sequence":  # the world never repeats itself
-    data = tmp_path / "repeats.jsonl"
+    path = tmp_path / "repeats.jsonl"
     row = {"prompt": "again :", "response": " one two three four" * 3}
-    data.write_text(
+    path.write_text(
       "".join(
         json.dumps(row | {"prompt": f"again {i} :"}) + "\n" for i in range(24)
       )
     )
     command += [
       "--config.data.source=demonstrations",
-      f"--config.data.path={data}",
+      f"--config.data.path={path}",
+    ]
+  if losses.resolve(name)[1].batch == "distributions":
+    context = tmp_path / "context.txt"
+    post, summary = data.read("tldr_world", "sft[:1]")[0][0].prompt, " ."
+    context.write_text(f"{post}{summary} ")
+    command += [
+      f"--config.data.context={context}",
+      "--config.data.buckets=(136,)",
     ]
   cli.main(command)
   rows = read_jsonl(run / "align" / "metrics.jsonl")

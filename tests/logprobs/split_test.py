@@ -56,11 +56,13 @@ def _everything(weight, table, hidden, ref_hidden, ref_weight, tokens, mask):
   tied = logprobs.token_logprobs(hidden, own, tokens, tile=TILE)
   both = hidden, head, ref_hidden, reference
   kl = logprobs.token_kl(*both, tile=TILE)
+  forward = logprobs.token_forward_kl(*both, tile=TILE)
+  top = logprobs.top_logprobs(*both, 5)
   mixed = logprobs.mixture_logprobs(*both, tokens, 0.3, tile=TILE)
   lists = candidate_logprobs(hidden, head, tokens, mixed)
   dense = Head(None, dense=lambda h: h @ weight.T)
   dense = logprobs.token_logprobs(hidden, dense, tokens)
-  parts = statistics, tied, kl, mixed, lists, dense
+  parts = statistics, tied, kl, forward, top, mixed, lists, dense
 
   def rising(x):
     by_token = jnp.sum(jnp.sin(x).reshape(*tokens.shape, -1), -1)

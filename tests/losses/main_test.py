@@ -10,6 +10,7 @@ import pytest
 
 from jalign import losses
 from jalign.cli.loss_catalogue import main
+from jalign.training.kinds import KINDS, referring
 
 COMMAND = [sys.executable, "-m", "jalign.losses"]
 
@@ -38,7 +39,7 @@ def test_a_summary_says_what_a_loss_takes(capsys, monkeypatch):
     arrays = losses.array_parameters(entry.function)
     assert f"takes {', '.join(arrays)}" in words
     assert entry.paper in head
-    needs = any(array.startswith("ref_") for array in arrays)
+    needs = bool(referring(KINDS[entry.batch], arrays))
     assert ("needs a reference" in head) == needs
     assert ("sees the whole batch" in head) == entry.coupled
     for key, value in losses.hyperparameters(entry.function).items():

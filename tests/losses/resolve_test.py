@@ -10,6 +10,7 @@ import pytest
 from jalign import losses
 from jalign.cli import loss_tables
 from jalign.errors import UserError
+from jalign.training.kinds import KINDS, referring
 
 
 def test_a_name_and_hyperparameters_give_a_function_of_arrays():
@@ -91,8 +92,8 @@ def test_rows_and_legend_together_are_the_formulas():
     assert re.sub(r"^l(_b)? = ", "", first) in row
     for clause in definitions:
       assert (clause in row) != (clause in shared), (name, clause)
-    assert ("| yes |" in row) == any(
-      key.startswith("ref_") for key in losses.array_parameters(entry.function)
+    assert ("| yes |" in row) == bool(
+      referring(KINDS[entry.batch], losses.array_parameters(entry.function))
     )
 
 

@@ -47,3 +47,23 @@ def token_distillation(student, dpo, ref, mask, *, beta=0.1, dpo_beta=0.1):
 
   rows = _responses(token, mask, student, dpo, ref)
   return np.array([sum(row, 0.0) for row in rows])
+
+
+def context_distillation(context_kl, mask):
+  return np.array([sum(row[m]) for row, m in zip(context_kl, mask)])
+
+
+def top_k_distillation(top_logps, ref_top_logps, mask, *, k=50):
+  apart = min(int(k), top_logps.shape[-1] - 1)
+
+  def token(q, p):
+    q, p = (
+      np.append(x[:apart], np.logaddexp.reduce(x[apart:])) for x in (q, p)
+    )
+    return float(np.sum(np.exp(p) * (p - q)))
+
+  rows = _responses(token, mask, top_logps, ref_top_logps)
+  return np.array([sum(row, 0.0) for row in rows])
+
+
+top_k_distillation_settings = {"k": 2}

@@ -15,6 +15,9 @@ class DataSettings:
     path: the file or folder to read, or "tfds:NAME[/CONFIG][:SPLIT]".
     convert: the name of a conversion in `jalign.data.CONVERSIONS`, such as
       "best_and_worst", which makes pairs of ranked lists; "" for none.
+    context: a text file: what a teacher reads before each prompt of
+      demonstrations, and the student doesn't, for losses on distributions. ""
+      for none; columns={"context": COLUMN} gives each record its own.
     template: how conversations are written: "plain", "tokenizer" for the chat
       template of `tokenizer.path`, the folder of another tokenizer, or a file
       of Jinja; "" for data without messages.
@@ -47,6 +50,7 @@ class DataSettings:
   source: str = "jsonl"
   path: str = ""
   convert: str = ""
+  context: str = ""
   template: str = ""
   columns: tuple[tuple[str, str], ...] = ()
   judge_columns: tuple[str, ...] = ()

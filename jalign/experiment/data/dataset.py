@@ -58,13 +58,16 @@ class Dataset:
         for name, kind in KINDS.items()
         if self.kind in kind.records and not kind.head
       ]
+      remedy = (
+        f"This data serves losses on {' or '.join(takers)}; data.convert makes"
+        " other records of it."
+        if takers
+        else "This data serves online algorithms alone."
+      )
       raise UserError(
         f"{kind_of(batch).name} are needed, and the data has {self.kind}.",
         where=where,
-        remedy="This data serves online algorithms alone."
-        if not takers
-        else f"This data serves losses on {' or '.join(takers)}; data.convert"
-        " makes other records of it.",
+        remedy=kind_of(batch).advice or remedy,
       )
 
   def reading(self, batch: str | Kind) -> Reading:

@@ -28,7 +28,7 @@ from jalign.experiment.disk import kept
 from jalign.training.kinds import PAIRS, RECORDS
 from jalign.training.progress import follow
 
-_TEXTS = ("prompt", "chosen", "rejected", "response")
+_TEXTS = ("context", "prompt", "chosen", "rejected", "response")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

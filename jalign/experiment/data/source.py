@@ -1,6 +1,7 @@
 """Reads, converts and splits the records of a run's sources."""
 
 import dataclasses
+import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -166,4 +167,23 @@ def read_records(
         e.problem, where=f"{where}.convert", remedy=e.remedy
       ) from e
     reports += [more] if more else []
+  if settings.context:
+    records = _with_context(records, settings.context, where)
   return records, reports
+
+
+def _with_context(records: list[Any], path: str, where: str) -> list[Any]:
+  """Demonstrations with the text of a file as their context."""
+  try:
+    text = pathlib.Path(path).read_text("utf-8")
+  except (OSError, UnicodeDecodeError) as e:
+    raise UserError(
+      f"the context can't be read: {e}.",
+      where=f"{where}.context",
+      remedy="Name a text file in UTF-8.",
+    ) from e
+  try:
+    return data.with_context(records, text)
+  except UserError as e:
+    at = f"{where}.context"
+    raise UserError(e.problem, where=at, remedy=e.remedy) from e

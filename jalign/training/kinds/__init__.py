@@ -10,7 +10,8 @@ can.
 from collections.abc import Mapping
 
 from jalign.errors import UserError
-from jalign.training.kinds.arrays import DISTRIBUTIONS, ERRORS
+from jalign.training.kinds.arrays import ERRORS
+from jalign.training.kinds.distributions import DISTRIBUTIONS
 from jalign.training.kinds.kind import (
   Arrays,
   Kind,
@@ -18,6 +19,7 @@ from jalign.training.kinds.kind import (
   Sums,
   mean,
   optional,
+  referring,
   unread,
   wins,
 )
@@ -98,6 +100,7 @@ __all__ = [
   "kind_of",
   "mean",
   "optional",
+  "referring",
   "unread",
   "vocabulary",
   "wins",

@@ -2,17 +2,6 @@
 
 from jalign.training.kinds.kind import Kind
 
-DISTRIBUTIONS = Kind(
-  name="distributions",
-  about="whole next-token distributions of several models",
-  elsewhere={
-    "student_logits": "BTV",
-    "dpo_logits": "BTV",
-    "reverse_dpo_logits": "BTV",
-    "ref_logits": "BTV",
-    "mask": "BT bool",
-  },
-)
 ERRORS = Kind(
   name="errors",
   about="denoising errors of a pair of images",

@@ -83,8 +83,11 @@ class Kind(NamedTuple):
       training and kept in a table.
     head: name of an array -> function of `jalign.models.ScoreHead` that gives
       it; empty where arrays come from log-probs.
+    referenced: names in `gives` that take a pass through the reference, beside
+      those that begin with "ref_".
     several: whether an example has several responses to one prompt, in adjacent
       rows; packed rows may then hold the prompt once.
+    advice: how data comes to serve the kind, where data.convert isn't enough.
     paired: whether an example is two rows, the chosen and the rejected one.
   """
 
@@ -99,8 +102,15 @@ class Kind(NamedTuple):
   online: tuple[str, ...] = ()
   precomputed: tuple[str, ...] = ()
   head: Mapping[str, str] = _NONE
+  referenced: tuple[str, ...] = ()
   several: bool = False
+  advice: str = ""
   paired: bool = False
+
+
+def referring(kind: Kind, names: Iterable[str]) -> list[str]:
+  """Those of the names that take a pass through the reference."""
+  return [n for n in names if n.startswith("ref_") or n in kind.referenced]
 
 
 def unread(kind: Kind, names: Iterable[str]) -> list[str]:

@@ -45,6 +45,7 @@ RECORDS: Mapping[type, Records] = {
   data.DemonstrationRecord: Records(
     "sequences", _by(data.encode_demonstrations)
   ),
+  data.ContextRecord: Records("contexts", _by(data.encode_contexts)),
   data.ConversationRecord: Records("sequences", _conversations, templated=True),
   data.PromptRecord: Records("prompts", None),
 }

@@ -78,10 +78,11 @@ def _many(returned: Any, prompts: Any, *others: Any) -> np.ndarray:
   return vector(returned, len(prompts), "")
 
 
-def _probable(values: Any) -> Any:
-  """Returns the values unchanged if all are in [0, 1]."""
+def _probable(values: Any, missing: bool = False) -> Any:
+  """Returns the values unchanged if all are in [0, 1]; NaN if it may be."""
   flat = np.ravel(values)
-  bad = flat[~((flat >= 0) & (flat <= 1))]
+  inside = (flat >= 0) & (flat <= 1)
+  bad = flat[~(inside | (missing & np.isnan(flat)))]
   if bad.size:
     raise UserError(f"gave {bad[0]:g}, but P is in [0, 1].")
   return values
@@ -114,16 +115,18 @@ def _guarded(judge: Judge, where: str) -> Judge:
   the place of the function.
   """
 
+  missing = not judge.answers_all
+
   def scored(name: str) -> Callable[..., Any]:
     def check(returned: Any, answers: Answers) -> Any:
-      values = scores(returned, len(answers.texts), name, "")
-      read(values, name, "")
+      values = scores(returned, len(answers.texts), name, "", missing)
+      read(values, name, "", missing)
       return values
 
     return check
 
   def preferred(returned: Any, a: Answers, b: Answers) -> Any:
-    return _probable(vector(returned, len(a.texts), ""))
+    return _probable(vector(returned, len(a.texts), ""), missing)
 
   of_one, of_two = (
     "(answers) -> a number for each",

@@ -9,12 +9,11 @@ is read from an environment variable: it stands in no config, cache or error.
 import datetime
 import email.utils
 import os
-import queue
 import random
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ from jalign.errors import UserError, said
 from jalign.feedback.chat_reply import Unreadable, completion_of
 from jalign.feedback.completions import Completion, LanguageModel, Question
 from jalign.feedback.counts import Tally
+from jalign.feedback.threads import in_threads
 
 _AGAIN = {408, 409, 425, 429}  # and all from 500
 _MOST = 1 << 24  # bytes of a reply
@@ -142,52 +142,12 @@ def endpoint(
       stop,
     )
     try:
-      yield from _in_threads(ask_one, questions, concurrency, stop)
+      yield from in_threads(ask_one, questions, concurrency, stop)
     finally:
       client.close()
 
   identity = {"endpoint": address, "request": sent, "labels": list(wanted)}
   return LanguageModel(complete, identity, tally)
-
-
-def _in_threads(
-  function: Callable[[Question], Completion],
-  questions: Sequence[Question],
-  threads: int,
-  stop: threading.Event,
-) -> Iterator[tuple[int, Completion]]:
-  """Yields (index, result) of each question as soon as it is known.
-
-  The first error ends all. The threads are daemons, so that a request that is
-  under way then doesn't keep the program from ending.
-  """
-  left: queue.SimpleQueue[int] = queue.SimpleQueue()
-  done: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
-  for index in range(len(questions)):
-    left.put(index)
-
-  def work() -> None:
-    while not stop.is_set():
-      try:
-        index = left.get_nowait()
-      except queue.Empty:
-        return
-      try:
-        done.put((index, function(questions[index])))
-      except BaseException as error:  # raised again by who waits
-        stop.set()
-        done.put((index, error))
-
-  for _ in range(min(threads, len(questions))):
-    threading.Thread(target=work, daemon=True).start()
-  try:
-    for _ in questions:
-      index, result = done.get()
-      if isinstance(result, BaseException):
-        raise result
-      yield index, result
-  finally:
-    stop.set()
 
 
 def _ask(

@@ -28,7 +28,11 @@ from jalign.experiment.plugins import load_plugins
 from jalign.experiment.run_report import Outcome, write_run_report
 from jalign.experiment.share import Sharing, Sibling
 from jalign.experiment.stage import run_stage
-from jalign.experiment.stage_check import check_config, check_stage
+from jalign.experiment.stage_check import (
+  check_base,
+  check_config,
+  check_stage,
+)
 from jalign.experiment.try_out import try_out
 from jalign.hosts import host0, same_everywhere, say
 from jalign.sharding import make_mesh
@@ -70,6 +74,7 @@ def run_one(
   mesh = make_mesh(*settings.mesh.sizes)
   folders.check(folder, config)
   base = base_of(settings)
+  check_base(settings, base)
   prepared = prepare(settings, folder, base and tokenizer_folder(base))
   say(prepared.summary())
   readings.append(

@@ -1,6 +1,7 @@
 """Checks a stage's settings before any stage has run."""
 
 import fnmatch
+import pathlib
 
 import jax
 from flax import traverse_util
@@ -17,6 +18,7 @@ from jalign.experiment.loss import bind
 from jalign.experiment.params import trainable_of
 from jalign.experiment.probe import probe_data
 from jalign.experiment.regimes import regime_of
+from jalign.experiment.scorer import is_scorer
 from jalign.training import offload
 from jalign.training.optimizer import make_schedule
 
@@ -67,6 +69,28 @@ def _check_start(settings: Settings, stage: StageSettings) -> None:
       where=f"config.{stage.name}.start",
       remedy=f"Name a policy: --config.{stage.name}.start={policies[-1]}",
     )
+
+
+def check_base(settings: Settings, base: pathlib.Path | None) -> None:
+  """Checks that no policy starts from a reward model.
+
+  Args:
+    settings: the run's settings.
+    base: folder of the run or checkpoint to start from, or None.
+
+  Raises:
+    UserError: a stage would; the error names it.
+  """
+  if base is None or not is_scorer(base):
+    return
+  for stage in settings.stages:
+    if settings.starts[stage.name] == "start" and not reads_head(stage):
+      raise UserError(
+        f"{stage.name} trains a policy, and {base} is a reward model.",
+        where="config.init_from",
+        remedy="Name a policy there. A reward model can be a judge:"
+        f" --config.annotator.kind=model --config.annotator.function={base}",
+      )
 
 
 def _check_scored(stage: StageSettings) -> None:

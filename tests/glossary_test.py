@@ -85,6 +85,15 @@ def _observed():
   compared = {"logits": two[0], "swapped_logits": two[0]}
   for arrays in (scored, compared):
     yield from KINDS["scores"].observe(arrays, jnp.ones(1))
+  of_pair = {"chosen_scores": two[0], "rejected_scores": two[0]}
+  inferred = {"latent_means": two, "latent_log_variances": two}
+  context = {"context_pairs": two[0]}
+  numbered = {"rater_weights": two, "unseen": two[0]}
+  for kind, arrays in (
+    ("raters", of_pair | inferred | context),
+    ("rater_pairs", of_pair | numbered),
+  ):
+    yield from KINDS[kind].observe(arrays, jnp.ones(2))
 
 
 def _measured():

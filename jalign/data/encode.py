@@ -41,6 +41,7 @@ class EncodedPair:
   chosen_score: float | None = None
   rejected_score: float | None = None
   cut: tuple[int, ...] = (0, 0, 0)
+  rater: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

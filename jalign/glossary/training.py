@@ -6,6 +6,7 @@ _BOTH = "train|eval/"
 _PAIRS, _LISTS = "training.kinds.pairs", "training.kinds.lists"
 _ROLLOUTS, _SCORES = "training.kinds.rollouts", "training.kinds.scores"
 _CALIBRATION, _ACCURACY = "evaluation.calibration", "evaluation.reward_accuracy"
+_RATERS = "training.kinds.raters"
 _SEQUENCES, _UNPAIRED = "training.kinds.sequences", "training.kinds.unpaired"
 
 
@@ -168,6 +169,48 @@ TRAINING: tuple[Row, ...] = (
     "score",
     "mean reward of the responses that a step learns from",
     _ROLLOUTS,
+  ),
+  Row(
+    _BOTH + "latent_kl_nats",
+    "nats",
+    "KL of the inferred rater to the prior",
+    _RATERS,
+  ),
+  Row(
+    _BOTH + "latent_active_count",
+    "count",
+    "coordinates of the inferred rater whose KL to the prior is above 0.01",
+    _RATERS,
+  ),
+  Row(
+    _BOTH + "context_pairs_count",
+    "count",
+    "other pairs of a rater from which the rater is inferred",
+    _RATERS,
+  ),
+  Row(
+    _BOTH + "score_accuracy_no_context",
+    "accuracy",
+    "how often the better response scores higher, where no other pair is known",
+    _RATERS,
+  ),
+  Row(
+    _BOTH + "score_accuracy_some_context",
+    "accuracy",
+    "how often the better response scores higher, where other pairs are known",
+    _RATERS,
+  ),
+  Row(
+    _BOTH + "rater_weight_max",
+    "probability",
+    "largest weight that a rater gives to a prototype",
+    _RATERS,
+  ),
+  Row(
+    _BOTH + "unseen_raters_share",
+    "share",
+    "pairs of raters whom the training data doesn't have",
+    _RATERS,
   ),
   Row(_BOTH + "score_mean", "score", "mean score that the head gives", _SCORES),
   Row(

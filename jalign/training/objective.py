@@ -193,14 +193,15 @@ def _check_names(
   lacking = [
     name
     for name in names
-    if name in kind.head and getattr(head, kind.head[name]) is None
+    if name in kind.head and getattr(head, kind.head[name], None) is None
   ]
   if lacking:
-    able = [n for n, by in kind.head.items() if getattr(head, by) is not None]
+    has = lambda by: getattr(head, by, None) is not None
+    able = [n for n, by in kind.head.items() if has(by)]
     raise UserError(
       f"{title} takes {', '.join(lacking)}, which this head doesn't give.",
       where="head",
-      remedy=f"This head gives: {', '.join(able)}.",
+      remedy=f"This head gives: {', '.join(able) or 'nothing of this kind'}.",
     )
 
 

@@ -135,12 +135,20 @@ class Outputs:
     Raises:
       UserError: there is a nudge, but scores don't come from log-probs.
     """
-    if self._nudge is not None:
-      raise UserError(
-        "scores of a head have no gradient by a response's log-prob.",
-        where="nudge",
-      )
+    self._refuse_nudge()
     return packed.last_states(self._model, self._params, self._own)
+
+  def features_and_prompts(self) -> tuple[Array, Array]:
+    """`features`, and [R, D] states of the last tokens before the responses.
+
+    Raises:
+      UserError: as in `features`.
+    """
+    self._refuse_nudge()
+    starts = jnp.argmax(self._own.mask, -1)
+    ends = jnp.stack([self._own.lengths - 1, starts - 1], -1)
+    states = packed.states_at(self._model, self._params, self._own, ends)
+    return states[:, 0], states[:, 1]
 
   def score_head(self) -> tuple[ScoreHead, Params]:
     """The policy's score head and its parameters."""
@@ -174,6 +182,13 @@ class Outputs:
       return logps
     share = self._nudge.logps / jnp.maximum(counts_of(self._own), 1)
     return logps + jnp.where(self._mask(), share[:, None], 0.0)
+
+  def _refuse_nudge(self) -> None:
+    if self._nudge is not None:
+      raise UserError(
+        "scores of a head have no gradient by a response's log-prob.",
+        where="nudge",
+      )
 
   def _head(self):
     return self._model.head(self._params)

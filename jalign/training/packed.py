@@ -41,17 +41,42 @@ def last_states(model: Model, params: Params, sequences: Sequences) -> Array:
   Returns:
     [R, D].
   """
-  packed = sequences.packed
-  if packed is None:
+  if sequences.packed is None:
     hidden = model.forward(params, sequences.tokens)
     return last_hidden(hidden, sequences)
+  last = sequences.lengths[:, None] - 1
+  return states_at(model, params, sequences, last)[:, 0]
+
+
+def states_at(
+  model: Model, params: Params, sequences: Sequences, columns: Array
+) -> Array:
+  """States of some tokens of each sequence.
+
+  Args:
+    model: the model's functions.
+    params: its parameters.
+    sequences: R rows, packed or not.
+    columns: [R, N] places of the tokens in the sequences; those below 0 count
+      as 0.
+
+  Returns:
+    [R, N, D].
+  """
+  packed, columns = sequences.packed, jnp.maximum(columns, 0)
+  if packed is None:
+    hidden = model.forward(params, sequences.tokens)
+    return jnp.take_along_axis(hidden, columns[:, :, None], axis=1)
   hidden = _forward(model, params, packed)[0]
-  groups = packed.places.shape[0]
+  groups, per_group, _ = packed.places.shape
   slots = hidden.reshape(groups, -1, hidden.shape[-1])
-  last = jnp.maximum(sequences.lengths - 1, 0).reshape(groups, -1, 1)
-  at = jnp.take_along_axis(packed.places, last, axis=2)
-  states = jnp.take_along_axis(slots, at, axis=1, mode="clip")
-  return states.reshape(-1, hidden.shape[-1])
+  at = jnp.take_along_axis(
+    packed.places, columns.reshape(groups, per_group, -1), axis=2
+  )
+  states = jnp.take_along_axis(
+    slots, at.reshape(groups, -1, 1), axis=1, mode="clip"
+  )
+  return states.reshape(*columns.shape, hidden.shape[-1])
 
 
 def token_logps(model: Model, params: Params, sequences: Sequences) -> Array:

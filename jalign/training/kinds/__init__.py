@@ -25,6 +25,7 @@ from jalign.training.kinds.kind import (
 )
 from jalign.training.kinds.lists import LISTS, RANKED_SEGMENTS
 from jalign.training.kinds.pairs import PAIRS, SEGMENTS
+from jalign.training.kinds.raters import RATER_PAIRS, RATERS
 from jalign.training.kinds.records import RECORDS, Records
 from jalign.training.kinds.rollouts import ROLLOUTS
 from jalign.training.kinds.scores import SCORES
@@ -43,6 +44,8 @@ KINDS: Mapping[str, Kind] = {
     UNPAIRED,
     ROLLOUTS,
     SCORES,
+    RATERS,
+    RATER_PAIRS,
     DISTRIBUTIONS,
     ERRORS,
   )
@@ -85,6 +88,8 @@ __all__ = [
   "LISTS",
   "PAIRS",
   "RANKED_SEGMENTS",
+  "RATERS",
+  "RATER_PAIRS",
   "RECORDS",
   "ROLLOUTS",
   "SCORES",

@@ -1,4 +1,4 @@
-"""SFT, then a Bradley-Terry reward model, in the demo's world."""
+"""SFT, then a reward model on pairs, in the demo's world."""
 
 from ml_collections import ConfigDict
 
@@ -22,8 +22,9 @@ def get_config(loss: str = "bradley_terry") -> ConfigDict:
   c.optimizer.b1 = 0.9
   c.batch_size = 64
   c.steps, c.epochs = 0, 1
-  c.eval_every = 50
-  c.save_every = 50
+  c.eval_every = c.save_every = 50
+  c.select = "eval/score_nll_nats"
   c.report = ""
+  c.sample.prompts = 100
   c.sample.best_of = 0
   return c

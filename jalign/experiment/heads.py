@@ -1,5 +1,6 @@
 """The score head of a stage whose loss reads one."""
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jalign import losses
@@ -7,8 +8,11 @@ from jalign.errors import UserError, nearest
 from jalign.experiment.config.settings import StageSettings
 from jalign.experiment.loss import BoundLoss, bind
 from jalign.losses.signature import hyperparameters
-from jalign.models import ModelConfig
-from jalign.models.heads import HEADS
+from jalign.models import RATER_HEADS, ModelConfig
+from jalign.models.heads import HEADS as OF_RESPONSES
+
+_SIZE = 8  # of a model's states, where only a head's functions are looked at
+HEADS: Mapping[str, Callable[..., Any]] = {**OF_RESPONSES, **RATER_HEADS}
 
 
 def head_of(config: ModelConfig, stage: StageSettings) -> Any:
@@ -38,7 +42,7 @@ def head_of(config: ModelConfig, stage: StageSettings) -> Any:
     return None
   needed = _needed(loss)
   if not name:
-    name = next(n for n in HEADS if _gives(_made(n, config, {}), needed))
+    name = _first(loss)
   elif name not in HEADS:
     raise UserError(
       f"unknown head {name!r}.", where=where, remedy=nearest(name, HEADS)
@@ -51,9 +55,9 @@ def head_of(config: ModelConfig, stage: StageSettings) -> Any:
         where=f"{where}.{key}",
         remedy=nearest(key, known) if known else "It has none.",
       )
-  head = _made(name, config, settings, where)
+  head = _made(name, config.hidden_size, settings, where)
   if not _gives(head, needed):
-    able = [n for n in HEADS if _gives(_made(n, config, {}), needed)]
+    able = [n for n in HEADS if _gives(_made(n, _SIZE, {}), needed)]
     raise UserError(
       f"{loss.title} needs a head that can {' and '.join(sorted(needed))},"
       f" which {name} can't.",
@@ -61,6 +65,39 @@ def head_of(config: ModelConfig, stage: StageSettings) -> Any:
       remedy=f"Choose {' or '.join(able)}.",
     )
   return head
+
+
+def check_head(
+  stage: StageSettings, loss: BoundLoss, examples: Sequence[Any]
+) -> None:
+  """Checks the settings of a head that the data decide.
+
+  Args:
+    stage: the stage's settings.
+    loss: the stage's loss.
+    examples: the training examples.
+
+  Raises:
+    UserError: a setting has another value.
+  """
+  if not loss.batch.head:
+    return
+  name = stage.head.get("name", "") or _first(loss)
+  known = hyperparameters(HEADS[name])
+  for key, value in loss.batch.head_settings(examples).items():
+    given = stage.head.get(key, known.get(key, value))
+    if key in known and given != value:
+      raise UserError(
+        f"{given!r} isn't what the training data have: {value}.",
+        where=f"config.{stage.name}.head.{key}",
+        remedy=f"Set --config.head.name={name} --config.head.{key}={value}",
+      )
+
+
+def _first(loss: BoundLoss) -> str:
+  """The first head that gives what a loss takes."""
+  needed = _needed(loss)
+  return next(n for n in HEADS if _gives(_made(n, _SIZE, {}), needed))
 
 
 def reads_head(stage: StageSettings) -> bool:
@@ -71,9 +108,9 @@ def reads_head(stage: StageSettings) -> bool:
     return False
 
 
-def _made(name: str, config: ModelConfig, settings: Any, where: str = "head"):
+def _made(name: str, size: int, settings: Any, where: str = "head"):
   try:
-    return HEADS[name](config.hidden_size, **settings)
+    return HEADS[name](size, **settings)
   except UserError as e:
     raise UserError(
       e.problem, where=f"{where}.{e.where}".strip("."), remedy=e.remedy
@@ -86,8 +123,8 @@ def _made(name: str, config: ModelConfig, settings: Any, where: str = "head"):
 
 def _needed(loss: BoundLoss) -> set[str]:
   """Names of the head's functions that give what a loss takes."""
-  of = loss.batch.head
-  return {of[n] for n in losses.array_parameters(loss.function) if n in of}
+  of, names = loss.batch.head, losses.array_parameters(loss.function)
+  return {of[n] for n in names if n in of} | {*loss.batch.of_head}
 
 
 def _gives(head: Any, needed: set[str]) -> bool:

@@ -7,7 +7,7 @@ from jalign.errors import UserError
 from jalign.experiment.config.settings import StageSettings
 from jalign.experiment.context import Materials, Run
 from jalign.experiment.data.dataset import Dataset
-from jalign.experiment.heads import head_of
+from jalign.experiment.heads import check_head, head_of
 from jalign.experiment.held_out import (
   Measure,
   check_select,
@@ -148,6 +148,7 @@ def check(
       where=f"{at}.reference",
       remedy="Use reference='step'.",
     )
+  check_head(stage, loss, dataset.rows(loss.batch, "train"))
   if stage.select:
     model = transformer(run.model_config)
     head = head_of(run.model_config, stage)

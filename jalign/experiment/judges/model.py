@@ -19,6 +19,7 @@ from jalign.experiment.disk.start import is_checkpoint
 from jalign.experiment.judges.kind import JudgeKind, Named, Reading
 from jalign.experiment.scorer import Scorer
 from jalign.feedback import Answers, Judge
+from jalign.feedback.combine import ensemble
 from jalign.hosts import say
 from jalign.losses import general_preference_score
 from jalign.models import hf
@@ -136,11 +137,9 @@ def weights_of(scorer: Scorer, weights: Mapping[str, float]) -> np.ndarray:
 
 def gives(scorer_head: Any) -> tuple[str, ...]:
   """What a head gives a judge: "reward", "preference"."""
-  scores = scorer_head.score, scorer_head.scores
-  found = ["reward"] if any(f is not None for f in scores) else []
-  if scorer_head.compare is not None or scorer_head.embed is not None:
-    found.append("preference")
-  return tuple(found)
+  can = lambda *names: any(getattr(scorer_head, n, None) for n in names)
+  able = {"reward": ("score", "scores"), "preference": ("compare", "embed")}
+  return tuple(name for name, functions in able.items() if can(*functions))
 
 
 def writes_alike(here: Reading, there: Scorer) -> bool:
@@ -174,20 +173,37 @@ def _make(
   named: Named,
   *,
   weights: Mapping[str, float] = MappingProxyType({}),
+  rule: str = "mean",
+  k: float = 1.0,
   rows: int = 64,
 ) -> Judge:
-  folders_of = _names(named)
-  if len(folders_of) > 1:
-    raise UserError("several models aren't combined yet.", where=named.where)
-  folder = _checked(folders_of[0], named)
-  return from_scorer(
-    lambda: scorers.load_scorer(folder, mesh_now()),
-    gives(scorers.head_at(pathlib.Path(folder))),
-    named.tools.reading,
-    scale=named.scale,
-    weights=weights,
-    rows=rows,
-  )
+  def judge(folder: str) -> Judge:
+    return from_scorer(
+      lambda: scorers.load_scorer(folder, mesh_now()),
+      _given(pathlib.Path(folder), named),
+      named.tools.reading,
+      scale=named.scale,
+      weights=weights,
+      rows=rows,
+    )
+
+  judges = {name: judge(_checked(name, named)) for name in _names(named)}
+  if len(judges) == 1:
+    return next(iter(judges.values()))
+  where = f"{named.where}.settings"
+  return ensemble(judges, rule=rule, k=k, scale=named.scale, where=where)
+
+
+def _given(folder: pathlib.Path, named: Named) -> tuple[str, ...]:
+  found = gives(scorers.head_at(folder))
+  if not found:
+    raise UserError(
+      "the model's head scores responses for a rater, whom a judge isn't told.",
+      where=f"{named.where}.function: {folder}",
+      remedy="Name a model with one of the heads scalar, objectives, pairwise"
+      " and general.",
+    )
+  return found
 
 
 def _names(named: Named) -> list[str]:
@@ -244,7 +260,8 @@ def fingerprint(folder: pathlib.Path) -> str:
 
 
 MODEL = JudgeKind(
-  "a run that trained a reward or preference model, or such a checkpoint",
+  "a run that trained a reward or preference model, or such a checkpoint; or"
+  " several of them, with commas between, which judge together",
   _make,
   _made_of,
 )

@@ -83,6 +83,9 @@ class Kind(NamedTuple):
       training and kept in a table.
     head: name of an array -> function of `jalign.models.ScoreHead` that gives
       it; empty where arrays come from log-probs.
+    of_head: names of further functions that a head of the kind has.
+    head_settings: `training examples -> {setting of a head: its value}`, for
+      settings that the data decide, such as the number of objectives.
     referenced: names in `gives` that take a pass through the reference, beside
       those that begin with "ref_".
     several: whether an example has several responses to one prompt, in adjacent
@@ -102,6 +105,10 @@ class Kind(NamedTuple):
   online: tuple[str, ...] = ()
   precomputed: tuple[str, ...] = ()
   head: Mapping[str, str] = _NONE
+  of_head: tuple[str, ...] = ()
+  head_settings: Callable[[Sequence[Any]], Mapping[str, int]] = (
+    lambda examples: _NONE
+  )
   referenced: tuple[str, ...] = ()
   several: bool = False
   advice: str = ""

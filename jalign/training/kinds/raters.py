@@ -155,6 +155,7 @@ RATERS = Kind(
     )
   },
   head=_HEAD,
+  of_head=("infer", "draw"),
 )
 RATER_PAIRS = Kind(
   name="rater_pairs",
@@ -171,5 +172,7 @@ RATER_PAIRS = Kind(
     )
   },
   head=_HEAD,
+  of_head=("weights",),
+  head_settings=lambda examples: {"raters": len(numbers_of(examples))},
   several=True,
 )

@@ -36,6 +36,19 @@ from jalign.losses.presets import mpo as mpo
 from jalign.losses.presets import resolve as resolve
 from jalign.losses.presets import rpo as rpo
 from jalign.losses.presets import rpo_code as rpo_code
+from jalign.losses.rewards.contrastive import (
+  both_differences as both_differences,
+)
+from jalign.losses.rewards.contrastive import both_responses as both_responses
+from jalign.losses.rewards.contrastive import sinkhorn_codes as sinkhorn_codes
+from jalign.losses.rewards.contrastive import swapped_codes as swapped_codes
+from jalign.losses.rewards.contrastive import view_matching as view_matching
+from jalign.losses.rewards.critique import (
+  centred_token_scores as centred_token_scores,
+)
+from jalign.losses.rewards.critique import (
+  divergence_scores as divergence_scores,
+)
 from jalign.losses.rewards.ensemble import (
   preference_strength as preference_strength,
 )
@@ -51,6 +64,8 @@ from jalign.losses.rewards.preference_model import (
   general_preference_score as general_preference_score,
 )
 from jalign.losses.rewards.preference_model import order_gap as order_gap
+from jalign.losses.rewards.raters import cyclical_cosine as cyclical_cosine
+from jalign.losses.rewards.raters import latent_kl as latent_kl
 from jalign.losses.signature import array_parameters as array_parameters
 from jalign.losses.signature import formula_of as formula_of
 from jalign.losses.signature import hyperparameters as hyperparameters
@@ -94,9 +109,12 @@ if TYPE_CHECKING:  # where type checkers and editors find the losses
   from jalign.losses.policy_gradient.preference_game import *
   from jalign.losses.policy_gradient.score_function import *
   from jalign.losses.policy_gradient.two_samples import *
+  from jalign.losses.rewards.contrastive import *
+  from jalign.losses.rewards.critique import *
   from jalign.losses.rewards.more import *
   from jalign.losses.rewards.objectives import *
   from jalign.losses.rewards.preference_model import *
+  from jalign.losses.rewards.raters import *
   from jalign.losses.rewards.scalar import *
   from jalign.losses.trajectory import *
   from jalign.losses.unpaired import *

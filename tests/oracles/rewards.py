@@ -119,3 +119,67 @@ more, more_gradient = forms(lambda norm, loss: 1.0)
 more_l2, more_l2_gradient = forms(lambda norm, loss: norm)
 more_loss, more_loss_gradient = forms(lambda norm, loss: loss)
 more_loss_plus, more_loss_plus_gradient = forms(lambda norm, loss: loss * norm)
+
+
+def vpl(chosen, rejected, means, log_variances, *, kl_weight=0.01):
+  losses = []
+  for s_w, s_l, mean, log_variance in zip(
+    chosen, rejected, means, log_variances
+  ):
+    kl = 0.0
+    for m, v in zip(mean, log_variance):
+      kl += -0.5 * (1 + v - m**2 - math.exp(v))
+    losses.append(-log_sigmoid(s_w - s_l) + kl_weight * kl)
+  return np.array(losses)
+
+
+@each_pair
+def pal_logistic(s_w, s_l):
+  return -log_sigmoid(s_w - s_l)
+
+
+@each_pair
+def pal_hinge(s_w, s_l, *, margin=1.0):
+  return max(0.0, margin - (s_w - s_l))
+
+
+@each_pair
+def critique_reward(s_w, s_l, c_w, c_l, n_w, n_l, *, ranking=1.0):
+  likelihood = (c_w + c_l) / max(n_w + n_l, 1)
+  return -likelihood - ranking * log_sigmoid(s_w - s_l)
+
+
+def _matching(elements, views, temperature):
+  """SimCSE of a list of elements and of their second views."""
+  cosine = lambda x, y: x @ y / (np.linalg.norm(x) * np.linalg.norm(y))
+  losses = []
+  for i, x in enumerate(elements):
+    weights = [math.exp(cosine(x, y) / temperature) for y in views]
+    losses.append(-math.log(weights[i] / sum(weights)))
+  return losses
+
+
+def _of_pairs(element, chosen, rejected, chosen_views, rejected_views, valid):
+  there = [b for b in range(len(valid)) if valid[b].all()]
+
+  def sides(good, bad):
+    first = [element(good[b], bad[b]) for b in there]
+    return first + [element(bad[b], good[b]) for b in there]
+
+  return there, sides(chosen, rejected), sides(chosen_views, rejected_views)
+
+
+def _simcse(element, arrays, temperature):
+  there, elements, views = _of_pairs(element, *arrays)
+  losses = np.zeros(len(arrays[-1]))
+  for b, loss in zip(there + there, _matching(elements, views, temperature)):
+    losses[b] += loss / 2
+  return losses
+
+
+def simcse(*arrays, temperature=0.05):
+  return _simcse(lambda mine, other: mine, arrays, temperature)
+
+
+def simcse_differences(*arrays, temperature=0.05):
+  return _simcse(lambda mine, other: mine - other, arrays, temperature)

@@ -3,7 +3,15 @@
 from collections.abc import Callable
 
 from jalign.losses.entry import Entry
-from jalign.losses.rewards import more, objectives, preference_model, scalar
+from jalign.losses.rewards import (
+  contrastive,
+  critique,
+  more,
+  objectives,
+  preference_model,
+  raters,
+  scalar,
+)
 from jalign.types import Array
 
 
@@ -55,8 +63,23 @@ REWARD_MODELS: dict[str, Entry] = {
   "rating_logistic": Entry(
     objectives.rating_logistic, "scores", "2112.00861", monotone=False
   ),
+  "critique_reward": Entry(critique.critique_reward, "scores", "2502.10391"),
+  "simcse": Entry(
+    contrastive.simcse, "scores", "2401.06080", coupled=True, monotone=False
+  ),
+  "simcse_differences": Entry(
+    contrastive.simcse_differences,
+    "scores",
+    "2401.06080",
+    coupled=True,
+    monotone=False,
+  ),
   "more": _balanced(more.more),
   "more_l2": _balanced(more.more_l2),
   "more_loss": _balanced(more.more_loss),
   "more_loss_plus": _balanced(more.more_loss_plus),
+  # ------------------------------------------------ models that know the rater
+  "vpl": Entry(raters.vpl, "raters", "2408.10075"),
+  "pal_logistic": Entry(raters.pal_logistic, "rater_pairs", "2406.08469"),
+  "pal_hinge": Entry(raters.pal_hinge, "rater_pairs", "2406.08469"),
 }

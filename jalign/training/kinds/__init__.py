@@ -10,7 +10,7 @@ can.
 from collections.abc import Mapping
 
 from jalign.errors import UserError
-from jalign.training.kinds.arrays import ERRORS, RATER_PAIRS, RATERS
+from jalign.training.kinds.arrays import ERRORS
 from jalign.training.kinds.distributions import DISTRIBUTIONS
 from jalign.training.kinds.kind import (
   Arrays,

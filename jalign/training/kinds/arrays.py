@@ -12,18 +12,3 @@ ERRORS = Kind(
     "ref_rejected_errors": "B",
   },
 )
-RATERS = Kind(
-  name="raters",
-  about="pairs with a latent vector of their rater",
-  elsewhere={
-    "chosen_scores": "B",
-    "rejected_scores": "B",
-    "latent_means": "BZ",
-    "latent_log_variances": "BZ",
-  },
-)
-RATER_PAIRS = Kind(
-  name="rater_pairs",
-  about="pairs as one rater of the training data sees them",
-  elsewhere={"chosen_scores": "B", "rejected_scores": "B"},
-)

@@ -212,6 +212,12 @@ TRAINING: tuple[Row, ...] = (
     "pairs of raters whom the training data doesn't have",
     _RATERS,
   ),
+  Row(
+    "train/score_spread",
+    "probability",
+    "MetaRM's mean sigmoid of the gaps between scores of samples",
+    "training.look_ahead",
+  ),
   Row(_BOTH + "score_mean", "score", "mean score that the head gives", _SCORES),
   Row(
     _BOTH + "score_accuracy",

@@ -2,6 +2,7 @@
 
 from jalign.decode.buckets import bucket, compiled
 from jalign.decode.categorical import DrawnTokens, greedy, inverse_cdf, log_prob
+from jalign.decode.continuations import continuation_logprobs
 from jalign.decode.generate import generate, lower
 from jalign.decode.mixtures import MixtureParams, geometric
 from jalign.decode.regroup import regroup, regrouped
@@ -13,6 +14,7 @@ __all__ = [
   "Sampler",
   "bucket",
   "compiled",
+  "continuation_logprobs",
   "generate",
   "geometric",
   "greedy",

@@ -15,7 +15,9 @@ import json
 import pathlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
+from jalign import hosts
 from jalign.errors import UserError
 from jalign.feedback.completions import (
   Completion,
@@ -57,6 +59,10 @@ def cached(
     keys = [key_of(model.identity, question) for question in questions]
     with _opened(file, where) as database:
       known = _read(database, keys, f"{where}={file}")
+    if model.together:  # all must ask for the same
+      written = {key: _fields(known[key]) for key in known}
+      agreed = hosts.exchange(written if hosts.host0() else {})[0]
+      known = {key: Completion(**fields) for key, fields in agreed.items()}
     left = [i for i, key in enumerate(keys) if key not in known]
     model.tally.add({"cache hits": len(keys) - len(left)})
     for i, key in enumerate(keys):
@@ -66,8 +72,9 @@ def cached(
       return
     for at, completion in model.complete([questions[i] for i in left]):
       i = left[at]
-      with _opened(file, where) as database:
-        _write(database, keys[i], questions[i], completion)
+      if hosts.host0() or not model.together:
+        with _opened(file, where) as database:
+          _write(database, keys[i], questions[i], completion)
       yield i, completion
 
   return model._replace(complete=complete)
@@ -108,13 +115,17 @@ def _write(
   question: Question,
   completion: Completion,
 ) -> None:
+  written = json.dumps(question._asdict()), json.dumps(_fields(completion))
+  database.execute(
+    "INSERT OR REPLACE INTO completions VALUES (?, ?, ?)", (key, *written)
+  )
+
+
+def _fields(completion: Completion) -> dict[str, Any]:
   fields = completion._asdict()
   if completion.label_logps is not None:
     fields["label_logps"] = dict(completion.label_logps)
-  database.execute(
-    "INSERT OR REPLACE INTO completions VALUES (?, ?, ?)",
-    (key, json.dumps(question._asdict()), json.dumps(fields)),
-  )
+  return fields
 
 
 @contextlib.contextmanager

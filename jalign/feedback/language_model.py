@@ -69,7 +69,8 @@ def from_language_model(
     samples: k, number of answers in each order; more than one has a use only
       with a temperature above 0.
     soft: whether the probabilities of the verdict's labels take the place of
-      the verdict, p(A) / (p(A) + p(B)).
+      the verdict: p(A) / (p(A) + p(B)), or (p(A) + p(C)/2) / (p(A) + p(B) +
+      p(C)) where a label stands for a tie.
     scale: inverse temperature of the preferences that follow from ratings.
 
   Returns:
@@ -121,6 +122,7 @@ def from_language_model(
     reward=None if reader.pairs else reward,
     preference=preference if reader.pairs else None,
     scale=checked_scale(scale),
+    reads_tokens=model.together,  # so that all processes ask together
     answers_all=False,
     counts=lambda: merged(tally.counts(), model.tally.counts()),
   )
@@ -238,7 +240,12 @@ def _read(reader: Reader, completion: Completion):
 
 
 def _softly(reader: Reader, completion: Completion) -> float | None:
-  """sum_l value(l) p(l) / sum_l p(l) over the labels; None without them."""
+  """sum_l value(l) p(l) / sum_l p(l) over the labels.
+
+  None without probabilities of labels, or where the text can't be read.
+  """
+  if reader.read(completion.text) is None:
+    return None
   logps = completion.label_logps
   if logps is None:
     raise UserError(

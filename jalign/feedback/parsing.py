@@ -182,7 +182,9 @@ def _inside(said: set[float], low: float, high: float) -> float | None:
   return number if number is not None and low <= number <= high else None
 
 
-VERDICT = Reader(verdict, True, labels={"A": 1.0, "B": 0.0}, key="verdict")
+VERDICT = Reader(
+  verdict, True, labels={"A": 1.0, "B": 0.0, "C": 0.5}, key="verdict"
+)
 LETTER = letter()
 SCORES = scores()
 RATING = rating()

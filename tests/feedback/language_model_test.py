@@ -140,7 +140,7 @@ def test_soft_verdicts_average_the_probabilities_of_both_orders():
   def complete(questions):
     for i, q in enumerate(questions):
       p = chance[q.text] / 2  # other tokens have the other half
-      logps = {"A": math.log(p), "B": math.log(0.5 - p), "C": -1.0}
+      logps = {"A": math.log(p), "B": math.log(0.5 - p), "D": -1.0}
       yield i, Completion("[[A]]", label_logps=logps)
 
   model = LanguageModel(complete, {}, Tally())
@@ -150,6 +150,33 @@ def test_soft_verdicts_average_the_probabilities_of_both_orders():
   np.testing.assert_allclose(
     judged(judge, ["p"], ["y"], ["x"]), [0.30], rtol=1e-6
   )
+
+
+def test_a_soft_verdict_counts_half_of_a_ties_probability():
+  """p(A, B, C) = (.2, .1, .1) for x first and (.1, .1, .2) for y first."""
+  shares = {"p|x|y": (0.2, 0.1, 0.1), "p|y|x": (0.1, 0.1, 0.2)}
+
+  def complete(questions):
+    for i, q in enumerate(questions):
+      logps = dict(zip("ABC", np.log(shares[q.text])))
+      yield i, Completion("[[C]]", label_logps=logps)
+
+  model = LanguageModel(complete, {}, Tally())
+  judge = from_language_model(model, PAIR, VERDICT, soft=True)
+  want = (0.25 / 0.4 + 1 - 0.2 / 0.4) / 2
+  np.testing.assert_allclose(judged(judge, ["p"], ["x"], ["y"]), [want])
+
+
+def test_a_soft_verdict_must_be_readable():
+  def complete(questions):
+    for i, q in enumerate(questions):
+      text = "[[A]] [[B]]" if q.text == "p|x|y" else "[[A]]"
+      yield i, Completion(text, label_logps={"A": -0.5, "B": -1.0})
+
+  model = LanguageModel(complete, {}, Tally())
+  judge = from_language_model(model, PAIR, VERDICT, soft=True)
+  got = judged(judge, [*"pq"], [*"xx"], [*"yy"])
+  np.testing.assert_array_equal(got, [NAN, 0.5])
 
 
 @pytest.mark.parametrize("logps", [{}, {"x": -1.0}, {"A": -math.inf}])

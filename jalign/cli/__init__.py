@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import jalign
 from jalign.cli import others
+from jalign.cli.judge import judge
 from jalign.cli.keys import keys, metrics
 from jalign.cli.plan import plan
 from jalign.cli.sample import sample
@@ -27,6 +28,7 @@ COMMANDS = {
   "convert": others.convert,
   "merge": others.merge,
   "data": others.data,
+  "judge": judge,
   "keys": keys,
   "metrics": metrics,
 }

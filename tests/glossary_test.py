@@ -12,7 +12,7 @@ import pytest
 from jalign import diagnostics, evaluation, glossary
 from jalign.evaluation import reward_accuracy
 from jalign.evaluation.likelihood import PairScores
-from jalign.experiment import curves, held_out, tables
+from jalign.experiment import curves, gold, held_out, tables
 from jalign.experiment.commands import training_page
 from jalign.experiment.config.settings import SamplerSettings
 from jalign.feedback import (
@@ -127,10 +127,18 @@ def _measured():
   scored = evaluation.from_scores(
     [1.0], [0.0], exact=[0.8], chosen_tokens=[3], rejected_tokens=[2]
   )
+  short = from_reward(lambda prompt, response: -float(len(response)))
+  mine, start = (
+    gold.assess_both(short, short, make_answers(["p", "p"], texts))
+    for texts in (["r", "rr"], ["rr", "r"])
+  )
+  panels["samples"] = statistics | gold.gold_means(
+    short, short, mine, start, [0, 0]
+  )
   panels["eval"] = reward_accuracy.summary(scored)
   for section, values in panels.items():
     yield from glossary.in_section(section, values)
-  yield from held_out.sample_metrics(judge, SamplerSettings())
+  yield from held_out.sample_metrics(judge, SamplerSettings(), judge)
 
 
 def test_what_is_measured_has_one_row_and_a_row_is_measured():

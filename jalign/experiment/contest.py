@@ -23,6 +23,7 @@ from jalign.experiment.config.settings import Settings
 from jalign.experiment.config.streams import stream
 from jalign.experiment.context import Run
 from jalign.experiment.disk import folder as folders
+from jalign.experiment.gold import Both, gold_means, gold_rewards
 from jalign.experiment.sampling import SampledTexts, sample_texts
 from jalign.experiment.stage import StageResult
 from jalign.experiment.tables import summary
@@ -48,6 +49,7 @@ class _Judged:
   scores: likelihood.PairScores | None
   samples: SampledTexts
   assessed: Assessed | None  # None without an annotator
+  gold: Assessed | None = None  # None without a gold judge
 
 
 class Contest:
@@ -120,8 +122,13 @@ class Contest:
       )
       row |= self._accuracies(scores, before)
     samples = self._sample(name, params, start_params if before else None)
-    assessed = self._assess(sampled_answers(samples, main))
+    answers = sampled_answers(samples, main)
+    assessed, gold = self._assess(answers), None
     row |= self._measures(samples.texts, samples, assessed)
+    if run.gold is not None:
+      gold = assess(run.gold, answers)
+      means = gold_rewards(gold, samples.prompt_ids)
+      row |= {f"samples/{k}": _interval(mean) for k, mean in means.items()}
     row |= {
       "samples/response_tokens": float(np.mean(samples.tokens)),
       "samples/finished_share": samples.finished,
@@ -134,12 +141,13 @@ class Contest:
         )
         row["samples/kl_k1_nats"] = _interval(kl)
       row |= self._duel(samples, assessed, before)
+      row |= self._gold_duel(samples, assessed, gold, before)
     row["prompts"] = [prompt.text for prompt in self._prompts]
     row["samples"] = samples.texts
     written = [prompt.written for prompt in self._prompts]
     if written != row["prompts"]:
       row["written_prompts"] = written  # with the goals that the model reads
-    self._judged[name] = _Judged(scores, samples, assessed)
+    self._judged[name] = _Judged(scores, samples, assessed, gold)
     say(summary(row))
     if result is not None:
       folders.write_json(run.folder / name / "results.json", row)
@@ -231,7 +239,10 @@ class Contest:
       sample or self._settings.sample,
       seed=stream(self._run.seed, "report", name),
       ref_params=ref_params,
-      keep_tokens=annotator is not None and annotator.reads_tokens,
+      keep_tokens=any(
+        judge is not None and judge.reads_tokens
+        for judge in (annotator, self._run.gold)
+      ),
       description=f"{name}: samples",
     )
 
@@ -288,6 +299,24 @@ class Contest:
         length_adjusted(preference, samples.tokens, past.tokens, ids)
       )
     return duel
+
+  def _gold_duel(
+    self, samples, assessed, gold, before: _Judged
+  ) -> dict[str, Any]:
+    """What the gold judge says of the samples beside the start's."""
+    annotator, gold_judge = self._run.annotator, self._run.gold
+    asked = ((assessed, gold), (before.assessed, before.gold))
+    sides = [Both(a, g) for a, g in asked if a is not None and g is not None]
+    if annotator is None or gold_judge is None or len(sides) < 2:
+      return {}
+    ids, (mine, there) = samples.prompt_ids, sides
+    means = gold_means(annotator, gold_judge, mine, there, ids)
+    return {
+      f"samples/{name}": float(mean.mean)
+      if np.isnan(mean.interval[0])
+      else _interval(mean)
+      for name, mean in means.items()
+    }
 
 
 def _mean(name: str, values: np.ndarray, ids: np.ndarray) -> Mean:

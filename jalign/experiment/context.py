@@ -48,6 +48,7 @@ class Run(NamedTuple):
     mesh: the mesh that everything lies on.
     seed: the run's seed.
     annotator: the judge; None if the config names none.
+    gold: the judge that only measures; None if the config names none.
     measures: further measurements of samples.
     opponents: fixed contestants of the win matrix.
     sample: how responses are drawn for evaluation, and their length.
@@ -65,6 +66,7 @@ class Run(NamedTuple):
   mesh: Any
   seed: int
   annotator: Judge | None
+  gold: Judge | None
   measures: Measures
   opponents: Opponents
   sample: SamplerSettings

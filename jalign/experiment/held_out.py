@@ -17,6 +17,7 @@ from jalign.experiment.config.settings import SamplerSettings, StageSettings
 from jalign.experiment.config.streams import stream
 from jalign.experiment.data.dataset import Dataset
 from jalign.experiment.data.prepare import Prepared
+from jalign.experiment.gold import Both, gold_means, gold_names
 from jalign.experiment.plugins import Measures
 from jalign.experiment.sampling import SampledTexts, sample_texts
 from jalign.feedback import (
@@ -40,7 +41,9 @@ from jalign.types import Model, Params
 Measure = Callable[[Params], dict[str, float]]
 
 
-def sample_metrics(judge: Judge, settings: SamplerSettings) -> tuple[str, ...]:
+def sample_metrics(
+  judge: Judge, settings: SamplerSettings, gold: Judge | None = None
+) -> tuple[str, ...]:
   """Names of the metrics that `measure_samples` always gives with a judge."""
   names = ["response_tokens", "finished_share", "distinct_2_share", "win_rate"]
   names += ["kl_k1_nats", "kl_k3_nats"] if settings.plain else []
@@ -49,7 +52,7 @@ def sample_metrics(judge: Judge, settings: SamplerSettings) -> tuple[str, ...]:
   ]
   parts = judge.parts.names if judge.parts is not None else ()
   names += [f"part_{name}_mean" for name in parts]
-  return tuple(f"samples/{name}" for name in names)
+  return tuple(f"samples/{name}" for name in (*names, *gold_names(gold)))
 
 
 def check_select(stage: StageSettings, measured: Sequence[str]) -> None:
@@ -127,6 +130,7 @@ def measure_samples(
   reference: Params,
   count: int,
   seed: int,
+  gold: Judge | None = None,
 ) -> Measure:
   """Makes `params -> values`, measured on responses to held-out prompts.
 
@@ -144,7 +148,9 @@ def measure_samples(
     count: number of prompts.
     seed: seed of the policy's draws, the same at every step; the reference has
       a stream of its own.
+    gold: a judge beside the first one, which only measures; None for none.
   """
+  asked = [j for j in (judge, gold) if j is not None]
   prompts = prepared.main.sample_prompts(count)
   draw = lambda params, seed: sample_texts(
     model,
@@ -154,28 +160,34 @@ def measure_samples(
     settings,
     seed=seed,
     ref_params=reference,
-    keep_tokens=judge is not None and judge.reads_tokens,
+    keep_tokens=any(j.reads_tokens for j in asked),
     description="held-out samples",
   )
-  others: list[Assessed] = []
+  others: list[tuple[Assessed, Assessed | None]] = []  # of the start, by both
 
   def judged(samples: SampledTexts) -> dict[str, float]:
     if judge is None:
       return {}
-    assessed = lambda x: assess(judge, sampled_answers(x, prepared.main))
+
+    def assessed(x: SampledTexts) -> tuple[Assessed, Assessed | None]:
+      answers = sampled_answers(x, prepared.main)
+      return assess(judge, answers), gold and assess(gold, answers)
+
     if not others:
       others.append(assessed(draw(reference, stream(seed, "reference"))))
-    mine = assessed(samples)
-    wins = compare(judge, mine, others[0])
-    return {
+    (mine, by_gold), (start, start_by_gold) = assessed(samples), others[0]
+    wins = compare(judge, mine, start)
+    values = {
       "win_rate": win_rate(wins, samples.prompt_ids).win_rate,
-      **(
-        {}
-        if judge.answers_all
-        else {"unanswered_share": float(np.mean(np.isnan(wins)))}
-      ),
       **reward_statistics(mine, samples.prompt_ids),
     }
+    if not judge.answers_all:
+      values["unanswered_share"] = float(np.mean(np.isnan(wins)))
+    if gold is not None and by_gold is not None and start_by_gold is not None:
+      sides = Both(mine, by_gold), Both(start, start_by_gold)
+      means = gold_means(judge, gold, *sides, samples.prompt_ids)
+      values |= {name: value.mean for name, value in means.items()}
+    return values
 
   def measure(params: Params) -> dict[str, float]:
     samples = draw(params, seed)

@@ -56,6 +56,8 @@ def made_of(
   hashes = {}
   if judge := judges.made_of(settings):
     hashes["annotator.function"] = judge
+  if gold := judges.gold_made_of(settings):
+    hashes["annotator.gold"] = gold
   for name, named in _FUNCTIONS.items():
     if named(settings):
       hashes[name] = code.fingerprint(named(settings))
@@ -100,6 +102,8 @@ def needed_by(settings: Settings, stage: StageSettings, of: MadeOf) -> MadeOf:
   }
   if stage.samples:
     names |= {*_JUDGE, f"{own}.train_rows", "tokenizer", _algorithm(stage)}
+  if stage.select.startswith("samples/gold"):
+    names.add("annotator.gold")
   if stage.select:
     held_out = f"{'data' if stage.samples else own}.held_out"
     names |= {held_out, f"{held_out}_rows"}
@@ -193,7 +197,7 @@ def changed_since(
     judged: whether the annotator is used.
   """
   own = settings.annotator if judged else AnnotatorSettings()
-  judge = dataclasses.replace(own, measures="", opponents="")
+  judge = dataclasses.replace(own, measures="", opponents="", gold={})
   used = dataclasses.replace(settings, report="", annotator=judge)
   now = made_of(used, prepared, folders.model_of(run))
   before = (_read(run) or _new(""))["made_of"]

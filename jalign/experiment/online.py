@@ -129,6 +129,7 @@ def measure_of(run: Run, stage: StageSettings, assembly, params) -> Measure:
     params,
     run.sample.eval_prompts or run.sample.prompts,
     stream(run.seed, "held out", stage.name),
+    run.gold,
   )
 
 
@@ -185,7 +186,7 @@ def check(
       remedy=f"Choose a multiple of {ways}.",
     )
   _try_out(run, stage, algorithm, loss)
-  check_select(stage, sample_metrics(run.annotator, run.sample))
+  check_select(stage, sample_metrics(run.annotator, run.sample, run.gold))
 
 
 def _try_out(run, stage, algorithm, loss) -> None:

@@ -12,7 +12,7 @@ from jalign import hosts
 from jalign.errors import UserError
 from jalign.experiment.config.functions import guarded, load_function
 from jalign.experiment.config.settings import Settings
-from jalign.experiment.judges import Reading, load_judge
+from jalign.experiment.judges import Reading, load_gold, load_judge
 from jalign.experiment.judges.kind import Load
 from jalign.feedback import Judge
 from jalign.feedback.values import refuse, vector
@@ -27,6 +27,7 @@ class Plugins(NamedTuple):
 
   Attributes:
     annotator: the judge, or None where the config names no judge.
+    gold: the judge that only measures, or None.
     measures: further measures of samples; gives {} where none are named. Each
       process measures responses to its own prompts, and all get all numbers.
     opponents: fixed contestants, of the first process for all; gives {} where
@@ -35,6 +36,7 @@ class Plugins(NamedTuple):
   """
 
   annotator: Judge | None
+  gold: Judge | None
   measures: Measures
   opponents: Opponents
   report: Callable[[Any], Sequence[Section]] | None
@@ -56,6 +58,7 @@ def load_plugins(
   named, load = settings.annotator, _loader()
   return Plugins(
     annotator=load_judge(settings, load, reading),
+    gold=load_gold(settings, load, reading),
     measures=_of_own_prompts(
       load(
         named.measures,

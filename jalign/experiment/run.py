@@ -97,6 +97,7 @@ def run_one(
     mesh=mesh,
     seed=settings.seed,
     annotator=plugins.annotator,
+    gold=plugins.gold,
     measures=plugins.measures,
     opponents=plugins.opponents,
     sample=settings.sample,

@@ -11,6 +11,7 @@ from jalign.evaluation.win_rate import WinMatrix
 from jalign.experiment.config.settings import Settings
 from jalign.experiment.curves import present
 from jalign.experiment.data.prepare import Prepared
+from jalign.experiment.gold import gold_sections
 from jalign.experiment.recipe import parameters, recipe, recipes
 from jalign.experiment.sampling import SampledTexts
 from jalign.experiment.tables import (
@@ -126,6 +127,7 @@ def write_run_report(
     sections.append(Section("Head to head", Figure(path, caption)))
   if rows:
     sections.append(Section("Samples", _samples(rows, settings.init_from)))
+  sections += gold_sections(folder, settings)
   sections += _curves(folder, settings, looks)
   sections.append(
     Section("Data", "\n".join(f"- {escaped(x)}" for x in prepared.lines))

@@ -199,6 +199,7 @@ def _samples(run: Run, stage: StageSettings, model, params):
     params,
     count,
     seed,
+    run.gold,
   )
 
 

@@ -14,6 +14,8 @@ ACCURACIES = (
   ("eval/reward_accuracy", "reward accuracy over its start"),
   ("samples/win_rate", "win rate over its start"),
   ("samples/win_rate_length_adjusted", "length-adjusted win rate"),
+  ("samples/gold_win_rate", "gold win rate over its start"),
+  ("samples/gold_agreement_share", "agreement with gold"),
 )
 
 # A judge's scores of sampled responses: means with their intervals, and
@@ -22,9 +24,11 @@ SCORES = (
   ("samples/reward_mean", "reward"),
   ("samples/reward_std", "sd of the reward"),
   ("samples/reward_std_within_prompt", "sd within a prompt"),
+  ("samples/gold_reward_mean", "gold reward"),
   ("samples/cost_mean", "cost"),
   ("samples/cost_std", "sd of the cost"),
   ("samples/cost_std_within_prompt", "sd of the cost within a prompt"),
+  ("samples/gold_cost_mean", "gold cost"),
 )
 MEANS = {"samples/reward_mean": "reward", "samples/cost_mean": "cost"}
 
@@ -130,6 +134,12 @@ def accuracies_said(rows: Rows) -> str:
       " The length-adjusted win rate estimates what the win rate would be if"
       " both policies' responses were equally long (by a regression of the"
       " preferences on the difference of lengths)."
+    )
+  if any("samples/gold_win_rate" in row for row in rows):
+    said += (
+      " The gold win rate is that under the gold judge, from which nothing is"
+      " learned; agreement is the share of the pairs with the start's responses"
+      " that both judges rank alike."
     )
   return said + (
     " In brackets are the ends of a 95 % interval, which treats a prompt, with"

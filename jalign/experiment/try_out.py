@@ -44,6 +44,8 @@ def try_out(plugins: Plugins, settings: Settings, prepared: Prepared) -> str:
   if judge is not None:
     tokenizer = prepared.tokenizer
     _judge_two(judge, main, prompts, main.held_out, tokenizer)
+    if plugins.gold is not None:
+      _judge_two(plugins.gold, main, prompts, main.held_out, tokenizer)
     for own in dict.fromkeys(sampled):
       if own is not main:
         first = own.train_prompts[:_TRIED]

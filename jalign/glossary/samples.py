@@ -3,6 +3,7 @@
 from jalign.glossary.row import Row
 
 _HELD_OUT, _ITERATE = "experiment.held_out", "online.iterate"
+_GOLD = "experiment.gold"
 _REWARDS, _CONTEST = "feedback.rewards", "experiment.contest"
 
 
@@ -77,6 +78,52 @@ SAMPLES: tuple[Row, ...] = (
     "win rate over that policy at equal length, by a regression on the"
     " difference of lengths",
     "evaluation.win_rate",
+  ),
+  Row(
+    "samples/gold_win_rate",
+    "win rate",
+    "win rate over the policy that the stage started from, by the gold judge,"
+    " from which nothing is learned",
+    _GOLD,
+  ),
+  *(
+    Row(
+      f"samples/gold_{name}_mean",
+      "score",
+      f"mean {name} of the responses under the gold judge",
+      _GOLD,
+    )
+    for name in ("reward", "cost")
+  ),
+  Row(
+    "samples/gold_unanswered_share",
+    "share",
+    "pairs with the start's responses about which the gold judge gives no"
+    " answer",
+    _GOLD,
+  ),
+  *(
+    row
+    for within, pairs in (
+      ("", "pairs of a response and the start's response to the same prompt"),
+      ("_within_prompt", "pairs of responses to one prompt"),
+    )
+    for row in (
+      Row(
+        f"samples/gold_agreement{within}_share",
+        "share",
+        f"{pairs}, of different texts, that the judge and the gold judge rank"
+        " alike; a judge's tie counts half",
+        _GOLD,
+      ),
+      Row(
+        f"samples/gold_calibration{within}_ece",
+        "probability",
+        "expected calibration error of the judge's preferences by the gold"
+        f" judge's, over {pairs}",
+        _GOLD,
+      ),
+    )
   ),
   *(
     Row(

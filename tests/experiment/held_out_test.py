@@ -62,6 +62,8 @@ def drawing(monkeypatch):
 
 
 JUDGE = from_reward(lambda prompt, response: float(len(response)))
+# A gold judge that likes what the judge doesn't.
+GOLD = from_reward(lambda prompt, response: -0.5 * len(response))
 
 
 def test_samples_are_measured_against_the_start(drawing):
@@ -102,6 +104,7 @@ def test_the_report_measures_the_same(drawing, monkeypatch):
     prepared=types.SimpleNamespace(main=_dataset(), tokenizer=None),
     opponents=lambda prompts: {"a tie": LESS, "silence": [""] * 4},
     annotator=JUDGE,
+    gold=GOLD,
     seed=0,
   )
   judged = contest.Contest(run, settings)
@@ -115,6 +118,11 @@ def test_the_report_measures_the_same(drawing, monkeypatch):
   assert row["samples/reward_mean"]["mean"] == 3.5
   assert row["samples/response_tokens"] == 4.5
   assert row["measures/long %"]["mean"] == 75
+  assert row["samples/gold_reward_mean"]["mean"] == -1.75
+  assert row["samples/gold_win_rate"]["low"] < 0.35
+  assert row["samples/gold_agreement_share"]["mean"] == 0
+  assert 0.4 < row["samples/gold_calibration_ece"] < 1
+  assert start["samples/gold_reward_mean"]["mean"] == -0.5
   assert row["against"] == "start" and "against" not in start
   added, matrix, drawn = judged.contestants([start, row], "start")
   assert [x["name"] for x in added] == ["best of 3", "a tie", "silence"]

@@ -175,6 +175,10 @@ class AnnotatorSettings:
       `function`.
     scale: the factor on a reward's differences in the Bradley-Terry
       preferences that are made of them. A "judge" has a scale of its own.
+    gold: another judge, which only measures: `function`, `kind`, `scale` and
+      `settings` of its own. Where a stage learns from a learned judge, win
+      rates and rewards under the gold judge stand beside those of `function`,
+      with how often the two agree. {} for none.
     measures: a function `(prompts, responses) -> {name: [N] numbers}` that
       measures held-out samples; the means are reported. A name that ends in "%"
       is a share in per cent.
@@ -187,6 +191,7 @@ class AnnotatorSettings:
   settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   cost: str = ""
   scale: float = 1.0
+  gold: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   measures: str = ""
   opponents: str = ""
 

@@ -64,6 +64,27 @@ def load_judge(
   return judge._replace(cost=from_cost(cost).cost)
 
 
+def load_gold(
+  settings: Settings,
+  load: Load,
+  reading: Callable[[], Reading | None] = lambda: None,
+) -> Judge | None:
+  """Makes the judge that only measures; None where the config names none.
+
+  Arguments and errors are those of `load_judge`.
+  """
+  if not settings.annotator.gold:
+    return None
+  if load_judge(settings, load, reading) is None:
+    raise UserError(
+      "is a judge beside the one that a stage learns from, and there is none.",
+      where="config.annotator.gold",
+      remedy="Name the first judge in config.annotator.function.",
+    )
+  tools = tools_of(settings, load, reading)
+  return tools.judge(settings.annotator.gold, "config.annotator.gold")
+
+
 def tools_of(
   settings: Settings, load: Load, reading: Callable[[], Reading | None]
 ) -> Tools:
@@ -94,6 +115,14 @@ def made_of(settings: Settings) -> str:
   if not named.function and not _settings(kind) & set(named.settings):
     return ""
   return " ".join(tools.made_of(_described(settings), "config.annotator"))
+
+
+def gold_made_of(settings: Settings) -> str:
+  """As `made_of`, of the judge that only measures."""
+  if not settings.annotator.gold:
+    return ""
+  tools, where = tools_of(settings, _unloaded, lambda: None), "annotator.gold"
+  return " ".join(tools.made_of(settings.annotator.gold, f"config.{where}"))
 
 
 def _described(settings: Settings) -> Description:
@@ -170,6 +199,8 @@ __all__ = [
   "Named",
   "Reading",
   "Tools",
+  "gold_made_of",
+  "load_gold",
   "load_judge",
   "made_of",
   "tools_of",

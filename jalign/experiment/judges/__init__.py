@@ -6,6 +6,7 @@ from typing import Any
 
 from jalign.errors import UserError, nearest
 from jalign.experiment.config.settings import Settings
+from jalign.experiment.judges.features import FEATURES
 from jalign.experiment.judges.functions import FUNCTIONS, load_one
 from jalign.experiment.judges.kind import (
   Description,
@@ -21,7 +22,7 @@ from jalign.feedback.judge import checked_scale
 from jalign.losses.signature import hyperparameters
 
 JUDGES: Mapping[str, JudgeKind] = MappingProxyType(
-  {**FUNCTIONS, "model": MODEL}
+  {**FUNCTIONS, "model": MODEL, "features": FEATURES}
 )
 
 

@@ -66,6 +66,11 @@ from jalign.losses.rewards.preference_model import (
 from jalign.losses.rewards.preference_model import order_gap as order_gap
 from jalign.losses.rewards.raters import cyclical_cosine as cyclical_cosine
 from jalign.losses.rewards.raters import latent_kl as latent_kl
+from jalign.losses.rewards.verdicts import elo as elo
+from jalign.losses.rewards.verdicts import (
+  verdict_probability as verdict_probability,
+)
+from jalign.losses.rewards.verdicts import verdict_rewards as verdict_rewards
 from jalign.losses.signature import array_parameters as array_parameters
 from jalign.losses.signature import formula_of as formula_of
 from jalign.losses.signature import hyperparameters as hyperparameters

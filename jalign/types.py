@@ -273,27 +273,6 @@ class RolloutBatch(struct.PyTreeNode):
   ref_token_logps: Array | None = None
 
 
-class ScoreBatch(struct.PyTreeNode):
-  """Ranked responses to each prompt, for the head of a reward model.
-
-  Attributes:
-    sequences: B * K rows, the K responses of a prompt adjacent and the best
-      response first; the chosen response is the first of a pair.
-    weights: [B] float32; 0 marks an example that only fills the batch.
-    ranks: [B, K] float32, 1 for the best response; equal ranks are ties.
-    valid: [B, K] bool, False where a prompt has fewer than K responses.
-    preference: [B] float32 P(first > second) in [0, 1]; for pairs only.
-    margin: [B] float32, how much better the first response is; for pairs only.
-  """
-
-  sequences: Sequences
-  weights: Array
-  ranks: Array
-  valid: Array
-  preference: Array | None = None
-  margin: Array | None = None
-
-
 class UnpairedBatch(struct.PyTreeNode):
   """Responses with a binary label.
 

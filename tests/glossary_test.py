@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jalign import diagnostics, evaluation, glossary
+from jalign.data import ScoreBatch
 from jalign.evaluation import reward_accuracy
 from jalign.evaluation.likelihood import PairScores
 from jalign.experiment import curves, gold, held_out, tables
@@ -25,6 +26,7 @@ from jalign.feedback import (
 )
 from jalign.glossary import GLOSSARY, OTHERS, SECTIONS, SUFFIXES, rows_of
 from jalign.training.kinds import KINDS
+from jalign.training.kinds.score_metrics import of_objectives
 from jalign.training.outputs import Nudge, Outputs
 from tests.models.tiny import tiny
 from tests.training import batches, kinds_test
@@ -83,7 +85,18 @@ def _observed():
   two = jnp.ones((1, 2))
   scored = {"scores": two, "ranks": two, "valid": two > 0}
   compared = {"logits": two[0], "swapped_logits": two[0]}
-  for arrays in (scored, compared):
+  costs = {"harmful_costs": two[0], "harmless_costs": two[0]}
+  costs |= {"harmful_unsafe": two[0] > 0, "harmless_unsafe": two[0] > 0}
+  named = ScoreBatch(None, None, None, None, names=("gold reward %",))
+  one = jnp.ones((2, 1))
+  rated = named.replace(ratings=one, rated=one > 0)
+  asked = named.replace(objective=one, objective_preferences=one)
+  sides = {"chosen_objective_scores": one, "rejected_objective_scores": one}
+  by_name = (
+    of_objectives({"objective_scores": one}, rated),
+    of_objectives(sides, asked),
+  )
+  for arrays in (scored, compared, costs, *by_name):
     yield from KINDS["scores"].observe(arrays, jnp.ones(1))
   of_pair = {"chosen_scores": two[0], "rejected_scores": two[0]}
   inferred = {"latent_means": two, "latent_log_variances": two}

@@ -156,7 +156,7 @@ def demonstration_record(
     prompt: Any
     prompt, response = last_turn(messages_of(row[field], field), field)
   else:
-    prompt, response = _prompt_and_response(row)
+    prompt, response = prompt_and_response(row)
   written, answer = exchange(prompt, response, template, where)
   return DemonstrationRecord(
     written, answer, where, group_of_turns(prompt), end=end_of(template)
@@ -184,7 +184,7 @@ def binary_record(
   Raises:
     BadRow: the row lacks one of them, or the template refuses it.
   """
-  prompt, response = _prompt_and_response(row)
+  prompt, response = prompt_and_response(row)
   label = require(row, "label")
   if not isinstance(label, bool | int | float) or label not in (0, 1):
     raise BadRow(
@@ -203,7 +203,8 @@ def binary_record(
   )
 
 
-def _prompt_and_response(row: dict[str, Any]) -> tuple[Any, Any]:
+def prompt_and_response(row: dict[str, Any]) -> tuple[Any, Any]:
+  """What stands in the two fields, texts or messages; raises BadRow."""
   prompt = turns(require(row, "prompt"), "prompt", "user")
   field = first_of(row, *RESPONSE)
   return prompt, turns(require(row, field), field, "assistant")

@@ -180,6 +180,7 @@ CONVERSIONS: dict[str, Callable[[Any], tuple[list[Any], Report | None]]] = {
     None,
   ),
   "best_demonstrations": lambda records: (best_demonstrations(records), None),
+  "label_by_side": lambda records: (label_by_side(records), None),
   "reward_augmented": reward_augmented,
 }
 
@@ -212,7 +213,8 @@ def convert(
     raise UserError(
       f"{name!r} doesn't take {type(records[0]).__name__}s.",
       remedy="best_and_worst, all_ordered and best_demonstrations take ranked"
-      " lists, chosen_demonstrations and reward_augmented take pairs.",
+      " lists; chosen_demonstrations, label_by_side and reward_augmented take"
+      " pairs.",
     ) from None
   if not converted:
     left_out = f" ({report.summary()})" if report else ""

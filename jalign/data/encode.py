@@ -1,11 +1,12 @@
 """Turns pairs and prompts into token ids; `limits` says how a row is built."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from jalign.data.fingerprint import LATER
 from jalign.data.limits import (
   Limits,
   Truncation,
@@ -16,6 +17,17 @@ from jalign.data.limits import (
 from jalign.data.schema import PreferenceRecord, Prompted
 from jalign.data.tokenizer import Tokenizer
 from jalign.errors import UserError
+
+# Fields that all of a file's pairs have, or none.
+WHOLE = (
+  "preference",
+  "chosen_score",
+  "rejected_score",
+  "margin",
+  "rater",
+  "chosen_unsafe",
+  "rejected_unsafe",
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,6 +43,13 @@ class EncodedPair:
     chosen_score: the record's, if it has one.
     rejected_score: the record's, if it has one.
     cut: numbers of tokens dropped from (prompt, chosen, rejected).
+    rater: the record's, if it has one.
+    objectives: P(chosen > rejected) by the name of an objective: the record's
+      `preferences`, and its `preference` (1 if it has none) under its
+      `objective`.
+    margin: the record's, if it has one.
+    chosen_unsafe: the record's, if it has one.
+    rejected_unsafe: the record's, if it has one.
   """
 
   prompt: np.ndarray
@@ -41,7 +60,13 @@ class EncodedPair:
   chosen_score: float | None = None
   rejected_score: float | None = None
   cut: tuple[int, ...] = (0, 0, 0)
-  rater: str | None = None
+  rater: str | None = dataclasses.field(default=None, metadata=LATER)
+  objectives: Mapping[str, float] = dataclasses.field(
+    default_factory=dict, metadata=LATER
+  )
+  margin: float | None = dataclasses.field(default=None, metadata=LATER)
+  chosen_unsafe: bool | None = dataclasses.field(default=None, metadata=LATER)
+  rejected_unsafe: bool | None = dataclasses.field(default=None, metadata=LATER)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -120,8 +145,32 @@ def _encode(
     chosen_score=record.chosen_score,
     rejected_score=record.rejected_score,
     cut=encoded.cut,
+    rater=record.rater,
+    objectives=objectives_of(record),
+    margin=record.margin,
+    chosen_unsafe=record.chosen_unsafe,
+    rejected_unsafe=record.rejected_unsafe,
   )
   return pair, encoded.joined
+
+
+def objectives_of(record: PreferenceRecord) -> dict[str, float]:
+  """`EncodedPair.objectives` of a record.
+
+  Raises:
+    UserError: `preferences` has another number for the record's objective.
+  """
+  objectives = dict(record.preferences)
+  if record.objective is not None:
+    named = 1.0 if record.preference is None else record.preference
+    if objectives.setdefault(record.objective, named) != named:
+      raise UserError(
+        f"the preference under {record.objective!r} is {named} and, in"
+        f" 'preferences', {objectives[record.objective]}.",
+        where=record.source,
+        remedy="Give the number in one place.",
+      )
+  return objectives
 
 
 def encode_pairs(
@@ -134,10 +183,11 @@ def encode_pairs(
 
   Raises:
     UserError: as in `encode_pair`; or only some of the records have a
-      preference or a score, which a loss uses for all records or for none.
+      preference, a score, a margin, a rater or labels of safety, which a loss
+      uses for all records or for none.
   """
   records = list(records)
-  for field in ("preference", "chosen_score", "rejected_score"):
+  for field in WHOLE:
     all_or_none(records, field)
   encoded = [_encode(record, tokenizer, limits) for record in records]
   pairs = [pair for pair, _ in encoded]
@@ -158,6 +208,11 @@ def pair_length(pair: EncodedPair) -> int:
   return len(pair.prompt) + max(len(pair.chosen), len(pair.rejected))
 
 
+def objective_names(pairs: Sequence[EncodedPair]) -> tuple[str, ...]:
+  """The names of all objectives, sorted: the M objectives of their batches."""
+  return tuple(sorted({name for pair in pairs for name in pair.objectives}))
+
+
 def chosen_length(pair: EncodedPair) -> int:
   """Tokens of the prompt with the chosen response."""
   return len(pair.prompt) + len(pair.chosen)
@@ -169,7 +224,10 @@ def prompt_length(prompt: EncodedPrompt) -> int:
 
 
 def all_or_none(records: Sequence[Any], field: str) -> np.ndarray | None:
-  """The values of a field, [n] float32; None if no record has the field.
+  """The values of a field, [n]; None if no record has the field.
+
+  Returns:
+    float32 for numbers and truth values, texts for names.
 
   Raises:
     UserError: only some of the records have the field.
@@ -185,4 +243,5 @@ def all_or_none(records: Sequence[Any], field: str) -> np.ndarray | None:
       where=missing[0],
       remedy="Give it for all records or for none.",
     )
-  return np.array(values, np.float32)
+  named = isinstance(values[0], str)
+  return np.array(values, None if named else np.float32)

@@ -13,6 +13,7 @@ from jalign.data.schema import (
   Prompted,
   PromptRecord,
   RankedRecord,
+  RatingRecord,
 )
 from jalign.errors import UserError
 
@@ -25,6 +26,7 @@ Record = TypeVar(
   ConversationRecord,
   BinaryRecord,
   RankedRecord,
+  RatingRecord,
 )
 
 

@@ -15,6 +15,7 @@ from jalign.data.conversations import (
   shared_prompt,
   turns,
 )
+from jalign.data.pair_labels import PAIR_LABELS, labels_of_pair
 from jalign.data.reading import (
   Columns,
   Path,
@@ -49,6 +50,7 @@ PAIR_FIELDS = (
   "rejected_score",
   "score_chosen",
   "score_rejected",
+  *PAIR_LABELS,
 )
 SHP_FIELDS = (
   "history",
@@ -237,6 +239,7 @@ def pair_record(
     rejected=rejected,
     source=where,
     group=group_of_turns(prompt),
+    **labels_of_pair(row),
     preference=number(row, "preference"),
     chosen_score=number(row, first_of(row, "chosen_score", "score_chosen")),
     rejected_score=number(

@@ -87,6 +87,89 @@ def number(row: dict[str, Any], field: str) -> float | None:
   return float(value)
 
 
+def named_numbers(row: dict[str, Any], field: str) -> dict[str, float | None]:
+  """The numbers in a field, by name; {} if the field is missing or null.
+
+  Args:
+    row: the row.
+    field: the field: an object of numbers, or a list of objects with a "name"
+      and a "value", as where all rows of a file must have the same names.
+
+  Returns:
+    Name -> number, None where a number is null.
+
+  Raises:
+    BadRow: the field holds something else, a name comes twice, or a number is
+      not finite.
+  """
+  value = row.get(field)
+  if value is None:
+    return {}
+  if isinstance(value, dict) and set(value) == {"name", "value"}:
+    value = rows_of_columns(value, field)
+  if isinstance(value, list) and all(
+    isinstance(item, dict) and isinstance(item.get("name"), str)
+    for item in value
+  ):
+    pairs = [(item["name"], item.get("value")) for item in value]
+  elif isinstance(value, dict):
+    pairs = list(value.items())
+  else:
+    raise BadRow(
+      "type",
+      f"field {field!r} is {kind_of(value)}, not an object of numbers.",
+      f'Write it as in {{"helpfulness": 4, "verbosity": null}}. {SKIP}',
+    )
+  numbers: dict[str, float | None] = {}
+  for name, of in pairs:
+    if name in numbers or not name.strip():
+      raise BadRow(
+        "keys",
+        f"field {field!r} names {quoted(name)}"
+        f"{' twice' if name in numbers else ''}.",
+        f"Give each number a name of its own. {SKIP}",
+      )
+    numbers[name] = number({f"{field}.{name}": of}, f"{field}.{name}")
+  return numbers
+
+
+def flag(row: dict[str, Any], field: str) -> bool | None:
+  """The truth value in a field; None if the field is missing or null.
+
+  Raises:
+    BadRow: the value is neither true, false, 0 nor 1.
+  """
+  value = row.get(field)
+  if value is None:
+    return None
+  if not isinstance(value, bool | int | float) or value not in (0, 1):
+    raise BadRow(
+      "label",
+      f"field {field!r} is {quoted(value)}.",
+      f"Write true (or 1) or false (or 0). {SKIP}",
+    )
+  return bool(value)
+
+
+def name_in(row: dict[str, Any], field: str) -> str | None:
+  """The name in a field, a text or a whole number; None if there is none.
+
+  Raises:
+    BadRow: the field holds something else, or a blank text.
+  """
+  value = row.get(field)
+  if value is None:
+    return None
+  whole = isinstance(value, int) and not isinstance(value, bool)
+  if whole or (isinstance(value, str) and value.strip()):
+    return str(value)
+  raise BadRow(
+    "type",
+    f"field {field!r} is {quoted(value)}, which is no name.",
+    f"Write it as a text or a whole number. {SKIP}",
+  )
+
+
 def empty_prompt() -> BadRow:
   """The BadRow for a prompt without any text."""
   return BadRow(

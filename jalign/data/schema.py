@@ -38,6 +38,7 @@ REASONS = {
 
 # The same for reasons why a row was used without one of its parts.
 PARTS = {
+  "unrated": "ratings that are null",
   "unscored": "responses without a score",
   "blank": "empty responses",
   "deleted": "deleted messages",
@@ -69,6 +70,14 @@ class PreferenceRecord:
     end: for texts that a chat template wrote, with all their special tokens,
       the mark that ends a turn, or "" if there is none. None for plain texts,
       which begin and end as the tokenizer begins and ends them.
+    rater: name of whoever preferred, if the source has it.
+    objective: name of what the preference is about, such as "helpfulness", or
+      of the data set that the pair is from.
+    preferences: P(chosen > rejected) by the name of an objective, for pairs
+      that were compared under several objectives.
+    margin: how much better the chosen response is, if the source has it.
+    chosen_unsafe: whether the chosen response is unsafe, if the source has it.
+    rejected_unsafe: whether the rejected one is.
   """
 
   prompt: str
@@ -81,6 +90,14 @@ class PreferenceRecord:
   rejected_score: float | None = None
   plain: str = ""
   end: str | None = None
+  rater: str | None = None
+  objective: str | None = None
+  preferences: Mapping[str, float] = dataclasses.field(
+    default_factory=dict, hash=False
+  )
+  margin: float | None = None
+  chosen_unsafe: bool | None = None
+  rejected_unsafe: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,6 +201,25 @@ class RankedRecord:
   end: str | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class RatingRecord:
+  """A prompt with a response and its ratings; for the other fields see
+  `PreferenceRecord`.
+
+  Attributes:
+    ratings: one or more finite numbers by the name of an objective. Objectives
+      that the response wasn't rated on are missing.
+  """
+
+  prompt: str
+  response: str
+  ratings: Mapping[str, float] = dataclasses.field(hash=False)
+  source: str
+  group: str
+  plain: str = ""
+  end: str | None = None
+
+
 Prompted = (
   PreferenceRecord
   | PromptRecord
@@ -191,6 +227,7 @@ Prompted = (
   | ContextRecord
   | BinaryRecord
   | RankedRecord
+  | RatingRecord
 )
 
 

@@ -21,6 +21,7 @@ from jalign.data.preferences import (
   read_shp,
 )
 from jalign.data.rankings import read_ranked, read_ultrafeedback
+from jalign.data.ratings import HELPSTEER, read_ratings
 from jalign.data.rows import HUMAN
 from jalign.data.schema import (
   BinaryRecord,
@@ -29,6 +30,7 @@ from jalign.data.schema import (
   PreferenceRecord,
   PromptRecord,
   RankedRecord,
+  RatingRecord,
   Report,
 )
 from jalign.data.tldr_world.dataset import read_tldr_world
@@ -47,6 +49,7 @@ SOURCES: dict[str, Reader] = {
   "binary": read_binary,
   "ranked": read_ranked,
   "ultrafeedback": read_ultrafeedback,
+  "ratings": read_ratings,
   "openassistant": read_openassistant,
   "prompts": read_prompts,
   "tldr_world": read_tldr_world,
@@ -104,6 +107,7 @@ KINDS: dict[str, type] = {
   "binary": BinaryRecord,
   "ranked": RankedRecord,
   "ultrafeedback": RankedRecord,
+  "ratings": RatingRecord,
   "openassistant": RankedRecord,
   "prompts": PromptRecord,
 }
@@ -147,6 +151,9 @@ _SHAPES = (
   ("openassistant", {"prompt", "message_tree_id"}),
   ("openassistant", {"message_id", "text", "role"}),
   ("ranked", {"prompt", "responses"}),
+  ("ratings", {"prompt", "response", "ratings"}),
+  ("ratings", {"prompt", "completion", "ratings"}),
+  ("ratings", {"prompt", "response", *HELPSTEER}),
   ("binary", {"prompt", "response", "label"}),
   ("binary", {"prompt", "completion", "label"}),
   ("conversations", {"messages"}),

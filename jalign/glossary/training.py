@@ -4,7 +4,7 @@ from jalign.glossary.row import Row, sides
 
 _BOTH = "train|eval/"
 _PAIRS, _LISTS = "training.kinds.pairs", "training.kinds.lists"
-_ROLLOUTS, _SCORES = "training.kinds.rollouts", "training.kinds.scores"
+_ROLLOUTS, _SCORES = "training.kinds.rollouts", "training.kinds.score_metrics"
 _CALIBRATION, _ACCURACY = "evaluation.calibration", "evaluation.reward_accuracy"
 _RATERS = "training.kinds.raters"
 _SEQUENCES, _UNPAIRED = "training.kinds.sequences", "training.kinds.unpaired"
@@ -222,7 +222,32 @@ TRAINING: tuple[Row, ...] = (
   Row(
     _BOTH + "score_accuracy",
     "accuracy",
-    "how often the head puts the better of two responses first",
+    "how often the head puts the better (or more harmful) of two responses"
+    " first; of single responses, how often the score's sign is the label's",
+    _SCORES,
+  ),
+  Row(
+    _BOTH + "score_accuracy/NAME",
+    "accuracy",
+    "the same over the pairs that are labelled under an objective",
+    _SCORES,
+  ),
+  Row(
+    _BOTH + "unsafe_accuracy",
+    "accuracy",
+    "how often the cost is above 0 for unsafe responses and below for others",
+    _SCORES,
+  ),
+  Row(
+    _BOTH + "rating_error",
+    "own",
+    "mean squared error of the ratings that the head gives",
+    _SCORES,
+  ),
+  Row(
+    _BOTH + "rating_error/NAME",
+    "own",
+    "the same for the ratings on an objective",
     _SCORES,
   ),
   Row(

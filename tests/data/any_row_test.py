@@ -29,6 +29,12 @@ GOOD = {
     "rejected": [*TURNS[:-1], {"role": "assistant", "content": "c"}],
     "preference": 0.5,
     "score_chosen": 1,
+    "rater": "a",
+    "objective": "b",
+    "preferences": {"c": 0.5, "d": None},
+    "strength": 2,
+    "chosen_unsafe": True,
+    "rejected_unsafe": 0,
     **TOLD,
   },
   "hh": {
@@ -46,6 +52,12 @@ GOOD = {
   "demonstrations": {"messages": TURNS, **TOLD},
   "conversations": {"conversations": TURNS, **TOLD},
   "binary": {"prompt": TURNS[:2], "completion": "b", "label": True, **TOLD},
+  "ratings": {
+    "prompt": TURNS[:2],
+    "completion": "b",
+    "ratings": {"c": 4, "d": None},
+    **TOLD,
+  },
   "ranked": {
     "prompt": TURNS[:2],
     "responses": [{"text": "b", "score": 1}, {"text": [TURNS[4]], "score": 2}],

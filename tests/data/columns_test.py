@@ -57,6 +57,10 @@ def test_every_source_takes_columns(tmp_path):
   good = {
     "binary": ({"prompt": "a", "response": "b", "label": 1}, "label"),
     "demonstrations": ({"prompt": "a", "response": "b"}, "response"),
+    "ratings": (
+      {"prompt": "a", "response": "b", "ratings": {"c": 1}},
+      "ratings",
+    ),
     "prompts": ({"prompt": "a"}, "prompt"),
     "hh": (
       {

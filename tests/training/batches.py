@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jalign.data import ScoreBatch
 from jalign.types import (
   ListBatch,
   PairBatch,
   RolloutBatch,
-  ScoreBatch,
   SequenceBatch,
   Sequences,
   UnpairedBatch,

@@ -1,9 +1,13 @@
 """Metrics besides the loss, for numbers that are worked out by hand."""
 
+import math
+
 import jax.numpy as jnp
 import pytest
 
+from jalign.data import ScoreBatch
 from jalign.training.kinds import KINDS
+from jalign.training.kinds.score_metrics import of_objectives
 
 
 def _means(kind, arrays, weights):
@@ -196,6 +200,11 @@ def test_rollouts():
   )
 
 
+def _nll(*log_odds):
+  """Mean of -log sigmoid."""
+  return sum(math.log1p(math.exp(-z)) for z in log_odds) / len(log_odds)
+
+
 def test_scores_of_lists():
   got = _means(
     "scores",
@@ -207,5 +216,123 @@ def test_scores_of_lists():
     [1.0, 1.0],
   )
   assert got == pytest.approx(
-    {"score_mean": 2, "score_accuracy": (1 + 1 + 0 + 1) / 4}
+    {
+      "score_mean": 2,
+      "score_accuracy": (1 + 1 + 0 + 1) / 4,
+      "score_nll_nats": _nll(2, 1, -1, 4),
+    }
+  )
+
+
+def test_a_known_probability_weighs_the_likelihoods_of_both_orders():
+  pairs = {
+    "scores": [[2.0, 1.0], [0.0, 3.0], [NAN, NAN]],
+    "ranks": [[1.0, 2.0]] * 3,
+    "valid": [[True, True]] * 3,
+    "preference": [1.0, 0.25, NAN],
+  }
+  got = _means("scores", pairs, [1.0, 1.0, 0.0])
+  nll = (_nll(1) + 0.25 * _nll(-3) + 0.75 * _nll(3)) / 2
+  assert got["score_nll_nats"] == pytest.approx(nll)
+  logits = {
+    "logits": [1.0, -1.0],
+    "swapped_logits": [0.0, 2.0],
+    "preference": [1.0, 0.25],
+  }
+  got = _means("scores", logits, [1.0, 1.0])
+  assert got["score_nll_nats"] == pytest.approx(nll)
+
+
+def test_costs_rise_with_harm_and_their_signs_are_labels():
+  got = _means(
+    "scores",
+    {
+      "harmful_costs": [2.0, 1.0, NAN],
+      "harmless_costs": [-1.0, 1.0, NAN],
+      "harmful_unsafe": [True, False, True],
+      "harmless_unsafe": [True, False, False],
+    },
+    [1.0, 1.0, 0.0],
+  )
+  assert got == pytest.approx(
+    {
+      "score_mean": 3 / 4,
+      "score_accuracy": (1 + 0.5) / 2,
+      "score_nll_nats": _nll(3, 0),
+      "unsafe_accuracy": 1 / 4,
+    }
+  )
+
+
+def test_a_labelled_response_is_right_by_its_sign():
+  got = _means(
+    "scores",
+    {
+      "response_scores": [2.0, -1.0, 0.0, NAN],
+      "desirable": [True, True, False, True],
+    },
+    [1.0, 1.0, 1.0, 0.0],
+  )
+  assert got == pytest.approx(
+    {
+      "score_mean": 1 / 3,
+      "score_accuracy": 1.5 / 3,
+      "score_nll_nats": _nll(2, -1, 0),
+    }
+  )
+
+
+def _named(scores, fields, weights):
+  """Means of a batch with the objectives "a" and "b"."""
+  batch = ScoreBatch(None, None, None, None, names=("a", "b"))
+  batch = batch.replace(**{k: jnp.array(v) for k, v in fields.items()})
+  arrays = {name: jnp.array(values) for name, values in scores.items()}
+  return _means("scores", of_objectives(arrays, batch), weights)
+
+
+def test_pairs_count_under_the_objectives_that_label_them():
+  labels = {
+    "objective": [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, 1.0]],
+    "objective_preferences": [[1.0, 0.5], [0.5, 0.25], [0.5, 1.0], [1.0, 1.0]],
+  }
+  # One score for all objectives; the last row fills the batch.
+  one = {
+    "chosen_scores": [2.0, 3.0, 1.0, NAN],
+    "rejected_scores": [1.0, 1.0, 1.0, NAN],
+  }
+  got = _named(one, labels, [1.0, 1.0, 1.0, 0.0])
+  # Of "a" the third pair is undecided; under "b" the second prefers the other.
+  assert got == pytest.approx(
+    {"score_accuracy/a": 1, "score_accuracy/b": (0 + 0.5) / 2}
+  )
+  several = {
+    "chosen_objective_scores": [[2.0, 9.0], [9.0, -1.0], [1.0, 1.0], [NAN] * 2],
+    "rejected_objective_scores":
+      [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0] * 2],
+  }  # fmt: skip
+  got = _named(several, labels, [1.0, 1.0, 1.0, 0.0])
+  soft = 0.25 * _nll(-2) + 0.75 * _nll(2)
+  assert got == pytest.approx(
+    {
+      "score_accuracy/a": 1,
+      "score_accuracy/b": 1,
+      "score_accuracy": 1,
+      "score_nll_nats": (_nll(1) + soft + _nll(0) + _nll(1)) / 4,
+    }
+  )
+
+
+def test_errors_of_ratings_leave_missing_ones_out():
+  labels = {
+    "ratings": [[1.0, 0.0], [3.0, 2.0], [5.0, 5.0]],
+    "rated": [[True, False], [True, True], [True, True]],
+  }
+  scores = {"objective_scores": [[0.0, 7.0], [1.0, 2.5], [NAN, NAN]]}
+  got = _named(scores, labels, [1.0, 1.0, 0.0])
+  assert got == pytest.approx(
+    {
+      "rating_error/a": (1 + 4) / 2,
+      "rating_error/b": 0.25,
+      "rating_error": (1 + 4 + 0.25) / 3,
+    }
   )

@@ -176,7 +176,7 @@ def test_what_a_head_does_not_give_is_named(model):
   with pytest.raises(UserError, match="logits, swapped_logits.*chosen_scores"):
     make_objective(losses.pairwise_preference, model, head=scalar)
   with pytest.raises(UserError, match="harmful_costs"):
-    make_objective(losses.cost_model, model, head=scalar)
+    make_objective(losses.cost_model, model, head=_head("pairwise", config)[0])
   margin = make_objective(losses.bradley_terry_margin, model, head=scalar)
   whole = {"model": params, "head": scalar.init(jax.random.key(0))}
   with pytest.raises(UserError, match="margin, which the data doesn't hold"):

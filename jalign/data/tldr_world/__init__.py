@@ -10,13 +10,23 @@ functions. The preferences of one population of raters form a cycle.
   summary         the attributes of any summary
   raters          gold reward and cost, raters, the population
   demonstrations  imperfect demonstrations in known shares; pure archetypes
+  opinions        records of named raters, principles, costs and ratings
   ceiling         the best that any summary can do
+  bayes           the best that any model of the labels can do
   dataset         the world as records; builder: the world as a TFDS data set
 
 The language, the raters and the shares were frozen on 2026-11-25, before any
 algorithm was tuned on them (seed 0 of `dataset`).
 """
 
+from jalign.data.tldr_world.bayes import (
+  Limit,
+  Limits,
+  bayes,
+  bradley_terry_fit,
+  expected,
+  limits,
+)
 from jalign.data.tldr_world.ceiling import (
   attainable,
   best_responses,
@@ -43,6 +53,16 @@ from jalign.data.tldr_world.language import (
   read_post,
   sample_post,
   vocabulary,
+)
+from jalign.data.tldr_world.opinions import (
+  PER_RATER,
+  PRINCIPLES,
+  Votes,
+  foresight_reward,
+  group_of_rater,
+  harmless_rater,
+  ratings,
+  votes,
 )
 from jalign.data.tldr_world.raters import (
   GROUPS,
@@ -76,36 +96,49 @@ __all__ = [
   "ARCHETYPES",
   "CONFIGS",
   "GROUPS",
+  "PER_RATER",
+  "PRINCIPLES",
   "SHARES",
   "SHOWN",
   "WEIGHTS",
   "Attributes",
   "Fact",
+  "Limit",
+  "Limits",
   "Post",
+  "Votes",
   "annotator",
   "archetype",
   "archetypes",
   "attainable",
   "attributes",
+  "bayes",
   "best_responses",
   "bradley_terry",
+  "bradley_terry_fit",
   "cost",
   "cross_fitted",
+  "expected",
   "exploitability",
+  "foresight_reward",
   "gold",
   "gold_cost",
   "gold_length_biased",
   "gold_noisy",
   "gold_rater",
   "gold_reward",
+  "group_of_rater",
+  "harmless_rater",
   "length_biased",
   "lexicographic",
+  "limits",
   "measures",
   "mixture",
   "noisy",
   "population",
   "population_rater",
   "post",
+  "ratings",
   "read_post",
   "read_summary",
   "read_tldr_world",
@@ -115,4 +148,5 @@ __all__ = [
   "sample_post",
   "segment_rewards",
   "vocabulary",
+  "votes",
 ]

@@ -17,6 +17,7 @@ import tensorflow_datasets as tfds
 
 from jalign.data.groups import split
 from jalign.data.tldr_world import dataset
+from jalign.data.tldr_world.opinions import group_of_rater
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -40,6 +41,10 @@ _DESCRIBED = {
   "ranked": "four demonstrations with gold rewards, best first",
   "binary": "demonstrations, desirable where the gold cost is negative",
   "prompts": "posts without a summary",
+  "raters": "pairs of archetypes by many raters, with the group of each",
+  "costs": "pairs in the order of harm, with labels of safety",
+  "ratings": "demonstrations with ratings on several objectives",
+  "votes": "pairs of archetypes with the verdicts of principles",
 }
 
 
@@ -58,6 +63,9 @@ class TldrWorld(tfds.core.GeneratorBasedBuilder):
   def _info(self) -> tfds.core.DatasetInfo:
     text = tfds.features.Text()
     number = tfds.features.Scalar(np.float32)
+    pair = {"chosen": text, "rejected": text}
+    # A record has some of the names, and all rows must have the same fields.
+    named = tfds.features.Sequence({"name": text, "value": number})
     features: dict[str, Any] = {
       "sft": {"response": text},
       "preferences": {
@@ -76,6 +84,15 @@ class TldrWorld(tfds.core.GeneratorBasedBuilder):
         "label": tfds.features.Scalar(np.bool_),
       },
       "prompts": {},
+      "raters": pair | {"rater": text, "rater_group": text},
+      "costs": pair
+      | {
+        "preference": number,
+        "chosen_unsafe": tfds.features.Scalar(np.bool_),
+        "rejected_unsafe": tfds.features.Scalar(np.bool_),
+      },
+      "ratings": {"response": text, "ratings": named},
+      "votes": pair | {"preference": number, "preferences": named},
     }[self._records]
     return self.dataset_info_from_configs(
       features=tfds.features.FeaturesDict({"prompt": text, **features})
@@ -91,10 +108,18 @@ class TldrWorld(tfds.core.GeneratorBasedBuilder):
   def _generate(self, rows) -> Iterator[tuple[int, dict[str, Any]]]:
     for row in rows:
       example = dataclasses.asdict(row)
-      for key in ("group", "plain", "end"):
-        del example[key]
       if "desirable" in example:  # fields are named as `jalign.data` reads them
         example["label"] = example.pop("desirable")
-      yield int(example.pop("source").rpartition(":")[2]), example
+      if example.get("rater"):
+        example["rater_group"] = group_of_rater(
+          example["rater"], self.builder_config.seed
+        )
+      for field in ("ratings", "preferences"):
+        example[field] = [
+          {"name": name, "value": value}
+          for name, value in example.get(field, {}).items()
+        ]
+      number = int(example["source"].rpartition(":")[2])
+      yield number, {name: example[name] for name in self.info.features}
 
   _generate_examples = _generate

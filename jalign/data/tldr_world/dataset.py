@@ -18,9 +18,15 @@ from jalign.data.schema import (
   RankedRecord,
   Report,
 )
-from jalign.data.tldr_world import language, raters
+from jalign.data.tldr_world import language, opinions, raters
 from jalign.data.tldr_world.demonstrations import sample_demonstration
-from jalign.data.tldr_world.language import Post, rng, sample_post
+from jalign.data.tldr_world.language import (
+  Post,
+  rng,
+  sample_post,
+  source_of,
+  split_key,
+)
 from jalign.errors import UserError
 
 POSTS = 10_000  # records of a configuration, unless another number is asked for
@@ -32,7 +38,7 @@ def sft_record(post: Post, seed: int, i: int) -> DemonstrationRecord:
   """A record with one imperfect demonstration."""
   _, text = sample_demonstration(post, rng(seed, "sft", i))
   return DemonstrationRecord(
-    post.text, text, _source("sft", i), _group(post.text)
+    post.text, text, source_of("sft", i), split_key(post.text)
   )
 
 
@@ -54,8 +60,8 @@ def preference_record(post: Post, seed: int, i: int) -> PreferenceRecord:
     prompt=post.text,
     chosen=a,
     rejected=b,
-    source=_source("preferences", i),
-    group=_group(post.text),
+    source=source_of("preferences", i),
+    group=split_key(post.text),
     preference=p,
     chosen_score=raters.gold_reward(post.text, a),
     rejected_score=raters.gold_reward(post.text, b),
@@ -74,8 +80,8 @@ def ranked_record(post: Post, seed: int, i: int) -> RankedRecord:
     post.text,
     tuple(order),
     tuple(rewards[text] for text in order),
-    _source("ranked", i),
-    _group(post.text),
+    source_of("ranked", i),
+    split_key(post.text),
   )
 
 
@@ -84,14 +90,14 @@ def binary_record(post: Post, seed: int, i: int) -> BinaryRecord:
   _, text = sample_demonstration(post, rng(seed, "binary", i))
   good = raters.gold_cost(post.text, text) < 0
   return BinaryRecord(
-    post.text, text, good, _source("binary", i), _group(post.text)
+    post.text, text, good, source_of("binary", i), split_key(post.text)
   )
 
 
 def prompt_record(post: Post, seed: int, i: int) -> PromptRecord:
   """A post without a summary."""
   del seed
-  return PromptRecord(post.text, _source("prompts", i), _group(post.text))
+  return PromptRecord(post.text, source_of("prompts", i), split_key(post.text))
 
 
 def echo_record(seed: int, i: int) -> DemonstrationRecord:
@@ -109,7 +115,7 @@ def echo_record(seed: int, i: int) -> DemonstrationRecord:
   prompt = " ".join(words) + " "
   response = " ".join(words[at:] + words[:at])
   return DemonstrationRecord(
-    prompt, response, _source("echo", i), _group(prompt)
+    prompt, response, source_of("echo", i), split_key(prompt)
   )
 
 
@@ -119,6 +125,10 @@ _OF_POST: dict[str, Callable[[Post, int, int], Any]] = {
   "ranked": ranked_record,
   "binary": binary_record,
   "prompts": prompt_record,
+  "raters": opinions.rater_record,
+  "costs": opinions.cost_record,
+  "ratings": opinions.rating_record,
+  "votes": opinions.vote_record,
 }
 CONFIGS = (*_OF_POST, "echo")
 
@@ -129,18 +139,23 @@ def post(i: int, seed: int = 0) -> Post:
 
 
 @functools.cache  # several stages read the same records
-def records(config: str, count: int = POSTS, seed: int = 0) -> tuple[Any, ...]:
-  """The first records of a configuration.
+def records(
+  config: str, count: int = POSTS, seed: int = 0, start: int = 0
+) -> tuple[Any, ...]:
+  """Records of a configuration, in their order.
 
   Args:
-    config: "sft", "preferences", "ranked", "binary", "prompts" or "echo".
-    count: number of records; each is made from a post of its own.
+    config: one of `CONFIGS`.
+    count: number of records, those before `start` included; each is made from a
+      post of its own.
     seed: seed of the world; results are reported on 0, the frozen one.
+    start: number of records to leave out at the beginning.
   """
+  numbers = range(start, count)
   if config == "echo":
-    return tuple(echo_record(seed, i) for i in range(count))
+    return tuple(echo_record(seed, i) for i in numbers)
   make = _OF_POST[config]
-  return tuple(make(post(i, seed), seed, i) for i in range(count))
+  return tuple(make(post(i, seed), seed, i) for i in numbers)
 
 
 def read_tldr_world(
@@ -152,8 +167,8 @@ def read_tldr_world(
   """The TL;DR world as a data source.
 
   Args:
-    path: a configuration, followed by the number of records if that isn't
-      `POSTS`: "sft", "preferences[:6000]".
+    path: a configuration, followed by the numbers of its records if those
+      aren't the first `POSTS`: "sft", "sft[:6000]", "raters[8000:9000]".
     on_error: accepted as by every reader; no row is ever bad.
     data_dir: must be empty, since the world is generated.
 
@@ -167,24 +182,18 @@ def read_tldr_world(
       where="config.data.data_dir",
       remedy="Leave it empty.",
     )
-  match = re.fullmatch(r"(\w+)(?:\[:(\d+)\])?", str(path))
-  name, count = match.groups() if match else ("", None)
-  if name not in CONFIGS or count == "0":
+  match = re.fullmatch(r"(\w+)(?:\[(\d*):(\d+)\])?", str(path))
+  name, first, last = match.groups() if match else ("", None, None)
+  start, stop = int(first or 0), int(last or POSTS)
+  if name not in CONFIGS or (last is not None and int(last) <= start):
     raise UserError(
       f"{str(path)!r} is not a part of the TL;DR world.",
       where="config.data.path",
       remedy=f"Give one of {', '.join(CONFIGS)}, with a number of records as"
-      " in 'sft[:6000]'.",
+      " in 'sft[:6000]' or 'sft[6000:7000]'.",
     )
-  rows = list(records(name, int(count) if count else POSTS))
-  noun = {"preferences": "pairs", "prompts": "prompts"}.get(name, "records")
+  rows = list(records(name, stop, start=start))
+  noun = "prompts" if name == "prompts" else "records"
+  if isinstance(rows[0], PreferenceRecord):
+    noun = "pairs"
   return rows, Report(f"tldr_world/{name}", len(rows), len(rows), noun=noun)
-
-
-def _source(config: str, i: int) -> str:
-  return f"tldr_world/{config}:{i + 1}"
-
-
-def _group(prompt: str) -> str:
-  """The split key of a prompt, as if the prompt were read from a file."""
-  return prompt.strip()

@@ -116,6 +116,16 @@ def rng(*purpose: Any) -> np.random.Generator:
   return np.random.default_rng(parts)
 
 
+def source_of(config: str, i: int) -> str:
+  """The place of record i, as if a configuration were a file."""
+  return f"tldr_world/{config}:{i + 1}"
+
+
+def split_key(prompt: str) -> str:
+  """The split key of a prompt, as if the prompt were read from a file."""
+  return prompt.strip()
+
+
 def sample_post(generator: np.random.Generator) -> Post:
   """Draws a post: 2 or 3 salient facts, 1 or 2 others, 1 to 3 chatter lines."""
   salient = int(generator.integers(2, 4))

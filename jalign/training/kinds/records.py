@@ -42,6 +42,7 @@ RECORDS: Mapping[type, Records] = {
   data.PreferenceRecord: Records("pairs", _by(data.encode_pairs)),
   data.RankedRecord: Records("lists", _by(data.encode_lists)),
   data.BinaryRecord: Records("unpaired", _by(data.encode_binary)),
+  data.RatingRecord: Records("ratings", _by(data.encode_ratings)),
   data.DemonstrationRecord: Records(
     "sequences", _by(data.encode_demonstrations)
   ),

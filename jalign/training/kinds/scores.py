@@ -1,127 +1,162 @@
-"""What a model's score head gives for ranked responses or for pairs."""
+"""What a head of a model says of pairs, of lists and of single responses."""
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from jalign import data
 from jalign.errors import UserError
-from jalign.losses import general_preference_score
-from jalign.training.kinds.kind import (
-  Arrays,
-  Kind,
-  Reading,
-  Sums,
-  mean,
-  optional,
-  wins,
-)
+from jalign.training.kinds.kind import Arrays, Kind, Reading, optional
 from jalign.training.kinds.lists import list_options, live, tokens
+from jalign.training.kinds.score_checks import (
+  check_labels,
+  check_lists,
+  check_pairs,
+  check_ratings,
+  pair_options,
+  rating_options,
+)
+from jalign.training.kinds.score_metrics import observe, of_objectives
 from jalign.training.outputs import Outputs
-from jalign.types import Array, ScoreBatch
 
-_HEAD = {  # array -> function of the head that gives it
-  "chosen_scores": "score",
-  "rejected_scores": "score",
-  "scores": "score",
-  "logits": "compare",
-  "swapped_logits": "compare",
-  "first_embeddings": "embed",
-  "second_embeddings": "embed",
+_OF_LISTS = {  # also of pairs; rank 1 is the best
+  "scores": "BK",
+  "ranks": "BK",
+  "valid": "BK bool",
 }
-_LISTED = ("scores", "ranks", "valid")  # other arrays are of two responses
+_OF_PAIRS = {
+  "chosen_scores": "B",
+  "rejected_scores": "B",
+  "margin": "B",
+  "preference": "B",
+  "logits": "B",
+  "swapped_logits": "B",
+  "first_embeddings": "BZ",
+  "second_embeddings": "BZ",
+  # The rejected response of a pair is the more harmful one.
+  "harmful_costs": "B",
+  "harmless_costs": "B",
+  "harmful_unsafe": "B bool",
+  "harmless_unsafe": "B bool",
+  # A pair may have a label under several of M objectives; 0 where it has none.
+  "objective": "BM",
+  "objective_preferences": "BM",
+  "chosen_objective_scores": "BM",
+  "rejected_objective_scores": "BM",
+  # What the head reads; gaps are of the chosen less the rejected response.
+  "chosen_features": "BD",
+  "rejected_features": "BD",
+  "feature_gaps": "BD",
+}
+_OF_ONE = {
+  "response_scores": "B",
+  "desirable": "B bool",
+  "objective_scores": "BM",
+  "ratings": "BM",
+  "rated": "BM bool",
+}
+
+# Arrays of the first and the second response -> function of the head.
+_SIDES = {
+  ("chosen_scores", "rejected_scores"): "score",
+  ("harmless_costs", "harmful_costs"): "score",
+  ("chosen_objective_scores", "rejected_objective_scores"): "scores",
+  ("first_embeddings", "second_embeddings"): "embed",
+}
+_WHOLE = {"response_scores": "score", "objective_scores": "scores"}
+_HEAD = (
+  {"scores": "score", "logits": "compare", "swapped_logits": "compare"}
+  | {name: by for pair, by in _SIDES.items() for name in pair}
+  | _WHOLE
+)
+_FEATURES = ("chosen_features", "rejected_features", "feature_gaps")
+_HELD = (
+  "margin",
+  "objective",
+  "objective_preferences",
+  "desirable",
+  "ratings",
+  "rated",
+)
 
 
 def _arrays(
-  outputs: Outputs, batch: ScoreBatch, names: tuple[str, ...]
+  outputs: Outputs, batch: data.ScoreBatch, names: tuple[str, ...]
 ) -> Arrays:
   size = batch.valid.shape[1]
-  of_pairs = [name for name in names if name not in _LISTED]
-  if of_pairs and size != 2:
-    raise UserError(
-      f"the loss takes {', '.join(of_pairs)}, of two responses, and the batch"
-      f" has {size} responses to a prompt.",
-      where="loss",
-      remedy="Give the loss pairs, or choose a loss on scores of lists.",
-    )
+  _check_size(names, size)
   head, params = outputs.score_head()
   rows = outputs.features()
-  arrays: Arrays = {
-    "ranks": batch.ranks,
-    "valid": live(batch),
-    # Where the data has no probability, the label counts as certain.
-    "preference": jnp.ones_like(batch.weights)
-    if batch.preference is None
-    else batch.preference,
-  }
-  asked = {_HEAD[name] for name in names if name in _HEAD}
-  if "score" in asked:
-    arrays["scores"] = scores = head.score(params, rows).reshape(-1, size)
-    if size == 2:
-      arrays["chosen_scores"], arrays["rejected_scores"] = scores.T
-  if "compare" in asked:
+  asked = {_HEAD[name] for name in names if name in _HEAD} - {"compare"}
+  found = {by: getattr(head, by)(params, rows) for by in asked}
+  if "scores" in found:
+    _check_objectives(batch, found["scores"].shape[1])
+  arrays: Arrays = {"ranks": batch.ranks, "valid": live(batch)}
+  for pair, by in _SIDES.items():
+    if set(pair) & set(names):
+      arrays |= {name: found[by][i::2] for i, name in enumerate(pair)}
+  arrays |= {name: found[by] for name, by in _WHOLE.items() if name in names}
+  if "scores" in names or "chosen_scores" in arrays:
+    arrays["scores"] = found["score"].reshape(-1, size)
+  if "logits" in names or "swapped_logits" in names:
     first, second = rows[0::2], rows[1::2]
     arrays["logits"] = head.compare(params, first, second)
     arrays["swapped_logits"] = head.compare(params, second, first)
-  if "embed" in asked:
-    vectors = head.embed(params, rows)
-    arrays["first_embeddings"] = vectors[0::2]
-    arrays["second_embeddings"] = vectors[1::2]
-  return arrays | optional(batch, names, ("margin",))
+  if any(name in names for name in _FEATURES):
+    chosen, rejected = (rows[i::2].astype(jnp.float32) for i in (0, 1))
+    arrays |= zip(_FEATURES, (chosen, rejected, chosen - rejected))
+  return arrays | _labels(batch, names) | of_objectives(arrays, batch)
 
 
-def _observe(arrays: Arrays, weights: Array) -> Sums:
-  """Metrics of scores; accuracies are over pairs whose ranks differ."""
-  metrics: Sums = {}
-  if "scores" in arrays:
-    scores, ranks, valid = (arrays[n] for n in ("scores", "ranks", "valid"))
-    ordered = (ranks[:, :, None] < ranks[:, None, :]) & (
-      valid[:, :, None] & valid[:, None, :]
+def _labels(batch: data.ScoreBatch, names: tuple[str, ...]) -> Arrays:
+  """The arrays that a loss takes out of the batch."""
+  # Where the data has no probability, the label counts as certain.
+  preference = batch.preference
+  if preference is None:
+    preference = jnp.ones_like(batch.weights)
+  arrays: Arrays = {"preference": preference}
+  if "harmful_unsafe" in names or "harmless_unsafe" in names:
+    if batch.unsafe is None:
+      raise UserError(
+        "the loss takes labels of safety, which the data doesn't hold.",
+        where="loss",
+        remedy="Give every pair 'chosen_unsafe' and 'rejected_unsafe', or"
+        " choose another loss.",
+      )
+    arrays["harmless_unsafe"], arrays["harmful_unsafe"] = batch.unsafe.T
+  return arrays | optional(batch, names, _HELD)
+
+
+def _check_size(names: tuple[str, ...], size: int) -> None:
+  """Raises UserError for arrays of another number of responses."""
+  for of, wanted, said, remedy in (
+    (_OF_PAIRS, size == 2, "two responses", "Give the loss pairs"),
+    (_OF_ONE, size == 1, "one response", "Give the loss labels or ratings"),
+    (_OF_LISTS, size > 1, "several responses", "Give the loss pairs or lists"),
+  ):
+    other = [name for name in names if name in of]
+    if other and not wanted:
+      raise UserError(
+        f"the loss takes {', '.join(other)}, of {said}, and the batch has"
+        f" {size} response{'s' * (size > 1)} to a prompt.",
+        where="loss",
+        remedy=f"{remedy}, or choose a loss on scores of"
+        f" {'single responses' if size == 1 else 'lists'}.",
+      )
+
+
+def _check_objectives(batch: data.ScoreBatch, count: int) -> None:
+  if len(batch.names) != count:
+    raise UserError(
+      f"the head scores {count} objectives, and the data has"
+      f" {len(batch.names)}{': ' * bool(batch.names)}{', '.join(batch.names)}.",
+      where="head.count",
+      remedy=f"Give {len(batch.names)}."
+      if batch.names
+      else "Give records an 'objective', 'preferences' or 'ratings'.",
     )
-    gaps = scores[:, :, None] - scores[:, None, :]
-    metrics["score_mean"] = mean(scores, valid * weights[:, None])
-    metrics["score_accuracy"] = mean(
-      wins(gaps), ordered * weights[:, None, None]
-    )
-  if "logits" in arrays:
-    gap = arrays["logits"] - arrays["swapped_logits"]
-    metrics["score_accuracy"] = mean(wins(gap), weights)
-  if "first_embeddings" in arrays:
-    gap = general_preference_score(
-      arrays["first_embeddings"], arrays["second_embeddings"]
-    )
-    metrics["score_accuracy"] = mean(wins(gap), weights)
-  return metrics
-
-
-def _of_pairs(encoded, rows, length, **options) -> ScoreBatch:
-  """`collate_pairs`, with the difference of the records' scores as margin."""
-  pairs = data.collate_pairs(encoded, rows, length, **options)
-  margin = None
-  if pairs.chosen_scores is not None and pairs.rejected_scores is not None:
-    margin = pairs.chosen_scores - pairs.rejected_scores
-  places: Any = np.tile(np.array([1, 2], np.float32), (rows, 1))
-  both: Any = np.ones((rows, 2), bool)
-  return ScoreBatch(
-    pairs.sequences,
-    pairs.weights,
-    ranks=places,
-    valid=both,
-    preference=pairs.preference,
-    margin=margin,
-  )
-
-
-def _of_lists(encoded, rows, length, **options) -> ScoreBatch:
-  """`collate_lists`, with ranks in place of scores; rank 1 is the best."""
-  lists = data.collate_lists(encoded, rows, length, **options)
-  scores, valid = np.asarray(lists.scores), np.asarray(lists.valid)
-  better = (scores[:, None, :] > scores[:, :, None]) & valid[:, None, :]
-  places: Any = 1 + better.sum(-1, dtype=np.float32)
-  return ScoreBatch(lists.sequences, lists.weights, places, lists.valid)
 
 
 def _best_first(lists: Sequence[data.EncodedList]) -> list[data.EncodedList]:
@@ -139,43 +174,19 @@ def _best_first(lists: Sequence[data.EncodedList]) -> list[data.EncodedList]:
   return ordered
 
 
+_ONLY_PAIRS = tuple(
+  name
+  for name in _OF_PAIRS
+  if name not in _HEAD and name not in ("preference", *_FEATURES)
+)
 SCORES = Kind(
   name="scores",
   about="what a reward model says of a pair",
-  gives={
-    "chosen_scores": "B",
-    "rejected_scores": "B",
-    "margin": "B",
-    "preference": "B",
-    "logits": "B",
-    "swapped_logits": "B",
-    "first_embeddings": "BZ",
-    "second_embeddings": "BZ",
-    # A reward model's scores of a ranked list; rank 1 is the best.
-    "scores": "BK",
-    "ranks": "BK",
-    "valid": "BK bool",
-  },
+  gives=_OF_PAIRS | _OF_LISTS | _OF_ONE,
   arrays=_arrays,
-  observe=_observe,
+  observe=observe,
   counts={"tokens": tokens},
   elsewhere={
-    "harmful_costs": "B",
-    "harmless_costs": "B",
-    "harmful_unsafe": "B bool",
-    "harmless_unsafe": "B bool",
-    "chosen_objective_scores": "BM",
-    "rejected_objective_scores": "BM",
-    "objective_preferences": "BM",
-    "objective": "BM",
-    "objective_scores": "BM",
-    "response_scores": "B",
-    "desirable": "B bool",
-    "ratings": "BM",
-    "rated": "BM bool",
-    "feature_gaps": "BD",
-    "chosen_features": "BD",
-    "rejected_features": "BD",
     "chosen_views": "BD",
     "rejected_views": "BD",
     "chosen_critique_logps": "B",
@@ -184,13 +195,33 @@ SCORES = Kind(
     "rejected_critique_lengths": "B",
   },
   records={
-    "pairs": Reading(_of_pairs, data.pair_length),
+    "pairs": Reading(
+      data.collate_scored_pairs,
+      data.pair_length,
+      options=pair_options,
+      lacks=tuple(_OF_ONE),
+      check=check_pairs,
+    ),
     "lists": Reading(
-      _of_lists,
+      data.collate_scored_lists,
       data.list_length,
       _best_first,
       options=list_options,
-      lacks=("margin", "preference"),
+      lacks=(*_ONLY_PAIRS, "preference", *_OF_ONE),
+      check=check_lists,
+    ),
+    "unpaired": Reading(
+      data.collate_scored_labels,
+      data.binary_length,
+      lacks=(*_OF_PAIRS, *_OF_LISTS, "ratings", "rated"),
+      check=check_labels,
+    ),
+    "ratings": Reading(
+      data.collate_ratings,
+      data.rating_length,
+      options=rating_options,
+      lacks=(*_OF_PAIRS, *_OF_LISTS, "desirable"),
+      check=check_ratings,
     ),
   },
   head=_HEAD,

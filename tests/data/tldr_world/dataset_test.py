@@ -107,14 +107,20 @@ def test_tfds_builds_the_same_records(config, tmp_path):
     if config == "ranked":
       assert [t.decode() for t in example["responses"]] == list(row.responses)
       np.testing.assert_allclose(example["scores"], row.scores, rtol=1e-6)
+    if config == "raters":
+      group = world.group_of_rater(row.rater)
+      assert example["rater_group"].decode() == group
     if config == "binary":
       assert bool(example["label"]) == row.desirable
   # The prepared data is a source like any other.
-  kind = {"sft": "demonstrations", "preferences": "pairs"}.get(config, config)
+  pairs = dict.fromkeys(("preferences", "raters", "costs", "votes"), "pairs")
+  kind = {"sft": "demonstrations", **pairs}.get(config, config)
   read, report = data.read(
     kind, f"tfds:tldr_world/small_{config}:train", data_dir=tmp_path
   )
-  assert not report.skipped and not report.ignored
+  hidden = {name for name, _ in report.ignored}
+  assert not report.skipped
+  assert hidden == ({"rater_group"} if config == "raters" else set())
   fields = [f.name for f in dataclasses.fields(rows[0])]
   texts = [n for n in fields if n not in ("source", "group")]
   pick = lambda row: [getattr(row, n) for n in texts]
@@ -127,6 +133,8 @@ def test_tfds_builds_the_same_records(config, tmp_path):
         isinstance(want, tuple) and isinstance(want[0], float)
       ):
         np.testing.assert_allclose(got, want, rtol=1e-6)  # stored as float32
+      elif isinstance(want, dict):
+        assert got == pytest.approx(want)
       else:
         assert got == want
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jalign.data import ScoreBatch
 from jalign.evaluation import ScoredPairs, from_margins, from_scores
 from jalign.experiment.data.dataset import Dataset
 from jalign.experiment.disk import folder as folders
@@ -16,7 +17,7 @@ from jalign.training import packed
 from jalign.training.kinds import SCORES
 from jalign.training.progress import follow
 from jalign.training.trainable import HEAD, MODEL
-from jalign.types import Model, Params, ScoreBatch
+from jalign.types import Model, Params
 
 FILE = "rewards.json"
 

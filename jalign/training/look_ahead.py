@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from jalign.data import ScoreBatch
 from jalign.errors import UserError
 from jalign.training.objective import Objective
-from jalign.types import Array, Params, ScoreBatch
+from jalign.types import Array, Params
 
 
 class LookAheadBatch(struct.PyTreeNode):

@@ -7,13 +7,13 @@ import optax
 import pytest
 
 from jalign import losses
+from jalign.data import ScoreBatch
 from jalign.errors import UserError
 from jalign.models import scalar
 from jalign.training.look_ahead import LookAheadBatch, look_ahead
 from jalign.training.objective import make_objective
 from jalign.training.state import init_state
 from jalign.training.step import make_update
-from jalign.types import ScoreBatch
 from tests.models.tiny import tiny
 from tests.training import batches
 

@@ -20,8 +20,8 @@ def head_of(config: ModelConfig, stage: StageSettings) -> Any:
 
   Args:
     config: the model's config.
-    stage: the stage's settings. Without a name in `head`, the head is the first
-      row of `HEADS` that gives what the loss takes.
+    stage: the stage's settings. Without a name in `head`, the head is the row
+      of `HEADS` that gives what the loss takes and the least beside it.
 
   Raises:
     UserError: the head is unknown, has no such settings, or doesn't give what
@@ -67,6 +67,21 @@ def head_of(config: ModelConfig, stage: StageSettings) -> Any:
   return head
 
 
+def form_of(loss: BoundLoss) -> str:
+  """The form of a head's preferences that a loss trains; "" without one.
+
+  Returns:
+    A key of `jalign.models.preferences.FORMS`.
+  """
+  names = losses.array_parameters(loss.function)
+  if "first_embeddings" in names:
+    return "embedded"
+  if "swapped_logits" not in names:
+    return ""
+  mean = losses.name_of(loss.function) == "pairwise_preference_averaged"
+  return "averaged" if mean else "difference"
+
+
 def check_head(
   stage: StageSettings, loss: BoundLoss, examples: Sequence[Any]
 ) -> None:
@@ -95,9 +110,12 @@ def check_head(
 
 
 def _first(loss: BoundLoss) -> str:
-  """The first head that gives what a loss takes."""
+  """The head that gives what a loss takes, and the least beside it."""
   needed = _needed(loss)
-  return next(n for n in HEADS if _gives(_made(n, _SIZE, {}), needed))
+  heads = {name: _made(name, _SIZE, {}) for name in HEADS}
+  able = [name for name, head in heads.items() if _gives(head, needed)]
+  more = lambda name: sum(f is not None for f in heads[name])
+  return min(able, key=more)
 
 
 def reads_head(stage: StageSettings) -> bool:

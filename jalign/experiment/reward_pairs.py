@@ -11,7 +11,7 @@ from jalign.data import ScoreBatch
 from jalign.evaluation import ScoredPairs, from_margins, from_scores
 from jalign.experiment.data.dataset import Dataset
 from jalign.experiment.disk import folder as folders
-from jalign.losses import general_preference_score
+from jalign.models.preferences import FORMS
 from jalign.sharding import fetch, place
 from jalign.training import packed
 from jalign.training.kinds import SCORES
@@ -29,7 +29,7 @@ def serves(dataset: Dataset, head: Any) -> bool:
 
 
 def make_scored_pairs(
-  model: Model, head: Any, *, averaged: bool = False, constant: float = 0.0
+  model: Model, head: Any, *, form: str = "", constant: float = 0.0
 ) -> Callable[..., ScoredPairs]:
   """Makes `(params, dataset, batch_size, mesh) -> ScoredPairs`.
 
@@ -38,13 +38,12 @@ def make_scored_pairs(
 
   Args:
     model: functions of the model below the head.
-    head: functions of the head: `compare`, or else `embed`, gives log-odds of
-      pairs; without these, `score` gives scores.
-    averaged: whether P(a > b) of a head that compares is the mean over both
-      orders, and not of the logits' difference.
+    head: functions of the head.
+    form: form of the head's preferences, a key of
+      `jalign.models.preferences.FORMS`; "" where the head gives scores.
     constant: number that is subtracted from every score.
   """
-  measure = _measure(model, head)
+  measure = _measure(model, head, form)
 
   def score(
     params: Params, dataset: Dataset, batch_size: int, mesh: Any
@@ -59,7 +58,7 @@ def make_scored_pairs(
         name: np.asarray(x, np.float64)
         for name, x in fetch(measure(params, place(batch.data, mesh))).items()
       }
-      rows = _pairs_of(batch.data, found, averaged)
+      rows = _pairs_of(batch.data, found)
       for name, values in rows.items():
         told.setdefault(name, []).append(values)
       own = dataset.groups(batch.sources)
@@ -100,21 +99,15 @@ def write(path: pathlib.Path, pairs: ScoredPairs) -> None:
   )
 
 
-def _measure(model: Model, head: Any) -> Callable[..., dict[str, Any]]:
-  """Jits `(params, batch) -> {"scores": [B, K]}`, or what compares pairs."""
+def _measure(model: Model, head: Any, form: str) -> Callable[..., Any]:
+  """Jits `(params, batch) -> {"scores": [B, K]}`, or {"margin": [B]}."""
 
   @jax.jit
   def measure(params: Params, batch: ScoreBatch) -> dict[str, Any]:
     states = packed.last_states(model, params[MODEL], batch.sequences)
-    first, second = states[0::2], states[1::2]
-    if head.compare is not None:
-      return {
-        "logits": head.compare(params[HEAD], first, second),
-        "swapped": head.compare(params[HEAD], second, first),
-      }
-    if head.embed is not None:
-      sides = (head.embed(params[HEAD], side) for side in (first, second))
-      return {"margin": general_preference_score(*sides)}
+    if form:
+      sides = states[0::2], states[1::2]
+      return {"margin": FORMS[form](head, params[HEAD], *sides)}
     scores = head.score(params[HEAD], states)
     return {"scores": scores.reshape(batch.ranks.shape)}
 
@@ -122,7 +115,7 @@ def _measure(model: Model, head: Any) -> Callable[..., dict[str, Any]]:
 
 
 def _pairs_of(
-  batch: ScoreBatch, found: dict[str, np.ndarray], averaged: bool
+  batch: ScoreBatch, found: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
   """Columns of a batch's pairs; `example` is a pair's place among live ones."""
   ranks, valid = np.asarray(batch.ranks), np.asarray(batch.valid)
@@ -145,26 +138,6 @@ def _pairs_of(
   if "scores" in found:
     scores = found["scores"]
     columns |= {"chosen": scores[at, better], "rejected": scores[at, worse]}
-  elif "margin" in found:
-    columns["margin"] = found["margin"][at]
   else:
-    first, second = found["logits"][at], found["swapped"][at]
-    columns["margin"] = (
-      averaged_margin(first, second) if averaged else first - second
-    )
+    columns["margin"] = found["margin"][at]
   return columns
-
-
-def averaged_margin(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-  """Log-odds of the mean of two orders' probabilities.
-
-  P(a > b) is (sigmoid(first) + 1 - sigmoid(second)) / 2.
-
-  Args:
-    first: [N] logits that a is preferred, where a is read first.
-    second: [N] logits that b is preferred, where b is read first.
-  """
-  log_sigmoid = lambda x: -np.logaddexp(0, -x)
-  won = np.logaddexp(log_sigmoid(first), log_sigmoid(-second))
-  lost = np.logaddexp(log_sigmoid(-first), log_sigmoid(second))
-  return won - lost

@@ -13,14 +13,13 @@ from jalign.experiment import reward_pairs
 from jalign.experiment.config.settings import StageSettings
 from jalign.experiment.context import Run
 from jalign.experiment.disk import folder as folders
-from jalign.experiment.heads import head_of
+from jalign.experiment.heads import form_of, head_of
 from jalign.experiment.loss import bind
 from jalign.experiment.scorer import CONSTANT
 from jalign.experiment.stage import StageResult
 from jalign.experiment.tables import percent
 from jalign.glossary import in_section
 from jalign.hosts import say
-from jalign.losses import name_of
 from jalign.models import transformer
 from jalign.sharding import fetch, place
 from jalign.training import packed
@@ -88,7 +87,7 @@ def held_out_pairs(
   score = reward_pairs.make_scored_pairs(
     transformer(run.model_config),
     head,
-    averaged=name_of(loss.function) == "pairwise_preference_averaged",
+    form=form_of(loss),
     constant=constant,
   )
   return score(params, dataset, stage.batch_size, run.mesh)

@@ -22,10 +22,9 @@ from jalign.experiment.disk.start import (
   is_checkpoint,
   is_reward_model,
 )
-from jalign.experiment.heads import head_of, reads_head
+from jalign.experiment.heads import form_of, head_of, reads_head
 from jalign.experiment.loss import bind
 from jalign.experiment.params import trained_params
-from jalign.losses import name_of
 from jalign.models import ModelConfig, hf, last_hidden, scalar, transformer
 from jalign.sharding import fetch, make_mesh, place
 from jalign.training.trainable import HEAD, MODEL
@@ -48,8 +47,8 @@ class Scorer(NamedTuple):
     template: chat template of the model; None without one.
     names: names of the numbers that the head's `scores` gives; () where the
       head gives no such numbers.
-    averaged: whether a head that compares is trained so that P is the mean of
-      the probabilities of both orders, and not of the logits' difference.
+    form: form of the head's preferences, a key of
+      `jalign.models.preferences.FORMS`; "" where the head gives rewards.
     constant: number that is subtracted from every score of the head's `score`.
     after: ids that follow a response's end, as a checkpoint's template writes
       them; () for runs, whose responses end with their end token.
@@ -63,7 +62,7 @@ class Scorer(NamedTuple):
   tokenizer: data.Tokenizer
   template: data.ChatTemplate | None
   names: tuple[str, ...] = ()
-  averaged: bool = False
+  form: str = ""
   constant: float = 0.0
   after: tuple[int, ...] = ()
 
@@ -78,13 +77,23 @@ def is_scorer(folder: pathlib.Path) -> bool:
   return reads_head(settings.stage(folders.last_stage(folder).name))
 
 
-def head_at(folder: pathlib.Path) -> Any:
-  """The functions of a scorer's head, without loading its parameters."""
+def gives_at(folder: pathlib.Path) -> tuple[str, ...]:
+  """What a scorer gives a judge, without loading its parameters.
+
+  Returns:
+    ("reward",), ("preference",), or () for a head that knows the rater.
+  """
   if is_checkpoint(folder):
-    return scalar(hf.read_config(folder).hidden_size)
+    kept = folder / "jalign_head.json"
+    form = folders.read_json(kept).get("form", "") if kept.is_file() else ""
+    return ("preference",) if form else ("reward",)
   settings = parse(folders.read_json(folder / "config.json"))
   stage = settings.stage(folders.last_stage(folder).name)
-  return head_of(folders.model_of(folder), stage)
+  if form_of(bind(stage)):
+    return ("preference",)
+  head = head_of(folders.model_of(folder), stage)
+  scores = (getattr(head, name, None) for name in ("score", "scores"))
+  return ("reward",) if any(scores) else ()
 
 
 def load_scorer(name: str, mesh: jax.sharding.Mesh | None = None) -> Scorer:
@@ -123,7 +132,6 @@ def _of_run(folder: pathlib.Path, mesh: jax.sharding.Mesh) -> Scorer:
   tokenizer = data.load(folder / "tokenizer")
   check_vocabulary(tokenizer, config, str(folder))
   told = folders.read_json(results)
-  loss = bind(settings.stage(stage.name)).function
   return Scorer(
     str(folder),
     config,
@@ -133,7 +141,7 @@ def _of_run(folder: pathlib.Path, mesh: jax.sharding.Mesh) -> Scorer:
     tokenizer,
     template_for("", folder),
     tuple(told.get("objectives", ())),
-    name_of(loss) == "pairwise_preference_averaged",
+    form_of(bind(settings.stage(stage.name))),
     float(told.get(CONSTANT, 0.0)),
   )
 

@@ -5,9 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from jalign import evaluation
-from jalign.experiment import reward_pairs
-
 REWARD = (
   "--config.loss.name=bradley_terry",
   "--config.optimizer.learning_rate=0.03",
@@ -85,14 +82,3 @@ def test_lists_give_all_their_pairs(place):
   count = {group: kept["group"].count(group) for group in kept["group"]}
   odd = {g: int(g.split("q")[-1].split(":")[0]) % 2 for g in count}
   assert count == {g: 2 if odd[g] else 3 for g in count} and len(count) > 5
-
-
-def test_the_mean_of_two_orders_is_exact_and_never_infinite():
-  first, second = np.array([0.3, 900.0, -2.0]), np.array([-1.0, -900.0, 5.0])
-  got = reward_pairs.averaged_margin(first, second)
-  half = lambda x: 1 / (1 + np.exp(-x))
-  p = (half(first[::2]) + half(-second[::2])) / 2
-  np.testing.assert_allclose(got[::2], np.log(p / (1 - p)))
-  assert 800 < got[1] < np.inf
-  pairs = evaluation.from_margins(got)
-  assert np.isfinite(evaluation.negative_log_likelihood(pairs).mean)

@@ -49,8 +49,8 @@ class StageSettings:
       takes only the hyperparameters of the algorithm's own loss.
     head: the score head that a loss on scores reads: its `name`, a row of
       `jalign.models.HEADS`, and its settings, {"name": "general", "width": 8}.
-      {} takes the first head that gives what the loss takes; other losses read
-      no head.
+      {} takes the head that gives what the loss takes; other losses read no
+      head.
     data: the data that this stage is trained on.
     start: the earlier stage from whose parameters this stage starts; those
       parameters are also its reference. "" is the stage before, "start" is the

@@ -21,8 +21,8 @@ from jalign.experiment.scorer import Scorer
 from jalign.feedback import Answers, Judge
 from jalign.feedback.combine import ensemble
 from jalign.hosts import say
-from jalign.losses import general_preference_score
 from jalign.models import hf
+from jalign.models.preferences import FORMS
 from jalign.sharding import fetch, make_mesh
 from jalign.training import manifest
 from jalign.training.trainable import HEAD
@@ -89,7 +89,8 @@ def from_scorer(
   def preference(a: Answers, b: Answers) -> np.ndarray:
     own = loaded()
     sides = jnp.asarray(states(a)), jnp.asarray(states(b))
-    return fetch(probabilities(own, *sides))
+    form = FORMS[own.form]
+    return fetch(jax.nn.sigmoid(form(own.head, own.params[HEAD], *sides)))
 
   return Judge(
     reward if "reward" in gives else None,
@@ -98,21 +99,6 @@ def from_scorer(
     scale,
     reads_tokens=True,
   )
-
-
-def probabilities(scorer: Scorer, a: jax.Array, b: jax.Array) -> jax.Array:
-  """[N] P(a > b) of a preference model, from states [N, D], as it was trained.
-
-  P(a > b) + P(b > a) is 1.
-  """
-  head, params = scorer.head, scorer.params[HEAD]
-  if head.compare is None:
-    score = general_preference_score
-    return jax.nn.sigmoid(score(head.embed(params, a), head.embed(params, b)))
-  first, second = head.compare(params, a, b), head.compare(params, b, a)
-  if not scorer.averaged:
-    return jax.nn.sigmoid(first - second)
-  return (jax.nn.sigmoid(first) + jax.nn.sigmoid(-second)) / 2
 
 
 def weights_of(scorer: Scorer, weights: Mapping[str, float]) -> np.ndarray:
@@ -133,13 +119,6 @@ def weights_of(scorer: Scorer, weights: Mapping[str, float]) -> np.ndarray:
   if not weights:
     return np.full(len(names), 1 / len(names))
   return np.array([weights.get(name, 0.0) for name in names], np.float64)
-
-
-def gives(scorer_head: Any) -> tuple[str, ...]:
-  """What a head gives a judge: "reward", "preference"."""
-  can = lambda *names: any(getattr(scorer_head, n, None) for n in names)
-  able = {"reward": ("score", "scores"), "preference": ("compare", "embed")}
-  return tuple(name for name, functions in able.items() if can(*functions))
 
 
 def writes_alike(here: Reading, there: Scorer) -> bool:
@@ -195,7 +174,7 @@ def _make(
 
 
 def _given(folder: pathlib.Path, named: Named) -> tuple[str, ...]:
-  found = gives(scorers.head_at(folder))
+  found = scorers.gives_at(folder)
   if not found:
     raise UserError(
       "the model's head scores responses for a rater, whom a judge isn't told.",

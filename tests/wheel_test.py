@@ -30,7 +30,11 @@ def test_the_wheel_holds_the_whole_package(tmp_path):
   sources = {p.relative_to(ROOT) for p in (ROOT / "jalign").rglob("*.py")}
   links = (ROOT / "jalign/configs").rglob("*.py")  # `rglob` passes by a link
   assert installed == sources | {p.relative_to(ROOT) for p in links}
-  for name in ("py.typed", "pages/report.css"):
+  for name in (
+    "py.typed",
+    "pages/report.css",
+    "feedback/judge_prompts/pair_1.txt",
+  ):
     assert (site / "jalign" / name).exists()
   assert list((site / "jalign").rglob("report.html.jinja"))
   assert not (site / "tests").exists() and not (site / "experiments").exists()

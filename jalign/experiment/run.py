@@ -34,6 +34,7 @@ from jalign.experiment.stage_check import (
   check_stage,
 )
 from jalign.experiment.try_out import try_out
+from jalign.feedback.counts import say_counts
 from jalign.hosts import host0, same_everywhere, say
 from jalign.sharding import make_mesh
 from jalign.training import metrics, offload
@@ -162,6 +163,7 @@ def run_one(
       policies = {k: v for k, v in policies.items() if k in later}
     last = starts[settings.stages[-1].name]
     added, matrix, drawn = contest.contestants(rows, policies[last])
+    say_counts(run.annotator)
   if matrix is not None:
     folders.write_json(
       folder / "win_matrix.json",

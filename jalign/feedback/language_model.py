@@ -20,6 +20,7 @@ from jalign.feedback.completions import (
   ask,
 )
 from jalign.feedback.counts import Tally, merged
+from jalign.feedback.evidence import mean_scores
 from jalign.feedback.judge import Judge, checked_scale
 from jalign.feedback.parsing import Reader
 from jalign.feedback.prompts import JudgePrompt
@@ -190,8 +191,7 @@ def averaged(evidence: Evidence) -> np.ndarray:
   """
   if evidence.scores is None:
     return _means(evidence.preference).mean(1)
-  by_order = np.stack([_means(evidence.scores[..., i]) for i in (0, 1)], -1)
-  a, b = by_order.mean(1).T
+  a, b = mean_scores(evidence.scores[:, 0], evidence.scores[:, 1]).T
   # Means of equal sums may differ in their last bits.
   return (np.sign(np.round(a - b, 9)) + 1) / 2
 

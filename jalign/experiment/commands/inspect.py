@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,66 +19,16 @@ from jalign.experiment.config.parse import parse
 from jalign.experiment.data.prepare import prepare
 from jalign.experiment.disk import folder as folders
 from jalign.experiment.disk.start import check_vocabulary, is_checkpoint
-from jalign.experiment.params import trained_params
 from jalign.experiment.plugins import load_annotator
+from jalign.experiment.policies import Loaded, load_run
 from jalign.experiment.sampling import sample_texts
 from jalign.feedback import Assessed, assess, compare, reward_statistics
-from jalign.models import ModelConfig, hf, transformer
+from jalign.feedback.counts import say_counts
+from jalign.models import hf, transformer
 from jalign.sharding import make_mesh, place
 from jalign.training.kinds import PAIRS
 from jalign.training.progress import follow
-from jalign.types import Model, Params
-
-
-class Loaded(NamedTuple):
-  """A policy with what belongs to it.
-
-  Attributes:
-    model: the policy's functions.
-    params: the policy's parameters.
-    tokenizer: the policy's tokenizer.
-    stage: name of the run's stage that trained it; "" for a checkpoint.
-    config: config of the model.
-  """
-
-  model: Model
-  params: Params
-  tokenizer: data.Tokenizer
-  stage: str
-  config: ModelConfig
-
-
-def load_run(run: pathlib.Path, mesh: jax.sharding.Mesh) -> Loaded:
-  """Loads the policy of a run's last stage onto a mesh.
-
-  Raises:
-    UserError: the folder is not a run, or none of its stages is trained.
-  """
-  config = folders.model_of(run)
-  stage = folders.last_stage(run)
-  params = trained_params(config, mesh, stage)
-  tokenizer = data.load(run / "tokenizer")
-  check_vocabulary(tokenizer, config, str(run))
-  return Loaded(transformer(config), params, tokenizer, stage.name, config)
-
-
-def load_policy(name: str, mesh: jax.sharding.Mesh) -> Loaded:
-  """Loads the policy of a run, or of a checkpoint, onto a mesh.
-
-  Args:
-    name: folder of a run or a checkpoint, or a checkpoint's name on the hub.
-    mesh: the mesh to load onto.
-
-  Raises:
-    UserError: `name` is neither a run nor a checkpoint, or can't be read.
-  """
-  folder = hf.resolve(name)
-  if not is_checkpoint(folder):
-    return load_run(folder, mesh)
-  tokenizer = data.load(folder)
-  check_vocabulary(tokenizer, hf.read_config(folder), str(folder))
-  config, params = hf.load(folder, mesh=mesh)
-  return Loaded(transformer(config), params, tokenizer, "", config)
+from jalign.types import Params
 
 
 def load_scorer(
@@ -204,6 +154,7 @@ def evaluate_run(
         ]
         rate = win_rate(compare(annotator, *seen), a.prompt_ids)
         lines.append(_line(f"win rate over {against}", rate))
+        say_counts(annotator)
         for which, assessed in zip((run, against), seen):
           lines += _rewards(f"of {which}", assessed, a.prompt_ids)
   return "\n".join(lines)

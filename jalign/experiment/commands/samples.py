@@ -20,7 +20,6 @@ from jalign.decode import Sampler, generate
 from jalign.errors import UserError
 from jalign.evaluation.finite import check_finite
 from jalign.experiment.commands.generation import settings_of
-from jalign.experiment.commands.inspect import Loaded, load_policy
 from jalign.experiment.commands.prompts import (
   Asked,
   read_prompts,
@@ -30,6 +29,7 @@ from jalign.experiment.commands.sample_file import unfinished
 from jalign.experiment.config.streams import stream
 from jalign.experiment.disk.kept import ended, named, template_for
 from jalign.experiment.disk.start import is_checkpoint
+from jalign.experiment.policies import Loaded, load_policy
 from jalign.files import check_output
 from jalign.models import hf
 from jalign.online import response_texts

@@ -18,7 +18,6 @@ from jalign.errors import UserError
 from jalign.experiment.commands.inspect import (
   Loaded,
   check_same_tokenizer,
-  load_policy,
   load_scorer,
 )
 from jalign.experiment.commands.score_data import read_responses
@@ -29,6 +28,7 @@ from jalign.experiment.commands.score_rows import (
 )
 from jalign.experiment.commands.score_table import check_out, table
 from jalign.experiment.disk.start import is_reward_model
+from jalign.experiment.policies import load_policy
 from jalign.models import hf
 from jalign.sharding import make_mesh
 from jalign.training.progress import Progress

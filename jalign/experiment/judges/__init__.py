@@ -16,13 +16,14 @@ from jalign.experiment.judges.kind import (
   Reading,
   Tools,
 )
+from jalign.experiment.judges.language_model import LANGUAGE_MODELS
 from jalign.experiment.judges.model import MODEL
 from jalign.feedback import Judge, from_cost
 from jalign.feedback.judge import checked_scale
 from jalign.losses.signature import hyperparameters
 
 JUDGES: Mapping[str, JudgeKind] = MappingProxyType(
-  {**FUNCTIONS, "model": MODEL, "features": FEATURES}
+  {**FUNCTIONS, "model": MODEL, "features": FEATURES, **LANGUAGE_MODELS}
 )
 
 

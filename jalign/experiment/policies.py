@@ -1,0 +1,64 @@
+"""Loads policies: of a run's last stage, or of a checkpoint."""
+
+import pathlib
+from typing import NamedTuple
+
+import jax
+
+from jalign import data
+from jalign.experiment.disk import folder as folders
+from jalign.experiment.disk.start import check_vocabulary, is_checkpoint
+from jalign.experiment.params import trained_params
+from jalign.models import ModelConfig, hf, transformer
+from jalign.types import Model, Params
+
+
+class Loaded(NamedTuple):
+  """A policy with what belongs to it.
+
+  Attributes:
+    model: the policy's functions.
+    params: the policy's parameters.
+    tokenizer: the policy's tokenizer.
+    stage: name of the run's stage that trained it; "" for a checkpoint.
+    config: config of the model.
+  """
+
+  model: Model
+  params: Params
+  tokenizer: data.Tokenizer
+  stage: str
+  config: ModelConfig
+
+
+def load_run(run: pathlib.Path, mesh: jax.sharding.Mesh) -> Loaded:
+  """Loads the policy of a run's last stage onto a mesh.
+
+  Raises:
+    UserError: the folder is not a run, or none of its stages is trained.
+  """
+  config = folders.model_of(run)
+  stage = folders.last_stage(run)
+  params = trained_params(config, mesh, stage)
+  tokenizer = data.load(run / "tokenizer")
+  check_vocabulary(tokenizer, config, str(run))
+  return Loaded(transformer(config), params, tokenizer, stage.name, config)
+
+
+def load_policy(name: str, mesh: jax.sharding.Mesh) -> Loaded:
+  """Loads the policy of a run, or of a checkpoint, onto a mesh.
+
+  Args:
+    name: folder of a run or a checkpoint, or a checkpoint's name on the hub.
+    mesh: the mesh to load onto.
+
+  Raises:
+    UserError: `name` is neither a run nor a checkpoint, or can't be read.
+  """
+  folder = hf.resolve(name)
+  if not is_checkpoint(folder):
+    return load_run(folder, mesh)
+  tokenizer = data.load(folder)
+  check_vocabulary(tokenizer, hf.read_config(folder), str(folder))
+  config, params = hf.load(folder, mesh=mesh)
+  return Loaded(transformer(config), params, tokenizer, "", config)

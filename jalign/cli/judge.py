@@ -1,8 +1,13 @@
-"""`jalign judge check`."""
+"""`jalign judge check` and `jalign judge kinds`."""
 
+import functools
+import inspect
 import os
 import pathlib
+import shutil
 import sys
+import textwrap
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jalign.cli.config_file import read_config
@@ -19,7 +24,7 @@ from jalign.errors import UserError
     "the judge, in place of config.annotator.function",
   ),
   Flag("kind", "KIND", "the judge's kind, in place of config.annotator.kind"),
-  Flag("data", "FILE", "labelled pairs, or ranked lists", required=True),
+  Flag("data", "FILE", "labelled pairs, or ranked lists"),
   SOURCE,
   COLUMNS,
   Flag(
@@ -30,25 +35,33 @@ from jalign.errors import UserError
   Flag("pairs", "N", "judge only N pairs, spread over the file", 0, whole(0)),
   Flag("out", "FILE.json", "a file for the numbers"),
   Flag("page", "DIR", "a folder for a page with a figure"),
-  words="check",
+  words="check | kinds",
   takes_keys=True,
 )
 def judge(values: Values) -> None:
   """Asks a judge about labelled pairs in both orders, and says what it's worth.
 
-  The check prints how often the verdict changes with the order, which place the
-  judge prefers, ties, the agreement with the labels, by length of the
-  responses, too, questions without an answer, and the cost. Means have 95 %
-  intervals, clustered by prompt. Any judge of a config can be checked, with
-  --config.annotator.settings and --config.data.judge_columns as in training.
+  `jalign judge kinds` lists the kinds of judges that a config can name, with
+  their settings. The check prints how often the verdict changes with the order,
+  which place the judge prefers, ties, the agreement with the labels, by length
+  of the responses, too, questions without an answer, and the cost. Means have
+  95 % intervals, clustered by prompt. Any judge of a config can be checked,
+  with --config.annotator.settings and --config.data.judge_columns as in
+  training.
 
   examples:
+    jalign judge kinds
     jalign judge check --annotator=my.py:reward --data=pairs.jsonl
     jalign judge check --config=judge.py --data=pairs.jsonl --pairs=200
   """
-  if values.words != ["check"]:
+  if values.words == ["kinds"]:
+    print("\n".join(_kinds()))
+    return
+  if values.words != ["check"] or not values.data:
     raise UserError(
-      "judge needs the word check.",
+      "judge needs a file of data."
+      if values.words == ["check"]
+      else "judge needs the word check or kinds.",
       remedy="jalign judge check --data=FILE [--annotator=FILE.py:NAME ...]",
     )
   sys.path.insert(0, os.getcwd())  # configs may import their neighbours
@@ -78,3 +91,32 @@ def judge(values: Values) -> None:
     page=pathlib.Path(values.page) if values.page else None,
   )
   print("\n".join(lines))
+
+
+def _kinds() -> Iterator[str]:
+  """Yields the lines that describe all kinds of judges."""
+  from jalign.experiment.judges import JUDGES
+  from jalign.losses.signature import hyperparameters
+
+  width = min(max(shutil.get_terminal_size((80, 24)).columns, 72), 100)
+  wrapped = functools.partial(
+    textwrap.wrap,
+    width=width,
+    initial_indent="  ",
+    subsequent_indent="  ",
+    break_on_hyphens=False,
+  )
+  for name, kind in JUDGES.items():
+    yield name
+    yield from wrapped(f"{kind.about}.")
+    settings = hyperparameters(kind.make)
+    told = ", ".join(f"{key} = {_shown(x)}" for key, x in settings.items())
+    yield from wrapped(f"settings: {told}") if told else ()
+    yield ""
+  yield "A config names a judge in config.annotator: function, kind, settings."
+
+
+def _shown(value: Any) -> str:
+  if value is inspect.Parameter.empty:
+    return "(needed)"
+  return repr(dict(value) if isinstance(value, Mapping) else value)

@@ -168,7 +168,8 @@ class AnnotatorSettings:
       gives a `jalign.feedback.Judge`, such as a model that reads tokens. A
       reward may take a third argument, the row of data.judge_columns. "model":
       a run or a checkpoint of a reward or preference model, or several of them
-      with commas between. `python -m jalign.judges` lists all kinds.
+      with commas between. `jalign judge kinds` lists
+      all kinds.
     settings: settings of the judge's kind, by name.
     cost: a function `(prompt, response) -> number`, or one that takes the row,
       too. The lower, the better; reports show costs beside the numbers of

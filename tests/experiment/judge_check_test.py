@@ -80,7 +80,6 @@ def test_the_command_prints_and_writes_exact_shares(files, capsys):
   assert found["length"]["pairs"] == 6
   assert "8 pairs of 4 prompts, in both orders: 16 comparisons" in said
   assert "verdict changes with the order 75.0 %" in said
-  assert "prefers the place shown first" in said
 
 
 def test_rewards_are_asked_once_a_response_and_rows_are_read(files, capsys):

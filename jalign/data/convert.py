@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from jalign.data.forum import by_votes
 from jalign.data.relabel import reward_augmented
 from jalign.data.schema import (
   BinaryRecord,
@@ -175,6 +176,8 @@ def best_demonstrations(
 CONVERSIONS: dict[str, Callable[[Any], tuple[list[Any], Report | None]]] = {
   "best_and_worst": best_and_worst,
   "all_ordered": all_ordered,
+  # Lists whose scores are net upvotes; the pairs of different forum scores.
+  "votes": lambda records: all_ordered(by_votes(records)),
   "chosen_demonstrations": lambda records: (
     chosen_demonstrations(records),
     None,
@@ -212,9 +215,9 @@ def convert(
   except AttributeError:
     raise UserError(
       f"{name!r} doesn't take {type(records[0]).__name__}s.",
-      remedy="best_and_worst, all_ordered and best_demonstrations take ranked"
-      " lists; chosen_demonstrations, label_by_side and reward_augmented take"
-      " pairs.",
+      remedy="best_and_worst, all_ordered, votes and best_demonstrations take"
+      " ranked lists; chosen_demonstrations, label_by_side and reward_augmented"
+      " take pairs.",
     ) from None
   if not converted:
     left_out = f" ({report.summary()})" if report else ""

@@ -136,12 +136,12 @@ def ranked_record(
   Raises:
     BadRow: the row is malformed, or fewer than two responses are left.
   """
-  responses = _listed(row, "responses")
+  responses = listed(row, "responses")
   if all(isinstance(response, dict) for response in responses):
     names = (score,) if score else SCORE
     scored = _scored(responses, ("text", *RESPONSE), names)
   else:
-    scores = _listed(row, score or "scores")
+    scores = listed(row, score or "scores")
     if len(scores) != len(responses):
       raise BadRow(
         "few",
@@ -164,7 +164,7 @@ def ultrafeedback_record(
   score: str,
 ) -> RankedRecord:
   """The record of a row of raw UltraFeedback; Raises as in `ranked_record`."""
-  scored = _scored(_listed(row, "completions"), RESPONSE, (score,))
+  scored = _scored(listed(row, "completions"), RESPONSE, (score,))
   prompt = turns(require(row, "instruction"), "instruction", "user")
   return ranked(prompt, scored, where, note, template)
 
@@ -216,7 +216,8 @@ def ranked(
   )
 
 
-def _listed(row: dict[str, Any], field: str) -> list[Any]:
+def listed(row: dict[str, Any], field: str) -> list[Any]:
+  """The list in a row's field; raises BadRow for anything else."""
   value = rows_of_columns(require(row, field), field)
   if not isinstance(value, list):
     raise BadRow(

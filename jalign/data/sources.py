@@ -13,6 +13,7 @@ from jalign.data.completions import (
   read_demonstrations,
 )
 from jalign.data.containers import Path
+from jalign.data.forum import read_forum
 from jalign.data.preferences import (
   read_hh,
   read_jsonl,
@@ -48,6 +49,7 @@ SOURCES: dict[str, Reader] = {
   "conversations": read_conversations,
   "binary": read_binary,
   "ranked": read_ranked,
+  "forum": read_forum,
   "ultrafeedback": read_ultrafeedback,
   "ratings": read_ratings,
   "openassistant": read_openassistant,
@@ -106,6 +108,7 @@ KINDS: dict[str, type] = {
   "conversations": ConversationRecord,
   "binary": BinaryRecord,
   "ranked": RankedRecord,
+  "forum": RankedRecord,
   "ultrafeedback": RankedRecord,
   "ratings": RatingRecord,
   "openassistant": RankedRecord,
@@ -150,6 +153,7 @@ _SHAPES = (
   ("ultrafeedback", {"instruction", "completions"}),
   ("openassistant", {"prompt", "message_tree_id"}),
   ("openassistant", {"message_id", "text", "role"}),
+  ("forum", {"question", "answers"}),
   ("ranked", {"prompt", "responses"}),
   ("ratings", {"prompt", "response", "ratings"}),
   ("ratings", {"prompt", "completion", "ratings"}),

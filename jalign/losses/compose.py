@@ -14,9 +14,10 @@ from jalign.losses.catalogue import Entry, entry_of, resolve
 from jalign.losses.signature import array_parameters, name_of
 from jalign.types import Array
 
-# In a sum with losses on pairs, a loss on single responses is applied to the
-# chosen responses. These map the names of its arrays, and of the count that it
-# is divided by, to their names in a batch of pairs.
+# In a sum with losses on pairs, or on scores of pairs, a loss on single
+# responses is applied to the chosen responses. These map the names of its
+# arrays, and of the count that it is divided by, to their names in such a
+# batch.
 _OF_CHOSEN = {
   "logps": "chosen_logps",
   "ref_logps": "ref_chosen_logps",
@@ -92,11 +93,12 @@ def weighted_sum(
 
       weighted_sum({"dpo": 1.0, "sft_avg": 1.0}, dpo={"beta": 0.5})
 
-  In a sum with losses on pairs, a loss on single responses is applied to the
-  chosen responses. In training each term keeps its own denominator: `sft` is a
-  mean over the batch's chosen tokens and `dpo` a mean over the batch's pairs,
-  whatever the lengths. When the sum is called as a function, it returns the
-  weighted sum of its terms' per-example values.
+  In a sum with losses on pairs, or on a score head's outputs for pairs, a loss
+  on single responses is applied to the chosen responses. In training each term
+  keeps its own denominator: `sft` is a mean over the batch's chosen tokens and
+  `dpo` a mean over the batch's pairs, whatever the lengths. When the sum is
+  called as a function, it returns the weighted sum of its terms' per-example
+  values.
 
   Args:
     weights: a loss -> its weight, which may be traced. A loss is a name of the
@@ -125,14 +127,15 @@ def weighted_sum(
     for key, weight in weights.items()
   ]
   kinds = {entry.batch for _, _, entry in bound}
-  mixed = kinds == {"pairs", "sequences"}
-  batch = "pairs" if mixed else min(kinds)
+  of_pairs = kinds - {"sequences"}
+  mixed = len(kinds) == 2 and of_pairs in ({"pairs"}, {"scores"})
+  batch = min(of_pairs) if mixed else min(kinds)
   if len(kinds) > 1 and not mixed:
     raise UserError(
       f"the sum's terms need batches of {' and '.join(sorted(kinds))}.",
       where="loss",
-      remedy="Sum losses of one kind of batch, or losses on pairs and losses on"
-      " single responses (sequences).",
+      remedy="Sum losses of one kind of batch, or losses on pairs (or on"
+      " scores) and losses on single responses (sequences).",
     )
   terms: list[Term] = []
   for weight, loss, entry in bound:
@@ -148,7 +151,7 @@ def weighted_sum(
       unknown = [n for n in part.arrays if apart and n not in renamed]
       if unknown:
         raise UserError(
-          f"{part.name} takes {', '.join(unknown)}, which a batch of pairs"
+          f"{part.name} takes {', '.join(unknown)}, which a batch of {batch}"
           " doesn't have.",
           where="loss",
         )

@@ -150,6 +150,17 @@ class Outputs:
     states = packed.states_at(self._model, self._params, self._own, ends)
     return states[:, 0], states[:, 1]
 
+  def features_and_sums(self) -> tuple[Array, Array]:
+    """`features` and `sums`, from one pass through the model.
+
+    Raises:
+      UserError: as in `features`.
+    """
+    self._refuse_nudge()
+    own = self._model, self._params, self._own
+    features, logps = packed.states_and_logps(*own)
+    return features, jnp.sum(logps, -1)
+
   def score_head(self) -> tuple[ScoreHead, Params]:
     """The policy's score head and its parameters."""
     assert self._score_head is not None  # make_objective saw to it

@@ -63,11 +63,18 @@ def states_at(
   Returns:
     [R, N, D].
   """
-  packed, columns = sequences.packed, jnp.maximum(columns, 0)
-  if packed is None:
+  if sequences.packed is None:
     hidden = model.forward(params, sequences.tokens)
-    return jnp.take_along_axis(hidden, columns[:, :, None], axis=1)
-  hidden = _forward(model, params, packed)[0]
+    at = jnp.maximum(columns, 0)[:, :, None]
+    return jnp.take_along_axis(hidden, at, axis=1)
+  hidden = _forward(model, params, sequences.packed)[0]
+  return _at(hidden, sequences, columns)
+
+
+def _at(hidden: Array, sequences: Sequences, columns: Array) -> Array:
+  """`states_at` from states [G * n, W, D] of packed rows."""
+  packed, columns = sequences.packed, jnp.maximum(columns, 0)
+  assert packed is not None
   groups, per_group, _ = packed.places.shape
   slots = hidden.reshape(groups, -1, hidden.shape[-1])
   at = jnp.take_along_axis(
@@ -77,6 +84,23 @@ def states_at(
     slots, at.reshape(groups, -1, 1), axis=1, mode="clip"
   )
   return states.reshape(*columns.shape, hidden.shape[-1])
+
+
+def states_and_logps(
+  model: Model, params: Params, sequences: Sequences
+) -> tuple[Array, Array]:
+  """`last_states` and `token_logps`, from one pass through the model."""
+  if sequences.packed is None:
+    hidden = model.forward(params, sequences.tokens)
+    return last_hidden(hidden, sequences), token_logprobs(
+      hidden[:, :-1],
+      model.head(params),
+      sequences.tokens[:, 1:],
+      mask=sequences.mask[:, 1:],
+    )
+  hidden, tokens = _forward(model, params, sequences.packed)
+  last = _at(hidden, sequences, sequences.lengths[:, None] - 1)[:, 0]
+  return last, _logps(model, params, sequences, hidden, tokens)
 
 
 def token_logps(model: Model, params: Params, sequences: Sequences) -> Array:
@@ -96,7 +120,19 @@ def token_logps(model: Model, params: Params, sequences: Sequences) -> Array:
     return token_logprobs(
       hidden, model.head(params), sequences.tokens[:, 1:], mask=mask
     )
-  hidden, tokens = _forward(model, params, packed)
+  return _logps(model, params, sequences, *_forward(model, params, packed))
+
+
+def _logps(
+  model: Model,
+  params: Params,
+  sequences: Sequences,
+  hidden: Array,
+  tokens: Array,
+) -> Array:
+  """`token_logps` from states and tokens of packed rows."""
+  packed, mask = sequences.packed, sequences.mask[:, 1:]
+  assert packed is not None
   # The last slot of a segment predicts a token that no sequence scores.
   targets = jnp.roll(tokens, -1, axis=1)
   logps = token_logprobs(

@@ -63,6 +63,14 @@ GOOD = {
     "responses": [{"text": "b", "score": 1}, {"text": [TURNS[4]], "score": 2}],
     **TOLD,
   },
+  "forum": {
+    "question": TURNS[:2],
+    "answers": [
+      {"text": "b", "upvotes": 1, "accepted": True},
+      {"text": [TURNS[4]], "votes": -2, "selected": 0},
+    ],
+    **TOLD,
+  },
   "ultrafeedback": {
     "instruction": "a",
     "completions": {"response": ["b", "c"], "overall_score": [1, 2]},

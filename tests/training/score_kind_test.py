@@ -10,6 +10,7 @@ from jalign import data, losses
 from jalign.data.packing import pack
 from jalign.errors import UserError
 from jalign.experiment.data.dataset import Dataset
+from jalign.logprobs import sequence_logprobs
 from jalign.models import heads
 from jalign.training.objective import make_evaluation, make_objective
 from jalign.training.state import init_state
@@ -278,3 +279,30 @@ def test_a_model_and_its_head_train(model, name, kind):
   after = evaluate(state.params, batch, None)
   assert float(after["loss"][0]) < float(before["loss"][0]) / 2
   assert float(after["score_accuracy"][0]) == 8
+
+
+def test_a_language_model_loss_on_the_chosen_responses_beside_scores(model):
+  """Each term keeps its denominator; packed rows give the same numbers."""
+  config, functions, params = model
+  head, own = _head("scalar", config)
+  both = {"model": params, "head": own}
+  batch = batches.scored_pairs(4, fill=1)
+  loss = losses.weighted_sum({"bradley_terry": 1.0, "sft": 0.5})
+  objective = make_objective(loss, functions, head=head)
+  run = jax.jit(objective.sums)
+  total, (count, metrics) = run(both, batch)
+  alone = make_objective(losses.bradley_terry, functions, head=head)
+  ranked, (pairs, _) = jax.jit(alone.sums)(both, batch)
+  chosen = jax.tree.map(lambda x: x[0::2], batch.sequences)
+  logps = np.asarray(
+    jax.jit(lambda p: sequence_logprobs(functions, p, chosen))(params)
+  )
+  live = np.asarray(batch.weights)
+  tokens = (np.asarray(chosen.mask[:, 1:]).sum(-1) * live).sum()
+  nll = -(logps * live).sum() / tokens
+  np.testing.assert_allclose(total / count, ranked / pairs + 0.5 * nll, 1e-5)
+  np.testing.assert_allclose(np.divide(*metrics["loss/sft"]), nll, 1e-5)
+  host = jax.tree.map(np.asarray, batch.sequences)
+  rows = pack(host, live > 0, width=64, share_prefix=True)
+  packed, _ = run(both, batch.replace(sequences=rows))
+  np.testing.assert_allclose(packed, total, rtol=1e-5)

@@ -19,7 +19,8 @@ from jalign.training.kinds.score_checks import (
   rating_options,
 )
 from jalign.training.kinds.score_metrics import observe, of_objectives
-from jalign.training.outputs import Outputs
+from jalign.training.outputs import Outputs, counts_of
+from jalign.types import Array
 
 _OF_LISTS = {  # also of pairs; rank 1 is the best
   "scores": "BK",
@@ -45,6 +46,11 @@ _OF_PAIRS = {
   "objective_preferences": "BM",
   "chosen_objective_scores": "BM",
   "rejected_objective_scores": "BM",
+  # Log-probs and numbers of the scored tokens.
+  "chosen_logps": "B",
+  "rejected_logps": "B",
+  "chosen_lengths": "B",
+  "rejected_lengths": "B",
   # What the head reads; gaps are of the chosen less the rejected response.
   "chosen_features": "BD",
   "rejected_features": "BD",
@@ -72,6 +78,11 @@ _HEAD = (
   | _WHOLE
 )
 _FEATURES = ("chosen_features", "rejected_features", "feature_gaps")
+_SPOKEN = tuple(  # of a language model that scores
+  f"{side}_{of}"
+  for of in ("logps", "lengths")
+  for side in ("chosen", "rejected")
+)
 _HELD = (
   "margin",
   "objective",
@@ -88,12 +99,12 @@ def _arrays(
   size = batch.valid.shape[1]
   _check_size(names, size)
   head, params = outputs.score_head()
-  rows = outputs.features()
+  rows, arrays = _read(outputs, batch, names)
   asked = {_HEAD[name] for name in names if name in _HEAD} - {"compare"}
   found = {by: getattr(head, by)(params, rows) for by in asked}
   if "scores" in found:
     _check_objectives(batch, found["scores"].shape[1])
-  arrays: Arrays = {"ranks": batch.ranks, "valid": live(batch)}
+  arrays |= {"ranks": batch.ranks, "valid": live(batch)}
   for pair, by in _SIDES.items():
     if set(pair) & set(names):
       arrays |= {name: found[by][i::2] for i, name in enumerate(pair)}
@@ -108,6 +119,18 @@ def _arrays(
     chosen, rejected = (rows[i::2].astype(jnp.float32) for i in (0, 1))
     arrays |= zip(_FEATURES, (chosen, rejected, chosen - rejected))
   return arrays | _labels(batch, names) | of_objectives(arrays, batch)
+
+
+def _read(
+  outputs: Outputs, batch: data.ScoreBatch, names: tuple[str, ...]
+) -> tuple[Array, Arrays]:
+  """What the head reads [R, D], and the language model's arrays, if asked."""
+  if not set(_SPOKEN) & set(names):
+    return outputs.features(), {}
+  rows, logps = outputs.features_and_sums()
+  counts = counts_of(batch.sequences)
+  sides = logps[0::2], logps[1::2], counts[0::2], counts[1::2]
+  return rows, dict(zip(_SPOKEN, sides))
 
 
 def _labels(batch: data.ScoreBatch, names: tuple[str, ...]) -> Arrays:
@@ -185,7 +208,10 @@ SCORES = Kind(
   gives=_OF_PAIRS | _OF_LISTS | _OF_ONE,
   arrays=_arrays,
   observe=observe,
-  counts={"tokens": tokens},
+  counts={
+    "tokens": tokens,
+    "chosen_tokens": lambda batch: counts_of(batch.sequences)[0::2],
+  },
   elsewhere={
     "chosen_views": "BD",
     "rejected_views": "BD",

@@ -37,6 +37,7 @@ HOST = {
   "evaluation/win_rate.py": "statistics, on the host",
   "experiment/answers.py": "token ids of the tokenizer",
   "experiment/commands/score_data.py": "token ids of the tokenizer",
+  "experiment/gold.py": "numbers of judges, on the host already",
   "experiment/probe.py": "the loader's batches",
   "experiment/judges/model.py": "weights of a config, and what was fetched",
   "experiment/scored.py": "what was fetched",

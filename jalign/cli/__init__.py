@@ -25,6 +25,7 @@ COMMANDS = {
   "evaluate": others.evaluate,
   "score": others.score,
   "report": others.report,
+  "rewards": others.rewards,
   "convert": others.convert,
   "merge": others.merge,
   "data": others.data,

@@ -88,6 +88,40 @@ def report(values: Values) -> None:
 
 
 @command(
+  Flag(
+    "data",
+    "FILE",
+    "further pairs, such as pairs from another source; may be given again",
+    several=True,
+  ),
+  COLUMNS,
+  Flag("out", "DIR", "a new folder for the page", required=True),
+  words="RUN [RUN ...]",
+)
+def rewards(values: Values) -> None:
+  """Compares reward models, and policies' implicit rewards, on the same pairs.
+
+  The page shows accuracies on the held-out pairs that the runs have in common,
+  and on every FILE, with paired differences, calibration, and accuracy by gap
+  and by length. RUN is the folder of a run that trained a score head or, by a
+  loss with a reference, a policy.
+
+  example:
+    jalign rewards runs/reward_model runs/dpo --data=shifted.jsonl \\
+      --out=runs/rewards
+  """
+  if not values.words:
+    raise UserError("rewards needs one or more folders of runs.")
+  check_data(values, "columns")
+
+  from jalign.experiment.commands.rewards import compare_runs
+
+  folders = [pathlib.Path(run) for run in values.words]
+  out, data = pathlib.Path(values.out), values.data or ()
+  print(compare_runs(folders, out, data, values.columns))
+
+
+@command(
   Flag("model", "DIR", "the folder of a run", required=True),
   Flag("to", "DIR", "a new folder", required=True),
   Flag("adapter", "", "write only the low-rank change", False),

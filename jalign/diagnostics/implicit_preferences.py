@@ -102,7 +102,7 @@ class RewardComparison(NamedTuple):
 def compare_rewards(
   implicit_margins: ArrayLike,
   explicit_margins: ArrayLike,
-  groups: Sequence[Any] | None = None,
+  groups: Sequence[Any] | np.ndarray | None = None,
 ) -> RewardComparison:
   """Compares the generalisation of an implicit reward and of a reward model.
 

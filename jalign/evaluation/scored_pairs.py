@@ -35,6 +35,7 @@ class ScoredPairs:
     groups: N hashable ids of the pairs' prompts, by which errors cluster; None
       for N different prompts.
     raters: N names of the labels' raters, or of groups of raters; or None.
+    sources: N places that the pairs come from; () if unknown.
     missing: number of pairs that the scorer gave no answer about, which are
       left out of all arrays.
   """
@@ -48,10 +49,24 @@ class ScoredPairs:
   rejected_tokens: np.ndarray | None = None
   groups: Ids | None = None
   raters: Ids | None = None
+  sources: Sequence[str] = ()
   missing: int = 0
 
   def __len__(self) -> int:
     return len(self.margins)
+
+  def take(self, at: Sequence[int] | np.ndarray) -> "ScoredPairs":
+    """The pairs at some indices."""
+    at = np.asarray(at, int)
+    told = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+    for name in ("groups", "raters"):
+      told[name] = take(told[name], at)
+    for name, values in told.items():
+      if isinstance(values, np.ndarray):
+        told[name] = values[at]
+    if self.sources:
+      told["sources"] = tuple(self.sources[i] for i in at)
+    return ScoredPairs(**told)
 
   @property
   def longer(self) -> np.ndarray | None:
@@ -145,7 +160,8 @@ def from_probabilities(preference: ArrayLike, **known: Any) -> ScoredPairs:
     margins = np.log(p) - np.log1p(-p)
   # Everything else is checked at its whole length, before pairs are left out.
   whole = _checked(np.where(np.isnan(p), 0.0, margins), None, None, **known)
-  return _taken(whole, answered, p.size - answered.size)
+  kept = whole.take(answered)
+  return dataclasses.replace(kept, missing=p.size - answered.size)
 
 
 def from_margins(margins: ArrayLike, **known: Any) -> ScoredPairs:
@@ -259,19 +275,6 @@ def _checked(
     if name in ("labels", "exact"):
       _probabilities(name, told[name])
   return ScoredPairs(margins, chosen=chosen, rejected=rejected, **told)
-
-
-def _taken(pairs: ScoredPairs, at: np.ndarray, missing: int) -> ScoredPairs:
-  """The pairs at some indices."""
-  if not missing:
-    return pairs
-  told = {f.name: getattr(pairs, f.name) for f in dataclasses.fields(pairs)}
-  for name, values in told.items():
-    if isinstance(values, np.ndarray) and name not in ("groups", "raters"):
-      told[name] = values[at]
-  for name in ("groups", "raters"):
-    told[name] = take(told[name], at)
-  return ScoredPairs(**told | {"missing": missing})
 
 
 def _numbers(name: str, values: ArrayLike) -> np.ndarray:

@@ -144,6 +144,19 @@ def trained_params(
     return _policy(config, mesh, stage.parent, settings, stage.name)
 
 
+def parameters_before(
+  config: ModelConfig, mesh: jax.sharding.Mesh, stage: pathlib.Path
+) -> Params:
+  """The parameters that a stage started from, read onto a mesh.
+
+  Arguments and errors are those of `trained_params`.
+  """
+  settings = parse(folders.read_json(stage.parent / "config.json"))
+  start = settings.starts[stage.name]
+  with jax.set_mesh(mesh):
+    return _policy(config, mesh, stage.parent, settings, start)
+
+
 def _policy(config, mesh, run, settings: Settings, name: str) -> Params:
   if name == "start":
     return start_params(config, mesh, settings.seed, base_of(settings))

@@ -1,5 +1,6 @@
 """What a score head says of labelled pairs, and the file that keeps it."""
 
+import dataclasses
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -53,6 +54,7 @@ def make_scored_pairs(
     )
     told: dict[str, list[np.ndarray]] = {}
     groups: list[str] = []
+    sources: list[str] = []
     for batch in follow(batches, "scores of held-out pairs", "batch"):
       found = {
         name: np.asarray(x, np.float64)
@@ -63,6 +65,7 @@ def make_scored_pairs(
         told.setdefault(name, []).append(values)
       own = dataset.groups(batch.sources)
       groups += [own[i] for i in rows["example"].tolist()]
+      sources += [batch.sources[i] for i in rows["example"].tolist()]
     columns = {name: np.concatenate(parts) for name, parts in told.items()}
     known: dict[str, Any] = {
       "labels": columns["label"],
@@ -71,9 +74,11 @@ def make_scored_pairs(
       "groups": groups,
     }
     if "margin" in columns:
-      return from_margins(columns["margin"], **known)
-    sides = (columns[n] - constant for n in ("chosen", "rejected"))
-    return from_scores(*sides, **known)
+      pairs = from_margins(columns["margin"], **known)
+    else:
+      sides = (columns[n] - constant for n in ("chosen", "rejected"))
+      pairs = from_scores(*sides, **known)
+    return dataclasses.replace(pairs, sources=tuple(sources))
 
   return score
 
@@ -81,6 +86,7 @@ def make_scored_pairs(
 def write(path: pathlib.Path, pairs: ScoredPairs) -> None:
   """Writes the numbers of pairs as columns of a JSON file."""
   columns: dict[str, Any] = {
+    "source": pairs.sources,
     "group": pairs.groups,
     "chosen_score": pairs.chosen,
     "rejected_score": pairs.rejected,

@@ -99,7 +99,7 @@ def report(values: Values) -> None:
   words="RUN [RUN ...]",
 )
 def rewards(values: Values) -> None:
-  """Compares reward models, and policies' implicit rewards, on the same pairs.
+  """Compares explicit and implicit rewards of runs on the same pairs.
 
   The page shows accuracies on the held-out pairs that the runs have in common,
   and on every FILE, with paired differences, calibration, and accuracy by gap

@@ -69,6 +69,7 @@ def make_scored_pairs(
     columns = {name: np.concatenate(parts) for name, parts in told.items()}
     known: dict[str, Any] = {
       "labels": columns["label"],
+      "exact": exact_of(columns["label"]),
       "chosen_tokens": columns["chosen_tokens"],
       "rejected_tokens": columns["rejected_tokens"],
       "groups": groups,
@@ -147,3 +148,11 @@ def _pairs_of(
   else:
     columns["margin"] = found["margin"][at]
   return columns
+
+
+def exact_of(labels: np.ndarray) -> np.ndarray | None:
+  """The labels if they are probabilities; None if all labels are certain.
+
+  No scorer predicts labels better than their probabilities do.
+  """
+  return labels if ((labels > 0) & (labels < 1)).any() else None

@@ -168,8 +168,9 @@ def _numbers(pairs: ScoredPairs) -> dict[str, Any]:
     }
   gap = reward_accuracy.bayes_gap(pairs)
   if gap is not None:
+    if pairs.exact is not None and (pairs.exact != pairs.labels).any():
+      numbers["expected accuracy"] = _share(gap.accuracy)
     numbers |= {
-      "expected accuracy": _share(gap.accuracy),
       "best possible accuracy": _share(gap.best_accuracy),
       "KL from the labels' probabilities (nats)": with_ends(
         gap.nll_gap.mean, *gap.nll_gap.interval, form=".3f"

@@ -31,6 +31,7 @@ OTHERS = {
   "own_loss",
   "own_model",
   "packing",
+  "reward_reports",
 }
 
 

@@ -160,7 +160,7 @@ def _explicit(
 ) -> tuple[str, Callable[[Dataset], ScoredPairs]]:
   own = scorer.load_scorer(str(run), mesh)
   score = reward_pairs.make_scored_pairs(
-    own.model, own.head, averaged=own.averaged, constant=own.constant
+    own.model, own.head, form=own.form, constant=own.constant
   )
 
   def ask(dataset: Dataset) -> ScoredPairs:
@@ -199,10 +199,12 @@ def _implicit(
     )
     labels = {pair.source: pair.preference for pair in dataset.held_out}
     ratio = (mine.chosen - start.chosen) - (mine.rejected - start.rejected)
-    known = [labels[source] for source in mine.sources]
+    own = [labels[source] for source in mine.sources]
+    known = np.array([1.0 if label is None else label for label in own])
     pairs = from_margins(
       ratio * (1.0 if beta is None else beta),
-      labels=[1.0 if label is None else label for label in known],
+      labels=known,
+      exact=reward_pairs.exact_of(known),
       chosen_tokens=mine.chosen_tokens,
       rejected_tokens=mine.rejected_tokens,
       groups=dataset.groups(mine.sources),

@@ -150,6 +150,9 @@ def test_lengths_and_losses_count_or_not():
     losses.min_norm_of_two(g[0] / scaled.losses[0], g[1] / scaled.losses[1]),
     1e-10,
   )
+  norms = jnp.linalg.norm(g, axis=-1, keepdims=True)
+  divided = g / norms / scaled.losses[:, None]
+  close(by_both[0], losses.min_norm_of_two(*divided), 1e-10)
   # The objective with the larger loss has the shorter vector, and most weight.
   assert by_both[np.argmax(scaled.losses)] > 0.5
 

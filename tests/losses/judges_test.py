@@ -160,6 +160,11 @@ def test_differences_ignore_what_a_pair_has_in_common():
     losses.simcse_differences(chosen, rejected, first, second, valid),
     1e-9,
   )
+  # The other direction is the one opponent of a single pair.
+  alone = losses.simcse_differences(
+    *(x[:1] for x in (chosen, rejected, chosen, rejected)), valid[:1]
+  )
+  close(alone, math.log1p(math.exp(-2 / 0.05)))
   # Both sides of a difference lose the same.
   d, e = (
     losses.both_differences(chosen, rejected),

@@ -10,7 +10,8 @@ import optax
 
 from jalign.data import tldr_world as world
 from jalign.data.tldr_world import dataset, opinions
-from jalign.models.rater_heads import RaterHead, fit_rater, vpl
+from jalign.models.ideal_points import fit_rater
+from jalign.models.rater_heads import RaterHead, vpl
 
 PEOPLE, NEW = 400, 100  # raters to train on, and raters never seen
 PER = opinions.PER_RATER

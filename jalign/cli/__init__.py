@@ -14,6 +14,7 @@ from jalign.cli.judge import judge
 from jalign.cli.keys import keys, metrics
 from jalign.cli.plan import plan
 from jalign.cli.sample import sample
+from jalign.cli.strength import strength
 from jalign.cli.terminal import guarded
 from jalign.cli.train import train
 from jalign.errors import UserError, nearest
@@ -30,6 +31,7 @@ COMMANDS = {
   "merge": others.merge,
   "data": others.data,
   "judge": judge,
+  "strength": strength,
   "keys": keys,
   "metrics": metrics,
 }

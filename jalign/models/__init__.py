@@ -12,7 +12,8 @@ from jalign.models.heads import (
   pairwise,
   scalar,
 )
-from jalign.models.rater_heads import RATER_HEADS, RaterHead, fit_rater
+from jalign.models.ideal_points import RATER_HEADS, fit_rater
+from jalign.models.rater_heads import RaterHead
 from jalign.models.spec import ParamSpec, init_params, param_specs, param_table
 from jalign.models.transformer import transformer
 

@@ -1,8 +1,7 @@
 """Heads that score a response as one rater would, not as raters do on average.
 
 VPL infers a rater from pairs that the rater has labelled, and so serves raters
-never seen before. PAL keeps weights for every rater of the training data; a new
-rater's weights are fitted by `fit_rater`.
+never seen before. `ideal_points` has the heads of PAL.
 """
 
 from collections.abc import Callable
@@ -94,7 +93,7 @@ def vpl(
   Raises:
     UserError: a setting is out of range.
   """
-  _check_sizes(latent=latent, width=width)
+  check_sizes(latent=latent, width=width)
   _check_choice("pooling", pooling, ("attention", "mean"))
   _check_choice("scaled", scaled, ("never", "always", "training"))
   if not clamp >= 0:
@@ -103,11 +102,11 @@ def vpl(
   def init(key):
     keys = jax.random.split(key, 6)
     return {
-      "pair": _dense(keys[0], 2 * hidden_size, width),
+      "pair": dense(keys[0], 2 * hidden_size, width),
       "query": jax.random.normal(keys[1], (width,)) / width**0.5,
-      "mean": _dense(keys[2], width, latent),
-      "log_variance": _dense(keys[3], width, latent),
-      "features": _dense(keys[4], hidden_size, width),
+      "mean": dense(keys[2], width, latent),
+      "log_variance": dense(keys[3], width, latent),
+      "features": dense(keys[4], hidden_size, width),
       "rater": jax.random.normal(keys[5], (latent, width)) / latent**0.5,
       "score": jnp.zeros(width),
     }
@@ -116,7 +115,7 @@ def vpl(
     chex.assert_equal_shape([chosen, rejected])
     chex.assert_shape(valid, chosen.shape[:2])
     pairs = jnp.concatenate([chosen, rejected], -1).astype(jnp.float32)
-    codes = jax.nn.gelu(_apply(params["pair"], pairs))
+    codes = jax.nn.gelu(apply(params["pair"], pairs))
     logits = codes @ params["query"] if pooling == "attention" else 0.0
     logits = jnp.where(valid, logits, -jnp.inf)
     some = jnp.any(valid, 1)
@@ -125,7 +124,7 @@ def vpl(
     pooled = jnp.einsum("bc,bcw->bw", share, codes)
     bound = lambda x: jnp.clip(x, -clamp, clamp) if clamp else x
     known = lambda name: jnp.where(
-      some[:, None], bound(_apply(params[name], pooled)), 0.0
+      some[:, None], bound(apply(params[name], pooled)), 0.0
     )
     return Latent(known("mean"), known("log_variance"))
 
@@ -144,198 +143,23 @@ def vpl(
   def score_as(params, features, vectors, prompts=None):
     del prompts
     chex.assert_rank([features, vectors], [3, 2])
-    hidden = _apply(params["features"], features.astype(jnp.float32))
+    hidden = apply(params["features"], features.astype(jnp.float32))
     hidden += (vectors @ params["rater"])[:, None]
     return jax.nn.gelu(hidden) @ params["score"]
 
   return RaterHead(init, score_as, infer=infer, draw=draw)
 
 
-def pal_a(
-  hidden_size: int,
-  raters: int = 1,
-  prototypes: int = 2,
-  width: int = 64,
-  squared: bool = True,
-) -> RaterHead:
-  """PAL-A: raters' ideal points are mixtures of a few prototypes.
-
-  score = -d(f(x, y), sum_k w_k p_k),  w on the simplex, one for each rater
-
-  d is the squared Euclidean distance, or the distance. One prototype is a
-  shared ideal point, the same for all raters. A rater who was never seen has
-  the mean of all raters' weights.
-
-  Chen et al. 2024, "PAL: Pluralistic Alignment Framework for Learning from
-  Heterogeneous Preferences", arXiv:2406.08469. The map f is linear here.
-
-  Args:
-    hidden_size: D.
-    raters: number of raters in the training data.
-    prototypes: V, number of prototypes.
-    width: size of the space of f and of the prototypes.
-    squared: False for the distance itself, as in the public code.
-
-  Raises:
-    UserError: a size is below 1.
-  """
-  _check_sizes(raters=raters, prototypes=prototypes, width=width)
-
-  def init(key):
-    first, second, third = jax.random.split(key, 3)
-    return {
-      "map": _dense(first, hidden_size, width),
-      "prototypes": jax.random.normal(second, (prototypes, width)),
-      "raters": 0.1 * jax.random.normal(third, (raters, prototypes)),
-    }
-
-  def score_as(params, features, vectors, prompts=None):
-    del prompts
-    chex.assert_rank([features, vectors], [3, 2])
-    points = _apply(params["map"], features.astype(jnp.float32))
-    gap = points - (vectors @ params["prototypes"])[:, None]
-    square = jnp.sum(gap**2, -1)
-    # The root's gradient is infinite at 0.
-    return -square if squared else -jnp.sqrt(jnp.maximum(square, 1e-12))
-
-  return RaterHead(init, score_as, weights=_weights)
-
-
-def pal_b(
-  hidden_size: int,
-  raters: int = 1,
-  prototypes: int = 2,
-  width: int = 64,
-  scale: float = 1 / 0.07,
-) -> RaterHead:
-  """PAL-B: raters mix prototypes that depend on the prompt.
-
-  score = s cos(f(x, y), sum_k w_k g_k(x)),  w on the simplex, one a rater
-
-  The scale s is learned through its logarithm and is at most 100.
-
-  Chen et al. 2024, "PAL: Pluralistic Alignment Framework for Learning from
-  Heterogeneous Preferences", arXiv:2406.08469. The maps f and g_k are linear
-  here.
-
-  Args:
-    hidden_size: D.
-    raters: number of raters in the training data.
-    prototypes: V, number of functions g_k.
-    width: size of the space of f and g.
-    scale: s at the start, in (0, 100].
-
-  Raises:
-    UserError: a setting is out of range.
-  """
-  _check_sizes(raters=raters, prototypes=prototypes, width=width)
-  if not 0 < scale <= 100:
-    raise UserError(f"{scale} must be in (0, 100].", where="head.scale")
-
-  def init(key):
-    keys = jax.random.split(key, 3)
-    shape = (prototypes, hidden_size, width)
-    return {
-      "map": _dense(keys[0], hidden_size, width),
-      "prototypes": jax.random.normal(keys[1], shape) / hidden_size**0.5,
-      "raters": 0.1 * jax.random.normal(keys[2], (raters, prototypes)),
-      "log_scale": jnp.log(jnp.float32(scale)),
-    }
-
-  def score_as(params, features, vectors, prompts):
-    chex.assert_rank([features, vectors, prompts], [3, 2, 2])
-    points = _apply(params["map"], features.astype(jnp.float32))
-    ideals = jnp.einsum(
-      "bd,kdw,bk->bw",
-      prompts.astype(jnp.float32),
-      params["prototypes"],
-      vectors,
-    )
-    size = lambda x: jnp.sqrt(jnp.maximum(jnp.sum(x**2, -1), 1e-12))
-    inner = jnp.einsum("bkw,bw->bk", points, ideals)
-    cosine = inner / (size(points) * size(ideals)[:, None])
-    return jnp.minimum(jnp.exp(params["log_scale"]), 100.0) * cosine
-
-  return RaterHead(init, score_as, weights=_weights, reads_prompts=True)
-
-
-RATER_HEADS: dict[str, Callable[..., RaterHead]] = {
-  "vpl": vpl,
-  "pal_a": pal_a,
-  "pal_b": pal_b,
-}
-
-
-def fit_rater(
-  head: RaterHead,
-  params: Params,
-  features: Array,
-  prompts: Array | None = None,
-  *,
-  steps: int = 200,
-  step_size: float = 1.0,
-) -> Array:
-  """Weights of a new rater from a few labelled pairs; all else is frozen.
-
-  Minimises the mean of -log sigmoid(score of the chosen - score of the
-  rejected) over the simplex by exponentiated gradient steps, from the mean of
-  all raters' weights. With squared distances the problem is convex.
-
-  Args:
-    head: a head with `weights`.
-    params: the head's parameters.
-    features: [N, 2, D] features of N pairs, the chosen response's first. With
-      no pair the weights are the mean.
-    prompts: [N, D] states of the prompts' last tokens, if the head reads them.
-    steps: number of steps.
-    step_size: factor of the gradient in a step.
-
-  Returns:
-    [V] float32, on the simplex.
-
-  Raises:
-    UserError: the head has no weights.
-  """
-  if head.weights is None:
-    raise UserError(
-      "this head infers raters from pairs: there are no weights to fit.",
-      remedy="Give the pairs to the head's `infer`.",
-    )
-  start = head.weights(params, jnp.full(1, -1))[0]
-  count = len(features)
-  if not count:
-    return start
-
-  def loss(weights):
-    vectors = jnp.broadcast_to(weights, (count, *weights.shape))
-    scores = head.score_as(params, features, vectors, prompts)
-    return jnp.mean(jax.nn.softplus(scores[:, 1] - scores[:, 0]))
-
-  def step(logits, _):
-    weights = jax.nn.softmax(logits)
-    return logits - step_size * jax.grad(loss)(weights), None
-
-  logits, _ = jax.lax.scan(step, jnp.log(start), None, length=steps)
-  return jax.nn.softmax(logits)
-
-
-def _weights(params: Params, raters: Array) -> Array:
-  """[B, V] weights of the raters; of a rater -1, the mean over all raters."""
-  every = jax.nn.softmax(params["raters"])
-  known = every[jnp.maximum(raters, 0)]
-  return jnp.where((raters >= 0)[:, None], known, jnp.mean(every, 0))
-
-
-def _dense(key: Array, size: int, width: int) -> Params:
+def dense(key: Array, size: int, width: int) -> Params:
   weight = jax.random.normal(key, (size, width)) / size**0.5
   return {"weight": weight, "bias": jnp.zeros(width)}
 
 
-def _apply(params: Params, x: Array) -> Array:
+def apply(params: Params, x: Array) -> Array:
   return x @ params["weight"] + params["bias"]
 
 
-def _check_sizes(**sizes: int) -> None:
+def check_sizes(**sizes: int) -> None:
   for name, size in sizes.items():
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
       raise UserError(

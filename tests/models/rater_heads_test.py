@@ -8,7 +8,8 @@ import pytest
 
 from jalign import losses
 from jalign.errors import UserError
-from jalign.models.rater_heads import Latent, fit_rater, pal_a, pal_b, vpl
+from jalign.models.ideal_points import fit_rater, pal_a, pal_b
+from jalign.models.rater_heads import Latent, vpl
 
 D = 6
 RNG = np.random.default_rng(0)
@@ -194,11 +195,13 @@ def test_distances_to_an_ideal_point_equal_numpy(squared):
   p = _numpy(params)
   x = _normal(4, 5, D)
   raters = jnp.array([2, 0, -1, 1])
-  soft = np.exp(p["raters"]) / np.exp(p["raters"]).sum(-1, keepdims=True)
+  soft = np.exp(10 * p["raters"])
+  soft /= soft.sum(-1, keepdims=True)
   weights = np.stack([soft[2], soft[0], soft.mean(0), soft[1]])
   found = head.weights(params, raters)
   np.testing.assert_allclose(found, weights, rtol=1e-5)
-  points = _layer(p["map"], np.asarray(x, np.float64))
+  first, second = p["map"]["first"], p["map"]["last"]
+  points = _layer(second, _gelu(_layer(first, np.asarray(x, np.float64))))
   gap = points - (weights @ p["prototypes"])[:, None]
   square = (gap**2).sum(-1)
   np.testing.assert_allclose(
@@ -219,14 +222,14 @@ def test_one_prototype_is_one_ideal_point_for_all():
 
 
 def test_cosines_of_pal_b_equal_numpy_and_the_scale_is_capped():
-  head = pal_b(D, raters=2, prototypes=3, width=4, scale=1 / 0.07)
+  head = pal_b(D, 2, prototypes=3, width=4, scale=1 / 0.07, hidden=0)
   params = head.init(jax.random.key(0))
   np.testing.assert_allclose(np.exp(params["log_scale"]), 1 / 0.07, rtol=1e-5)
   x, prompts = _normal(2, 3, D), _normal(2, D)
   weights = head.weights(params, jnp.array([1, -1]))
   p = _numpy(params)
   w = np.asarray(weights, np.float64)
-  points = _layer(p["map"], np.asarray(x, np.float64))
+  points = _layer(p["map"]["last"], np.asarray(x, np.float64))
   ideals = np.einsum("bd,kdw,bk->bw", prompts, p["prototypes"], w)
   cosine = np.einsum("bkw,bw->bk", points, ideals) / (
     np.linalg.norm(points, axis=-1) * np.linalg.norm(ideals, axis=-1)[:, None]
@@ -250,20 +253,33 @@ def test_gradients_at_the_ideal_point_are_finite():
 
 def test_a_new_raters_weights_go_to_the_right_prototype():
   """Groups around +e and -e: eight pairs place a new rater, no pair doesn't."""
-  head = pal_a(2, raters=4, prototypes=2, width=2)
+  head = pal_a(2, raters=4, prototypes=2, width=2, hidden=0)
   params = head.init(jax.random.key(0))
-  params["map"] = {"weight": jnp.eye(2), "bias": jnp.zeros(2)}
+  params["map"] = {"last": {"weight": jnp.eye(2), "bias": jnp.zeros(2)}}
   params["prototypes"] = jnp.array([[1.0, 0.0], [-1.0, 0.0]])
-  params["raters"] = jnp.array([[9.0, 0.0]] * 2 + [[0.0, 9.0]] * 2)
+  params["raters"] = jnp.array([[0.9, 0.0]] * 2 + [[0.0, 0.9]] * 2)
   x = _normal(8, 2, 2)
   x /= jnp.linalg.norm(x, axis=-1, keepdims=True)
   best = jnp.argsort(-x[..., 0], axis=1)  # a rater of the first group
   pairs = jnp.take_along_axis(x, best[..., None], 1)
-  fit = jax.jit(lambda x: fit_rater(head, params, x))
+  fit = jax.jit(lambda x: fit_rater(head, params, x, prior=0.0))
   np.testing.assert_allclose(fit(pairs), [1, 0], atol=0.02)
   np.testing.assert_allclose(fit(pairs[:, ::-1]), [0, 1], atol=0.02)
   both = jnp.concatenate([pairs, pairs[:, ::-1]])
   np.testing.assert_allclose(fit(both), [0.5, 0.5], atol=0.02)
+  kept = fit_rater(head, params, pairs, prior=1e3)
+  np.testing.assert_allclose(kept, [0.5, 0.5], atol=0.02)
+  some = fit_rater(head, params, pairs)
+  assert 0.6 < some[0] < 0.98  # eight pairs outweigh the prior, and no more
+
+  # Where it ends, the objective's gradient is the same for all weights.
+  def objective(w):
+    scores = head.score_as(params, pairs, jnp.broadcast_to(w, (8, 2)))
+    far = jnp.sum(w * jnp.log(2 * w))
+    return jnp.sum(jax.nn.softplus(scores[:, 1] - scores[:, 0])) + 2 * far
+
+  slope = jax.grad(objective)(some)
+  np.testing.assert_allclose(slope[0], slope[1], rtol=1e-3, atol=1e-3)
   np.testing.assert_allclose(
     fit_rater(head, params, pairs[:0]), [0.5, 0.5], atol=1e-6
   )
@@ -276,6 +292,7 @@ def test_settings_out_of_range_are_named():
     (vpl, {"scaled": "sometimes"}, "head.scaled"),
     (vpl, {"clamp": -1.0}, "head.clamp"),
     (pal_a, {"prototypes": 0}, "head.prototypes"),
+    (pal_a, {"hidden": -1}, "head.hidden"),
     (pal_b, {"scale": 200.0}, "head.scale"),
   ):
     with pytest.raises(UserError) as e:

@@ -12,7 +12,7 @@ from jalign import data, losses
 from jalign.data.packing import pack
 from jalign.errors import UserError
 from jalign.experiment.data.dataset import Dataset
-from jalign.models import rater_heads, scalar
+from jalign.models import ideal_points, rater_heads, scalar
 from jalign.training.kinds import KINDS, rater_batch
 from jalign.training.objective import make_evaluation, make_objective
 from jalign.training.state import init_state
@@ -207,7 +207,7 @@ def test_scores_as_an_inferred_rater_equal_the_heads_own(model):
 
 def test_prompts_features_are_states_before_the_response(model):
   config, model, params = model
-  head = rater_heads.pal_b(config.hidden_size, raters=3, prototypes=2, width=4)
+  head = ideal_points.pal_b(config.hidden_size, raters=3, prototypes=2, width=4)
   own = head.init(jax.random.key(0))
   batch, pairs = _batch("rater_pairs", count=4)
   whole = {"model": params, "head": own}
@@ -294,7 +294,7 @@ def test_an_inferred_rater_follows_the_context(model):
 def test_weights_of_opposed_raters_part(model):
   config, model, params = model
   batch, _ = _batch("rater_pairs", count=12)
-  head = rater_heads.pal_a(config.hidden_size, 3, 2, 8)
+  head = ideal_points.pal_a(config.hidden_size, 3, 2, 8)
   trained, measure = _train(
     model, params, "rater_pairs", head, losses.bradley_terry, batch
   )
@@ -309,7 +309,7 @@ def test_weights_of_opposed_raters_part(model):
 def test_what_is_missing_is_named(model):
   config, model, _ = model
   head, _ = _vpl(config)
-  pal = rater_heads.pal_a(config.hidden_size)
+  pal = ideal_points.pal_a(config.hidden_size)
   loss = lambda latent_means: latent_means.sum(-1)
   with pytest.raises(UserError, match="latent_means, which this head doesn't"):
     make_objective(loss, model, batch="raters", head=pal)

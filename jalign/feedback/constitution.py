@@ -55,7 +55,16 @@ def of_factor(factors: Factors, name: str, sign: int) -> Principle:
   """
 
   def vote(a: Answers, b: Answers) -> np.ndarray:
-    sides = [vector(factors(x)[name], len(x.texts)) for x in (a, b)]
+    sides = []
+    for answers in (a, b):
+      told = factors(answers)
+      if name not in told:
+        raise UserError(
+          f"there is no factor {name!r}.",
+          where="principles",
+          remedy=nearest(name, told),
+        )
+      sides.append(vector(told[name], len(answers.texts)))
     rule = Rule(name, sign)
     return decide(
       (sign * (sides[0] - sides[1]))[:, None], [rule.margin]

@@ -109,7 +109,7 @@ def test_bad_input_is_one_paragraph(files, capsys):
     ((data,), "names no judge"),
     ((data, "--annotator=judges.py:nothing"), "gave None"),
     ((data, "--annotator=judges.py:same", "--kind=rewad"), "'reward'"),
-    (("--annotator=judges.py:same",), "needs --data"),
+    (("--annotator=judges.py:same",), "needs a file"),
     ((data, "--annotator=judges.py:right"), "KeyError"),
     (
       (

@@ -6,6 +6,8 @@ from typing import Any
 
 from jalign.errors import UserError, nearest
 from jalign.experiment.config.settings import Settings
+from jalign.experiment.judges.combined import COMBINED
+from jalign.experiment.judges.constitution import CONSTITUTION
 from jalign.experiment.judges.features import FEATURES
 from jalign.experiment.judges.functions import FUNCTIONS, load_one
 from jalign.experiment.judges.kind import (
@@ -18,12 +20,25 @@ from jalign.experiment.judges.kind import (
 )
 from jalign.experiment.judges.language_model import LANGUAGE_MODELS
 from jalign.experiment.judges.model import MODEL
+from jalign.experiment.judges.noisy import NOISY
+from jalign.experiment.judges.rules import RULES
+from jalign.experiment.judges.verifier import VERIFIER
 from jalign.feedback import Judge, from_cost
 from jalign.feedback.judge import checked_scale
 from jalign.losses.signature import hyperparameters
 
 JUDGES: Mapping[str, JudgeKind] = MappingProxyType(
-  {**FUNCTIONS, "model": MODEL, "features": FEATURES, **LANGUAGE_MODELS}
+  {
+    **FUNCTIONS,
+    "model": MODEL,
+    "features": FEATURES,
+    **LANGUAGE_MODELS,
+    "verifier": VERIFIER,
+    "combined": COMBINED,
+    "rules": RULES,
+    "noisy": NOISY,
+    "constitution": CONSTITUTION,
+  }
 )
 
 

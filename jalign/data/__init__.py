@@ -50,7 +50,6 @@ from jalign.data.encode import (
   encode_pair,
   encode_pairs,
   encode_prompts,
-  objective_names,
   pair_length,
   prompt_length,
 )
@@ -94,7 +93,6 @@ from jalign.data.rankings import read_ranked, read_ultrafeedback
 from jalign.data.ratings import (
   EncodedRating,
   encode_ratings,
-  rated_names,
   rating_length,
   read_ratings,
 )
@@ -229,14 +227,12 @@ __all__ = [
   "load",
   "load_template",
   "make_loader",
-  "objective_names",
   "other_responses",
   "pack",
   "packing_report",
   "pair_length",
   "plan",
   "prompt_length",
-  "rated_names",
   "rating_length",
   "read",
   "read_binary",

@@ -1,11 +1,17 @@
 """How labels, scores and lengths are distributed, which a loss may pick up."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jalign.data.schema import BinaryRecord, PreferenceRecord, RankedRecord
+from jalign.data.schema import (
+  BinaryRecord,
+  PreferenceRecord,
+  RankedRecord,
+  RatingRecord,
+)
 
 
 class Spread(NamedTuple):
@@ -17,16 +23,19 @@ class Spread(NamedTuple):
   most: float
 
 
-def balance(records: Sequence[Any]) -> dict[str, float | Spread]:
+Statistics = dict[str, int | float | Spread]
+
+
+def balance(records: Sequence[Any]) -> Statistics:
   """Statistics of the records' labels and scores.
 
   Args:
     records: one or more, all of one kind.
 
   Returns:
-    Name -> a share in [0, 1], or a `Spread`; {} for kinds without labels. A
-    share is of all records or, where its name ends in "of those", of the
-    records that the share before it counts.
+    Name -> a share in [0, 1], a `Spread`, or a number of things as an int; {}
+    for kinds without labels. A share is of all records or, where its name ends
+    in "of those", of the records that the share before it counts.
   """
   kind = type(records[0])
   if kind is BinaryRecord:
@@ -41,9 +50,11 @@ def balance(records: Sequence[Any]) -> dict[str, float | Spread]:
         len(set(r.scores)) == 1 for r in records
       ),
     }
+  if kind is RatingRecord:
+    return _ratings(records)
   if kind is not PreferenceRecord:
     return {}
-  shares: dict[str, float | Spread] = {
+  shares: Statistics = {
     "chosen is longer": _share(
       len(r.chosen) > len(r.rejected) for r in records
     ),
@@ -66,7 +77,55 @@ def balance(records: Sequence[Any]) -> dict[str, float | Spread]:
     shares["with a preference"] = len(preferences) / len(records)
     shares["preferences"] = spread(preferences)
     shares["below one half, of those"] = _share(p < 0.5 for p in preferences)
+  return shares | _labels(records)
+
+
+def _labels(records: Sequence[PreferenceRecord]) -> Statistics:
+  """What pairs say beside the preference."""
+  shares: Statistics = {}
+  for field in ("rater", "objective"):
+    named = Counter(
+      value for r in records if (value := getattr(r, field)) is not None
+    )
+    if named:
+      shares[f"with {_article(field)} {field}"] = _share(
+        getattr(r, field) is not None for r in records
+      )
+      shares[f"different {field}s"] = len(named)
+      shares[f"pairs of one {field}"] = spread(list(named.values()))
+  votes: dict[str, list[float]] = {}
+  for r in records:
+    for name, value in r.preferences.items():
+      votes.setdefault(name, []).append(value)
+  for name, values in sorted(votes.items()):
+    shares[f"preferred on {name}"] = float(np.mean(values))
+    shares[f"compared on {name}"] = len(values) / len(records)
+  margins = [r.margin for r in records if r.margin is not None]
+  if margins:
+    shares["margins"] = spread(margins)
+  for side in ("chosen", "rejected"):
+    labels = [getattr(r, f"{side}_unsafe") for r in records]
+    known = [label for label in labels if label is not None]
+    if known:
+      shares[f"{side} is unsafe"] = _share(known)
   return shares
+
+
+def _ratings(records: Sequence[RatingRecord]) -> Statistics:
+  found: dict[str, list[float]] = {}
+  for r in records:
+    for name, value in r.ratings.items():
+      found.setdefault(name, []).append(value)
+  shares: Statistics = {}
+  for name, values in sorted(found.items()):
+    constant = " (constant, and so without use)" * (len(set(values)) == 1)
+    shares[f"{name}{constant}"] = spread(values)
+    shares[f"rated on {name}"] = len(values) / len(records)
+  return shares
+
+
+def _article(noun: str) -> str:
+  return "an" if noun[0] in "aeiou" else "a"
 
 
 def _share(values: Iterable[bool]) -> float:

@@ -208,11 +208,6 @@ def pair_length(pair: EncodedPair) -> int:
   return len(pair.prompt) + max(len(pair.chosen), len(pair.rejected))
 
 
-def objective_names(pairs: Sequence[EncodedPair]) -> tuple[str, ...]:
-  """The names of all objectives, sorted: the M objectives of their batches."""
-  return tuple(sorted({name for pair in pairs for name in pair.objectives}))
-
-
 def chosen_length(pair: EncodedPair) -> int:
   """Tokens of the prompt with the chosen response."""
   return len(pair.prompt) + len(pair.chosen)

@@ -7,23 +7,19 @@ None of these findings is an error: the reader is to judge them.
 """
 
 import dataclasses
-import json
 import os
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
 
-from jalign.data.balance import Spread, balance, spread
+from jalign.data.balance import Spread, Statistics, balance, spread
 from jalign.data.chat import PLAIN_CHAT
+from jalign.data.checked import CheckedRecord, checked
 from jalign.data.columns import Columns, Renamed
 from jalign.data.containers import Path, Rows, rows_of
 from jalign.data.reading import Template
 from jalign.data.rows import BadRow
 from jalign.data.schema import (
-  BinaryRecord,
-  ConversationRecord,
-  PreferenceRecord,
-  RankedRecord,
   Report,
   Skipped,
 )
@@ -35,29 +31,6 @@ from jalign.data.sources import (
 )
 from jalign.data.tokenizer import Tokenizer
 from jalign.errors import UserError
-
-
-class CheckedRecord(NamedTuple):
-  """A record of any kind, reduced to what the checks compare.
-
-  Attributes:
-    source: "file:line".
-    group: split key.
-    prompt: text of the prompt.
-    responses: texts of the responses.
-    row: a key that is equal for exact duplicates.
-    asked: a key that is equal for records that label the same thing; None for
-      kinds of records that can't contradict each other.
-    label: the record's label, to compare among records of equal `asked`.
-  """
-
-  source: str
-  group: str
-  prompt: str
-  responses: tuple[str, ...]
-  row: Hashable
-  asked: Hashable = None
-  label: Hashable = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +80,7 @@ class Check:
   duplicates: tuple[tuple[str, str], ...]
   different_prompts: int
   conflicts: tuple[tuple[str, str], ...]
-  balance: dict[str, float | Spread]
+  balance: Statistics
   overlap: Overlap | None = None
 
   @property
@@ -154,11 +127,11 @@ def check_file(
     plain_chat = holds_messages(path, data_dir, columns)
     options["template"] = PLAIN_CHAT if plain_chat else None
   records, report = read(name, path, **options)
-  examples = [_checked(record) for record in records]
+  examples = [checked(record) for record in records]
   overlap = None
   if against is not None:
     others, other_report = read(name, against, **options)
-    overlap = _overlap(examples, [_checked(r) for r in others], other_report)
+    overlap = _overlap(examples, [checked(r) for r in others], other_report)
   return Check(
     source=name,
     guessed=source is None,
@@ -225,50 +198,6 @@ def _is_message(value: Any) -> bool:
   if isinstance(value, list):
     return bool(value) and _is_message(value[0])
   return isinstance(value, dict) and ("role" in value or "from" in value)
-
-
-def _checked(record: Any) -> CheckedRecord:
-  fields: dict[str, Any] = {"asked": None, "label": None}
-  if isinstance(record, ConversationRecord):
-    turns = [(m["role"], _said(m)) for m in record.messages]
-    prompt = "\n\n".join(f"{role}: {text}" for role, text in turns[:-1])
-    responses = tuple(text for role, text in turns if role == "assistant")
-    fields["row"] = _whole([record.messages, record.variables])
-  else:
-    prompt = record.prompt
-    if isinstance(record, PreferenceRecord):
-      responses = (record.chosen, record.rejected)
-      fields |= {
-        "asked": (prompt, frozenset(responses)),
-        "label": record.chosen,
-      }
-    elif isinstance(record, RankedRecord):
-      responses = record.responses
-      fields["row"] = (prompt, responses, record.scores)
-    elif isinstance(record, BinaryRecord):
-      responses = (record.response,)
-      fields |= {
-        "asked": (prompt, record.response),
-        "label": record.desirable,
-      }
-    else:
-      answer = getattr(record, "response", None)
-      responses = () if answer is None else (answer,)
-  row = fields.pop("row", (prompt, responses, fields["label"]))
-  return CheckedRecord(
-    record.source, record.group, prompt, responses, row, **fields
-  )
-
-
-def _said(message: Mapping[str, Any]) -> str:
-  """The text of a message, and its tool calls."""
-  calls = message.get("tool_calls")
-  return "\n".join([message["content"], *([_whole(calls)] if calls else [])])
-
-
-def _whole(value: Any) -> str:
-  """A text that is equal for values that are equal at every depth."""
-  return json.dumps(value, sort_keys=True)
 
 
 def _duplicates(

@@ -64,6 +64,8 @@ def _labels(check: Check) -> Iterator[str]:
   for name, value in check.balance.items():
     if isinstance(value, Spread):
       yield f"{name}: {_spread(value)}"
+    elif isinstance(value, int):
+      yield f"{name}: {value}"
     else:
       yield f"{name}: {value:.1%}"
 

@@ -1,7 +1,7 @@
 """Reads and encodes responses that are rated on one or several objectives."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,11 @@ from jalign.data.limits import (
 )
 from jalign.data.reading import (
   Columns,
-  Note,
   Path,
   Template,
   as_template,
-  for_row,
   read_rows,
+  to_record,
   told,
 )
 from jalign.data.rows import SKIP, BadRow, named_numbers
@@ -56,8 +55,8 @@ def read_ratings(
   A row has "prompt", "response" (or "completion") and "ratings", an object of
   numbers such as {"helpfulness": 4, "verbosity": null}. Rows without "ratings"
   may have HelpSteer's columns "helpfulness", "correctness", "coherence",
-  "complexity" and "verbosity". The report counts ratings that are null; a row
-  without any number is bad.
+  "complexity" and "verbosity". A rating that is null is missing; a row without
+  any number is bad.
 
   Args, Returns, Raises: as at the top of `reading`.
   """
@@ -65,9 +64,7 @@ def read_ratings(
   return read_rows(
     path,
     on_error,
-    lambda row, where, note: [
-      rating_record(row, where, note, for_row(chat, row))
-    ],
+    to_record(rating_record, chat),
     ("prompt", *RESPONSE, "ratings", *HELPSTEER, *told(chat)),
     "ratings",
     data_dir,
@@ -76,18 +73,9 @@ def read_ratings(
 
 
 def rating_record(
-  row: dict[str, Any],
-  where: str,
-  note: Note,
-  template: ChatTemplate | None = None,
+  row: dict[str, Any], where: str, template: ChatTemplate | None
 ) -> RatingRecord:
   """The record of a row with a prompt, a response and its ratings.
-
-  Args:
-    row: the row.
-    where: "file:line".
-    note: is told of every rating that is null.
-    template: writes the messages.
 
   Raises:
     BadRow: the row lacks one of them, or the template refuses it.
@@ -105,8 +93,6 @@ def rating_record(
       'Give "ratings", an object with one number or more, or HelpSteer\'s'
       f" columns. {SKIP}",
     )
-  for _ in range(len(found) - len(ratings)):
-    note("unrated")
   written, answer = exchange(prompt, response, template, where)
   return RatingRecord(
     written,
@@ -180,8 +166,3 @@ def encode_ratings(
 def rating_length(encoded: EncodedRating) -> int:
   """Tokens of the prompt with its response."""
   return len(encoded.prompt) + len(encoded.response)
-
-
-def rated_names(examples: Sequence[EncodedRating]) -> tuple[str, ...]:
-  """The names of all ratings, sorted: the M objectives of their batches."""
-  return tuple(sorted({name for e in examples for name in e.ratings}))

@@ -31,7 +31,6 @@ REASONS = {
 
 # The same for reasons why a row was used without one of its parts.
 PARTS = {
-  "unrated": "ratings that are null",
   "unscored": "responses without a score",
   "blank": "empty responses",
   "deleted": "deleted messages",

@@ -26,7 +26,8 @@ FILE = "rewards.json"
 def serves(dataset: Dataset, head: Any) -> bool:
   """Whether `scored_pairs` can ask the head about the data."""
   able = (head.score, head.compare, head.embed)
-  return dataset.serves(SCORES) and any(f is not None for f in able)
+  compared = dataset.kind in ("pairs", "lists")  # not single responses
+  return compared and any(f is not None for f in able)
 
 
 def make_scored_pairs(

@@ -20,13 +20,17 @@ from jalign.experiment.stage import StageResult
 from jalign.experiment.tables import percent
 from jalign.glossary import in_section
 from jalign.hosts import say
+from jalign.losses import array_parameters
 from jalign.models import transformer
 from jalign.sharding import fetch, place
 from jalign.training import packed
 from jalign.training.kinds import SCORES
+from jalign.training.kinds.score_checks import names_of
 from jalign.training.trainable import HEAD, MODEL
 from jalign.types import Params
 
+# Arrays of scores whose signs are labels.
+_SIGNED = {"harmful_costs", "harmless_costs", "response_scores"}
 _BATCHES = 32  # of training examples, whose best responses are scored
 
 
@@ -84,6 +88,8 @@ def held_out_pairs(
   loss = bind(stage)
   if loss.batch is not SCORES or not reward_pairs.serves(dataset, head):
     return None
+  if "harmful_costs" in array_parameters(loss.function):
+    head = harmless(head)
   score = reward_pairs.make_scored_pairs(
     transformer(run.model_config),
     head,
@@ -91,6 +97,11 @@ def held_out_pairs(
     constant=constant,
   )
   return score(params, dataset, stage.batch_size, run.mesh)
+
+
+def harmless(head: Any) -> Any:
+  """A cost model's head with costs negated: the chosen response is safer."""
+  return head._replace(score=lambda params, x: -head.score(params, x))
 
 
 def told_of(run: Run, stage: StageSettings, result: StageResult) -> Any:
@@ -107,6 +118,10 @@ def told_of(run: Run, stage: StageSettings, result: StageResult) -> Any:
     "step": result.step,
     "evaluation": result.evaluation,
   }
+  head = head_of(run.model_config, stage)
+  if getattr(head, "scores", None) is not None:
+    rows = run.prepared.stages[stage.name].rows(bind(stage).batch, "train")
+    told["objectives"] = list(names_of(rows))
   constant = mean_score(run, stage, result.params)
   if constant is not None:
     told[CONSTANT] = constant
@@ -129,10 +144,12 @@ def mean_score(run: Run, stage: StageSettings, params: Params) -> float | None:
     params: {"model": ..., "head": ...}.
 
   Returns:
-    None for a head that doesn't give a response one number.
+    None for a head that doesn't give a response one number, and for losses to
+    which the number 0 means something: the border of safe or of good responses.
   """
   head = head_of(run.model_config, stage)
-  if getattr(head, "score", None) is None:
+  names = array_parameters(bind(stage).function)
+  if getattr(head, "score", None) is None or _SIGNED & {*names}:
     return None
   model = transformer(run.model_config)
 

@@ -64,7 +64,7 @@ def scalar(hidden_size: int) -> ScoreHead:
   return ScoreHead(init, score=score)
 
 
-def pairwise(hidden_size: int, rank: int = 4) -> ScoreHead:
+def pairwise(hidden_size: int, *, rank: int = 4) -> ScoreHead:
   """A preference model's head, antisymmetric by construction.
 
   logit P(a > b) = r(a) - r(b) + sum_i [u_i(a) v_i(b) - v_i(a) u_i(b)]
@@ -112,7 +112,7 @@ def pairwise(hidden_size: int, rank: int = 4) -> ScoreHead:
   return ScoreHead(init, compare=compare, embed=embed)
 
 
-def objectives(hidden_size: int, count: int = 2) -> ScoreHead:
+def objectives(hidden_size: int, *, count: int = 2) -> ScoreHead:
   """A reward model's head for several objectives: M numbers per response.
 
   The objectives share the model and nothing else. Like `scalar`, the head
@@ -144,7 +144,7 @@ def objectives(hidden_size: int, count: int = 2) -> ScoreHead:
   return ScoreHead(init, scores=scores)
 
 
-def general(hidden_size: int, width: int = 4) -> ScoreHead:
+def general(hidden_size: int, *, width: int = 4) -> ScoreHead:
   """A general preference model's head: an embedding per response.
 
   Zhang et al. 2024, "General Preference Modeling with Preference

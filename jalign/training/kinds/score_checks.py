@@ -10,35 +10,27 @@ from jalign.hosts import say
 _Parts = Callable[[str], Sequence[Any]]
 
 
-def pair_options(examples: _Parts, part: str) -> dict[str, tuple[str, ...]]:
-  """Option `names`: the objectives of the training pairs, sorted.
+def names_of(examples: Iterable[Any]) -> tuple[str, ...]:
+  """Sorted names of the objectives that examples are labelled or rated on."""
+  return tuple(sorted({name for e in examples for name in _numbers(e)}))
+
+
+def head_settings(examples: Iterable[Any]) -> dict[str, int]:
+  """Setting `count` of the head `objectives`; {} for data without any."""
+  names = names_of(examples)
+  return {"count": len(names)} if names else {}
+
+
+def name_options(examples: _Parts, part: str) -> dict[str, tuple[str, ...]]:
+  """Option `names`: the objectives of the training examples, sorted.
 
   Raises:
-    UserError: a held-out pair has an objective that no training pair has.
+    UserError: a held-out example has an objective that no training example has.
   """
   del part
-  names = data.objective_names(examples("train"))
-  _check_seen(examples("eval"), "objectives", names)
-  return {"names": names}
-
-
-def rating_options(examples: _Parts, part: str) -> dict[str, tuple[str, ...]]:
-  """Option `names`: the names of the training ratings, sorted.
-
-  Raises:
-    UserError: a held-out rating has a name that no training rating has.
-  """
-  del part
-  names = data.rated_names(examples("train"))
-  _check_seen(examples("eval"), "ratings", names)
-  return {"names": names}
-
-
-def _check_seen(
-  examples: Iterable[Any], field: str, names: Sequence[str]
-) -> None:
-  for example in examples:
-    for name in getattr(example, field):
+  names = names_of(examples("train"))
+  for example in examples("eval"):
+    for name in _numbers(example):
       if name not in names:
         raise UserError(
           f"a held-out record has the objective {name!r}, which no training"
@@ -46,6 +38,13 @@ def _check_seen(
           where=example.source,
           remedy="Leave it out of the held-out data, or train on it.",
         )
+  return {"names": names}
+
+
+def _numbers(example: Any) -> Mapping[str, float]:
+  """Numbers by objective of a pair or a rated response; {} for others."""
+  found = getattr(example, "objectives", None)
+  return getattr(example, "ratings", {}) if found is None else found
 
 
 def check_pairs(

@@ -15,8 +15,8 @@ from jalign.training.kinds.score_checks import (
   check_lists,
   check_pairs,
   check_ratings,
-  pair_options,
-  rating_options,
+  head_settings,
+  name_options,
 )
 from jalign.training.kinds.score_metrics import observe, of_objectives
 from jalign.training.outputs import Outputs, counts_of
@@ -224,7 +224,7 @@ SCORES = Kind(
     "pairs": Reading(
       data.collate_scored_pairs,
       data.pair_length,
-      options=pair_options,
+      options=name_options,
       lacks=tuple(_OF_ONE),
       check=check_pairs,
     ),
@@ -245,11 +245,12 @@ SCORES = Kind(
     "ratings": Reading(
       data.collate_ratings,
       data.rating_length,
-      options=rating_options,
+      options=name_options,
       lacks=(*_OF_PAIRS, *_OF_LISTS, "desirable"),
       check=check_ratings,
     ),
   },
   head=_HEAD,
+  head_settings=head_settings,
   several=True,
 )

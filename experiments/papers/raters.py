@@ -259,14 +259,17 @@ def claims_of(r: Results) -> list[Claim]:
 
 def table(r: Results) -> str:
   """Accuracies by number of known pairs, in Markdown."""
-  header = ("model", *(f"{n} pairs" for n in SHOTS))
+  some = lambda n, what: f"{n} {what}" + "s" * (n != 1)
+  header = ("model", *(some(n, "pair") for n in SHOTS))
   line = lambda name, row: (name, *(f"{row[n]:.1f} %" for n in SHOTS))
   rows = [
     header,
     ("---",) * len(header),
     *(line(f"VPL, KL weight {w:g}", row) for w, row in r.vpl.items()),
     line(f"VPL, KL weight {MAIN:g}, scaled in training only", r.trap),
-    *(line(f"PAL-A, {k} prototypes", row) for k, row in r.shots.items()),
+    *(
+      line(f"PAL-A, {some(k, 'prototype')}", row) for k, row in r.shots.items()
+    ),
   ]
   lines = ["| " + " | ".join(row) + " |" for row in rows]
   note = (

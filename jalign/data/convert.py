@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from jalign.data.forum import by_votes
+from jalign.data.judging import rewrites, verdicts
 from jalign.data.relabel import reward_augmented
 from jalign.data.schema import (
   BinaryRecord,
@@ -185,6 +186,8 @@ CONVERSIONS: dict[str, Callable[[Any], tuple[list[Any], Report | None]]] = {
   "best_demonstrations": lambda records: (best_demonstrations(records), None),
   "label_by_side": lambda records: (label_by_side(records), None),
   "reward_augmented": reward_augmented,
+  "verdicts": lambda records: (verdicts(records), None),
+  "rewrites": lambda records: (rewrites(records), None),
 }
 
 
@@ -216,8 +219,8 @@ def convert(
     raise UserError(
       f"{name!r} doesn't take {type(records[0]).__name__}s.",
       remedy="best_and_worst, all_ordered, votes and best_demonstrations take"
-      " ranked lists; chosen_demonstrations, label_by_side and reward_augmented"
-      " take pairs.",
+      " ranked lists; chosen_demonstrations, label_by_side, reward_augmented,"
+      " verdicts and rewrites take pairs.",
     ) from None
   if not converted:
     left_out = f" ({report.summary()})" if report else ""

@@ -110,7 +110,7 @@ def _make(
         where="function",
       )
     return local_model(
-      _loading(named, template),
+      loading(named, template),
       sampler(temperature=temperature),
       identity=_local_identity(named, template, temperature),
       max_new_tokens=max_new_tokens,
@@ -191,7 +191,7 @@ def _make_follow_up(
   """
   where = f"{named.where}.settings"
   positive, negative = _told(where, lambda: reactions(reactions_file))
-  load = _loading(named, template)
+  load = loading(named, template)
   return from_follow_ups(
     reaction_scores(load, between=between, rows=rows),
     positive,
@@ -247,9 +247,9 @@ def _check_unread(
       )
 
 
-def _loading(named: Named, template: str) -> Callable[[], Loaded]:
+def loading(named: Named, template: str) -> Callable[[], Loaded]:
   """Makes `() -> Loaded`; what can be checked before is checked now."""
-  folder = _folder(named)
+  folder = folder_of(named)
   chat = _told(
     f"{named.where}.settings.template", lambda: template_for(template, folder)
   )
@@ -262,7 +262,7 @@ def _loading(named: Named, template: str) -> Callable[[], Loaded]:
   return load
 
 
-def _folder(named: Named) -> pathlib.Path:
+def folder_of(named: Named) -> pathlib.Path:
   if not named.function:
     raise UserError(
       "names no model.",
@@ -275,7 +275,7 @@ def _folder(named: Named) -> pathlib.Path:
 def _local_identity(
   named: Named, template: str, temperature: float
 ) -> dict[str, Any]:
-  folder = _folder(named)
+  folder = folder_of(named)
   chat = template_for(template, folder)
   return {
     "model": fingerprint(folder),
@@ -295,7 +295,7 @@ def _told(where: str, function: Callable[[], Any]) -> Any:
 
 
 def _made_of(named: Named, **settings: Any) -> Iterable[str]:
-  made = [] if _is_url(named.function) else [fingerprint(_folder(named))]
+  made = [] if _is_url(named.function) else [fingerprint(folder_of(named))]
   for key in ("prompt", "reactions_file"):
     path = pathlib.Path(str(settings.get(key, "")))
     if path.is_file():

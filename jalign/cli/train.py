@@ -19,7 +19,7 @@ def _shipped() -> str:
   return "\n".join(
     [
       "shipped configs:",
-      *(f"  {name:<12}{about}" for name, about in named.items()),
+      *(f"  {name:<17}{about}" for name, about in named.items()),
       "",
       "Copy a file to make a config of your own. The files are in the folder",
       f"  {pathlib.Path(configs.__path__[0]).resolve()}",

@@ -1,5 +1,6 @@
 """The score head of a stage whose loss reads one."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -7,7 +8,6 @@ from jalign import losses
 from jalign.errors import UserError, nearest
 from jalign.experiment.config.settings import StageSettings
 from jalign.experiment.loss import BoundLoss, bind
-from jalign.losses.signature import hyperparameters
 from jalign.models import RATER_HEADS, ModelConfig
 from jalign.models.heads import HEADS as OF_RESPONSES
 
@@ -47,7 +47,7 @@ def head_of(config: ModelConfig, stage: StageSettings) -> Any:
     raise UserError(
       f"unknown head {name!r}.", where=where, remedy=nearest(name, HEADS)
     )
-  known = hyperparameters(HEADS[name])
+  known = settings_of(name)
   for key in settings:
     if key not in known:
       raise UserError(
@@ -65,6 +65,12 @@ def head_of(config: ModelConfig, stage: StageSettings) -> Any:
       remedy=f"Choose {' or '.join(able)}.",
     )
   return head
+
+
+def settings_of(name: str) -> dict[str, Any]:
+  """The settings of a head, with their defaults."""
+  parameters = [*inspect.signature(HEADS[name]).parameters.values()]
+  return {p.name: p.default for p in parameters[1:]}
 
 
 def form_of(loss: BoundLoss) -> str:
@@ -98,7 +104,7 @@ def check_head(
   if not loss.batch.head:
     return
   name = stage.head.get("name", "") or _first(loss)
-  known = hyperparameters(HEADS[name])
+  known = settings_of(name)
   for key, value in loss.batch.head_settings(examples).items():
     given = stage.head.get(key, known.get(key, value))
     if key in known and given != value:

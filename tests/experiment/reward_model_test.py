@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from jalign.errors import UserError
 from jalign.experiment import scorer as scorers
 from jalign.experiment.config.parse import parse
 from jalign.experiment.disk import folder as folders
@@ -253,3 +254,44 @@ def test_what_makes_no_sense_is_refused(place, plain, _reward):
     error = place.fails(place.command(*flags))
     assert re.search(said, error), (flags, error)
   assert not (place.folder / "run" / "config.json").exists()
+
+
+def test_ratings_have_a_head_of_their_number_and_names(place):
+  place.align_alone()
+  place.write_data(
+    {
+      "prompt": f"q{i}:",
+      "response": " a" * (i % 4 + 1),
+      "ratings": {"length": i % 4, "taste": None if i % 5 else 1.0 * (i % 2)},
+    }
+    for i in range(40)
+  )
+  flags = (
+    "--config.data.source=ratings",
+    "--config.loss.name=rating_regression",
+    "--config.optimizer.learning_rate=0.03",
+  )
+  error = place.fails(place.command(*flags, "--config.head.count=3"))
+  assert "--config.head.name=objectives --config.head.count=2" in error
+  run, _ = place.train(*flags, "--config.steps=12")
+  own = scorers.load_scorer(str(run))
+  assert own.names == ("length", "taste")
+  tools = tools_of(
+    parse({"data": {"path": "d"}, "loss": {"name": "dpo"}}), None, lambda: None
+  )
+  judge = lambda **weights: tools.judge(
+    {"function": str(run), "kind": "model", "settings": {"weights": weights}},
+    "config.x",
+  )
+  answers = make_answers(["q1:"] * 2, [" a", " a a a a"])
+  only = {
+    name: assess(judge(**{name: 1.0}), answers).numbers("reward")
+    for name in own.names
+  }
+  assert only["length"][1] > only["length"][0]
+  both = assess(judge(length=0.5, taste=2.0), answers).numbers("reward")
+  np.testing.assert_allclose(
+    both, 0.5 * only["length"] + 2 * only["taste"], rtol=1e-5
+  )
+  with pytest.raises(UserError, match="Its objectives are: length, taste"):
+    assess(judge(tsate=1.0), answers)

@@ -276,8 +276,13 @@ def rendered(
   template: data.ChatTemplate, chat: Sequence[Mapping[str, Any]], prompt: bool
 ) -> str:
   """The text that a chat template writes; its refusal is a UserError."""
+  return refused(template.render, chat, prompt)
+
+
+def refused(write: Callable[..., Any], *arguments: Any) -> Any:
+  """Calls a method of a chat template; its refusal becomes a UserError."""
   try:
-    return template.render(chat, prompt=prompt)
+    return write(*arguments)
   except BadRow as bad:
     raise UserError(
       bad.args[1],

@@ -68,21 +68,25 @@ def _scorer():
   own = _plain()
 
   @jax.jit
-  def score(ids):
-    hidden = own.model.forward(own.params, ids)
-    logits = hidden[0] @ own.model.head(own.params).weight.T
+  def score(params, ids):
+    hidden = own.model.forward(params, ids)
+    logits = hidden[0] @ own.model.head(params).weight.T
     return jax.nn.log_softmax(logits)
 
   return score
 
 
-def _logp(own, text, said):
-  """log p of the tokens of a text after another text, from one whole row."""
+def _logp(own, text, said, end=None, params=None):
+  """log p of the tokens of a text after another text, from one whole row.
+
+  With `end`, the token that ends the text counts, too.
+  """
   before = [*own.tokenizer.prefix_ids, *own.tokenizer.encode(text)]
-  after = own.tokenizer.encode(said)
+  after = [*own.tokenizer.encode(said), *([] if end is None else [end])]
   ids = np.zeros((1, 32), np.int32)
   ids[0, : len(before) + len(after)] = before + after
-  logps = np.asarray(_scorer()(ids), np.float64)
+  params = own.params if params is None else params
+  logps = np.asarray(_scorer()(params, ids), np.float64)
   return sum(logps[len(before) + k - 1, t] for k, t in enumerate(after))
 
 

@@ -22,6 +22,7 @@ from jalign.experiment.judges.language_model import LANGUAGE_MODELS
 from jalign.experiment.judges.model import MODEL
 from jalign.experiment.judges.noisy import NOISY
 from jalign.experiment.judges.rules import RULES
+from jalign.experiment.judges.self_consistent import SELF_CONSISTENT
 from jalign.experiment.judges.trained import TRAINED
 from jalign.experiment.judges.verifier import VERIFIER
 from jalign.feedback import Judge, from_cost
@@ -40,6 +41,7 @@ JUDGES: Mapping[str, JudgeKind] = MappingProxyType(
     "noisy": NOISY,
     "constitution": CONSTITUTION,
     **TRAINED,
+    **SELF_CONSISTENT,
   }
 )
 

@@ -85,8 +85,8 @@ def _make(
   far = _is_url(named.function)
   _check_unread(named, values, _NEAR if far else _FAR, far)
   where = f"{named.where}.settings"
-  text = _told(where, lambda: load_prompt(prompt, "prompt"))
-  reader = _told(where, lambda: _reader(prompt, parse, parse_settings))
+  text = told(where, lambda: load_prompt(prompt, "prompt"))
+  reader = told(where, lambda: _reader(prompt, parse, parse_settings))
   labels = tuple(reader.labels) if soft else ()
 
   def asked() -> LanguageModel:
@@ -119,11 +119,11 @@ def _make(
       seed=seed,
     )
 
-  language_model = _told(where, asked)
+  language_model = told(where, asked)
   if cache:
     uncached = language_model
-    language_model = _told(where, lambda: cached(uncached, cache))
-  return _told(
+    language_model = told(where, lambda: cached(uncached, cache))
+  return told(
     where,
     lambda: from_language_model(
       language_model,
@@ -190,7 +190,7 @@ def _make_follow_up(
     rows: number of reactions that are scored at a time.
   """
   where = f"{named.where}.settings"
-  positive, negative = _told(where, lambda: reactions(reactions_file))
+  positive, negative = told(where, lambda: reactions(reactions_file))
   load = loading(named, template)
   return from_follow_ups(
     reaction_scores(load, between=between, rows=rows),
@@ -250,7 +250,7 @@ def _check_unread(
 def loading(named: Named, template: str) -> Callable[[], Loaded]:
   """Makes `() -> Loaded`; what can be checked before is checked now."""
   folder = folder_of(named)
-  chat = _told(
+  chat = told(
     f"{named.where}.settings.template", lambda: template_for(template, folder)
   )
 
@@ -269,7 +269,7 @@ def folder_of(named: Named) -> pathlib.Path:
       where=f"{named.where}.function",
       remedy="Name a run, a checkpoint, or the url of an endpoint.",
     )
-  return _told(f"{named.where}.function", lambda: hf.resolve(named.function))
+  return told(f"{named.where}.function", lambda: hf.resolve(named.function))
 
 
 def _local_identity(
@@ -284,7 +284,7 @@ def _local_identity(
   }
 
 
-def _told(where: str, function: Callable[[], Any]) -> Any:
+def told(where: str, function: Callable[[], Any]) -> Any:
   """Calls a function; the places of its UserErrors begin with the config's."""
   try:
     return function()

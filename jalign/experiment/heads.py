@@ -18,10 +18,24 @@ HEADS: Mapping[str, Callable[..., Any]] = {**OF_RESPONSES, **RATER_HEADS}
 def head_of(config: ModelConfig, stage: StageSettings) -> Any:
   """The score head that a stage trains; None if its loss reads no head.
 
+  Args and Raises as in `named_head`.
+  """
+  named = named_head(config, stage)
+  return None if named is None else _made(named[0], config, named[1])
+
+
+def named_head(
+  config: ModelConfig, stage: StageSettings
+) -> tuple[str, dict[str, Any]] | None:
+  """Name and settings of the head that a stage trains, as `HEADS` has them.
+
   Args:
     config: the model's config.
     stage: the stage's settings. Without a name in `head`, the head is the row
       of `HEADS` that gives what the loss takes and the least beside it.
+
+  Returns:
+    (name, settings); None if the stage's loss reads no head.
 
   Raises:
     UserError: the head is unknown, has no such settings, or doesn't give what
@@ -64,7 +78,7 @@ def head_of(config: ModelConfig, stage: StageSettings) -> Any:
       where=where,
       remedy=f"Choose {' or '.join(able)}.",
     )
-  return head
+  return name, settings
 
 
 def settings_of(name: str) -> dict[str, Any]:

@@ -4,7 +4,6 @@ A scorer is a model with a score head, from the folder of a run whose last stage
 trained a head, or from a checkpoint that classifies texts.
 """
 
-import functools
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -23,15 +22,15 @@ from jalign.experiment.disk.start import (
   is_reward_model,
 )
 from jalign.experiment.heads import form_of, head_of, reads_head
+from jalign.experiment.last_states import last_states
 from jalign.experiment.loss import bind
 from jalign.experiment.params import trained_params
-from jalign.models import ModelConfig, hf, last_hidden, scalar, transformer
-from jalign.sharding import fetch, make_mesh, place
+from jalign.models import ModelConfig, hf, transformer
+from jalign.sharding import make_mesh
 from jalign.training.trainable import HEAD, MODEL
-from jalign.types import Array, Model, Params, Sequences
+from jalign.types import Model, Params
 
 CONSTANT = "reward_constant"  # of results.json
-_SHORTEST = 32  # tokens of the shortest bucket; each other bucket doubles
 
 
 class Scorer(NamedTuple):
@@ -52,6 +51,8 @@ class Scorer(NamedTuple):
     constant: number that is subtracted from every score of the head's `score`.
     after: ids that follow a response's end, as a checkpoint's template writes
       them; () for runs, whose responses end with their end token.
+    padding: token that isn't read at a response's end, as in
+      `jalign.models.hf.StoredHead`; None for runs.
   """
 
   name: str
@@ -65,6 +66,7 @@ class Scorer(NamedTuple):
   form: str = ""
   constant: float = 0.0
   after: tuple[int, ...] = ()
+  padding: int | None = None
 
 
 def is_scorer(folder: pathlib.Path) -> bool:
@@ -84,8 +86,7 @@ def gives_at(folder: pathlib.Path) -> tuple[str, ...]:
     ("reward",), ("preference",), or () for a head that knows the rater.
   """
   if is_checkpoint(folder):
-    kept = folder / "jalign_head.json"
-    form = folders.read_json(kept).get("form", "") if kept.is_file() else ""
+    form = hf.read_reward_head(folder).form
     return ("preference",) if form else ("reward",)
   settings = parse(folders.read_json(folder / "config.json"))
   stage = settings.stage(folders.last_stage(folder).name)
@@ -152,18 +153,22 @@ def _of_checkpoint(folder: pathlib.Path, mesh: jax.sharding.Mesh) -> Scorer:
   config, params, head = hf.load_reward_model(folder, mesh=mesh)
   template = template_for("", folder)
   after: list[int] = []
-  if template is not None and template.end:
+  if template is not None and template.end and head.tail:
     tail = template.tail.strip(" ").partition(template.end)[2]
     after = tokenizer.encode(tail) if tail else []
+  functions = head.functions(config.hidden_size)
   return Scorer(
     str(folder),
     config,
     transformer(config),
-    {MODEL: params, HEAD: head},
-    scalar(config.hidden_size),
+    {MODEL: params, HEAD: head.params},
+    functions,
     tokenizer,
     template,
+    head.names if functions.scores is not None else (),
+    head.form,
     after=tuple(after),
+    padding=head.padding,
   )
 
 
@@ -202,44 +207,24 @@ def features(
 ) -> np.ndarray:
   """[N, D] states of the last tokens of N sequences, which heads read.
 
-  Sequences are sorted by length into buckets of rows, so that there are few
-  shapes to compile for and little padding.
+  The responses to one prompt are read in one row, where that is less work.
 
   Args:
     scorer: the scorer.
     sequences: N sequences of ids; scores are read at their last tokens.
     mesh: the mesh that the scorer's parameters lie on.
-    rows: number of rows of a batch, rounded up to what the mesh divides.
+    rows: number of sequences of a batch, rounded up to what the mesh divides.
   """
-  ways = mesh.shape["data"] * mesh.shape["fsdp"]
-  rows = -(-rows // ways) * ways
-  lengths = [data.sequence_length(x) + len(scorer.after) for x in sequences]
-  buckets = [_SHORTEST]
-  while buckets[-1] < max(lengths):
-    buckets.append(2 * buckets[-1])
-  read = _reader(scorer.model)
-  out = np.zeros((len(lengths), scorer.config.hidden_size), np.float32)
-  for batch in data.plan(lengths, rows, tuple(buckets), shuffle=False):
-    some = [_closed(sequences[i], scorer.after) for i in batch.examples]
-    record = data.collate_sequences(
-      some, rows, batch.length, pad_id=scorer.tokenizer.pad_id
-    )
-    with jax.set_mesh(mesh):
-      at = read(scorer.params[MODEL], place(record, mesh).sequences)
-    out[list(batch.examples)] = fetch(at)[: len(some)]
-  return out
-
-
-@functools.lru_cache(maxsize=8)
-def _reader(model: Model) -> Any:
-  """The jitted `(params, sequences) -> [B, D]` states of last tokens."""
-
-  @jax.jit
-  def read(params: Params, sequences: Sequences) -> Array:
-    hidden = model.forward(params, sequences.tokens)
-    return last_hidden(hidden, sequences).astype(jax.numpy.float32)
-
-  return read
+  return last_states(
+    scorer.model,
+    scorer.params[MODEL],
+    scorer.config,
+    [_closed(sequence, scorer.after) for sequence in sequences],
+    mesh,
+    rows=rows,
+    pad_id=scorer.tokenizer.pad_id,
+    padding=scorer.padding,
+  )[0]
 
 
 def _closed(sequence: Any, after: Sequence[int]) -> data.EncodedSequence:

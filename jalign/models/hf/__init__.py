@@ -11,6 +11,7 @@ from jalign.models.hf.reward_adapter import load_reward_adapter
 from jalign.models.hf.reward_model import (
   RewardModel,
   load_reward_model,
+  read_reward_head,
   save_reward_model,
   unpadded,
 )
@@ -34,6 +35,7 @@ __all__ = [
   "open_shards",
   "read_adapter_config",
   "read_config",
+  "read_reward_head",
   "resolve",
   "save",
   "save_adapter",

@@ -26,7 +26,9 @@ from jalign.types import Params
 
 FILE, TENSORS = "jalign_head.json", "jalign_head.safetensors"
 _FORMAT = 1
-_KEYS = ("format", "head", "settings", "names", "padding")
+_KEYS = (
+  "format", "head", "settings", "names", "padding", "averaged", "tail"
+)  # fmt: skip
 _AGAIN = (
   f"Take the checkpoint as it was written, or remove {FILE} to read the"
   " scores as transformers does."
@@ -45,6 +47,11 @@ class StoredHead(NamedTuple):
     padding: token whose repetitions at a row's end aren't read: the score is
       that of the last other token. None reads the last token, whatever the
       token is.
+    averaged: whether a head that compares is trained so that P(a > b) is the
+      mean of the probabilities of both orders, and not of the difference of the
+      logits.
+    tail: whether what a chat template writes after the end of the last turn,
+      such as a line break, is read, as `apply_chat_template` writes it.
   """
 
   name: str
@@ -52,6 +59,8 @@ class StoredHead(NamedTuple):
   params: Params
   names: tuple[str, ...] = ()
   padding: int | None = None
+  averaged: bool = False
+  tail: bool = True
 
   def functions(self, hidden_size: int) -> ScoreHead:
     """The head's functions for a model of width `hidden_size`."""
@@ -91,28 +100,27 @@ _FORMS: Mapping[str, _Form] = {
 }  # fmt: skip
 
 
-def plain_head(
-  matrix: np.ndarray,
-  bias: np.ndarray | None,
-  names: tuple[str, ...],
-  padding: int | None,
-) -> StoredHead:
-  """The head of a checkpoint without jalign_head.json.
+def plain_head(names: tuple[str, ...], padding: int | None) -> StoredHead:
+  """The head of a checkpoint without jalign_head.json, without parameters.
 
   Args:
-    matrix: [M, D] float32.
-    bias: [M] float32, or None for zeros.
     names: M names of labels.
     padding: see `StoredHead`.
   """
-  count = len(matrix)
+  if len(names) == 1:
+    return StoredHead("scalar", {}, {}, names, padding)
+  return StoredHead("objectives", {"count": len(names)}, {}, names, padding)
+
+
+def plain_params(
+  matrix: np.ndarray, bias: np.ndarray | None = None
+) -> dict[str, jax.Array]:
+  """Parameters of `plain_head`, from a matrix [M, D] and a bias [M], or 0."""
   if bias is None:
-    bias = np.zeros(count, np.float32)
-  if count == 1:
-    params = {"weight": jnp.asarray(matrix[0]), "bias": jnp.asarray(bias[0])}
-    return StoredHead("scalar", {}, params, names, padding)
-  params = {"weight": jnp.asarray(matrix.T), "bias": jnp.asarray(bias)}
-  return StoredHead("objectives", {"count": count}, params, names, padding)
+    bias = np.zeros(len(matrix), np.float32)
+  if len(matrix) == 1:
+    matrix, bias = matrix[0], bias[0]
+  return {"weight": jnp.asarray(matrix.T), "bias": jnp.asarray(bias)}
 
 
 def as_matrix(head: StoredHead) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -148,17 +156,23 @@ def lost(head: StoredHead, matrix: np.ndarray, dtype: str) -> list[str]:
     matrix: from `as_matrix`.
     dtype: the checkpoint's dtype.
   """
-  plain = plain_head(matrix, None, head.names, head.padding)
+  plain = plain_head(as_matrix(head)[1], head.padding)
   if (head.name, dict(head.settings)) != (plain.name, dict(plain.settings)):
     settings = [f"{key} {value}" for key, value in head.settings.items()]
-    return [f"that it is the head {head.name} ({', '.join(settings)})"]
-  missing = []
-  bias = np.atleast_1d(_on_host(head.params)["bias"])
+    missing = [f"that it is the head {head.name} ({', '.join(settings)})"]
+  else:
+    missing = []
+  bias = np.atleast_1d(_on_host(head.params).get("bias", 0.0))
   if bias.any():
     said = ", ".join(f"{x:g}" for x in bias)
     missing.append(f"the constant that is added to the score ({said})")
   if not np.array_equal(_rounded(matrix, dtype), matrix):
     missing.append(f"the head's weights beyond the precision of {dtype}")
+  if not head.tail:
+    missing.append(
+      "that scores are read at the end of the last turn, before what the chat"
+      " template writes after it"
+    )
   return missing
 
 
@@ -170,6 +184,8 @@ def write_head(head: StoredHead, folder: pathlib.Path) -> None:
     "settings": dict(head.settings),
     "names": list(head.names),
     "padding": head.padding,
+    "averaged": head.averaged,
+    "tail": head.tail,
   }
   text = json.dumps(said, indent=2) + "\n"
   (folder / FILE).write_text(text, encoding="utf-8")
@@ -193,10 +209,9 @@ def read_head(
   Raises:
     UserError: a file is damaged, or belongs to another matrix.
   """
-  if not (folder / FILE).is_file():
+  head, where = describe_head(folder), str(folder / FILE)
+  if head is None:
     return None
-  where = str(folder / FILE)
-  head = _described(_object(folder / FILE), where)
   try:
     functions = head.functions(hidden_size)
     want = jax.eval_shape(functions.init, jax.random.key(0))
@@ -241,6 +256,16 @@ def read_head(
   return head
 
 
+def describe_head(folder: pathlib.Path) -> StoredHead | None:
+  """What jalign_head.json says, without parameters; None without the file.
+
+  Raises:
+    UserError: the file is damaged.
+  """
+  path = folder / FILE
+  return _described(_object(path), str(path)) if path.is_file() else None
+
+
 def _object(path):
   try:
     value = json.loads(path.read_text(encoding="utf-8"))
@@ -272,6 +297,7 @@ def _described(value: Mapping[str, Any], where: str) -> StoredHead:
     and isinstance(names, list)
     and all(isinstance(x, str) for x in names)
     and (padding is None or type(padding) is int)
+    and all(isinstance(value[key], bool) for key in ("averaged", "tail"))
   )
   if not good or name not in _FORMS:
     raise UserError(
@@ -281,7 +307,15 @@ def _described(value: Mapping[str, Any], where: str) -> StoredHead:
       remedy=_AGAIN,
     )
   assert isinstance(name, str) and isinstance(settings, dict)
-  return StoredHead(name, settings, {}, tuple(names or ()), padding)
+  return StoredHead(
+    name,
+    settings,
+    {},
+    tuple(names or ()),
+    padding,
+    value["averaged"],
+    value["tail"],
+  )
 
 
 def _rounded(matrix: np.ndarray, dtype: str) -> np.ndarray:

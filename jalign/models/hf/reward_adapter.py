@@ -8,7 +8,7 @@ import jax
 
 from jalign.errors import UserError
 from jalign.models.hf.adapter import read_adapter
-from jalign.models.hf.head_file import plain_head
+from jalign.models.hf.head_file import plain_head, plain_params
 from jalign.models.hf.load import described, load
 from jalign.models.hf.reward_model import RewardModel, load_reward_model
 from jalign.models.lora import LoraConfig
@@ -62,5 +62,5 @@ def load_reward_adapter(
   if len(names) != len(matrix):
     names = tuple(f"LABEL_{i}" for i in range(len(matrix)))
   padding = getattr(description, "pad_token_id", None)
-  head = plain_head(matrix, None, names, padding)
+  head = plain_head(names, padding)._replace(params=plain_params(matrix))
   return RewardModel(config, params, head), lora, delta

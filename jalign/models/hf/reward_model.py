@@ -15,8 +15,10 @@ from jalign.models.hf.families import FAMILIES
 from jalign.models.hf.head_file import (
   StoredHead,
   as_matrix,
+  describe_head,
   lost,
   plain_head,
+  plain_params,
   read_head,
   write_head,
 )
@@ -88,10 +90,9 @@ def load_reward_model(
       or jalign_head.json is damaged or belongs to another head.
   """
   folder = pathlib.Path(path)
-  description = described(folder)
-  names = _names(description, str(folder / "config.json"))
+  plain = _plain(folder)
   config, params, tensors = load_parts(
-    folder, mesh, dtype, param_dtype, fields, labels=len(names)
+    folder, mesh, dtype, param_dtype, fields, labels=len(plain.names)
   )
   matrix, bias = tensors[SCORE], tensors.get(SCORE_BIAS)
   if bias is not None:
@@ -101,9 +102,28 @@ def load_reward_model(
     )
   head = read_head(folder, config.hidden_size, matrix)
   if head is None:
-    padding = getattr(description, "pad_token_id", None)
-    head = plain_head(matrix, bias, names, padding)
+    head = plain._replace(params=plain_params(matrix, bias))
   return RewardModel(config, params, head)
+
+
+def read_reward_head(path: str | os.PathLike[str]) -> StoredHead:
+  """The head of a reward model's checkpoint, without its parameters.
+
+  Args:
+    path: folder of the checkpoint; the files of weights aren't read.
+
+  Raises:
+    UserError: config.json or jalign_head.json can't be read.
+  """
+  folder = pathlib.Path(path)
+  return describe_head(folder) or _plain(folder)
+
+
+def _plain(folder: pathlib.Path) -> StoredHead:
+  """The head that config.json describes."""
+  description = described(folder)
+  names = _names(description, str(folder / "config.json"))
+  return plain_head(names, getattr(description, "pad_token_id", None))
 
 
 def _names(description: Any, where: str) -> tuple[str, ...]:

@@ -21,7 +21,9 @@ def head_of(config: ModelConfig, stage: StageSettings) -> Any:
   Args and Raises as in `named_head`.
   """
   named = named_head(config, stage)
-  return None if named is None else _made(named[0], config, named[1])
+  return (
+    None if named is None else _made(named[0], config.hidden_size, named[1])
+  )
 
 
 def named_head(

@@ -30,7 +30,8 @@ class Work(NamedTuple):
   Attributes:
     tokens: number of tokens of all sequences.
     slots: number of tokens that the model read, with padding.
-    alone: number of tokens that it would read without a shared prompt.
+    alone: number of tokens that it would read with each sequence in a row of
+      its own.
   """
 
   tokens: int
@@ -39,7 +40,7 @@ class Work(NamedTuple):
 
 
 class _Batch(NamedTuple):
-  """A batch: which sequences it has, in its order, and its arrays."""
+  """A batch: which sequence each of its rows has, and its arrays."""
 
   members: list[int]
   sequences: Sequences
@@ -123,7 +124,7 @@ def _batches(
   for size, units in sorted(by_size.items()):
     if not units:
       continue
-    count = up(-(-rows // size))
+    count = up(min(-(-rows // size), len(units)))
     lengths = [
       max(data.sequence_length(sequences[i]) for i in unit) for unit in units
     ]
@@ -138,7 +139,9 @@ def _batches(
       record = data.collate_sequences(
         some + fill, count * size, batch.length, pad_id=pad_id
       ).sequences
-      slots = alone = count * size * batch.length
+      slots = count * size * batch.length
+      own = {*members}
+      alone = sum(_bucket(data.sequence_length(sequences[i])) for i in own)
       if size > 1:
         width = max(widths[at] for at in batch.examples)
         record = data.pack(
@@ -160,18 +163,26 @@ def _shared(sequences: Sequence[data.EncodedSequence]) -> list[list[int]]:
   for i, sequence in enumerate(sequences):
     groups[_prompt(sequence).tobytes()].append(i)
   parts = [
-    group[at : at + _MOST]
+    _filled(group[at : at + _MOST])
     for group in groups.values()
     for at in range(0, len(group), _MOST)
   ]
 
   def worth(part: list[int]) -> bool:
     some = [sequences[i] for i in part]
-    alone = sum(_bucket(data.sequence_length(x)) for x in some)
+    alone = sum(_bucket(data.sequence_length(sequences[i])) for i in {*part})
     width = _width(some)
     return len(part) > 1 and width <= min(_SAVING * alone, _WIDEST)
 
   return [part for part in parts if worth(part)]
+
+
+def _filled(part: list[int]) -> list[int]:
+  """A group, with its first member repeated up to a power of 2.
+
+  With few sizes of groups there are few shapes to compile for.
+  """
+  return part + part[:1] * ((1 << (len(part) - 1).bit_length()) - len(part))
 
 
 def _prompt(sequence: data.EncodedSequence) -> np.ndarray:

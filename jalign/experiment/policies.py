@@ -6,9 +6,11 @@ from typing import NamedTuple
 import jax
 
 from jalign import data
+from jalign.errors import UserError
 from jalign.experiment.disk import folder as folders
 from jalign.experiment.disk.start import check_vocabulary, is_checkpoint
 from jalign.experiment.params import trained_params
+from jalign.experiment.scorer import is_scorer
 from jalign.models import ModelConfig, hf, transformer
 from jalign.types import Model, Params
 
@@ -35,8 +37,10 @@ def load_run(run: pathlib.Path, mesh: jax.sharding.Mesh) -> Loaded:
   """Loads the policy of a run's last stage onto a mesh.
 
   Raises:
-    UserError: the folder is not a run, or none of its stages is trained.
+    UserError: the folder is not a run, or none of its stages is trained; or its
+      last stage trained a score head.
   """
+  _check_policy(run)
   config = folders.model_of(run)
   stage = folders.last_stage(run)
   params = trained_params(config, mesh, stage)
@@ -53,12 +57,27 @@ def load_policy(name: str, mesh: jax.sharding.Mesh) -> Loaded:
     mesh: the mesh to load onto.
 
   Raises:
-    UserError: `name` is neither a run nor a checkpoint, or can't be read.
+    UserError: `name` is neither a run nor a checkpoint, or can't be read; or
+      the model is a reward model.
   """
   folder = hf.resolve(name)
   if not is_checkpoint(folder):
     return load_run(folder, mesh)
+  _check_policy(folder)
   tokenizer = data.load(folder)
   check_vocabulary(tokenizer, hf.read_config(folder), str(folder))
   config, params = hf.load(folder, mesh=mesh)
   return Loaded(transformer(config), params, tokenizer, "", config)
+
+
+def _check_policy(folder: pathlib.Path) -> None:
+  """Raises UserError for a reward model, which generates no text."""
+  if is_scorer(folder):
+    raise UserError(
+      "this is a reward model or a preference model: it scores responses, and"
+      " generates none.",
+      where=str(folder),
+      remedy="`jalign score` writes its scores, and `jalign evaluate` a run's"
+      " held-out accuracy. To judge samples by it, name it as"
+      " config.annotator.function, with config.annotator.kind=model.",
+    )

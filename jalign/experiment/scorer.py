@@ -133,18 +133,31 @@ def _of_run(folder: pathlib.Path, mesh: jax.sharding.Mesh) -> Scorer:
   tokenizer = data.load(folder / "tokenizer")
   check_vocabulary(tokenizer, config, str(folder))
   told = folders.read_json(results)
+  params = trained_params(config, mesh, stage)
+  head = head_of(config, settings.stage(stage.name))
   return Scorer(
     str(folder),
     config,
     transformer(config),
-    trained_params(config, mesh, stage),
-    head_of(config, settings.stage(stage.name)),
+    params,
+    head,
     tokenizer,
     template_for("", folder),
-    tuple(told.get("objectives", ())),
+    tuple(told.get("objectives", ())) or _numbered(config, head, params),
     form_of(bind(settings.stage(stage.name))),
     float(told.get(CONSTANT, 0.0)),
   )
+
+
+def _numbered(
+  config: ModelConfig, head: Any, params: Params
+) -> tuple[str, ...]:
+  """Names of a head's scores that have no names; () for other heads."""
+  if getattr(head, "scores", None) is None:
+    return ()
+  states = jax.ShapeDtypeStruct((1, config.hidden_size), "float32")
+  shape = jax.eval_shape(head.scores, params[HEAD], states).shape
+  return tuple(f"objective_{i + 1}" for i in range(shape[1]))
 
 
 def _of_checkpoint(folder: pathlib.Path, mesh: jax.sharding.Mesh) -> Scorer:

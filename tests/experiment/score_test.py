@@ -197,6 +197,7 @@ def test_a_reward_model_scores(place, tmp_path, capsys):
   scores = _scores(place, folder)
   # `apply_chat_template` writes the conversation for transformers' model.
   config, params, head = hf.load_reward_model(folder)
+  weight = head.params["weight"]
   template, tokenizer = data.load_template(folder), data.load(folder)
   forward = jax.jit(transformer(config).forward)
   want = []
@@ -204,7 +205,7 @@ def test_a_reward_model_scores(place, tmp_path, capsys):
     for name in ("chosen", "rejected"):
       ids = tokenizer.encode(template.render([*row["prompt"], *row[name]]))
       hidden = forward(params, np.array([ids], np.int32))
-      want.append(float(hidden[0, -1] @ head["weight"]))
+      want.append(float(hidden[0, -1] @ weight))
   np.testing.assert_allclose([r["score"] for r in scores], want, atol=1e-4)
   assert np.ptp(want) > 0.01 and "logprob" not in scores[0]
   assert [r["response_tokens"] for r in scores[:2]] == [2, 2]  # with the end

@@ -15,41 +15,20 @@ from jalign.evaluation.clustered import clustered_mean
 from jalign.evaluation.win_rate import WinRate, win_rate
 from jalign.experiment import identity
 from jalign.experiment.answers import sampled_answers
+from jalign.experiment.commands.evaluate_scorer import evaluate_scorer
 from jalign.experiment.config.parse import parse
 from jalign.experiment.data.prepare import prepare
 from jalign.experiment.disk import folder as folders
-from jalign.experiment.disk.start import check_vocabulary, is_checkpoint
+from jalign.experiment.disk.start import is_checkpoint
 from jalign.experiment.plugins import load_annotator
 from jalign.experiment.policies import Loaded, load_run
 from jalign.experiment.sampling import sample_texts
+from jalign.experiment.scorer import is_scorer
 from jalign.feedback import Assessed, assess, compare, reward_statistics
 from jalign.feedback.counts import say_counts
-from jalign.models import hf, transformer
 from jalign.sharding import make_mesh, place
 from jalign.training.kinds import PAIRS
 from jalign.training.progress import follow
-from jalign.types import Params
-
-
-def load_scorer(
-  folder: pathlib.Path, mesh: jax.sharding.Mesh
-) -> tuple[Loaded, Params]:
-  """Loads a checkpoint's reward model.
-
-  Args:
-    folder: folder of the checkpoint.
-    mesh: the mesh to load onto.
-
-  Returns:
-    (the model, its head's parameters).
-
-  Raises:
-    UserError: the folder can't be read, or holds no reward model.
-  """
-  tokenizer = data.load(folder)
-  check_vocabulary(tokenizer, hf.read_config(folder), str(folder))
-  config, params, head = hf.load_reward_model(folder, mesh=mesh)
-  return Loaded(transformer(config), params, tokenizer, "", config), head
 
 
 def evaluate_run(
@@ -79,6 +58,14 @@ def evaluate_run(
       where=str(run),
       remedy="`jalign score` takes checkpoints.",
     )
+  if is_scorer(run):
+    if against is not None:
+      raise UserError(
+        "policies are compared, and this run trained a score head.",
+        where="--against",
+        remedy="Evaluate each run by itself, on the same --data.",
+      )
+    return "\n".join(evaluate_scorer(run, path, columns))
   config: dict[str, Any] = folders.read_json(run / "config.json")
   settings = parse(config)
   mesh = make_mesh()

@@ -25,6 +25,10 @@ class Response(NamedTuple):
     response: text of the response; for a conversation, everything that follows
       the prompt of its first scored turn.
     encoded: ids of prompt and response.
+    group: key of the prompt, by which errors cluster.
+    given: the data's own score of the response, of which higher is better: 1
+      for a chosen response and 0 for a rejected one; None if there is none.
+    row: number of the data's row, from 0.
   """
 
   source: str
@@ -32,6 +36,9 @@ class Response(NamedTuple):
   prompt: str
   response: str
   encoded: data.EncodedSequence
+  group: str = ""
+  given: float | None = None
+  row: int = 0
 
 
 class Read(NamedTuple):
@@ -109,7 +116,10 @@ def read_responses(
     encoded, cut = data.encode_conversations(
       records, tokenizer, template, limits
     )
-    responses = [_of_conversation(response, tokenizer) for response in encoded]
+    responses = [
+      _of_conversation(response, tokenizer)._replace(row=row)
+      for row, response in enumerate(encoded)
+    ]
   else:
     responses, cut = _of_records(records, tokenizer, limits)
   lines += cut.notes
@@ -130,30 +140,42 @@ def _of_records(
   records: Sequence[Any], tokenizer: data.Tokenizer, limits: data.Limits
 ) -> tuple[list[Response], data.Truncation]:
   named_texts = [
-    (record, name, text) for record in records for name, text in _texts(record)
+    (row, record, *told)
+    for row, record in enumerate(records)
+    for told in _texts(record)
   ]
   demonstrations = [
     data.DemonstrationRecord(
       record.prompt, text, record.source, record.group, end=record.end
     )
-    for record, _, text in named_texts
+    for _, record, _, text, _ in named_texts
   ]
   encoded, cut = data.encode_demonstrations(demonstrations, tokenizer, limits)
   return [
-    Response(record.source, name, record.prompt, text, sequence)
-    for (record, name, text), sequence in zip(named_texts, encoded)
+    Response(
+      record.source,
+      name,
+      record.prompt,
+      text,
+      sequence,
+      record.group,
+      given,
+      row,
+    )
+    for (row, record, name, text, given), sequence in zip(named_texts, encoded)
   ], cut
 
 
-def _texts(record: Any) -> list[tuple[str, str]]:
-  """(name, text) of each response of a record."""
+def _texts(record: Any) -> list[tuple[str, str, float | None]]:
+  """(name, text, the data's score or None) of each response of a record."""
   if isinstance(record, data.PreferenceRecord):
-    return [("chosen", record.chosen), ("rejected", record.rejected)]
+    return [("chosen", record.chosen, 1.0), ("rejected", record.rejected, 0.0)]
   if isinstance(record, data.RankedRecord):
-    return [(f"response {i}", x) for i, x in enumerate(record.responses, 1)]
+    both = zip(record.responses, record.scores)
+    return [(f"response {i}", x, y) for i, (x, y) in enumerate(both, 1)]
   if isinstance(record, data.PromptRecord):
     return []
-  return [("response", record.response)]
+  return [("response", record.response, None)]
 
 
 def _of_conversation(

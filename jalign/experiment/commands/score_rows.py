@@ -1,4 +1,4 @@
-"""Scores responses: log-probs and entropies, or a reward model's score."""
+"""Scores responses by a policy: log-probs and entropies."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,6 @@ from jalign.evaluation.finite import check_finite
 from jalign.experiment.commands.inspect import Loaded
 from jalign.experiment.commands.score_data import Response
 from jalign.logprobs import token_logprobs, token_statistics
-from jalign.models import last_hidden, scalar
 from jalign.sharding import fetch, place
 from jalign.types import Sequences
 
@@ -70,30 +69,6 @@ def by_policy(policy: Loaded, other: Loaded | None, beta: float) -> Scorer:
   )
 
 
-def by_reward_model(loaded: Loaded, head: Any) -> Scorer:
-  """The score that a reward model reads off the last token.
-
-  Args:
-    loaded: the model.
-    head: parameters of `jalign.models.scalar`.
-  """
-  score = scalar(loaded.config.hidden_size)
-
-  @jax.jit
-  def measure(params, head, sequences):
-    hidden = loaded.model.forward(params, sequences.tokens)
-    return {"score": score.score(head, last_hidden(hidden, sequences))}
-
-  return Scorer(
-    lambda sequences: measure(loaded.params, head, sequences),
-    lambda response, measured: {
-      "tokens": response.encoded.ids[_scored(response)],
-      "score": float(measured["score"]),
-    },
-    loaded.tokenizer.pad_id,
-  )
-
-
 def scored_rows(
   responses: Sequence[Response],
   scorer: Scorer,
@@ -122,19 +97,28 @@ def scored_rows(
       measured = fetch(scorer.measure(place(record, mesh).sequences))
       for at, i in enumerate(batch.examples):
         response = chunk[i]
-        rows[i] = {
-          "source": response.source,
-          "name": response.name,
-          "prompt": response.prompt,
-          "response": response.response,
-          "prompt_tokens": int(_scored(response)[0]),
-          "response_tokens": len(_scored(response)),
-        } | scorer.row(response, {k: x[at] for k, x in measured.items()})
+        rows[i] = described(response) | scorer.row(
+          response, {k: x[at] for k, x in measured.items()}
+        )
     sources = [row["source"] for row in rows]
-    for name in ("logprob", "ref_logprob", "score"):
+    for name in ("logprob", "ref_logprob"):
       if name in rows[0]:
         check_finite([row[name] for row in rows], sources)
     yield rows
+
+
+def described(response: Response) -> Row:
+  """The columns that don't depend on a model."""
+  scored = _scored(response)
+  return {
+    "source": response.source,
+    "name": response.name,
+    "prompt": response.prompt,
+    "response": response.response,
+    "prompt_tokens": int(scored[0]),
+    "response_tokens": len(scored),
+    "tokens": response.encoded.ids[scored],
+  }
 
 
 def _scored(response: Response) -> np.ndarray:
@@ -150,7 +134,6 @@ def _policy_row(response: Response, measured, *, beta: float) -> Row:
     "logprob": total,
     "logprob_per_token": total / len(at),
     "entropy": float(np.mean(entropies, dtype=np.float64)),
-    "tokens": response.encoded.ids[at],
     "token_logprobs": logps,
     "token_entropies": entropies,
   }

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -20,12 +20,12 @@ _RESPONSE = [
   ("model", pa.string()),
   ("prompt_tokens", pa.int32()),
   ("response_tokens", pa.int32()),
+  ("tokens", pa.list_(pa.int32())),
 ]
 _POLICY = [
   ("logprob", pa.float64()),
   ("logprob_per_token", pa.float64()),
   ("entropy", pa.float64()),
-  ("tokens", pa.list_(pa.int32())),
   ("token_logprobs", pa.list_(pa.float32())),
   ("token_entropies", pa.list_(pa.float32())),
 ]
@@ -34,25 +34,28 @@ _REFERENCE = [
   ("implicit_reward", pa.float64()),
   ("ref_token_logprobs", pa.list_(pa.float32())),
 ]
-_REWARD = [("score", pa.float64()), ("tokens", pa.list_(pa.int32()))]
 _FACTS = b"jalign"  # key of the file's metadata
 
 
 @contextlib.contextmanager
 def table(
-  out: pathlib.Path, columns: str, facts: Mapping[str, Any]
+  out: pathlib.Path,
+  facts: Mapping[str, Any],
+  *,
+  scores: Sequence[str] = (),
+  reference: bool = False,
 ) -> Iterator[Callable]:
   """Gives a function that adds rows; the file gets its name at the end.
 
   Args:
     out: the file.
-    columns: "score" for a reward model's columns; else the reference's name, or
-      "" without a reference.
     facts: what made the rows, for the file's metadata; "model" is also in rows.
+    scores: columns of a reward or preference model; () for a policy.
+    reference: whether a policy has a reference.
   """
-  own = _REWARD
-  if columns != "score":
-    own = _POLICY + (_REFERENCE if columns else [])
+  own = [(name, pa.float64()) for name in scores]
+  if not scores:
+    own = _POLICY + (_REFERENCE if reference else [])
   schema = pa.schema(
     _RESPONSE + own, metadata={_FACTS: json.dumps(facts).encode()}
   )

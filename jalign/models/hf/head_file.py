@@ -21,13 +21,14 @@ from flax import traverse_util
 
 from jalign.errors import UserError
 from jalign.models.heads import HEADS, ScoreHead
+from jalign.models.preferences import FORMS
 from jalign.sharding import fetch
 from jalign.types import Params
 
 FILE, TENSORS = "jalign_head.json", "jalign_head.safetensors"
 _FORMAT = 1
 _KEYS = (
-  "format", "head", "settings", "names", "padding", "averaged", "tail"
+  "format", "head", "settings", "names", "padding", "form", "tail"
 )  # fmt: skip
 _AGAIN = (
   f"Take the checkpoint as it was written, or remove {FILE} to read the"
@@ -47,9 +48,8 @@ class StoredHead(NamedTuple):
     padding: token whose repetitions at a row's end aren't read: the score is
       that of the last other token. None reads the last token, whatever the
       token is.
-    averaged: whether a head that compares is trained so that P(a > b) is the
-      mean of the probabilities of both orders, and not of the difference of the
-      logits.
+    form: form of a preference model's log-odds, a key of
+      `jalign.models.preferences.FORMS`; "" for heads that give scores.
     tail: whether what a chat template writes after the end of the last turn,
       such as a line break, is read, as `apply_chat_template` writes it.
   """
@@ -59,7 +59,7 @@ class StoredHead(NamedTuple):
   params: Params
   names: tuple[str, ...] = ()
   padding: int | None = None
-  averaged: bool = False
+  form: str = ""
   tail: bool = True
 
   def functions(self, hidden_size: int) -> ScoreHead:
@@ -127,13 +127,21 @@ def as_matrix(head: StoredHead) -> tuple[np.ndarray, tuple[str, ...]]:
   """A head's linear part [M, D] in float32, and a name for each output.
 
   Raises:
-    UserError: the head isn't linear, or lacks the objectives' names.
+    UserError: the head isn't linear, or lacks the objectives' names or the
+      form of preferences.
   """
   if head.name not in _FORMS:
     raise UserError(
       f"a head {head.name!r} has no form that a checkpoint can hold.",
       where="head",
       remedy=f"Heads that have one: {', '.join(_FORMS)}.",
+    )
+  if bool(head.form) == (head.name in ("scalar", "objectives")):
+    raise UserError(
+      f"the form of the head {head.name}'s preferences is {head.form!r}.",
+      where="head.form",
+      remedy='Scores have the form "", and a preference model has one of'
+      f" {', '.join(FORMS)}.",
     )
   form = _FORMS[head.name]
   matrix = form.matrix(_on_host(head.params)).astype(np.float32)
@@ -184,7 +192,7 @@ def write_head(head: StoredHead, folder: pathlib.Path) -> None:
     "settings": dict(head.settings),
     "names": list(head.names),
     "padding": head.padding,
-    "averaged": head.averaged,
+    "form": head.form,
     "tail": head.tail,
   }
   text = json.dumps(said, indent=2) + "\n"
@@ -297,7 +305,8 @@ def _described(value: Mapping[str, Any], where: str) -> StoredHead:
     and isinstance(names, list)
     and all(isinstance(x, str) for x in names)
     and (padding is None or type(padding) is int)
-    and all(isinstance(value[key], bool) for key in ("averaged", "tail"))
+    and value["form"] in ("", *FORMS)
+    and isinstance(value["tail"], bool)
   )
   if not good or name not in _FORMS:
     raise UserError(
@@ -313,7 +322,7 @@ def _described(value: Mapping[str, Any], where: str) -> StoredHead:
     {},
     tuple(names or ()),
     padding,
-    value["averaged"],
+    value["form"],
     value["tail"],
   )
 

@@ -142,8 +142,8 @@ HEADS_OF_OURS = {
   "scalar": _random("scalar")._replace(names=("reward",)),
   "objectives": _random("objectives", count=2)._replace(names=("a", "b")),
   "one": _random("objectives", count=1)._replace(names=("a",)),
-  "pairwise": _random("pairwise", rank=2),
-  "general": _random("general", width=4),
+  "pairwise": _random("pairwise", rank=2)._replace(form="averaged"),
+  "general": _random("general", width=4)._replace(form="embedded"),
 }
 
 
@@ -362,6 +362,8 @@ def test_damaged_heads(tmp_path):
     (json.dumps(good | {"format": 2}), "newer version"),
     (json.dumps(good | {"head": "cubic"}), "doesn't describe a head"),
     (json.dumps(good | {"more": 1}), "doesn't describe a head"),
+    (json.dumps(good | {"form": "cubic"}), "doesn't describe a head"),
+    (json.dumps(good | {"form": ""}), "form of the head pairwise's"),
     (json.dumps(good | {"settings": {"rank": 0}}), "don't fit"),
     (json.dumps(good | {"settings": {"width": 2}}), "don't fit"),
     (json.dumps(good | {"settings": {"rank": 3}}), "of the shapes"),

@@ -11,7 +11,11 @@ from jalign.experiment.config.parse import parse
 from jalign.experiment.config.settings import Settings, StageSettings
 from jalign.experiment.config.streams import stream
 from jalign.experiment.disk import folder as folders
-from jalign.experiment.disk.start import base_of, is_checkpoint
+from jalign.experiment.disk.start import (
+  base_of,
+  is_checkpoint,
+  is_reward_model,
+)
 from jalign.experiment.heads import head_of, reads_head
 from jalign.experiment.states import check_chosen
 from jalign.models import ModelConfig, hf, param_specs, transformer
@@ -74,11 +78,21 @@ def start_params(
   seed: int,
   base: pathlib.Path | None,
 ) -> Params:
-  """The parameters that a run starts from, on the mesh."""
+  """The parameters that a run starts from, on the mesh.
+
+  Those of a reward model are {"model": ..., "head": ...}.
+  """
   if base is None:
     return fresh_params(config, mesh, seed)
   if is_checkpoint(base):
     how = {name: getattr(config, name) for name in hf.HOW}
+    if is_reward_model(base):
+      start = hf.load_reward_model(base, mesh=mesh, **how)
+      where = replicated(mesh)
+      return {
+        MODEL: start.params,
+        HEAD: jax.device_put(start.head.params, where),
+      }
     return hf.load(base, mesh=mesh, **how)[1]
   return trained_params(config, mesh, folders.last_stage(base))
 

@@ -13,12 +13,15 @@ from jalign.experiment.config.settings import (
   StageSettings,
 )
 from jalign.experiment.context import Run
+from jalign.experiment.disk.start import is_checkpoint
 from jalign.experiment.heads import reads_head
 from jalign.experiment.loss import bind
 from jalign.experiment.params import trainable_of
 from jalign.experiment.probe import probe_data
 from jalign.experiment.regimes import regime_of
+from jalign.experiment.reward_start import check_head
 from jalign.experiment.scorer import is_scorer
+from jalign.models import hf
 from jalign.training import offload
 from jalign.training.optimizer import make_schedule
 
@@ -72,25 +75,30 @@ def _check_start(settings: Settings, stage: StageSettings) -> None:
 
 
 def check_base(settings: Settings, base: pathlib.Path | None) -> None:
-  """Checks that no policy starts from a reward model.
+  """Checks that what starts from a reward model can go on with its head.
 
   Args:
     settings: the run's settings.
     base: folder of the run or checkpoint to start from, or None.
 
   Raises:
-    UserError: a stage would; the error names it.
+    UserError: a stage trains a policy or, from a checkpoint, another head; the
+      error names it.
   """
   if base is None or not is_scorer(base):
     return
   for stage in settings.stages:
-    if settings.starts[stage.name] == "start" and not reads_head(stage):
+    if settings.starts[stage.name] != "start":
+      continue
+    if not reads_head(stage):
       raise UserError(
         f"{stage.name} trains a policy, and {base} is a reward model.",
         where="config.init_from",
         remedy="Name a policy there. A reward model can be a judge:"
         f" --config.annotator.kind=model --config.annotator.function={base}",
       )
+    if is_checkpoint(base):
+      check_head(base, hf.read_config(base), stage)
 
 
 def _check_scored(stage: StageSettings) -> None:

@@ -11,6 +11,7 @@ from jalign.models.heads import (
   objectives,
   pairwise,
   scalar,
+  values,
 )
 from jalign.models.ideal_points import RATER_HEADS, fit_rater
 from jalign.models.rater_heads import RaterHead
@@ -38,4 +39,5 @@ __all__ = [
   "param_table",
   "scalar",
   "transformer",
+  "values",
 ]

@@ -64,6 +64,16 @@ def scalar(hidden_size: int) -> ScoreHead:
   return ScoreHead(init, score=score)
 
 
+def values(params: Params, hidden: Array) -> Array:
+  """The scores of `scalar` at every token: [B, T, D] -> [B, T] float32.
+
+  A critic computes values of states by this map; see
+  `jalign.experiment.reward_start.critic_params`.
+  """
+  chex.assert_rank(hidden, 3)
+  return hidden.astype(jnp.float32) @ params["weight"] + params["bias"]
+
+
 def pairwise(hidden_size: int, *, rank: int = 4) -> ScoreHead:
   """A preference model's head, antisymmetric by construction.
 

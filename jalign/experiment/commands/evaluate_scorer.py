@@ -7,8 +7,13 @@ from collections.abc import Mapping
 import jax
 
 from jalign.errors import UserError
+from jalign.evaluation.calibration import reliability
+from jalign.evaluation.reward_accuracy import (
+  accuracy,
+  negative_log_likelihood,
+)
+from jalign.evaluation.scored_pairs import ScoredPairs
 from jalign.experiment import scorer as scorers
-from jalign.experiment.commands.score_models import told
 from jalign.experiment.config.parse import parse
 from jalign.experiment.data.prepare import prepare
 from jalign.experiment.disk import folder as folders
@@ -61,3 +66,18 @@ def evaluate_scorer(
   lines.append(f"{run} ({stage}): {len(pairs)} held-out pairs of responses")
   name = "preference" if scorer.form else "score"
   return [*lines, f"  {name} higher for chosen: {told(pairs)}"]
+
+
+def told(pairs: ScoredPairs) -> str:
+  """Accuracy, likelihood and calibration on labelled pairs, for people."""
+  share, nats = accuracy(pairs), negative_log_likelihood(pairs)
+  low, high = (100 * x for x in share.interval)
+  error = reliability(
+    pairs.margins, 10, labels=pairs.labels, groups=pairs.groups
+  ).ece
+  prompts = len({*(pairs.groups or range(len(pairs)))})
+  return (
+    f"{100 * share.mean:.1f} % (95 % interval {low:.1f} to {high:.1f},"
+    f" {prompts} prompts, {len(pairs)} pairs); NLL {nats.mean:.4f} nats,"
+    f" calibration error {error:.3f}"
+  )

@@ -15,6 +15,7 @@ import jalign
 from jalign import data
 from jalign.data.columns import Columns
 from jalign.errors import UserError
+from jalign.experiment.commands.evaluate_scorer import told
 from jalign.experiment.commands.inspect import (
   Loaded,
   check_same_tokenizer,
@@ -26,7 +27,6 @@ from jalign.experiment.commands.score_models import (
   labelled,
   model_rows,
   score_columns,
-  told,
 )
 from jalign.experiment.commands.score_rows import by_policy, scored_rows
 from jalign.experiment.commands.score_table import check_out, table

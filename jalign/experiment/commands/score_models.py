@@ -10,12 +10,7 @@ import numpy as np
 
 from jalign.errors import UserError
 from jalign.evaluation import scored_pairs
-from jalign.evaluation.calibration import reliability
 from jalign.evaluation.finite import check_finite
-from jalign.evaluation.reward_accuracy import (
-  accuracy,
-  negative_log_likelihood,
-)
 from jalign.evaluation.scored_pairs import ScoredPairs
 from jalign.experiment import scorer as scorers
 from jalign.experiment.commands.score_data import Response
@@ -215,21 +210,6 @@ def _labelled(
       found.margins[name].append(sign * float(x[at]))
     found.groups.append(chunk[i].group)
   return found
-
-
-def told(pairs: ScoredPairs) -> str:
-  """Accuracy, likelihood and calibration on labelled pairs, for people."""
-  share, nats = accuracy(pairs), negative_log_likelihood(pairs)
-  low, high = (100 * x for x in share.interval)
-  error = reliability(
-    pairs.margins, 10, labels=pairs.labels, groups=pairs.groups
-  ).ece
-  prompts = len({*(pairs.groups or range(len(pairs)))})
-  return (
-    f"{100 * share.mean:.1f} % (95 % interval {low:.1f} to {high:.1f},"
-    f" {prompts} prompts, {len(pairs)} pairs); NLL {nats.mean:.4f} nats,"
-    f" calibration error {error:.3f}"
-  )
 
 
 def labelled(margins: Margins) -> dict[str, ScoredPairs]:

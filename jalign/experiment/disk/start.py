@@ -106,6 +106,8 @@ def model_config(
     how = hf.HOW
     there = hf.read_config(base)
     fields = {f.name: f.default for f in dataclasses.fields(ModelConfig)}
+    if is_reward_model(base):  # it has no output embedding
+      there = dataclasses.replace(there, tie_word_embeddings=True)
     there = dataclasses.replace(
       there, **{name: given.get(name, fields[name]) for name in how}
     )

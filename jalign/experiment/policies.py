@@ -40,7 +40,7 @@ def load_run(run: pathlib.Path, mesh: jax.sharding.Mesh) -> Loaded:
     UserError: the folder is not a run, or none of its stages is trained; or its
       last stage trained a score head.
   """
-  _check_policy(run)
+  check_policy(run)
   config = folders.model_of(run)
   stage = folders.last_stage(run)
   params = trained_params(config, mesh, stage)
@@ -63,15 +63,22 @@ def load_policy(name: str, mesh: jax.sharding.Mesh) -> Loaded:
   folder = hf.resolve(name)
   if not is_checkpoint(folder):
     return load_run(folder, mesh)
-  _check_policy(folder)
+  check_policy(folder)
   tokenizer = data.load(folder)
   check_vocabulary(tokenizer, hf.read_config(folder), str(folder))
   config, params = hf.load(folder, mesh=mesh)
   return Loaded(transformer(config), params, tokenizer, "", config)
 
 
-def _check_policy(folder: pathlib.Path) -> None:
-  """Raises UserError for a reward model, which generates no text."""
+def check_policy(folder: pathlib.Path) -> None:
+  """Raises UserError for a reward model, which generates no text.
+
+  Args:
+    folder: folder of a run or a checkpoint.
+
+  Raises:
+    UserError: it holds a reward model or a preference model.
+  """
   if is_scorer(folder):
     raise UserError(
       "this is a reward model or a preference model: it scores responses, and"

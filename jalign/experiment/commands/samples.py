@@ -29,7 +29,7 @@ from jalign.experiment.commands.sample_file import unfinished
 from jalign.experiment.config.streams import stream
 from jalign.experiment.disk.kept import ended, named, template_for
 from jalign.experiment.disk.start import is_checkpoint
-from jalign.experiment.policies import Loaded, load_policy
+from jalign.experiment.policies import Loaded, check_policy, load_policy
 from jalign.files import check_output
 from jalign.models import hf
 from jalign.online import response_texts
@@ -109,6 +109,7 @@ def sample(
         remedy="Name a new file.",
       )
   folder = hf.resolve(request.model)
+  check_policy(folder)
   texts = folder if is_checkpoint(folder) else folder / "tokenizer"
   settings, lines = settings_of(texts, request.given)
   template = template_for(request.template, folder)

@@ -12,7 +12,7 @@ from jalign.data.columns import Columns
 from jalign.data.file_check import guess
 from jalign.data.strength import Strengths, by_strength
 from jalign.errors import UserError
-from jalign.experiment.judges.model import from_scorer, gives
+from jalign.experiment.judges.model import from_scorer
 from jalign.experiment.scorer import load_scorer
 from jalign.feedback import assess, make_answers
 from jalign.files import check_output, write_whole
@@ -98,7 +98,8 @@ def _gaps(
 ) -> np.ndarray:
   """[N] scores of the chosen less those of the rejected responses."""
   scorer = load_scorer(model, mesh)
-  if "reward" not in gives(scorer.head):
+  scores = (getattr(scorer.head, name, None) for name in ("score", "scores"))
+  if scorer.form or not any(scores):
     raise UserError(
       "the model compares responses, and gives them no scores.",
       where=model,

@@ -45,7 +45,9 @@ def evaluate(values: Values) -> None:
   """Prints a run's held-out accuracies, and win rates over another run.
 
   Accuracies have 95 % intervals, clustered by prompt. With --against, the two
-  policies are sampled and judged where the run's config names an annotator.
+  policies are sampled and judged where the run's config names an annotator. Of
+  a run that trained a reward or preference model, the accuracy, likelihood and
+  calibration of its scores are printed.
 
   examples:
     jalign evaluate --model=runs/dpo
@@ -128,10 +130,12 @@ def rewards(values: Values) -> None:
   hints=RUN_IS_MODEL,
 )
 def convert(values: Values) -> None:
-  """Writes a run's policy as a checkpoint that transformers opens.
+  """Writes a run's model as a checkpoint that transformers opens.
 
-  With --adapter, the low-rank change that the last stage trained is written as
-  an adapter that PEFT opens. `jalign train --config.init_from=CHECKPOINT`
+  A reward model is written for sequence classification; what transformers has
+  no place for is written beside it and said. With --adapter, the low-rank
+  change that the last stage trained is written as an adapter that PEFT opens.
+  `jalign train --config.init_from=CHECKPOINT`
   starts a run from a checkpoint.
 
   examples:
@@ -178,8 +182,11 @@ def merge(values: Values) -> None:
 def score(values: Values) -> None:
   """Writes the log-probs and entropies of a file's responses, by token.
 
-  With a reference, implicit rewards are written, too. For a reward model (a
-  checkpoint for sequence classification with one label), scores are written.
+  With a reference, implicit rewards are written, too. A reward model (a run
+  that trained a score head, or a checkpoint for sequence classification) writes
+  its score, or one score for each objective; a preference model writes the mean
+  probability that a response is preferred to the other responses of its row.
+  For pairs and ranked lists, the accuracy is printed.
 
   example:
     jalign score --model=models/dpo --reference=models/Qwen3-0.6B \\

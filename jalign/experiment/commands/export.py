@@ -86,6 +86,8 @@ def _reward_model(run: pathlib.Path, scorer: Scorer) -> hf.RewardModel:
   assert named is not None  # is_scorer saw to it
   name, options = named
   head = dict(scorer.params[HEAD])
+  if name == "objectives":  # the data may have decided their number
+    options = options | {"count": len(scorer.names)}
   if scorer.constant:
     head["bias"] = head["bias"] - scorer.constant
   template, after = scorer.template, ""

@@ -43,6 +43,16 @@ from jalign.data.convert import (
   label_by_score,
   label_by_side,
 )
+from jalign.data.critiques import (
+  EncodedCritiques,
+  collate_critiques,
+  critique_prompt,
+  critique_text,
+  critiques_length,
+  encode_critiques,
+  read_critiques,
+  with_critiques,
+)
 from jalign.data.encode import (
   EncodedPair,
   EncodedPrompt,
@@ -105,6 +115,7 @@ from jalign.data.schema import (
   BinaryRecord,
   ContextRecord,
   ConversationRecord,
+  CritiqueRecord,
   DemonstrationRecord,
   PreferenceRecord,
   PromptRecord,
@@ -146,6 +157,15 @@ from jalign.data.views import (
 )
 
 __all__ = [
+  "CritiqueRecord",
+  "with_critiques",
+  "read_critiques",
+  "encode_critiques",
+  "critiques_length",
+  "critique_text",
+  "critique_prompt",
+  "collate_critiques",
+  "EncodedCritiques",
   "ContextBatch",
   "ContextRecord",
   "with_context",

@@ -108,6 +108,22 @@ class ContextRecord:
 
 
 @dataclasses.dataclass(frozen=True)
+class CritiqueRecord:
+  """A pair with a critique of each response, not blank; for the other fields
+  see `PreferenceRecord`."""
+
+  prompt: str
+  chosen: str
+  rejected: str
+  chosen_critique: str
+  rejected_critique: str
+  source: str
+  group: str
+  plain: str = ""
+  end: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class ConversationRecord:
   """A conversation whose assistant turns are all to be imitated.
 
@@ -188,6 +204,7 @@ Prompted = (
   | PromptRecord
   | DemonstrationRecord
   | ContextRecord
+  | CritiqueRecord
   | BinaryRecord
   | RankedRecord
   | RatingRecord

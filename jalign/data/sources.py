@@ -13,6 +13,7 @@ from jalign.data.completions import (
   read_demonstrations,
 )
 from jalign.data.containers import Path
+from jalign.data.critiques import read_critiques
 from jalign.data.forum import read_forum
 from jalign.data.preferences import (
   read_hh,
@@ -27,6 +28,7 @@ from jalign.data.rows import HUMAN
 from jalign.data.schema import (
   BinaryRecord,
   ConversationRecord,
+  CritiqueRecord,
   DemonstrationRecord,
   PreferenceRecord,
   PromptRecord,
@@ -50,6 +52,7 @@ SOURCES: dict[str, Reader] = {
   "binary": read_binary,
   "ranked": read_ranked,
   "forum": read_forum,
+  "critiques": read_critiques,
   "ultrafeedback": read_ultrafeedback,
   "ratings": read_ratings,
   "openassistant": read_openassistant,
@@ -109,6 +112,7 @@ KINDS: dict[str, type] = {
   "binary": BinaryRecord,
   "ranked": RankedRecord,
   "forum": RankedRecord,
+  "critiques": CritiqueRecord,
   "ultrafeedback": RankedRecord,
   "ratings": RatingRecord,
   "openassistant": RankedRecord,
@@ -126,6 +130,8 @@ def guess_source(row: dict[str, Any]) -> str:
     UserError: the row has the shape of no source.
   """
   has = {key for key, value in row.items() if value is not None}
+  if {"chosen_critique", "rejected_critique"} <= has:
+    return "critiques"
   if {"chosen", "rejected"} <= has:
     side = row["chosen"]
     transcript = isinstance(side, str) and side.startswith(HUMAN)
@@ -144,7 +150,10 @@ def guess_source(row: dict[str, Any]) -> str:
 
 def shape_fields() -> set[str]:
   """The names of all fields that tell a shape."""
-  return {"chosen", "rejected", "parent_id"}.union(*(f for _, f in _SHAPES))
+  return {
+    *("chosen", "rejected", "parent_id"),
+    *("chosen_critique", "rejected_critique"),
+  }.union(*(f for _, f in _SHAPES))
 
 
 # Fields that tell a shape, the most telling first.

@@ -63,6 +63,13 @@ GOOD = {
     "responses": [{"text": "b", "score": 1}, {"text": [TURNS[4]], "score": 2}],
     **TOLD,
   },
+  "critiques": {
+    "chosen": TURNS,
+    "rejected": [*TURNS[:-1], {"role": "assistant", "content": "c"}],
+    "chosen_critique": "d",
+    "rejected_critique": "e",
+    **TOLD,
+  },
   "forum": {
     "question": TURNS[:2],
     "answers": [

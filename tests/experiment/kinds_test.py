@@ -16,7 +16,7 @@ SERVED = {
   ("pairs", kind)
   for kind in (
     *("pairs", "segments", "sequences", "tokens", "lists", "ranked_segments"),
-    *("unpaired", "scores"),
+    *("unpaired", "scores", "raters", "rater_pairs"),
   )
 } | {
   ("sequences", "sequences"),
@@ -27,6 +27,7 @@ SERVED = {
   ),
   ("unpaired", "unpaired"),
   ("contexts", "distributions"),
+  *((kind, "scores") for kind in ("unpaired", "ratings", "critiques")),
 }
 
 
@@ -97,7 +98,6 @@ def test_records_that_a_loss_is_not_for(kind, records, loss, where, said):
 @pytest.mark.parametrize(
   "name, said",
   [
-    ("cost_model", "harmful_costs.*which no data source gives"),
     ("grpo", "token_logps, old_token_logps.*which no data source gives"),
     ("ppo_clip", "old_token_logps, advantages, which no data source gives"),
     ("nash_md", "preference, which no data source gives"),

@@ -28,7 +28,15 @@ from jalign.experiment.disk import kept
 from jalign.training.kinds import PAIRS, RECORDS
 from jalign.training.progress import follow
 
-_TEXTS = ("context", "prompt", "chosen", "rejected", "response")
+_TEXTS = (
+  "context",
+  "prompt",
+  "chosen",
+  "rejected",
+  "response",
+  "chosen_critique",
+  "rejected_critique",
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

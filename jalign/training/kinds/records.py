@@ -46,6 +46,7 @@ RECORDS: Mapping[type, Records] = {
   data.DemonstrationRecord: Records(
     "sequences", _by(data.encode_demonstrations)
   ),
+  data.CritiqueRecord: Records("critiques", _by(data.encode_critiques)),
   data.ContextRecord: Records("contexts", _by(data.encode_contexts)),
   data.ConversationRecord: Records("sequences", _conversations, templated=True),
   data.PromptRecord: Records("prompts", None),

@@ -51,6 +51,11 @@ _OF_PAIRS = {
   "rejected_logps": "B",
   "chosen_lengths": "B",
   "rejected_lengths": "B",
+  # The same of critiques, where those are what is scored.
+  "chosen_critique_logps": "B",
+  "rejected_critique_logps": "B",
+  "chosen_critique_lengths": "B",
+  "rejected_critique_lengths": "B",
   # What the head reads; gaps are of the chosen less the rejected response.
   "chosen_features": "BD",
   "rejected_features": "BD",
@@ -83,6 +88,7 @@ _SPOKEN = tuple(  # of a language model that scores
   for of in ("logps", "lengths")
   for side in ("chosen", "rejected")
 )
+_OF_CRITIQUES = {name.replace("_", "_critique_"): name for name in _SPOKEN}
 _HELD = (
   "margin",
   "objective",
@@ -125,12 +131,16 @@ def _read(
   outputs: Outputs, batch: data.ScoreBatch, names: tuple[str, ...]
 ) -> tuple[Array, Arrays]:
   """What the head reads [R, D], and the language model's arrays, if asked."""
-  if not set(_SPOKEN) & set(names):
+  critiques = set(_OF_CRITIQUES) & set(names)
+  if not critiques and not set(_SPOKEN) & set(names):
     return outputs.features(), {}
   rows, logps = outputs.features_and_sums()
   counts = counts_of(batch.sequences)
   sides = logps[0::2], logps[1::2], counts[0::2], counts[1::2]
-  return rows, dict(zip(_SPOKEN, sides))
+  arrays = dict(zip(_SPOKEN, sides))
+  if critiques:
+    arrays = {name: arrays[of] for name, of in _OF_CRITIQUES.items()}
+  return rows, arrays
 
 
 def _labels(batch: data.ScoreBatch, names: tuple[str, ...]) -> Arrays:
@@ -215,18 +225,19 @@ SCORES = Kind(
   elsewhere={
     "chosen_views": "BD",
     "rejected_views": "BD",
-    "chosen_critique_logps": "B",
-    "rejected_critique_logps": "B",
-    "chosen_critique_lengths": "B",
-    "rejected_critique_lengths": "B",
   },
   records={
     "pairs": Reading(
       data.collate_scored_pairs,
       data.pair_length,
       options=name_options,
-      lacks=tuple(_OF_ONE),
+      lacks=(*_OF_ONE, *_OF_CRITIQUES),
       check=check_pairs,
+    ),
+    "critiques": Reading(
+      data.collate_critiques,
+      data.critiques_length,
+      lacks=(*(n for n in _ONLY_PAIRS if n not in _OF_CRITIQUES), *_OF_ONE),
     ),
     "lists": Reading(
       data.collate_scored_lists,

@@ -3,15 +3,22 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jalign.data import ScoreBatch
-from jalign.evaluation import ScoredPairs, from_margins, from_scores
+from jalign.evaluation import (
+  Objectives,
+  ScoredPairs,
+  from_margins,
+  from_scores,
+  objectives,
+)
 from jalign.experiment.data.dataset import Dataset
 from jalign.experiment.disk import folder as folders
+from jalign.losses import array_parameters
 from jalign.models.preferences import FORMS
 from jalign.sharding import fetch, place
 from jalign.training import packed
@@ -23,15 +30,38 @@ from jalign.types import Model, Params
 FILE = "rewards.json"
 
 
+class Kept(NamedTuple):
+  """What a report shows of a stage that trained a score head.
+
+  Attributes:
+    pairs: the head's numbers on the held-out pairs; None for data or heads of
+      another kind.
+    objectives: how a head of several objectives orders them, or None.
+  """
+
+  pairs: ScoredPairs | None
+  objectives: Objectives | None
+
+
 def serves(dataset: Dataset, head: Any) -> bool:
-  """Whether `scored_pairs` can ask the head about the data."""
+  """Whether the data are pairs or lists that the head gives one number."""
   able = (head.score, head.compare, head.embed)
-  compared = dataset.kind in ("pairs", "lists")  # not single responses
-  return compared and any(f is not None for f in able)
+  paired = dataset.kind in ("pairs", "lists")
+  return paired and any(f is not None for f in able)
+
+
+def sign_of(loss: Any) -> float:
+  """-1 for a loss on costs, of which less is better; else 1."""
+  return -1.0 if "harmful_costs" in array_parameters(loss) else 1.0
 
 
 def make_scored_pairs(
-  model: Model, head: Any, *, form: str = "", constant: float = 0.0
+  model: Model,
+  head: Any,
+  *,
+  form: str = "",
+  constant: float = 0.0,
+  sign: float = 1.0,
 ) -> Callable[..., ScoredPairs]:
   """Makes `(params, dataset, batch_size, mesh) -> ScoredPairs`.
 
@@ -44,6 +74,7 @@ def make_scored_pairs(
     form: form of the head's preferences, a key of
       `jalign.models.preferences.FORMS`; "" where the head gives scores.
     constant: number that is subtracted from every score.
+    sign: -1 where a lower score is better; see `sign_of`.
   """
   measure = _measure(model, head, form)
 
@@ -79,10 +110,59 @@ def make_scored_pairs(
       pairs = from_margins(columns["margin"], **known)
     else:
       sides = (columns[n] - constant for n in ("chosen", "rejected"))
-      pairs = from_scores(*sides, **known)
+      pairs = from_scores(*sides, scale=sign, **known)
     return dataclasses.replace(pairs, sources=tuple(sources))
 
   return score
+
+
+def objectives_of(
+  model: Model,
+  head: Any,
+  params: Params,
+  dataset: Dataset,
+  batch_size: int,
+  mesh: Any,
+) -> Objectives | None:
+  """How a head of several objectives orders the held-out pairs of each.
+
+  Args:
+    model: functions of the model below the head.
+    head: functions of the head.
+    params: {"model": ..., "head": ...}.
+    dataset: the data.
+    batch_size: pairs of a batch.
+    mesh: the mesh that the parameters lie on.
+
+  Returns:
+    None for a head of another kind, or for data without objectives.
+  """
+  if dataset.kind != "pairs" or getattr(head, "scores", None) is None:
+    return None
+
+  @jax.jit
+  def measure(params: Params, batch: ScoreBatch) -> Any:
+    states = packed.last_states(model, params[MODEL], batch.sequences)
+    scores = head.scores(params[HEAD], states)
+    return scores[0::2] - scores[1::2]
+
+  margins, labels, groups = [], [], []
+  names: tuple[str, ...] = ()
+  batches = dataset.loader(SCORES, "eval", batch_size, epochs=1, shuffle=False)
+  for batch in follow(batches, "scores by objectives", "batch"):
+    data = batch.data
+    if data.objective is None or data.objective_preferences is None:
+      return None
+    live = np.asarray(data.weights) > 0
+    found = fetch(measure(params, place(data, mesh)))
+    margins.append(np.asarray(found, np.float64)[live])
+    told = np.asarray(data.objective_preferences, np.float64)
+    labels.append(np.where(np.asarray(data.objective) > 0, told, np.nan)[live])
+    groups += dataset.groups(batch.sources)
+    names = data.names
+  return objectives(
+    np.concatenate(margins), np.concatenate(labels), names, groups
+  )
 
 
 def write(path: pathlib.Path, pairs: ScoredPairs) -> None:

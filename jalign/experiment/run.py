@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 
-from jalign.evaluation import ScoredPairs
 from jalign.experiment import identity
 from jalign.experiment import scored as score_heads
 from jalign.experiment.config.settings import Settings
@@ -25,6 +24,7 @@ from jalign.experiment.heads import reads_head
 from jalign.experiment.judges import Reading
 from jalign.experiment.params import check_decoding, layout, start_params
 from jalign.experiment.plugins import load_plugins
+from jalign.experiment.reward_pairs import Kept
 from jalign.experiment.run_report import Outcome, write_run_report
 from jalign.experiment.share import Sharing, Sibling
 from jalign.experiment.stage import run_stage
@@ -135,7 +135,7 @@ def run_one(
     scored = {s.name for s in settings.stages if reads_head(s)}
     judged = {s.name for s in settings.stages if s.judge} - scored
     rows = []
-    rewards: dict[str, ScoredPairs] = {}
+    rewards: dict[str, Kept] = {}
     if "start" in {starts[name] for name in judged}:
       rows.append(contest("start", policies["start"]))
     for i, stage in enumerate(settings.stages):
@@ -146,8 +146,8 @@ def run_one(
       policies[start] = offload.on_device(policies[start])
       policies[stage.name] = result.params
       if stage.name in scored:
-        pairs = score_heads.keep(run, stage, result)
-        rewards |= {} if pairs is None else {stage.name: pairs}
+        kept = score_heads.keep(run, stage, result)
+        rewards[stage.name] = kept
       elif stage.judge:
         rows.append(
           contest(stage.name, result.params, start, policies[start], result)

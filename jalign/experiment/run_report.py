@@ -5,7 +5,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jalign.evaluation import ScoredPairs, accuracy
+from jalign.evaluation import accuracy
 from jalign.evaluation.reward_accuracy import told
 from jalign.evaluation.win_rate import WinMatrix
 from jalign.experiment.config.settings import Settings
@@ -13,6 +13,7 @@ from jalign.experiment.curves import present
 from jalign.experiment.data.prepare import Prepared
 from jalign.experiment.gold import gold_sections
 from jalign.experiment.recipe import parameters, recipe, recipes
+from jalign.experiment.reward_pairs import Kept
 from jalign.experiment.sampling import SampledTexts
 from jalign.experiment.tables import (
   ACCURACIES,
@@ -35,6 +36,7 @@ from jalign.pages.report import (
   write_report,
 )
 from jalign.pages.reward_model import reward_model_section
+from jalign.pages.reward_objectives import objectives_content
 from jalign.pages.style import Looks
 from jalign.training.checkpoint import versions
 from jalign.training.metrics import read_jsonl
@@ -70,7 +72,7 @@ class Outcome(NamedTuple):
   matrix: WinMatrix | None
   drawn: SampledTexts | None
   facts: Mapping[str, Any]
-  rewards: Mapping[str, ScoredPairs] = types.MappingProxyType({})
+  rewards: Mapping[str, Kept] = types.MappingProxyType({})
 
 
 def write_run_report(
@@ -89,16 +91,8 @@ def write_run_report(
   prepared, matrix = outcome.prepared, outcome.matrix
   looks = colours(outcome)
   sections = [*(more(outcome) if more else frontier(outcome))]
-  sections += [
-    reward_model_section(
-      {name: pairs},
-      folder,
-      title=f"Score head of {name}",
-      name=f"{name}_rewards",
-      looks=looks,
-    )
-    for name, pairs in outcome.rewards.items()
-  ]
+  for name, kept in outcome.rewards.items():
+    sections += _score_head(folder, name, kept, looks)
   if rows:
     sections.append(
       Section(
@@ -141,11 +135,31 @@ def write_run_report(
   )
 
 
+def _score_head(folder, name: str, kept: Kept, looks) -> list[Section]:
+  """The sections of a stage that trained a score head."""
+  sections = []
+  if kept.pairs is not None:
+    sections.append(
+      reward_model_section(
+        {name: kept.pairs},
+        folder,
+        title=f"Score head of {name}",
+        name=f"{name}_rewards",
+        looks=looks,
+      )
+    )
+  if kept.objectives is not None:
+    title = f"Objectives of {name}"
+    sections.append(Section(title, objectives_content(kept.objectives)))
+  return sections
+
+
 def _headline(outcome: Outcome) -> str:
   """What the policies won, and how well the score heads rank."""
   ranked = [
-    f"{name} {percent(told(accuracy(pairs)))}"
-    for name, pairs in outcome.rewards.items()
+    f"{name} {percent(told(accuracy(kept.pairs)))}"
+    for name, kept in outcome.rewards.items()
+    if kept.pairs is not None
   ]
   said = f"Held-out accuracy of scores: {', '.join(ranked)}." if ranked else ""
   return " ".join(filter(None, (said, headline(outcome.rows))))

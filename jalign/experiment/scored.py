@@ -7,14 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jalign.evaluation import ScoredPairs, negative_log_likelihood
+from jalign.evaluation import negative_log_likelihood
 from jalign.evaluation.reward_accuracy import summary
+from jalign.evaluation.reward_accuracy import told as as_told
 from jalign.experiment import reward_pairs
 from jalign.experiment.config.settings import StageSettings
 from jalign.experiment.context import Run
 from jalign.experiment.disk import folder as folders
 from jalign.experiment.heads import form_of, head_of
 from jalign.experiment.loss import bind
+from jalign.experiment.reward_pairs import Kept
 from jalign.experiment.scorer import CONSTANT
 from jalign.experiment.stage import StageResult
 from jalign.experiment.tables import percent
@@ -34,9 +36,7 @@ _SIGNED = {"harmful_costs", "harmless_costs", "response_scores"}
 _BATCHES = 32  # of training examples, whose best responses are scored
 
 
-def keep(
-  run: Run, stage: StageSettings, result: StageResult
-) -> ScoredPairs | None:
+def keep(run: Run, stage: StageSettings, result: StageResult) -> Kept:
   """Writes the results of a stage that trained a score head.
 
   They go to `results.json` in the stage's folder, and what the head says of
@@ -46,30 +46,32 @@ def keep(
     run: what the stages share.
     stage: the stage's settings.
     result: the stage's result.
-
-  Returns:
-    The head's numbers on the held-out pairs; None for data or heads of another
-    kind.
   """
   folder = run.folder / stage.name
   told = told_of(run, stage, result)
-  pairs = held_out_pairs(run, stage, result.params, told.get(CONSTANT, 0.0))
+  kept = held_out_pairs(run, stage, result.params, told.get(CONSTANT, 0.0))
+  pairs, by_name = kept
   if pairs is not None:
     told |= in_section("eval", summary(pairs))
     reward_pairs.write(folder / reward_pairs.FILE, pairs)
-    said = negative_log_likelihood(pairs).mean
+    nll = negative_log_likelihood(pairs).mean
     say(
       f"[{stage.name}] held out: accuracy"
-      f" {percent(told['eval/score_accuracy'])}, NLL {said:.3f} nats,"
+      f" {percent(told['eval/score_accuracy'])}, NLL {nll:.3f} nats,"
       f" {len(pairs):,} pairs"
     )
+  if by_name is not None:
+    for name, share in zip(by_name.names, by_name.accuracy):
+      told[f"eval/score_accuracy/{name}"] = as_told(share)
+      said = percent(told[f"eval/score_accuracy/{name}"])
+      say(f"[{stage.name}] held out, {name}: accuracy {said}")
   folders.write_json(folder / "results.json", told)
-  return pairs
+  return kept
 
 
 def held_out_pairs(
   run: Run, stage: StageSettings, params: Params, constant: float
-) -> ScoredPairs | None:
+) -> Kept:
   """What a stage's head says of the stage's held-out pairs.
 
   Args:
@@ -77,31 +79,23 @@ def held_out_pairs(
     stage: the stage's settings.
     params: {"model": ..., "head": ...}.
     constant: number that is subtracted from every score.
-
-  Returns:
-    None for data or heads of another kind.
   """
-  head, dataset = (
-    head_of(run.model_config, stage),
-    run.prepared.stages[stage.name],
-  )
-  loss = bind(stage)
-  if loss.batch is not SCORES or not reward_pairs.serves(dataset, head):
-    return None
-  if "harmful_costs" in array_parameters(loss.function):
-    head = harmless(head)
-  score = reward_pairs.make_scored_pairs(
-    transformer(run.model_config),
-    head,
-    form=form_of(loss),
-    constant=constant,
-  )
-  return score(params, dataset, stage.batch_size, run.mesh)
-
-
-def harmless(head: Any) -> Any:
-  """A cost model's head with costs negated: the chosen response is safer."""
-  return head._replace(score=lambda params, x: -head.score(params, x))
+  head = head_of(run.model_config, stage)
+  dataset, loss = run.prepared.stages[stage.name], bind(stage)
+  if loss.batch is not SCORES:
+    return Kept(None, None)
+  model, pairs = transformer(run.model_config), None
+  given = params, dataset, stage.batch_size, run.mesh
+  if reward_pairs.serves(dataset, head):
+    score = reward_pairs.make_scored_pairs(
+      model,
+      head,
+      form=form_of(loss),
+      constant=constant,
+      sign=reward_pairs.sign_of(loss.function),
+    )
+    pairs = score(*given)
+  return Kept(pairs, reward_pairs.objectives_of(model, head, *given))
 
 
 def told_of(run: Run, stage: StageSettings, result: StageResult) -> Any:

@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from tests.experiment.conftest import pairs
+
 REWARD = (
   "--config.loss.name=bradley_terry",
   "--config.optimizer.learning_rate=0.03",
@@ -82,3 +84,39 @@ def test_lists_give_all_their_pairs(place):
   count = {group: kept["group"].count(group) for group in kept["group"]}
   odd = {g: int(g.split("q")[-1].split(":")[0]) % 2 for g in count}
   assert count == {g: 2 if odd[g] else 3 for g in count} and len(count) > 5
+
+
+def test_a_cost_model_is_right_where_the_chosen_response_costs_less(place):
+  rows = [
+    {**row, "chosen_unsafe": False, "rejected_unsafe": True} for row in pairs()
+  ]
+  place.write_data(rows)
+  run, _ = place.train(
+    "--config.loss.name=cost_model",
+    "--config.optimizer.learning_rate=0.03",
+    "--config.steps=12",
+  )
+  kept = json.loads((run / "align" / "rewards.json").read_text())
+  assert np.mean(kept["chosen_score"]) < np.mean(kept["rejected_score"])
+  told = json.loads((run / "align" / "results.json").read_text())
+  assert told["eval/score_accuracy"]["mean"] > 0.9
+
+
+def test_objectives_are_reported_by_name(place):
+  names = ("short", "letter")
+  rows = []
+  for i, row in enumerate(pairs()):
+    short = len(row["chosen"]) < len(row["rejected"])
+    first = float(short) if i % 2 else 1.0
+    rows.append({**row, "objective": names[i % 2 == 0], "preference": first})
+  place.write_data(rows)
+  run, said = place.train(
+    "--config.loss.name=objective_bradley_terry",
+    "--config.head=objectives",
+  )
+  told = json.loads((run / "align" / "results.json").read_text())
+  assert told["objectives"] == ["letter", "short"]
+  for name in names:
+    assert set(told[f"eval/score_accuracy/{name}"]) == {"mean", "low", "high"}
+    assert f"held out, {name}: accuracy" in said
+  assert "## Objectives of align" in (run / "report.md").read_text()

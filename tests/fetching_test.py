@@ -36,6 +36,7 @@ HOST = {
   "evaluation/several_scorers.py": "statistics, on the host",
   "evaluation/win_rate.py": "statistics, on the host",
   "experiment/answers.py": "token ids of the tokenizer",
+  "experiment/commands/rewards.py": "labels of the data, and their sources",
   "experiment/commands/score_data.py": "token ids of the tokenizer",
   "experiment/commands/score_models.py": "indices of pairs",
   "experiment/gold.py": "numbers of judges, on the host already",

@@ -8,7 +8,7 @@ import pytest
 
 from jalign.errors import UserError
 from jalign.experiment.judges import JUDGES, Named, Tools
-from jalign.feedback import assess, compare, make_answers
+from jalign.feedback import Assessed, assess, compare, make_answers
 from jalign.training.metrics import read_jsonl
 from tests.feedback.chat_server import reply, serving
 
@@ -159,3 +159,37 @@ def test_an_endpoints_settings_are_not_for_a_folder(plain):
     _make("language_model", "")
   with pytest.raises(UserError, match="followup"):
     _make("follow_up", str(plain / "run"), reactions_file="/no/followup.txt")
+
+
+def test_judges_agree_only_where_they_prefer_the_same_response(plain):
+  """The implicit reward of a model over itself is 0: a tie, no agreement."""
+  run = str(plain / "run")
+  implicit = _make("implicit", run, reference=run)
+  answers = make_answers(["q1:", "q2:"], [" a", " b"])
+  told = assess(implicit, answers)
+  np.testing.assert_array_equal(told.numbers("reward"), [0, 0])
+  with pytest.raises(UserError, match="reference"):
+    _make("implicit", run)
+
+  def nested(description, where):
+    return _make(description["kind"], description["function"])
+
+  def made(description, where):
+    named = Named(description["function"], 1.0, where, _TOOLS)
+    return JUDGES[description["kind"]].made_of(named)
+
+  tools = _TOOLS._replace(judge=nested, made_of=made)
+  named = Named("", 1.0, "config.annotator", tools)
+  same = {"kind": "follow_up", "function": run}
+  judges = {"one": same, "other": same}
+  judge = JUDGES["agreeing"].make(named, judges=judges)
+  got = compare(judge, *(Assessed(answers.take(at)) for at in ([0, 1], [1, 0])))
+  alone = _make("follow_up", run)
+  rewards = assess(alone, answers)
+  want = compare(alone, rewards, rewards.take([1, 0]))
+  np.testing.assert_allclose(got, want, rtol=1e-6)
+  assert len([*JUDGES["agreeing"].made_of(named, judges=judges)]) == 2
+  with pytest.raises(UserError, match="two judges"):
+    JUDGES["agreeing"].make(named, judges={"one": same})
+  with pytest.raises(UserError, match="isn't read"):
+    JUDGES["agreeing"].make(named._replace(function=run), judges=judges)

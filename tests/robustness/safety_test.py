@@ -22,8 +22,10 @@ MODULES = {
   "yaml",
 }
 CALLS = {"eval", "exec", "compile", "__import__"}
-# The functions that a user names in a config.
+# The functions that a user names in a config, and code of responses, which runs
+# in a process of its own within limits.
 LOADERS = {
+  ("feedback/confined.py", "main"),
   ("experiment/config/functions.py", "load_function"),
   ("experiment/config/code.py", "_file_of"),  # where such a function is written
   ("experiment/config/own_loss.py", "_exists"),  # whether such a file is there

@@ -1,4 +1,12 @@
-"""SFT, then a reward model that knows who judges, in the demo's world."""
+"""SFT, then a reward model that knows who judges, in the demo's world.
+
+The limits of accuracy on sampled labels are 72.7 % for a model that doesn't
+know the rater, and 93.7 % for one that knows the rater's group. Measured: 300
+steps of pal_logistic from a finished SFT stage took 5 minutes on a busy CPU and
+reached 73.6 % of 386 held-out pairs of known raters, still rising. vpl wasn't
+run to its end: a step reads 18 rows for each pair, those of the rater's other
+pairs.
+"""
 
 from ml_collections import ConfigDict
 
@@ -24,5 +32,5 @@ def get_config(loss: str = "vpl") -> ConfigDict:
     c.head = ConfigDict(dict(name="pal_a", raters=400, prototypes=3))
   c.batch_size = 32
   c.epochs = 3
-  c.select = "eval/score_accuracy"
+  c.select, c.select_mode = "eval/score_accuracy", "max"
   return c

@@ -4,6 +4,7 @@ Batches are made by the run's own loader of made-up examples, so that their
 shapes are the run's.
 """
 
+import dataclasses
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -19,8 +20,10 @@ from jalign.experiment.config.settings import (
 from jalign.experiment.data.dataset import Dataset
 from jalign.experiment.disk import folder as folders
 from jalign.experiment.disk.start import is_checkpoint, model_config
+from jalign.experiment.heads import HEADS
 from jalign.experiment.loss import BoundLoss
 from jalign.experiment.params import layout
+from jalign.losses.signature import hyperparameters
 from jalign.models import ModelConfig, hf, transformer
 from jalign.sharding import laid
 from jalign.training.kinds import RECORDS, Kind
@@ -100,9 +103,13 @@ def dataset_of(stage: StageSettings, loss: BoundLoss, rows: int) -> Dataset:
   prompt, response = widths(stage.data)
   ids = lambda n: np.full(n, 2, np.int32)
   make = _MAKERS.get(kind, _prompts_alone)
-  examples = [
+  examples: list[Any] = [
     make(ids(prompt), ids(response), f"made up:{i}") for i in range(rows)
   ]
+  if loss.batch.head and kind in ("pairs", "ratings"):
+    field = "objectives" if kind == "pairs" else "ratings"
+    named = dict.fromkeys(_names(stage), 1.0)
+    examples = [dataclasses.replace(e, **{field: named}) for e in examples]
   if stage.samples:
     prompt = stage.data.max_prompt_tokens
   prompts = [
@@ -120,6 +127,12 @@ def dataset_of(stage: StageSettings, loss: BoundLoss, rows: int) -> Dataset:
     facts={},
     lines=(),
   )
+
+
+def _names(stage: StageSettings) -> list[str]:
+  """Made-up names of as many objectives as the stage's head scores."""
+  count = hyperparameters(HEADS["objectives"])["count"]
+  return [f"objective {i}" for i in range(stage.head.get("count", count))]
 
 
 def _records(settings: DataSettings, batch: Kind) -> str:
@@ -142,7 +155,18 @@ def widths(settings: DataSettings) -> tuple[int, int]:
 
 def _pair(prompt, response, source):
   # With every label and score, for losses that take them.
-  return data.EncodedPair(prompt, response, response, source, 1.0, 1.0, 0.0)
+  return data.EncodedPair(
+    prompt,
+    response,
+    response,
+    source,
+    preference=1.0,
+    chosen_score=1.0,
+    rejected_score=0.0,
+    rater="rater",
+    chosen_unsafe=False,
+    rejected_unsafe=True,
+  )
 
 
 def _list(prompt, response, source):
@@ -155,6 +179,10 @@ def _binary(prompt, response, source):
   prompt = prompt.copy()
   prompt[-1] += int(source.rpartition(":")[2]) % 2
   return data.EncodedBinary(prompt, response, True, source)
+
+
+def _rating(prompt, response, source):
+  return data.EncodedRating(prompt, response, {}, source)
 
 
 def _sequence(prompt, response, source):
@@ -172,5 +200,6 @@ _MAKERS = {
   "pairs": _pair,
   "lists": _list,
   "unpaired": _binary,
+  "ratings": _rating,
   "sequences": _sequence,
 }

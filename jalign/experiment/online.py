@@ -29,6 +29,7 @@ from jalign.online import (
   make_round,
   try_out,
 )
+from jalign.online.parts import slices
 from jalign.sharding import BATCH_AXES, axis_size, place
 from jalign.training import loop
 from jalign.training.kinds import Kind
@@ -96,6 +97,7 @@ def prepare_of(given, stage, model, whole, ref_params, table):
     draw=sampler(),
     slots=stage.slots or None,
     whole=whole,
+    judge_parts=stage.judge_parts,
   )
   root = jax.random.key(given.seed_of("online"))
 
@@ -112,7 +114,8 @@ def prepare_of(given, stage, model, whole, ref_params, table):
       rows=rows,
     )
     records = place(played.batches, given.mesh)
-    return loop.Placed(records, batch.sources, played.values)
+    values = played.values | played.seconds
+    return loop.Placed(records, batch.sources, values)
 
   return prepare
 
@@ -175,6 +178,12 @@ def check(
       where=f"{at}.data",
       remedy="Choose a source whose rows have a prompt.",
     )
+  try:
+    slices(stage.batch_size, stage.judge_parts)
+  except UserError as e:
+    raise UserError(
+      e.problem, where=f"{at}.{e.where}", remedy=e.remedy
+    ) from None
   parts = algorithm.updates.minibatches * stage.microbatches
   ways = parts * axis_size(run.mesh, BATCH_AXES)
   if stage.batch_size % ways:

@@ -38,6 +38,30 @@ TRAINING: tuple[Row, ...] = (
     "wall-clock time of a step, without evaluations",
     "training.loop",
   ),
+  Row(
+    "time/sampling_seconds",
+    "seconds",
+    "of an online step: waiting for the responses",
+    "online.iterate",
+  ),
+  Row(
+    "time/judging_seconds",
+    "seconds",
+    "of an online step: asking the judge",
+    "online.iterate",
+  ),
+  Row(
+    "time/reference_seconds",
+    "seconds",
+    "of an online step: log-probs under the reference that are recorded",
+    "online.iterate",
+  ),
+  Row(
+    "time/update_seconds",
+    "seconds",
+    "of an online step: waiting for the updates of the step before",
+    "online.iterate",
+  ),
   *sides(
     "train|eval|likelihood/SIDE_logps_nats",
     "nats",

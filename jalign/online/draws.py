@@ -97,6 +97,7 @@ def draw_responses(
   draw: Sampler | None = None,
   slots: int | None = None,
   whole: Callable[[Params], Params] = lambda params: params,
+  rows: slice = slice(None),
 ) -> Rollout:
   """Samples one response to each prompt for each of K draws.
 
@@ -118,6 +119,7 @@ def draw_responses(
     slots: number of responses that are decoded at a time; see
       `jalign.decode.generate`.
     whole: `trained parameters -> a policy's parameters`; see `make_round`.
+    rows: prompts to sample for, a part of the P.
 
   Returns:
     Rollout of P * K rows. Its `model_logps[0]` are the log-probs under the
@@ -132,6 +134,9 @@ def draw_responses(
   """
   count, size = len(prompts.lengths), len(draws)
   keys = jax.random.split(key, size * count)
+  by_prompt = keys.reshape(count, size, *keys.shape[1:])[rows]
+  count = len(by_prompt)
+  keys = by_prompt.reshape(count * size, *keys.shape[1:])
   runs: list[Rollout] = []
   order: list[int] = []
   for run in decoder_runs(draws, model, cast, mix_ref=mix_ref, whole=whole):
@@ -146,8 +151,8 @@ def draw_responses(
       generate(
         run.policy,
         run.params(by_row),
-        prompts.tokens,
-        prompts.lengths,
+        prompts.tokens[rows],
+        prompts.lengths[rows],
         own,
         max_new_tokens=max_new_tokens,
         stop_ids=stop_ids,

@@ -7,6 +7,7 @@ the rows of rollouts and batches are split over the mesh.
 There are P prompts, K responses to each, and J pairs of draws to compare.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ from jalign.online.judging import (
   check_places,
   judge_responses,
 )
+from jalign.online.parts import join_rollouts, join_verdicts, slices
 from jalign.online.updates import cut
 from jalign.sharding import fetch
 from jalign.training import packed
@@ -41,6 +43,24 @@ from jalign.training.misuse import check_record
 from jalign.types import Array, Model, Params, Rollout
 
 Decode = Callable[[Any], str]  # token ids -> text
+
+
+class Clock:
+  """Adds up the seconds between laps, by name.
+
+  Attributes:
+    seconds: seconds by name.
+  """
+
+  def __init__(self):
+    self.seconds: dict[str, float] = {}
+    self._last = time.perf_counter()
+
+  def lap(self, name: str) -> None:
+    """Counts the seconds since the last lap under a name."""
+    now = time.perf_counter()
+    self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+    self._last = now
 
 
 class Round(NamedTuple):
@@ -53,11 +73,15 @@ class Round(NamedTuple):
     values: metrics of the round: `rollouts/...`, with
       `jalign.feedback.reward_statistics` under a judge of a reward or a cost,
       and `algorithm/...`, what the algorithm measures.
+    seconds: how the round's time divides, `time/...`: sampling, in which the
+      host waits for responses; judging; the reference, for log-probs that an
+      algorithm records; updates of the round before, for which the host waits.
   """
 
   batches: tuple[Any, ...]
   rollout: Rollout
   values: dict[str, float]
+  seconds: dict[str, float]
 
 
 def make_round(
@@ -73,6 +97,7 @@ def make_round(
   draw: Sampler | None = None,
   slots: int | None = None,
   whole: Callable[[Params], Params] = lambda params: params,
+  judge_parts: int = 1,
 ) -> Callable[..., Round]:
   """Makes the function that plays a round: from prompts to batches of updates.
 
@@ -97,6 +122,9 @@ def make_round(
     whole: `trained parameters -> a policy's parameters`, for runs that train
       only a part of the parameters or a low-rank change; it returns a policy's
       parameters unchanged.
+    judge_parts: number of parts of the prompts; while the judge works on a part
+      on the host, the devices sample the next. The responses are the same, up
+      to the rounding of batches of another size.
 
   Returns:
     `(params, ref_params, prompts, key, carry=(), rows=None) -> Round`, with P
@@ -123,26 +151,44 @@ def make_round(
     draw_key, arrange_key = jax.random.split(key)
     order_key = jax.random.fold_in(key, 2)
 
+    clock = Clock()
+    jax.block_until_ready(params)
+    clock.lap("time/update_seconds")
     reference = algorithm.reference(carry, ref_params)
-    rollout = draw_responses(
-      algorithm.draws,
-      model,
-      Cast(params, reference, carry),
-      prompts,
-      draw_key,
-      max_new_tokens=max_new_tokens,
-      stop_ids=stop_ids,
-      pad_id=pad_id,
-      mix_ref=mix_ref,
-      draw=draw,
-      slots=slots,
-      whole=whole,
-    )
-
-    responses = response_texts(rollout, decode, stop_ids)
-    verdict = judge_responses(
-      judge, algorithm.needs, prompts.texts, responses, rollout, rows
-    )
+    parts = slices(len(prompts.lengths), judge_parts)
+    rollouts = [
+      draw_responses(
+        algorithm.draws,
+        model,
+        Cast(params, reference, carry),
+        prompts,
+        draw_key,
+        max_new_tokens=max_new_tokens,
+        stop_ids=stop_ids,
+        pad_id=pad_id,
+        mix_ref=mix_ref,
+        draw=draw,
+        slots=slots,
+        whole=whole,
+        rows=part,
+      )
+      for part in parts
+    ]
+    responses: list[str] = []
+    verdicts: list[Verdict] = []
+    for part, some in zip(parts, rollouts):
+      texts = response_texts(some, decode, stop_ids)
+      clock.lap("time/sampling_seconds")
+      own = rows and rows[part]
+      verdicts.append(
+        judge_responses(
+          judge, algorithm.needs, prompts.texts[part], texts, some, own
+        )
+      )
+      clock.lap("time/judging_seconds")
+      responses += texts
+    rollout = join_rollouts(rollouts)
+    verdict = join_verdicts(verdicts, len(algorithm.draws))
 
     live = prompts.weights > 0
     check_answered(verdict, live)
@@ -167,6 +213,7 @@ def make_round(
       judged = judged._replace(ref_token_logps=scored)
       ratios = jnp.sum(judged.old_token_logps - scored, -1)
       values |= _divergence(algorithm, live, fetch(ratios))
+      clock.lap("time/reference_seconds")
 
     measured = algorithm.measure(judged)
     values = in_section("rollouts", values) | in_section(
@@ -175,7 +222,7 @@ def make_round(
 
     batch = algorithm.arrange(judged)
     batches = cut(batch, algorithm.updates, order_key, len(live))
-    return Round(batches, rollout, values)
+    return Round(batches, rollout, values, clock.seconds)
 
   return play
 

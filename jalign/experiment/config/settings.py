@@ -73,6 +73,9 @@ class StageSettings:
     max_new_tokens: the most tokens of a response that an algorithm samples.
     slots: the number of responses that an algorithm decodes at a time: when one
       ends, the next prompt takes its place. 0 decodes all of a batch at once.
+    judge_parts: the number of equal parts of a batch of prompts that an
+      algorithm samples one after another: while the judge works on a part on
+      the host, the devices sample the next. The responses stay the same.
     steps: the number of training steps; 0 counts `epochs` instead. A step is an
       update, or a batch of prompts with all the updates that an algorithm makes
       of it.
@@ -130,6 +133,7 @@ class StageSettings:
   mix_ref: float = 0.125
   max_new_tokens: int = 64
   slots: int = 0
+  judge_parts: int = 1
   steps: int = 0
   epochs: int = 1
   batch_size: int = 32

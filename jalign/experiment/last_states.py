@@ -1,7 +1,8 @@
 """States of sequences' last tokens, which score heads read.
 
 Sequences that share their prompt, as the responses to one prompt do, lie in one
-row, which holds the prompt once, wherever that saves tokens.
+row, which holds the prompt once, wherever that is less work. (A row has fewer
+tokens then, but attention computes with all pairs of its tokens.)
 """
 
 import collections
@@ -21,7 +22,7 @@ from jalign.types import Array, Model, Params, Sequences
 _SHORTEST = 32  # tokens of the shortest bucket; each other bucket doubles
 _MOST = 16  # responses of a row
 _WIDEST = 4096  # slots of a row
-_SAVING = 0.8  # largest share of the slots with which sharing is worth it
+_SAVING = 0.8  # largest share of the work with which sharing is worth it
 
 
 class Work(NamedTuple):
@@ -85,7 +86,8 @@ def last_states(
   out: Any = np.zeros((len(sequences), config.hidden_size), np.float32)
   slots = alone = 0
   share = share and dict(config.rope_scaling).get("rope_type") != "dynamic"
-  for batch in _batches(sequences, rows, ways, pad_id, share):
+  together = _shared(sequences, config.hidden_size) if share else []
+  for batch in _batches(sequences, together, rows, ways, pad_id):
     with jax.set_mesh(mesh):
       states = fetch(read(params, place(batch.sequences, mesh)))
     out[batch.members] = states[: len(batch.members)]
@@ -108,13 +110,12 @@ def _reader(model: Model, padding: int | None) -> Any:
 
 def _batches(
   sequences: Sequence[data.EncodedSequence],
+  together: list[list[int]],
   rows: int,
   ways: int,
   pad_id: int,
-  share: bool,
 ) -> Iterator[_Batch]:
-  """Yields batches that have every sequence once."""
-  together = _shared(sequences) if share else []
+  """Yields batches that have every sequence, those of a group in one row."""
   by_size = collections.defaultdict(list)
   for unit in together:
     by_size[len(unit)].append(unit)
@@ -125,29 +126,26 @@ def _batches(
     if not units:
       continue
     count = up(min(-(-rows // size), len(units)))
-    lengths = [
-      max(data.sequence_length(sequences[i]) for i in unit) for unit in units
-    ]
-    widths = [_width([sequences[i] for i in unit]) for unit in units]
-    buckets = [_SHORTEST]
-    while buckets[-1] < max(lengths):
-      buckets.append(2 * buckets[-1])
-    for batch in data.plan(lengths, count, tuple(buckets), shuffle=False):
+    # Rows of several sequences are as wide as those need; see `_width`.
+    sizes = [_width([sequences[i] for i in unit]) for unit in units]
+    if size == 1:
+      sizes = [_bucket(x) for x in sizes]
+    for batch in data.plan(sizes, count, sorted({*sizes}), shuffle=False):
       members = [i for at in batch.examples for i in units[at]]
       some = [sequences[i] for i in members]
+      length = max(_bucket(data.sequence_length(x)) for x in some)
       fill = some[:size] * (count - len(batch.examples))
       record = data.collate_sequences(
-        some + fill, count * size, batch.length, pad_id=pad_id
+        some + fill, count * size, length, pad_id=pad_id
       ).sequences
-      slots = count * size * batch.length
+      slots = count * length
       own = {*members}
       alone = sum(_bucket(data.sequence_length(sequences[i])) for i in own)
       if size > 1:
-        width = max(widths[at] for at in batch.examples)
         record = data.pack(
           record,
           np.ones(count, bool),
-          width=width,
+          width=batch.length,
           rows=count // ways,
           groups=ways,
           share_prefix=True,
@@ -157,8 +155,10 @@ def _batches(
       yield _Batch(members, record, slots, alone)
 
 
-def _shared(sequences: Sequence[data.EncodedSequence]) -> list[list[int]]:
-  """Groups of sequences for which a row with one prompt has fewer tokens."""
+def _shared(
+  sequences: Sequence[data.EncodedSequence], hidden_size: int
+) -> list[list[int]]:
+  """Groups of sequences for which a row with one prompt is less work."""
   groups = collections.defaultdict(list)
   for i, sequence in enumerate(sequences):
     groups[_prompt(sequence).tobytes()].append(i)
@@ -170,9 +170,13 @@ def _shared(sequences: Sequence[data.EncodedSequence]) -> list[list[int]]:
 
   def worth(part: list[int]) -> bool:
     some = [sequences[i] for i in part]
-    alone = sum(_bucket(data.sequence_length(sequences[i])) for i in {*part})
+    alone = sum(
+      _work(_bucket(data.sequence_length(sequences[i])), hidden_size)
+      for i in {*part}
+    )
     width = _width(some)
-    return len(part) > 1 and width <= min(_SAVING * alone, _WIDEST)
+    shared = _work(width, hidden_size)
+    return len(part) > 1 and width <= _WIDEST and shared <= _SAVING * alone
 
   return [part for part in parts if worth(part)]
 
@@ -199,6 +203,15 @@ def _width(some: Sequence[data.EncodedSequence]) -> int:
   size = once + sum(data.sequence_length(x) - once for x in some)
   power = _bucket(size)
   return power * 3 // 4 if size <= power * 3 // 4 else power
+
+
+def _work(slots: int, hidden_size: int) -> int:
+  """Work of a row, up to a factor of the model.
+
+  A block multiplies each slot by about 12 D^2 weights, and attention takes 2 D
+  products for each two slots: 12 D^2 n + 2 D n^2.
+  """
+  return slots * (6 * hidden_size + slots)
 
 
 def _bucket(length: int) -> int:

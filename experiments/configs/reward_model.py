@@ -1,4 +1,12 @@
-"""SFT, then a reward model on pairs, in the demo's world."""
+"""SFT, then a reward model on pairs, in the demo's world.
+
+  jalign train --config=reward_model --workdir=runs/reward
+
+The pairs are of different kinds of summaries, labelled by many raters of three
+groups with different criteria. The best accuracy of any model that doesn't know
+the rater is 72.5 %. `--config=reward_model:LOSS` trains by another loss on
+scores. The run can judge: see the config `judge`.
+"""
 
 from ml_collections import ConfigDict
 
@@ -16,14 +24,16 @@ def get_config(loss: str = "bradley_terry") -> ConfigDict:
   c.stages = ("warmup", "sft", "reward")
   for other in ("dpo", "online_dpo", "online_ipo"):
     del c[other]
+  c.data.path = "raters[:24000]"
   c.algorithm = ""
   c.loss = base.loss(loss)
-  c.optimizer.learning_rate = 1e-3
+  c.optimizer.learning_rate = 3e-3
+  c.optimizer.warmup_steps = 20
   c.optimizer.b1 = 0.9
   c.batch_size = 64
-  c.steps, c.epochs = 0, 1
-  c.eval_every = c.save_every = 50
-  c.select = "eval/score_nll_nats"
+  c.steps, c.epochs = 0, 2
+  c.eval_every = c.save_every = 100
+  c.select = "eval/loss"
   c.report = ""
   c.sample.prompts = 100
   c.sample.best_of = 0

@@ -24,7 +24,9 @@ def place(tmp_path, monkeypatch):
   path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
 
   def load(name, mesh):
-    return types.SimpleNamespace(name=name, head=name)
+    score = None if name == "none" else abs
+    head = types.SimpleNamespace(score=score)
+    return types.SimpleNamespace(name=name, head=head, form="")
 
   def judge(own, gives):
     each = float(own().name)
@@ -32,8 +34,6 @@ def place(tmp_path, monkeypatch):
 
   monkeypatch.setattr(strength, "load_scorer", load)
   monkeypatch.setattr(strength, "from_scorer", judge)
-  able = lambda head: ("preference",) if head == "none" else ("reward",)
-  monkeypatch.setattr(strength, "gives", able)
   return tmp_path
 
 

@@ -293,14 +293,20 @@ def test_an_inferred_rater_follows_the_context(model):
 
 def test_weights_of_opposed_raters_part(model):
   config, model, params = model
-  batch, _ = _batch("rater_pairs", count=12)
+  pairs = _pairs(48 * 6)
+  numbers = rater_batch.numbers_of(pairs)
+  known = [
+    rater_batch.collate_numbered(pairs[i : i + 48], 48, 8, numbers=numbers)
+    for i in range(0, 288, 48)
+  ]
   head = ideal_points.pal_a(config.hidden_size, 3, 2, 8)
   trained, measure = _train(
-    model, params, "rater_pairs", head, losses.bradley_terry, batch
+    model, params, "rater_pairs", head, losses.pal_logistic, known, 80
   )
-  assert measure(batch)["score_accuracy"] == 1
-  best = np.argmax(head.weights(trained["head"], jnp.arange(3)), -1)
-  assert best[0] == best[2] != best[1]
+  assert measure(known[0])["score_accuracy"] > 0.9
+  first = np.asarray(head.weights(trained["head"], jnp.arange(3)))[:, 0]
+  apart = first[[0, 2]] - first[1]
+  assert (apart > 0.2).all() or (apart < -0.2).all()
 
 
 # --------------------------------------------------------------------- errors

@@ -65,10 +65,16 @@ HOST = {
   "online/iterate.py": "texts",
   "online/updates.py": "random numbers that every process draws",
   "training/kinds/rater_batch.py": "what the loader collates",
-  "training/kinds/scores.py": "the loader's batches",
   "training/metrics.py": "what was fetched just before",
   "training/readback.py": "arrays of a run that is a single process",
   "training/reference.py": "the loader's batches, and what was fetched",
+  "feedback/agreement.py": "numbers of judges, on the host already",
+  "feedback/follow_up.py": "what was fetched",
+  "feedback/implicit.py": "token ids of the tokenizer",
+  "feedback/language_model.py": "numbers read from texts",
+  "feedback/local_model.py": "token ids of the tokenizer, and texts' hashes",
+  "feedback/trained_judges.py": "what was fetched",
+  "online/parts.py": "numbers of judges, on the host already",
 }
 
 

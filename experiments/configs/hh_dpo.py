@@ -1,4 +1,4 @@
-"""DPO on Anthropic's harmless-base dialogues, from a random model.
+"""DPO on Anthropic's harmless-base dialogues, from scratch.
 
 Rafailov et al. 2023, "Direct Preference Optimization", arXiv:2305.18290.
 Data: Bai et al. 2022, arXiv:2204.05862 (hh-rlhf, MIT licence).

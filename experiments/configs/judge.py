@@ -1,4 +1,4 @@
-"""SFT, then online IPO against a learned judge, with the exact judge beside it.
+"""SFT, then online IPO against a learned judge.
 
   jalign train --config=preference_model --workdir=runs/preference
   jalign train --config=judge:runs/preference --workdir=runs/judged

@@ -1,4 +1,4 @@
-"""SFT, then a preference model, which can learn preferences in a circle.
+"""SFT, then a model of preferences that may run in a circle.
 
   jalign train --config=preference_model --workdir=runs/preference
 

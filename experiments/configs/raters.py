@@ -1,4 +1,4 @@
-"""SFT, then a reward model that knows who judges, in the demo's world.
+"""SFT, then a reward model that knows who judges.
 
 The limits of accuracy on sampled labels are 72.7 % for a model that doesn't
 know the rater, and 93.7 % for one that knows the rater's group. Measured: 300

@@ -1,4 +1,4 @@
-"""RPO, a sum of losses: DPO and the chosen response's likelihood.
+"""RPO: DPO with the chosen response's likelihood.
 
 Liu et al. 2024, "Provably Mitigating Overoptimization in RLHF",
 arXiv:2405.16436; the authors' code weighs the likelihood per token by 0.2.

@@ -39,7 +39,7 @@ from jalign.errors import UserError
   takes_keys=True,
 )
 def judge(values: Values) -> None:
-  """Asks a judge about labelled pairs in both orders, and says what it's worth.
+  """Asks a judge about labelled pairs in both orders: is it worth asking?
 
   `jalign judge kinds` lists the kinds of judges that a config can name, with
   their settings. The check prints how often the verdict changes with the order,

@@ -23,7 +23,7 @@ from jalign.cli.parsing import Flag, Values, command, number
   COLUMNS,
 )
 def strength(values: Values) -> None:
-  """Relabels pairs by how strongly several reward models prefer a response.
+  """Relabels pairs by how strongly several reward models prefer one side.
 
   The pairs that the models contradict most are flipped, the next ones get soft
   labels, and all get the models' mean gap as a margin. Train on the new file

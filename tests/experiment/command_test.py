@@ -77,7 +77,9 @@ def test_help_of_every_command(capsys, monkeypatch, name):
 
 def test_help_of_train_lists_shipped_configs(capsys):
   said = _help(capsys, "train", "--help")
-  assert "  dpo              SFT, then DPO, on preference pairs: the config" in said
+  assert (
+    "  dpo              SFT, then DPO, on preference pairs: the config" in said
+  )
   assert "jalign keys" in said and "--config.KEY=VALUE" in said
 
 

@@ -1,4 +1,4 @@
-"""Every key with its default, from which the other configs start.
+"""Every key with its default: where other configs start.
 
 `jalign keys` says what the keys mean.
 """

@@ -1,4 +1,4 @@
-"""The demo: four ways to align a summariser with an exact judge.
+"""The demo: four ways to align a summariser with a judge.
 
 A small transformer learns to summarise from imperfect summaries (SFT). Then
 four methods start from that policy, each with the same judge, a population of

@@ -61,7 +61,7 @@ class Trained(NamedTuple):
   def score(self, params: Params, part: str) -> likelihood.PairScores:
     """Log-probs of the "train" or the "eval" pairs, in the data's order."""
     batches = self.pairs.loader("pairs", part, 64, epochs=1, shuffle=False)
-    scores = likelihood.make_scorer(self.model)(params, batches, jax.device_put)
+    scores = _scorer(self.model)(params, batches, jax.device_put)
     batches.close()
     # Each batch has rows of one bucket; back to the order of the records.
     place = {source: i for i, source in enumerate(scores.sources)}

@@ -20,7 +20,7 @@ PAPERS_BY_HAND := mirror_prox ipo_md regret
 # Those that train policies, in minutes; their results are in the repository, and
 # their run folders in runs/papers, where they are gone on with.
 TRAINED := entanglement_trained rankings_trained likelihoods_trained \
-  kl_reward_trained raters noisy_labels reward_models_trained
+  kl_reward_trained raters noisy_labels reward_models_trained learned_judges
 
 demo: $(VENV)/.installed
 	$(BIN)/jalign train --config=demo --workdir=runs/demo

@@ -8,6 +8,11 @@ several folders with commas between, which judge together. The policy learns
 from that judge alone. The population of readers who labelled the judge's pairs
 measures the policy as `annotator.gold`: where the judge's numbers rise and
 theirs fall, the policy exploits the judge.
+
+Cost: about five minutes on 2 CPU cores, three of them for SFT.
+Expect: with the config's preference model, 62 % of wins over SFT under the
+judge and 53 % under the readers after 100 steps (256 samples, one seed);
+policies that learn from the readers reach 68 %.
 """
 
 from ml_collections import ConfigDict

@@ -6,6 +6,10 @@
 that reads both; see `python -m jalign.losses` for other losses on scores. The
 run can judge: --config.annotator.kind=model
 --config.annotator.function=runs/preference.
+
+Cost: about six minutes on 2 CPU cores, three of them for SFT.
+Expect: held-out accuracy 59.6 % (56.8 to 62.4), NLL 0.664 nats, on 1,181 pairs
+(one seed), where 72.5 % is possible.
 """
 
 from ml_collections import ConfigDict

@@ -6,6 +6,10 @@ The pairs are of different kinds of summaries, labelled by many raters of three
 groups with different criteria. The best accuracy of any model that doesn't know
 the rater is 72.5 %. `--config=reward_model:LOSS` trains by another loss on
 scores. The run can judge: see the config `judge`.
+
+Cost: about six minutes on 2 CPU cores, three of them for SFT.
+Expect: held-out accuracy 60.0 % (57.2 to 62.8), NLL 0.663 nats, on 1,181 pairs
+(one seed): far below what is possible for a model of this size and budget.
 """
 
 from ml_collections import ConfigDict

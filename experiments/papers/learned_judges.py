@@ -175,7 +175,7 @@ def table() -> str:
 
 def draw() -> Figure:
   """Win rates against KL: solid under the readers, dashed under the judge."""
-  figure = new_figure((10, 4.2))
+  figure = new_figure(10, 4.2, "Policies that learn from learned judges")
   axes = figure.subplots(1, 2, sharey=True)
   for ax, algorithm in zip(axes, ALGORITHMS):
     for colour, name in zip(PALETTE, (EXACT, *MODELS)):
@@ -188,7 +188,13 @@ def draw() -> Figure:
     ax.set_title(algorithm)
     ax.set_xlabel("KL to the start (nats a response)")
   axes[0].set_ylabel("win rate over the start (%)")
-  axes[0].legend(title="learns from (dashed: its own verdict)", fontsize=8)
+  figure.legend(
+    *axes[0].get_legend_handles_labels(),
+    loc="outside lower center",
+    ncols=3,
+    title="learns from (solid: win rate under the readers; dashed: under the"
+    " judge itself)",
+  )
   return figure
 
 

@@ -13,7 +13,8 @@ BIN := $(VENV)/bin
 # claims. The page of loss shapes has none.
 PAPERS_OUT := runs/papers
 PAPERS := nlhf mirror_prox ipo_md updates sampling_laws distributional safety \
-  decoding estimators rankings likelihoods regret entanglement kl_reward
+  decoding estimators rankings likelihoods regret entanglement kl_reward \
+  simulated_judges
 # These three take two fifths of the time of all. CI leaves them out: tests/papers
 # checks their claims on smaller games and on fewer points.
 PAPERS_BY_HAND := mirror_prox ipo_md regret

@@ -338,3 +338,20 @@ def test_diagnostics_runs_and_tells_the_losses_apart(tmp_path):
   assert len(chosen) == 3
   assert all(c > r for c, r in zip(chosen, rejected))
   assert chosen[2] > chosen[0] + 1  # DPOP's chosen responses fall less
+
+
+@pytest.mark.slow
+def test_reward_model_runs_and_a_reward_cannot_tell_the_circle(tmp_path):
+  text, pictures = _execute("reward_model.ipynb", tmp_path)
+  assert pictures == 3
+  best = _numbers(r"best accuracy: (\S+), and", text)[0]
+  expected = _numbers(r"expected (\S+), best possible", text)
+  assert len(expected) == 2
+  assert all(0.56 < value <= best + 2e-3 for value in expected)
+  right, by_reward = _numbers(
+    r"best model (\S+) of labels right, best reward (\S+)", text
+  )
+  assert right > by_reward + 0.1
+  won = re.findall(r"best of \d+ by the (.+): beats .* in (\S+)%", text)
+  assert float(dict(won)["readers"]) > 60
+  assert len(re.findall(r"by itself, \S+ by the readers", text)) == 2

@@ -10,6 +10,7 @@ from jalign.experiment.disk import folder as folders
 from jalign.experiment.params import trained_params
 from jalign.sharding import make_mesh
 from jalign.training.metrics import read_jsonl
+from tests.clocks import is_clock
 from tests.experiment.conftest import pairs
 
 REWARD = """
@@ -34,9 +35,8 @@ def _params(run):
 
 def _rows(run):
   """Metrics of the last stage, without times."""
-  clocks = ("time", "time/step_seconds")
   return [
-    {k: v for k, v in row.items() if k not in clocks}
+    {k: v for k, v in row.items() if not is_clock(k)}
     for row in read_jsonl(run / "align" / "metrics.jsonl")
   ]
 

@@ -10,6 +10,7 @@ import pytest
 from jalign import cli
 from jalign.online import ALGORITHMS
 from jalign.training.metrics import read_jsonl
+from tests.clocks import is_clock
 from tests.experiment.conftest import place  # noqa: F401
 from tests.online import toys
 
@@ -44,9 +45,8 @@ def _arrays(run, step=None):
 
 def _rows(run):
   """Metrics of the last stage, without times."""
-  clocks = ("time", "time/step_seconds")
   return [
-    {k: v for k, v in row.items() if k not in clocks}
+    {k: v for k, v in row.items() if not is_clock(k)}
     for row in read_jsonl(run / "align" / "metrics.jsonl")
   ]
 

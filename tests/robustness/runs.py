@@ -12,10 +12,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jalign.training.metrics import read_jsonl
+from tests.clocks import is_clock
 from tests.experiment.conftest import CONFIG, pairs
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-CLOCKS = ("time", "time/step_seconds")
 REWARD = """
 def reward(prompt, response):
   return float(response.count("e")) + len(response) / 100
@@ -180,6 +180,6 @@ def _json(item: pathlib.Path):
 
 def _without_clocks(path: pathlib.Path):
   return [
-    {key: value for key, value in row.items() if key not in CLOCKS}
+    {key: value for key, value in row.items() if not is_clock(key)}
     for row in read_jsonl(path)
   ]

@@ -27,8 +27,8 @@ from jalign.feedback.constitution import (
 )
 from jalign.feedback.noise import noisy, pool
 
-FARM = "Dubois et al. 2023, arXiv:2305.14387"
-ICAI = "Findeis et al. 2024, arXiv:2406.06560"
+FARM = "ours, on Dubois et al. 2023, arXiv:2305.14387"
+ICAI = "ours, on Findeis et al. 2024, arXiv:2406.06560"
 PEOPLE = {"population": world.population_rater, "gold": world.gold_rater}
 # The simulated annotators: the groups, and copies of gold with a bias or noise.
 POOL = world.GROUPS | {

@@ -23,7 +23,7 @@ from jalign.feedback.evidence import (
   verdicts,
 )
 
-FAIR = "Wang et al. 2023, arXiv:2305.17926"
+FAIR = "ours, on Wang et al. 2023, arXiv:2305.17926"
 BONUS, MEAN = 0.8, 0.3
 SAMPLES = (1, 3, 6)  # k, pieces of evidence in each order
 SENT = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
@@ -150,8 +150,8 @@ def gaussian_claims(bonus: float = BONUS) -> list[Claim]:
   return [
     Claim(
       FAIR,
-      "the order alone decides who wins: 0.781 shown first, 0.361 shown second;"
-      " scores of both orders give 0.596, the mean of verdicts 0.571, where"
+      "the order alone decides who wins: 0.782 shown first, 0.362 shown second;"
+      " scores of both orders give 0.597, the mean of verdicts 0.572, where"
       " the truth is 0.618",
       "; ".join(f"{name} {rate:.4f}" for name, rate in rates.items())
       + f"; 100,000 draws differ by {far:.4f} at most",

@@ -10,6 +10,7 @@ probabilities are known. No model of language is trained.
 """
 
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -82,6 +83,12 @@ def table() -> str:
   )
 
 
+def _ticks(axis, at: Sequence[float]) -> None:
+  """Plain numbers on a logarithmic axis."""
+  axis.set_ticks(at, [f"{x:,}" for x in at])
+  axis.set_ticks([], minor=True)
+
+
 def _draw_orders(axes) -> None:
   gap = np.linspace(0, 5, 200)
   for bonus, colour in zip((0, 0.8, 1.6, 3.2), PALETTE):
@@ -117,8 +124,9 @@ def _draw_ranks(axes) -> None:
     found = pools.correlations(people, rate, share)
     axes.semilogx(pools.PAIRS, found, "o-", color=colour, label=name)
   exact = float(pools.spearman(rates.pool, people))
-  axes.axhline(exact, color="#333333", linestyle=":", linewidth=1)
-  axes.annotate("pool's exact win rates", (pools.PAIRS[0], exact + 0.005))
+  exactly = "pool's exact win rates"
+  axes.axhline(exact, color="#333333", linestyle=":", label=exactly)
+  _ticks(axes.xaxis, pools.PAIRS[::2])
   axes.set(xlabel="labels of each method", ylabel="Spearman with people")
   axes.set_title(f"Ranks of {len(people)} methods by labels (AlpacaFarm)")
   axes.legend(frameon=False, fontsize=8, loc="lower right")
@@ -131,6 +139,8 @@ def _draw_forms(axes) -> None:
     axes.loglog(forms.LABELS, excess, "o-", color=colour, label=name)
     exact = f.exact[name].nll - f.floor.nll
     axes.axhline(exact, color=colour, linestyle=":", linewidth=1)
+  _ticks(axes.xaxis, (1000, 10_000, 100_000, 1_000_000))
+  _ticks(axes.yaxis, (0.002, 0.005, 0.01, 0.02, 0.05, 0.1))
   axes.set(xlabel="labels", ylabel="NLL over the limit, nats")
   axes.set_title("Intransitive population; dotted: exact probabilities")
   axes.legend(frameon=False, fontsize=8)

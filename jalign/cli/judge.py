@@ -55,6 +55,12 @@ def judge(values: Values) -> None:
     jalign judge check --config=judge.py --data=pairs.jsonl --pairs=200
   """
   if values.words == ["kinds"]:
+    if values.data or values.annotator or values.kind or values.config:
+      raise UserError(
+        "the list of kinds takes no flags.",
+        where="judge kinds",
+        remedy="Ask a judge with `jalign judge check`.",
+      )
     print("\n".join(_kinds()))
     return
   if values.words != ["check"] or not values.data:
@@ -70,11 +76,12 @@ def judge(values: Values) -> None:
   from jalign.experiment.commands.judge_check import check
 
   keys = list(values.keys)
-  if not values.config:  # which then has no data of its own
-    keys.insert(0, ("data.path", values.data))
   keys += [("annotator.function", values.annotator)] if values.annotator else []
   keys += [("annotator.kind", values.kind)] if values.kind else []
   config: dict[str, Any] = read_config(values.config or "checkpoint", keys)
+  trained_on = config.get("data")
+  if isinstance(trained_on, dict) and not trained_on.get("path"):
+    trained_on["path"] = values.data  # only so that the config can be read
   template = values.template
   lines = check(
     config,

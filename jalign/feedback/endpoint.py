@@ -288,14 +288,14 @@ def _key(variable: str) -> str:
   key = os.environ.get(variable, "").strip() if variable else ""
   if variable and not key:
     raise UserError(
-      "the environment variable isn't set.",
-      where=variable,
+      f"the environment variable {variable!r} isn't set.",
+      where="key_variable",
       remedy="Set it to the endpoint's key.",
     )
   if not key.isascii() or not key.isprintable():
     raise UserError(
-      "the key has characters that no header takes.",
-      where=variable,
+      f"the key in {variable!r} has characters that no header takes.",
+      where="key_variable",
       remedy="Set the variable to the key alone.",
     )
   return key

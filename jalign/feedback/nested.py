@@ -95,7 +95,8 @@ def check_has(judges: Judges, field: str, where: str) -> None:
     raise UserError(
       f"the judge {name!r} has no {field}.",
       where=where,
-      remedy=f"It has: {', '.join(there) or 'nothing'}.",
+      remedy=f"It has: {', '.join(there) or 'nothing'}. Combine judges that all"
+      f" have a {field}.",
     )
 
 

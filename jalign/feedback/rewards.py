@@ -151,9 +151,10 @@ def _some_answer(values: np.ndarray, what: str, of: str) -> np.ndarray:
   if len(values) and np.isnan(values).all():
     raise UserError(
       f"the judge gave no {what}: it answered none of {len(values)} {of}.",
-      where="annotator",
+      where="config.annotator",
       remedy="Try its prompt on a few responses: its answers may be in another"
-      " form than what reads them expects.",
+      " form than what reads them expects. A language model's setting `cache`"
+      " names a file that keeps its answers.",
     )
   return values
 

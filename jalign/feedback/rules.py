@@ -99,7 +99,11 @@ def from_rules(
       factor.
   """
   if not rules:
-    raise UserError("there are no rules.", where=f"{where}.rules")
+    raise UserError(
+      "there are no rules.",
+      where=f"{where}.rules",
+      remedy="Write one or more, each (factor, 1 or -1, margin).",
+    )
   for rule in rules:
     if rule.sign not in (1, -1) or not 0 <= rule.margin < np.inf:
       raise UserError(

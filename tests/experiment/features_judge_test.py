@@ -37,6 +37,18 @@ def test_the_reward_is_the_weighted_sum():
   np.testing.assert_allclose(p, [1 / (1 + np.exp(-2)), 0.5], rtol=1e-6)
 
 
+def test_one_coefficient_needs_no_list():
+  make = JUDGES["features"].make
+  one, two = make_answers(["p"], ["x y z"]), make_answers(["p"], ["x"])
+
+  def first(prompts, responses):
+    return [(len(r.split()),) for r in responses]
+
+  judge = make(_named(first), coefficients=0.5)
+  assert assess(judge, one).numbers("reward") == [1.5]
+  assert assess(judge, two).numbers("reward") == [0.5]
+
+
 def test_errors_name_the_key_or_the_function():
   make = JUDGES["features"].make
   for value in ((), "2", (1.0, "x"), (np.inf,)):

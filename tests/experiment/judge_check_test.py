@@ -103,6 +103,19 @@ def test_a_page_has_the_table_and_a_figure(files, capsys):
   assert (files / "page" / "plots" / "judge.png").exists()
 
 
+def test_a_config_of_a_judge_needs_no_data_of_its_own(files, capsys):
+  (files / "named.py").write_text(
+    "from jalign.configs import base\n\n\n"
+    "def get_config():\n"
+    "  c = base.get_config()\n"
+    '  c.annotator.kind = "noisy"\n'
+    '  c.annotator.settings = dict(judge=dict(function="judges.py:same"))\n'
+    "  return c\n"
+  )
+  main(["judge", "check", "--config=named.py", "--data=pairs.jsonl"])
+  assert "8 pairs of 4 prompts" in capsys.readouterr().out
+
+
 def test_bad_input_is_one_paragraph(files, capsys):
   data = "--data=pairs.jsonl"
   for arguments, words in (

@@ -1,6 +1,8 @@
 """Judges that a config describes: verifiers, combinations, rules, noise."""
 
 import json
+import typing
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from jalign.data import tldr_world as world
 from jalign.errors import UserError
 from jalign.experiment.config.parse import parse
-from jalign.experiment.judges import made_of
+from jalign.experiment.judges import JUDGES, made_of
 from jalign.experiment.plugins import load_annotator
 from jalign.feedback import assess, make_answers
 from tests.feedback.judged import judged
@@ -320,6 +322,22 @@ BAD = {
 def test_bad_descriptions_are_named(message):
   with pytest.raises(UserError, match=message):
     _judge(**BAD[message])
+
+
+def test_settings_of_another_type_are_named():
+  wrong = {bool: 1, float: "x", int: "x", str: 3, Mapping: 3}
+  for name, kind in JUDGES.items():
+    made_by = kind.make
+    made_by = getattr(made_by, "func", made_by)
+    for key, hint in typing.get_type_hints(made_by).items():
+      plain = typing.get_origin(hint) or hint
+      if key in ("named", "return") or plain not in wrong:
+        continue
+      with pytest.raises(UserError) as e:
+        _judge(
+          function="own.py:factors", kind=name, settings={key: wrong[plain]}
+        )
+      assert e.value.where == f"config.annotator.settings.{key}"
 
 
 def test_factors_that_are_not_there_are_listed():

@@ -143,7 +143,7 @@ def test_what_decides_a_judges_numbers(plain, tmp_path):
     ({"model": "m", "attempts": 0}, "settings"),
     ({"model": "m", "soft": True, "prompt": "rating_1"}, "settings.soft"),
     ({"model": "m", "cache": "/no/such/folder/c.db"}, "settings"),
-    ({"model": "m", "key_variable": "NO_SUCH_KEY"}, "settings.NO_SUCH_KEY"),
+    ({"model": "m", "key_variable": "NO_SUCH_KEY"}, "settings.key_variable"),
   ],
 )  # fmt: skip
 def test_settings_that_cant_be(settings, where):

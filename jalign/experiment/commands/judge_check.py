@@ -119,8 +119,8 @@ def check(
       raise UserError(
         "the config names no judge.",
         where="config.annotator",
-        remedy="Give --annotator=FILE.py:NAME and --kind=KIND, or"
-        " --config.annotator.function=FILE.py:NAME.",
+        remedy="Give --annotator=FILE.py:NAME and --kind=KIND; a judge made of"
+        " others is described in annotator.settings of a --config=FILE.py.",
       )
     names = settings.data.judge_columns
     tops = [*names, *(name.partition(".")[0] for name in names)]

@@ -1,11 +1,14 @@
 """Makes the judge that a config names, by a table of kinds of judges."""
 
+import functools
+import typing
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from jalign.errors import UserError, nearest
 from jalign.experiment.config.settings import Settings
+from jalign.experiment.judges.checked import check_type
 from jalign.experiment.judges.combined import COMBINED
 from jalign.experiment.judges.constitution import CONSTITUTION
 from jalign.experiment.judges.features import FEATURES
@@ -112,6 +115,7 @@ def tools_of(
   """What the judges of a config are made with; arguments as `load_judge`'s."""
   columns = [*settings.data.judge_columns]
   columns += (c for s in settings.stages for c in s.data.judge_columns)
+  columns = list(dict.fromkeys(columns))
 
   def judge(description: Description, where: str) -> Judge:
     kind, named, values = _read(description, where, tools)
@@ -175,9 +179,14 @@ def _read(
         remedy=nearest(str(key), known),
       )
   kind = _kind(description.get("kind", "reward"), f"{where}.kind")
+  check_type(description.get("settings", {}), Mapping, f"{where}.settings")
   values = dict(description.get("settings", {}))
   able = _settings(kind)
-  for key in values:
+  made_by = kind.make
+  while isinstance(made_by, functools.partial):
+    made_by = made_by.func
+  hints = typing.get_type_hints(made_by)
+  for key, value in values.items():
     if key not in able:
       raise UserError(
         f"judges of kind {description.get('kind', 'reward')!r} have no such"
@@ -185,6 +194,7 @@ def _read(
         where=f"{where}.settings.{key}",
         remedy=nearest(key, sorted(able)) if able else "They have none.",
       )
+    check_type(value, hints[key], f"{where}.settings.{key}")
   scale = description.get("scale", 1.0)
   if isinstance(scale, bool) or not isinstance(scale, int | float):
     raise UserError(f"{scale!r} is not a number.", where=f"{where}.scale")
@@ -198,7 +208,7 @@ def _read(
 def _kind(name: Any, where: str) -> JudgeKind:
   if name not in JUDGES:
     raise UserError(
-      f"{name!r} is not one of {', '.join(JUDGES)}.",
+      f"{name!r} is no kind of judge.",
       where=where,
       remedy=nearest(str(name), JUDGES),
     )

@@ -63,7 +63,18 @@ def check_given(
 
 
 def check_type(value: Any, hint: Any, where: str) -> None:
-  """Raises UserError if a value isn't of a plain type; others pass."""
+  """Raises UserError if a value isn't of a plain type, or of names to values.
+
+  Values of other types pass.
+  """
+  if (typing.get_origin(hint) or hint) is Mapping:
+    if not isinstance(value, Mapping):
+      raise UserError(
+        f"{value!r} is not a section.",
+        where=where,
+        remedy="Write a dictionary in a config: {NAME: ...}.",
+      )
+    return
   if hint not in _WORDS:
     return
   kinds = (int, float) if hint is float else (hint,)

@@ -16,10 +16,16 @@ _FORM = "(prompts, responses) -> a row of features for each response"
 
 def _make(named: Named, *, coefficients: Sequence[float] = ()) -> Judge:
   where = f"{named.where}.settings.coefficients"
-  if isinstance(coefficients, str) or not all(
+  if isinstance(coefficients, int | float):  # as the command line gives one
+    coefficients = (coefficients,)
+  if not isinstance(coefficients, list | tuple) or not all(
     isinstance(x, int | float) for x in coefficients
   ):
-    raise UserError(f"{coefficients!r} is not a list of numbers.", where=where)
+    raise UserError(
+      f"{coefficients!r} is not a list of numbers.",
+      where=where,
+      remedy="Give a number for each feature.",
+    )
   key = f"{named.where.removeprefix('config.')}.function"
   count = len(coefficients)
 

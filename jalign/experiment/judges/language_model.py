@@ -243,7 +243,8 @@ def _check_unread(
       raise UserError(
         f"isn't read by {this if far else other}.",
         where=f"{named.where}.settings.{name}",
-        remedy=f"Leave it out; it is for {other if far else this}.",
+        remedy=f"Leave it out; it is for {other if far else this}."
+        + ("" if far else " The url of an endpoint begins with http or https."),
       )
 
 
@@ -289,7 +290,8 @@ def told(where: str, function: Callable[[], Any]) -> Any:
   try:
     return function()
   except UserError as e:
-    place = f"{where}.{e.where}" if e.where.isidentifier() else where
+    at = where.removesuffix(".settings") if e.where == "function" else where
+    place = f"{at}.{e.where}" if e.where.isidentifier() else where
     where = place if place != where or not e.where else f"{where}: {e.where}"
     raise UserError(e.problem, where=where, remedy=e.remedy) from e
 

@@ -216,7 +216,7 @@ def draw(w: World, d: Dialogues | None) -> Figure:
     left.errorbar(list(by), *_bars(found), color=colour, label=name, **whisker)
   best = 100 * _best(w.scores["preference model"][max(SIZES)])
   left.axhline(best, color="#333333", linestyle=":", linewidth=1)
-  left.annotate("best possible", (SIZES[0], best + 0.4), fontsize=9)
+  left.annotate("best possible", (SIZES[0], best + 1), fontsize=9)
   left.set_xscale("log")
   left.set_xticks(SIZES, [f"{n:,}" for n in SIZES])
   left.minorticks_off()
@@ -238,7 +238,7 @@ def draw(w: World, d: Dialogues | None) -> Figure:
   middle.set_xticks(
     place + 0.18, [n.replace(" that", "\nthat") for n in w.shifted]
   )
-  middle.set(ylim=(50, 95))
+  middle.set(ylim=(40, 95))
   middle.set_title("Under shifts (dotted: best possible)")
   middle.legend(frameon=False, loc="upper center", ncols=2)
   if d is not None:
@@ -255,7 +255,7 @@ def draw(w: World, d: Dialogues | None) -> Figure:
     right.set_xticks(spots, [f"{b.low:.0f}–{b.high:.0f}" for b in bins])
     right.set(xlabel="gap of lengths, tokens", ylabel="%", ylim=(20, 100))
     right.set_title(f"hh-rlhf: {len(d.pairs)} held-out pairs")
-    right.legend(frameon=False, loc="lower right")
+    right.legend(frameon=False, loc="upper right")
   return figure
 
 

@@ -100,8 +100,15 @@ def form_of(loss: BoundLoss) -> str:
     return "embedded"
   if "swapped_logits" not in names:
     return ""
-  mean = losses.name_of(loss.function) == "pairwise_preference_averaged"
+  terms = losses.name_of(loss.function).split(" + ")  # more than one of a sum
+  mean = "pairwise_preference_averaged" in terms
   return "averaged" if mean else "difference"
+
+
+def sign_of(loss: BoundLoss) -> float:
+  """-1 for a loss on costs, of which less is better; else 1."""
+  names = losses.array_parameters(loss.function)
+  return -1.0 if "harmful_costs" in names else 1.0
 
 
 def check_head(

@@ -18,7 +18,6 @@ from jalign.evaluation import (
 )
 from jalign.experiment.data.dataset import Dataset
 from jalign.experiment.disk import folder as folders
-from jalign.losses import array_parameters
 from jalign.models.preferences import FORMS
 from jalign.sharding import fetch, place
 from jalign.training import packed
@@ -50,11 +49,6 @@ def serves(dataset: Dataset, head: Any) -> bool:
   return paired and any(f is not None for f in able)
 
 
-def sign_of(loss: Any) -> float:
-  """-1 for a loss on costs, of which less is better; else 1."""
-  return -1.0 if "harmful_costs" in array_parameters(loss) else 1.0
-
-
 def make_scored_pairs(
   model: Model,
   head: Any,
@@ -74,7 +68,7 @@ def make_scored_pairs(
     form: form of the head's preferences, a key of
       `jalign.models.preferences.FORMS`; "" where the head gives scores.
     constant: number that is subtracted from every score.
-    sign: -1 where a lower score is better; see `sign_of`.
+    sign: -1 where a lower score is better; see `heads.sign_of`.
   """
   measure = _measure(model, head, form)
 

@@ -14,7 +14,7 @@ from jalign.experiment import reward_pairs
 from jalign.experiment.config.settings import StageSettings
 from jalign.experiment.context import Run
 from jalign.experiment.disk import folder as folders
-from jalign.experiment.heads import form_of, head_of
+from jalign.experiment.heads import form_of, head_of, sign_of
 from jalign.experiment.loss import bind
 from jalign.experiment.reward_pairs import Kept
 from jalign.experiment.scorer import CONSTANT
@@ -92,7 +92,7 @@ def held_out_pairs(
       head,
       form=form_of(loss),
       constant=constant,
-      sign=reward_pairs.sign_of(loss.function),
+      sign=sign_of(loss),
     )
     pairs = score(*given)
   return Kept(pairs, reward_pairs.objectives_of(model, head, *given))

@@ -21,7 +21,7 @@ from jalign.experiment.disk.start import (
   is_checkpoint,
   is_reward_model,
 )
-from jalign.experiment.heads import form_of, head_of, reads_head
+from jalign.experiment.heads import form_of, head_of, reads_head, sign_of
 from jalign.experiment.last_states import last_states
 from jalign.experiment.loss import bind
 from jalign.experiment.params import trained_params
@@ -53,6 +53,8 @@ class Scorer(NamedTuple):
       them; () for runs, whose responses end with their end token.
     padding: token that isn't read at a response's end, as in
       `jalign.models.hf.StoredHead`; None for runs.
+    sign: -1 where a lower score is better, as of a run that trained a cost
+      model; checkpoints don't say that, and have 1.
   """
 
   name: str
@@ -67,6 +69,7 @@ class Scorer(NamedTuple):
   constant: float = 0.0
   after: tuple[int, ...] = ()
   padding: int | None = None
+  sign: float = 1.0
 
 
 def is_scorer(folder: pathlib.Path) -> bool:
@@ -83,18 +86,22 @@ def gives_at(folder: pathlib.Path) -> tuple[str, ...]:
   """What a scorer gives a judge, without loading its parameters.
 
   Returns:
-    ("reward",), ("preference",), or () for a head that knows the rater.
+    ("reward",), ("cost",), ("preference",), or () for a head that knows the
+    rater.
   """
   if is_checkpoint(folder):
     form = hf.read_reward_head(folder).form
     return ("preference",) if form else ("reward",)
   settings = parse(folders.read_json(folder / "config.json"))
   stage = settings.stage(folders.last_stage(folder).name)
-  if form_of(bind(stage)):
+  loss = bind(stage)
+  if form_of(loss):
     return ("preference",)
   head = head_of(folders.model_of(folder), stage)
   scores = (getattr(head, name, None) for name in ("score", "scores"))
-  return ("reward",) if any(scores) else ()
+  if not any(scores):
+    return ()
+  return ("cost",) if sign_of(loss) < 0 else ("reward",)
 
 
 def load_scorer(name: str, mesh: jax.sharding.Mesh | None = None) -> Scorer:
@@ -135,6 +142,7 @@ def _of_run(folder: pathlib.Path, mesh: jax.sharding.Mesh) -> Scorer:
   told = folders.read_json(results)
   params = trained_params(config, mesh, stage)
   head = head_of(config, settings.stage(stage.name))
+  loss = bind(settings.stage(stage.name))
   return Scorer(
     str(folder),
     config,
@@ -144,8 +152,9 @@ def _of_run(folder: pathlib.Path, mesh: jax.sharding.Mesh) -> Scorer:
     tokenizer,
     template_for("", folder),
     tuple(told.get("objectives", ())) or _numbered(config, head, params),
-    form_of(bind(settings.stage(stage.name))),
+    form_of(loss),
     float(told.get(CONSTANT, 0.0)),
+    sign=sign_of(loss),
   )
 
 

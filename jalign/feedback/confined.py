@@ -21,17 +21,27 @@ from collections.abc import Callable
 _NO_NEW_PRIVILEGES, _SECCOMP = 38, 22  # prctl options
 _RULESET, _RESTRICT = 444, 446  # system calls of Landlock
 # Calls that start processes and threads, leave the group, send signals, trace,
-# or open sockets, by architecture: <asm/unistd.h>.
+# open sockets, reach into other processes, or leave memory behind, by
+# architecture: <asm/unistd.h>. The last number is that of prlimit64, which is
+# allowed for the process itself alone.
 _CALLS = {
   "x86_64": (
     0xC000003E,
-    (56, 57, 58, 59, 322, 435, 62, 200, 234, 109, 112, 101, 41, 425),
+    (
+      56, 57, 58, 59, 322, 435, 62, 200, 234, 109, 112, 101, 41, 425,
+      424, 434, 438, 129, 297, 310, 311, 141, 29, 64, 68, 240,
+    ),
+    302,
   ),
   "aarch64": (
     0xC00000B7,
-    (220, 221, 281, 435, 129, 130, 131, 154, 157, 117, 198, 425),
+    (
+      220, 221, 281, 435, 129, 130, 131, 154, 157, 117, 198, 425,
+      424, 434, 438, 138, 240, 270, 271, 140, 194, 190, 186, 180,
+    ),
+    261,
   ),
-}
+}  # fmt: skip
 
 
 def main() -> None:
@@ -105,16 +115,19 @@ def _write_no_files() -> None:
 def _start_no_processes() -> None:
   """Makes processes, threads, signals and sockets errors (seccomp)."""
   _call("prctl", _NO_NEW_PRIVILEGES, 1, 0, 0, 0)
-  architecture, calls = _CALLS[platform.machine()]
+  architecture, calls, own_limits = _CALLS[platform.machine()]
   load, equal, above, give = 0x20, 0x15, 0x35, 0x06  # instructions of BPF
   refuse, allow = 0x00050001, 0x7FFF0000  # EPERM; allow
   count = len(calls)
   lines = [
     (load, 0, 0, 4),  # the architecture of the call
-    (equal, 0, count + 3, architecture),
+    (equal, 0, count + 6, architecture),
     (load, 0, 0, 0),  # the number of the call
-    (above, count + 1, 0, 0x40000000),  # x32's calls on x86
-    *((equal, count - i, 0, call) for i, call in enumerate(calls)),
+    (above, count + 4, 0, 0x40000000),  # x32's calls on x86
+    *((equal, count + 3 - i, 0, call) for i, call in enumerate(calls)),
+    (equal, 0, 2, own_limits),
+    (load, 0, 0, 16),  # the first argument: 0 for the process itself
+    (equal, 0, 1, 0),
     (give, 0, 0, allow),
     (give, 0, 0, refuse),
   ]

@@ -231,7 +231,8 @@ def label_logps(
   ]
   logps = scored_after(own, before, [list(labels)] * len(before))
   return [
-    dict(zip(labels, map(float, row.sum(-1)))) if places else {}
+    # Labels may have different numbers of tokens, with NaN after the shorter.
+    dict(zip(labels, map(float, np.nansum(row, -1)))) if places else {}
     for row, places in zip(logps, found)
   ]
 

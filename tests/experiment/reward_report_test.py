@@ -5,6 +5,12 @@ import json
 import numpy as np
 import pytest
 
+from jalign.errors import UserError
+from jalign.experiment import scorer as scorers
+from jalign.experiment.commands.evaluate_scorer import evaluate_scorer
+from jalign.experiment.config.parse import parse
+from jalign.experiment.plugins import load_annotator
+from jalign.feedback import assess, make_answers
 from tests.experiment.conftest import pairs
 
 REWARD = (
@@ -100,6 +106,21 @@ def test_a_cost_model_is_right_where_the_chosen_response_costs_less(place):
   assert np.mean(kept["chosen_score"]) < np.mean(kept["rejected_score"])
   told = json.loads((run / "align" / "results.json").read_text())
   assert told["eval/score_accuracy"]["mean"] > 0.9
+  (*_, last) = evaluate_scorer(run, "", None)
+  assert "score lower for chosen: 9" in last or "chosen: 100" in last
+  # A judge gives the cost as a cost: what learns from rewards would raise it.
+  assert scorers.gives_at(run) == ("cost",)
+  model = {"function": str(run), "kind": "model"}
+  data = {"data": {"path": str(place.folder / "pairs.jsonl")}}
+  with pytest.raises(UserError, match="gives costs alone"):
+    load_annotator(parse({"annotator": model, **data}))
+  settings = {"how": "sum", "judges": {"harm": model}, "penalties": {"harm": 1}}
+  whole = {"kind": "combined", "settings": settings}
+  judge = load_annotator(parse({"annotator": whole, **data}))
+  assert judge is not None
+  answers = make_answers(["q1:"] * 2, [" a", " b"])
+  safe, harmful = assess(judge, answers).numbers("reward")
+  assert safe > harmful
 
 
 def test_objectives_are_reported_by_name(place):

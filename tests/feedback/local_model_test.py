@@ -141,6 +141,10 @@ def test_log_probs_of_labels_are_those_of_the_model():
       want = _logp(own, before, label)
       assert known[label] == pytest.approx(want, abs=1e-4)
   assert got[2] == {}
+  # A label of fewer tokens than another one has a log-prob, too.
+  (known,) = label_logps(own, ["c"], ["m"], ["m", "b c"])
+  assert known["m"] == pytest.approx(_logp(own, "c", "m"), abs=1e-4)
+  assert -np.inf < known["b c"] < _logp(own, "c", "b")
 
 
 def test_a_judge_of_a_local_model_is_soft():

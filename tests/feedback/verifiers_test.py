@@ -196,6 +196,9 @@ def test_code_can_neither_hang_nor_pass_by_leaving(tmp_path):
     "import socket\nsocket.socket()",
     "import os\nos.kill(os.getppid(), 0)",
     "import os\nos.setsid()",
+    "import os\nos.pidfd_open(os.getppid())",
+    "import os, resource as r\nr.prlimit(os.getppid(), r.RLIMIT_NOFILE)",
+    "import ctypes\nassert ctypes.CDLL(None).shmget(0, 4096, 0o600) >= 0",
     "import os\nassert 'PATH' not in os.environ and 0",
   ]
   (probe,) = run_tests([("", "")], Limits())
@@ -208,6 +211,9 @@ def test_code_can_neither_hang_nor_pass_by_leaving(tmp_path):
       "socket",
       "kill",
       "setsid",
+      "pidfd",
+      "prlimit",
+      "shmget",
     ),
   }
   for lacking in probe.lacking:  # this system has no means for these
@@ -217,6 +223,7 @@ def test_code_can_neither_hang_nor_pass_by_leaving(tmp_path):
     "print('y' * 10**7)\nimport json, math, re, collections",
     "import os\nassert 'PATH' not in os.environ",
     "import sys\nassert not sys.stdin.read()",
+    "import resource as r\nassert r.getrlimit(r.RLIMIT_NOFILE) == (64, 64)",
     "s = '\\ud800 \u00e9'",
   ]
   began = time.monotonic()

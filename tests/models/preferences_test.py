@@ -1,10 +1,13 @@
 """Forms of preferences: log-odds of P(a > b) as losses train them."""
 
+from types import SimpleNamespace
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jalign import evaluation, losses
+from jalign.experiment.heads import form_of
 from jalign.models import ScoreHead, pairwise
 from jalign.models.preferences import FORMS, averaged
 
@@ -21,6 +24,16 @@ def test_the_mean_of_two_orders_is_exact_and_never_infinite():
   assert 800 < got[1] < np.inf
   pairs = evaluation.from_margins(got)
   assert np.isfinite(evaluation.negative_log_likelihood(pairs).mean)
+
+
+def test_a_sum_of_losses_keeps_the_form_of_its_term():
+  for name, form in (
+    ("pairwise_preference", "difference"),
+    ("pairwise_preference_averaged", "averaged"),
+    ("bradley_terry", ""),
+  ):
+    loss = losses.weighted_sum({name: 1.0, "sft": 0.1})
+    assert form_of(SimpleNamespace(function=loss)) == form
 
 
 @pytest.mark.parametrize("name", FORMS)

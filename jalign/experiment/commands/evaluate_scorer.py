@@ -59,13 +59,18 @@ def evaluate_scorer(
         " objective of a model of several.",
       )
     measure = make_scored_pairs(
-      scorer.model, scorer.head, form=scorer.form, constant=scorer.constant
+      scorer.model,
+      scorer.head,
+      form=scorer.form,
+      constant=scorer.constant,
+      sign=scorer.sign,
     )
     size = settings.stage(stage).batch_size
     pairs = measure(scorer.params, dataset, size, mesh)
   lines.append(f"{run} ({stage}): {len(pairs)} held-out pairs of responses")
   name = "preference" if scorer.form else "score"
-  return [*lines, f"  {name} higher for chosen: {told(pairs)}"]
+  better = "lower" if scorer.sign < 0 else "higher"
+  return [*lines, f"  {name} {better} for chosen: {told(pairs)}"]
 
 
 def told(pairs: ScoredPairs) -> str:

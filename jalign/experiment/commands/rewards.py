@@ -160,7 +160,11 @@ def _explicit(
 ) -> tuple[str, Callable[[Dataset], ScoredPairs]]:
   own = scorer.load_scorer(str(run), mesh)
   score = reward_pairs.make_scored_pairs(
-    own.model, own.head, form=own.form, constant=own.constant
+    own.model,
+    own.head,
+    form=own.form,
+    constant=own.constant,
+    sign=own.sign,
   )
 
   def ask(dataset: Dataset) -> ScoredPairs:

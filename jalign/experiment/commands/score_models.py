@@ -130,13 +130,16 @@ def margins_of(
     pairs: [P, 2] indices of responses.
 
   Returns:
-    Differences of scores, or log-odds of preferences.
+    Differences of scores, with the other sign where lower scores are better;
+    or log-odds of preferences.
   """
   if score_columns(scorer) == (PREFERENCE,):
     return {PREFERENCE: _log_odds(scorer, states, pairs)}
   first, second = pairs.T
   values = _scores(scorer, states)
-  return {name: x[first] - x[second] for name, x in values.items()}
+  return {
+    name: scorer.sign * (x[first] - x[second]) for name, x in values.items()
+  }
 
 
 def _chunks(responses: Sequence[Response]) -> Iterator[list[Response]]:

@@ -96,7 +96,7 @@ def _gaps(
   mesh: jax.sharding.Mesh,
   records: Sequence[data.PreferenceRecord],
 ) -> np.ndarray:
-  """[N] scores of the chosen less those of the rejected responses."""
+  """[N] by how much the chosen responses score better than the others."""
   scorer = load_scorer(model, mesh)
   scores = (getattr(scorer.head, name, None) for name in ("score", "scores"))
   if scorer.form or not any(scores):
@@ -115,7 +115,7 @@ def _gaps(
         [record.rejected for record in records],
       )
     )
-  return chosen - rejected
+  return scorer.sign * (chosen - rejected)
 
 
 def _lines(records: Sequence[data.PreferenceRecord], found: Strengths) -> bytes:

@@ -76,7 +76,9 @@ def load_judge(
         remedy="Name a reward or a preference in config.annotator.function.",
       )
     return None
-  judge = tools.judge(_described(settings), "config.annotator")
+  judge = _comparing(
+    tools.judge(_described(settings), "config.annotator"), "config.annotator"
+  )
   if not named.cost:
     return judge
   if judge.cost is not None:
@@ -106,7 +108,20 @@ def load_gold(
       remedy="Name the first judge in config.annotator.function.",
     )
   tools = tools_of(settings, load, reading)
-  return tools.judge(settings.annotator.gold, "config.annotator.gold")
+  where = "config.annotator.gold"
+  return _comparing(tools.judge(settings.annotator.gold, where), where)
+
+
+def _comparing(judge: Judge, where: str) -> Judge:
+  """Returns a judge; raises UserError if nothing is compared by it."""
+  if judge.reward is None and judge.preference is None:
+    raise UserError(
+      "gives costs alone, by which nothing is compared.",
+      where=where,
+      remedy="Combine it with a judge of rewards: kind='combined', how='sum',"
+      " with its weight in `penalties` or `costs`.",
+    )
+  return judge
 
 
 def tools_of(

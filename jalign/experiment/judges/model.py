@@ -46,7 +46,7 @@ def from_scorer(
 
   Args:
     load: `() -> Scorer`, on the mesh of whoever asks.
-    gives: what the head gives: "reward", "preference", or both.
+    gives: what the head gives: "reward", "cost" or "preference".
     reading: how the run that asks writes texts; None where only texts are read.
     scale: inverse temperature of a reward's preferences.
     weights: of a head of several objectives, the weight of each objective in
@@ -76,11 +76,12 @@ def from_scorer(
     )
     return scorers.features(own, read, mesh_now(), rows)
 
-  def reward(answers: Answers) -> np.ndarray:
+  def score(answers: Answers) -> np.ndarray:
     own = loaded()
     head, params = own.head, own.params[HEAD]
     features = jnp.asarray(states(answers))
     if head.score is not None:
+      weights_of(own, weights)
       scores = fetch(head.score(params, features)).astype(np.float64)
       return scores - own.constant
     scores = fetch(head.scores(params, features)).astype(np.float64)
@@ -88,13 +89,14 @@ def from_scorer(
 
   def preference(a: Answers, b: Answers) -> np.ndarray:
     own = loaded()
+    weights_of(own, weights)
     sides = jnp.asarray(states(a)), jnp.asarray(states(b))
     form = FORMS[own.form]
     return fetch(jax.nn.sigmoid(form(own.head, own.params[HEAD], *sides)))
 
   return Judge(
-    reward if "reward" in gives else None,
-    None,
+    score if "reward" in gives else None,
+    score if "cost" in gives else None,
     preference if "preference" in gives else None,
     scale,
     reads_tokens=True,
@@ -114,10 +116,12 @@ def weights_of(scorer: Scorer, weights: Mapping[str, float]) -> np.ndarray:
         f"{name} = {weight!r} is not the weight of an objective of"
         f" {scorer.name}.",
         where="weights",
-        remedy=f"Its objectives are: {', '.join(names)}.",
+        remedy=f"Its objectives are: {', '.join(names)}."
+        if names
+        else "It has no objectives: leave the weights out.",
       )
   if not weights:
-    return np.full(len(names), 1 / len(names))
+    return np.full(len(names), 1 / max(len(names), 1))
   return np.array([weights.get(name, 0.0) for name in names], np.float64)
 
 
@@ -239,7 +243,7 @@ def fingerprint(folder: pathlib.Path) -> str:
 
 
 MODEL = JudgeKind(
-  "a run that trained a reward or preference model, or such a checkpoint; or"
+  "a run that trained a reward, cost or preference model, or a checkpoint; or"
   " several of them, with commas between, which judge together",
   _make,
   _made_of,

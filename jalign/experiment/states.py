@@ -58,11 +58,13 @@ def differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
   here = json.loads(json.dumps(here))  # tuples become lists
   names = []
   if "stage" in there:
-    whole = dataclasses.asdict(StageSettings(name="", loss={}))
-    before = folders.filled(there["stage"], json.loads(json.dumps(whole)))
+    plain = dataclasses.asdict(StageSettings(name="", loss={}))
+    whole = json.loads(json.dumps(plain))
+    # Both may be of a version that had fewer keys.
+    before, now = (folders.filled(x["stage"], whole) for x in (there, here))
     names += [
-      f"settings: config.{here['stage']['name']}.{key}"
-      for key in sorted(folders.differing(before, here["stage"]))
+      f"settings: config.{now['name']}.{key}"
+      for key in sorted(folders.differing(before, now))
     ]
   names += [k for k in ("seed", "start") if k in there and there[k] != here[k]]
   made_of = there.get("made_of", {})

@@ -3,8 +3,10 @@
 The limits hold back accidents and the usual tricks: endless loops, output
 without end, `exit()` before the test. On Linux the process can neither change
 files nor start processes nor open sockets. It does run as the same user, and
-can read what this user can: judge code of models that nobody trusts on a
-machine that has nothing to hide.
+can read what this user can, the environment of the parent process too: judge
+code of models that nobody trusts on a machine that has nothing to hide. Code
+and test share an interpreter, so that code that looks for its test or for the
+proof of having passed can cheat.
 """
 
 import contextlib

@@ -15,9 +15,9 @@ PAPERS_OUT := runs/papers
 PAPERS := nlhf mirror_prox ipo_md updates sampling_laws distributional safety \
   decoding estimators rankings likelihoods regret entanglement kl_reward \
   simulated_judges
-# These three take two fifths of the time of all. CI leaves them out: tests/papers
-# checks their claims on smaller games and on fewer points.
-PAPERS_BY_HAND := mirror_prox ipo_md regret
+# These take most of the time of all. CI leaves them out: tests/papers checks their
+# claims on smaller games and on fewer points.
+PAPERS_BY_HAND := mirror_prox ipo_md regret simulated_judges
 # Those that train policies, in minutes; their results are in the repository, and
 # their run folders in runs/papers, where they are gone on with.
 TRAINED := entanglement_trained rankings_trained likelihoods_trained \

@@ -64,7 +64,13 @@ class Assessed:
     return dataclasses.replace(self, answers=self.answers.take(at), **numbers)
 
 
-def assess(judge: Judge, answers: Answers, *, apart: bool = False) -> Assessed:
+def assess(
+  judge: Judge,
+  answers: Answers,
+  *,
+  apart: bool = False,
+  a_part: bool = False,
+) -> Assessed:
   """Asks a judge once for the reward and the cost of each response.
 
   Args:
@@ -72,6 +78,8 @@ def assess(judge: Judge, answers: Answers, *, apart: bool = False) -> Assessed:
     answers: N answers.
     apart: whether only this process asks, for its own answers: within a
       function of another judge, which isn't asked on the mesh.
+    a_part: whether these are a part of the answers that are asked about, of
+      which none may have an answer.
 
   Raises:
     UserError: a function returns something else than N finite numbers, or
@@ -101,13 +109,18 @@ def assess(judge: Judge, answers: Answers, *, apart: bool = False) -> Assessed:
     for name in sorted(set(told) - set(functions))
   }
   for name, values in told.items():
-    if not (apart or isinstance(values, jax.Array)):
+    if not (apart or a_part or isinstance(values, jax.Array)):
       _some_answer(values, f"{name}s", "responses")
   return Assessed(answers, **told, answers_all=judge.answers_all, parts=parts)
 
 
 def compare(
-  judge: Judge, a: Assessed, b: Assessed, *, apart: bool = False
+  judge: Judge,
+  a: Assessed,
+  b: Assessed,
+  *,
+  apart: bool = False,
+  a_part: bool = False,
 ) -> np.ndarray:
   """Asks a judge for preferences, or computes them from rewards.
 
@@ -116,6 +129,7 @@ def compare(
     a: N answers with the numbers from `assess`.
     b: N answers to the same prompts, likewise.
     apart: as in `assess`.
+    a_part: as in `assess`.
 
   Returns:
     [N] float32 P(a is preferred); NaN for a pair without an answer, which only
@@ -135,7 +149,8 @@ def compare(
       return {"preference": probabilities(given, count, missing=missing)}
 
     told = _asked(judge, ask, a.answers, b.answers, apart=apart)["preference"]
-    return told if apart else _some_answer(told, "preferences", "pairs")
+    whole = not (apart or a_part)
+    return _some_answer(told, "preferences", "pairs") if whole else told
   if a.reward is None or b.reward is None:
     raise UserError(
       "the judge has neither a preference nor a reward: it compares nothing.",
@@ -143,7 +158,7 @@ def compare(
     )
   margin = judge.scale * (a.numbers("reward") - b.numbers("reward"))
   p = probabilities(0.5 * (1.0 + np.tanh(0.5 * margin)), len(a), "", missing)
-  return p if apart else _some_answer(p, "rewards", "pairs")
+  return p if apart or a_part else _some_answer(p, "rewards", "pairs")
 
 
 def _some_answer(values: np.ndarray, what: str, of: str) -> np.ndarray:

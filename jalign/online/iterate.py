@@ -182,7 +182,13 @@ def make_round(
       own = rows and rows[part]
       verdicts.append(
         judge_responses(
-          judge, algorithm.needs, prompts.texts[part], texts, some, own
+          judge,
+          algorithm.needs,
+          prompts.texts[part],
+          texts,
+          some,
+          own,
+          a_part=len(parts) > 1,
         )
       )
       clock.lap("time/judging_seconds")

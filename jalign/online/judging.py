@@ -121,6 +121,7 @@ def judge_responses(
   responses: Sequence[str],
   rollout: Rollout,
   rows: Sequence[Row] | None = None,
+  a_part: bool = False,
 ) -> Verdict:
   """Asks the judge once for each response's numbers, and for preferences.
 
@@ -136,6 +137,8 @@ def judge_responses(
     responses: P * K texts, the responses of a prompt adjacent.
     rollout: the same P * K responses as tokens.
     rows: P rows of the data; None where the data has no other columns.
+    a_part: whether these are a part of a round's prompts, of which none may
+      have an answer.
 
   Returns:
     The verdict.
@@ -169,7 +172,7 @@ def judge_responses(
       rollout.sequences,
     )
     by_prompt = lambda x: x.reshape(count, size)
-  told = assess(judge, answers)
+  told = assess(judge, answers, a_part=a_part)
   numbers = {
     name: None if getattr(told, name) is None else by_prompt(told.numbers(name))
     for name in ("reward", "cost")
@@ -184,7 +187,7 @@ def judge_responses(
   side = lambda k: with_numbers(by_draw[k], lambda x: x[:, k])
   preference = np.zeros((count, len(needs.preference)), np.float32)
   for at, (i, j) in enumerate(needs.preference):
-    preference[:, at] = compare(judge, side(i), side(j))
+    preference[:, at] = compare(judge, side(i), side(j), a_part=a_part)
   assessed = with_numbers(listed, lambda x: x.T.reshape(-1))
   needed = [preference, needs.reward and numbers["reward"]]
   needed += [needs.cost and numbers["cost"]]

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from jalign.experiment import plugins
 from jalign.experiment.commands.sweep import expand
 from jalign.experiment.config import parse
+from jalign.feedback import assess, make_answers
 from jalign.online import ALGORITHMS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -24,6 +26,7 @@ START = "python"
 OTHERS = {
   "configs",
   "data",
+  "judge_kinds",
   "judges",
   "mesh",
   "own_algorithm",
@@ -82,7 +85,9 @@ def ran(start):
   return page
 
 
-@pytest.mark.parametrize("page", ("data", "judges", "packing"))
+@pytest.mark.parametrize(
+  "page", ("data", "judges", "packing", "reward_reports")
+)
 def test_pages_run(ran, page):
   ran(page)
 
@@ -97,6 +102,20 @@ def test_a_sweep_is_runs(ran):
   config = ran("configs")["get_config"]().to_dict()
   betas = {parse.parse(c).stages[-1].loss["beta"] for _, c in expand(config)}
   assert len(expand(config)) == 6 and betas == {0.05, 0.2}
+
+
+def test_a_combined_judge_is_read(ran, tmp_path, monkeypatch):
+  config = {
+    "annotator": ran("judge_kinds")["annotator"],
+    "data": {"path": "pairs.jsonl"},
+    "loss": {"name": "dpo"},
+  }
+  monkeypatch.chdir(tmp_path)
+  text = "def reward(prompt, response):\n  return len(response)\n"
+  pathlib.Path("my.py").write_text(text)
+  judge = plugins.load_annotator(parse.parse(config))
+  answers = make_answers(["p"] * 2, ["Yes.", "no"])
+  np.testing.assert_allclose(assess(judge, answers).reward, [4.5, 2.0])
 
 
 def test_an_own_model(ran):

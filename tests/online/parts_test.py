@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jalign.errors import UserError
-from jalign.feedback import from_reward
+from jalign.feedback import from_batch, from_reward
 from jalign.online import ALGORITHMS, make_round
 from jalign.online.parts import slices
 from tests.online.iterate_test import NEW, _decode, _model, _prompts
@@ -57,3 +57,21 @@ def test_prompts_that_do_not_divide_are_refused():
   for parts in (4, 0):
     with pytest.raises(UserError, match="6 prompts don't divide"):
       slices(6, parts)
+
+
+def test_a_part_without_an_answer_is_left_out():
+  asked = []
+
+  def preference(prompts, a, b):
+    asked.append(prompts)
+    unread = {"prompt 0", "prompt 1"}
+    return [np.nan if x in unread else 0.9 for x in prompts]
+
+  judge = from_batch(preference)._replace(answers_all=False)
+  played = _played(3, judge)
+  assert len(asked) == 3 and asked[0] == ["prompt 0", "prompt 1"]
+  (batch,) = played.batches
+  np.testing.assert_array_equal(batch.weights, [0, 0, 1, 1, 1, 0])
+  nothing = from_batch(lambda *x: [np.nan] * len(x[0]))
+  with pytest.raises(UserError, match="answered all that was asked"):
+    _played(3, nothing._replace(answers_all=False))

@@ -131,7 +131,11 @@ def by_length(pairs: ScoredPairs, bins: int = 5) -> list[Bin]:
   differ = longer != 0
   gap, found = np.abs(longer), []
   number = np.full(len(pairs), -1)
-  number[differ] = equal_mass_bins(gap[differ], bins)
+  # Equal gaps are in one bin, so that no two bins have the same limits.
+  values, which = np.unique(gap[differ], return_inverse=True)
+  lowest = np.full(len(values), bins)
+  np.minimum.at(lowest, which, equal_mass_bins(gap[differ], bins))
+  number[differ] = lowest[which]
   for at in _members(number, bins):
     own, labelled = _longer_wins(pairs, at)
     groups = take(pairs.groups, at)

@@ -14,6 +14,7 @@ from jalign.experiment.tables import trained_by
 from jalign.models import ModelConfig, param_specs
 from jalign.models.spec import ParamSpec
 from jalign.pages.report import Table
+from jalign.training.trainable import HEAD, has_head
 from jalign.types import Params
 
 
@@ -40,8 +41,9 @@ def recipe(
     size += f" in {stage.microbatches} parts"
   if start == "start":
     start = settings.init_from or "fresh parameters"
-  total = parameters(param_specs(model))
   part = trainable_of(model, stage)
+  head = parameters(part.specs[HEAD]) if has_head(part.specs) else 0
+  total = parameters(param_specs(model)) + head
   trained = f"{parameters(part.specs):,} beside {total:,} that stay"
   if not stage.lora.rank:
     trained = f"{parameters(part.specs):,} of {total:,}"

@@ -233,7 +233,7 @@ def test_what_makes_no_sense_is_refused(place, plain, _reward):
     ),
     (
       (*as_judge, "--config.annotator.kind=modle"),
-      "'modle' is not one of.*Did you mean 'model'",
+      "'modle' is no kind of judge. Did you mean 'model'",
     ),
     (
       (
@@ -242,6 +242,21 @@ def test_what_makes_no_sense_is_refused(place, plain, _reward):
         "--config.annotator.settings.x=1",
       ),
       "judges of kind 'model' have no such setting",
+    ),
+    (
+      (
+        *as_judge,
+        "--config.annotator.kind=model",
+        "--config.annotator.settings.rule=minimum",
+      ),
+      "settings.rule: is of several models, and one is named",
+    ),
+    (
+      (
+        f"--config.annotator.function={_reward},{_reward}",
+        "--config.annotator.kind=model",
+      ),
+      "is named twice",
     ),
     (
       (

@@ -156,7 +156,7 @@ def _make(
   named: Named,
   *,
   weights: Mapping[str, float] = MappingProxyType({}),
-  rule: str = "mean",
+  rule: str = "",
   k: float = 1.0,
   rows: int = 64,
 ) -> Judge:
@@ -171,10 +171,18 @@ def _make(
     )
 
   judges = {name: judge(_checked(name, named)) for name in _names(named)}
-  if len(judges) == 1:
-    return next(iter(judges.values()))
   where = f"{named.where}.settings"
-  return ensemble(judges, rule=rule, k=k, scale=named.scale, where=where)
+  if len(judges) == 1:
+    if rule:
+      raise UserError(
+        "is of several models, and one is named.",
+        where=f"{where}.rule",
+        remedy="Leave it out, or name several folders with commas between.",
+      )
+    return next(iter(judges.values()))
+  return ensemble(
+    judges, rule=rule or "mean", k=k, scale=named.scale, where=where
+  )
 
 
 def _given(folder: pathlib.Path, named: Named) -> tuple[str, ...]:
@@ -196,6 +204,13 @@ def _names(named: Named) -> list[str]:
       f"{named.function!r} names no model.",
       where=f"{named.where}.function",
       remedy="Name the folder of a run or of a checkpoint.",
+    )
+  twice = [name for name in names if names.count(name) > 1]
+  if twice:
+    raise UserError(
+      f"{twice[0]} is named twice.",
+      where=f"{named.where}.function",
+      remedy="Name each model once.",
     )
   return names
 

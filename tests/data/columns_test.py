@@ -96,6 +96,18 @@ def test_every_source_takes_columns(tmp_path):
       },
       "messages",
     ),
+    "forum": (
+      {
+        "question": "a",
+        "answers": [{"text": "b", "upvotes": 1}, {"text": "c", "upvotes": 2}],
+      },
+      "answers",
+    ),
+    "critiques": (
+      {"prompt": "a", "chosen": "b", "rejected": "c"}
+      | {"chosen_critique": "d", "rejected_critique": "e"},
+      "chosen_critique",
+    ),
   }
   flat = {"message_id": "1", "parent_id": None, "role": "prompter", "text": "a"}
   replies = [

@@ -132,7 +132,7 @@ def test_branches_start_from_one_policy_and_meet_in_one_matrix(
       'c.sft.data.convert = "best_and_worst"\n  c.dpo = base.stage',
       "config.sft.data.convert.*doesn't take Demonstration",
     ),
-    ('"batch"', '"many"', "config.annotator.kind: 'many' is not one of"),
+    ('"batch"', '"many"', "config.annotator.kind: 'many' is no kind of judge"),
     (":measures", ":nothing", "config.annotator.measures.*can't be loaded"),
     ('kind = "words"', 'kind = "letters"', "config.tokenizer.kind"),
     ("best_of = 2", "best_of = -1", "config.sample.best_of"),

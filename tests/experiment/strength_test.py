@@ -26,7 +26,7 @@ def place(tmp_path, monkeypatch):
   def load(name, mesh):
     score = None if name == "none" else abs
     head = types.SimpleNamespace(score=score)
-    return types.SimpleNamespace(name=name, head=head, form="")
+    return types.SimpleNamespace(name=name, head=head, form="", sign=1.0)
 
   def judge(own, gives):
     each = float(own().name)

@@ -254,9 +254,13 @@ def _overview(
   looks = plots.run_colours(list(scored))
   bars: dict[str, tuple[float, float, float]] = {}
   colours = {}
+  # A label as long as a path would leave no room for the bars.
+  short = {name: pathlib.PurePath(name).name for name in sets}
+  if len(set(short.values())) < len(short):
+    short = {name: f"{i}: {x}" for i, (name, x) in enumerate(short.items(), 1)}
   for name, of in sets.items():
     for run, pairs in of.items():
-      bar = f"{run}, {name}" if len(sets) > 1 else run
+      bar = f"{run}, {short[name]}" if len(sets) > 1 else run
       mean = accuracy(pairs)
       low, high = (100 * x for x in mean.interval)
       bars[bar] = (100 * mean.mean, low, high)

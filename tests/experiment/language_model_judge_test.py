@@ -38,6 +38,7 @@ def _longer(number, request):
   return reply(f"[[{'A' if len(a) > len(b) else 'B'}]]")
 
 
+@pytest.mark.slow
 def test_online_training_with_an_endpoint_that_answers_most_pairs(place):
   """Unanswered pairs have no weight; completions are reused and counted."""
   place.align_alone()

@@ -123,6 +123,7 @@ def test_resumed_equals_uninterrupted(place, _reward):
   jax.tree.map(np.testing.assert_array_equal, _params(run), _params(_reward))
 
 
+@pytest.mark.slow
 def test_a_low_rank_change_and_the_head_alone(place, plain):
   place.align_alone()
   start = f"--config.init_from={plain / 'run'}"

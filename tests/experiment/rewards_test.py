@@ -68,6 +68,7 @@ def test_both_kinds_of_reward_are_on_one_page(runs, tmp_path, capsys):
   assert told[str(shifted)]["rm"]["score_accuracy"]["mean"] < 1
 
 
+@pytest.mark.slow
 def test_runs_that_cannot_be_compared_are_named(runs, tmp_path, capsys):
   runs._capsys = capsys
   rm, out = runs.folder / "rm", tmp_path / "page"

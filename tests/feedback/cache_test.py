@@ -87,6 +87,7 @@ def test_the_file_can_be_read_without_the_library(tmp_path):
   assert json.loads(completion)["text"] == "A"
 
 
+@pytest.mark.slow
 def test_several_processes_write_at_the_same_time(tmp_path):
   code = """
 import sys

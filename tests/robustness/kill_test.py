@@ -32,7 +32,9 @@ CHAINS = {
 }
 
 
-@pytest.mark.parametrize("mode", CHAINS)
+@pytest.mark.parametrize(
+  "mode", ["offline", pytest.param("online", marks=pytest.mark.slow)]
+)
 def test_a_run_that_is_killed_again_and_again(runs, mode):
   for name in CHAINS[mode]:
     code, said = runs.drive(POINTS[name].to_dict(), mode, f"chain-{mode}")

@@ -7,6 +7,7 @@ import pytest
 
 from jalign.errors import UserError
 from jalign.experiment import scorer as scorers
+from jalign.experiment.commands import export
 from jalign.experiment.commands.evaluate_scorer import evaluate_scorer
 from jalign.experiment.config.parse import parse
 from jalign.experiment.plugins import load_annotator
@@ -121,6 +122,8 @@ def test_a_cost_model_is_right_where_the_chosen_response_costs_less(place):
   answers = make_answers(["q1:"] * 2, [" a", " b"])
   safe, harmful = assess(judge, answers).numbers("reward")
   assert safe > harmful
+  said = export.export_run(run, place.folder / "costs")
+  assert "the scores are costs, of which less is better" in said
 
 
 def test_objectives_are_reported_by_name(place):

@@ -62,6 +62,8 @@ def export_run(run: pathlib.Path, target: pathlib.Path) -> str:
       notes = hf.save_reward_model(
         _reward_model(run, scorer), partial, tokenizer=own, like=like
       )
+      if scorer.sign < 0:
+        notes = [*notes, _COSTS]
     else:
       loaded = load_run(run, mesh)
       hf.save(
@@ -73,6 +75,12 @@ def export_run(run: pathlib.Path, target: pathlib.Path) -> str:
       )
   stage = folders.last_stage(run).name
   return "\n".join([f"{run} ({stage}) -> {target}", *notes])
+
+
+_COSTS = (
+  "the scores are costs, of which less is better, and a checkpoint can't say"
+  " so: as a judge it would reward harm. Name the run as the judge instead."
+)
 
 
 def _reward_model(run: pathlib.Path, scorer: Scorer) -> hf.RewardModel:

@@ -196,6 +196,11 @@ class SequenceBatch(struct.PyTreeNode):
       were sampled; 0 where a token isn't scored.
     advantages: [B, T - 1] float32 advantages of these tokens; or [B], where the
       tokens of a response share an advantage.
+    greedy_rewards: [B] float32 reward of the greedy response to the same
+      prompt.
+    target_logps: [B] float32 log-probs under a target distribution.
+    baselines: [B] float32 numbers that don't depend on the response, for a loss
+      to subtract from a factor before the log-prob.
   """
 
   sequences: Sequences
@@ -206,6 +211,9 @@ class SequenceBatch(struct.PyTreeNode):
   ref_logps: Array | None = None
   old_token_logps: Array | None = None
   advantages: Array | None = None
+  greedy_rewards: Array | None = None
+  target_logps: Array | None = None
+  baselines: Array | None = None
 
 
 class PairBatch(struct.PyTreeNode):
@@ -219,6 +227,8 @@ class PairBatch(struct.PyTreeNode):
     chosen_scores: [P] float32 reward of the chosen response.
     rejected_scores: [P] float32 reward of the rejected response.
     ref_logps: [2P] float32 precomputed log-probs under the reference, or None.
+    old_logps: [2P] float32 log-probs of the responses under the policy that
+      drew them, or None.
   """
 
   sequences: Sequences
@@ -227,6 +237,7 @@ class PairBatch(struct.PyTreeNode):
   chosen_scores: Array | None = None
   rejected_scores: Array | None = None
   ref_logps: Array | None = None
+  old_logps: Array | None = None
 
 
 class ListBatch(struct.PyTreeNode):

@@ -26,6 +26,7 @@ MAKE = {
     preference=jnp.linspace(0, 1, n),
     chosen_scores=jnp.arange(n) * 1.0,
     rejected_scores=jnp.zeros(n),
+    old_logps=-jnp.arange(2.0 * n),
     **kw,
   ),
   "segments": batches.pairs,
@@ -39,6 +40,9 @@ MAKE = {
     preference=jnp.full(n, 0.5),
     old_token_logps=jnp.zeros((n, 11)),
     advantages=jnp.ones(n),
+    greedy_rewards=jnp.zeros(n),
+    target_logps=-jnp.ones(n),
+    baselines=jnp.zeros(n),
     **kw,
   ),
   "rollouts": lambda n, **kw: batches.rollouts(n, advantages=True, **kw),
@@ -168,6 +172,16 @@ def test_collisions_under_a_soft_cap():
   np.testing.assert_allclose(
     found["chosen_collision_logps"], sums[0::2], rtol=1e-4
   )
+
+
+def test_old_log_probs_of_a_pair_are_those_of_its_rows(policies):
+  data = MAKE["pairs"](4)
+  names = ("chosen_logps", "old_chosen_logps", "old_rejected_logps")
+  found = given(policies, "pairs", data, names)
+  np.testing.assert_array_equal(found["old_chosen_logps"], [0, -2, -4, -6])
+  np.testing.assert_array_equal(found["old_rejected_logps"], [-1, -3, -5, -7])
+  with pytest.raises(UserError, match="old_logps"):
+    given(policies, "pairs", data.replace(old_logps=None), names)
 
 
 def test_segments_are_responses_step_by_step(policies):

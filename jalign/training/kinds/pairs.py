@@ -52,6 +52,9 @@ def _arrays(
     put("shared_logps", shared, "ref_")
   if "chosen_collision_logps" in names:
     put("collision_logps", outputs.collisions())
+  if "old_chosen_logps" in names or "old_rejected_logps" in names:
+    old = optional(batch, ("old_logps",), ("old_logps",))["old_logps"]
+    put("logps", old, "old_")
   return arrays | optional(batch, names, tuple(_FIELDS))
 
 
@@ -74,6 +77,10 @@ def _observe(arrays: Arrays, weights: Array) -> Sums:
       "margin_nats": of(up - down),
       "reward_accuracy": of(wins(up - down)),
     }
+  if "old_chosen_logps" in arrays:
+    moved = chosen - arrays["old_chosen_logps"]
+    moved += rejected - arrays["old_rejected_logps"]
+    metrics["old_log_ratio_nats"] = of(moved / 2)
   return metrics
 
 
@@ -88,6 +95,7 @@ def _check(title, names, pairs) -> None:
 
 
 _SIDES = ("chosen", "rejected")
+_OLD = tuple(f"old_{side}_logps" for side in _SIDES)
 _RECORDS = {
   "pairs": Reading(data.collate_pairs, data.pair_length, check=_check)
 }
@@ -107,6 +115,8 @@ PAIRS = Kind(
     **{f"{side}_collision_logps": "B" for side in _SIDES},
     # False for a pair that only fills the batch; coupled losses take `valid`.
     "valid": "B bool",
+    # Log-probs under the policy that drew the responses.
+    **dict.fromkeys(_OLD, "B"),
   },
   arrays=_arrays,
   observe=_observe,
@@ -115,9 +125,6 @@ PAIRS = Kind(
     # Margin rewards of M other objectives.
     "chosen_margin_scores": "BM",
     "rejected_margin_scores": "BM",
-    # Log-probs under the policy that drew the responses.
-    "old_chosen_logps": "B",
-    "old_rejected_logps": "B",
     # Log-probs of responses beside the pair.
     "gold_logps": "B",
     "rationale_logps": "B",
@@ -125,6 +132,7 @@ PAIRS = Kind(
     "ref_explore_logps": "B",
   },
   records=_RECORDS,
+  online=_OLD,
   precomputed=("ref_chosen_logps", "ref_rejected_logps"),
   several=True,
   paired=True,

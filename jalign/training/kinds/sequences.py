@@ -17,6 +17,7 @@ from jalign.training.outputs import Outputs, counts_of
 from jalign.types import Array, SequenceBatch
 
 _SCORED = ("rewards", "values")  # arrays of responses from ranked lists
+_ONLINE = ("greedy_rewards", "target_logps", "baselines")
 
 
 def _arrays(
@@ -28,7 +29,7 @@ def _arrays(
   }
   if outputs.needs_reference:
     arrays["ref_logps"] = outputs.ref_sums()
-  return arrays | optional(batch, names, _SCORED)
+  return arrays | optional(batch, names, (*_SCORED, *_ONLINE))
 
 
 def _observe(arrays: Arrays, weights: Array) -> Sums:
@@ -102,17 +103,17 @@ SEQUENCES = Kind(
     "lengths": "B",
     "rewards": "B",
     "values": "B",
+    **dict.fromkeys(_ONLINE, "B"),
   },
   arrays=_arrays,
   observe=_observe,
   counts={"tokens": lambda batch: counts_of(batch.sequences)},
   elsewhere={
-    "greedy_rewards": "B",
-    "target_logps": "B",
     "aligned_logps": "BI",
     "aligned_lengths": "BI",
   },
   records=_RECORDS,
+  online=_ONLINE,
   precomputed=("ref_logps",),
 )
 

@@ -26,6 +26,7 @@ SUFFIXES: Mapping[str, str] = {
   "share": "a fraction in [0, 1]",
   "count": "a number of items, such as responses",
   "seconds": "seconds of wall-clock time",
+  "tokens_per_second": "tokens in a second of wall-clock time",
 }
 
 # Quantities whose names don't end in a unit.

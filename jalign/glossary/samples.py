@@ -142,6 +142,25 @@ SAMPLES: tuple[Row, ...] = (
     _ITERATE,
   ),
   Row(
+    "rollouts/empty_share",
+    "share",
+    "responses without a word",
+    _ITERATE,
+  ),
+  Row(
+    "rollouts/padding_share",
+    "share",
+    "slots of a round's rows, prompts included, that hold no token",
+    _ITERATE,
+  ),
+  Row(
+    "rollouts/equal_rewards_share",
+    "share",
+    "prompts whose responses all have the same reward, which teach a method"
+    " with baselines nothing",
+    _ITERATE,
+  ),
+  Row(
     "rollouts/preference_certainty",
     "probability",
     "mean |2p - 1| of the judge's preferences p between two draws",

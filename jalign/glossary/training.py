@@ -62,6 +62,12 @@ TRAINING: tuple[Row, ...] = (
     "of an online step: waiting for the updates of the step before",
     "online.iterate",
   ),
+  Row(
+    "time/sampled_tokens_per_second",
+    "tokens_per_second",
+    "of an online step: sampled tokens over the seconds of waiting for them",
+    "online.iterate",
+  ),
   *sides(
     "train|eval|likelihood/SIDE_logps_nats",
     "nats",

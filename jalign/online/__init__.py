@@ -4,7 +4,8 @@ A round draws responses to prompts, has them judged, and arranges them into the
 batches of its updates. The update itself is the one of offline training.
 """
 
-from jalign.online.algorithms import ALGORITHMS, Algorithm
+from jalign.online.algorithm import Algorithm
+from jalign.online.algorithms import ALGORITHMS
 from jalign.online.arrange import (
   Judged,
   drawn_pairs,
@@ -30,9 +31,10 @@ from jalign.online.draws import (
   Draw,
   decoder_runs,
   draw_responses,
+  of_reference,
 )
 from jalign.online.iterate import Round, make_round, response_texts
-from jalign.online.judging import Needs, check_judge
+from jalign.online.judging import Needs, check_judge, every_pair
 from jalign.online.settings import bind, hyperparameters
 from jalign.online.told import told
 from jalign.online.trial import try_out
@@ -62,11 +64,13 @@ __all__ = [
   "decoder_runs",
   "draw_responses",
   "drawn_pairs",
+  "every_pair",
   "first_responses",
   "hyperparameters",
   "init_carry",
   "make_finish",
   "make_round",
+  "of_reference",
   "response_texts",
   "soft_pairs",
   "told",

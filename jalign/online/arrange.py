@@ -4,6 +4,8 @@ Rows of the rollout may lie on devices of several processes. Operations of JAX
 work on them as on any array; `jalign.sharding.fetch` copies them to the host.
 """
 
+import types
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -27,9 +29,15 @@ class Judged(NamedTuple):
       which the judge gave no answer.
     carry: the algorithm's own state.
     key: PRNG key for an `arrange` that draws.
-    ref_token_logps: [P * K, T - 1] float32 log-probs of tokens 1 .. T - 1 of
-      the rollout under the reference, 0 where a token isn't sampled; None
-      where the algorithm doesn't ask for them.
+    logps: by name of a model of `Algorithm.scored`, [P * K, T - 1] float32
+      log-probs of tokens 1 .. T - 1 of the rollout under that model, 0 where a
+      token isn't sampled.
+    parts: by name, [P, K] float64, the numbers that a judge's reward is made
+      of; empty where the judge has one number.
+    token_rewards: [P * K, T - 1] float32 rewards of these tokens, which add up
+      to the rewards of segments; None unless the algorithm needs segments.
+    values: [P * K, T - 1] float32, the critic's value before each of these
+      tokens, 0 where a token isn't sampled; None without a critic.
   """
 
   rollout: Rollout
@@ -39,7 +47,10 @@ class Judged(NamedTuple):
   weights: np.ndarray
   carry: Any
   key: Array
-  ref_token_logps: Array | None = None
+  logps: Mapping[str, Array] = types.MappingProxyType({})
+  parts: Mapping[str, np.ndarray] = types.MappingProxyType({})
+  token_rewards: Array | None = None
+  values: Array | None = None
 
   @property
   def old_token_logps(self) -> Array:
@@ -48,6 +59,24 @@ class Judged(NamedTuple):
     That is the model that drew the response, without mixture and temperature.
     """
     return self.rollout.model_logps[0][:, 1:]
+
+  @property
+  def behaviour_logps(self) -> Array:
+    """[P * K, T - 1] log-probs under the distribution that was drawn from.
+
+    That is after temperature, truncation and mixture.
+    """
+    return self.rollout.logps[:, 1:]
+
+  @property
+  def ref_token_logps(self) -> Array:
+    """[P * K, T - 1] `logps` under the model of the name "reference"."""
+    return self.logps["reference"]
+
+  @property
+  def mask(self) -> Array:
+    """[P * K, T - 1] bool, True on sampled tokens among tokens 1 .. T - 1."""
+    return self.rollout.sequences.mask[:, 1:]
 
 
 def drawn_pairs(judged: Judged) -> PairBatch:

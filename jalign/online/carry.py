@@ -122,7 +122,10 @@ def init_carry(carry: Carry, params: Params, shardings: Any = None) -> Any:
 
 
 def make_finish(
-  carry: Carry, shardings: Any = None
+  carry: Carry,
+  shardings: Any = None,
+  restart: Callable[[Any, Params], Params] | None = None,
+  param_shardings: Params = None,
 ) -> Callable[
   [TrainState, Mapping[str, float], Sequence[Any]], tuple[TrainState, Array]
 ]:
@@ -132,6 +135,10 @@ def make_finish(
     carry: functions of an algorithm's carry, with hyperparameters bound.
     shardings: shardings from `carry_shardings`, which the new carry gets; None
       on a single device.
+    restart: `(new carry, trained parameters) -> trained parameters` that the
+      next step starts from; None to go on with those of this step.
+    param_shardings: shardings of the trained parameters; None on a single
+      device.
 
   Returns:
     `(state, values, sums) -> (state, [] bool)`, where `values` are those of the
@@ -151,6 +158,12 @@ def make_finish(
     wrong = [jnp.any(jnp.isnan(x)) for x in jax.tree.leaves(new)]
     return step, new, ~jnp.any(jnp.array(wrong, bool))
 
+  @functools.partial(jax.jit, out_shardings=param_shardings)
+  def begin(carry, params):
+    assert restart is not None
+    # A copy, because the update donates the parameters and the carry stays.
+    return copied(restart(carry, params))
+
   def finish(
     state: TrainState, values: Mapping[str, float], sums: Sequence[Any]
   ) -> tuple[TrainState, Array]:
@@ -163,7 +176,10 @@ def make_finish(
     step, new, sound = advance(
       state.carry, state.params, state.step, numbers, list(sums)
     )
-    return state.replace(step=step, carry=new), sound
+    state = state.replace(step=step, carry=new)
+    if restart is not None:
+      state = state.replace(params=begin(new, state.params))
+    return state, sound
 
   return finish
 

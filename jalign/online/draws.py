@@ -56,18 +56,20 @@ class Draw(NamedTuple):
   greedy: bool = False
 
 
-def _policy(cast: Cast) -> Params:
+def of_policy(cast: Cast) -> Params:
+  """The parameters of the policy."""
   return cast.policy
 
 
-def _reference(cast: Cast) -> Params:
+def of_reference(cast: Cast) -> Params:
+  """The parameters of the reference; None where no reference is given."""
   return cast.reference
 
 
-POLICY = Draw("policy", _policy)
-MIXTURE = Draw("mixture", _policy, mix_ref=None)
-REFERENCE = Draw("reference", _reference)
-GREEDY = Draw("greedy", _policy, greedy=True)
+POLICY = Draw("policy", of_policy)
+MIXTURE = Draw("mixture", of_policy, mix_ref=None)
+REFERENCE = Draw("reference", of_reference)
+GREEDY = Draw("greedy", of_policy, greedy=True)
 
 
 def no_reference(what: str) -> UserError:

@@ -20,10 +20,11 @@ from jalign.decode import Sampler
 from jalign.feedback import Judge, reward_statistics
 from jalign.feedback.answers import Row
 from jalign.glossary import in_section
-from jalign.online.algorithms import Algorithm
+from jalign.online.algorithm import Algorithm
 from jalign.online.arrange import Judged
 from jalign.online.draws import (
   POLICY,
+  REFERENCE,
   Cast,
   draw_responses,
   no_reference,
@@ -211,14 +212,15 @@ def make_round(
       prompts.weights * verdict.answered.astype(np.float32),
       carry,
       arrange_key,
+      parts=verdict.parts,
     )
-    if algorithm.ref_logps:
-      if reference is None:
-        raise no_reference("takes log-probs under the reference")
-      scored = score_tokens(model, whole(reference), rollout.sequences)
-      judged = judged._replace(ref_token_logps=scored)
-      ratios = jnp.sum(judged.old_token_logps - scored, -1)
-      values |= _divergence(algorithm, live, fetch(ratios))
+    if algorithm.scored:
+      cast = Cast(params, reference, carry)
+      logps = _scored(algorithm, model, cast, whole, rollout)
+      judged = judged._replace(logps=logps)
+      if REFERENCE.name in logps:
+        ratios = jnp.sum(judged.old_token_logps - logps[REFERENCE.name], -1)
+        values |= _divergence(algorithm, live, fetch(ratios))
       clock.lap("time/reference_seconds")
 
     measured = algorithm.measure(judged)
@@ -226,9 +228,13 @@ def make_round(
       "algorithm", {name: float(value) for name, value in measured.items()}
     )
 
+    seconds = clock.seconds
+    sampled = values["rollouts/response_tokens"] * len(algorithm.draws)
+    speed = sampled * live.sum() / max(seconds["time/sampling_seconds"], 1e-9)
+    seconds["time/sampled_tokens_per_second"] = float(speed)
     batch = algorithm.arrange(judged)
     batches = cut(batch, algorithm.updates, order_key, len(live))
-    return Round(batches, rollout, values, clock.seconds)
+    return Round(batches, rollout, values, seconds)
 
   return play
 
@@ -241,22 +247,36 @@ def _values(
   verdict: Verdict,
 ) -> dict[str, float]:
   """Metrics of a round, over the prompts that don't just fill the batch."""
-  draws, pairs = algorithm.draws, algorithm.needs.preference
+  draws = algorithm.draws
+  pairs = algorithm.needs.pairs(len(draws))
   rows = np.repeat(live, len(draws))
-  tokens, finished = fetch((rollout.sequences.mask.sum(-1), rollout.finished))
+  tokens, lengths, finished = fetch(
+    (
+      rollout.sequences.mask.sum(-1),
+      rollout.sequences.lengths,
+      rollout.finished,
+    )
+  )
+  texts = np.asarray(responses, object)[rows]
+  slots = len(texts) * rollout.sequences.tokens.shape[1]
   values = {
     "response_tokens": float(np.mean(tokens[rows])),
     "finished_share": float(np.mean(finished[rows])),
+    "empty_share": float(np.mean(texts == "")),
+    "padding_share": 1 - float(np.sum(lengths[rows])) / slots,
   }
   # Of prompts without an answer the preference says nothing.
   preference = verdict.preference[live & verdict.answered]
   if pairs:
-    texts = np.asarray(responses, object).reshape(-1, len(draws))[live]
-    same = [texts[:, i] == texts[:, j] for i, j in pairs]
+    by_draw = texts.reshape(-1, len(draws)).T
+    same = [by_draw[i] == by_draw[j] for i, j in pairs]
     values |= {
       "preference_certainty": float(np.mean(np.abs(2 * preference - 1))),
       "identical_pairs_share": float(np.mean(same)),
     }
+  if algorithm.needs.reward and verdict.rewards is not None:
+    rewards = verdict.rewards[live & verdict.answered]
+    values["equal_rewards_share"] = float(np.mean(np.ptp(rewards, axis=1) == 0))
   counted = verdict.assessed.take(np.flatnonzero(np.tile(live, len(draws))))
   values |= reward_statistics(
     counted, np.tile(np.flatnonzero(live), len(draws))
@@ -269,6 +289,23 @@ def _values(
 
 
 score_tokens = jax.jit(packed.token_logps, static_argnums=0)
+
+
+def _scored(
+  algorithm: Algorithm,
+  model: Model,
+  cast: Cast,
+  whole: Callable[[Params], Params],
+  rollout: Rollout,
+) -> dict[str, Array]:
+  """Log-probs [P * K, T - 1] of the responses under the models of `scored`."""
+  found = {}
+  for scorer in algorithm.scored:
+    params = scorer.params(cast)
+    if params is None:
+      raise no_reference(f"takes log-probs under the {scorer.name}")
+    found[scorer.name] = score_tokens(model, whole(params), rollout.sequences)
+  return found
 
 
 def _divergence(

@@ -4,8 +4,10 @@ There are P prompts, K responses to each, and J pairs of draws to compare.
 """
 
 import functools
-from collections.abc import Sequence
-from typing import NamedTuple
+import itertools
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, cast
 
 import jax
 import numpy as np
@@ -22,20 +24,34 @@ from jalign.feedback import (
 from jalign.feedback.answers import Row
 from jalign.types import Rollout, Sequences
 
+Pairs = tuple[tuple[int, int], ...]
+
 
 class Needs(NamedTuple):
   """What an algorithm asks of a judge.
 
   Attributes:
     preference: pairs of draws, by their places from 0, whose responses are
-      compared.
+      compared; or a function of K, the number of draws, that gives them.
     reward: whether the algorithm needs rewards.
     cost: whether the algorithm needs costs.
+    segments: whether the algorithm needs rewards of a response's segments.
   """
 
-  preference: tuple[tuple[int, int], ...] = ()
+  preference: Pairs | Callable[[int], Pairs] = ()
   reward: bool = False
   cost: bool = False
+  segments: bool = False
+
+  def pairs(self, draws: int) -> Pairs:
+    """The J pairs of draws to compare, of `draws` draws."""
+    given = self.preference
+    return given(draws) if callable(given) else given
+
+
+def every_pair(draws: int) -> Pairs:
+  """All pairs (i, j) of draws with i < j."""
+  return tuple(itertools.combinations(range(draws), 2))
 
 
 class Verdict(NamedTuple):
@@ -48,6 +64,7 @@ class Verdict(NamedTuple):
     costs: [P, K] float64; None where the judge has no cost.
     preference: [P, J] float32 P(the first > the second); 1/2 where there is no
       answer.
+    parts: by name, [P, K] float64, the numbers that the reward is made of.
     answered: [P] whether the judge has answered all that was asked about the
       prompt. Where it hasn't, rewards and costs without an answer are the mean
       of the others; such a prompt must have no weight.
@@ -58,6 +75,10 @@ class Verdict(NamedTuple):
   costs: np.ndarray | None
   preference: np.ndarray
   answered: np.ndarray
+  parts: Mapping[str, np.ndarray] = types.MappingProxyType({})
+
+
+_GIVES = ("reward", "cost", "preference")
 
 
 def check_judge(
@@ -83,9 +104,10 @@ def check_judge(
   }
   lacking = [what for what, there in wanted.items() if not there]
   if lacking:
+    given = [what for what in _GIVES if getattr(judge, what) is not None]
     raise UserError(
       f"{name} needs a judge with {' and '.join(lacking)}, which this judge"
-      " doesn't have.",
+      f" doesn't have: it gives a {' and a '.join(given) or 'nothing'}.",
       where=where,
       remedy=f"Name a function that gives {' and '.join(lacking)}, or choose"
       " another algorithm.",
@@ -104,7 +126,7 @@ def check_places(needs: Needs, count: int) -> None:
   """
   if not count:
     raise UserError("the algorithm draws nothing.", where="draws")
-  for pair in needs.preference:
+  for pair in needs.pairs(count):
     if not all(0 <= place < count for place in pair):
       raise UserError(
         f"the algorithm compares draws {pair[0]} and {pair[1]} of a prompt, but"
@@ -185,8 +207,9 @@ def judge_responses(
     parts={name: take(x) for name, x in parts.items()},
   )
   side = lambda k: with_numbers(by_draw[k], lambda x: x[:, k])
-  preference = np.zeros((count, len(needs.preference)), np.float32)
-  for at, (i, j) in enumerate(needs.preference):
+  pairs = needs.pairs(size)
+  preference = np.zeros((count, len(pairs)), np.float32)
+  for at, (i, j) in enumerate(pairs):
     preference[:, at] = compare(judge, side(i), side(j), a_part=a_part)
   assessed = with_numbers(listed, lambda x: x.T.reshape(-1))
   needed = [preference, needs.reward and numbers["reward"]]
@@ -200,6 +223,7 @@ def judge_responses(
     _filled(numbers["cost"]),
     np.where(np.isnan(preference), np.float32(0.5), preference),
     np.logical_not(missing.any(1)),
+    {name: cast(np.ndarray, _filled(x)) for name, x in parts.items()},
   )
 
 

@@ -68,6 +68,10 @@ def join_verdicts(verdicts: Sequence[Verdict], draws: int) -> Verdict:
     numbers("costs"),
     rows(lambda v: v.preference),
     rows(lambda v: v.answered),
+    {
+      name: rows(lambda v, name=name: v.parts[name])
+      for name in verdicts[0].parts
+    },
   )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from jalign import losses
 from jalign.errors import UserError, nearest
-from jalign.online.algorithms import Algorithm
+from jalign.online.algorithm import Algorithm
 from jalign.online.carry import Carry
 from jalign.online.updates import Updates
 
@@ -18,12 +18,14 @@ REQUIRED = inspect.Parameter.empty  # stands for a missing default
 def hyperparameters(algorithm: Algorithm) -> dict[str, Any]:
   """Name of each hyperparameter -> its default, or REQUIRED if it has none.
 
-  `passes` and `minibatches` are among them, but the loss's hyperparameters
-  aren't.
+  `passes` and `minibatches` are among them, and `samples` where the row lets it
+  choose; the loss's hyperparameters aren't.
   """
   known: dict[str, Any] = {}
   for function in _functions(algorithm):
     known |= losses.hyperparameters(function)
+  if algorithm.samples is not None:
+    known["samples"] = algorithm.draws.count(algorithm.draws[0])
   return known | algorithm.updates._asdict()
 
 
@@ -76,15 +78,35 @@ def bind(
       raise UserError(
         f"{value!r} is not an integer of at least 1.", where=f"{where}.{name}"
       )
+  if "samples" in settings:
+    algorithm = _sized(algorithm, settings["samples"], f"{where}.samples")
   return algorithm._replace(
     arrange=own(algorithm.arrange),
     carry=Carry(*map(own, algorithm.carry)),
     reference=own(algorithm.reference),
     measure=own(algorithm.measure),
+    restart=own(algorithm.restart),
     updates=Updates(**updates),
   )
 
 
+def _sized(algorithm: Algorithm, samples: Any, where: str) -> Algorithm:
+  """The algorithm with another number of responses by its first draw."""
+  assert algorithm.samples is not None  # else the setting is unknown
+  least, most = algorithm.samples
+  fits = isinstance(samples, int) and not isinstance(samples, bool)
+  if not fits or samples < least or (most is not None and samples > most):
+    raise UserError(
+      f"{samples!r} is not a number of responses that the algorithm can use.",
+      where=where,
+      remedy=f"Choose an integer from {least}"
+      + (" on." if most is None else f" to {most}."),
+    )
+  first = algorithm.draws[0]
+  others = tuple(draw for draw in algorithm.draws if draw != first)
+  return algorithm._replace(draws=(first,) * samples + others)
+
+
 def _functions(algorithm: Algorithm) -> tuple[Callable[..., Any], ...]:
   row = algorithm
-  return (row.arrange, *row.carry, row.reference, row.measure)
+  return (row.arrange, *row.carry, row.reference, row.measure, row.restart)

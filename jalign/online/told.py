@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from jalign.errors import UserError, code_of, line_of, said
-from jalign.online.algorithms import Algorithm
+from jalign.online.algorithm import Algorithm, as_it_is
 from jalign.online.carry import Carry
 
 # What JAX raises where Python code asks for the value of a traced number, which
@@ -30,6 +30,9 @@ def told(algorithm: Algorithm) -> Algorithm:
     arrange=tell(algorithm.arrange, "arrange"),
     measure=tell(algorithm.measure, "measure"),
     reference=tell(algorithm.reference, "reference"),
+    restart=algorithm.restart
+    if algorithm.restart is as_it_is
+    else tell(algorithm.restart, "restart"),
     carry=Carry(
       tell(algorithm.carry.init, "carry.init"),
       tell(algorithm.carry.next, "carry.next"),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jalign.errors import UserError
-from jalign.online.algorithms import Algorithm
+from jalign.online.algorithm import Algorithm
 from jalign.online.arrange import Judged
 from jalign.online.carry import StepTaken, check_alike, copied
 from jalign.online.draws import Cast
@@ -92,6 +92,9 @@ def _check_cast(
   cast = Cast(params, reference, carry)
   for draw in algorithm.draws:
     given(f"the draw {draw.name!r}", draw.params, cast)
+  for scorer in algorithm.scored:
+    given(f"the scorer {scorer.name!r}", scorer.params, cast)
+  given("restart", algorithm.restart, carry, params)
 
 
 class _Anything(dict):
@@ -142,9 +145,12 @@ def _made_up(
     rollout,
     numbers if needs.reward else None,
     numbers if needs.cost else None,
-    np.full((prompts, len(needs.preference)), 0.5, np.float32),
+    np.full((prompts, len(needs.pairs(size))), 0.5, np.float32),
     np.ones(prompts, np.float32),
     carry,
     jax.random.key(0),
-    zeros[:, 1:] if algorithm.ref_logps else None,
+    {scorer.name: zeros[:, 1:] for scorer in algorithm.scored},
+    {},
+    zeros[:, 1:] if needs.segments else None,
+    zeros[:, 1:] if algorithm.critic else None,
   )

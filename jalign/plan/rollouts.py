@@ -32,10 +32,11 @@ def online(p: StagePlan, sample: SamplerSettings) -> Iterator[Program]:
   stage, algorithm = p.stage, algorithm_of(p.stage)
   try:
     reference = algorithm.reference(p.state.carry, p.start)
+    cast = Cast(p.state.params, reference, p.state.carry)
     runs = decoder_runs(
       algorithm.draws,
       p.assembly.model,
-      Cast(p.state.params, reference, p.state.carry),
+      cast,
       mix_ref=stage.mix_ref,
       whole=p.assembly.whole,
     )
@@ -57,9 +58,10 @@ def online(p: StagePlan, sample: SamplerSettings) -> Iterator[Program]:
       decode.sampler(),
       stage.slots,
     )
-  if algorithm.ref_logps:
-    rows = stage.batch_size * len(algorithm.draws)
-    yield _scores(p, p.assembly.whole(reference), rows)
+  rows = stage.batch_size * len(algorithm.draws)
+  for scorer in algorithm.scored:
+    scoring = p.assembly.whole(scorer.params(cast))
+    yield _scores(p, scorer.name, scoring, rows)
   batch = try_out(
     algorithm,
     p.state.params,
@@ -89,8 +91,8 @@ def samples(p: StagePlan, sample: SamplerSettings) -> Program:
   return next(made)._replace(runs=0)
 
 
-def _scores(p: StagePlan, ref_params: Params, rows: int) -> Program:
-  """The reference's log-probs of a round's responses."""
+def _scores(p: StagePlan, name: str, params: Params, rows: int) -> Program:
+  """A model's log-probs of a round's responses."""
   width = _width(p) + p.stage.max_new_tokens
   sequences = Sequences(
     _rows(p, (rows, width), jnp.int32),
@@ -98,9 +100,9 @@ def _scores(p: StagePlan, ref_params: Params, rows: int) -> Program:
     _rows(p, (rows,), jnp.int32),
   )
   return Program(
-    f"{p.stage.name}: reference",
-    lowering(score_tokens, p.assembly.model, ref_params, sequences),
-    lambda: {"reference": ref_params, "batch": sequences},
+    f"{p.stage.name}: {name}",
+    lowering(score_tokens, p.assembly.model, params, sequences),
+    lambda: {name: params, "batch": sequences},
     p.resident,
     Score(rows, width, p.stage.max_new_tokens / width),
   )

@@ -7,6 +7,7 @@ from jalign.errors import UserError
 from jalign.losses import Entry
 from jalign.online import (
   POLICY,
+  REFERENCE,
   Algorithm,
   Carry,
   Draw,
@@ -142,5 +143,5 @@ ADAPTIVE = Algorithm(
   measure=spread_of_lengths,
   carry=Carry(begin, go_on),
   reference=lambda carry, start: carry["reference"],
-  ref_logps=True,
+  scored=(REFERENCE,),
 )

@@ -1,0 +1,1 @@
+"""Rows of the table of online algorithms, by what they learn from."""

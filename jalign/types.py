@@ -199,6 +199,8 @@ class SequenceBatch(struct.PyTreeNode):
     greedy_rewards: [B] float32 reward of the greedy response to the same
       prompt.
     target_logps: [B] float32 log-probs under a target distribution.
+    anchor_token_logps: [B, T - 1] float32 log-probs of tokens 1 .. T - 1 under
+      the anchor of a proximal step.
     baselines: [B] float32 numbers that don't depend on the response, for a loss
       to subtract from a factor before the log-prob.
   """
@@ -214,6 +216,7 @@ class SequenceBatch(struct.PyTreeNode):
   greedy_rewards: Array | None = None
   target_logps: Array | None = None
   baselines: Array | None = None
+  anchor_token_logps: Array | None = None
 
 
 class PairBatch(struct.PyTreeNode):
@@ -229,6 +232,7 @@ class PairBatch(struct.PyTreeNode):
     ref_logps: [2P] float32 precomputed log-probs under the reference, or None.
     old_logps: [2P] float32 log-probs of the responses under the policy that
       drew them, or None.
+    beside: P rows, each pair's prompt with a third response, or None.
   """
 
   sequences: Sequences
@@ -238,6 +242,7 @@ class PairBatch(struct.PyTreeNode):
   rejected_scores: Array | None = None
   ref_logps: Array | None = None
   old_logps: Array | None = None
+  beside: Sequences | None = None
 
 
 class ListBatch(struct.PyTreeNode):

@@ -98,6 +98,7 @@ if TYPE_CHECKING:  # where type checkers and editors find the losses
   from jalign.losses.listwise.soft_labels import *
   from jalign.losses.pairwise.anchored import *
   from jalign.losses.pairwise.divergence import *
+  from jalign.losses.pairwise.iterated import *
   from jalign.losses.pairwise.margin import *
   from jalign.losses.pairwise.objectives import *
   from jalign.losses.pairwise.odds import *

@@ -18,6 +18,7 @@ from jalign.losses.listwise import (
 from jalign.losses.pairwise import (
   anchored,
   divergence,
+  iterated,
   margin,
   objectives,
   odds,
@@ -91,6 +92,8 @@ CATALOGUE: dict[str, Entry] = {
   "tpo_l": Entry(third.tpo_l, "pairs", "2405.16681"),
   "ld_dpo": Entry(tokenwise.ld_dpo, "pairs", "2409.06411"),
   "wpo": Entry(tokenwise.wpo, "pairs", "2406.11827", detached=True),
+  "inpo": Entry(iterated.inpo, "pairs", "2407.00617", monotone=False),
+  "xpo": Entry(iterated.xpo, "pairs", "2405.21046", monotone=False),
   "p3o": Entry(two_samples.p3o, "pairs", "2310.00212", monotone=False),
   "p3o_joint": Entry(
     two_samples.p3o_joint, "pairs", "2310.00212", monotone=False, detached=True
@@ -110,6 +113,9 @@ CATALOGUE: dict[str, Entry] = {
   ),
   "remax": Entry(
     score_function.remax, "sequences", "2310.10505", monotone=False
+  ),
+  "sppo_win_rate": Entry(
+    preference_game.sppo_win_rate, "sequences", "2405.00675", monotone=False
   ),
   "f_dpg_reverse_kl": Entry(
     distributional.f_dpg_reverse_kl,
@@ -174,6 +180,9 @@ CATALOGUE: dict[str, Entry] = {
   ),
   "nash_md_token_kl": Entry(
     preference_game.nash_md_token_kl, "tokens", "2312.00886", detached=True
+  ),
+  "nash_prox": Entry(
+    preference_game.nash_prox, "tokens", "2505.19731", detached=True
   ),
   # ------------------------------------------------------------------ lists
   "pair_logistic": Entry(ordered_pairs.pair_logistic, "lists", "2402.01878"),

@@ -30,7 +30,7 @@ UNCOUPLED = pytest.mark.parametrize(
   "name", [n for n, e in losses.CATALOGUE.items() if not e.coupled]
 )
 # Names of log-probs of models that aren't trained start with one of these.
-FIXED = ("ref_", "old_", "target_", "aligned_logps")
+FIXED = ("ref_", "old_", "anchor_", "target_", "aligned_logps")
 
 
 def _oracle(name, part=""):

@@ -210,3 +210,56 @@ def nash_md_token_kl(
     token_logps, ref_token_logps, preference, mask, tau=tau
   )
   return _surrogate_value(slope, token_logps, mask)
+
+
+def nash_prox_gradient(
+  token_logps,
+  ref_token_logps,
+  anchor_token_logps,
+  preference,
+  mask,
+  *,
+  tau=0.1,
+  step=1.0,
+):
+  """Minus the advantage: a token pays to two models, for later tokens too."""
+  gradient = np.zeros_like(token_logps)
+  for b, t in np.argwhere(mask):
+    advantage = preference[b] - 0.5
+    for s in range(t, mask.shape[1]):
+      if mask[b, s]:
+        advantage -= tau * (token_logps[b, s] - ref_token_logps[b, s])
+        advantage -= (token_logps[b, s] - anchor_token_logps[b, s]) / step
+    gradient[b, t] = -advantage
+  return gradient
+
+
+def nash_prox(
+  token_logps,
+  ref_token_logps,
+  anchor_token_logps,
+  preference,
+  mask,
+  *,
+  tau=0.1,
+  step=1.0,
+):
+  slope = nash_prox_gradient(
+    token_logps,
+    ref_token_logps,
+    anchor_token_logps,
+    preference,
+    mask,
+    tau=tau,
+    step=step,
+  )
+  return _surrogate_value(slope, token_logps, mask)
+
+
+def sppo_win_rate(logps, ref_logps, preference, *, eta=1e3):
+  return np.array(
+    [
+      (pi - ref - eta * (win - 0.5)) ** 2
+      for pi, ref, win in zip(logps, ref_logps, preference)
+    ]
+  )

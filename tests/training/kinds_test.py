@@ -27,6 +27,7 @@ MAKE = {
     chosen_scores=jnp.arange(n) * 1.0,
     rejected_scores=jnp.zeros(n),
     old_logps=-jnp.arange(2.0 * n),
+    beside=batches.sequences(n, seed=9),
     **kw,
   ),
   "segments": batches.pairs,
@@ -39,6 +40,7 @@ MAKE = {
     values=jnp.ones(n),
     preference=jnp.full(n, 0.5),
     old_token_logps=jnp.zeros((n, 11)),
+    anchor_token_logps=jnp.zeros((n, 11)),
     advantages=jnp.ones(n),
     greedy_rewards=jnp.zeros(n),
     target_logps=-jnp.ones(n),
@@ -182,6 +184,17 @@ def test_old_log_probs_of_a_pair_are_those_of_its_rows(policies):
   np.testing.assert_array_equal(found["old_rejected_logps"], [-1, -3, -5, -7])
   with pytest.raises(UserError, match="old_logps"):
     given(policies, "pairs", data.replace(old_logps=None), names)
+
+
+def test_a_third_response_beside_a_pair(policies):
+  data = MAKE["pairs"](4)
+  wanted = {"explore_logps": 1, "gold_logps": 1, "ref_explore_logps": 2}
+  found = given(policies, "pairs", data, tuple(wanted))
+  for name, which in wanted.items():
+    sums = tokens_of(policies, data.beside, which).sum(-1)
+    np.testing.assert_allclose(found[name], sums, rtol=1e-5, err_msg=name)
+  with pytest.raises(UserError, match="beside"):
+    given(policies, "pairs", data.replace(beside=None), ("gold_logps",))
 
 
 def test_segments_are_responses_step_by_step(policies):

@@ -79,13 +79,13 @@ def test_a_reference_pass_happens_only_for_a_ref_argument():
 def test_errors_name_what_is_missing():
   _, model, params = tiny()
 
-  def needs_gold(chosen_logps, gold_logps):
+  def needs_reason(chosen_logps, rationale_logps):
     return chosen_logps
 
   with pytest.raises(
-    UserError, match="needs_gold takes gold_logps.*batch gives"
+    UserError, match="needs_reason takes rationale_logps.*batch gives"
   ):
-    make_objective(needs_gold, model, batch="pairs")
+    make_objective(needs_reason, model, batch="pairs")
   with pytest.raises(UserError, match="kind 'triples'"):
     make_objective(losses.dpo, model, batch="triples")
   soft = make_objective(losses.ipo_soft, model, batch="pairs")

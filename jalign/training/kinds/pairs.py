@@ -55,7 +55,20 @@ def _arrays(
   if "old_chosen_logps" in names or "old_rejected_logps" in names:
     old = optional(batch, ("old_logps",), ("old_logps",))["old_logps"]
     put("logps", old, "old_")
+  arrays |= _of_the_third(outputs, batch, names)
   return arrays | optional(batch, names, tuple(_FIELDS))
+
+
+def _of_the_third(
+  outputs: Outputs, batch: PairBatch, names: tuple[str, ...]
+) -> Arrays:
+  """Log-probs [P] of the third responses, as far as the loss takes them."""
+  taken = [name for name in _BESIDE if name in names]
+  if not taken:
+    return {}
+  third = optional(batch, ("beside",), ("beside",))["beside"]
+  under = {True: outputs.ref_sums_of, False: outputs.sums_of}
+  return {name: under[name.startswith("ref_")](third) for name in taken}
 
 
 def _observe(arrays: Arrays, weights: Array) -> Sums:
@@ -96,6 +109,8 @@ def _check(title, names, pairs) -> None:
 
 _SIDES = ("chosen", "rejected")
 _OLD = tuple(f"old_{side}_logps" for side in _SIDES)
+# Arrays that losses on a third response take, from `PairBatch.beside`.
+_BESIDE = ("explore_logps", "ref_explore_logps", "gold_logps")
 _RECORDS = {
   "pairs": Reading(data.collate_pairs, data.pair_length, check=_check)
 }
@@ -117,6 +132,8 @@ PAIRS = Kind(
     "valid": "B bool",
     # Log-probs under the policy that drew the responses.
     **dict.fromkeys(_OLD, "B"),
+    # Log-probs of a response beside the pair: an older policy's, a model answer.
+    **dict.fromkeys(_BESIDE, "B"),
   },
   arrays=_arrays,
   observe=_observe,
@@ -125,14 +142,11 @@ PAIRS = Kind(
     # Margin rewards of M other objectives.
     "chosen_margin_scores": "BM",
     "rejected_margin_scores": "BM",
-    # Log-probs of responses beside the pair.
-    "gold_logps": "B",
+    # Log-probs of the reason for a preference, behind the pair.
     "rationale_logps": "B",
-    "explore_logps": "B",
-    "ref_explore_logps": "B",
   },
   records=_RECORDS,
-  online=_OLD,
+  online=(*_OLD, *_BESIDE),
   precomputed=("ref_chosen_logps", "ref_rejected_logps"),
   several=True,
   paired=True,

@@ -17,7 +17,9 @@ from jalign.training.outputs import Outputs, counts_of
 from jalign.types import Array, SequenceBatch
 
 _SCORED = ("rewards", "values")  # arrays of responses from ranked lists
-_ONLINE = ("greedy_rewards", "target_logps", "baselines")
+_ONLINE = ("preference", "greedy_rewards", "target_logps", "baselines")
+# Arrays of tokens, and of their response, that only samples have.
+_SAMPLED = ("preference", "old_token_logps", "anchor_token_logps", "advantages")
 
 
 def _arrays(
@@ -138,7 +140,7 @@ def _token_arrays(
   if outputs.needs_reference:
     arrays["ref_token_logps"] = outputs.ref_tokens()
   arrays |= optional(
-    batch, names, (*_SCORED, "preference", "old_token_logps", "advantages")
+    batch, names, (*_SCORED, *_SAMPLED)
   )
   if "advantages" in arrays:
     arrays["advantages"] = by_token(arrays["advantages"], mask)
@@ -170,6 +172,7 @@ TOKENS = Kind(
     "token_logps": "BT",
     "ref_token_logps": "BT",
     "old_token_logps": "BT",
+    "anchor_token_logps": "BT",
     "candidate_logps": "BTC",
     "candidate_mask": "BTC bool",
     "repeats": "BT bool",
@@ -191,5 +194,5 @@ TOKENS = Kind(
     "aligned": "B bool",
   },
   records=_RECORDS,
-  online=("preference", "old_token_logps", "advantages"),
+  online=_SAMPLED,
 )

@@ -7,6 +7,7 @@ d_l = +dl/d log pi(y_l). Defaults are the papers'.
 """
 
 from tests.oracles.pairwise.beside import *  # noqa: F403
+from tests.oracles.pairwise.iterated import *  # noqa: F403
 from tests.oracles.pairwise.margins import *  # noqa: F403
 from tests.oracles.pairwise.rewards import *  # noqa: F403
 from tests.oracles.pairwise.sorts import *  # noqa: F403

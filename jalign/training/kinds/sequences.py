@@ -139,9 +139,7 @@ def _token_arrays(
     arrays["repeats"] = losses.repeated_ngrams(ids, mask)
   if outputs.needs_reference:
     arrays["ref_token_logps"] = outputs.ref_tokens()
-  arrays |= optional(
-    batch, names, (*_SCORED, *_SAMPLED)
-  )
+  arrays |= optional(batch, names, (*_SCORED, *_SAMPLED))
   if "advantages" in arrays:
     arrays["advantages"] = by_token(arrays["advantages"], mask)
   return arrays

@@ -132,7 +132,7 @@ PAIRS = Kind(
     "valid": "B bool",
     # Log-probs under the policy that drew the responses.
     **dict.fromkeys(_OLD, "B"),
-    # Log-probs of a response beside the pair: an older policy's, a model answer.
+    # Log-probs of a response beside the pair, an older policy's or a model one.
     **dict.fromkeys(_BESIDE, "B"),
   },
   arrays=_arrays,

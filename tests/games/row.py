@@ -1,0 +1,43 @@
+"""The record of an online algorithm in exact terms."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from tests.games.world import Here
+
+Objective = Callable[[jax.Array, Here], jax.Array]
+
+
+class Row(NamedTuple):
+  """An online algorithm on the enumerated game.
+
+  Attributes:
+    objective: `(tokens, here) -> []`, a function of the log-probs [N, L] of all
+      responses' tokens under the policy, written from the paper's formula in
+      float64; its gradient is the expected gradient of an update.
+    speed: learning rate that suits the scale of the gradient.
+    loss: hyperparameters of the loss.
+    settings: hyperparameters of the algorithm.
+    mix_ref: the reference's weight in the mixture.
+    point: gives the policy [N] at which training settles, by theory; None if it
+      has no closed form and is found by descent.
+    carry: `(carry that keeps KEPT, KEPT) -> carry` that the round is played
+      with; None for the carry that starts at KEPT.
+    batches: number of batches of samples for the test of the gradient.
+    why: what the row is biased by, or where it doesn't settle; "" if neither.
+    settles: whether training settles at a point.
+  """
+
+  objective: Objective
+  speed: float = 1.0
+  loss: Mapping[str, Any] = {}
+  settings: Mapping[str, Any] = {}
+  mix_ref: float = 0.4
+  point: Callable[[], np.ndarray] | None = None
+  carry: Callable[[Any, Any], Any] | None = None
+  batches: int = 64
+  why: str = ""
+  settles: bool = True

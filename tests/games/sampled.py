@@ -1,0 +1,162 @@
+"""Sampled gradients and training on the enumerated game, by the real loop."""
+
+import functools
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jalign import losses
+from jalign.data import PromptBatch
+from jalign.feedback import Judge
+from jalign.games import sequence_game, tables
+from jalign.online import (
+  ALGORITHMS,
+  beside_carry,
+  init_carry,
+  make_finish,
+  make_round,
+)
+from jalign.online.algorithms import Algorithm
+from jalign.online.settings import bind
+from jalign.training.objective import Objective, make_objective
+from jalign.training.state import init_state
+from jalign.training.step import make_update
+from jalign.types import Params
+from tests.games.row import Row
+from tests.games.stationary import ROWS
+from tests.games.world import JUDGE, KEPT, LOG_REFERENCE, TABLE, L, V
+
+MODEL = tables.tabular(V, L)
+
+
+def params_of(table) -> Params:
+  """The parameters of the policy that is a table."""
+  return {"logits": jnp.asarray(np.asarray(table, np.float32))}
+
+
+@functools.cache
+def reference_params() -> Params:
+  """The parameters of the reference."""
+  return params_of(tables.table_of(LOG_REFERENCE, V))
+
+
+def prompts_of(count: int) -> PromptBatch:
+  """Prompts, which are all the same."""
+  return PromptBatch(
+    np.zeros((count, 1), np.int32),
+    np.ones(count, np.int32),
+    np.ones(count, np.float32),
+    [""] * count,
+  )
+
+
+def algorithm_of(name: str) -> Algorithm:
+  """The algorithm with the row's hyperparameters, and one update a round."""
+  once = {"passes": 1, "minibatches": 1}
+  return bind(ALGORITHMS[name], once | ROWS[name].settings)
+
+
+def round_of(
+  row: Row, algorithm: Algorithm, judge: Judge = JUDGE
+) -> Callable[..., object]:
+  """The function that plays a round of the game."""
+  return make_round(
+    algorithm,
+    MODEL,
+    judge,
+    sequence_game.decode,
+    max_new_tokens=L,
+    stop_ids=(),
+    mix_ref=row.mix_ref,
+  )
+
+
+@functools.cache  # several algorithms share a loss
+def _objective(loss, settings: tuple[tuple[str, object], ...]) -> Objective:
+  function = losses.CATALOGUE[loss].function
+  return make_objective(functools.partial(function, **dict(settings)), MODEL)
+
+
+def objective_of(algorithm: Algorithm, settings: Mapping[str, object]):
+  """The objective of an algorithm's loss with hyperparameters."""
+  return _objective(algorithm.loss, tuple(settings.items()))
+
+
+@functools.partial(jax.jit, static_argnames=("objective", "chunks"))
+def _gradients(objective, params, batch, reference, chunks):
+  def gradient(part):
+    grads, (count, _) = jax.grad(objective.sums, has_aux=True)(
+      params, part, reference
+    )
+    return grads["logits"] / count
+
+  cut = lambda x: x.reshape(chunks, -1, *x.shape[1:])
+  return jax.lax.map(gradient, jax.tree.map(cut, batch))
+
+
+def estimates_of(
+  row: Row,
+  algorithm: Algorithm,
+  judge: Judge = JUDGE,
+  chunks: int = 256,
+  prompts: int = 16384,
+) -> np.ndarray:
+  """[chunks, prefixes, V] gradients of parts of a round's batch.
+
+  The policy is that of TABLE, and the carry keeps that of KEPT.
+  """
+  start, kept, params = reference_params(), params_of(KEPT), params_of(TABLE)
+  carry = algorithm.carry.init(kept)
+  if row.carry:
+    carry = row.carry(carry, kept)
+  play = round_of(row, algorithm, judge)
+  got = play(params, start, prompts_of(prompts), jax.random.key(0), carry)
+  objective = objective_of(algorithm, row.loss)
+  reference = algorithm.reference(carry, start)
+  return np.asarray(
+    _gradients(objective, params, got.batches[0], reference, chunks)
+  )
+
+
+@functools.cache  # several tests look at the same estimates
+def estimates(name: str) -> np.ndarray:
+  """[chunks, prefixes, V] sampled gradients of an algorithm."""
+  return estimates_of(ROWS[name], algorithm_of(name))
+
+
+def worst(some: np.ndarray, exact: np.ndarray) -> float:
+  """Largest |z| of the estimates' mean against the exact gradient."""
+  error = some.std(0, ddof=1) / np.sqrt(len(some))
+  return float(np.abs((some.mean(0) - exact) / error).max())
+
+
+def trained(name: str, *, steps: int = 2500, prompts: int = 512) -> np.ndarray:
+  """[N] policy after training from the reference, with a rate that ends at 0.
+
+  The rate starts at a fraction of that of the exact iteration, because samples
+  are noisy.
+  """
+  row, algorithm = ROWS[name], algorithm_of(name)
+  rate = optax.linear_schedule(0.3 * row.speed, 0.0, steps)
+  optimizer = optax.sgd(rate)
+  update = beside_carry(
+    make_update(objective_of(algorithm, row.loss), optimizer),
+    algorithm.reference,
+  )
+  finish = make_finish(algorithm.carry)
+  play, start = round_of(row, algorithm), reference_params()
+  first = jax.tree.map(jnp.copy, start)
+  carry = init_carry(algorithm.carry, first)
+  state = init_state(first, optimizer).replace(carry=carry)
+  for step in range(steps):
+    key = jax.random.fold_in(jax.random.key(0), step)
+    got = play(state.params, start, prompts_of(prompts), key, state.carry)
+    state, sums = update(state, got.batches[0], start)
+    if jax.tree.leaves(state.carry):
+      state, _ = finish(state, got.values, [sums])
+  with jax.enable_x64(True):
+    table = jnp.asarray(np.asarray(state.params["logits"]), float)
+    return np.exp(np.asarray(tables.log_probs(table, L)))

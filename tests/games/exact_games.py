@@ -1,4 +1,4 @@
-"""Exact objectives of algorithms on preferences, from their papers' formulas."""
+"""Exact objectives of algorithms on preferences, from papers' formulas."""
 
 import jax
 import jax.numpy as jnp

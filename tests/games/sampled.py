@@ -20,6 +20,7 @@ from jalign.online import (
   make_round,
 )
 from jalign.online.algorithms import Algorithm
+from jalign.online.iterate import Round
 from jalign.online.settings import bind
 from jalign.training.objective import Objective, make_objective
 from jalign.training.state import init_state
@@ -55,13 +56,13 @@ def prompts_of(count: int) -> PromptBatch:
 
 def algorithm_of(name: str) -> Algorithm:
   """The algorithm with the row's hyperparameters, and one update a round."""
-  once = {"passes": 1, "minibatches": 1}
-  return bind(ALGORITHMS[name], once | ROWS[name].settings)
+  settings = {"passes": 1, "minibatches": 1, **ROWS[name].settings}
+  return bind(ALGORITHMS[name], settings)
 
 
 def round_of(
   row: Row, algorithm: Algorithm, judge: Judge = JUDGE
-) -> Callable[..., object]:
+) -> Callable[..., Round]:
   """The function that plays a round of the game."""
   return make_round(
     algorithm,

@@ -97,9 +97,7 @@ def shares(log_law, values) -> jax.Array:
   """
   size = values.shape[-1]
   weighted = chances(log_law, size)[:, None] * values / size
-  return jax.ops.segment_sum(
-    weighted.reshape(-1), groups(size).reshape(-1), N
-  )
+  return jax.ops.segment_sum(weighted.reshape(-1), groups(size).reshape(-1), N)
 
 
 def law_of(log_law, size: int, first, second) -> jax.Array:

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 import jalign
 from jalign import glossary, losses
-from jalign.cli import loss_tables
+from jalign.cli import algorithm_catalogue, loss_tables
 from jalign.experiment.config import keys
 from jalign.training.kinds import KINDS
 
@@ -68,6 +68,8 @@ def _fill(app, docname, source):
   source[0] = source[0].replace("<!-- catalogue -->", _losses())
   source[0] = source[0].replace("<!-- functions -->", _functions())
   source[0] = source[0].replace("<!-- kinds -->", _kinds())
+  algorithms = algorithm_catalogue.markdown_table()
+  source[0] = source[0].replace("<!-- algorithms -->", algorithms)
   source[0] = source[0].replace("<!-- metrics -->", glossary.markdown())
   source[0] = source[0].replace("<!-- keys -->", keys.markdown())
 

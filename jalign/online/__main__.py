@@ -1,0 +1,5 @@
+"""`python -m jalign.online`."""
+
+from jalign.cli.algorithm_catalogue import main
+
+main()

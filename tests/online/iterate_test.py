@@ -312,7 +312,7 @@ def _liked(params):
   return jnp.mean(jax.nn.softmax(logits)[:, LIKED])
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", ["online_dpo", "ipo_md", "nash_md"])
 def test_what_is_rewarded_becomes_likelier(name):
   """The opposite reward makes the same token rarer."""
   _, params = _model()

@@ -65,9 +65,7 @@ def branching(place):
   return place
 
 
-def test_branches_start_from_one_policy_and_meet_in_one_matrix(
-  branching, drawn
-):
+def test_branches_start_from_one_policy_and_meet_in_one_matrix(branching):
   folder, said = branching.train()
   for stage in ("dpo", "online"):
     results = json.loads((folder / stage / "results.json").read_text())

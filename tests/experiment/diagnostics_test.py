@@ -139,6 +139,7 @@ def test_normalised_pairs_are_trained(place):
   assert "a part of the parameters" in said
 
 
+@pytest.mark.slow
 def test_a_loss_on_labels_is_probed_on_the_pairs(place):
   """KTO takes single responses, but its pulls on both of a pair are known."""
   place.align_alone()

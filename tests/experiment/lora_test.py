@@ -49,13 +49,18 @@ def test_a_change_of_the_stage_before(place):
   assert not any("embed" in name for name in names)
   cli.main(["sample", f"--model={run}", "--prompt=q:", "--max_new_tokens=2"])
   cli.main(["evaluate", f"--model={run}"])
-  # A run that starts from this run takes the whole policy.
+
+
+@pytest.mark.slow
+def test_a_run_that_starts_from_a_change_takes_the_whole_policy(place):
+  run, _ = place.train(*LORA)
   again, _ = place.train(
     f"--config.init_from={run}",
     "--config.sft.lora.rank=2",
     *LORA,
     workdir="again",
   )
+  after = _params(run)
   np.testing.assert_array_equal(_params(again)["embed"], after["embed"])
 
 

@@ -14,7 +14,7 @@ from jalign.experiment.params import trained_params
 from jalign.sharding import make_mesh
 from jalign.training import offload
 
-MESH = "--config.mesh.fsdp=8"
+MESH = "--config.mesh.fsdp=2"
 
 
 def _params(run):
@@ -28,6 +28,7 @@ def _same(a, b):
 
 def test_what_waits_in_the_host_s_memory_trains_the_same(place, monkeypatch):
   """Values, checkpoints and the rest of an interrupted run, to the bit."""
+  place.align_alone()
   kept, _ = place.train(MESH, workdir="kept")
   moved = []
   plain = offload.to_host

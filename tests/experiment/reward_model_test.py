@@ -152,8 +152,10 @@ def test_a_low_rank_change_and_the_head_alone(place, plain):
 @pytest.mark.parametrize(
   "loss, head",
   [
-    ("pairwise_preference", "pairwise"),
-    ("pairwise_preference_averaged", "pairwise"),
+    pytest.param("pairwise_preference", "pairwise", marks=pytest.mark.slow),
+    pytest.param(
+      "pairwise_preference_averaged", "pairwise", marks=pytest.mark.slow
+    ),
     ("general_preference", "general"),
   ],
 )

@@ -55,8 +55,10 @@ def test_the_report_of_a_reward_model_has_its_numbers(place, drawn):
   "loss, head",
   [
     ("pairwise_preference", "pairwise"),
-    ("pairwise_preference_averaged", "pairwise"),
-    ("general_preference", "general"),
+    pytest.param(
+      "pairwise_preference_averaged", "pairwise", marks=pytest.mark.slow
+    ),
+    pytest.param("general_preference", "general", marks=pytest.mark.slow),
   ],
 )
 def test_margins_of_preference_models_give_their_losses(place, loss, head):

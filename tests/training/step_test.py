@@ -63,8 +63,15 @@ def _close(a, b, atol=1e-6):
   )
 
 
-@pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("parts", [2, 4])
+@pytest.mark.parametrize(
+  "name, parts",
+  [
+    ("dpo", 4),
+    ("sft", 2),
+    pytest.param("dpo", 2, marks=pytest.mark.slow),
+    pytest.param("sft", 4, marks=pytest.mark.slow),
+  ],
+)
 def test_accumulation_equals_the_full_batch(name, parts):
   """Lengths differ and rows have weight 0, so means of means would differ."""
   batch = _batch(name, fill=3)
@@ -129,7 +136,9 @@ def test_sft_divides_by_tokens():
   np.testing.assert_allclose(_mean(sums, "nll_nats_per_token"), want, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize(
+  "name", [pytest.param("dpo", marks=pytest.mark.slow), "sft"]
+)
 def test_sharded_update_equals_unsharded(name):
   optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-2), 10)
   batch = _batch(name)

@@ -103,7 +103,7 @@ def soft_pairs(judged: Judged) -> PairBatch:
 def first_responses(judged: Judged) -> SequenceBatch:
   """The first of the two responses, with P(it beats the second response)."""
   return SequenceBatch(
-    _firsts(judged.rollout.sequences),
+    firsts(judged.rollout.sequences),
     jnp.asarray(judged.weights),
     preference=jnp.asarray(judged.preference[:, 0]),
   )
@@ -125,6 +125,6 @@ def _ordered(sequences: Sequences, first_wins: np.ndarray) -> Sequences:
 
 
 @jax.jit
-def _firsts(sequences: Sequences) -> Sequences:
-  """The first row of each pair, on its own device."""
-  return jax.tree.map(lambda x: x.reshape(-1, 2, *x.shape[1:])[:, 0], sequences)
+def firsts(rows: Any) -> Any:
+  """The first row of each pair of rows, on its own device."""
+  return jax.tree.map(lambda x: x.reshape(-1, 2, *x.shape[1:])[:, 0], rows)

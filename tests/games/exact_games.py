@@ -8,7 +8,7 @@ from jalign.games import regularized_nash, tables
 from tests.games.row import Objective, Row
 from tests.games.world import LOG_REFERENCE, PREFERENCES, L, V, mean
 
-TAU, BETA, MIX_REF = 0.1, 0.5, 0.4
+TAU, BETA, MIX_REF, STEP = 0.1, 0.5, 0.4, 1.0
 
 
 # Which policy draws a response.
@@ -46,6 +46,13 @@ def against(opponent) -> Objective:
     return -mean(log_policy, gains)
 
   return objective
+
+
+def proximal(tokens, here):
+  """As `against` the kept policy, less the KL to the kept policy over STEP."""
+  log_policy = tokens.sum(-1)
+  to_kept = mean(log_policy, log_policy - here.kept)
+  return against(kept)(tokens, here) + to_kept / STEP
 
 
 def token_kl(tokens, here):
@@ -100,4 +107,18 @@ ROWS = {
   "ipo_md": Row(on_pairs(mixture, ipo), 0.25, {"tau": TAU}),
   "nash_md": Row(against(mixture), 20.0, {"tau": TAU}),
   "nash_md_token_kl": Row(token_kl, 20.0, {"tau": TAU}),
+  "nash_ema": Row(
+    against(kept), 20.0, {"tau": TAU}, {"decay": 0.9}, point=nash
+  ),
+  "self_play": Row(against(policy), 20.0, {"tau": TAU}, point=nash),
+  "best_response": Row(
+    against(reference),
+    20.0,
+    {"tau": TAU},
+    point=lambda: response_to(np.exp(LOG_REFERENCE)),
+  ),
+  "nash_mirror_prox": Row(
+    proximal, 2.0, {"tau": TAU, "step": STEP}, {"inner": 4}, point=nash
+  ),
+  "egpo": Row(against(kept), 20.0, {"tau": TAU}, point=nash),
 }

@@ -29,7 +29,6 @@ from jalign.online import (
   make_round,
   try_out,
 )
-from jalign.online.algorithm import as_it_is
 from jalign.online.parts import slices
 from jalign.sharding import BATCH_AXES, axis_size, place
 from jalign.training import loop
@@ -70,14 +69,13 @@ def stepping_of(given, stage, trained, where, whole) -> Stepping:
   reference, carry = algorithm.reference, algorithm.carry
   laid = carry_shardings(carry, trained, where, given.mesh)
   keeps = bool(jax.tree.leaves(laid))
-  restart = None if algorithm.restart is as_it_is else algorithm.restart
   return Stepping(
     init=lambda params: init_carry(carry, params, laid),
     shardings=laid,
     around=lambda update: beside_carry(
       update, lambda held, start: whole(reference(held, start))
     ),
-    finish=make_finish(carry, laid, restart, where)
+    finish=make_finish(carry, laid, algorithm.restart, where)
     if keeps or algorithm.updates.total > 1
     else None,
   )

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from jalign.losses import Entry
 from jalign.online.arrange import Judged
-from jalign.online.carry import NO_CARRY, Carry
+from jalign.online.carry import NO_CARRY, Carry, as_it_is
 from jalign.online.draws import Draw
 from jalign.online.judging import Needs
 from jalign.online.updates import Updates
@@ -28,12 +28,6 @@ def the_start(carry: Any, start: Params) -> Params:
   """Takes the parameters that training starts from as a fixed reference."""
   del carry
   return start
-
-
-def as_it_is(carry: Any, params: Params) -> Params:
-  """Goes on with the parameters that a step has ended with."""
-  del carry
-  return params
 
 
 class Algorithm(NamedTuple):

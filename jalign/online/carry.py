@@ -68,6 +68,12 @@ def unchanged(carry: Any, taken: StepTaken) -> Any:
 NO_CARRY = Carry(nothing, unchanged)
 
 
+def as_it_is(carry: Any, params: Params) -> Params:
+  """Goes on with the parameters that a step has ended with."""
+  del carry
+  return params
+
+
 def carry_shardings(
   carry: Carry, params: Params, param_shardings: Params, mesh: Mesh
 ) -> Any:
@@ -124,7 +130,7 @@ def init_carry(carry: Carry, params: Params, shardings: Any = None) -> Any:
 def make_finish(
   carry: Carry,
   shardings: Any = None,
-  restart: Callable[[Any, Params], Params] | None = None,
+  restart: Callable[[Any, Params], Params] = as_it_is,
   param_shardings: Params = None,
 ) -> Callable[
   [TrainState, Mapping[str, float], Sequence[Any]], tuple[TrainState, Array]
@@ -136,7 +142,7 @@ def make_finish(
     shardings: shardings from `carry_shardings`, which the new carry gets; None
       on a single device.
     restart: `(new carry, trained parameters) -> trained parameters` that the
-      next step starts from; None to go on with those of this step.
+      next step starts from; by default those that this step ends with.
     param_shardings: shardings of the trained parameters; None on a single
       device.
 
@@ -160,7 +166,6 @@ def make_finish(
 
   @functools.partial(jax.jit, out_shardings=param_shardings)
   def begin(carry, params):
-    assert restart is not None
     # A copy, because the update donates the parameters and the carry stays.
     return copied(restart(carry, params))
 
@@ -177,7 +182,7 @@ def make_finish(
       state.carry, state.params, state.step, numbers, list(sums)
     )
     state = state.replace(step=step, carry=new)
-    if restart is not None:
+    if restart is not as_it_is:
       state = state.replace(params=begin(new, state.params))
     return state, sound
 

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 
 from jalign.errors import UserError, code_of, line_of, said
-from jalign.online.algorithm import Algorithm, as_it_is
-from jalign.online.carry import Carry
+from jalign.online.algorithm import Algorithm
+from jalign.online.carry import Carry, as_it_is
 
 # What JAX raises where Python code asks for the value of a traced number, which
 # only the compiled program will compute.

@@ -147,7 +147,7 @@ def trained(name: str, *, steps: int = 2500, prompts: int = 512) -> np.ndarray:
     make_update(objective_of(algorithm, row.loss), optimizer),
     algorithm.reference,
   )
-  finish = make_finish(algorithm.carry)
+  finish = make_finish(algorithm.carry, restart=algorithm.restart)
   play, start = round_of(row, algorithm), reference_params()
   first = jax.tree.map(jnp.copy, start)
   carry = init_carry(algorithm.carry, first)

@@ -238,10 +238,11 @@ def reward_statistics(
     statistics[f"{name}_mean"] = float(values.mean())
     if values.size > 1:
       statistics[f"{name}_std"] = float(values.std(ddof=1))
-    groups = [values[ids == i] for i in np.unique(ids)]
-    if not answered.all():
-      groups = [group for group in groups if len(group) > 1]
-    if groups and min(map(len, groups)) > 1:
-      variance = np.mean([group.var(ddof=1) for group in groups])
+    _, groups, sizes = np.unique(ids, return_inverse=True, return_counts=True)
+    counted = sizes > (0 if answered.all() else 1)
+    if counted.any() and sizes[counted].min() > 1:
+      mean = np.bincount(groups, values) / sizes
+      squares = np.bincount(groups, (values - mean[groups]) ** 2)
+      variance = np.mean(squares[counted] / (sizes[counted] - 1))
       statistics[f"{name}_std_within_prompt"] = float(np.sqrt(variance))
   return statistics

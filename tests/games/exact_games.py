@@ -31,7 +31,7 @@ def mixture(here):
 
 def wins(log_law) -> jax.Array:
   """[N] P(y > law) - 1/2."""
-  return PREFERENCES @ jnp.exp(log_law) - 0.5
+  return jnp.asarray(PREFERENCES) @ jnp.exp(log_law) - 0.5
 
 
 def against(opponent) -> Objective:

@@ -1,0 +1,161 @@
+"""Exact objectives of algorithms on rewards, from their papers' formulas."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jalign.games import tables
+from tests.games.exact_games import kept, policy, reference
+from tests.games.row import Objective, Row
+from tests.games.world import (
+  LOG_REFERENCE,
+  REWARDS,
+  K,
+  L,
+  N,
+  V,
+  groups,
+  mean,
+  shares,
+)
+
+BETA = 0.5
+
+
+def value(log_policy, beta: float) -> jax.Array:
+  """E r - beta KL(policy || reference)."""
+  return mean(log_policy, REWARDS - beta * (log_policy - LOG_REFERENCE))
+
+
+def rlhf(scale: float = 1.0, beta: float = BETA) -> Objective:
+  """Minus `value`, times a constant."""
+  return lambda tokens, here: -scale * value(tokens.sum(-1), beta)
+
+
+def optimum(beta: float = BETA) -> np.ndarray:
+  """[N] RLHF's optimum, reference exp(r / beta) / Z."""
+  logits = LOG_REFERENCE + REWARDS / beta
+  return np.exp(logits - np.logaddexp.reduce(logits))
+
+
+def grpo(tokens, here):
+  """Standardised rewards of groups of K, less the k3 estimate of a KL.
+
+  The standard deviation divides by K - 1. Both terms are means over a
+  response's L tokens.
+  """
+  rewards = REWARDS[groups(K)]
+  centred = rewards - rewards.mean(-1, keepdims=True)
+  advantages = centred / (rewards.std(-1, ddof=1, keepdims=True) + 1e-6)
+  gain = jnp.sum(shares(here.policy, advantages) * tokens.sum(-1)) / L
+  start = tables.table_of(LOG_REFERENCE, V)
+  log_q = tables.token_log_probs(start, L) - tokens
+  k3 = (jnp.exp(log_q) - 1 - log_q).mean(-1)
+  return BETA * mean(here.policy, k3) - gain
+
+
+# The mean of f(t) under the target, t = policy / target, is the divergence.
+DIVERGENCES: dict[str, Callable[[jax.Array], jax.Array]] = {
+  "reverse_kl": lambda t: t * jnp.log(t),
+  "forward_kl": lambda t: -jnp.log(t),
+  "js": lambda t: t * jnp.log(t) - (1 + t) * jnp.log((1 + t) / 2),
+  "tv": lambda t: jnp.abs(t - 1) / 2,
+  "forward_chi2": lambda t: (1 - t) ** 2 / t,
+  "reverse_chi2": lambda t: (t - 1) ** 2,
+}
+LOG_Z = 0.4  # as the carry of the f-DPG rows has it, which isn't the true one
+
+
+def towards_target(f) -> Objective:
+  """The divergence to the target of which Z is off, as in early rounds."""
+
+  def objective(tokens, here):
+    del here
+    target = LOG_REFERENCE + REWARDS / BETA - LOG_Z
+    return mean(target, f(jnp.exp(tokens.sum(-1) - target)))
+
+  return objective
+
+
+def best_of(log_law, count: int = K):
+  """[N] law of the best of `count` samples, of equal rewards the first one.
+
+  F(y)^n - F(below y)^n is the probability of the reward of y, which is shared
+  by the responses of that reward in proportion to their probabilities.
+  """
+  law = jnp.exp(log_law)
+  below = jnp.asarray(REWARDS[:, None] > REWARDS[None] + 1e-9) @ law
+  equal = jnp.asarray(np.abs(REWARDS[:, None] - REWARDS[None]) < 1e-9) @ law
+  return law / equal * ((below + equal) ** count - below**count)
+
+
+def imitation(sampler) -> Objective:
+  """The cross-entropy of the best of K samples, per token."""
+
+  def objective(tokens, here):
+    law = jax.lax.stop_gradient(best_of(sampler(here)))
+    return -jnp.sum(law * tokens.sum(-1)) / L
+
+  return objective
+
+
+def best_of_reference() -> np.ndarray:
+  """[N] law of the best of K samples of the reference."""
+  return np.asarray(best_of(LOG_REFERENCE))
+
+
+def off_target(carry, kept_params):
+  """The carry of f-DPG with another Z, and with a baseline."""
+  del carry, kept_params
+  return {
+    "z": {"log_mean": np.float32(LOG_Z), "count": np.float32(1)},
+    "factor": {"mean": np.float32(0.3), "count": np.float32(1)},
+  }
+
+
+def with_baseline(carry, kept_params):
+  """The carry of REINFORCE after rounds of a mean reward."""
+  del carry, kept_params
+  return {"mean": np.float32(0.4), "count": np.float32(3)}
+
+
+_PENALTY, _SAMPLES = {"beta": BETA}, {"samples": K}
+_UPWARDS = "there is no KL: the policy goes to the responses of highest reward"
+ROWS = {
+  "reinforce": Row(
+    rlhf(1 / L),
+    6.0,
+    settings=_PENALTY | _SAMPLES,
+    point=optimum,
+    carry=with_baseline,
+  ),
+  "rloo": Row(rlhf(), 2.0, settings=_PENALTY | _SAMPLES, point=optimum),
+  "remax": Row(rlhf(), 2.0, settings=_PENALTY | {"samples": 2}, point=optimum),
+  "grpo": Row(grpo, 2.0, {"beta": BETA}, _SAMPLES),
+  "dr_grpo": Row(
+    rlhf((K - 1) / K, 0.0), settings=_SAMPLES, why=_UPWARDS, settles=False
+  ),
+  "p3o": Row(rlhf(), 2.0, settings=_PENALTY, point=optimum),
+  **{
+    f"f_dpg_{name}": Row(
+      towards_target(f),
+      1.0,
+      settings=_PENALTY | _SAMPLES,
+      point=optimum,
+      carry=off_target,
+    )
+    for name, f in DIVERGENCES.items()
+  },
+  # The snapshot stays as it is, so that the law of one round can be seen.
+  "raft": Row(
+    imitation(kept),
+    6.0,
+    settings=_SAMPLES | {"every": 10**6},
+    point=best_of_reference,
+  ),
+  "best_of_n_distill": Row(
+    imitation(reference), 6.0, settings=_SAMPLES, point=best_of_reference
+  ),
+}

@@ -18,7 +18,7 @@ class Row(NamedTuple):
     objective: `(tokens, here) -> []`, a function of the log-probs [N, L] of all
       responses' tokens under the policy, written from the paper's formula in
       float64; its gradient is the expected gradient of an update.
-    speed: learning rate that suits the scale of the gradient.
+    speed: learning rate of the exact descent to `point`.
     loss: hyperparameters of the loss.
     settings: hyperparameters of the algorithm.
     mix_ref: the reference's weight in the mixture.
@@ -26,7 +26,7 @@ class Row(NamedTuple):
       has no closed form and is found by descent.
     carry: `(carry that keeps KEPT, KEPT) -> carry` that the round is played
       with; None for the carry that starts at KEPT.
-    batches: number of batches of samples for the test of the gradient.
+    rate: learning rate of Adam in training, at first.
     why: what the row is biased by, or where it doesn't settle; "" if neither.
     settles: whether training settles at a point.
   """
@@ -38,6 +38,6 @@ class Row(NamedTuple):
   mix_ref: float = 0.4
   point: Callable[[], np.ndarray] | None = None
   carry: Callable[[Any, Any], Any] | None = None
-  batches: int = 64
+  rate: float = 0.05
   why: str = ""
   settles: bool = True

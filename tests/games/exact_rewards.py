@@ -7,14 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jalign.games import tables
-from tests.games.exact_games import kept, policy, reference
+from tests.games.exact_games import kept, reference
 from tests.games.row import Objective, Row
 from tests.games.world import (
   LOG_REFERENCE,
   REWARDS,
   K,
   L,
-  N,
   V,
   groups,
   mean,

@@ -3,12 +3,32 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jalign.errors import UserError
 from jalign.games.examples import golden
-from jalign.online import ALGORITHMS, StepTaken, bind, carries, try_out
+from jalign.online import (
+  ALGORITHMS,
+  StepTaken,
+  beside_carry,
+  bind,
+  carries,
+  init_carry,
+  make_finish,
+  try_out,
+)
 from jalign.online.draws import Cast
+from jalign.training.state import init_state
+from jalign.training.step import make_update
+from tests.games.sampled import (
+  algorithm_of,
+  objective_of,
+  prompts_of,
+  reference_params,
+  round_of,
+)
+from tests.games.stationary import ROWS
 
 G1 = golden()
 
@@ -114,6 +134,42 @@ def test_two_phases_are_the_extragradient():
       for _ in range(10):
         y = step(y, y)
       assert np.abs(y - x).max() > 0.01
+
+
+def test_a_full_step_is_taken_from_where_the_half_step_was():
+  """Both by the loop's own functions, with samples of the enumerated game."""
+  row, algorithm = ROWS["egpo"], algorithm_of("egpo")
+  optimizer = optax.sgd(1.0)
+  objective = objective_of(algorithm, row.loss)
+  update = make_update(objective, optimizer, counts=False)
+  play, start = round_of(row, algorithm), reference_params()
+  finish = make_finish(algorithm.carry, None, algorithm.restart)
+  first = jax.tree.map(jnp.copy, start)
+  carry = init_carry(algorithm.carry, first)
+  state = init_state(first, optimizer).replace(carry=carry)
+  stepped = beside_carry(update, algorithm.reference)
+  trial = None
+  for number in range(2):
+    key = jax.random.key(number)
+    got = play(state.params, start, prompts_of(64), key, state.carry)
+    # The same batch moves a policy that has never left the start.
+    fresh = init_state(jax.tree.map(jnp.copy, start), optimizer)
+    fresh, _ = update(fresh, got.batches[0], start)
+    state, sums = stepped(state, got.batches[0], start)
+    state, sound = finish(state, got.values, [sums])
+    assert sound
+    wanted = np.asarray(fresh.params["logits"])
+    if trial is None:
+      trial = wanted
+      assert np.abs(trial - start["logits"]).max() > 1e-3
+      np.testing.assert_array_equal(state.params["logits"], start["logits"])
+      opponent = state.carry["opponent"]["logits"]
+      np.testing.assert_allclose(opponent, trial, rtol=1e-6)
+  np.testing.assert_allclose(state.params["logits"], wanted, rtol=1e-6)
+  for kept in ("anchor", "opponent"):
+    np.testing.assert_array_equal(
+      state.carry[kept]["logits"], state.params["logits"]
+    )
 
 
 @pytest.mark.parametrize(

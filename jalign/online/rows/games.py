@@ -7,7 +7,6 @@ at reference exp(P(. > opponent) / tau); of these only an opponent that becomes
 the policy gives the Nash equilibrium.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -39,7 +38,7 @@ def both_responses(judged: Judged) -> SequenceBatch:
 def near_the_anchor(judged: Judged) -> SequenceBatch:
   """The first responses, with their log-probs under the anchor."""
   return first_responses(judged).replace(
-    anchor_token_logps=firsts(jax.lax.stop_gradient(judged.logps["anchor"]))
+    anchor_token_logps=firsts(judged.logps["anchor"])
   )
 
 

@@ -203,6 +203,9 @@ class SequenceBatch(struct.PyTreeNode):
       the anchor of a proximal step.
     baselines: [B] float32 numbers that don't depend on the response, for a loss
       to subtract from a factor before the log-prob.
+    old_token_values: [B, T - 1] float32 a critic's value before each of these
+      tokens when they were sampled.
+    returns: [B, T - 1] float32 targets of the critic's values.
   """
 
   sequences: Sequences
@@ -217,6 +220,8 @@ class SequenceBatch(struct.PyTreeNode):
   target_logps: Array | None = None
   baselines: Array | None = None
   anchor_token_logps: Array | None = None
+  old_token_values: Array | None = None
+  returns: Array | None = None
 
 
 class PairBatch(struct.PyTreeNode):

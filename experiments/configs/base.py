@@ -43,6 +43,8 @@ def loss(name: str) -> ConfigDict:
 # Keys that an earlier stage doesn't inherit from the last stage.
 _OWN = (
   "optimizer",
+  "critic",
+  "drawing",
   "lora",
   "diagnostics",
   "trainable",

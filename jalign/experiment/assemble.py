@@ -18,8 +18,15 @@ from jalign.experiment.heads import head_of
 from jalign.experiment.loss import BoundLoss, bind
 from jalign.experiment.params import trainable_of
 from jalign.experiment.regimes import regime_of
+from jalign.experiment.reward_start import begins_from
 from jalign.models import transformer
 from jalign.sharding import laid, shardings
+from jalign.training.critic import (
+  critic_of,
+  has_critic,
+  optimizer_beside,
+  policy_of,
+)
 from jalign.training.objective import Objective, make_objective
 from jalign.training.offload import OPTIMIZER, on_device
 from jalign.training.optimizer import make_optimizer, make_schedule
@@ -45,7 +52,7 @@ class Assembly(NamedTuple):
       one's.
     objective: the objective of the loss.
     part: which part of the policy is trained.
-    frozen: the policy's other parameters.
+    frozen: the other parameters of the policy, and of a critic if there is one.
     policy: `trained parameters -> the policy's parameters`.
     whole: the same for trained parameters; keeps a policy's parameters.
     reference: parameters of the reference; None if there is none.
@@ -96,15 +103,22 @@ def assemble(given: Materials, stage: StageSettings, params: Any) -> Assembly:
   steps = regime.total_steps(stage, given.dataset, loss.batch)
   part = trainable_of(given.model_config, stage)
   key = jax.random.key(given.seed_of("trainable"))
-  begin = lambda policy: part.start(on_device(policy), key)
-  frozen = part.frozen(params)
-  policy = lambda trained: part.join(trained, frozen)
-  trained = jax.eval_shape(begin, params)
+  begin = lambda start: part.start(on_device(start), key)
+  start = begins_from(given, stage, params)
+  frozen = part.frozen(start)
+  policy = lambda trained: policy_of(part.join(trained, frozen))
+  trained = jax.eval_shape(begin, start)
   where = shardings(part.specs, given.mesh, given.model_config.rules)
   whole = _whole(policy, trained)
   stepping = regime.stepping_of(given, stage, trained, where, whole)
   per_step = regime.updates_of(stage)
-  optimizer = make_optimizer(stage.optimizer, steps * per_step)
+  optimizer = (
+    optimizer_beside(
+      stage.optimizer, steps * per_step, stage.critic, per_step
+    )
+    if has_critic(trained)
+    else make_optimizer(stage.optimizer, steps * per_step)
+  )
   schedule = make_schedule(stage.optimizer, steps * per_step)
   placement = state_shardings(
     optimizer, trained, where, given.mesh, offload=OPTIMIZER in stage.offload
@@ -132,7 +146,7 @@ def assemble(given: Materials, stage: StageSettings, params: Any) -> Assembly:
   )
 
   def init() -> TrainState:
-    state = init_state(params, optimizer, placement, begin)
+    state = init_state(start, optimizer, placement, begin)
     return state.replace(carry=stepping.init(state.params))
 
   def lower(state, batch, ref_params=None, *, platforms=None):
@@ -145,7 +159,7 @@ def assemble(given: Materials, stage: StageSettings, params: Any) -> Assembly:
     return program.lower(lowering_platforms=platforms)
 
   def shapes() -> TrainState:
-    state = state_shapes(params, optimizer, placement, begin)
+    state = state_shapes(start, optimizer, placement, begin)
     carry = jax.eval_shape(stepping.init, state.params)
     return state.replace(carry=laid(carry, stepping.shardings))
 
@@ -167,7 +181,14 @@ def assemble(given: Materials, stage: StageSettings, params: Any) -> Assembly:
     lower=lower,
     finish=stepping.finish,
     batches=lambda: regime.batches_of(given, stage, loss),
-    prepare=functools.partial(regime.prepare_of, given, stage, model, whole),
+    prepare=functools.partial(
+      regime.prepare_of,
+      given,
+      stage,
+      model,
+      whole,
+      lambda trained: critic_of(part.join(trained, frozen)),
+    ),
   )
 
 

@@ -32,8 +32,9 @@ from jalign.experiment.config.settings import (
 from jalign.experiment.data.dataset import Dataset
 from jalign.experiment.data.prepare import Prepared
 from jalign.experiment.disk import folder as folders
+from jalign.experiment.judges.model import fingerprint as model_fingerprint
 from jalign.hosts import say
-from jalign.models import ModelConfig
+from jalign.models import ModelConfig, hf
 from jalign.training.checkpoint import Checkpoints
 
 NAME = "made_of.json"
@@ -64,6 +65,9 @@ def made_of(
   for stage in settings.stages:
     if stage.samples and (own := algorithms.fingerprint(stage.algorithm)):
       hashes[_algorithm(stage)] = own
+    if stage.critic.start and algorithms.trains_critic(stage):
+      base = hf.resolve(stage.critic.start)
+      hashes[f"{stage.name}.critic"] = model_fingerprint(base)
     if own := own_loss.fingerprint(stage.loss):
       hashes[f"{stage.name}.loss"] = own
   datasets = {data_name(settings, stage): stage for stage in settings.stages}
@@ -97,7 +101,8 @@ def _algorithm(stage: StageSettings) -> str:
 def needed_by(settings: Settings, stage: StageSettings, of: MadeOf) -> MadeOf:
   """The ingredients of a stage's own parameters, including the best ones."""
   own = data_name(settings, stage)
-  names = {f"{own}.train", f"{stage.name}.loss"} | {
+  names = {f"{own}.train", *(f"{stage.name}.{n}" for n in ("loss", "critic"))}
+  names |= {
     n for n in of if n.startswith("model.")
   }
   if stage.samples:

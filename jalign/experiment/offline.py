@@ -89,9 +89,9 @@ def batches_of(
   )
 
 
-def prepare_of(given, stage, model, policy, ref_params, table):
+def prepare_of(given, stage, model, policy, critic, ref_params, table):
   """Makes `(state, batch) -> loop.Placed`, which puts a batch on the mesh."""
-  del stage, model, policy, ref_params
+  del stage, model, policy, critic, ref_params
 
   def prepare(state, batch):
     del state

@@ -3,9 +3,10 @@
 import jax
 
 from jalign import data
-from jalign.decode import sampler
 from jalign.errors import UserError, said
 from jalign.experiment.config.algorithms import algorithm_of
+from jalign.experiment.config.ranges import drawing_of
+from jalign.experiment.config.sections import DrawingSettings
 from jalign.experiment.config.settings import StageSettings
 from jalign.experiment.config.streams import stream
 from jalign.experiment.context import Materials, Run
@@ -18,12 +19,15 @@ from jalign.experiment.held_out import (
 )
 from jalign.experiment.loss import BoundLoss
 from jalign.experiment.params import trainable_of
+from jalign.experiment.reward_start import check_critic
 from jalign.experiment.stepping import Stepping
 from jalign.models import transformer
+from jalign.hosts import say
 from jalign.online import (
   beside_carry,
   carry_shardings,
   check_judge,
+  hyperparameters,
   init_carry,
   make_finish,
   make_round,
@@ -32,6 +36,7 @@ from jalign.online import (
 from jalign.online.parts import slices
 from jalign.sharding import BATCH_AXES, axis_size, place
 from jalign.training import loop
+from jalign.training.critic import CriticConfig
 from jalign.training.kinds import Kind
 from jalign.training.objective import make_objective
 
@@ -81,7 +86,7 @@ def stepping_of(given, stage, trained, where, whole) -> Stepping:
   )
 
 
-def prepare_of(given, stage, model, whole, ref_params, table):
+def prepare_of(given, stage, model, whole, critic, ref_params, table):
   """Makes `(state, batch) -> loop.Placed`, which draws and judges responses."""
   del table
   assert given.annotator is not None  # check_stage saw to it
@@ -94,9 +99,10 @@ def prepare_of(given, stage, model, whole, ref_params, table):
     stop_ids=given.tokenizer.end_ids,
     pad_id=given.tokenizer.pad_id,
     mix_ref=stage.mix_ref,
-    draw=sampler(),
+    draw=drawing_of(stage.drawing),
     slots=stage.slots or None,
     whole=whole,
+    critic=critic,
     judge_parts=stage.judge_parts,
   )
   root = jax.random.key(given.seed_of("online"))
@@ -194,8 +200,46 @@ def check(
       where=f"{at}.batch_size",
       remedy=f"Choose a multiple of {ways}.",
     )
+  _check_critic(run, stage, algorithm)
+  _tell_bias(stage)
   _try_out(run, stage, algorithm, loss)
   check_select(stage, sample_metrics(run.annotator, run.sample, run.gold))
+
+
+def _tell_bias(stage: StageSettings) -> None:
+  """Says so where samples aren't drawn from the policy and aren't weighed."""
+  weighed = stage.algorithm_settings.get("importance_cap", 0)
+  if stage.drawing != DrawingSettings() and not weighed:
+    able = "importance_cap" in hyperparameters(algorithm_of(stage))
+    say(
+      f"[{stage.name}] samples aren't drawn from the policy's own distribution"
+      f" (config.{stage.name}.drawing), and the gradient is biased"
+      + (
+        ": algorithm_settings.importance_cap weighs the samples"
+        if able
+        else ", for which this algorithm has no weights"
+      )
+    )
+
+
+def _check_critic(run, stage, algorithm) -> None:
+  """Raises UserError for settings of a critic that can't be followed."""
+  if algorithm.critic:
+    check_critic(stage, run.model_config, run.prepared.tokenizer)
+    if stage.critic.warmup_steps >= stage.steps:
+      raise UserError(
+        f"{stage.critic.warmup_steps} steps of the critic alone leave the policy"
+        f" none of {stage.steps}.",
+        where=f"config.{stage.name}.critic.warmup_steps",
+        remedy="Lower it, or train for more steps.",
+      )
+  elif stage.critic != CriticConfig():
+    raise UserError(
+      f"{stage.algorithm} has no critic.",
+      where=f"config.{stage.name}.critic",
+      remedy="Leave the section out, or choose an algorithm with a critic, such"
+      " as ppo.",
+    )
 
 
 def _try_out(run, stage, algorithm, loss) -> None:
@@ -219,7 +263,13 @@ def _try_out(run, stage, algorithm, loss) -> None:
     coupled=loss.coupled,
   )
   try:
-    jax.eval_shape(objective.sums, params, batch, params)
+    jax.eval_shape(
+      lambda policy, batch: objective.sums(
+        part.join(part.start(policy, key), part.frozen(policy)), batch, policy
+      ),
+      params,
+      batch,
+    )
   except Exception as e:  # whatever an unfitting batch makes the loss raise
     problem = str(e) if isinstance(e, UserError) else f"{said(e)}."
     raise UserError(

@@ -7,6 +7,7 @@ import jax
 
 from jalign.decode import regrouped
 from jalign.errors import UserError
+from jalign.experiment.config.algorithms import trains_critic
 from jalign.experiment.config.parse import parse
 from jalign.experiment.config.settings import Settings, StageSettings
 from jalign.experiment.config.streams import stream
@@ -19,8 +20,10 @@ from jalign.experiment.disk.start import (
 from jalign.experiment.heads import head_of, reads_head
 from jalign.experiment.states import check_chosen
 from jalign.models import ModelConfig, hf, param_specs, transformer
+from jalign.models.heads import scalar
 from jalign.sharding import replicated, shardings
 from jalign.training import reference
+from jalign.training.critic import policy_of, with_critic
 from jalign.training.trainable import (
   HEAD,
   MODEL,
@@ -97,8 +100,15 @@ def start_params(
   return trained_params(config, mesh, folders.last_stage(base))
 
 
-def trainable_of(config: ModelConfig, stage: StageSettings) -> Trainable:
-  """The part of the policy that a stage trains, with the stage's head.
+def trainable_of(
+  config: ModelConfig, stage: StageSettings, critic: bool | None = None
+) -> Trainable:
+  """The part of the policy that a stage trains, with its head or its critic.
+
+  Args:
+    config: the model's config.
+    stage: the stage's settings.
+    critic: whether there is a critic; None asks the stage's algorithm.
 
   Raises:
     UserError: a setting makes no sense; the error names the key.
@@ -106,7 +116,10 @@ def trainable_of(config: ModelConfig, stage: StageSettings) -> Trainable:
   head = head_of(config, stage) if reads_head(stage) or stage.head else None
   try:
     if head is None:
-      return trainable(config, stage.lora, stage.trainable)
+      part = trainable(config, stage.lora, stage.trainable)
+      if not (trains_critic(stage) if critic is None else critic):
+        return part
+      return with_critic(part, scalar(config.hidden_size).init)
     model = tuple(p for p in stage.trainable if not p.startswith(f"{HEAD}/"))
     part = (
       nothing(config)
@@ -174,13 +187,17 @@ def parameters_before(
 def _policy(config, mesh, run, settings: Settings, name: str) -> Params:
   if name == "start":
     return start_params(config, mesh, settings.seed, base_of(settings))
-  part = trainable_of(config, settings.stage(name))
+  # The folder knows of a critic even where the algorithm's code is gone.
+  critic = folders.has_critic(run / name)
+  part = trainable_of(config, settings.stage(name), critic)
   check_chosen(run / name, settings)
   if not part.title:
-    return folders.load_params(run / name, _like(part, config, mesh))
+    return policy_of(
+      folders.load_params(run / name, _like(part, config, mesh))
+    )
   base = _policy(config, mesh, run, settings, settings.starts[name])
   trained = _trained_part(config, mesh, run / name, part, base)
-  policy = part.join(trained, part.frozen(base))
+  policy = policy_of(part.join(trained, part.frozen(base)))
   where = laid_out(config, mesh, policy)
   return jax.jit(part.whole, out_shardings=where)(policy)
 
@@ -222,8 +239,9 @@ def delta_of(
       where=str(stage),
       remedy="Convert the whole run.",
     )
-  part = trainable_of(config, settings)
-  return settings.lora, folders.load_params(stage, _like(part, config, mesh))
+  part = trainable_of(config, settings, folders.has_critic(stage))
+  change = folders.load_params(stage, _like(part, config, mesh))
+  return settings.lora, policy_of(change)
 
 
 def _like(part: Trainable, config, mesh):

@@ -15,8 +15,9 @@ class Regime(NamedTuple):
     total_steps: `(stage, dataset, kind of batch) -> number of steps`.
     updates_of: `stage -> number of updates of a step`.
     batches_of: `(materials, stage, loss) -> what the loop iterates over`.
-    prepare_of: `(materials, stage, model, whole, ref_params, table)` ->
-      `(state, batch) -> loop.Placed`.
+    prepare_of: `(materials, stage, model, whole, critic, ref_params, table)` ->
+      `(state, batch) -> loop.Placed`; `critic` gives a critic's parameters of
+      trained parameters, if there is a critic.
     stepping_of: `(materials, stage, trained parameters' shapes, their
       shardings, whole) -> Stepping`; `whole` makes a policy of trained
       parameters.

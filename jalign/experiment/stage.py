@@ -19,6 +19,7 @@ from jalign.experiment.regimes import regime_of
 from jalign.hosts import host0, say, together
 from jalign.training import loop, metrics, reference
 from jalign.training.checkpoint import Checkpoints
+from jalign.training.critic import policy_of
 from jalign.training.timed import SaveClock
 
 
@@ -115,7 +116,9 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     model=assembly.model,
     objective=assembly.objective,
     loss=assembly.loss,
-    part=part,
+    part=part._replace(
+      join=lambda trained, frozen: policy_of(part.join(trained, frozen))
+    ),
     frozen=assembly.frozen,
     reference=params,
     folder=folder,
@@ -170,7 +173,7 @@ def run_stage(run: Run, stage: StageSettings, params: Any) -> StageResult:
     chosen = policy(chosen)
     where = laid_out(run.model_config, run.mesh, chosen)
     chosen = jax.jit(part.whole, out_shardings=where)(chosen)
-  return StageResult(chosen, step, evaluation, assembly.loss.title)
+  return StageResult(policy_of(chosen), step, evaluation, assembly.loss.title)
 
 
 def _writers(run: Run, stage: StageSettings, folder: pathlib.Path):

@@ -33,6 +33,7 @@ from jalign.losses.pairwise.tokenwise import wpo_weights as wpo_weights
 from jalign.losses.presets import PRESETS as PRESETS
 from jalign.losses.presets import cpo_sft as cpo_sft
 from jalign.losses.presets import mpo as mpo
+from jalign.losses.presets import ppo as ppo
 from jalign.losses.presets import resolve as resolve
 from jalign.losses.presets import rpo as rpo
 from jalign.losses.presets import rpo_code as rpo_code

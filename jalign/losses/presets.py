@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from jalign.errors import UserError
 from jalign.losses import catalogue
 from jalign.losses.compose import WeightedSum, weighted_sum
 from jalign.losses.signature import check_settings
@@ -108,6 +109,43 @@ def cpo_sft(*, beta: float = 0.1, alpha: float = 1.0) -> WeightedSum:
   )
 
 
+def ppo(
+  *,
+  clip: float = 0.2,
+  value_clip: float = 0.2,
+  value_weight: float = 0.1,
+) -> WeightedSum:
+  """PPO's two losses: `ppo_clip` of the policy, `value_clip` of the critic.
+
+  l = ppo_clip + value_weight value_clip
+
+  The two are of separate networks, which are clipped separately by their
+  gradients' norms: with Adam the weight hardly matters, and the critic's
+  learning rate is what decides.
+
+  Schulman et al. 2017, arXiv:1707.06347, eq. 9, without the entropy term.
+
+  Args:
+    clip: half-width of the policy's clipping range, > 0.
+    value_clip: half-width of the values' clipping range, in the rewards'
+      units, > 0.
+    value_weight: weight of the critic's loss, > 0.
+
+  Raises:
+    UserError: the weight isn't positive.
+  """
+  if not value_weight > 0:
+    raise UserError(
+      f"{value_weight} must be > 0, or the critic learns nothing.",
+      where="value_weight",
+    )
+  return weighted_sum(
+    {"ppo_clip": 1.0, "value_clip": value_weight},
+    ppo_clip={"clip": clip},
+    value_clip={"clip": value_clip},
+  )
+
+
 PRESETS: dict[str, Callable[..., WeightedSum]] = {
-  f.__name__: f for f in (rpo, rpo_code, mpo, cpo_sft)
+  f.__name__: f for f in (rpo, rpo_code, mpo, cpo_sft, ppo)
 }

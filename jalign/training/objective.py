@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jalign import losses
 from jalign.errors import UserError
 from jalign.models.heads import ScoreHead
+from jalign.training.critic import critic_of, has_critic, policy_of
 from jalign.training.kinds import Kind, Sums, kind_of, referring
 from jalign.training.misuse import check_record
 from jalign.training.offload import on_device
@@ -72,7 +73,9 @@ def make_objective(
       terms of a weighted sum bring their own.
     coupled: see `Objective`.
     head: score head, for losses on its outputs. The parameters are then
-      `{"model": the model's, "head": the head's}`.
+      `{"model": the model's, "head": the head's}`. For losses on a critic's
+      values they are `{"model": the policy's, "critic": the critic's}`; see
+      `jalign.training.critic`.
 
   Raises:
     UserError: the kind of batch is unknown; the loss names an array that such a
@@ -105,6 +108,9 @@ def make_objective(
     }
 
   def outputs_of(params, data, **options) -> Outputs:
+    if has_critic(params):
+      options["critic"] = critic_of(params)
+      params = policy_of(params)
     if head is None:
       return Outputs(model, params, data.sequences, names, **options)
     own = head, params["head"]

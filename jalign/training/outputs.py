@@ -15,6 +15,7 @@ from jalign.logprobs import token_logprobs
 from jalign.logprobs.candidates import candidate_logprobs
 from jalign.models.heads import ScoreHead
 from jalign.training import packed
+from jalign.training.critic import missing_critic, token_values
 from jalign.training.misuse import check_reference, missing_reference
 from jalign.types import Array, Head, Model, Params, Sequences
 
@@ -48,6 +49,8 @@ class Outputs:
     ref_logps: [R] the reference's log-probs, if they were precomputed.
     nudge: added to the own rows; None adds nothing.
     head: a score head and its parameters, if the policy has one.
+    critic: parameters of a critic beside the policy, if there is one; see
+      jalign.training.critic.
   """
 
   def __init__(
@@ -61,12 +64,13 @@ class Outputs:
     ref_logps: Array | None = None,
     nudge: Nudge | None = None,
     head: tuple[ScoreHead, Params] | None = None,
+    critic: Params | None = None,
   ):
     self._model, self._params, self._ref_params = model, params, ref_params
     self._own, self._ref_logps = sequences, ref_logps
     self._names = names
     self._nudge = nudge
-    self._score_head = head
+    self._score_head, self._critic = head, critic
     self.nudged_hidden: Array | None = None  # the states before the nudge
     self.needs_reference = any(name.startswith("ref_") for name in names)
 
@@ -160,6 +164,16 @@ class Outputs:
     own = self._model, self._params, self._own
     features, logps = packed.states_and_logps(*own)
     return features, jnp.sum(logps, -1)
+
+  def token_values(self) -> Array:
+    """[R, T - 1] the critic's value before each of the tokens 1 .. T - 1.
+
+    Raises:
+      UserError: there is no critic.
+    """
+    if self._critic is None:
+      raise missing_critic()
+    return token_values(self._model, self._critic, self._own)
 
   def score_head(self) -> tuple[ScoreHead, Params]:
     """The policy's score head and its parameters."""

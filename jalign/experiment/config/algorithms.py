@@ -31,6 +31,12 @@ def algorithm_of(stage: StageSettings) -> Algorithm:
   )
 
 
+def trains_critic(stage: StageSettings) -> bool:
+  """Whether a stage trains a critic; False if its algorithm's code is gone."""
+  row = ALGORITHMS.get(stage.algorithm)
+  return row is not None and row.critic
+
+
 def fingerprint(name: str) -> str:
   """Returns a hash of the files of an algorithm's own functions.
 

@@ -19,6 +19,7 @@ from jalign.experiment.config.settings import (
   AnnotatorSettings,
   DataSettings,
   DiagnosticsSettings,
+  DrawingSettings,
   MeshSettings,
   SamplerSettings,
   Settings,
@@ -27,6 +28,7 @@ from jalign.experiment.config.settings import (
 )
 from jalign.models import ModelConfig
 from jalign.models.lora import LoraConfig
+from jalign.training.critic import CriticConfig
 from jalign.training.optimizer import OptimizerConfig
 
 SEE = "`jalign keys` lists every key."  # the end of errors about keys
@@ -39,6 +41,8 @@ SECTIONS: dict[str, Any] = {
 }
 OF_STAGE: dict[str, Any] = {
   "optimizer": OptimizerConfig,
+  "critic": CriticConfig,
+  "drawing": DrawingSettings,
   "lora": LoraConfig,
   "diagnostics": DiagnosticsSettings,
 }
@@ -207,6 +211,7 @@ def _stage(name, top, own, where) -> StageSettings:
       )
   ranges.check_diagnostics(stage.diagnostics, f"{where}.diagnostics")
   ranges.check_counts(stage, where)
+  ranges.check_drawing(stage.drawing, where)
   if 0 < stage.packing < max(stage.data.buckets):
     raise UserError(
       f"rows of {stage.packing} tokens can't hold a sequence of"

@@ -6,6 +6,7 @@ from jalign.errors import UserError, nearest
 from jalign.experiment.config.settings import (
   DataSettings,
   DiagnosticsSettings,
+  DrawingSettings,
   SamplerSettings,
   StageSettings,
 )
@@ -102,6 +103,31 @@ def check_sample(sample: SamplerSettings) -> None:
       remedy="Give 2 or more, or 0 for none.",
     )
   draw_of(sample)  # checks the other settings
+
+
+def check_drawing(drawing: DrawingSettings, where: str) -> None:
+  """Checks how an algorithm's responses are drawn; raises UserError."""
+  if drawing.temperature <= 0:
+    raise UserError(
+      f"{drawing.temperature:g} must be > 0: an algorithm learns from samples.",
+      where=f"{where}.drawing.temperature",
+    )
+  try:
+    drawing_of(drawing)
+  except UserError as e:
+    at = e.where.removeprefix("sampler.")
+    raise UserError(
+      e.problem, where=f"{where}.drawing.{at}", remedy=e.remedy
+    ) from None
+
+
+def drawing_of(settings: DrawingSettings) -> Sampler:
+  """Makes the sampler of an algorithm's responses."""
+  return sampler(
+    temperature=settings.temperature,
+    top_k=settings.top_k,
+    top_p=settings.top_p,
+  )
 
 
 def draw_of(settings: SamplerSettings) -> Sampler:

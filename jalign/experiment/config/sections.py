@@ -107,6 +107,26 @@ class MeshSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class DrawingSettings:
+  """How the responses that an algorithm trains on are sampled.
+
+  The gradient of an online loss is that of the policy's own distribution: with
+  other values than these defaults it is biased, unless the algorithm weighs the
+  samples (`importance_cap`).
+
+  Attributes:
+    temperature: the number that logits are divided by, > 0.
+    top_k: the number of likeliest tokens to draw among; 0 for all tokens.
+    top_p: the total probability of the likeliest tokens to draw among; 1 for
+      all tokens.
+  """
+
+  temperature: float = 1.0
+  top_k: int = 0
+  top_p: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
 class SamplerSettings:
   """How held-out responses are sampled, for evaluation and for the report.
 

@@ -11,11 +11,13 @@ from jalign.experiment.config.sections import (
   AnnotatorSettings,
   DataSettings,
   DiagnosticsSettings,
+  DrawingSettings,
   MeshSettings,
   SamplerSettings,
   TokenizerSettings,
 )
 from jalign.models.lora import LoraConfig
+from jalign.training.critic import CriticConfig
 from jalign.training.optimizer import OptimizerConfig
 
 
@@ -68,8 +70,10 @@ class StageSettings:
     algorithm_settings: hyperparameters of the algorithm beside its loss's, by
       name; among them `passes` and `minibatches`, the updates that a step makes
       of its samples (see `jalign.online.Updates`).
+    critic: see CriticConfig; of algorithms with a critic, such as "ppo".
     mix_ref: the reference's weight in an algorithm's geometric mixture of
       policy and reference, in [0, 1].
+    drawing: see DrawingSettings.
     max_new_tokens: the most tokens of a response that an algorithm samples.
     slots: the number of responses that an algorithm decodes at a time: when one
       ends, the next prompt takes its place. 0 decodes all of a batch at once.
@@ -130,7 +134,9 @@ class StageSettings:
   algorithm_settings: Mapping[str, Any] = dataclasses.field(
     default_factory=dict
   )
+  critic: CriticConfig = CriticConfig()
   mix_ref: float = 0.125
+  drawing: DrawingSettings = DrawingSettings()
   max_new_tokens: int = 64
   slots: int = 0
   judge_parts: int = 1

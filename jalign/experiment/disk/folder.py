@@ -35,6 +35,7 @@ from jalign.files import is_unfinished, write_whole
 from jalign.hosts import once, say
 from jalign.models import ModelConfig
 from jalign.training.checkpoint import Checkpoints, versions
+from jalign.training.critic import CRITIC
 
 
 def read_json(path: pathlib.Path) -> Any:
@@ -313,6 +314,16 @@ def load_params(stage: pathlib.Path, like: Any) -> Any:
     UserError: there is no whole checkpoint, or none that fits `like`.
   """
   return _last(stage).restore_params(like)
+
+
+def has_critic(stage: pathlib.Path) -> bool:
+  """Whether a stage's newest parameters are a policy's with a critic's.
+
+  Raises:
+    UserError: there is no whole checkpoint.
+  """
+  shapes = _last(stage).meta()["shapes"]["params"]
+  return any(name.startswith(f"['{CRITIC}']") for name in shapes)
 
 
 def _last(stage):

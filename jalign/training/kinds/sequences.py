@@ -19,7 +19,14 @@ from jalign.types import Array, SequenceBatch
 _SCORED = ("rewards", "values")  # arrays of responses from ranked lists
 _ONLINE = ("preference", "greedy_rewards", "target_logps", "baselines")
 # Arrays of tokens, and of their response, that only samples have.
-_SAMPLED = ("preference", "old_token_logps", "anchor_token_logps", "advantages")
+_SAMPLED = (
+  "preference",
+  "old_token_logps",
+  "anchor_token_logps",
+  "advantages",
+  "old_token_values",
+  "returns",
+)
 
 
 def _arrays(
@@ -139,6 +146,8 @@ def _token_arrays(
     arrays["repeats"] = losses.repeated_ngrams(ids, mask)
   if outputs.needs_reference:
     arrays["ref_token_logps"] = outputs.ref_tokens()
+  if "token_values" in names:
+    arrays["token_values"] = outputs.token_values()
   arrays |= optional(batch, names, (*_SCORED, *_SAMPLED))
   if "advantages" in arrays:
     arrays["advantages"] = by_token(arrays["advantages"], mask)
@@ -175,6 +184,9 @@ TOKENS = Kind(
     "candidate_mask": "BTC bool",
     "repeats": "BT bool",
     "advantages": "BT",
+    "token_values": "BT",
+    "old_token_values": "BT",
+    "returns": "BT",
     "rewards": "B",
     "values": "B",
     "preference": "B",
@@ -186,11 +198,8 @@ TOKENS = Kind(
   elsewhere={
     "positive_token_logps": "BT",
     "negative_token_logps": "BT",
-    "token_values": "BT",
-    "old_token_values": "BT",
-    "returns": "BT",
     "aligned": "B bool",
   },
   records=_RECORDS,
-  online=_SAMPLED,
+  online=(*_SAMPLED, "token_values"),
 )

@@ -1,0 +1,196 @@
+"""A critic beside a policy: its values, its part of training, its optimiser."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jalign import losses
+from jalign.errors import UserError
+from jalign.models import lora
+from jalign.models.heads import scalar
+from jalign.training import critic
+from jalign.training.objective import make_objective
+from jalign.training.optimizer import OptimizerConfig
+from jalign.training.state import init_state
+from jalign.training.step import make_update
+from jalign.training.trainable import trainable
+from tests.models.tiny import tiny
+from tests.training import batches
+
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module", name="policy")
+def _policy():
+  return tiny(num_hidden_layers=1, remat="none")
+
+
+def divided(config, *, rank=0, patterns=()):
+  """The way to divide a policy with a critic."""
+  part = trainable(config, lora.LoraConfig(rank=rank), patterns)
+  return critic.with_critic(part, scalar(config.hidden_size).init)
+
+
+def valued(params):
+  """Parameters of a critic whose head isn't zero."""
+  weight = jax.random.normal(jax.random.key(5), params["head"]["weight"].shape)
+  return params | {"head": {"weight": weight, "bias": jnp.float32(0.3)}}
+
+
+def batch(count=4):
+  rng = np.random.default_rng(1)
+  draw = lambda: jnp.asarray(rng.normal(size=(count, 11)), jnp.float32)
+  data = batches.singles(count, advantages=draw(), returns=draw())
+  mask = data.sequences.mask[:, 1:]
+  return data.replace(
+    old_token_logps=jnp.where(mask, -4.0 + 0.1 * draw(), 0.0),
+    old_token_values=draw(),
+  )
+
+
+def test_a_value_is_of_what_comes_before_the_token(policy):
+  _, model, params = policy
+  rows = batches.sequences(3)
+  own = valued({"model": params, "head": {"weight": jnp.zeros(32)}})
+  got = critic.token_values(model, own, rows)
+  hidden = np.asarray(model.forward(params, rows.tokens), np.float64)
+  head = jax.tree.map(np.asarray, own["head"])
+  want = hidden[:, :-1] @ head["weight"] + head["bias"]
+  mask = np.asarray(rows.mask[:, 1:])
+  np.testing.assert_allclose(got, np.where(mask, want, 0), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  "how",
+  [{}, {"patterns": ("embed", "blocks/w*")}, {"rank": 2}],
+  ids=["all", "paths", "lora"],
+)
+def test_both_networks_start_at_the_policy(policy, how):
+  config, model, params = policy
+  part = divided(config, **how)
+  trained, frozen = part.start(params, KEY), part.frozen(params)
+  assert jax.tree.structure(part.specs) == jax.tree.structure(trained)
+  both = part.join(trained, frozen)
+  rows = batches.sequences(2)
+  of = lambda p: np.asarray(model.forward(p, rows.tokens))
+  start = of(params)
+  np.testing.assert_allclose(of(critic.policy_of(both)), start, atol=1e-5)
+  own = critic.critic_of(both)
+  np.testing.assert_allclose(of(own["model"]), start, atol=1e-5)
+  assert not np.any(critic.token_values(model, own, rows))
+  assert jax.tree.structure(part.whole(both)) == jax.tree.structure(params)
+
+
+def test_a_critic_may_start_elsewhere(policy):
+  config, model, params = policy
+  other = valued(
+    {"model": jax.tree.map(lambda x: x + 0.1, params), "head": {"weight": jnp.zeros(32)}}
+  )
+  rows = batches.sequences(2)
+  want = critic.token_values(model, other, rows)
+  for how in ({}, {"patterns": ("embed",)}, {"rank": 2}):
+    part = divided(config, **how)
+    start = {"model": params, "critic": other}
+    both = part.join(part.start(start, KEY), part.frozen(start))
+    got = critic.token_values(model, critic.critic_of(both), rows)
+    np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def test_a_critic_of_another_width_is_refused(policy):
+  config, _, params = policy
+  wide = tiny(num_hidden_layers=1, remat="none", intermediate_size=64)[2]
+  start = {"model": params, "critic": {"model": wide, "head": {}}}
+  with pytest.raises(UserError, match="another architecture than the policy"):
+    divided(config).start(start, KEY)
+
+
+def test_each_loss_reaches_its_own_network(policy):
+  config, model, params = policy
+  part = divided(config)
+  both = part.start(params, KEY)
+  both["critic"] = valued(both["critic"])
+  data = batch()
+
+  def gradient(loss):
+    objective = make_objective(loss, model, batch="tokens")
+    sums = lambda p: objective.sums(p, data)[0]
+    return jax.grad(sums)(both), objective.sums(both, data)[1][0]
+
+  ppo, count = gradient(losses.ppo(clip=0.3, value_clip=0.4, value_weight=0.5))
+  assert count == np.asarray(data.sequences.mask[:, 1:]).sum()
+  norm = lambda tree: float(optax.tree.norm(tree))
+  for name, loss, weight in (
+    ("model", losses.CATALOGUE["ppo_clip"].function, 1.0),
+    ("critic", losses.CATALOGUE["value_clip"].function, 0.5),
+  ):
+    other = {"model": "critic", "critic": "model"}[name]
+    clip = {"model": 0.3, "critic": 0.4}[name]
+    alone, _ = gradient(lambda *a, f=loss, c=clip: f(*a, clip=c)) if False else gradient(
+      losses.weighted_sum({"ppo_clip": 1.0}, ppo_clip={"clip": clip})
+      if name == "model"
+      else losses.weighted_sum({"value_clip": 1.0}, value_clip={"clip": clip})
+    )
+    assert norm(alone[other]) == 0 < norm(alone[name])
+    jax.tree.map(
+      lambda a, b, w=weight: np.testing.assert_allclose(a, w * b, atol=1e-4),
+      ppo[name],
+      alone[name],
+    )
+
+
+def test_without_a_critic_there_are_no_values(policy):
+  _, model, params = policy
+  objective = make_objective(losses.ppo(), model)
+  with pytest.raises(UserError, match="come from a critic, and there is none"):
+    objective.sums(params, batch())
+
+
+def test_the_optimiser_of_both(policy):
+  """Updates by hand: norms apart, the critic's rate, the policy's warm-up."""
+  config, model, params = policy
+  part = divided(config)
+  rates = OptimizerConfig(
+    learning_rate=0.5, schedule="constant", b1=0.0, b2=0.0, eps=1.0,
+    max_grad_norm=0.01,
+  )
+  settings = critic.CriticConfig(learning_rate_scale=3.0, warmup_steps=1)
+  optimizer = critic.optimizer_beside(rates, 8, settings, per_step=2)
+  objective = make_objective(losses.ppo(), model)
+  data = batch()
+  state = init_state(params, optimizer, None, lambda p: part.start(p, KEY))
+  update = make_update(objective, optimizer)
+  grads = jax.grad(lambda p: objective.sums(p, data)[0])
+  seen = [jax.tree.map(np.asarray, state.params)]
+  for _ in range(3):
+    state, _ = update(state, data)
+    seen.append(jax.tree.map(np.asarray, state.params))
+  same = lambda a, b: all(
+    jax.tree.leaves(jax.tree.map(np.array_equal, a, b))
+  )
+  assert same(seen[2]["model"], seen[0]["model"])
+  assert not same(seen[1]["critic"], seen[0]["critic"])
+  assert not same(seen[3]["model"], seen[2]["model"])
+  for step, name, rate in ((0, "critic", 1.5), (2, "model", 0.5)):
+    g = grads(seen[step])[name]
+    g = jax.tree.map(lambda x: x / objective.counts(data)["tokens"], g)
+    norm = float(optax.tree.norm(g))
+    assert norm > 0.01  # so that clipping acts
+    g = jax.tree.map(lambda x, n=norm: x * 0.01 / n, g)
+    moved = jax.tree.map(
+      lambda a, b: a - b, seen[step + 1][name], seen[step][name]
+    )
+    want = jax.tree.map(lambda x, r=rate: -r * x / (jnp.abs(x) + 1), g)
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), moved, want
+    )
+
+
+def test_settings_out_of_range():
+  with pytest.raises(UserError, match="critic.warmup_steps"):
+    critic.CriticConfig(warmup_steps=-1)
+  with pytest.raises(UserError, match="critic.learning_rate_scale"):
+    critic.CriticConfig(learning_rate_scale=0.0)
+  with pytest.raises(UserError, match="value_weight"):
+    losses.ppo(value_weight=0.0)

@@ -65,7 +65,15 @@ def given(policies, kind, data, names=None):
   @jax.jit
   def arrays(params, reference, data):
     rows = data.sequences
-    outputs = Outputs(model, params, rows, names, ref_params=reference)
+    head = {"weight": jnp.ones(32), "bias": jnp.zeros(())}
+    outputs = Outputs(
+      model,
+      params,
+      rows,
+      names,
+      ref_params=reference,
+      critic={"model": params, "head": head},
+    )
     return KINDS[kind].arrays(outputs, data, names)
 
   return arrays(params, reference, data)

@@ -55,6 +55,7 @@ class Assembly(NamedTuple):
     frozen: the other parameters of the policy, and of a critic if there is one.
     policy: `trained parameters -> the policy's parameters`.
     whole: the same for trained parameters; keeps a policy's parameters.
+    critic: `trained parameters -> a critic's parameters`, if there is a critic.
     reference: parameters of the reference; None if there is none.
     shapes: `() -> TrainState` of a state's shapes and shardings.
     init: `() -> TrainState` at step 0.
@@ -77,6 +78,7 @@ class Assembly(NamedTuple):
   frozen: Params
   policy: Callable[[Params], Params]
   whole: Callable[[Params], Params]
+  critic: Callable[[Params], Params]
   reference: Params | None
   shapes: Callable[[], TrainState]
   init: Callable[[], TrainState]
@@ -107,15 +109,14 @@ def assemble(given: Materials, stage: StageSettings, params: Any) -> Assembly:
   start = begins_from(given, stage, params)
   frozen = part.frozen(start)
   policy = lambda trained: policy_of(part.join(trained, frozen))
+  critic = lambda trained: critic_of(part.join(trained, frozen))
   trained = jax.eval_shape(begin, start)
   where = shardings(part.specs, given.mesh, given.model_config.rules)
   whole = _whole(policy, trained)
   stepping = regime.stepping_of(given, stage, trained, where, whole)
   per_step = regime.updates_of(stage)
   optimizer = (
-    optimizer_beside(
-      stage.optimizer, steps * per_step, stage.critic, per_step
-    )
+    optimizer_beside(stage.optimizer, steps * per_step, stage.critic, per_step)
     if has_critic(trained)
     else make_optimizer(stage.optimizer, steps * per_step)
   )
@@ -174,6 +175,7 @@ def assemble(given: Materials, stage: StageSettings, params: Any) -> Assembly:
     frozen=frozen,
     policy=policy,
     whole=whole,
+    critic=critic,
     reference=params if compared else None,
     shapes=shapes,
     init=init,
@@ -187,7 +189,7 @@ def assemble(given: Materials, stage: StageSettings, params: Any) -> Assembly:
       stage,
       model,
       whole,
-      lambda trained: critic_of(part.join(trained, frozen)),
+      critic,
     ),
   )
 

@@ -102,9 +102,7 @@ def needed_by(settings: Settings, stage: StageSettings, of: MadeOf) -> MadeOf:
   """The ingredients of a stage's own parameters, including the best ones."""
   own = data_name(settings, stage)
   names = {f"{own}.train", *(f"{stage.name}.{n}" for n in ("loss", "critic"))}
-  names |= {
-    n for n in of if n.startswith("model.")
-  }
+  names |= {n for n in of if n.startswith("model.")}
   if stage.samples:
     names |= {*_JUDGE, f"{own}.train_rows", "tokenizer", _algorithm(stage)}
   if stage.select.startswith("samples/gold"):

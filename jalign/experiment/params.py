@@ -192,9 +192,7 @@ def _policy(config, mesh, run, settings: Settings, name: str) -> Params:
   part = trainable_of(config, settings.stage(name), critic)
   check_chosen(run / name, settings)
   if not part.title:
-    return policy_of(
-      folders.load_params(run / name, _like(part, config, mesh))
-    )
+    return policy_of(folders.load_params(run / name, _like(part, config, mesh)))
   base = _policy(config, mesh, run, settings, settings.starts[name])
   trained = _trained_part(config, mesh, run / name, part, base)
   policy = policy_of(part.join(trained, part.frozen(base)))

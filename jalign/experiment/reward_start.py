@@ -113,9 +113,7 @@ def check_critic(
   )
   base = hf.resolve(stage.critic.start)
   if not is_scorer(base) or gives_at(base) != ("reward",):
-    raise UserError(
-      f"{base} gives no rewards.", where=where, remedy=remedy
-    )
+    raise UserError(f"{base} gives no rewards.", where=where, remedy=remedy)
   there = (
     hf.read_config(base) if is_checkpoint(base) else folders.model_of(base)
   )
@@ -137,7 +135,9 @@ def check_critic(
     )
 
 
-def begins_from(given: Materials, stage: StageSettings, params: Params) -> Params:
+def begins_from(
+  given: Materials, stage: StageSettings, params: Params
+) -> Params:
   """What a stage starts from: a policy, and a critic where one is named.
 
   Args:

@@ -37,6 +37,7 @@ OTHERS: Mapping[str, str] = {
   "loss": "the unit of the loss",
   "score": "the unit of the judge or of the reward model",
   "cosine": "a number in [-1, 1]",
+  "ratio": "a quotient of probabilities",
   "norm": "the norm of a gradient",
   "rate": "the optimizer's step size",
   "own": "the unit of the function that measures the quantity",

@@ -57,6 +57,13 @@ TRAINING: tuple[Row, ...] = (
     "online.iterate",
   ),
   Row(
+    "time/critic_seconds",
+    "seconds",
+    "of an online step: the critic's values of the responses, and waiting for"
+    " other scores of them",
+    "online.iterate",
+  ),
+  Row(
     "time/update_seconds",
     "seconds",
     "of an online step: waiting for the updates of the step before",
@@ -135,6 +142,20 @@ TRAINING: tuple[Row, ...] = (
     "nats",
     "log-prob of a response less its log-prob under the policy that drew it",
     _ROLLOUTS,
+  ),
+  Row(
+    _BOTH + "first_ratio_gap",
+    "ratio",
+    "how far a token's probability over its probability when it was drawn is"
+    " from 1: the largest of a response, on the first update of its step, where"
+    " more than rounding means that sampler and trainer disagree",
+    "training.kinds.ratios",
+  ),
+  Row(
+    _BOTH + "clipped_share",
+    "share",
+    "tokens whose importance ratio is outside of the clipping range",
+    "training.kinds.ratios",
   ),
   Row(
     _BOTH + "repeated_share",

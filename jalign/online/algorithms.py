@@ -1,10 +1,11 @@
 """The table of online algorithms: rows by name."""
 
 from jalign.online.algorithm import Algorithm
-from jalign.online.rows import games, iterated, pairs
+from jalign.online.rows import actor_critic, games, iterated, pairs
 
 ALGORITHMS: dict[str, Algorithm] = {
   **pairs.ROWS,
   **games.ROWS,
   **iterated.ROWS,
+  **actor_critic.ROWS,
 }

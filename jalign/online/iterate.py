@@ -40,6 +40,7 @@ from jalign.online.parts import join_rollouts, join_verdicts, slices
 from jalign.online.updates import cut
 from jalign.sharding import fetch
 from jalign.training import packed
+from jalign.training.critic import critic_of, policy_of, token_values
 from jalign.training.misuse import check_record
 from jalign.types import Array, Model, Params, Rollout
 
@@ -76,7 +77,7 @@ class Round(NamedTuple):
       and `algorithm/...`, what the algorithm measures.
     seconds: how the round's time divides, `time/...`: sampling, in which the
       host waits for responses; judging; the reference, for log-probs that an
-      algorithm records; updates of the round before, for which the host waits.
+      algorithm records; the critic, for values; updates of the round before, for which the host waits.
   """
 
   batches: tuple[Any, ...]
@@ -97,7 +98,8 @@ def make_round(
   mix_ref: float = 0.125,
   draw: Sampler | None = None,
   slots: int | None = None,
-  whole: Callable[[Params], Params] = lambda params: params,
+  whole: Callable[[Params], Params] = policy_of,
+  critic: Callable[[Params], Params] = critic_of,
   judge_parts: int = 1,
 ) -> Callable[..., Round]:
   """Makes the function that plays a round: from prompts to batches of updates.
@@ -123,6 +125,8 @@ def make_round(
     whole: `trained parameters -> a policy's parameters`, for runs that train
       only a part of the parameters or a low-rank change; it returns a policy's
       parameters unchanged.
+    critic: `trained parameters -> a critic's parameters`, for rows that train
+      a critic; by default those that the trained parameters hold.
     judge_parts: number of parts of the prompts; while the judge works on a part
       on the host, the devices sample the next. The responses are the same, up
       to the rounding of batches of another size.
@@ -223,6 +227,12 @@ def make_round(
         values |= _divergence(algorithm, live, fetch(ratios))
       clock.lap("time/reference_seconds")
 
+    if algorithm.critic:
+      judged = judged._replace(
+        values=value_tokens(model, critic(params), rollout.sequences)
+      )
+      clock.lap("time/critic_seconds")
+
     measured = algorithm.measure(judged)
     values = in_section("rollouts", values) | in_section(
       "algorithm", {name: float(value) for name, value in measured.items()}
@@ -289,6 +299,7 @@ def _values(
 
 
 score_tokens = jax.jit(packed.token_logps, static_argnums=0)
+value_tokens = jax.jit(token_values, static_argnums=0)
 
 
 def _scored(

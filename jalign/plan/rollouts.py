@@ -11,11 +11,11 @@ from jalign import decode
 from jalign.decode.pieces import Pieces
 from jalign.errors import UserError, said
 from jalign.experiment.config.algorithms import algorithm_of
-from jalign.experiment.config.ranges import draw_of
+from jalign.experiment.config.ranges import draw_of, drawing_of
 from jalign.experiment.config.settings import SamplerSettings
 from jalign.experiment.sampling import ROWS
 from jalign.online import Cast, DecoderRun, decoder_runs, try_out
-from jalign.online.iterate import score_tokens
+from jalign.online.iterate import score_tokens, value_tokens
 from jalign.plan.programs import Program, StagePlan, lowering, update
 from jalign.plan.workload import Rollout, Score, Step
 from jalign.sharding import BATCH_AXES, axis_size, laid, rows_at
@@ -55,13 +55,16 @@ def online(p: StagePlan, sample: SamplerSettings) -> Iterator[Program]:
       name,
       stage.batch_size,
       stage.max_new_tokens,
-      decode.sampler(),
+      drawing_of(stage.drawing),
       stage.slots,
     )
   rows = stage.batch_size * len(algorithm.draws)
   for scorer in algorithm.scored:
     scoring = p.assembly.whole(scorer.params(cast))
-    yield _scores(p, scorer.name, scoring, rows)
+    yield _scores(p, scorer.name, score_tokens, scoring, rows)
+  if algorithm.critic:
+    critic = p.assembly.critic(p.state.params)
+    yield _scores(p, "critic", value_tokens, critic, rows)
   batch = try_out(
     algorithm,
     p.state.params,
@@ -91,8 +94,10 @@ def samples(p: StagePlan, sample: SamplerSettings) -> Program:
   return next(made)._replace(runs=0)
 
 
-def _scores(p: StagePlan, name: str, params: Params, rows: int) -> Program:
-  """A model's log-probs of a round's responses."""
+def _scores(
+  p: StagePlan, name: str, program: Any, params: Params, rows: int
+) -> Program:
+  """A model's log-probs, or a critic's values, of a round's responses."""
   width = _width(p) + p.stage.max_new_tokens
   sequences = Sequences(
     _rows(p, (rows, width), jnp.int32),
@@ -101,7 +106,7 @@ def _scores(p: StagePlan, name: str, params: Params, rows: int) -> Program:
   )
   return Program(
     f"{p.stage.name}: {name}",
-    lowering(score_tokens, p.assembly.model, params, sequences),
+    lowering(program, p.assembly.model, params, sequences),
     lambda: {name: params, "batch": sequences},
     p.resident,
     Score(rows, width, p.stage.max_new_tokens / width),

@@ -16,6 +16,7 @@ from jalign.errors import UserError
 from jalign.glossary import in_section
 from jalign.sharding import fetch
 from jalign.training import metrics
+from jalign.training.kinds.ratios import FIRST
 from jalign.training.progress import Progress
 from jalign.training.state import TrainState
 
@@ -258,7 +259,8 @@ class _Window:
 
   def add(self, step: _Step, sums: Sequence[dict[str, Any]]) -> None:
     """Adds a step that is done; writes the line if the window ends with it."""
-    self._sums += sums
+    self._sums += sums[:1]
+    self._sums += [_later(update) for update in sums[1:]]
     self._extra.append(step.values)
     if not step.ends:
       return
@@ -271,6 +273,11 @@ class _Window:
     self._write(step.step, values)
     self._progress.show(loss=values["train/loss"])
     self._sums, self._extra, self._clock = [], [], now
+
+
+def _later(sums: dict[str, Any]) -> dict[str, Any]:
+  """The sums of an update that isn't its step's first."""
+  return {k: v for k, v in sums.items() if not k.startswith(FIRST)}
 
 
 def _means(rows: Sequence[Values]) -> Values:

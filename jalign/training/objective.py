@@ -16,6 +16,7 @@ from jalign.errors import UserError
 from jalign.models.heads import ScoreHead
 from jalign.training.critic import critic_of, has_critic, policy_of
 from jalign.training.kinds import Kind, Sums, kind_of, referring
+from jalign.training.kinds.ratios import clips_of, observe_ratios
 from jalign.training.misuse import check_record
 from jalign.training.offload import on_device
 from jalign.training.outputs import Nudge, Outputs
@@ -92,6 +93,7 @@ def make_objective(
   terms = losses.terms_of(loss, entry)
   denominators = dict.fromkeys(term.denominator for term in terms)
   _check_denominators((entry.denominator, *denominators), kind)
+  clips = clips_of(terms) if "token_logps" in kind.gives else []
   main = "examples" if "examples" in denominators else next(iter(denominators))
   needs_reference = bool(referring(kind, names))
 
@@ -154,6 +156,8 @@ def make_objective(
         part *= counts[main] / other
       total += part
     metrics |= kind.observe(arrays, weights)
+    for clip in clips:
+      metrics |= observe_ratios(arrays, weights, clip)
     metrics["loss"] = (total, own[main])
     return total, (own[main], metrics, outputs.nudged_hidden)
 

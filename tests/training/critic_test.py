@@ -86,7 +86,10 @@ def test_both_networks_start_at_the_policy(policy, how):
 def test_a_critic_may_start_elsewhere(policy):
   config, model, params = policy
   other = valued(
-    {"model": jax.tree.map(lambda x: x + 0.1, params), "head": {"weight": jnp.zeros(32)}}
+    {
+      "model": jax.tree.map(lambda x: x + 0.1, params),
+      "head": {"weight": jnp.zeros(32)},
+    }
   )
   rows = batches.sequences(2)
   want = critic.token_values(model, other, rows)
@@ -147,7 +150,11 @@ def test_the_optimiser_of_both(policy):
   config, model, params = policy
   part = divided(config)
   rates = OptimizerConfig(
-    learning_rate=0.5, schedule="constant", b1=0.0, b2=0.0, eps=1.0,
+    learning_rate=0.5,
+    schedule="constant",
+    b1=0.0,
+    b2=0.0,
+    eps=1.0,
     max_grad_norm=0.01,
   )
   settings = critic.CriticConfig(learning_rate_scale=3.0, warmup_steps=1)
@@ -161,9 +168,7 @@ def test_the_optimiser_of_both(policy):
   for _ in range(3):
     state, _ = update(state, data)
     seen.append(jax.tree.map(np.asarray, state.params))
-  same = lambda a, b: all(
-    jax.tree.leaves(jax.tree.map(np.array_equal, a, b))
-  )
+  same = lambda a, b: all(jax.tree.leaves(jax.tree.map(np.array_equal, a, b)))
   assert same(seen[2]["model"], seen[0]["model"])
   assert not same(seen[1]["critic"], seen[0]["critic"])
   assert not same(seen[3]["model"], seen[2]["model"])

@@ -45,6 +45,8 @@ MAKE = {
     greedy_rewards=jnp.zeros(n),
     target_logps=-jnp.ones(n),
     baselines=jnp.zeros(n),
+    old_token_values=jnp.zeros((n, 11)),
+    returns=jnp.ones((n, 11)),
     **kw,
   ),
   "rollouts": lambda n, **kw: batches.rollouts(n, advantages=True, **kw),

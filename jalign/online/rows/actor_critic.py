@@ -12,7 +12,7 @@ from jalign.losses import advantages as estimates
 from jalign.online.algorithm import Algorithm
 from jalign.online.arrange import Judged
 from jalign.online.carry import Carry, StepTaken
-from jalign.online.draws import POLICY, of_reference
+from jalign.online.draws import POLICY, REFERENCE
 from jalign.online.importance import importance_weights
 from jalign.online.judging import Needs
 from jalign.online.running import Moments, adapted, merged, moments
@@ -272,7 +272,7 @@ PPO = Algorithm(
   "arXiv:1707.06347",
   Updates(passes=4, minibatches=2),
   measure=measured,
-  scored={"reference": of_reference},
+  scored=(REFERENCE,),
   carry=Carry(begin, go_on),
   samples=(1, None),
   critic=True,

@@ -21,8 +21,8 @@ from jalign.experiment.loss import BoundLoss
 from jalign.experiment.params import trainable_of
 from jalign.experiment.reward_start import check_critic
 from jalign.experiment.stepping import Stepping
-from jalign.models import transformer
 from jalign.hosts import say
+from jalign.models import transformer
 from jalign.online import (
   beside_carry,
   carry_shardings,
@@ -228,8 +228,8 @@ def _check_critic(run, stage, algorithm) -> None:
     check_critic(stage, run.model_config, run.prepared.tokenizer)
     if stage.critic.warmup_steps >= stage.steps:
       raise UserError(
-        f"{stage.critic.warmup_steps} steps of the critic alone leave the policy"
-        f" none of {stage.steps}.",
+        f"{stage.critic.warmup_steps} steps of the critic alone leave the"
+        f" policy none of {stage.steps}.",
         where=f"config.{stage.name}.critic.warmup_steps",
         remedy="Lower it, or train for more steps.",
       )

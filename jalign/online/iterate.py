@@ -77,7 +77,8 @@ class Round(NamedTuple):
       and `algorithm/...`, what the algorithm measures.
     seconds: how the round's time divides, `time/...`: sampling, in which the
       host waits for responses; judging; the reference, for log-probs that an
-      algorithm records; the critic, for values; updates of the round before, for which the host waits.
+      algorithm records; the critic, for values; updates of the round before,
+      for which the host waits.
   """
 
   batches: tuple[Any, ...]

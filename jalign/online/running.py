@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 
 from jalign.types import Array
 
@@ -11,17 +12,17 @@ class Moments(NamedTuple):
   """Count, mean and variance of all numbers so far; [] float32 each.
 
   Attributes:
-    count: how many numbers there are.
+    number: how many numbers there are.
     mean: their mean; 0 without numbers.
     variance: their variance, divided by the count; 0 without numbers.
   """
 
-  count: Array | float = 0.0
+  number: Array | float = 0.0
   mean: Array | float = 0.0
   variance: Array | float = 0.0
 
 
-def moments(x: Array, counted: Array) -> Moments:
+def moments(x: Array | np.ndarray, counted: Array | np.ndarray) -> Moments:
   """The moments of some numbers.
 
   Args:
@@ -40,8 +41,8 @@ def merged(a: Moments, b: Moments) -> Moments:
   Chan, Golub and LeVeque 1979: the sums of squares add up, and so does the
   square of the difference of the means.
   """
-  count = a.count + b.count
-  share = b.count / jnp.maximum(count, 1)
+  count = a.number + b.number
+  share = b.number / jnp.maximum(count, 1)
   apart = b.mean - a.mean
   return Moments(
     count,

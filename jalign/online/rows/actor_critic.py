@@ -84,7 +84,7 @@ def measured(judged: Judged) -> dict[str, float]:
   now = fetch(moments(*_rewards(judged)))
   return {
     "kl_coef": float(fetch(judged.carry["kl_coef"])),
-    "responses_count": float(now.count),
+    "responses_count": float(now.number),
     "reward_mean": float(now.mean),
     "reward_variance": float(now.variance),
   }

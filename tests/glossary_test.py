@@ -75,8 +75,14 @@ def _observed():
     kind, data = KINDS[name], make(2)
 
     def observe(kind=kind, data=data):
+      head = {"weight": jnp.ones(32), "bias": jnp.ones(())}
       outputs = Outputs(
-        model, params, data.sequences, tuple(kind.gives), ref_params=params
+        model,
+        params,
+        data.sequences,
+        tuple(kind.gives),
+        ref_params=params,
+        critic={"model": params, "head": head},
       )
       arrays = kind.arrays(outputs, data, tuple(kind.gives))
       return kind.observe(arrays, data.weights)

@@ -54,7 +54,7 @@ def _at(section, name):
 
 def test_keys_are_found_by_name_and_else_by_meaning():
   named = [key.name for key in keys.matching("learning_rate")]
-  assert named == ["optimizer.learning_rate"]
+  assert named == ["optimizer.learning_rate", "critic.learning_rate_scale"]
   assert keys.matching("--config.lora.rank")[0].name == "lora.rank"
   meant = [key.name for key in keys.matching("Weights & Biases")]
   assert meant == ["wandb_project"]

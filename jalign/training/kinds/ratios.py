@@ -44,6 +44,6 @@ def observe_ratios(arrays: Arrays, weights: Array, clip: float) -> Sums:
   outside = jnp.sum(mask & (gap > clip), -1)
   tokens = jnp.sum(mask, -1)
   return {
-    f"{FIRST}ratio_gap": mean(jnp.max(gap, -1), weights),
+    "first_ratio_gap": mean(jnp.max(gap, -1), weights),
     "clipped_share": (mean(outside, weights)[0], mean(tokens, weights)[0]),
   }

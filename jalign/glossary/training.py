@@ -1,6 +1,7 @@
 """Rows of the metrics of a training step and of the held-out loss."""
 
 from jalign.glossary.row import Row, sides
+from jalign.glossary.times import TIMES
 
 _BOTH = "train|eval/"
 _PAIRS, _LISTS = "training.kinds.pairs", "training.kinds.lists"
@@ -32,49 +33,7 @@ TRAINING: tuple[Row, ...] = (
     "learning rate of the step",
     "training.loop",
   ),
-  Row(
-    "time/step_seconds",
-    "seconds",
-    "wall-clock time of a step, without evaluations",
-    "training.loop",
-  ),
-  Row(
-    "time/sampling_seconds",
-    "seconds",
-    "of an online step: waiting for the responses",
-    "online.iterate",
-  ),
-  Row(
-    "time/judging_seconds",
-    "seconds",
-    "of an online step: asking the judge",
-    "online.iterate",
-  ),
-  Row(
-    "time/reference_seconds",
-    "seconds",
-    "of an online step: log-probs under the reference that are recorded",
-    "online.iterate",
-  ),
-  Row(
-    "time/critic_seconds",
-    "seconds",
-    "of an online step: the critic's values of the responses, and waiting for"
-    " other scores of them",
-    "online.iterate",
-  ),
-  Row(
-    "time/update_seconds",
-    "seconds",
-    "of an online step: waiting for the updates of the step before",
-    "online.iterate",
-  ),
-  Row(
-    "time/sampled_tokens_per_second",
-    "tokens_per_second",
-    "of an online step: sampled tokens over the seconds of waiting for them",
-    "online.iterate",
-  ),
+  *TIMES,
   *sides(
     "train|eval|likelihood/SIDE_logps_nats",
     "nats",

@@ -45,6 +45,11 @@ SETTINGS = {
   "ipo_md": Settings(dict(tau=0.03)),
   "nash_md": Settings(dict(tau=0.01)),
   "nash_md_token_kl": Settings(dict(tau=0.01)),
+  "ppo": Settings(
+    dict(value_clip=0.5),
+    dict(samples=2, passes=2, minibatches=2, whiten=True),
+    5e-4,
+  ),
 }
 
 
@@ -67,6 +72,8 @@ def get_config(algorithm: str = "online_dpo") -> ConfigDict:
   row = ALGORITHMS.get(algorithm)
   # Momentum makes iterates circle where preferences run in a circle.
   c.optimizer.b1 = 0.0 if row is not None and row.game else 0.9
+  if row is not None and row.critic:
+    c.critic.learning_rate_scale = 3.0
   c.annotator.function = "jalign.data.tldr_world:gold_reward"
   c.annotator.kind = "reward"
   c.annotator.scale = 2.0

@@ -112,6 +112,7 @@ def test_a_step_moves_no_cache_and_no_weights(dtype):
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="a trait of the CPU")
+@pytest.mark.slow
 def test_why_a_cache_is_float32_on_the_cpu():
   _, model, params = tiny(dtype="bfloat16", cache_dtype="bfloat16", **SIZES)
   moves = moved(program(model, params))
@@ -148,6 +149,7 @@ def _selected(model):
 
 
 @pytest.mark.parametrize("wrong", [_slots_first, _selected])
+@pytest.mark.slow
 def test_a_moved_cache_is_found(wrong):
   _, model, params = tiny(**SIZES)
   moves = moved(program(wrong(model), params))
@@ -171,7 +173,9 @@ def _stacked(model):
   return Policy(model.init_cache, model.extend, prepare)
 
 
-@pytest.mark.parametrize("wrong", [_converted, _stacked])
+@pytest.mark.parametrize(
+  "wrong", [_converted, pytest.param(_stacked, marks=pytest.mark.slow)]
+)
 def test_moved_weights_are_found(wrong):
   _, model, params = tiny(**SIZES | dict(num_hidden_layers=2))
   assert len(moved(program(wrong(model), params))) > 2

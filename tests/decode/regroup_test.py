@@ -113,6 +113,7 @@ def test_a_mixture_in_refilled_rows():
   same(got, want)
 
 
+@pytest.mark.slow
 def test_a_low_rank_change_and_an_int8_cache():
   config, model, base = tiny(**SIZES, cache_dtype="int8")
   settings = CONFIGS["lora"]

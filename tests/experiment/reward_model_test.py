@@ -108,6 +108,7 @@ def test_tokens_and_texts_give_the_same_numbers(_reward):
   )
 
 
+@pytest.mark.slow
 def test_resumed_equals_uninterrupted(place, _reward):
   place.align_alone()
   flags = (*REWARD, "--config.steps=12")

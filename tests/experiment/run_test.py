@@ -118,6 +118,7 @@ def test_precomputed_reference_trains_the_same(place, plain):
   )
 
 
+@pytest.mark.slow
 def test_packed_rows_train_the_same(place):
   flags = ["--config.batch_size=16", "--config.reference=precompute"]
   a, _ = place.train(*flags, workdir="a")

@@ -160,7 +160,14 @@ def test_of_examples_under_vmap_the_longest_decides(arrays, path):
   assert text.count("cond[") == (2 if path == "chosen" else 0)
 
 
-@pytest.mark.parametrize("mesh_shape", [(2, 2, 2), (1, 1, 8), (8, 1, 1)])
+@pytest.mark.parametrize(
+  "mesh_shape",
+  [
+    (2, 2, 2),
+    pytest.param((1, 1, 8), marks=pytest.mark.slow),
+    pytest.param((8, 1, 1), marks=pytest.mark.slow),
+  ],
+)
 def test_sharded_equals_unsharded(mesh_shape, path):
   """The devices have from none to all of their tokens counted."""
   keys = jax.random.split(jax.random.key(1), 4)

@@ -97,7 +97,11 @@ def _place(mesh, rows, arrays=None):
 # The devices don't divide a batch of 6 rows.
 @pytest.mark.parametrize(
   "shape, rows",
-  [*((shape, B) for shape in MESHES), ((1, 4, 2), 6)],
+  [
+    ((2, 2, 2), B),
+    ((1, 4, 2), 6),
+    *(pytest.param(shape, B, marks=pytest.mark.slow) for shape in MESHES[:-1]),
+  ],
 )
 def test_losses_and_gradients_equal_those_of_one_device(
   shape, rows, monkeypatch

@@ -33,9 +33,13 @@ def logits(params, model, steps=3):
 @pytest.mark.parametrize(
   "changes, tolerance",
   [
-    ({}, 2e-5),
+    pytest.param({}, 2e-5, marks=pytest.mark.slow),
     (dict(cache_dtype="int8", attn_logit_softcapping=2.0), 2e-5),
-    (dict(cache_dtype="bfloat16", sliding_window=4), 2e-2),
+    pytest.param(
+      dict(cache_dtype="bfloat16", sliding_window=4),
+      2e-2,
+      marks=pytest.mark.slow,
+    ),
   ],
 )
 def test_a_step_on_a_tpu_gives_the_same_logits(monkeypatch, changes, tolerance):

@@ -41,6 +41,7 @@ def test_the_policy_changes_no_gradient(remat):
 
 
 @pytest.mark.usefixtures("optimised")
+@pytest.mark.slow
 def test_the_policies_keep_less_and_less():
   # The layers are scanned: if unrolled, XLA:CPU merges repeated computations.
   none, dots, block = (

@@ -82,7 +82,13 @@ def _toy(place, monkeypatch):  # noqa: F811
   [
     # The trial takes 4 rewards, held-out samples before the first step take 12,
     # and a step's responses 16, so the signal comes in the second step.
-    ("toy_clipped", {"advantage_scale": 3.0}, (), 16 + 64 + 9),
+    pytest.param(
+      "toy_clipped",
+      {"advantage_scale": 3.0},
+      (),
+      16 + 64 + 9,
+      marks=pytest.mark.slow,
+    ),
     (
       "toy_adaptive",
       {"target": 0.01, "every": 1},

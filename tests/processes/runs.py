@@ -21,11 +21,15 @@ DIFFERENCES = ("log_ratio", "margin")
 SPACING = 2 * float(np.spacing(np.float32(20)))
 
 
-def prepare(folder: pathlib.Path) -> None:
-  """Writes pairs.jsonl and config.py."""
+def prepare(folder: pathlib.Path, sft: bool = True) -> None:
+  """Writes pairs.jsonl and config.py, with or without a stage of SFT."""
   data = folder / "pairs.jsonl"
   data.write_text("".join(json.dumps(row) + "\n" for row in pairs()))
-  (folder / "config.py").write_text(CONFIG.format(path=str(data)))
+  text = CONFIG.format(path=str(data))
+  if not sft:
+    text = text.replace('("sft", "align")', '("align",)')
+    text = "".join(x for x in text.splitlines(True) if "c.sft" not in x)
+  (folder / "config.py").write_text(text)
 
 
 def command(folder: pathlib.Path, name: str, *flags: str) -> list[str]:

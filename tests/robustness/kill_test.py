@@ -21,10 +21,9 @@ FIXED = [
 SEEDS = [(seed, mode) for seed in range(8) for mode in ("offline", "online")]
 
 # A run is killed at each of these points in turn, and resumed each time. So the
-# fast tests have five points, but only two comparisons; the others are slow.
+# fast tests have two points, but only one comparison; the others are slow.
 CHAINS = {
   "offline": (
-    "half of tokenizer_config.json",
     "half of reference_logps.npz",
     "before the rename",
   ),
@@ -44,6 +43,7 @@ def test_a_run_that_is_killed_again_and_again(runs, mode):
 
 
 # In this file, since it compares with the uninterrupted run made above.
+@pytest.mark.slow
 def test_a_run_on_a_jumping_clock(runs):
   code, said = runs.drive({"target": "clock", "seed": 0}, "offline", "clock")
   assert code == 0, said

@@ -17,12 +17,21 @@ from jalign.models.hf.tensors import tensors
 from tests.models.hf import cases, golden
 
 GOLDEN = np.load(golden.PATH)
-# Decoding compiles a large program for each case. In the fast lane, these cases
-# have every part that another case adds to the step of decoding.
+# Decoding and gradients compile large programs for each case. In the fast lane,
+# these cases have every part that another case adds to the step of decoding.
 DECODED = (
   *("llama-biased-tied", "llama-dynamic", "llama-yarn", "qwen2-windows"),
   *("qwen3", "gemma2", "gemma3", "phi3", "olmo2", "smollm3", "gpt2"),
   "qwen3-moe",
+)
+
+IN_PART = pytest.mark.parametrize(
+  "case",
+  [
+    name if name in DECODED else pytest.param(name, marks=pytest.mark.slow)
+    for name in cases.CASES
+  ],
+  indirect=True,
 )
 
 
@@ -47,14 +56,7 @@ def test_logits_are_equal(case):
   np.testing.assert_allclose(got, want, atol=1e-4)
 
 
-@pytest.mark.parametrize(
-  "case",
-  [
-    name if name in DECODED else pytest.param(name, marks=pytest.mark.slow)
-    for name in cases.CASES
-  ],
-  indirect=True,
-)
+@IN_PART
 def test_greedy_tokens_are_equal(case):
   name, folder, _ = case
   config, params = hf.load(folder)
@@ -76,6 +78,7 @@ def test_greedy_tokens_are_equal(case):
   np.testing.assert_array_equal(got, GOLDEN[f"{name}/greedy"])
 
 
+@IN_PART
 def test_gradients_of_dpo_are_equal(case):
   _, folder, described = case
   config, params = hf.load(folder)

@@ -175,7 +175,8 @@ SAMPLES: tuple[Row, ...] = (
   Row(
     "rollouts/win_rate_over_DRAW",
     "win rate",
-    "win rate of the policy's draw over another draw, such as the mixture's",
+    "mean win rate of another draw, mostly the policy's, over this one, such"
+    " as the mixture's",
     _ITERATE,
   ),
   Row(

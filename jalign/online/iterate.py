@@ -292,11 +292,12 @@ def _values(
   values |= reward_statistics(
     counted, np.tile(np.flatnonzero(live), len(draws))
   )
+  over: dict[str, list[np.ndarray]] = {}
   for at, (i, j) in enumerate(pairs):
     if draws[i].name != draws[j].name:
       name = f"win_rate_over_{draws[j].name}"
-      values[name] = float(np.mean(preference[:, at]))
-  return values
+      over.setdefault(name, []).append(preference[:, at])
+  return values | {name: float(np.mean(rates)) for name, rates in over.items()}
 
 
 score_tokens = jax.jit(packed.token_logps, static_argnums=0)

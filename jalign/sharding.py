@@ -214,11 +214,10 @@ def laid(tree: Any, where: Any) -> Any:
 def rows_at(x: Any, mesh: Mesh) -> NamedSharding:
   """The sharding that `place` gives to an array, of rows along its first axis.
 
-  The rows are split over the batch axes; an array whose rows these don't divide
-  is put on every device.
+  The rows are split over the batch axes; a scalar, and an array whose rows
+  these don't divide, are put on every device.
   """
-  rows = x.shape[0] if x.ndim else 1
-  split = rows % axis_size(mesh, BATCH_AXES) == 0
+  split = x.ndim > 0 and x.shape[0] % axis_size(mesh, BATCH_AXES) == 0
   return batch_sharding(mesh) if split else replicated(mesh)
 
 

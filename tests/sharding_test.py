@@ -128,3 +128,10 @@ def test_gpus_of_several_hosts_are_in_the_order_of_their_hosts():
   ]
   mesh = sharding.make_mesh(1, 2, 8, devices=gpus[::-1])
   assert [d.id for d in mesh.devices.flat] == list(range(16))
+
+
+def test_a_scalar_lies_on_every_device_of_any_mesh():
+  for count in (1, 4):
+    mesh = sharding.make_mesh(devices=jax.devices()[:count])
+    assert sharding.rows_at(jnp.float32(1), mesh).spec == ()
+    assert sharding.rows_at(jnp.zeros(4 * count), mesh).spec[0]

@@ -343,9 +343,8 @@ SECTIONS: dict[str, list[Row]] = {
     Row(
       "XPOTrainer",
       GONE,
-      "",
-      "Not here as an online algorithm; `python -m experiments.papers.updates`,"
-      " in a clone, has its update in a game.",
+      "xpo(beta=beta, alpha=alpha)",
+      '`ALGORITHMS["xpo"]`, with the judge\'s probability for its label.',
     ),
   ],
 }

@@ -89,8 +89,8 @@ def best_against_worst(
   Args:
     judged: responses of the iterate, compared with each other.
     smoothing: None to take P(best > worst) as the label, which holds for this
-      pair however it was chosen; or a number in [0, 0.5) less than 1 that the
-      label is, such as 0 for certain labels and 0.1, as in the public code.
+      pair however it was chosen; or a number in [0, 0.5) by which the label is
+      below 1: 0 for certain labels, 0.1 as in the public code.
 
   Raises:
     UserError: smoothing is out of range.

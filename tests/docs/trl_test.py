@@ -62,7 +62,7 @@ def test_what_is_missing_says_so():
 def test_algorithms_exist():
   text = (DOCS / "trl.md").read_text()
   named = [part.split('"')[1] for part in text.split("ALGORITHMS[")[1:]]
-  assert len(named) == 3 and set(named) <= set(ALGORITHMS)
+  assert named and set(named) <= set(ALGORITHMS)
 
 
 def test_a_wrong_name_is_found():

@@ -2,10 +2,10 @@
 
 With the policy's own sample y and the opponent's y', each has the gradient
 E grad log pi(y) [P(y > y') - 1/2 - tau log(pi(y) / reference(y))], in which a
-token pays for its own and all later log-ratios. Where training rests, the policy
-is reference exp(P(. > opponent) / tau), normalised: the Nash equilibrium if the
-opponent has become the policy, and the best response to the reference if the
-reference is the opponent.
+token pays for its own and all later log-ratios. Where training rests, the
+policy is reference exp(P(. > opponent) / tau), normalised: the Nash equilibrium
+if the opponent has become the policy, and the best response to the reference if
+the reference is the opponent.
 """
 
 import jax.numpy as jnp

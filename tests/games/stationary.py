@@ -12,11 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jalign.games import tables
-from tests.games import exact_games, exact_iterates
+from tests.games import exact_games, exact_iterates, exact_rewards
 from tests.games.row import Row
 from tests.games.world import KEPT, LOG_REFERENCE, TABLE, Here, L, V
 
-ROWS: dict[str, Row] = {**exact_games.ROWS, **exact_iterates.ROWS}
+ROWS: dict[str, Row] = {
+  **exact_games.ROWS,
+  **exact_iterates.ROWS,
+  **exact_rewards.ROWS,
+}
 # Algorithms without an objective on this game, and why.
 UNCOVERED: dict[str, str] = {}
 

@@ -12,7 +12,6 @@ Go et al. 2023, "Aligning Language Models with Preferences through f-divergence
 Minimization", arXiv:2302.08215.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -69,7 +68,9 @@ def log_weights(
 def log_z(judged: Judged, weights: np.ndarray) -> float:
   """log Z by the rounds before, or by this round where there are none."""
   kept = fetch(judged.carry["z"])
-  return float(kept["log_mean"]) if kept["count"] else _log_mean(judged, weights)
+  return (
+    float(kept["log_mean"]) if kept["count"] else _log_mean(judged, weights)
+  )
 
 
 def _log_mean(judged: Judged, weights: np.ndarray) -> float:

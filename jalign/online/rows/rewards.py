@@ -4,17 +4,13 @@ Log-probs are sums over a response. Unless a row says so, samples are the
 policy's own: temperature 1, no truncation.
 """
 
-from typing import Any
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jalign.errors import UserError
 from jalign.online.algorithm import Algorithm
 from jalign.online.arrange import Judged
-from jalign.online.carry import Carry, StepTaken
-from jalign.online.draws import GREEDY, POLICY, REFERENCE, Cast, Draw
+from jalign.online.carries import ITERATE, ITERATED
+from jalign.online.draws import GREEDY, POLICY, REFERENCE
 from jalign.online.judging import Needs
 from jalign.online.rows import distributional
 from jalign.online.rows.baselines import running_mean
@@ -35,17 +31,11 @@ from jalign.types import (
   Array,
   ListBatch,
   PairBatch,
-  Params,
   RolloutBatch,
   SequenceBatch,
 )
 
 _REWARD = Needs(reward=True)
-
-
-def snapshot(cast: Cast) -> Params:
-  """The policy as it was when the carry last kept a copy."""
-  return cast.carry
 
 
 # ------------------------------------------------- policy gradients of samples
@@ -238,20 +228,6 @@ def best_reward(judged: Judged) -> dict[str, float]:
   return {"best_reward_mean": mean_of(judged, judged.rewards.max(1))}
 
 
-def _start_as_snapshot(params: Params) -> Params:
-  return params
-
-
-def _refreshed(carry: Any, taken: StepTaken, *, every: int = 1) -> Params:
-  """The policy after every `every` steps; in between, the same snapshot."""
-  if not isinstance(every, int) or every < 1:
-    raise UserError(f"{every!r} must be an integer >= 1.", where="every")
-  fresh = taken.step % every == 0
-  return jax.tree.map(
-    lambda old, new: jnp.where(fresh, new, old), carry, taken.params
-  )
-
-
 ROWS = {
   "reinforce": Algorithm(
     (POLICY,),
@@ -264,18 +240,6 @@ ROWS = {
     carry=running_mean("algorithm/return_mean"),
     samples=(1, None),
     about="policy gradient, KL in the rewards, running mean as baseline",
-  ),
-  "reinforce_segments": Algorithm(
-    (POLICY,),
-    Needs(segments=True),
-    after_each_segment,
-    "reinforce",
-    "arXiv:2306.01693",
-    measure=mean_segment_return,
-    scored=(REFERENCE,),
-    carry=running_mean("algorithm/return_mean"),
-    samples=(1, None),
-    about="policy gradient with a reward for each segment of a response",
   ),
   "rloo": Algorithm(
     (POLICY,) * 4,
@@ -328,15 +292,15 @@ ROWS = {
   ),
   **distributional.ROWS,
   "raft": Algorithm(
-    (Draw("snapshot", snapshot),) * 4,
+    (ITERATE,) * 4,
     _REWARD,
     best_responses,
     "sft",
     "arXiv:2304.06767",
     measure=best_reward,
-    carry=Carry(_start_as_snapshot, _refreshed),
+    carry=ITERATED,
     samples=(2, None),
-    about="imitates the best of K samples of a snapshot: expert iteration",
+    about="imitates the best of K samples of an iterate: expert iteration",
   ),
   "best_of_n_distill": Algorithm(
     (REFERENCE,) * 4,

@@ -47,7 +47,7 @@ def test_a_run_of_ppo(ppo, monkeypatch):
   assert len(rows) == 3
   assert rows[0]["train/first_ratio_gap"] < 1e-5
   assert rows[0]["train/clipped_share"] == 0  # the policy waits for the critic
-  assert rows[2]["algorithm/kl_coef"] != rows[0]["algorithm/kl_coef"] > 0
+  assert rows[2]["algorithm/beta"] != rows[0]["algorithm/beta"] > 0
   assert "train/loss/value_clip" in rows[0]
   # What is given on is the policy, also without the algorithm's row.
   monkeypatch.delitem(ALGORITHMS, "ppo")

@@ -87,7 +87,7 @@ def judged(table, params, rewards=REWARDS, *, drawn=None, weights=None, **more):
   drawn = logps if drawn is None else drawn
   if weights is None:
     weights = np.exp(drawn.sum(1))
-  carry = {"kl_coef": jnp.float32(BETA), "rewards": Moments()} | more
+  carry = {"beta": jnp.float32(BETA), "rewards": Moments()} | more
   return Judged(
     Rollout(
       sequences,
@@ -294,7 +294,7 @@ def test_rewards_are_normalised_by_all_rewards_so_far():
   )
   # In a round, the same: the last token's return is the reward of its response.
   params = trained(TABLE, np.zeros(NODES))
-  round_ = judged(TABLE, params, kl_coef=jnp.zeros(()))
+  round_ = judged(TABLE, params, beta=jnp.zeros(()))
   round_.carry["rewards"] = before
   batch = actor_critic.actor_and_critic(
     round_, centre_rewards=True, scale_rewards=True, clip_rewards=1.0
@@ -363,11 +363,11 @@ def test_the_coefficient_adapts():
     "algorithm/reward_variance": jnp.float32(2),
   }
   taken = StepTaken({}, numbers, jnp.int32(1))
-  carry = actor_critic.begin({}, kl_coef=0.2)
+  carry = actor_critic.begin({}, beta=0.2)
   after = actor_critic.go_on(carry, taken, kl_target=6.0, kl_horizon=100.0)
-  np.testing.assert_allclose(after["kl_coef"], 0.2 * 1.05, rtol=1e-5)
+  np.testing.assert_allclose(after["beta"], 0.2 * 1.05, rtol=1e-5)
   np.testing.assert_allclose(after["rewards"], (50, 1, 2))
-  assert actor_critic.go_on(carry, taken)["kl_coef"] == 0.2
+  assert actor_critic.go_on(carry, taken)["beta"] == 0.2
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ import math
 import jax.numpy as jnp
 import pytest
 
+from jalign import losses
 from jalign.data import ScoreBatch
 from jalign.training.kinds import KINDS
+from jalign.training.kinds.ratios import clips_of, observe_ratios
 from jalign.training.kinds.score_metrics import of_objectives
 
 
@@ -336,3 +338,30 @@ def test_errors_of_ratings_leave_missing_ones_out():
       "rating_error": (1 + 4 + 0.25) / 3,
     }
   )
+
+
+def test_ratios_of_tokens_and_of_rollouts():
+  """|u - 1| is .5 and .1 in one response, .25 in the other; clip at .2."""
+  logs = lambda rows: jnp.log(jnp.array(rows))
+  arrays = {
+    "token_logps": logs([[0.6, 0.9], [0.75, 0.5], [0.9, 0.9]]),
+    "old_token_logps": logs([[0.4, 1.0], [1.0, 0.1], [0.1, 0.1]]),
+    "mask": jnp.array([[True, True], [True, False], [True, True]]),
+  }
+  want = {"first_ratio_gap": (0.5 + 0.25) / 2, "clipped_share": 2 / 3}
+  of = lambda sums: {k: float(total / n) for k, (total, n) in sums.items()}
+  weights = jnp.array([1.0, 1.0, 0.0])
+  got = of(observe_ratios(arrays, weights, 0.2))
+  assert got == pytest.approx(want, rel=1e-5)
+  lists = {name: x[None] for name, x in arrays.items()}
+  lists["valid"] = jnp.array([[True, True, False]])
+  got = of(observe_ratios(lists, jnp.ones(1), 0.2))
+  assert got == pytest.approx(want, rel=1e-5)
+
+
+def test_losses_that_clip_tokens_ratios_say_their_range():
+  clips = lambda loss: clips_of(losses.terms_of(loss, losses.entry_of(loss)))
+  assert clips(losses.ppo(clip=0.3)) == [0.3]
+  grpo = losses.resolve("grpo", clip=0.1)
+  assert clips_of(losses.terms_of(*grpo)) == [0.1]
+  assert not clips_of(losses.terms_of(*losses.resolve("reinforce")))

@@ -21,17 +21,17 @@ from jalign.sharding import fetch
 from jalign.types import Array, Params, SequenceBatch
 
 
-def begin(params: Params, *, kl_coef: float = 0.05) -> dict[str, Any]:
+def begin(params: Params, *, beta: float = 0.05) -> dict[str, Any]:
   """The carry at first: the coefficient of the KL, and no rewards so far.
 
   Args:
     params: the trained parameters, of which nothing is kept.
-    kl_coef: weight of the token-level KL penalty at first, >= 0.
+    beta: weight of the token-level KL penalty at first, >= 0.
   """
   del params
-  if kl_coef < 0:
-    raise UserError(f"{kl_coef} must be >= 0.", where="kl_coef")
-  return {"kl_coef": kl_coef, "rewards": Moments()}
+  if beta < 0:
+    raise UserError(f"{beta} must be >= 0.", where="beta")
+  return {"beta": beta, "rewards": Moments()}
 
 
 def go_on(
@@ -59,7 +59,7 @@ def go_on(
   of = lambda name: taken.statistics[f"algorithm/{name}"]
   count = of("responses_count")
   now = Moments(count, of("reward_mean"), of("reward_variance"))
-  coefficient = carry["kl_coef"]
+  coefficient = carry["beta"]
   if kl_target:
     coefficient = adapted(
       coefficient,
@@ -68,7 +68,7 @@ def go_on(
       target=kl_target,
       horizon=kl_horizon,
     )
-  return {"kl_coef": coefficient, "rewards": merged(carry["rewards"], now)}
+  return {"beta": coefficient, "rewards": merged(carry["rewards"], now)}
 
 
 def _rewards(judged: Judged) -> tuple[np.ndarray, np.ndarray]:
@@ -83,7 +83,7 @@ def measured(judged: Judged) -> dict[str, float]:
   """The coefficient of the KL, and moments of the round's rewards."""
   now = fetch(moments(*_rewards(judged)))
   return {
-    "kl_coef": float(fetch(judged.carry["kl_coef"])),
+    "beta": float(fetch(judged.carry["beta"])),
     "responses_count": float(now.number),
     "reward_mean": float(now.mean),
     "reward_variance": float(now.variance),
@@ -163,7 +163,7 @@ def _estimated(
     seen.ref_token_logps,
     rewards,
     mask,
-    beta=carry["kl_coef"],
+    beta=carry["beta"],
   )
   gained = estimates.gae(
     token_rewards, seen.values, mask, discount=how.discount, lam=how.lam

@@ -62,7 +62,7 @@ HOST = {
   "models/hf/shards.py": "tensors of files",
   "online/arrange.py": "random numbers that every process draws",
   "online/draws.py": "settings",
-  "online/iterate.py": "texts",
+  "online/round_metrics.py": "texts",
   "online/updates.py": "random numbers that every process draws",
   "training/kinds/rater_batch.py": "what the loader collates",
   "training/metrics.py": "what was fetched just before",

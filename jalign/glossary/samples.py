@@ -3,6 +3,7 @@
 from jalign.glossary.row import Row
 
 _HELD_OUT, _ITERATE = "experiment.held_out", "online.iterate"
+_ROUND = "online.round_metrics"
 _GOLD = "experiment.gold"
 _REWARDS, _CONTEST = "feedback.rewards", "experiment.contest"
 
@@ -139,45 +140,45 @@ SAMPLES: tuple[Row, ...] = (
     "share",
     "prompts or comparisons about which the judge gave no answer; they are left"
     " out of training and of win rates",
-    _ITERATE,
+    _ROUND,
   ),
   Row(
     "rollouts/empty_share",
     "share",
     "responses without a word",
-    _ITERATE,
+    _ROUND,
   ),
   Row(
     "rollouts/padding_share",
     "share",
     "slots of a round's rows, prompts included, that hold no token",
-    _ITERATE,
+    _ROUND,
   ),
   Row(
     "rollouts/equal_rewards_share",
     "share",
     "prompts whose responses all have the same reward, which teach a method"
     " with baselines nothing",
-    _ITERATE,
+    _ROUND,
   ),
   Row(
     "rollouts/preference_certainty",
     "probability",
     "mean |2p - 1| of the judge's preferences p between two draws",
-    _ITERATE,
+    _ROUND,
   ),
   Row(
     "rollouts/identical_pairs_share",
     "share",
     "pairs of draws that are the same text",
-    _ITERATE,
+    _ROUND,
   ),
   Row(
     "rollouts/win_rate_over_DRAW",
     "win rate",
     "mean win rate of another draw, mostly the policy's, over this one, such"
     " as the mixture's",
-    _ITERATE,
+    _ROUND,
   ),
   Row(
     "algorithm/NAME", "own", "a number of the algorithm's `measure`", _ITERATE

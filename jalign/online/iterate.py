@@ -17,13 +17,12 @@ import numpy as np
 
 from jalign.data import PromptBatch
 from jalign.decode import Sampler
-from jalign.feedback import Judge, reward_statistics
+from jalign.feedback import Judge
 from jalign.feedback.answers import Row
 from jalign.glossary import in_section
 from jalign.online.algorithm import Algorithm
 from jalign.online.arrange import Judged
 from jalign.online.draws import (
-  POLICY,
   REFERENCE,
   Cast,
   draw_responses,
@@ -37,6 +36,7 @@ from jalign.online.judging import (
   judge_responses,
 )
 from jalign.online.parts import join_rollouts, join_verdicts, slices
+from jalign.online.round_metrics import divergence, measured
 from jalign.online.updates import cut
 from jalign.sharding import fetch
 from jalign.training import packed
@@ -204,7 +204,7 @@ def make_round(
 
     live = prompts.weights > 0
     check_answered(verdict, live)
-    values = _values(algorithm, live, rollout, responses, verdict)
+    values = measured(algorithm, live, rollout, responses, verdict)
     if not judge.answers_all:
       values["unanswered_share"] = float(np.mean(~verdict.answered[live]))
 
@@ -225,7 +225,7 @@ def make_round(
       judged = judged._replace(logps=logps)
       if REFERENCE.name in logps:
         ratios = jnp.sum(judged.old_token_logps - logps[REFERENCE.name], -1)
-        values |= _divergence(algorithm, live, fetch(ratios))
+        values |= divergence(algorithm, live, fetch(ratios))
       clock.lap("time/reference_seconds")
 
     if algorithm.critic:
@@ -234,9 +234,9 @@ def make_round(
       )
       clock.lap("time/critic_seconds")
 
-    measured = algorithm.measure(judged)
+    of_row = algorithm.measure(judged)
     values = in_section("rollouts", values) | in_section(
-      "algorithm", {name: float(value) for name, value in measured.items()}
+      "algorithm", {name: float(value) for name, value in of_row.items()}
     )
 
     seconds = clock.seconds
@@ -248,56 +248,6 @@ def make_round(
     return Round(batches, rollout, values, seconds)
 
   return play
-
-
-def _values(
-  algorithm: Algorithm,
-  live: np.ndarray,
-  rollout: Rollout,
-  responses: list[str],
-  verdict: Verdict,
-) -> dict[str, float]:
-  """Metrics of a round, over the prompts that don't just fill the batch."""
-  draws = algorithm.draws
-  pairs = algorithm.needs.pairs(len(draws))
-  rows = np.repeat(live, len(draws))
-  tokens, lengths, finished = fetch(
-    (
-      rollout.sequences.mask.sum(-1),
-      rollout.sequences.lengths,
-      rollout.finished,
-    )
-  )
-  texts = np.asarray(responses, object)[rows]
-  slots = len(texts) * rollout.sequences.tokens.shape[1]
-  values = {
-    "response_tokens": float(np.mean(tokens[rows])),
-    "finished_share": float(np.mean(finished[rows])),
-    "empty_share": float(np.mean(texts == "")),
-    "padding_share": 1 - float(np.sum(lengths[rows])) / slots,
-  }
-  # Of prompts without an answer the preference says nothing.
-  preference = verdict.preference[live & verdict.answered]
-  if pairs:
-    by_draw = texts.reshape(-1, len(draws)).T
-    same = [by_draw[i] == by_draw[j] for i, j in pairs]
-    values |= {
-      "preference_certainty": float(np.mean(np.abs(2 * preference - 1))),
-      "identical_pairs_share": float(np.mean(same)),
-    }
-  if algorithm.needs.reward and verdict.rewards is not None:
-    rewards = verdict.rewards[live & verdict.answered]
-    values["equal_rewards_share"] = float(np.mean(np.ptp(rewards, axis=1) == 0))
-  counted = verdict.assessed.take(np.flatnonzero(np.tile(live, len(draws))))
-  values |= reward_statistics(
-    counted, np.tile(np.flatnonzero(live), len(draws))
-  )
-  over: dict[str, list[np.ndarray]] = {}
-  for at, (i, j) in enumerate(pairs):
-    if draws[i].name != draws[j].name:
-      name = f"win_rate_over_{draws[j].name}"
-      over.setdefault(name, []).append(preference[:, at])
-  return values | {name: float(np.mean(rates)) for name, rates in over.items()}
 
 
 score_tokens = jax.jit(packed.token_logps, static_argnums=0)
@@ -319,20 +269,6 @@ def _scored(
       raise no_reference(f"takes log-probs under the {scorer.name}")
     found[scorer.name] = score_tokens(model, whole(params), rollout.sequences)
   return found
-
-
-def _divergence(
-  algorithm: Algorithm, live: np.ndarray, ratios: np.ndarray
-) -> dict[str, float]:
-  """Mean of log-ratios [P * K] over the responses that the policy has drawn.
-
-  There is no metric if the policy has drawn no response.
-  """
-  places = [k for k, draw in enumerate(algorithm.draws) if draw == POLICY]
-  if not places:
-    return {}
-  by_prompt = ratios.reshape(len(live), -1)[live]
-  return {"kl_k1_nats": float(np.mean(by_prompt[:, places]))}
 
 
 def response_texts(

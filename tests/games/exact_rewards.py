@@ -10,10 +10,14 @@ from jalign.games import tables
 from tests.games.exact_games import kept, reference
 from tests.games.row import Objective, Row
 from tests.games.world import (
+  CRITIC_BIAS,
+  CRITIC_WEIGHT,
+  KEPT,
   LOG_REFERENCE,
   REWARDS,
   K,
   L,
+  N,
   V,
   groups,
   mean,
@@ -120,6 +124,38 @@ def with_baseline(carry, kept_params):
   return {"mean": np.float32(0.4), "count": np.float32(3)}
 
 
+def values() -> np.ndarray:
+  """[N, L] the critic's value before each token of each response."""
+  table = KEPT.astype(np.float64) @ CRITIC_WEIGHT + CRITIC_BIAS
+  node, out = np.zeros(N, int), []
+  for token in tables.sequences(V, L).T:
+    out.append(table[node])
+    node = V * node + 1 + token
+  return np.stack(out, -1)
+
+
+def ppo(lam: float) -> Objective:
+  """REINFORCE with generalised advantages, whose values aren't right.
+
+  A token's reward is -beta times the log-ratio, and the last token has the
+  response's reward in addition.
+  """
+
+  def objective(tokens, here):
+    drawing = tables.token_log_probs(tables.table_of(here.policy, V), L)
+    start = tables.table_of(LOG_REFERENCE, V)
+    rewards = -BETA * (drawing - tables.token_log_probs(start, L))
+    rewards = rewards.at[:, -1].add(REWARDS)
+    before = values()
+    after = np.pad(before[:, 1:], ((0, 0), (0, 1)))
+    errors = rewards + after - before
+    gaps = np.arange(L) - np.arange(L)[:, None]
+    advantages = errors @ np.where(gaps >= 0, lam ** np.maximum(gaps, 0), 0).T
+    return -mean(here.policy, (advantages * tokens).sum(-1)) / L
+
+  return objective
+
+
 _PENALTY, _SAMPLES = {"beta": BETA}, {"samples": K}
 _UPWARDS = "there is no KL: the policy goes to the responses of highest reward"
 ROWS = {
@@ -147,6 +183,13 @@ ROWS = {
     )
     for name, f in DIVERGENCES.items()
   },
+  # With lam = 1 any value function leaves the gradient unbiased.
+  "ppo": Row(
+    rlhf(1 / L),
+    6.0,
+    settings={"kl_coef": BETA, "lam": 1.0} | _SAMPLES,
+    point=optimum,
+  ),
   # The snapshot stays as it is, so that the law of one round can be seen.
   "raft": Row(
     imitation(kept),

@@ -27,6 +27,8 @@ class Row(NamedTuple):
     carry: `(carry that keeps KEPT, KEPT) -> carry` that the round is played
       with; None for the carry that starts at KEPT.
     rate: learning rate of Adam in training, at first.
+    steps: number of rounds of training.
+    prompts: number of prompts in the test of the gradient.
     why: what the row is biased by, or where it doesn't settle; "" if neither.
     settles: whether training settles at a point.
   """
@@ -39,5 +41,7 @@ class Row(NamedTuple):
   point: Callable[[], np.ndarray] | None = None
   carry: Callable[[Any, Any], Any] | None = None
   rate: float = 0.05
+  steps: int = 300
+  prompts: int = 16384
   why: str = ""
   settles: bool = True

@@ -22,13 +22,24 @@ from jalign.online import (
 from jalign.online.algorithms import Algorithm
 from jalign.online.iterate import Round
 from jalign.online.settings import bind
+from jalign.training.critic import CRITIC, policy_of
 from jalign.training.objective import Objective, make_objective
 from jalign.training.state import init_state
 from jalign.training.step import make_update
+from jalign.training.trainable import MODEL as MODEL_KEY
 from jalign.types import Params
 from tests.games.row import Row
 from tests.games.stationary import ROWS
-from tests.games.world import JUDGE, KEPT, LOG_REFERENCE, TABLE, L, V
+from tests.games.world import (
+  CRITIC_BIAS,
+  CRITIC_WEIGHT,
+  JUDGE,
+  KEPT,
+  LOG_REFERENCE,
+  TABLE,
+  L,
+  V,
+)
 
 MODEL = tables.tabular(V, L)
 
@@ -36,6 +47,22 @@ MODEL = tables.tabular(V, L)
 def params_of(table) -> Params:
   """The parameters of the policy that is a table."""
   return {"logits": jnp.asarray(np.asarray(table, np.float32))}
+
+
+def tree_of(algorithm: Algorithm, table) -> Params:
+  """What an algorithm trains, where the policy is a table.
+
+  That is the policy, or the policy and a critic, whose values aren't right.
+  """
+  policy = params_of(table)
+  if not algorithm.critic:
+    return policy
+  head = {"weight": jnp.array(CRITIC_WEIGHT, jnp.float32)}
+  head["bias"] = jnp.float32(CRITIC_BIAS)
+  return {
+    MODEL_KEY: policy,
+    CRITIC: {MODEL_KEY: params_of(KEPT), "head": head},
+  }
 
 
 @functools.cache
@@ -72,14 +99,18 @@ def round_of(
     max_new_tokens=L,
     stop_ids=(),
     mix_ref=row.mix_ref,
+    whole=policy_of,
   )
 
 
 @functools.cache  # several algorithms share a loss
 def _objective(loss, settings: tuple[tuple[str, object], ...]) -> Objective:
-  entry = losses.CATALOGUE[loss] if isinstance(loss, str) else loss
+  if isinstance(loss, str):
+    function, entry = losses.resolve(loss, **dict(settings))
+  else:
+    function, entry = functools.partial(loss.function, **dict(settings)), loss
   return make_objective(
-    functools.partial(entry.function, **dict(settings)),
+    function,
     MODEL,
     batch=entry.batch,
     denominator=entry.denominator,
@@ -98,7 +129,7 @@ def _gradients(objective, params, batch, reference, chunks):
     grads, (count, _) = jax.grad(objective.sums, has_aux=True)(
       params, part, reference
     )
-    return grads["logits"] / count
+    return policy_of(grads)["logits"] / count
 
   cut = lambda x: x.reshape(chunks, -1, *x.shape[1:])
   return jax.lax.map(gradient, jax.tree.map(cut, batch))
@@ -109,18 +140,18 @@ def estimates_of(
   algorithm: Algorithm,
   judge: Judge = JUDGE,
   chunks: int = 256,
-  prompts: int = 16384,
 ) -> np.ndarray:
   """[chunks, prefixes, V] gradients of parts of a round's batch.
 
   The policy is that of TABLE, and the carry keeps that of KEPT.
   """
-  start, kept, params = reference_params(), params_of(KEPT), params_of(TABLE)
+  start, kept = reference_params(), tree_of(algorithm, KEPT)
+  params = tree_of(algorithm, TABLE)
   carry = algorithm.carry.init(kept)
   if row.carry:
     carry = row.carry(carry, kept)
   play = round_of(row, algorithm, judge)
-  got = play(params, start, prompts_of(prompts), jax.random.key(0), carry)
+  got = play(params, start, prompts_of(row.prompts), jax.random.key(0), carry)
   objective = objective_of(algorithm, row.loss)
   reference = algorithm.reference(carry, start)
   return np.asarray(
@@ -140,7 +171,7 @@ def worst(some: np.ndarray, exact: np.ndarray) -> float:
   return float(np.abs((some.mean(0) - exact) / error).max())
 
 
-def trained(name: str, *, steps: int = 300, prompts: int = 1024) -> np.ndarray:
+def trained(name: str, *, prompts: int = 1024) -> np.ndarray:
   """[N] policy after training from the reference.
 
   The optimiser is Adam without momentum, with a rate that falls to 0: its steps
@@ -148,23 +179,23 @@ def trained(name: str, *, steps: int = 300, prompts: int = 1024) -> np.ndarray:
   fast as others.
   """
   row, algorithm = ROWS[name], algorithm_of(name)
-  rate = optax.polynomial_schedule(row.rate, 0.0, 2, steps)
+  rate = optax.polynomial_schedule(row.rate, 0.0, 2, row.steps)
   optimizer = optax.adam(rate, b1=0.0, b2=0.95)
   update = beside_carry(
-    make_update(objective_of(algorithm, row.loss), optimizer),
+    make_update(objective_of(algorithm, row.loss), optimizer, counts=False),
     algorithm.reference,
   )
   finish = make_finish(algorithm.carry, restart=algorithm.restart)
   play, start = round_of(row, algorithm), reference_params()
-  state = init_state(start, optimizer)
-  carry = init_carry(algorithm.carry, start)
-  state, given = state.replace(carry=carry), prompts_of(prompts)
-  for step in range(steps):
+  first = tree_of(algorithm, start["logits"])
+  state = init_state(first, optimizer)
+  state = state.replace(carry=init_carry(algorithm.carry, first))
+  given = prompts_of(prompts)
+  for step in range(row.steps):
     key = jax.random.fold_in(jax.random.key(0), step)
     got = play(state.params, start, given, key, state.carry)
     state, sums = update(state, got.batches[0], start)
-    if jax.tree.leaves(state.carry):
-      state, _ = finish(state, got.values, [sums])
+    state, _ = finish(state, got.values, [sums])
   with jax.enable_x64(True):
-    table = jnp.asarray(np.asarray(state.params["logits"]), float)
+    table = jnp.asarray(np.asarray(policy_of(state.params)["logits"]), float)
     return np.exp(np.asarray(tables.log_probs(table, L)))

@@ -38,6 +38,8 @@ _numbers = np.random.default_rng(0)
 # which a carry keeps.
 TABLE = _numbers.normal(0, 1, (N // 2, V)).astype(np.float32)
 KEPT = _numbers.normal(0, 0.7, (N // 2, V)).astype(np.float32)
+# A critic's value of a prefix is linear in the prefix's logits under KEPT.
+CRITIC_WEIGHT, CRITIC_BIAS = np.array([0.5, -0.3, 0.2]), 0.1
 
 
 def places(texts) -> np.ndarray:

@@ -101,14 +101,18 @@ def response_to(law) -> np.ndarray:
   return np.exp(logits - np.logaddexp.reduce(logits))
 
 
+# A preference says little about a response, so that these take more rounds.
+_STEPS = 500
+
+
 ROWS = {
-  "online_dpo": Row(on_pairs(policy, dpo), 20.0, {"beta": BETA}),
+  "online_dpo": Row(on_pairs(policy, dpo), 20.0, {"beta": BETA}, steps=_STEPS),
   "online_ipo": Row(on_pairs(policy, ipo), 0.25, {"tau": TAU}, point=nash),
   "ipo_md": Row(on_pairs(mixture, ipo), 0.25, {"tau": TAU}),
-  "nash_md": Row(against(mixture), 20.0, {"tau": TAU}),
-  "nash_md_token_kl": Row(token_kl, 20.0, {"tau": TAU}),
+  "nash_md": Row(against(mixture), 20.0, {"tau": TAU}, steps=_STEPS),
+  "nash_md_token_kl": Row(token_kl, 20.0, {"tau": TAU}, steps=_STEPS),
   "nash_ema": Row(
-    against(kept), 20.0, {"tau": TAU}, {"decay": 0.9}, point=nash
+    against(kept), 20.0, {"tau": TAU}, {"decay": 0.9}, point=nash, steps=_STEPS
   ),
   "self_play": Row(against(policy), 20.0, {"tau": TAU}, point=nash),
   "best_response": Row(
@@ -116,9 +120,15 @@ ROWS = {
     20.0,
     {"tau": TAU},
     point=lambda: response_to(np.exp(LOG_REFERENCE)),
+    steps=_STEPS,
   ),
   "nash_mirror_prox": Row(
-    proximal, 2.0, {"tau": TAU, "step": STEP}, {"inner": 4}, point=nash
+    proximal,
+    2.0,
+    {"tau": TAU, "step": STEP},
+    {"inner": 4},
+    point=nash,
+    steps=_STEPS,
   ),
-  "egpo": Row(against(kept), 20.0, {"tau": TAU}, point=nash),
+  "egpo": Row(against(kept), 20.0, {"tau": TAU}, point=nash, steps=_STEPS),
 }

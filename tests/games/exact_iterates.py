@@ -100,6 +100,7 @@ ROWS = {
     sppo,
     loss={"eta": SPPO_ETA},
     settings={"samples": K},
+    prompts=4096,
     why=_DRIFTS,
     settles=False,
   ),

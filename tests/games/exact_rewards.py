@@ -156,27 +156,31 @@ def ppo(lam: float) -> Objective:
   return objective
 
 
+def _row(objective: Objective, **options) -> Row:
+  # Rewards say more about a response than preferences do.
+  return Row(objective, prompts=4096, **options)
+
+
 _PENALTY, _SAMPLES = {"beta": BETA}, {"samples": K}
 _UPWARDS = "there is no KL: the policy goes to the responses of highest reward"
 ROWS = {
-  "reinforce": Row(
+  "reinforce": _row(
     rlhf(1 / L),
-    6.0,
     settings=_PENALTY | _SAMPLES,
     point=optimum,
     carry=with_baseline,
   ),
-  "rloo": Row(rlhf(), 2.0, settings=_PENALTY | _SAMPLES, point=optimum),
-  "remax": Row(rlhf(), 2.0, settings=_PENALTY | {"samples": 2}, point=optimum),
-  "grpo": Row(grpo, 2.0, {"beta": BETA}, _SAMPLES),
-  "dr_grpo": Row(
+  "rloo": _row(rlhf(), settings=_PENALTY | _SAMPLES, point=optimum),
+  "remax": _row(rlhf(), settings=_PENALTY | _SAMPLES, point=optimum),
+  "grpo": _row(grpo, speed=2.0, loss={"beta": BETA}, settings=_SAMPLES),
+  "dr_grpo": _row(
     rlhf((K - 1) / K, 0.0), settings=_SAMPLES, why=_UPWARDS, settles=False
   ),
-  "p3o": Row(rlhf(), 2.0, settings=_PENALTY, point=optimum),
+  # As many prompts as algorithms on pairs have, with which it shares programs.
+  "p3o": Row(rlhf(), settings=_PENALTY, point=optimum),
   **{
-    f"f_dpg_{name}": Row(
+    f"f_dpg_{name}": _row(
       towards_target(f),
-      1.0,
       settings=_PENALTY | _SAMPLES,
       point=optimum,
       carry=off_target,
@@ -184,20 +188,19 @@ ROWS = {
     for name, f in DIVERGENCES.items()
   },
   # With lam = 1 any value function leaves the gradient unbiased.
-  "ppo": Row(
+  "ppo": _row(
     rlhf(1 / L),
-    6.0,
     settings={"kl_coef": BETA, "lam": 1.0} | _SAMPLES,
     point=optimum,
   ),
   # The snapshot stays as it is, so that the law of one round can be seen.
-  "raft": Row(
+  "raft": _row(
     imitation(kept),
-    6.0,
     settings=_SAMPLES | {"every": 10**6},
     point=best_of_reference,
+    held=True,
   ),
-  "best_of_n_distill": Row(
-    imitation(reference), 6.0, settings=_SAMPLES, point=best_of_reference
+  "best_of_n_distill": _row(
+    imitation(reference), settings=_SAMPLES, point=best_of_reference
   ),
 }

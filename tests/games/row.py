@@ -26,6 +26,8 @@ class Row(NamedTuple):
       has no closed form and is found by descent.
     carry: `(carry that keeps KEPT, KEPT) -> carry` that the round is played
       with; None for the carry that starts at KEPT.
+    held: whether the carry goes on keeping the start, instead of following
+      the policy.
     rate: learning rate of Adam in training, at first.
     steps: number of rounds of training.
     prompts: number of prompts in the test of the gradient.
@@ -40,6 +42,7 @@ class Row(NamedTuple):
   mix_ref: float = 0.4
   point: Callable[[], np.ndarray] | None = None
   carry: Callable[[Any, Any], Any] | None = None
+  held: bool = False
   rate: float = 0.05
   steps: int = 300
   prompts: int = 16384

@@ -81,10 +81,10 @@ def prompts_of(count: int) -> PromptBatch:
   )
 
 
-def algorithm_of(name: str) -> Algorithm:
+def algorithm_of(name: str, row: Row | None = None) -> Algorithm:
   """The algorithm with the row's hyperparameters, and one update a round."""
-  settings = {"passes": 1, "minibatches": 1, **ROWS[name].settings}
-  return bind(ALGORITHMS[name], settings)
+  settings = (ROWS[name] if row is None else row).settings
+  return bind(ALGORITHMS[name], {"passes": 1, "minibatches": 1, **settings})
 
 
 def round_of(

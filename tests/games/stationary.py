@@ -40,12 +40,17 @@ def gradient_of(row: Row) -> Callable[[jax.Array, jax.Array], jax.Array]:
   return gradient
 
 
-@functools.cache
-def exact(name: str) -> np.ndarray:
+def exact_of(row: Row) -> np.ndarray:
   """[prefixes, V] the expected gradient at TABLE, with KEPT in the carry."""
   with jax.enable_x64(True):
     at = [jnp.asarray(x, jnp.float64) for x in (TABLE, KEPT)]
-    return np.asarray(gradient_of(ROWS[name])(*at))
+    return np.asarray(gradient_of(row)(*at))
+
+
+@functools.cache
+def exact(name: str) -> np.ndarray:
+  """[prefixes, V] the expected gradient of an algorithm; see `exact_of`."""
+  return exact_of(ROWS[name])
 
 
 @functools.cache

@@ -190,7 +190,7 @@ ROWS = {
   # With lam = 1 any value function leaves the gradient unbiased.
   "ppo": _row(
     rlhf(1 / L),
-    settings={"kl_coef": BETA, "lam": 1.0} | _SAMPLES,
+    settings=_PENALTY | _SAMPLES | {"lam": 1.0},
     point=optimum,
   ),
   # The snapshot stays as it is, so that the law of one round can be seen.

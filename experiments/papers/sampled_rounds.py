@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.papers.claims import Claim
+from experiments.papers.sequences import kl
 from jalign import losses
 from jalign.data import PromptBatch
 from jalign.feedback import Judge
@@ -21,6 +22,7 @@ from jalign.online import ALGORITHMS, bind, make_round
 GAME = sequence_game.cyclic_game()
 V, L = GAME.vocab_size, GAME.length
 N = V**L
+RAFT = "Dong et al. 2023, arXiv:2304.06767; best-of-n"
 INPO = "Zhang et al. 2024, arXiv:2407.00617"
 SPPO = "Wu et al. 2024, arXiv:2405.00675"
 PREFERENCES = np.asarray(GAME.preferences())
@@ -202,5 +204,46 @@ def sppo_claims(prompts: int = PROMPTS // 4) -> list[Claim]:
         for k in slopes
       ),
       max(off) < FAR and (1 - slopes[5]) / errors[5] > FAR,
+    )
+  ]
+
+
+def raft_claims(
+  prompts: int = 2 * PROMPTS, size: int = 4, power: int = 4
+) -> list[Claim]:
+  """RAFT's law by rounds, where each round's fit is that of its own samples.
+
+  Args:
+    prompts: number of prompts of a round.
+    size: K, the number of responses to a prompt.
+    power: number whose powers are the laws' n; any but K breaks the claim.
+  """
+  rewards = np.random.default_rng(1).normal(size=N)  # no two are equal
+  order = np.argsort(rewards)
+  base = np.exp(REFERENCE)
+  above = np.cumsum(base[order])
+  policy, costs, expected, far = REFERENCE, [], [], []
+  for t in (1, 2, 3):
+    _, at = played(
+      "raft", policy, prompts=prompts, seed=t, rewards=rewards, samples=size
+    )
+    # The most likely table is that of the samples' shares.
+    shares = np.bincount(at, minlength=N) / len(at)
+    law = np.zeros(N)
+    law[order] = np.diff(np.minimum(above, 1) ** power**t, prepend=0)
+    costs.append(kl(shares, base))
+    expected.append(kl(law, base))
+    far.append(np.abs(shares - law).sum() / 2)
+    policy = np.log(np.maximum(shares, 1e-12))
+  row = lambda numbers: ", ".join(f"{x:.4f}" for x in numbers)
+  return [
+    Claim(
+      RAFT,
+      f"three rounds of the row `raft`, K = {size}, end at best-of-"
+      f"{size}, {size**2} and {size**3} of the start, each fitted to its own"
+      " samples",
+      f"{prompts:,} prompts a round, 27 responses: KL {row(costs)}, exact"
+      f" {row(expected)}; total variation {row(far)}",
+      bool(max(far) < np.sqrt(N / prompts)),
     )
   ]

@@ -10,3 +10,11 @@ def test_inpo_and_sppo_by_samples():
   assert not smallest.holds
   (share,) = sampled_rounds.sppo_claims(4096)
   assert share.holds
+
+
+def test_raft_by_samples():
+  (law,) = sampled_rounds.raft_claims(4096)
+  assert law.holds
+  # The laws of best-of-3's powers are others.
+  (law,) = sampled_rounds.raft_claims(4096, power=3)
+  assert not law.holds

@@ -152,7 +152,7 @@ def load(path: pathlib.Path) -> Sampled:
 
 def load_params(path: pathlib.Path, like: Params) -> Params:
   """The parameters of a cell, in the tree of `like`."""
-  structure = jax.tree.structure(like)
+  structure: Any = jax.tree.structure(like)
   with np.load(path) as held:
     leaves = [held[f"p{i}"] for i in range(structure.num_leaves)]
   return jax.tree.unflatten(structure, map(jnp.asarray, leaves))
@@ -255,8 +255,8 @@ def programs(
   known = hyperparameters(method.row)
   row = bind(method.row, {k: v for k, v in values.items() if k in known})
   assert isinstance(row.loss, str)  # no row here has a loss of its own
-  sum_of = PRESETS.get(row.loss)
-  loss = sum_of or losses.CATALOGUE[row.loss].function
+  sum_of: Callable[..., Any] | None = PRESETS.get(row.loss)
+  loss: Callable[..., Any] = sum_of or losses.CATALOGUE[row.loss].function
   known = losses.hyperparameters(loss)
   own = {k: v for k, v in values.items() if k in known}
   function = sum_of(**own) if sum_of else functools.partial(loss, **own)

@@ -58,7 +58,7 @@ def ideal(bench: Bench, judge: str) -> dict[str, Curve]:
     fit = bench.fits[judge]
     got = curves(judge, of.reshape(POSTS, EACH, -1), salient, fit)
     stream = io.BytesIO()
-    np.savez(stream, **{name: np.array(curve) for name, curve in got.items()})
+    np.savez(stream, RLHF=np.array(got["RLHF"]), Nash=np.array(got["Nash"]))
     write_whole(path, stream.getvalue())
   with np.load(path) as held:
     return {name: Curve(*held[name]) for name in held.files}

@@ -9,9 +9,6 @@ import itertools
 import time
 from collections.abc import Iterable, Iterator
 
-import jax.numpy as jnp
-import numpy as np
-
 from experiments.papers.nlhf_cells import (
   RESPONSE_STEPS,
   Bench,
@@ -22,41 +19,11 @@ from experiments.papers.nlhf_cells import (
   of_reference,
   path_of,
 )
-from jalign.online import (
-  ALGORITHMS,
-  POLICY,
-  REFERENCE,
-  Algorithm,
-  Judged,
-  Needs,
-)
-from jalign.sharding import fetch
-from jalign.types import ListBatch
+from jalign.online import ALGORITHMS
 
 RESPONSE = "responder"  # method of a trained best responder
 
 
-def penalised(judged: Judged, *, beta: float = 0.05) -> ListBatch:
-  """All responses with r - beta log(pi / reference), for leave-one-out."""
-  assert judged.rewards is not None and judged.ref_token_logps is not None
-  ratios = fetch((judged.old_token_logps - judged.ref_token_logps).sum(-1))
-  rewards = judged.rewards - beta * np.reshape(ratios, judged.rewards.shape)
-  return ListBatch(
-    judged.rollout.sequences,
-    jnp.asarray(judged.weights),
-    jnp.asarray(rewards, jnp.float32),
-    jnp.ones(rewards.shape, bool),
-  )
-
-
-_RLOO = Algorithm(
-  (POLICY,) * 4,
-  Needs(reward=True),
-  penalised,
-  "rloo",
-  "arXiv:2402.14740",
-  scored=(REFERENCE,),
-)
 _TAU = (0.1, 0.05, 0.03, 0.2)
 _BETA = (0.3, 0.1, 1.0)
 
@@ -73,7 +40,15 @@ METHODS: dict[str, Method] = {
   "rlhf_dpo": Method(
     "RLHF, by online DPO", ALGORITHMS["online_dpo"], "beta", _BETA, fitted=True
   ),
-  "rloo": Method("RLHF, RLOO", _RLOO, "beta", _BETA, fitted=True, prompts=16),
+  "rloo": Method(
+    "RLHF, RLOO",
+    ALGORITHMS["rloo"],
+    "beta",
+    _BETA,
+    fitted=True,
+    prompts=16,
+    settings={"samples": 4},
+  ),
   "ipo_md": _game("IPO-MD", "ipo_md"),
   "nash_md": _game("Nash-MD", "nash_md", 48),
   "online_dpo": Method("Online DPO", ALGORITHMS["online_dpo"], "beta", _BETA),
@@ -94,7 +69,7 @@ METHODS: dict[str, Method] = {
   "ppo": Method(
     "RLHF, PPO",
     ALGORITHMS["ppo"],
-    "kl_coef",
+    "beta",
     _BETA,
     fitted=True,
     rate=5e-4,
@@ -155,11 +130,15 @@ def order() -> list[Cell]:
     _sweep("cycle", 0),
     _sweep("cycle", 1),
     _sweep("gold", 0),
-    _sweep("cycle", 2),
-    _sweep("gold", 1, names=_MAIN),
+    _sweep("cycle", 2, names=_MAIN),
+    _sweep("gold", 1, names=_MAIN[:4]),
     _responders("cycle", _MAIN[:4]),
-    _sweep("learned", 0, names=_MAIN[:4]),
     _sweep("cycle", 1, 1, _MAIN[:4]),
+    _sweep("learned", 0, names=_MAIN[:2]),
+    _sweep("gold", 1, names=_MAIN),
+    _sweep("cycle", 0, 1, _MAIN[:4]),
+    _sweep("cycle", 2),
+    _sweep("learned", 0, names=_MAIN[:4]),
     _sweep("cycle", 0, 1),
     _sweep("gold", 1),
     _sweep("cycle", 1, 1),

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from experiments.papers import nlhf_cells as cells
+from experiments.papers import nlhf_claims
 from experiments.papers import nlhf_judges as judges
 from experiments.papers import nlhf_measures as measures
 from experiments.papers import nlhf_results as results
-from experiments.papers import nlhf_table
 from experiments.papers.nlhf_ideal import curves
 from experiments.papers.nlhf_methods import METHODS, order, train_missing
 from jalign.data import tldr_world as world
@@ -153,22 +153,20 @@ def test_a_page():
       )
   target = cells.Cell("cycle", names[0], METHODS[names[0]].strengths[0])
   held[
-    cells.Cell(
-      "cycle", "responder", 0.005, 0, target.name.partition("/")[2]
-    )
+    cells.Cell("cycle", "responder", 0.005, 0, target.name.partition("/")[2])
   ] = sampled(CYCLE[2])
   found = {
     judge: results.measured(judge, POSTS, sampled(*CYCLE[:2]), held)
-    for judge in nlhf_table.JUDGES
+    for judge in nlhf_claims.JUDGES
   }
   assert len(found["cycle"].policies) == 9 and not found["gold"].policies
   (response,) = found["cycle"].responders.values()
   assert response.mean > 0.5  # all but one sourced beats complete plain
-  gap = nlhf_table.gaps(found["cycle"])["online_ipo", "rlhf_dpo"]
+  gap = nlhf_claims.gaps(found["cycle"])["online_ipo", "rlhf_dpo"]
   assert (gap.low, gap.high) == (1, 2)
   table = results.policy_table(found["cycle"])
   assert table.count("\n") == 1 + 1 + 9
   assert results.win_matrix(found["cycle"]).count("±") == 4 * 3
   assert results.rows_of(found).count("\n") == 1 + 9
-  rows = [*nlhf_table.trained_claims(found), *nlhf_table.panel_claims(found)]
+  rows = [*nlhf_claims.trained_claims(found), *nlhf_claims.panel_claims(found)]
   assert rows and all(row.finding for row in rows)

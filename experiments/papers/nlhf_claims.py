@@ -33,13 +33,18 @@ Found = Mapping[str, Measured]
 Ideals = Mapping[str, Mapping[str, Curve]]
 
 
-def gaps(got: Measured) -> dict[tuple[str, str], Gap]:
-  """(method of a game, other method) -> exploitability's gap at equal KL."""
+def gaps(got: Measured, most: float = np.inf) -> dict[tuple[str, str], Gap]:
+  """(method of a game, other method) -> exploitability's gap at equal KL.
+
+  Args:
+    got: the policies.
+    most: the highest KL that counts.
+  """
   found = {}
   for name, other in itertools.product(GAMES, OTHERS):
     ours, theirs = got.frontier([name]), got.frontier([other])
     if len(ours[0]) > 1 and len(theirs[0]) > 1:
-      gap = gap_at_kl(ours, theirs)
+      gap = gap_at_kl(ours, theirs, most=most)
       if gap is not None:
         found[name, other] = gap
   return found
@@ -149,6 +154,31 @@ def trained_claims(found: Found) -> list[Claim]:
       )
     )
   return rows
+
+
+def reachable_claims(found: Found, ideals: Ideals) -> list[Claim]:
+  """The question again, for KLs that exact Nash policies have."""
+  most = float(ideals["cycle"]["Nash"].kl.max())
+  every = {k: gap for k, gap in gaps(found["cycle"], most).items()
+           if k[1] in RLHF}  # fmt: skip
+  if not every:
+    return []
+  better = [x.mean + 1.96 * x.error < 0 for x in every.values()]
+  worse = [x.mean - 1.96 * x.error > 0 for x in every.values()]
+  means = [100 * x.mean for x in every.values()]
+  return [
+    Claim(
+      MUNOS,
+      f"{JUDGES['cycle']}: the same up to a KL of {most:.2f}, which no exact"
+      " Nash policy of the strengths below exceeds (chosen after the results"
+      " were seen)",
+      f"{sum(better)} of {len(better)} comparisons, {sum(worse)} the other way;"
+      f" {np.mean(means):+.1f} % on average, from {min(means):+.1f} to"
+      f" {max(means):+.1f} %",
+      all(better),
+      finding=True,
+    )
+  ]
 
 
 def panel_claims(found: Found) -> list[Claim]:

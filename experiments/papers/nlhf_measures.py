@@ -175,6 +175,7 @@ def gap_at_kl(
   ours: tuple[Sequence[float], np.ndarray],
   theirs: tuple[Sequence[float], np.ndarray],
   points: int = 101,
+  most: float = np.inf,
 ) -> Gap | None:
   """Compares two frontiers at equal KL, on straight lines between policies.
 
@@ -182,12 +183,13 @@ def gap_at_kl(
     ours: KLs of N policies, and their values [N, G] by post.
     theirs: KLs of M policies, and their values [M, G] on the same posts.
     points: number of KLs that are compared, evenly spaced.
+    most: the highest KL that is compared.
 
   Returns:
     The gap; None where the frontiers have no range of KLs in common.
   """
   low = max(min(ours[0]), min(theirs[0]))
-  high = min(max(ours[0]), max(theirs[0]))
+  high = min(max(ours[0]), max(theirs[0]), most)
   if not low < high:
     return None
   where = np.linspace(low, high, points)

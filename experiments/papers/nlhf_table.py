@@ -37,6 +37,7 @@ from experiments.papers.nlhf_claims import (
   gap_table,
   ideal_claims,
   panel_claims,
+  reachable_claims,
   trained_claims,
 )
 from experiments.papers.nlhf_ideal import ideal
@@ -61,19 +62,22 @@ def text(found: Found, ideals: Ideals, fits, missing: int, spent: float) -> str:
     f" core; {missing} policies of the plan are missing. The budget was 6 hours"
     " of 2 cores.",
     "",
-    f"All start from one SFT policy, take 64 to 96 responses a step and the"
-    " same optimiser (no momentum, learning rate 1e-3 with cosine decay, 5e-4"
-    f" offline), and are measured on {cells.POSTS} held-out posts,"
+    "All start from one SFT policy and take 64 to 96 responses a step and the"
+    " same optimiser: no momentum, learning rate 1e-3 with cosine decay; 5e-4"
+    " for offline DPO, whose pairs are the SFT policy's own, and for PPO, which"
+    f" takes {METHODS['ppo'].steps} steps of four updates. SPPO has no pull to"
+    " the SFT policy, and eta is a step size. The policies are measured on"
+    f" {cells.POSTS} held-out posts,"
     f" {cells.EACH} samples of each, with exact preferences of all pairs of"
     " samples. Intervals are 95 % over posts, for the policies at hand; where a"
     " strength has several seeds, their range is in brackets. Exploitability is"
-    " a lower bound: one half less than the win rate of the best challenger,"
-    " which is chosen on one half of the posts and plays on the other. The"
+    " a lower bound: the win rate of the best challenger less one half; the"
+    " challenger is chosen on one half of the posts and plays on the other. The"
     " challengers are 12 archetypes as exact texts, the best of all types of"
     " summaries for posts with equally many salient facts, all other policies"
-    " of the judge, and best responses trained against one policy of each"
-    " method. The column 'best summary of each post' bounds what a challenger"
-    " gains that knows the policy's distribution for each post.",
+    " of the judge, and best responses trained against some of the policies"
+    " (listed below). The column 'best summary of each post' bounds what a"
+    " challenger gains that knows the policy's distribution for each post.",
     "",
   ]
   for judge, got in found.items():
@@ -200,7 +204,12 @@ def main(argv: list[str] | None = None) -> int:
   return report(
     "nlhf_table",
     "Nash and IPO methods beside RLHF",
-    [*ideal_claims(ideals), *trained_claims(found), *panel_claims(found)],
+    [
+      *ideal_claims(ideals),
+      *trained_claims(found),
+      *reachable_claims(found, ideals),
+      *panel_claims(found),
+    ],
     lambda: draw(found, ideals),
     flags.out,
     text(found, ideals, bench.fits, missing, spent),

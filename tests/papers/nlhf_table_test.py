@@ -77,6 +77,10 @@ def test_frontiers_are_compared_at_equal_kl():
   assert (gap.low, gap.high) == (0.5, 2.0)
   assert gap.mean == pytest.approx(0.3 * 1.25)
   assert gap.error < 1e-12  # both are measured on the same posts
+  lower = measures.gap_at_kl(
+    line([2.0, 0.0, 1.0], 0.5), line([0.5, 3.0], 0.2), most=1.0
+  )
+  assert lower.mean == pytest.approx(0.3 * 0.75)
   assert measures.gap_at_kl(line([0.0, 1.0], 1), line([1.5, 2.0], 1)) is None
 
 

@@ -311,27 +311,27 @@ SECTIONS: dict[str, list[Row]] = {
       "GRPOTrainer `grpo`",
       "",
       "grpo(clip=epsilon, beta=beta)",
-      "TRL's default is `dapo`, which is not here, and a `beta` of 0. No row of"
-      " `ALGORITHMS` yet: the loss alone.",
+      '`ALGORITHMS["grpo"]`. TRL\'s default is `dapo`, which is not here, and a'
+      " `beta` of 0.",
     ),
     Row(
       "GRPOTrainer `dr_grpo`",
       "",
       "dr_grpo(clip=epsilon, length=max_completion_length)",
-      "Without a KL term. The loss alone.",
+      '`ALGORITHMS["dr_grpo"]`, without a KL term.',
     ),
     Row(
       "RLOOTrainer",
       "",
       "rloo",
-      "The loss alone; [an example](own_algorithm.md) makes it an online"
-      " algorithm.",
+      '`ALGORITHMS["rloo"]`, with the KL in the reward.',
     ),
     Row(
       "PPOTrainer",
       GONE,
       "ppo_clip(clip=cliprange)",
-      "The clipped policy loss alone, without a value model.",
+      '`ALGORITHMS["ppo"]`: the loss `ppo`, of `ppo_clip` and `value_clip`, and'
+      " a critic of its own.",
     ),
     Row(
       "NashMDTrainer",

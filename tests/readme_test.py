@@ -57,9 +57,9 @@ def test_counts():
 def test_solvers_and_algorithms():
   entrants = solver_race.entrants(0.1)
   assert "nine solvers" in TEXT and len(entrants) == 9
-  named = {"online DPO", "online IPO", "IPO-MD", "Nash-MD"}
-  assert all(name in TEXT for name in named)
-  assert {re.sub("[ -]", "_", name.lower()) for name in named} <= {*ALGORITHMS}
+  assert int(re.search(r"(\d+) algorithms on one loop", TEXT)[1]) == len(
+    ALGORITHMS
+  )
 
 
 def test_files_exist():

@@ -1,5 +1,7 @@
 """Stages on the policy's own samples: prompts, draws and their judge."""
 
+import dataclasses
+
 import jax
 
 from jalign import data
@@ -34,6 +36,7 @@ from jalign.online import (
   try_out,
 )
 from jalign.online.parts import slices
+from jalign.online.unfinished import Unfinished, check_unfinished
 from jalign.sharding import BATCH_AXES, axis_size, place
 from jalign.training import loop
 from jalign.training.critic import CriticConfig
@@ -100,6 +103,7 @@ def prepare_of(given, stage, model, whole, critic, ref_params, table):
     pad_id=given.tokenizer.pad_id,
     mix_ref=stage.mix_ref,
     draw=drawing_of(stage.drawing),
+    unfinished=_unfinished(stage),
     slots=stage.slots or None,
     whole=whole,
     critic=critic,
@@ -124,6 +128,10 @@ def prepare_of(given, stage, model, whole, critic, ref_params, table):
     return loop.Placed(records, batch.sources, values)
 
   return prepare
+
+
+def _unfinished(stage: StageSettings) -> Unfinished:
+  return Unfinished(**dataclasses.asdict(stage.unfinished))
 
 
 def measure_of(run: Run, stage: StageSettings, assembly, params) -> Measure:
@@ -172,6 +180,7 @@ def check(
       remedy="Name a Python function, as FILE.py:NAME.",
     )
   check_judge(run.annotator, algorithm.needs, stage.algorithm, judged)
+  check_unfinished(_unfinished(stage), run.annotator, f"{at}.unfinished")
   if stage.reference == "precompute":
     raise UserError(
       "samples of an online stage can't be scored in advance.",

@@ -24,6 +24,7 @@ from jalign.feedback.nested import (
 )
 from jalign.feedback.references import Reference, reference_of
 from jalign.feedback.rewards import Assessed
+from jalign.feedback.segments import weighted_segments
 
 _NONE: Mapping[str, float] = MappingProxyType({})
 Total = Callable[[Answers, dict[str, Assessed]], dict[str, np.ndarray]]
@@ -44,7 +45,8 @@ def weighted(
   cost = sum_k costs_k c_k
 
   A penalty is the fixed multiplier of a constraint on the cost; `costs` are for
-  algorithms that find the multiplier themselves.
+  algorithms that find the multiplier themselves. Without penalties, and if all
+  judges of rewards give rewards of segments, so does the sum.
 
   Args:
     judges: judges by their names.
@@ -86,7 +88,10 @@ def weighted(
       numbers["cost"] = np.sum(terms, 0)
     return numbers
 
-  return _combined(used, total, scale, where, cost=bool(of_cost))
+  one = _combined(used, total, scale, where, cost=bool(of_cost))
+  if less:
+    return one
+  return one._replace(segments=weighted_segments(judges, rewards))
 
 
 def all_good(

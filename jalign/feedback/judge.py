@@ -65,6 +65,11 @@ class Judge(NamedTuple):
       process; None where nothing is counted. See `counts.say_counts`.
     parts: where it isn't None, `assess` calls `parts.ask` in place of `reward`
       and `cost`, which give the same numbers, and reports show the parts.
+    segments: `Answers -> ` for each answer a list of (end, reward), rewards of
+      segments of the text: `end` is the number of characters up to the
+      segment's end. See `segments.from_segments`. Where there are several
+      processes, each asks about all answers: the function must give the same
+      everywhere.
   """
 
   reward: Score | None = None
@@ -75,6 +80,7 @@ class Judge(NamedTuple):
   answers_all: bool = True
   counts: Callable[[], Mapping[str, float]] | None = None
   parts: Parts | None = None
+  segments: Callable[[Answers], Any] | None = None
 
 
 def from_reward(reward: Callable[..., float], *, scale: float = 1.0) -> Judge:

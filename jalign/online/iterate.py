@@ -37,6 +37,8 @@ from jalign.online.judging import (
 )
 from jalign.online.parts import join_rollouts, join_verdicts, slices
 from jalign.online.round_metrics import divergence, measured
+from jalign.online.segments import listed_answers, token_rewards
+from jalign.online.unfinished import KEPT, Unfinished, check_unfinished
 from jalign.online.updates import cut
 from jalign.sharding import fetch
 from jalign.training import packed
@@ -102,6 +104,7 @@ def make_round(
   whole: Callable[[Params], Params] = policy_of,
   critic: Callable[[Params], Params] = critic_of,
   judge_parts: int = 1,
+  unfinished: Unfinished = KEPT,
 ) -> Callable[..., Round]:
   """Makes the function that plays a round: from prompts to batches of updates.
 
@@ -131,6 +134,7 @@ def make_round(
     judge_parts: number of parts of the prompts; while the judge works on a part
       on the host, the devices sample the next. The responses are the same, up
       to the rounding of batches of another size.
+    unfinished: what becomes of the rewards of responses that didn't end.
 
   Returns:
     `(params, ref_params, prompts, key, carry=(), rows=None) -> Round`, with P
@@ -143,6 +147,7 @@ def make_round(
   """
   check_places(algorithm.needs, len(algorithm.draws))
   check_judge(judge, algorithm.needs, "the algorithm")
+  check_unfinished(unfinished, judge, "unfinished")
 
   def play(
     params: Params,
@@ -195,6 +200,7 @@ def make_round(
           some,
           own,
           a_part=len(parts) > 1,
+          unfinished=unfinished,
         )
       )
       clock.lap("time/judging_seconds")
@@ -219,6 +225,12 @@ def make_round(
       arrange_key,
       parts=verdict.parts,
     )
+    if algorithm.needs.segments:
+      answers = listed_answers(prompts.texts, responses, rows)
+      judged = judged._replace(
+        token_rewards=token_rewards(judge, answers, rollout, decode, unfinished)
+      )
+      clock.lap("time/judging_seconds")
     if algorithm.scored:
       cast = Cast(params, reference, carry)
       logps = _scored(algorithm, model, cast, whole, rollout)

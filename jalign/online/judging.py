@@ -22,6 +22,8 @@ from jalign.feedback import (
   make_answers,
 )
 from jalign.feedback.answers import Row
+from jalign.online.unfinished import KEPT, Unfinished
+from jalign.sharding import fetch
 from jalign.types import Rollout, Sequences
 
 Pairs = tuple[tuple[int, int], ...]
@@ -78,7 +80,12 @@ class Verdict(NamedTuple):
   parts: Mapping[str, np.ndarray] = types.MappingProxyType({})
 
 
-_GIVES = ("reward", "cost", "preference")
+_GIVES = {
+  "reward": "a reward",
+  "cost": "a cost",
+  "preference": "a preference",
+  "segments": "rewards of segments",
+}
 
 
 def check_judge(
@@ -101,13 +108,14 @@ def check_judge(
     or judge.reward is not None,
     "a reward": not needs.reward or judge.reward is not None,
     "a cost": not needs.cost or judge.cost is not None,
+    "rewards of segments": not needs.segments or judge.segments is not None,
   }
   lacking = [what for what, there in wanted.items() if not there]
   if lacking:
-    given = [what for what in _GIVES if getattr(judge, what) is not None]
+    given = [it for f, it in _GIVES.items() if getattr(judge, f) is not None]
     raise UserError(
       f"{name} needs a judge with {' and '.join(lacking)}, which this judge"
-      f" doesn't have: it gives a {' and a '.join(given) or 'nothing'}.",
+      f" doesn't have: it gives {' and '.join(given) or 'nothing'}.",
       where=where,
       remedy=f"Name a function that gives {' and '.join(lacking)}, or choose"
       " another algorithm.",
@@ -144,6 +152,7 @@ def judge_responses(
   rollout: Rollout,
   rows: Sequence[Row] | None = None,
   a_part: bool = False,
+  unfinished: Unfinished = KEPT,
 ) -> Verdict:
   """Asks the judge once for each response's numbers, and for preferences.
 
@@ -161,6 +170,7 @@ def judge_responses(
     rows: P rows of the data; None where the data has no other columns.
     a_part: whether these are a part of a round's prompts, of which none may
       have an answer.
+    unfinished: what becomes of rewards of responses that didn't end.
 
   Returns:
     The verdict.
@@ -199,6 +209,9 @@ def judge_responses(
     name: None if getattr(told, name) is None else by_prompt(told.numbers(name))
     for name in ("reward", "cost")
   }
+  if unfinished.changes() and numbers["reward"] is not None:
+    ended = fetch(rollout.finished).reshape(count, size)
+    numbers["reward"] = unfinished.rewards(numbers["reward"], ended)
   parts = {name: by_prompt(x) for name, x in told.parts.items()}
   with_numbers = lambda answers, take: Assessed(
     answers,

@@ -170,6 +170,13 @@ ROWS = {
     point=optimum,
     carry=with_baseline,
   ),
+  # The rewards of a response's segments sum to its reward.
+  "reinforce_segments": _row(
+    rlhf(1 / L),
+    settings=_PENALTY | _SAMPLES,
+    point=optimum,
+    carry=with_baseline,
+  ),
   "rloo": _row(rlhf(), settings=_PENALTY | _SAMPLES, point=optimum),
   "remax": _row(rlhf(), settings=_PENALTY | _SAMPLES, point=optimum),
   "grpo": _row(grpo, speed=2.0, loss={"beta": BETA}, settings=_SAMPLES),

@@ -47,9 +47,21 @@ def places(texts) -> np.ndarray:
   return np.array([int(text.replace(" ", ""), V) for text in texts])
 
 
+def _segments(answers) -> list[list[tuple[int, float]]]:
+  """Rewards of the tokens of responses such as "0 2 1", in characters."""
+  found = []
+  for text in answers.texts:
+    y = [int(token) for token in text.split()]
+    changes = [0.0] + [0.5 * (a != b) for a, b in zip(y, y[1:])]
+    rewards = [0.4 * (a == 1) - 0.3 * (a == 2) + c for a, c in zip(y, changes)]
+    found.append([(2 * i + 1, r) for i, r in enumerate(rewards)])
+  return found
+
+
 JUDGE = Judge(
   reward=lambda answers: REWARDS[places(answers.texts)],
   preference=lambda a, b: PREFERENCES[places(a.texts), places(b.texts)],
+  segments=_segments,
 )
 
 

@@ -181,6 +181,21 @@ def gold_reward(post: str, summary: str) -> float:
   return float(reward(attributes([post], [summary]))[0])
 
 
+def gold_segments(post: str, summary: str) -> list[tuple[int, float]]:
+  """The gold reward by clauses: (characters up to the end, reward).
+
+  A judge of kind "segments"; the rewards sum to `gold_reward`.
+  """
+  words = summary.split(" ")
+  ends = np.cumsum([len(word) + 1 for word in words]) - 1
+  places = [i for i, word in enumerate(words) if word]
+  found = []
+  for start, stop, earned in segment_rewards(post, summary):
+    end = int(ends[places[stop - 1]]) if stop > start else len(summary)
+    found.append((end, float(earned)))
+  return found
+
+
 def gold_cost(post: str, summary: str) -> float:
   """The gold cost of one summary."""
   return float(cost(attributes([post], [summary]))[0])

@@ -25,6 +25,7 @@ from jalign.experiment.config.settings import (
   Settings,
   StageSettings,
   TokenizerSettings,
+  UnfinishedSettings,
 )
 from jalign.models import ModelConfig
 from jalign.models.lora import LoraConfig
@@ -43,6 +44,7 @@ OF_STAGE: dict[str, Any] = {
   "optimizer": OptimizerConfig,
   "critic": CriticConfig,
   "drawing": DrawingSettings,
+  "unfinished": UnfinishedSettings,
   "lora": LoraConfig,
   "diagnostics": DiagnosticsSettings,
 }

@@ -127,6 +127,25 @@ class DrawingSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class UnfinishedSettings:
+  """The reward of responses that an algorithm's length limit has cut off.
+
+  Their share is 1 - `rollouts/finished_share`. Rewards are changed before
+  preferences follow from them and before an algorithm sees them.
+
+  Attributes:
+    replace: whether `reward` stands in place of the annotator's reward. The
+      zero of the annotator's rewards then matters.
+    reward: the fixed reward, if it does.
+    penalty: a number that is subtracted from their reward, >= 0.
+  """
+
+  replace: bool = False
+  reward: float = -1.0
+  penalty: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
 class SamplerSettings:
   """How held-out responses are sampled, for evaluation and for the report.
 

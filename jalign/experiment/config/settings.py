@@ -15,6 +15,7 @@ from jalign.experiment.config.sections import (
   MeshSettings,
   SamplerSettings,
   TokenizerSettings,
+  UnfinishedSettings,
 )
 from jalign.models.lora import LoraConfig
 from jalign.training.critic import CriticConfig
@@ -74,6 +75,7 @@ class StageSettings:
     mix_ref: the reference's weight in an algorithm's geometric mixture of
       policy and reference, in [0, 1].
     drawing: see DrawingSettings.
+    unfinished: see UnfinishedSettings.
     max_new_tokens: the most tokens of a response that an algorithm samples.
     slots: the number of responses that an algorithm decodes at a time: when one
       ends, the next prompt takes its place. 0 decodes all of a batch at once.
@@ -137,6 +139,7 @@ class StageSettings:
   critic: CriticConfig = CriticConfig()
   mix_ref: float = 0.125
   drawing: DrawingSettings = DrawingSettings()
+  unfinished: UnfinishedSettings = UnfinishedSettings()
   max_new_tokens: int = 64
   slots: int = 0
   judge_parts: int = 1

@@ -15,6 +15,7 @@ from jalign.experiment.judges.checked import (
 )
 from jalign.experiment.judges.kind import Description, JudgeKind, Named
 from jalign.feedback import Judge, combine, noise
+from jalign.feedback.by_task import by_task
 from jalign.feedback.evidence import both_orders
 from jalign.feedback.nested import Judges
 from jalign.feedback.references import Reference, read_references
@@ -44,6 +45,7 @@ _HOW: dict[str, tuple[Callable[..., Judge], Callable[..., Any]]] = {
   "mixture": (combine.mixture, combine.mixture),
   "pool": (noise.pool, noise.pool),
   "both_orders": (_both_orders, both_orders),
+  "by_task": (by_task, by_task),
 }
 
 
@@ -62,6 +64,7 @@ def _make(
   k: float | None = None,
   mean: str | None = None,
   seed: int | None = None,
+  column: str | None = None,
 ) -> Judge:
   """Combines judges.
 
@@ -81,6 +84,7 @@ def _make(
     k: see `combine.ensemble`.
     mean: see `evidence.both_orders`.
     seed: see `noise.pool`.
+    column: of "by_task": the column of the data that names a prompt's judge.
   """
   values = given(
     {k: v for k, v in locals().items() if k not in ("named", "judges", "how")}

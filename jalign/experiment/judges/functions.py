@@ -19,6 +19,7 @@ from jalign.feedback import (
   from_rewards,
 )
 from jalign.feedback.judge import checked_scale, takes_row
+from jalign.feedback.segments import from_segments, read_one, read_segments
 from jalign.feedback.values import number, read, refuse, scores, vector
 
 
@@ -136,6 +137,10 @@ def _guarded(judge: Judge, where: str) -> Judge:
     "reward": (of_one, scored("reward")),
     "cost": (of_one, scored("cost")),
     "preference": (of_two, preferred),
+    "segments": (
+      "(answers) -> a list of (end, reward) for each",
+      lambda returned, answers: read_segments(returned, answers.texts, ""),
+    ),
   }
   functions: dict[str, Any] = {
     name: guarded(getattr(judge, name), where, *form, inside=True)
@@ -177,6 +182,16 @@ FUNCTIONS: dict[str, JudgeKind] = {
       "(prompts, a, b) -> P(a is preferred) for each prompt",
       lambda returned, *texts: _probable(_many(returned, *texts)),
       lambda f, scale, where: from_batch(f),
+    ),
+    "segments": _Form(
+      "a function `(prompt, response)`, or `(prompt, response, row)`, that"
+      " returns a list of (end, reward): for each segment the number of"
+      " characters up to its end, and its reward",
+      lambda function: _form_of_one(function).replace(
+        "a number", "a list of (end, reward)"
+      ),
+      lambda returned, prompt, response, *row: read_one(returned, response, ""),
+      lambda f, scale, where: from_segments(f, scale=scale, where=where),
     ),
     "judge": _Form(
       "a function `()` that returns a `jalign.feedback.Judge`",

@@ -241,6 +241,18 @@ ROWS = {
     samples=(1, None),
     about="policy gradient, KL in the rewards, running mean as baseline",
   ),
+  "reinforce_segments": Algorithm(
+    (POLICY,),
+    Needs(segments=True),
+    after_each_segment,
+    "reinforce",
+    "arXiv:2306.01693",
+    measure=mean_segment_return,
+    scored=(REFERENCE,),
+    carry=running_mean("algorithm/return_mean"),
+    samples=(1, None),
+    about="policy gradient with a reward for each segment of a response",
+  ),
   "rloo": Algorithm(
     (POLICY,) * 4,
     _REWARD,

@@ -99,6 +99,10 @@ def test_segments_cover_the_text_and_sum_to_the_reward(text):
   assert all(a.stop == b.start for a, b in zip(segments, segments[1:]))
   total = sum(segment.reward for segment in segments)
   assert total == pytest.approx(world.gold_reward(POST, text))
+  ends = [end for end, _ in world.gold_segments(POST, text)]
+  for segment, end in zip(segments, ends):
+    assert len(text[:end].split()) == segment.stop
+    assert text[end : end + 1] in ("", " ")
 
 
 def test_a_prompt_that_is_no_post_is_refused():

@@ -30,7 +30,8 @@ class Row(NamedTuple):
       the policy.
     rate: learning rate of Adam in training, at first.
     steps: number of rounds of training.
-    prompts: number of prompts in the test of the gradient.
+    prompts: number of prompts in the test of the gradient; a round of training
+      has a sixteenth of them.
     why: what the row is biased by, or where it doesn't settle; "" if neither.
     settles: whether training settles at a point.
   """

@@ -171,7 +171,7 @@ def worst(some: np.ndarray, exact: np.ndarray) -> float:
   return float(np.abs((some.mean(0) - exact) / error).max())
 
 
-def trained(name: str, *, prompts: int = 1024) -> np.ndarray:
+def trained(name: str) -> np.ndarray:
   """[N] policy after training from the reference.
 
   The optimiser is Adam without momentum, with a rate that falls to 0: its steps
@@ -190,7 +190,7 @@ def trained(name: str, *, prompts: int = 1024) -> np.ndarray:
   first = tree_of(algorithm, start["logits"])
   state = init_state(first, optimizer)
   state = state.replace(carry=init_carry(algorithm.carry, first))
-  given = prompts_of(prompts)
+  given = prompts_of(row.prompts // 16)
   for step in range(row.steps):
     key = jax.random.fold_in(jax.random.key(0), step)
     got = play(state.params, start, given, key, state.carry)

@@ -152,6 +152,34 @@ def test_other_ways_to_combine(folder):
   assert judged(fair, ["p"], ["aa"], ["a"]) == pytest.approx([0.5])
 
 
+def test_a_judge_by_task_and_a_judge_of_segments(folder):
+  (folder / "parts.py").write_text(
+    "def words(prompt, response):\n"
+    "  return [(i + 1, 1.0) for i, c in enumerate(response) if c == 'a']\n"
+    "def wrong(prompt, response):\n"
+    "  return [(99, 1.0)]\n"
+  )
+  described = {"function": "parts.py:words", "kind": "segments"}
+  judge = _judge(**described)
+  answers = make_answers(["p"], ["aba"])
+  assert judge.segments(answers) == [[(1, 1.0), (3, 1.0)]]
+  assert _rewards(judge, ["aba"]).reward.tolist() == [2]
+  with pytest.raises(UserError, match="ends at character 99 of 3") as e:
+    _rewards(_judge(function="parts.py:wrong", kind="segments"), ["aba"])
+  assert "parts.py" in e.value.where or "annotator.function" in e.value.where
+  judge = _judge(
+    kind="combined",
+    settings={
+      "judges": {"count": described, "length": _named("length")},
+      "how": "by_task",
+      "column": "job",
+    },
+  )
+  rows = [{"job": "count"}, {"job": "length"}]
+  found = assess(judge, make_answers(["p", "p"], ["aba", "aba"], rows))
+  np.testing.assert_array_equal(found.reward, [2, 3])
+
+
 def test_noise_of_a_described_judge():
   judge = _judge(
     kind="noisy",

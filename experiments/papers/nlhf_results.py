@@ -214,6 +214,15 @@ def _interval(values: Sequence[Estimate]) -> str:
   return text
 
 
+def seed_spread(got: Measured) -> float:
+  """The largest difference of exploitability between seeds of a strength."""
+  groups: dict[tuple[str, float], list[float]] = {}
+  for p in got.policies:
+    key = p.cell.method, p.cell.strength
+    groups.setdefault(key, []).append(p.value.mean)
+  return max((max(x) - min(x) for x in groups.values()), default=0.0)
+
+
 def win_matrix(got: Measured) -> str:
   """Wins of row over column, in percent, of the middle strengths.
 

@@ -97,7 +97,8 @@ def text(found: Found, ideals: Ideals, fits, missing: int, spent: float) -> str:
       results.policy_table(got),
       "",
       "Exploitability less that of the column at equal KL, on average over the"
-      " KLs that both frontiers reach; negative is better for the row.",
+      " KLs that both frontiers reach; negative is better for the row."
+      + _of_seeds(100 * results.seed_spread(got)),
       "",
       gap_table(got),
       "",
@@ -123,6 +124,15 @@ def text(found: Found, ideals: Ideals, fits, missing: int, spent: float) -> str:
       ]
     parts.append("")
   return "\n".join(parts)
+
+
+def _of_seeds(spread: float) -> str:
+  if not spread:
+    return " Each strength has one seed, which the intervals don't show."
+  return (
+    f" Seeds of one strength differ by up to {spread:.1f} %, which the intervals"
+    " don't contain."
+  )
 
 
 def draw(found: Found, ideals: Ideals) -> Figure:

@@ -168,6 +168,7 @@ def test_a_page():
   assert response.mean > 0.5  # all but one sourced beats complete plain
   gap = nlhf_claims.gaps(found["cycle"])["online_ipo", "rlhf_dpo"]
   assert (gap.low, gap.high) == (1, 2)
+  assert results.seed_spread(found["cycle"]) == 0  # there is one seed
   table = results.policy_table(found["cycle"])
   assert table.count("\n") == 1 + 1 + 9
   assert results.win_matrix(found["cycle"]).count("±") == 4 * 3

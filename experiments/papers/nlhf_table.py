@@ -130,8 +130,8 @@ def _of_seeds(spread: float) -> str:
   if not spread:
     return " Each strength has one seed, which the intervals don't show."
   return (
-    f" Seeds of one strength differ by up to {spread:.1f} %, which the intervals"
-    " don't contain."
+    f" Seeds of one strength differ by up to {spread:.1f} %, which the"
+    " intervals don't contain."
   )
 
 

@@ -355,3 +355,17 @@ def test_reward_model_runs_and_a_reward_cannot_tell_the_circle(tmp_path):
   won = re.findall(r"best of \d+ by the (.+): beats .* in (\S+)%", text)
   assert float(dict(won)["readers"]) > 60
   assert len(re.findall(r"by itself, \S+ by the readers", text)) == 2
+
+
+@pytest.mark.slow
+def test_online_runs_and_nash_is_hard_to_exploit(tmp_path):
+  text, pictures = _execute("online.ipynb", tmp_path)
+  assert pictures == 2
+  for name in ("RLOO", "online DPO"):
+    found = _numbers(
+      name + r": (?:your )?reward (\S+) at first, (\S+) in", text
+    )
+    first, last = found
+    assert last > first + 0.3
+  ends = _numbers(r"exploitability \S+ at first, (\S+) in", text)
+  assert len(ends) == 2 and ends[0] < ends[1]

@@ -52,7 +52,7 @@ def by_task(
       remedy="Give every task a judge that compares responses.",
     )
 
-  def filled(answers: Answers, told: Callable[[Judge, np.ndarray], Any]) -> Any:
+  def filled(answers: Answers, told: Callable[[Judge, list[int]], Any]) -> Any:
     found = np.zeros(len(answers.texts))
     for name, at in _places(judges, answers, column, where).items():
       found[at] = told(judges[name], at)
@@ -92,7 +92,7 @@ def by_task(
 
 def _places(
   judges: Judges, answers: Answers, column: str, where: str
-) -> dict[str, np.ndarray]:
+) -> dict[str, list[int]]:
   """For each judge that is asked, the indices of the answers."""
   places: dict[str, list[int]] = {}
   for i, row in enumerate(answers.rows):
@@ -106,4 +106,4 @@ def _places(
         " among data.judge_columns.",
       )
     places.setdefault(task, []).append(i)
-  return {name: np.array(at) for name, at in places.items()}
+  return places

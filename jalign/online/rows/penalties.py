@@ -123,7 +123,7 @@ def take_draws(
   The rows of a prompt lie on one device, and stay there.
   """
   return jax.tree.map(
-    lambda x: x.reshape(-1, size, *x.shape[1:])[:, np.asarray(places)].reshape(
+    lambda x: x.reshape(-1, size, *x.shape[1:])[:, jnp.array(places)].reshape(
       -1, *x.shape[1:]
     ),
     sequences,

@@ -22,7 +22,7 @@ PAPERS_IN_CI := nlhf updates sampling_laws entanglement
 # their run folders in runs/papers, where they are gone on with.
 TRAINED := entanglement_trained rankings_trained likelihoods_trained \
   kl_reward_trained raters noisy_labels reward_models_trained learned_judges \
-  nlhf_table remax_ppo
+  nlhf_table remax_ppo reward_curves
 
 demo: $(VENV)/.installed
 	$(BIN)/jalign train --config=demo --workdir=runs/demo

@@ -16,8 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from experiments.papers import learned_judges, policies, tldr_runs
-from experiments.papers.sampling_laws import best_of_n
-from experiments.papers.sequences import kl
+from experiments.papers.win_rates import best_of, learned, readers
 from jalign import losses
 from jalign.configs import demo
 from jalign.data import tldr_world as world
@@ -36,6 +35,7 @@ from jalign.losses import Entry
 from jalign.online import ALGORITHMS
 from jalign.sharding import make_mesh
 from jalign.training import loop
+from jalign.training.metrics import read_jsonl
 
 FOLDER = policies.RUNS / "reward_curves"
 HALVES = {"train_half": "raters[:6000]", "test_half": "raters[6000:12000]"}
@@ -90,11 +90,11 @@ _PPO = Way(
 WAYS = {
   "PPO": _PPO,
   "PPO on the log sigmoid": _PPO._replace(log_sigmoid=True),
-  "online DPO": Way("online_dpo", {"beta": 0.1}),
   "online DPO + SFT": Way("online_rpo", {}),
   "online DPO, half": Way("online_dpo", {"beta": 0.1}, reward="train_half"),
 }
-BEST, HALF = "best of n", "online DPO, half"
+BEST, PLAIN, HALF = "best of n", "online DPO", "online DPO, half"
+FULL = "bradley_terry"
 
 
 def reward_config(path: str) -> ConfigDict:
@@ -131,7 +131,7 @@ def _rewards(judge: Judge, samples: SampledTexts) -> np.ndarray:
 
 def reward_models() -> dict[str, pathlib.Path]:
   """The runs that trained reward models, which are trained if they aren't."""
-  configs = {"bradley_terry": learned_judges.model_config("bradley_terry")}
+  configs = {FULL: learned_judges.model_config(FULL)}
   configs |= {name: reward_config(path) for name, path in HALVES.items()}
   return {name: learned_judges.trained(name, c) for name, c in configs.items()}
 
@@ -161,59 +161,6 @@ def judges() -> Judges:
   return Judges(start, models, samples, rewards, shaped)
 
 
-def readers(
-  of: world.Attributes, beside: world.Attributes, rows: int = 8
-) -> np.ndarray:
-  """[posts, N] how often the readers prefer a response to one of the start's.
-
-  Args:
-    of: attributes of N responses to each post, [posts, N].
-    beside: those of the start's responses, [posts, M].
-    rows: posts at a time.
-  """
-  rater = world.mixture(list(world.GROUPS.values()), world.WEIGHTS)
-  count = len(of.words)
-  parts = [
-    rater(
-      world.Attributes(*(x[i : i + rows, :, None] for x in of)),
-      world.Attributes(*(x[i : i + rows, None] for x in beside)),
-    ).mean(-1)
-    for i in range(0, count, rows)
-  ]
-  return np.concatenate(parts)
-
-
-def learned(rewards: np.ndarray, beside: np.ndarray) -> np.ndarray:
-  """[posts, N] win rates over the start under a reward model.
-
-  Args:
-    rewards: [posts, N] rewards.
-    beside: [posts, M] rewards of the start's responses.
-  """
-  gaps = rewards[:, :, None] - beside[:, None]
-  return (1 / (1 + np.exp(-gaps))).mean(-1)
-
-
-def best_of(rewards: np.ndarray, values: np.ndarray, n: int):
-  """Best-of-n by rewards, from all draws: its KL, and its mean values by post.
-
-  The draws stand for the policy. Ties are broken by their order.
-
-  Args:
-    rewards: [posts, M] rewards of the draws.
-    values: [posts, M] values of the draws.
-    n: the number of draws of which the best is kept.
-
-  Returns:
-    The mean KL in nats, and [posts] values.
-  """
-  size = rewards.shape[1]
-  law = best_of_n(np.full(size, 1 / size), n)
-  order = np.argsort(rewards, axis=1, kind="stable")
-  means = np.take_along_axis(values, order, 1) @ law
-  return kl(law, np.full(size, 1 / size)), means
-
-
 def _best_points() -> list[dict[str, float]]:
   """Best-of-n for `NS`, by the reward model of all labels."""
   told = judges()
@@ -241,7 +188,7 @@ def _judge_of(way: Way, told: Judges) -> Judge:
     return judge
   # Good means better than the start's median response to any post.
   middle = float(np.median(told.rewards[way.reward]))
-  return combine.all_good({"reward": judge}, {"reward": middle})
+  return combine.all_good({"learned": judge}, {"learned": middle})
 
 
 def _stage(way: Way):
@@ -319,8 +266,29 @@ def _train(name: str, way: Way, told: Judges) -> list[dict[str, float]]:
   return points
 
 
+def earlier() -> Course:
+  """Online DPO of `learned_judges`, for as many steps.
+
+  It was measured on 256 pairs with the start, one of each two from a post, so
+  that a standard error is 1/32 at most.
+  """
+  run = learned_judges.trained(
+    "online_dpo_reward_model",
+    learned_judges.policy_config("online_dpo", reward_models()[FULL]),
+  )
+  rows = read_jsonl(run / "align" / "metrics.jsonl")
+  rows = [r for r in rows if "samples/win_rate" in r and r["step"] <= STEPS]
+  of = lambda name: np.array([row[f"samples/{name}"] for row in rows])
+  gold = of("gold_win_rate")
+  error = np.full(len(gold), 1 / 32)
+  none = np.array([])
+  return Course(of("kl_k1_nats"), of("win_rate"), gold, error, none)
+
+
 def course(name: str) -> Course:
   """The course of a policy; its points stay in the folder once it is over."""
+  if name == PLAIN:
+    return earlier()
   path = FOLDER / f"{name.replace(' ', '_')}.json"
   if not path.exists():
     ALGORITHMS.setdefault("online_rpo", ONLINE_RPO)

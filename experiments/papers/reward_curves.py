@@ -13,7 +13,7 @@ reader to see (Bai et al. 2022, section 4.2).
 All numbers are win rates over SFT's own responses to the same post, so that a
 learned reward and the readers have one unit. KL is in nats a response.
 
-Finished work stays in runs/papers. Cost: 15 minutes of CPU time, on 2 cores.
+Finished work stays in runs/papers. Cost: about 10 minutes of CPU time (estimated).
 """
 
 import functools
@@ -32,6 +32,7 @@ from experiments.papers.reward_courses import (
   EVERY,
   HALF,
   NS,
+  PLAIN,
   STEPS,
   WAYS,
   Course,
@@ -43,6 +44,7 @@ GAO = "Gao et al. 2022, arXiv:2210.10760"
 BAI = "Bai et al. 2022, arXiv:2204.05862"
 WANG = "Wang et al. 2024, arXiv:2402.00742"
 RPO = "Liu et al. 2024, arXiv:2405.16436"
+NAMES = (BEST, PLAIN, *WAYS)
 
 
 def peak(one: Course) -> int:
@@ -60,7 +62,7 @@ def _fall(one: Course) -> tuple[float, float]:
 def gold_claims(courses: Mapping[str, Course]) -> list[Claim]:
   """Of each way of optimising: gold rises, and falls while the reward rises."""
   rows = []
-  for name in (BEST, "PPO", "online DPO"):
+  for name in (BEST, "PPO", PLAIN):
     one = courses[name]
     top, (fall, error) = peak(one), _fall(one)
     rises = one.judged[-1] > one.judged[top]
@@ -85,7 +87,7 @@ def variant_claims(courses: Mapping[str, Course]) -> list[Claim]:
   rows = []
   for paper, remedy, plain in (
     (WANG, "PPO on the log sigmoid", "PPO"),
-    (RPO, "online DPO + SFT", "online DPO"),
+    (RPO, "online DPO + SFT", PLAIN),
   ):
     ours, theirs = courses[remedy], courses[plain]
     gain = float(ours.gold[-1] - theirs.gold[-1])
@@ -126,7 +128,7 @@ def half_claims(courses: Mapping[str, Course]) -> list[Claim]:
 @functools.cache
 def measured() -> dict[str, Course]:
   """All courses, by name."""
-  return {name: course(name) for name in (BEST, *WAYS)}
+  return {name: course(name) for name in NAMES}
 
 
 def claims() -> list[Claim]:
@@ -144,7 +146,8 @@ def table(courses: Mapping[str, Course]) -> str:
   lines = [
     f"{STEPS} steps from one SFT policy, one seed; best-of-n to n = {NS[-1]}."
     f" Win rates over that policy's own {DRAWS} responses to each of"
-    f" {tldr_runs.PROMPTS} held-out posts, {EACH} responses of the policy.",
+    f" {tldr_runs.PROMPTS} held-out posts, {EACH} responses of the policy."
+    " Online DPO is that of `learned_judges`: 256 pairs of 128 posts.",
     "",
     "| optimised by | KL, nats | learned | readers | readers at best | at KL |",
     "| --- | --- | --- | --- | --- | --- |",
@@ -164,11 +167,11 @@ def draw(courses: Mapping[str, Course]) -> Figure:
   figure = new_figure(12, 4.2, "What a learned reward says, and the readers")
   axes = figure.subplots(1, 3, sharey=True)
   groups = {
-    "three ways to maximise one reward": (BEST, "PPO", "online DPO"),
+    "three ways to maximise one reward": (BEST, "PPO", PLAIN),
     "two remedies": ("PPO on the log sigmoid", "online DPO + SFT"),
     "two halves of the labels": (HALF,),
   }
-  colours = dict(zip((BEST, *WAYS), PALETTE))
+  colours = dict(zip(NAMES, PALETTE))
   percent = lambda values: 100 * values
   for ax, (title, names) in zip(axes, groups.items()):
     for name in names:

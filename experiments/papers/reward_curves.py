@@ -7,13 +7,14 @@ model of the readers' labels: best-of-n, PPO and online DPO; PPO also on the log
 sigmoid of the reward, online DPO also with RPO's term of imitation. Beside the
 learned reward stand the readers themselves. A last policy, of online DPO,
 maximises a reward model of one half of the labels, and a reward model of the
-other half looks on: where the two part, the reward is exploited, which takes no
-reader to see (Bai et al. 2022, section 4.2).
+other half looks on: where the two part, the reward is exploited, which should
+take no reader to see (Bai et al. 2022).
 
 All numbers are win rates over SFT's own responses to the same post, so that a
 learned reward and the readers have one unit. KL is in nats a response.
 
-Finished work stays in runs/papers. Cost: about 10 minutes of CPU time (estimated).
+Finished work stays in runs/papers. Cost: about 10 minutes of CPU time, by
+estimate.
 """
 
 import functools

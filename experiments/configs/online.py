@@ -55,6 +55,18 @@ SETTINGS = {
   "iterative_dpo": Settings(dict(beta=0.3), dict(every=25)),
   "selm": Settings(dict(beta=0.3, alpha=0.01), dict(every=25)),
   "xpo": Settings(dict(beta=0.1, alpha=1e-3)),
+  "reinforce": Settings(algorithm=dict(samples=4)),
+  "reinforce_segments": Settings(algorithm=dict(samples=4)),
+  "remax": Settings(algorithm=dict(samples=2)),
+  "dr_grpo": Settings(dict(length=16.0)),
+  "p3o": Settings(algorithm=dict(samples=4)),
+  "f_dpg_reverse_kl": Settings(algorithm=dict(beta=0.3), rate=3e-4),
+  "f_dpg_forward_kl": Settings(algorithm=dict(beta=0.3), rate=3e-4),
+  "f_dpg_js": Settings(algorithm=dict(beta=0.3)),
+  "f_dpg_tv": Settings(algorithm=dict(beta=0.3)),
+  "f_dpg_forward_chi2": Settings(algorithm=dict(beta=0.3), rate=3e-4),
+  "f_dpg_reverse_chi2": Settings(algorithm=dict(beta=0.3), rate=3e-4),
+  "raft": Settings(algorithm=dict(every=5)),
   "ppo": Settings(
     dict(value_clip=0.5),
     dict(samples=2, passes=2, minibatches=2, whiten=True),
@@ -87,6 +99,9 @@ def get_config(algorithm: str = "online_dpo") -> ConfigDict:
   c.annotator.function = "jalign.data.tldr_world:gold_reward"
   c.annotator.kind = "reward"
   c.annotator.scale = 2.0
+  if row is not None and row.needs.segments:
+    c.annotator.function = "jalign.data.tldr_world:gold_segments"
+    c.annotator.kind = "segments"
   c.annotator.opponents = ""
   c.steps, c.eval_every, c.save_every = 100, 25, 50
   c.sample.prompts = c.sample.eval_prompts = 256

@@ -34,6 +34,7 @@ def _trained(run):
   return {n: x for n, x in arrays.items() if n.startswith("params")}
 
 
+@pytest.mark.slow
 def test_a_run_of_ppo(ppo, monkeypatch):
   run, said = ppo.train(
     "--config.steps=3",

@@ -304,6 +304,28 @@ def test_rewards_are_normalised_by_all_rewards_so_far():
   )
 
 
+def test_rewards_of_segments_are_of_their_tokens():
+  """A reward on the last token alone is a reward of the response."""
+  params = CRITIC
+  round_ = judged(TABLE, params)
+  alone = np.zeros((N, L), np.float32)
+  alone[:, -1] = REWARDS
+  of = lambda dense, **kw: actor_critic.actor_and_critic(
+    round_._replace(token_rewards=jnp.asarray(dense, jnp.float32)), **kw
+  )
+  plain = actor_critic.actor_and_critic(round_, scale_rewards=True)
+  same = of(alone, scale_rewards=True)
+  np.testing.assert_allclose(same.advantages, plain.advantages, atol=1e-6)
+  dense = alone.copy()
+  dense[:, 0] = np.arange(N) / N
+  got = of(dense, lam=1.0).returns - of(alone, lam=1.0).returns
+  want = np.zeros((N, L))
+  want[:, 0] = np.arange(N) / N
+  np.testing.assert_allclose(got, want, atol=1e-6)
+  with pytest.raises(UserError, match="centre_rewards"):
+    of(dense, centre_rewards=True)
+
+
 def test_advantages_are_whitened_and_clipped():
   plain, returns = arranged(CRITIC)
   whitened, same = arranged(CRITIC, whiten=True)

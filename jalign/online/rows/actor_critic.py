@@ -137,6 +137,7 @@ class _Seen(NamedTuple):
   """The arrays of a round; R rows, under the names of `Judged`."""
 
   rewards: Any
+  token_rewards: Any
   counted: Any
   old_token_logps: Array
   ref_token_logps: Array
@@ -150,8 +151,9 @@ def _estimated(
   seen: _Seen, carry: dict[str, Any], how: _How
 ) -> tuple[Array, Array]:
   """(advantages, returns), [R, T - 1] each."""
+  whole = seen.token_rewards is None
   rewards = normalised(
-    seen.rewards,
+    seen.rewards if whole else seen.token_rewards,
     merged(carry["rewards"], moments(seen.rewards, seen.counted)),
     centre=how.centre_rewards,
     scale=how.scale_rewards,
@@ -161,10 +163,12 @@ def _estimated(
   token_rewards = estimates.token_rewards(
     seen.old_token_logps,
     seen.ref_token_logps,
-    rewards,
+    rewards if whole else jnp.zeros_like(seen.rewards),
     mask,
     beta=carry["beta"],
   )
+  if not whole:
+    token_rewards += jnp.where(mask, rewards, 0.0)
   gained = estimates.gae(
     token_rewards, seen.values, mask, discount=how.discount, lam=how.lam
   )
@@ -208,10 +212,12 @@ def actor_and_critic(
     judged: the round, with values of a critic.
     discount: factor per token, in [0, 1].
     lam: decay of the errors' weights, in [0, 1].
-    centre_rewards: whether the mean of the rewards so far is subtracted.
+    centre_rewards: whether the mean of the rewards so far is subtracted; not
+      from rewards of segments, of which a response has several.
     scale_rewards: whether rewards are divided by the standard deviation of the
       rewards so far, these included.
-    clip_rewards: the largest size of a reward after that; 0 for no limit.
+    clip_rewards: the largest size of a reward after that, of a response or of
+      a segment; 0 for no limit.
     whiten: whether the round's advantages get mean 0 and variance 1.
     clip_advantages: the largest size of an advantage; 0 for no limit.
     importance_cap: the largest importance weight, where the sampler doesn't
@@ -227,12 +233,20 @@ def actor_and_critic(
   ):
     if value < 0:
       raise UserError(f"{value} must be >= 0.", where=name)
+  if centre_rewards and judged.token_rewards is not None:
+    raise UserError(
+      "rewards of segments aren't centred: a mean would be subtracted for each"
+      " segment, and lengths would count.",
+      where="centre_rewards",
+      remedy="Set it to False.",
+    )
   values = judged.values
   assert values is not None  # the row trains a critic
   rewards, counted = _rewards(judged)
   advantages, returns = _estimated(
     _Seen(
       rewards,
+      judged.token_rewards,
       counted,
       judged.old_token_logps,
       judged.ref_token_logps,

@@ -38,6 +38,11 @@ class Settings(NamedTuple):
   rate: float = 1e-3
 
 
+_PPO = Settings(
+  dict(value_clip=0.5),
+  dict(samples=2, passes=2, minibatches=2, whiten=True),
+  5e-4,
+)
 # An algorithm that isn't here takes the defaults of its functions.
 SETTINGS = {
   "online_dpo": Settings(dict(beta=0.1)),
@@ -67,11 +72,8 @@ SETTINGS = {
   "f_dpg_forward_chi2": Settings(algorithm=dict(beta=0.3), rate=3e-4),
   "f_dpg_reverse_chi2": Settings(algorithm=dict(beta=0.3), rate=3e-4),
   "raft": Settings(algorithm=dict(every=5)),
-  "ppo": Settings(
-    dict(value_clip=0.5),
-    dict(samples=2, passes=2, minibatches=2, whiten=True),
-    5e-4,
-  ),
+  "ppo": _PPO,
+  "ppo_segments": _PPO,
 }
 
 

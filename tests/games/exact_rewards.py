@@ -195,10 +195,13 @@ ROWS = {
     for name, f in DIVERGENCES.items()
   },
   # With lam = 1 any value function leaves the gradient unbiased.
-  "ppo": _row(
-    rlhf(1 / L),
-    settings=_PENALTY | _SAMPLES | {"lam": 1.0},
-    point=optimum,
+  **dict.fromkeys(
+    ("ppo", "ppo_segments"),
+    _row(
+      rlhf(1 / L),
+      settings=_PENALTY | _SAMPLES | {"lam": 1.0},
+      point=optimum,
+    ),
   ),
   # The snapshot stays as it is, so that the law of one round can be seen.
   "raft": _row(

@@ -293,4 +293,11 @@ PPO = Algorithm(
   about="clipped policy gradient with a critic, GAE and a KL penalty per token",
 )
 
-ROWS = {"ppo": PPO}
+ROWS = {
+  "ppo": PPO,
+  "ppo_segments": PPO._replace(
+    needs=Needs(reward=True, segments=True),
+    paper="arXiv:2306.01693",
+    about="PPO with a reward for each segment of a response, at its last token",
+  ),
+}

@@ -58,11 +58,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
   Args:
     name: the unknown name.
-    known: the names that exist; the remedy lists at most 30 of them.
+    known: the names that exist; the remedy lists at most 40 of them.
   """
   names = [str(candidate)[:80] for candidate in known]
-  more = f" and {len(names) - 30} more" if len(names) > 30 else ""
-  there = ", ".join(map(repr, names[:30])) or "none"
+  more = f" and {len(names) - 40} more" if len(names) > 40 else ""
+  there = ", ".join(map(repr, names[:40])) or "none"
   return f"{meant(name, names)}There are: {there}{more}."
 
 

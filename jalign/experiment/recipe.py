@@ -14,7 +14,8 @@ from jalign.experiment.tables import trained_by
 from jalign.models import ModelConfig, param_specs
 from jalign.models.spec import ParamSpec
 from jalign.pages.report import Table
-from jalign.training.trainable import HEAD, has_head
+from jalign.training.critic import CRITIC, has_critic
+from jalign.training.trainable import HEAD, MODEL, has_head
 from jalign.types import Params
 
 
@@ -47,12 +48,16 @@ def recipe(
   trained = f"{parameters(part.specs):,} beside {total:,} that stay"
   if not stage.lora.rank:
     trained = f"{parameters(part.specs):,} of {total:,}"
+  if has_critic(part.specs):
+    own, critic = (parameters(part.specs[name]) for name in (MODEL, CRITIC))
+    trained = f"the policy's {own:,}, and {critic:,} of the critic"
   return {
     "starts from": start,
     "loss": trained_by(_loss(stage), stage.algorithm),
     "steps": str(max((row["step"] for row in rows), default=0)),
     "batch size": size,
     "learning rate": rate,
+    "settings of the algorithm": _settings(stage.algorithm_settings),
     "LoRA": _lora(stage),
     "parameters that are trained": trained,
   }
@@ -79,6 +84,11 @@ def parameters(specs: Params) -> int:
   """The number of parameters that a tree of specs describes."""
   leaves = jax.tree.leaves(specs, is_leaf=lambda x: isinstance(x, ParamSpec))
   return sum(math.prod(spec.shape) for spec in leaves)
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+  """Hyperparameters as a config gives them, without the defaults."""
+  return ", ".join(f"{name}={settings[name]!r}" for name in sorted(settings))
 
 
 def _lora(stage: StageSettings) -> str:

@@ -1,5 +1,7 @@
 """A report says how each stage was trained."""
 
+import dataclasses
+
 from jalign.experiment.config.settings import StageSettings
 from jalign.experiment.recipe import parameters, recipe, recipes
 from jalign.models import ModelConfig, param_specs
@@ -43,6 +45,7 @@ def test_a_recipe_names_start_algorithm_and_trained_parameters():
     "steps": "7",
     "batch size": "32 in 4 parts",
     "learning rate": "0.001, cosine",
+    "settings of the algorithm": "",
     "LoRA": "",
     "parameters that are trained": f"{total:,} of {total:,}",
   }
@@ -61,3 +64,17 @@ def test_a_recipe_names_start_algorithm_and_trained_parameters():
   assert many.header[1:3] == ("starts from", "loss")
   assert many.rows[0][:3] == ("sft", "fresh parameters", "sft()")
   assert "LoRA" not in [row[0] for row in recipes({"sft": first}).rows]
+
+
+def test_a_recipe_counts_the_critic_and_names_the_settings():
+  settings = {"samples": 2, "passes": 2, "whiten": True}
+  stage = dataclasses.replace(
+    SFT, algorithm="ppo", loss={"name": "ppo"}, algorithm_settings=settings
+  )
+  found = recipe(_Settings(), stage, MODEL, [])
+  total = parameters(param_specs(MODEL))
+  # The critic is another such model, with a head of 8 weights and a bias.
+  trained = f"the policy's {total:,}, and {total + 9:,} of the critic"
+  assert found["parameters that are trained"] == trained
+  shown = "passes=2, samples=2, whiten=True"
+  assert found["settings of the algorithm"] == shown

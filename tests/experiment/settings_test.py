@@ -277,3 +277,17 @@ def test_rpo_is_a_preset_and_equals_its_sum():
     "chosen_lengths",
   }
   assert loss.function(*arrays).shape == (2,)
+
+
+@pytest.mark.parametrize(
+  "section, values, key",
+  [
+    ("critic", {"learning_rate_scale": -1.0}, "learning_rate_scale"),
+    ("optimizer", {"b2": 1.5}, "b2"),
+    ("lora", {"rank": -1}, "rank"),
+  ],
+)
+def test_a_section_that_refuses_a_number_is_named_in_full(section, values, key):
+  with pytest.raises(UserError) as error:
+    _stage(**{section: values})
+  assert error.value.where == f"config.train.{section}.{key}"

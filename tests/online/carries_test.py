@@ -180,6 +180,7 @@ def test_a_full_step_is_taken_from_where_the_half_step_was():
     ("nash_mirror_prox", {"inner": 2.5}, "inner", "integer of at least 1"),
     ("inpo", {"samples": 4}, "samples", "samples to 2; or set tournament"),
     ("iterative_dpo", {"smoothing": 0.6}, "smoothing", "0 for certain"),
+    ("iterative_dpo", {"smoothing": "low"}, "smoothing", "0 for certain"),
     ("iterative_dpo", {"samples": 1}, "samples", "integer from 2 on"),
   ],
 )

@@ -399,9 +399,11 @@ def test_the_coefficient_adapts():
     ({"clip_advantages": -1.0}, "clip_advantages"),
     ({"importance_cap": -1.0}, "importance_cap"),
     ({"lam": 1.5}, "lam"),
+    ({"discount": -0.1}, "discount"),
   ],
 )
 def test_settings_out_of_range(settings, said):
   row = bind(ALGORITHMS["ppo"], settings)
-  with pytest.raises(UserError, match=said):
+  with pytest.raises(UserError) as error:
     row.arrange(judged(TABLE, CRITIC))
+  assert error.value.where == said

@@ -242,7 +242,13 @@ def _refuse_unknown(section, known, where):
 
 def _section(cls, values, where):
   """Builds a dataclass from a mapping, with types checked."""
-  return cls(**_typed(cls, values, where))
+  typed = _typed(cls, values, where)
+  try:
+    return cls(**typed)
+  except UserError as e:  # its place, if there is one, is SECTION.KEY
+    _, dot, key = e.where.rpartition(".")
+    at = f"{where}{dot}{key}"
+    raise UserError(e.problem, where=at, remedy=e.remedy) from e
 
 
 def _typed(cls, values, where, known=None):

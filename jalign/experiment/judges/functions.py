@@ -104,7 +104,7 @@ def _own(function: Any, scale: float, where: str) -> Judge:
     raise UserError(
       "isn't read: the judge has a scale of its own.",
       where=f"{where.removesuffix('function')}scale",
-      remedy="Leave it out, and give the scale to the judge.",
+      remedy="Set it to 1, its default, and give the scale to the judge.",
     )
   return _guarded(function(), where)
 

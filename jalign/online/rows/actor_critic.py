@@ -1,6 +1,7 @@
 """PPO: a policy and a critic, with the switches of PPO-max as settings."""
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -227,12 +228,15 @@ def actor_and_critic(
   Raises:
     UserError: a hyperparameter is out of range.
   """
-  for name, value in (
-    ("clip_advantages", clip_advantages),
-    ("importance_cap", importance_cap),
+  for name, value, most in (
+    ("discount", discount, 1.0),
+    ("lam", lam, 1.0),
+    ("clip_advantages", clip_advantages, math.inf),
+    ("importance_cap", importance_cap, math.inf),
   ):
-    if value < 0:
-      raise UserError(f"{value} must be >= 0.", where=name)
+    if not 0 <= value <= most:
+      within = ">= 0" if most == math.inf else "in [0, 1]"
+      raise UserError(f"{value} must be {within}.", where=name)
   if centre_rewards and judged.token_rewards is not None:
     raise UserError(
       "rewards of segments aren't centred: a mean would be subtracted for each"

@@ -97,7 +97,8 @@ def best_against_worst(
   """
   places, won = best_and_worst(judged)
   if smoothing is not None:
-    if not 0 <= smoothing < 0.5:
+    number = isinstance(smoothing, int | float)
+    if not number or not 0 <= smoothing < 0.5:
       raise UserError(
         f"{smoothing!r} is not in [0, 0.5).",
         where="smoothing",

@@ -21,7 +21,7 @@ PAPERS_IN_CI := nlhf updates sampling_laws entanglement
 # Those that train policies, in minutes; their results are in the repository, and
 # their run folders in runs/papers, where they are gone on with.
 TRAINED := entanglement_trained rankings_trained likelihoods_trained \
-  kl_reward_trained raters noisy_labels reward_models_trained learned_judges \
+  kl_reward_trained online_rows raters noisy_labels reward_models_trained learned_judges \
   nlhf_table remax_ppo reward_curves
 
 demo: $(VENV)/.installed

@@ -68,6 +68,9 @@ def _fill(app, docname, source):
   source[0] = source[0].replace("<!-- catalogue -->", _losses())
   source[0] = source[0].replace("<!-- functions -->", _functions())
   source[0] = source[0].replace("<!-- kinds -->", _kinds())
+  results = ROOT / "experiments/results/online_rows.md"
+  measured = re.search(r"^100 steps.*", results.read_text(), re.M | re.S)
+  source[0] = source[0].replace("<!-- results -->", measured[0])
   algorithms = algorithm_catalogue.markdown_table()
   source[0] = source[0].replace("<!-- algorithms -->", algorithms)
   source[0] = source[0].replace("<!-- metrics -->", glossary.markdown())

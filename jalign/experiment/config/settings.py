@@ -69,8 +69,10 @@ class StageSettings:
       `jalign.online.ALGORITHMS`, which trains on the policy's own samples:
       "online_dpo", "online_ipo", "ipo_md", "nash_md" and others.
     algorithm_settings: hyperparameters of the algorithm beside its loss's, by
-      name; among them `passes` and `minibatches`, the updates that a step makes
-      of its samples (see `jalign.online.Updates`).
+      name: `python -m jalign.online NAME` lists them. Among them are `samples`,
+      the number of responses to a prompt where an algorithm lets it be chosen,
+      and `passes` and `minibatches`, the updates that a step makes of its
+      samples (see `jalign.online.Updates`).
     critic: see CriticConfig; of algorithms with a critic, such as "ppo".
     mix_ref: the reference's weight in an algorithm's geometric mixture of
       policy and reference, in [0, 1].

@@ -24,6 +24,7 @@ from jalign.experiment.params import trainable_of
 from jalign.experiment.reward_start import check_critic
 from jalign.experiment.stepping import Stepping
 from jalign.hosts import say
+from jalign.losses import array_parameters
 from jalign.models import transformer
 from jalign.online import (
   beside_carry,
@@ -35,6 +36,7 @@ from jalign.online import (
   make_round,
   try_out,
 )
+from jalign.online.draws import of_policy
 from jalign.online.parts import slices
 from jalign.online.unfinished import Unfinished, check_unfinished
 from jalign.sharding import BATCH_AXES, axis_size, place
@@ -211,6 +213,7 @@ def check(
     )
   _check_critic(run, stage, algorithm)
   _tell_bias(stage)
+  _tell_reuse(stage, algorithm, loss)
   _try_out(run, stage, algorithm, loss)
   check_select(stage, sample_metrics(run.annotator, run.sample, run.gold))
 
@@ -228,6 +231,18 @@ def _tell_bias(stage: StageSettings) -> None:
         if able
         else ", for which this algorithm has no weights"
       )
+    )
+
+
+def _tell_reuse(stage: StageSettings, algorithm, loss: BoundLoss) -> None:
+  """Says so where later updates take an older policy's samples for its own."""
+  recorded = any(n.startswith("old_") for n in array_parameters(loss.function))
+  own = any(draw.params is of_policy for draw in algorithm.draws)
+  if algorithm.updates.total > 1 and own and not recorded:
+    say(
+      f"[{stage.name}] {loss.title} takes no log-probs of the time of sampling:"
+      f" of the {algorithm.updates.total} updates of a round, those after the"
+      " first take responses of an older policy for the policy's own"
     )
 
 

@@ -211,8 +211,6 @@ def make_round(
     live = prompts.weights > 0
     check_answered(verdict, live)
     values = measured(algorithm, live, rollout, responses, verdict)
-    if not judge.answers_all:
-      values["unanswered_share"] = float(np.mean(~verdict.answered[live]))
 
     judged = Judged(
       rollout,

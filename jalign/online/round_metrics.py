@@ -36,6 +36,8 @@ def measured(
     "empty_share": float(np.mean(texts == "")),
     "padding_share": 1 - float(np.sum(lengths[rows])) / slots,
   }
+  if not verdict.assessed.answers_all:
+    values["unanswered_share"] = float(np.mean(~verdict.answered[live]))
   # Of prompts without an answer the preference says nothing.
   preference = verdict.preference[live & verdict.answered]
   if pairs:

@@ -390,6 +390,9 @@ def test_the_coefficient_adapts():
   np.testing.assert_allclose(after["beta"], 0.2 * 1.05, rtol=1e-5)
   np.testing.assert_allclose(after["rewards"], (50, 1, 2))
   assert actor_critic.go_on(carry, taken)["beta"] == 0.2
+  # A coefficient of 0 would stay 0.
+  with pytest.raises(UserError, match="above 0"):
+    actor_critic.begin({}, beta=0.0, kl_target=6.0)
 
 
 @pytest.mark.parametrize(
@@ -398,6 +401,7 @@ def test_the_coefficient_adapts():
     ({"clip_rewards": -1.0}, "clip_rewards"),
     ({"clip_advantages": -1.0}, "clip_advantages"),
     ({"importance_cap": -1.0}, "importance_cap"),
+    ({"importance_by_response": True}, "importance_by_response"),
     ({"lam": 1.5}, "lam"),
     ({"discount": -0.1}, "discount"),
   ],

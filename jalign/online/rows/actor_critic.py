@@ -22,16 +22,21 @@ from jalign.sharding import fetch
 from jalign.types import Array, Params, SequenceBatch
 
 
-def begin(params: Params, *, beta: float = 0.05) -> dict[str, Any]:
+def begin(
+  params: Params, *, beta: float = 0.05, kl_target: float = 0.0
+) -> dict[str, Any]:
   """The carry at first: the coefficient of the KL, and no rewards so far.
 
   Args:
     params: the trained parameters, of which nothing is kept.
-    beta: weight of the token-level KL penalty at first, >= 0.
+    beta: weight of the token-level KL penalty at first, >= 0; above 0 where it
+      is adapted, which multiplies it.
+    kl_target: see `go_on`.
   """
   del params
-  if beta < 0:
-    raise UserError(f"{beta} must be >= 0.", where="beta")
+  if beta < 0 or (kl_target and not beta):
+    least = "above" if kl_target else "at least"
+    raise UserError(f"{beta} must be {least} 0.", where="beta")
   return {"beta": beta, "rewards": Moments()}
 
 
@@ -237,6 +242,12 @@ def actor_and_critic(
     if not 0 <= value <= most:
       within = ">= 0" if most == math.inf else "in [0, 1]"
       raise UserError(f"{value} must be {within}.", where=name)
+  if importance_by_response and not importance_cap:
+    raise UserError(
+      "says how samples are weighed, but they aren't.",
+      where="importance_by_response",
+      remedy="Set importance_cap to the largest weight.",
+    )
   if centre_rewards and judged.token_rewards is not None:
     raise UserError(
       "rewards of segments aren't centred: a mean would be subtracted for each"

@@ -6,12 +6,15 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from jalign import losses
 from jalign.errors import UserError, nearest
 from jalign.online.algorithm import Algorithm
 from jalign.online.carry import Carry
 from jalign.online.updates import Updates
 
+_NO_NUMBERS = (bool, str, list, tuple, Mapping, type(None))
 REQUIRED = inspect.Parameter.empty  # stands for a missing default
 
 
@@ -61,6 +64,7 @@ def bind(
     if isinstance(value, float) and not math.isfinite(value):
       at = f"{where}.{name}"
       raise UserError(f"{value} is not a finite number.", where=at)
+    _check_sort(value, known[name], f"{where}.{name}")
   for name, default in known.items():
     if default is REQUIRED and name not in settings:
       raise UserError("needs a value.", where=f"{where}.{name}")
@@ -88,6 +92,18 @@ def bind(
     restart=own(algorithm.restart),
     updates=Updates(**updates),
   )
+
+
+def _check_sort(value: Any, default: Any, where: str) -> None:
+  """Raises UserError for no number where the default is one, and so for flags.
+
+  Numbers may be arrays, whose values aren't looked at.
+  """
+  if isinstance(default, bool):
+    if not isinstance(value, bool | np.bool_):
+      raise UserError(f"{value!r} is neither true nor false.", where=where)
+  elif isinstance(default, int | float) and isinstance(value, _NO_NUMBERS):
+    raise UserError(f"{value!r} is not a number.", where=where)
 
 
 def _sized(algorithm: Algorithm, samples: Any, where: str) -> Algorithm:

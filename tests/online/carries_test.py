@@ -182,6 +182,11 @@ def test_a_full_step_is_taken_from_where_the_half_step_was():
     ("iterative_dpo", {"smoothing": 0.6}, "smoothing", "0 for certain"),
     ("iterative_dpo", {"smoothing": "low"}, "smoothing", "0 for certain"),
     ("iterative_dpo", {"samples": 1}, "samples", "integer from 2 on"),
+    ("nash_ema", {"decay": "slow"}, "decay", "'slow' is not a number"),
+    ("rloo", {"beta": None}, "beta", "None is not a number"),
+    ("rloo", {"passes": True}, "passes", "True is not a number"),
+    ("inpo", {"tournament": 2}, "tournament", "neither true nor false"),
+    ("f_dpg_js", {"threshold": [1]}, "threshold", "is not a number"),
   ],
 )
 def test_settings_that_no_algorithm_can_use_are_named(

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jalign.errors import UserError
 from jalign.losses import CATALOGUE, Entry
 from jalign.online.algorithm import Algorithm
 from jalign.online.arrange import Judged
@@ -54,9 +55,11 @@ def log_weights(
       target that is tilted by rewards.
 
   Raises:
-    UserError: beta is out of range.
+    UserError: beta is out of range, or the threshold is no number.
   """
   check_number("beta", beta, 0)
+  if not isinstance(threshold, int | float | None):
+    raise UserError(f"{threshold!r} is not a number.", where="threshold")
   assert judged.rewards is not None  # the rows need rewards
   ratios = fetch(jnp.sum(judged.ref_token_logps - judged.old_token_logps, -1))
   ratios = ratios.astype(np.float64).reshape(judged.rewards.shape)

@@ -165,7 +165,9 @@ def table(courses: Mapping[str, Course]) -> str:
 
 def draw(courses: Mapping[str, Course]) -> Figure:
   """Win rates against sqrt(KL): solid by the readers, dashed as learned."""
-  figure = new_figure(12, 4.2, "What a learned reward says (dashed), and the readers (solid)")
+  figure = new_figure(
+    12, 4.2, "What a learned reward says (dashed), and the readers (solid)"
+  )
   axes = figure.subplots(1, 3, sharey=True)
   groups = {
     "three ways to maximise one reward": (BEST, "PPO", PLAIN),

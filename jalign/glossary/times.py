@@ -43,7 +43,8 @@ TIMES: tuple[Row, ...] = (
   Row(
     "time/sampled_tokens_per_second",
     "tokens_per_second",
-    "of an online step: sampled tokens over the seconds of waiting for them",
+    "of an online step: sampled tokens over the seconds of waiting for them; a"
+    " line of several steps has the mean of their rates",
     "online.iterate",
   ),
 )

@@ -4,6 +4,7 @@ Rows of the rollout may lie on devices of several processes. Operations of JAX
 work on them as on any array; `jalign.sharding.fetch` copies them to the host.
 """
 
+import functools
 import types
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -128,3 +129,26 @@ def _ordered(sequences: Sequences, first_wins: np.ndarray) -> Sequences:
 def firsts(rows: Any) -> Any:
   """The first row of each pair of rows, on its own device."""
   return jax.tree.map(lambda x: x.reshape(-1, 2, *x.shape[1:])[:, 0], rows)
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def picked(tree: Any, places: Any, size: int) -> Any:
+  """Some of the rows of each prompt; all stay on their device.
+
+  Args:
+    tree: arrays with P * K rows, the rows of a prompt adjacent.
+    places: [P, k] places of rows among the K of a prompt.
+    size: K.
+
+  Returns:
+    Arrays with P * k rows.
+  """
+  places = jnp.asarray(places)
+
+  def take(x):
+    rows = x.reshape(-1, size, *x.shape[1:])
+    at = places.reshape(*places.shape, *(1,) * (x.ndim - 1))
+    taken = jnp.take_along_axis(rows, at, 1)
+    return taken.reshape(-1, *x.shape[1:])
+
+  return jax.tree.map(take, tree)

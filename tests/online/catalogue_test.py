@@ -64,9 +64,11 @@ def test_samples_choose_how_often_the_first_draw_is_made():
   bound = bind_algorithm(row, {"samples": 3})
   assert bound.draws == (POLICY,) * 3
   assert bound.needs.pairs(3) == ((0, 1), (0, 2), (1, 2))
-  for wrong in (1, 5, 2.0, True):
+  for wrong in (1, 5, 2.0):
     with pytest.raises(UserError, match="from 2 to 4") as error:
       bind_algorithm(row, {"samples": wrong})
     assert error.value.where == "algorithm_settings.samples"
+  with pytest.raises(UserError, match="samples: True is not a number"):
+    bind_algorithm(row, {"samples": True})
   with pytest.raises(UserError, match="not a hyperparameter"):
     bind_algorithm(ALGORITHMS["online_ipo"], {"samples": 2})

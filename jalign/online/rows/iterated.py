@@ -11,12 +11,11 @@ import numpy as np
 from jalign.errors import UserError
 from jalign.online import carries
 from jalign.online.algorithm import Algorithm
-from jalign.online.arrange import Judged
+from jalign.online.arrange import Judged, picked
 from jalign.online.draws import POLICY, REFERENCE
 from jalign.online.judging import Needs, every_pair
 from jalign.online.rows.ranking import (
   best_and_worst,
-  picked,
   preferences,
   samples_of,
 )

@@ -17,7 +17,7 @@ from jalign.errors import UserError
 from jalign.losses.advantages import reward_to_go, token_rewards
 from jalign.online.arrange import Judged
 from jalign.sharding import fetch
-from jalign.types import Array, Sequences
+from jalign.types import Array
 
 
 def check_number(
@@ -112,31 +112,3 @@ def returns_of_tokens(
   """As `returns_of_rewards`, for rewards [B, T] of tokens."""
   penalties = jnp.where(mask, logps - ref_logps, 0.0)
   return reward_to_go(rewards - beta * penalties, mask)
-
-
-@functools.partial(jax.jit, static_argnames=("places", "size"))
-def take_draws(
-  sequences: Sequences, places: tuple[int, ...], size: int
-) -> Sequences:
-  """Of rows with `size` responses to each prompt, those of some draws.
-
-  The rows of a prompt lie on one device, and stay there.
-  """
-  return jax.tree.map(
-    lambda x: x.reshape(-1, size, *x.shape[1:])[:, jnp.array(places)].reshape(
-      -1, *x.shape[1:]
-    ),
-    sequences,
-  )
-
-
-@functools.partial(jax.jit, static_argnames="size")
-def take_one(sequences: Sequences, place: np.ndarray, size: int) -> Sequences:
-  """Of rows with `size` responses to each prompt, one, by its place [P]."""
-
-  def take(x):
-    rows = x.reshape(-1, size, *x.shape[1:])
-    at = place.reshape(-1, *(1,) * x.ndim)
-    return jnp.take_along_axis(rows, at, 1)[:, 0]
-
-  return jax.tree.map(take, sequences)

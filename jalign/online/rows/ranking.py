@@ -5,11 +5,6 @@ compared. For a judge of rewards, P(y > y') grows with the difference of the
 rewards, so that win rates order responses as rewards do.
 """
 
-import functools
-from typing import Any
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jalign.online.arrange import Judged
@@ -48,26 +43,3 @@ def best_and_worst(judged: Judged) -> tuple[np.ndarray, np.ndarray]:
   places = order[:, [-1, 0]]
   prompts = np.arange(len(places))
   return places, table[prompts, places[:, 0], places[:, 1]]
-
-
-@functools.partial(jax.jit, static_argnames="size")
-def picked(tree: Any, places: Any, size: int) -> Any:
-  """Some of the rows of each prompt; all stay on their device.
-
-  Args:
-    tree: arrays with P * K rows, the rows of a prompt adjacent.
-    places: [P, k] places of rows among the K of a prompt.
-    size: K.
-
-  Returns:
-    Arrays with P * k rows.
-  """
-  places = jnp.asarray(places)
-
-  def take(x):
-    rows = x.reshape(-1, size, *x.shape[1:])
-    at = places.reshape(*places.shape, *(1,) * (x.ndim - 1))
-    taken = jnp.take_along_axis(rows, at, 1)
-    return taken.reshape(-1, *x.shape[1:])
-
-  return jax.tree.map(take, tree)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jalign.online.algorithm import Algorithm
-from jalign.online.arrange import Judged
+from jalign.online.arrange import Judged, picked
 from jalign.online.carries import ITERATE, ITERATED
 from jalign.online.draws import GREEDY, POLICY, REFERENCE
 from jalign.online.judging import Needs
@@ -23,8 +23,6 @@ from jalign.online.rows.penalties import (
   penalised,
   returns_of_rewards,
   returns_of_tokens,
-  take_draws,
-  take_one,
 )
 from jalign.sharding import fetch
 from jalign.types import (
@@ -144,8 +142,9 @@ def against_greedy(judged: Judged, *, beta: float = 0.05) -> SequenceBatch:
   size = scores.shape[1]
   check_samples(size - 1, 1, "beside the greedy response there is none")
   greedy = np.repeat(judged.rewards[:, -1], size - 1)
+  sampled = np.tile(np.arange(size - 1), (len(judged.weights), 1))
   return SequenceBatch(
-    take_draws(judged.rollout.sequences, tuple(range(size - 1)), size),
+    picked(judged.rollout.sequences, sampled, size),
     jnp.asarray(by_row(judged, size - 1)),
     rewards=jnp.asarray(scores[:, :-1].reshape(-1), jnp.float32),
     greedy_rewards=jnp.asarray(greedy, jnp.float32),
@@ -216,7 +215,7 @@ def best_responses(judged: Judged) -> SequenceBatch:
   check_samples(size, 2, "the best of them is imitated")
   best = judged.rewards.argmax(1)
   return SequenceBatch(
-    take_one(judged.rollout.sequences, best, size),
+    picked(judged.rollout.sequences, best[:, None], size),
     jnp.asarray(judged.weights),
     rewards=jnp.asarray(judged.rewards.max(1), jnp.float32),
   )

@@ -187,21 +187,20 @@ def claims() -> list[Claim]:
 
 
 def draw() -> Figure:
-  """Win rate against KL, a point each."""
-  figure = new_figure(9, 5, "100 steps by every online algorithm")
-  ax = figure.subplots()
-  for at, (name, row) in enumerate(rows().items()):
-    colour = PALETTE[at % len(PALETTE)]
-    ax.plot(row.kl, 100 * row.wins, "o", ms=4, color=colour)
-    ax.annotate(
-      name,
-      (row.kl, 100 * row.wins),
-      fontsize=6,
-      xytext=(3, 2),
-      textcoords="offset points",
-    )
-  ax.set_xlabel("KL to the SFT policy (nats a response)")
-  ax.set_ylabel("win rate over the SFT policy, gold reward (%)")
+  """Win rates and KLs, a line for each algorithm."""
+  found = rows()
+  figure = new_figure(8, 8, "100 steps by every online algorithm")
+  left, right = figure.subplots(1, 2, sharey=True)
+  at = np.arange(len(found))
+  share = lambda name: [100 * getattr(row, name) for row in found.values()]
+  left.plot(share("wins"), at, "o", color=PALETTE[0], label="gold reward")
+  left.plot(share("readers"), at, "s", color=PALETTE[1], label="readers")
+  left.set_yticks(at, list(found))
+  left.invert_yaxis()
+  left.set_xlabel("win rate over the SFT policy (%)")
+  left.legend(frameon=False, loc="lower left")
+  right.plot([row.kl for row in found.values()], at, "o", color=PALETTE[2])
+  right.set_xlabel("KL to the SFT policy (nats a response)")
   return figure
 
 

@@ -234,7 +234,7 @@ def test_losses_runs(tmp_path, monkeypatch, capsys):
   for kind, names in listed[: len({e.batch for e in CATALOGUE.values()})]:
     known = [name for name, e in CATALOGUE.items() if e.batch == kind]
     assert names.split(", ") == known
-  assert "unknown loss 'dppo'. Did you mean 'dpo'?" in text
+  assert "unknown loss 'ddpo'. Did you mean 'dpo'?" in text
   assert "dpo + sft" in text
 
 

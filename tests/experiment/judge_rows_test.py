@@ -10,6 +10,7 @@ import pytest
 
 from jalign import cli
 from jalign.training.metrics import read_jsonl
+from tests.clocks import is_clock
 from tests.experiment.conftest import pairs
 
 # The judge raises unless each row belongs to its prompt.
@@ -69,7 +70,7 @@ def _flags(place, name, *more, columns='("answer","of")'):
 
 def _metrics(folder):
   return [
-    {k: v for k, v in row.items() if k != "time" and "seconds" not in k}
+    {k: v for k, v in row.items() if not is_clock(k)}
     for row in read_jsonl(folder / "align" / "metrics.jsonl")
   ]
 

@@ -75,13 +75,13 @@ def test_one_sum_is_its_docstring(capsys, monkeypatch):
 
 def test_an_unknown_name_is_one_paragraph(capsys):
   with pytest.raises(SystemExit) as caught:
-    main(["dppo"])
+    main(["ddpo"])
   assert caught.value.code == 2
   out, said = capsys.readouterr()
   assert not out
   assert "\n\n" not in said.strip() and max(map(len, said.splitlines())) <= 79
   words = " ".join(said.split())
-  assert "error: unknown loss 'dppo'. Did you mean 'dpo'?" in words
+  assert "error: unknown loss 'ddpo'. Did you mean 'dpo'?" in words
   assert "loss.name" not in words  # a key of configs, not of this command
 
 

@@ -26,8 +26,8 @@ def test_a_name_and_hyperparameters_give_a_function_of_arrays():
 
 
 def test_errors_name_what_there_is():
-  with pytest.raises(UserError, match="unknown loss 'dppo'.*mean 'dpo'"):
-    losses.resolve("dppo")
+  with pytest.raises(UserError, match="unknown loss 'ddpo'.*mean 'dpo'"):
+    losses.resolve("ddpo")
   with pytest.raises(UserError, match="dpo.*'betta'.*beta.*label_smoothing"):
     losses.resolve("dpo", betta=0.5)
   with pytest.raises(UserError, match="sft.*'beta'.*none"):

@@ -116,7 +116,8 @@ def test_no_row_leaves_its_device_when_it_is_judged_and_arranged(mesh):
     wins = sharding.spread(np.arange(16) % 3 == 0)
     for lowered in (
       arrange._ordered.lower(placed, wins),
-      arrange._firsts.lower(placed),
+      arrange.firsts.lower(placed),
+      arrange.picked.lower(placed, np.arange(16)[:, None] % 2, size=2),
       _of_draw.lower(placed, 1, 2),
       _rows_of_each.lower(placed, np.arange(2), ways=8),
     ):

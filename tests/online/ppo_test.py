@@ -208,18 +208,18 @@ def test_weights_of_responses_undo_a_temperature():
   drawn = tempered(0.6)
   params = trained(TABLE, RNG.normal(size=NODES))
   round_ = judged(TABLE, params, drawn=drawn)
-  how = {"lam": 1.0, "importance_by_response": True}
   of = lambda **more: np.asarray(
-    gradient(params, actor_critic.actor_and_critic(round_, **how, **more))[
+    gradient(params, actor_critic.actor_and_critic(round_, lam=1.0, **more))[
       "model"
     ]["logits"]
   )
   want = -exact_gradient(TABLE) / L
-  weighed, plain = of(importance_cap=1e6), of()
+  by = {"importance_by_response": True}
+  weighed, plain = of(importance_cap=1e6, **by), of()
   np.testing.assert_allclose(weighed, want, atol=2e-6)
   assert np.abs(plain - want).max() > 0.02
   # A cap takes off some of the largest weights: less variance for some bias.
-  capped = of(importance_cap=1.5)
+  capped = of(importance_cap=1.5, **by)
   assert 1e-3 < np.abs(capped - want).max() < np.abs(plain - want).max()
 
 

@@ -52,6 +52,12 @@ REFERENCE = jax.tree.map(
 )
 
 
+def _near(rows, rng):
+  """[R] log-probs near the model's own, as of a policy a few updates ago."""
+  own = Outputs(MODEL, PARAMS, rows, ("logps",)).sums()
+  return own + jnp.asarray(rng.normal(0, 0.05, len(own)), jnp.float32)
+
+
 def _singles(count, fill):
   """Responses that repeat themselves, with every field of a batch."""
   rng = np.random.default_rng(3)
@@ -65,6 +71,11 @@ def _singles(count, fill):
     preference=uniform(count),
     old_token_logps=jnp.where(rows.mask[:, 1:], -uniform(count, 11) - 1, 0.0),
     advantages=uniform(count, 11),
+    greedy_rewards=uniform(count),
+    target_logps=_near(rows, rng),
+    anchor_token_logps=jnp.where(
+      rows.mask[:, 1:], -uniform(count, 11) - 1, 0.0
+    ),
   ).replace(sequences=rows)
 
 
@@ -77,6 +88,8 @@ def _pairs(count, fill):
     preference=uniform(),
     chosen_scores=1 + uniform(),
     rejected_scores=uniform(),
+    old_logps=_near(batches.sequences(2 * count), rng),
+    beside=batches.sequences(count, seed=5),
   )
 
 
@@ -92,10 +105,12 @@ BATCHES = {
     count, fill=fill, advantages=True
   ),
 }
+# A loss on a critic's values has no gradient by a response's log-prob.
 FED = [
   name
   for name, entry in losses.CATALOGUE.items()
   if entry.batch in BATCHES
+  and "token_values" not in losses.array_parameters(entry.function)
   and set(losses.array_parameters(entry.function))
   <= set(KINDS[entry.batch].gives)
 ]

@@ -77,7 +77,7 @@ def read_segments(
 
 
 def read_one(given: Any, text: str, where: str, at: str = "") -> list[Segment]:
-  """Checks the segments of one response; arguments as `read_segments`."""
+  """Checks one response's segments; arguments, errors as `read_segments`."""
   wanted = "a list of (end, reward)"
   if not isinstance(given, list | tuple):
     raise UserError(f"gave {describe(given)}{at}, not {wanted}.", where=where)

@@ -32,6 +32,9 @@ def begin(
     beta: weight of the token-level KL penalty at first, >= 0; above 0 where it
       is adapted, which multiplies it.
     kl_target: see `go_on`.
+
+  Raises:
+    UserError: a hyperparameter is out of range.
   """
   del params
   if beta < 0 or (kl_target and not beta):
@@ -55,6 +58,9 @@ def go_on(
     kl_target: KL that the coefficient is adapted to, nats a response; 0 keeps
       the coefficient fixed.
     kl_horizon: responses over which the coefficient follows.
+
+  Raises:
+    UserError: a hyperparameter is out of range.
   """
   for name, value, valid in (
     ("kl_target", kl_target, kl_target >= 0),

@@ -92,7 +92,8 @@ def to_target(
 
   Args:
     judged: responses with rewards and the reference's log-probs.
-    beta: temperature of the rewards in the target, > 0.
+    beta: temperature of the rewards in the target, > 0; without effect where
+      there is a threshold.
     threshold: see `log_weights`.
 
   Raises:
